@@ -1,0 +1,102 @@
+"""What a catalogue and its sessions look like in memory: plain frozen dataclasses of numpy arrays.
+
+The item index (item id -> row) is the order of ``Items.ids``. Sessions are ragged and stored flat.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Items:
+    """The catalogue, one entry per row.
+
+    Attributes:
+      ids: V item ids, in row order.
+      titles: V titles, "" where missing (also the first field of ``text``).
+      text: Field name -> V strings, "" where missing; declaration order, "title" first.
+      pictures: V encoded pictures (PNG or JPEG bytes), b"" where missing.
+      category: Column name -> int32 [V] codes; 0 is missing.
+      category_names: Column name -> names, ``names[code]``; ``names[0]`` is "".
+      number: Column name -> float32 [V]; NaN where missing.
+    """
+
+    ids: list[str]
+    titles: list[str]
+    text: dict[str, list[str]]
+    pictures: list[bytes]
+    category: dict[str, np.ndarray] = field(default_factory=dict)
+    category_names: dict[str, list[str]] = field(default_factory=dict)
+    number: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+
+@dataclass(frozen=True)
+class Sessions:
+    """S sessions with N events in all, sorted by start time.
+
+    Attributes:
+      ids: S session ids.
+      users: int32 [S] user codes, -1 where the data has no users.
+      offsets: int64 [S + 1]; session s owns events ``offsets[s]:offsets[s + 1]``.
+      items: int32 [N] item rows.
+      times: float64 [N] unix seconds, or the file's order where the data has no time.
+      events: int32 [N] event types, 0 where the data has none.
+      ratings: float32 [N], NaN where the data has none.
+    """
+
+    ids: list[str]
+    users: np.ndarray
+    offsets: np.ndarray
+    items: np.ndarray
+    times: np.ndarray
+    events: np.ndarray
+    ratings: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """Yield each session's item rows."""
+        for start, stop in zip(self.offsets[:-1], self.offsets[1:]):
+            yield self.items[start:stop]
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """int64 [S] events per session."""
+        return np.diff(self.offsets)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A prepared data set: catalogue, three time splits, and the rules that go with them.
+
+    Attributes:
+      name: For captions.
+      items: The catalogue.
+      splits: "train", "validation" and "test" sessions (one-event sessions are kept in
+        train, for popularity; they have no target).
+      exclude_seen: Whether items of the session so far are excluded from the candidates.
+      fingerprint: Hash of everything that prepared it.
+      has_time: Whether ``Sessions.times`` are real times.
+      has_users: Whether ``Sessions.users`` are real users.
+    """
+
+    name: str
+    items: Items
+    splits: dict[str, Sessions]
+    exclude_seen: bool
+    fingerprint: str
+    has_time: bool = True
+    has_users: bool = False
+
+    @property
+    def train_count(self) -> np.ndarray:
+        """int64 [V]: how often each item occurs in the training sessions."""
+        return np.bincount(self.splits["train"].items, minlength=len(self.items))
