@@ -6,7 +6,7 @@ A *batch* is a plain ``dict`` of arrays with static shapes. The names in use:
 name       shape, dtype    meaning
 ========== =============== =========================================================
 row        [B] int32       catalogue row of an item (item batches)
-text       [B, F, T] int32 tokens of each of F text fields, 0 is padding
+text       [B, T] int32    tokens of the text fields one after the other, 0 is padding
 picture    [B, H, W, 3]    uint8 pixels
 picture_ok [B] bool        False where the item has no picture
 numbers    [B, N] float32  declared numeric columns, 0 where missing

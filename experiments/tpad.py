@@ -1,0 +1,159 @@
+"""TPAD: distil what big readers know of items, and of transitions, into a light session student.
+
+Paper: Su, Zhong, Ma, Liu, Chen, Zheng, Yin, Chua, Distilling Transitional Pattern to Large
+Language Models for Multimodal Session-based Recommendation, https://arxiv.org/abs/2504.10538
+(the method as built here is jmrec's own reading; see README.md).
+
+Arguments:
+  data=toyshop|folder   the embedded shop, or your catalogue folder (--config.data.dir=...)
+  size=tiny|small|base  tests (a minute or two on a laptop), a CPU, a GPU
+  ablate=none|no_generation|no_disentanglement|no_alignment|k_only|t_only|no_logit|text_only|
+         picture_only|id_only   one change to the system, nothing else
+
+Commands:
+  jmrec run --config experiments/tpad.py:size=tiny --workdir runs/toyshop
+  jmrec run --config experiments/tpad.py:data=folder,size=small \
+    --config.data.dir=../shared/data/movies --config.data.toml=experiments/data/movies.toml \
+    --workdir runs/movies
+"""
+
+from jmrec.config import ConfigDict, choose, parse_arg, placeholder
+
+ABLATIONS = (
+    "none", "no_generation", "no_disentanglement", "no_alignment", "k_only", "t_only", "no_logit",
+    "text_only", "picture_only", "id_only",
+)  # fmt: skip
+
+
+def stack(width: int, layers: int, heads: int, kv_heads: int, mlp: int) -> ConfigDict:
+    """Return the size of one stack of transformer blocks."""
+    return ConfigDict(
+        {"width": width, "layers": layers, "heads": heads, "kv_heads": kv_heads, "mlp": mlp,
+         "remat": False, "dtype": "float32"}
+    )  # fmt: skip
+
+
+def training(steps: int, batch_size: int, learning_rate: float, evaluate: int) -> ConfigDict:
+    """Return the settings of one training run; ``evaluate`` is also the interval of saves."""
+    return ConfigDict(
+        {
+            "steps": steps,
+            "batch_size": batch_size,
+            "learning_rate": learning_rate,
+            "eval_every": evaluate,
+            "save_every": evaluate,
+            "patience": 0,
+            "warmup": min(100, steps // 10),
+            "schedule": "cosine",
+            "weight_decay": 0.01,
+            "clip": 1.0,
+        }
+    )
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+    """Return the configuration of the whole system."""
+    args = parse_arg(arg, data="toyshop", size="small", ablate="none")
+    toyshop = choose("data", args.data, {"toyshop": True, "folder": False})
+    size = choose("size", args.size, ("tiny", "small", "base"))
+    ablate = choose("ablate", args.ablate, ABLATIONS)
+    pick = {"tiny": 0, "small": 1, "base": 2}[size]
+
+    config = ConfigDict()
+    config.system = "tpad"
+    config.seed = 0
+    config.seeds = (0,) if size == "tiny" else (0, 1, 2)
+    config.rules = "dp"
+    config.wandb = ConfigDict(
+        {"mode": "disabled", "project": "jmrec", "name": placeholder(str)}
+    )
+
+    config.data = ConfigDict(
+        {
+            "source": args.data,
+            "dir": placeholder(str),
+            "toml": placeholder(str),
+            "fractions": (0.8, 0.1, 0.1),
+            "vocab": 1000 if toyshop else 4000,
+            "max_tokens": 48 if toyshop else 64,
+            "picture_size": 32 if toyshop else 64,
+            "window": 12 if toyshop else 50,
+        }
+    )
+    if toyshop:
+        config.data.toyshop = ConfigDict(
+            {"seed": 0, "items": 400 if size == "tiny" else 1200,
+             "sessions": 1500 if size == "tiny" else 4000}
+        )  # fmt: skip
+
+    knowledge = ConfigDict()
+    knowledge.vision = ConfigDict({"patch": 8, "merge": 1 if toyshop else 2})
+    knowledge.vision.stack = (stack(48, 1, 2, 2, 96), stack(96, 2, 4, 4, 192), stack(384, 6, 6, 6, 1024))[pick]  # noqa: E501
+    knowledge.stack = (stack(64, 2, 2, 1, 128), stack(128, 3, 4, 2, 256), stack(512, 8, 8, 4, 1408))[pick]  # noqa: E501
+    knowledge.soft = 4
+    knowledge.train = (
+        training(200, 64, 2e-3, 200),
+        training(2400 if toyshop else 900, 64 if toyshop else 48, 2e-3 if toyshop else 1e-3, 400),
+        training(20_000, 256, 5e-4, 1000),
+    )[pick]
+    knowledge.hparams = ConfigDict(
+        {"dropout": 0.0 if toyshop else 0.05, "generation": 1.0, "contrast": 0.1,
+         "temperature": 0.1, "hide_text": 0.3, "hide_picture": 0.1}
+    )  # fmt: skip
+    config.knowledge = knowledge
+
+    transition = ConfigDict()
+    transition.stack = (stack(64, 1, 2, 1, 128), stack(128, 2, 4, 2, 256), stack(512, 6, 8, 4, 1408))[pick]  # noqa: E501
+    transition.out = (64, 128, 256)[pick]
+    transition.train = (
+        training(200, 64, 2e-3, 100), training(1200, 64, 1e-3, 100), training(10_000, 256, 5e-4, 500)
+    )[pick]  # fmt: skip
+    transition.hparams = ConfigDict({"dropout": 0.2, "temperature": 1.0})
+    config.transition = transition
+
+    distill = ConfigDict({"k": 64, "t": 64, "critic": 64, "lower": "infonce", "upper": "vclub"})
+    distill.train = (
+        training(150, 64, 2e-3, 150), training(600, 64, 2e-3, 300), training(4000, 256, 1e-3, 1000)
+    )[pick]  # fmt: skip
+    distill.hparams = ConfigDict({"next": 1.0, "last": 0.5, "disentangle": 0.1, "rebuild": 1.0})
+    config.distill = distill
+
+    student = ConfigDict()
+    student.stack = (stack(64, 1, 2, 2, 128), stack(64, 2, 2, 2, 128), stack(128, 2, 4, 4, 256))[pick]  # noqa: E501
+    student.train = (
+        training(200, 128, 2e-3, 50), training(1200, 128, 2e-3, 100), training(6000, 512, 1e-3, 300)
+    )[pick]  # fmt: skip
+    student.hparams = ConfigDict(
+        {"dropout": 0.2, "id_dropout": 0.5, "teacher_temperature": 1.0}
+    )
+    config.student = student
+
+    # view: what of an item the Knowledge tower is shown; features: which of its outputs.
+    variant = {"view": "both", "features": "k+t", "ids": True, "logit": 0.0}
+    config.students = ConfigDict(
+        {
+            "id-only": {**variant, "features": "none"},
+            "text-only": {**variant, "view": "text", "ids": False},
+            "picture-only": {**variant, "view": "picture", "ids": False},
+            "undistilled": {**variant, "features": "e"},
+            "distilled": {**variant, "logit": 1.0},
+        }
+    )
+
+    config.evaluate = ConfigDict({"split": "test", "serve": "distilled", "bootstrap": 2000})
+
+    if ablate == "no_generation":
+        knowledge.hparams.generation = 0.0
+    elif ablate == "no_disentanglement":
+        distill.hparams.disentangle = 0.0
+    elif ablate == "no_alignment":
+        distill.hparams.next = distill.hparams.last = 0.0
+    elif ablate in ("k_only", "t_only"):
+        config.students.distilled.features = ablate[0]
+    elif ablate == "no_logit":
+        config.students.distilled.logit = 0.0
+    elif ablate != "none":
+        kept = ablate.replace("_", "-")
+        config.students = ConfigDict({kept: config.students[kept].to_dict()})
+        config.evaluate.serve = kept
+    return config

@@ -1,0 +1,38 @@
+"""Experiment files and their arguments: one place where a configuration comes from.
+
+An experiment is a Python file with ``get_config(arg=None)`` that returns a ``ConfigDict``. It
+imports nothing of jmrec but this package::
+
+    from jmrec.config import ConfigDict, choose, parse_arg, placeholder
+
+
+    def get_config(arg=None):
+        arg = parse_arg(arg, data="toyshop", size="small")
+        config = ConfigDict()
+        config.width = choose("size", arg.size, {"tiny": 32, "small": 128})
+        config.data = ConfigDict({"name": arg.data, "dir": placeholder(str)})
+        return config
+
+``load_config("x.py:size=tiny", ["--config.data.dir=shop"])`` reads it. No jax in here, so that a
+mistyped argument is answered at once.
+"""
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+from jmrec.config.arguments import choose, nearest, parse_arg
+from jmrec.config.compare import config_hash, difference, flatten
+from jmrec.config.load import load_config, resolve_path
+
+__all__ = [
+    "ConfigDict",
+    "choose",
+    "config_hash",
+    "difference",
+    "flatten",
+    "load_config",
+    "nearest",
+    "parse_arg",
+    "placeholder",
+    "resolve_path",
+]

@@ -1,0 +1,291 @@
+"""Reading an experiment file and laying the command line's overrides over it."""
+
+import ast
+import importlib.util
+import inspect
+import re
+import traceback
+from pathlib import Path
+from typing import Any
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from jmrec.config.arguments import NONE_WORDS, hint, nearest
+from jmrec.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[2]
+"""The checkout, where jmrec runs from one; experiment files lie beside the package."""
+
+
+def resolve_path(path: str | Path) -> Path:
+    """Find a path that the user wrote: in the working folder first, then in the checkout.
+
+    Args:
+      path: A path, absolute or relative.
+
+    Returns:
+      The first of the two that exists; where neither does, the path as it was given.
+
+    Example:
+      >>> resolve_path("jmrec/config/load.py").is_file()
+      True
+    """
+    given = Path(path).expanduser()
+    if given.is_absolute() or given.exists():
+        return given
+    return ROOT / given if (ROOT / given).exists() else given
+
+
+def load_config(spec: str, overrides: list[str] | tuple[str, ...] = ()) -> ConfigDict:
+    """Run an experiment file and apply overrides to what it returns.
+
+    Args:
+      spec: ``path.py`` or ``path.py:arg``; relative paths as in ``resolve_path``. ``arg`` is
+        handed to the file's ``get_config``.
+      overrides: ``--config.name=value`` (also ``--config.name value`` as two entries, and
+        ``--config.flag``, ``--noconfig.flag`` for a bool). Values are checked against the type
+        of the field. "none" empties a field that is optional (a ``placeholder`` or None).
+
+    Returns:
+      A locked ConfigDict of its own: loading twice shares nothing.
+
+    Raises:
+      UserError: If the file is not there or fails, a field is unknown or a value does not fit.
+
+    Example:
+      >>> import pathlib, tempfile
+      >>> path = pathlib.Path(tempfile.mkdtemp()) / "x.py"
+      >>> _ = path.write_text(
+      ...     "from jmrec.config import ConfigDict, parse_arg\\n"
+      ...     "def get_config(arg=None):\\n"
+      ...     "    return ConfigDict({'seed': 0, 'size': parse_arg(arg, size='small').size})\\n")
+      >>> load_config(f"{path}:size=tiny", ["--config.seed=3"]).to_dict()
+      {'seed': 3, 'size': 'tiny'}
+      >>> load_config(f"{path}", ["--config.sede=3"])
+      Traceback (most recent call last):
+      ...
+      jmrec.errors.UserError: the configuration has no field "sede", did you mean "seed"?
+    """
+    path, arg = _split_spec(spec)
+    config = _run_file(path, arg)
+    values = _read_overrides(list(overrides), config)
+    return _apply(config, values)
+
+
+def _split_spec(spec: str) -> tuple[Path, str | None]:
+    """Split ``path.py:arg`` and find the file."""
+    match = re.fullmatch(r"(.*?\.py)(?::(.*))?", spec, flags=re.DOTALL)
+    if match is None:
+        raise UserError(
+            f'--config="{spec}" is no experiment file; it must look like '
+            "experiments/tpad.py or experiments/tpad.py:size=tiny."
+        )
+    path = resolve_path(match[1])
+    if not path.is_file():
+        others = [str(each) for each in sorted(path.parent.glob("*.py"))]
+        if not others and not path.is_absolute():
+            others = [f"experiments/{each.name}" for each in ROOT.glob("experiments/*.py")]
+        raise UserError(f'there is no experiment file "{match[1]}"{hint(str(path), others) or "."}')
+    return path, match[2]
+
+
+def _run_file(path: Path, arg: str | None) -> ConfigDict:
+    """Import the file under a name of its own and call its get_config."""
+    module_spec = importlib.util.spec_from_file_location(f"jmrec_experiment_{path.stem}", path)
+    if module_spec is None or module_spec.loader is None:
+        raise UserError(f"{path} cannot be read as a Python file.")
+    module = importlib.util.module_from_spec(module_spec)
+    try:
+        module_spec.loader.exec_module(module)
+        function = getattr(module, "get_config", None)
+        if not callable(function):
+            raise UserError(f"{path} has no function get_config; an experiment file needs one.")
+        takes_arg = bool(inspect.signature(function).parameters)
+        if arg and not takes_arg:
+            raise UserError(f'{path} takes no argument; leave ":{arg}" away.')
+        config = function(arg) if takes_arg else function()
+    except UserError:
+        raise
+    except Exception as error:
+        raise UserError(
+            f"{path}, line {_line(error, path)}: the experiment file fails with "
+            f"{type(error).__name__}: {_one_line(error)}; mend the file."
+        ) from error
+    if not isinstance(config, ConfigDict):
+        raise UserError(
+            f"{path}: get_config must return a ConfigDict, not {type(config).__name__}."
+        )
+    return config
+
+
+def _line(error: Exception, path: Path) -> int:
+    """Return the last line of the file itself that the error went through."""
+    if isinstance(error, SyntaxError):
+        return error.lineno or 0
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno for frame in frames if frame.filename == str(path)]
+    return (lines[-1] or 0) if lines else 0
+
+
+def _read_overrides(overrides: list[str], config: ConfigDict) -> dict[str, str]:
+    """Turn the command line's words into field -> text, with every field known."""
+    values: dict[str, str] = {}
+    words = iter(overrides)
+    for word in words:
+        match = re.fullmatch(r"--?(no)?config\.([^=\s]+)(?:=(.*))?", word, flags=re.DOTALL)
+        if match is None:
+            raise UserError(
+                f'"{word}" is not understood; a setting is written --config.name=value.'
+            )
+        negated, name, text = match.groups()
+        default = _field(config, name)
+        is_bool = config_type(config, name) is bool
+        if negated and not is_bool:
+            raise UserError(f"config.{name} is not a yes-or-no field; write --config.{name}=value.")
+        if text is None and is_bool:
+            text = "false" if negated else "true"
+        elif text is None:
+            text = next(words, None)
+            if text is None or text.startswith("--"):
+                raise UserError(f"--config.{name} needs a value: --config.{name}=value.")
+        if isinstance(default, ConfigDict):
+            inner = next(iter(default), "name")
+            raise UserError(
+                f"config.{name} is a group of fields; set one of them, "
+                f"like --config.{name}.{inner}=value."
+            )
+        values[name] = text
+    return values
+
+
+def _field(config: ConfigDict, name: str) -> Any:
+    """Return a field's value by its dotted name, or say which field is nearest."""
+    value: Any = config
+    for depth, part in enumerate(parts := name.split(".")):
+        if not isinstance(value, ConfigDict):
+            group = ".".join(parts[:depth])
+            raise UserError(f'config.{group} is a value and has no field "{part}".')
+        if part not in value:
+            raise UserError(f'the configuration has no field "{name}"{_field_hint(config, name)}')
+        value = value[part]
+    return value
+
+
+def _names(config: ConfigDict, prefix: str = "") -> list[str]:
+    """Return the dotted names of all fields and groups."""
+    names = []
+    for name in config:
+        names.append(prefix + name)
+        if isinstance(config[name], ConfigDict):
+            names += _names(config[name], f"{prefix}{name}.")
+    return names
+
+
+def _field_hint(config: ConfigDict, name: str) -> str:
+    """Name the nearest field, by the whole dotted name or else by its last part."""
+    names = _names(config)
+    last = name.rsplit(".", 1)[-1]
+    same_last = [each for each in names if each.rsplit(".", 1)[-1] == last]
+    guess = same_last[0] if len(same_last) == 1 else nearest(name, names)
+    if guess is None:
+        by_last = {each.rsplit(".", 1)[-1]: each for each in reversed(names)}
+        found = nearest(last, by_last)
+        guess = by_last[found] if found else None
+    known = ", ".join(config)
+    return f', did you mean "{guess}"?' if guess else f"; known at the top are {known}."
+
+
+def config_type(config: ConfigDict, name: str) -> type:
+    """Return the type that a field was declared with (NoneType where it is a bare None)."""
+    *groups, last = name.split(".")
+    for group in groups:
+        config = config[group]
+    return config.get_type(last)
+
+
+def _apply(config: ConfigDict, values: dict[str, str]) -> ConfigDict:
+    """Set the fields through config_flags, which parses and checks by type."""
+    plain: list[str] = []
+    parsed: dict[str, Any] = {}
+    for name, text in values.items():
+        default, kind = _field(config, name), config_type(config, name)
+        if default is None and text.lower() in NONE_WORDS:
+            parsed[name] = None
+        elif kind in (list, tuple) or isinstance(default, list | tuple):
+            parsed[name] = _sequence(name, text, default)
+        elif kind is type(None):  # a bare None may become anything
+            parsed[name] = _literal(text)
+        else:
+            plain.append(f"--config.{name}={text}")
+    # Flags of its own: nothing global is touched, and every call starts afresh.
+    values_of_flags = flags.FlagValues()
+    argv = ["jmrec", *plain]
+    try:
+        config_flags.DEFINE_config_dict(
+            "config", config, flag_values=values_of_flags, sys_argv=argv
+        )
+    except flags.Error as error:
+        raise UserError(
+            f"{' '.join(plain)}: a field here cannot be set on the command line; "
+            "set it in the experiment file."
+        ) from error
+    for word in plain:
+        # One at a time, so that the message names the field that does not fit.
+        name, _, text = word.removeprefix("--config.").partition("=")
+        try:
+            values_of_flags(["jmrec", word])
+        except (flags.Error, TypeError, ValueError, AttributeError, KeyError) as error:
+            wanted = config_type(config, name).__name__
+            raise UserError(
+                f'--config.{name}="{text}" does not fit: the field is of type {wanted}'
+                f"{_now(config, name)}."
+            ) from error
+    result: ConfigDict = values_of_flags["config"].value
+    with result.unlocked():
+        for name, value in parsed.items():
+            *groups, last = name.split(".")
+            group = result
+            for each in groups:
+                group = group[each]
+            group[last] = value
+    return result.lock()
+
+
+def _literal(text: str) -> Any:
+    """Return what the text says as a Python literal, else the text itself."""
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return {"true": True, "false": False}.get(text, text)
+
+
+def _sequence(name: str, text: str, default: Any) -> Any:
+    """Parse ``(1, 2)`` or ``a,b`` and check the elements against the default's."""
+    kind = type(default) if isinstance(default, list | tuple) else tuple
+    value = _literal(text)
+    if isinstance(value, str) and value == text:  # not a literal: words, with or without brackets
+        value = [part.strip() for part in text.strip("()[] ").split(",") if part.strip()]
+    value = kind(value if isinstance(value, list | tuple) else [value])
+    wanted = {type(each) for each in default or ()}
+    if len(wanted) == 1:
+        element = wanted.pop()
+        if element is float:
+            value = kind(float(each) if type(each) is int else each for each in value)
+        if element is str:
+            value = kind(each if isinstance(each, str) else str(each) for each in value)
+        if any(type(each) is not element for each in value):
+            raise UserError(
+                f'--config.{name}="{text}" does not fit: the field holds values of type '
+                f"{element.__name__} (it is {default})."
+            )
+    return value
+
+
+def _now(config: ConfigDict, name: str) -> str:
+    value = _field(config, name)
+    return "" if value is None else f" (it is {value!r})"
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:300]

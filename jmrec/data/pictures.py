@@ -1,0 +1,122 @@
+"""Pictures: check, shrink for storage, decode for the models."""
+
+import io
+import warnings
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from jmrec.data.schema import Items
+
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
+MAX_PIXELS = 40_000_000
+"""A picture that claims more pixels is refused before it is decoded (a decompression bomb)."""
+
+# Pillow warns from half of its own bomb limit on, on stderr; ours is lower and an error.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+
+def picture_problem(data: bytes) -> str:
+    """Say in a few words why a picture can not be used, "" if it can.
+
+    Args:
+      data: Encoded bytes; ``b""`` is a missing picture and no problem.
+
+    Returns:
+      A predicate ("is not a picture ..."), or "".
+
+    Example:
+      >>> picture_problem(b"")
+      ''
+      >>> picture_problem(b"GIF89a")
+      'does not decode'
+    """
+    if not data:
+        return ""
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:
+                return f"has more than {MAX_PIXELS:,} pixels"
+            image.load()
+            image.convert("RGB")
+    except Image.UnidentifiedImageError:
+        return (
+            "does not decode"
+            if data[:3] in (b"GIF", b"\x89PN", b"\xff\xd8\xff")
+            else (f"is none of {', '.join(FORMATS)}")
+        )
+    except Image.DecompressionBombError:
+        return f"has more than {MAX_PIXELS:,} pixels"
+    except Exception:  # decoders raise whatever they like on broken bytes
+        return "does not decode"
+    return ""
+
+
+def shrink(data: bytes, size: int = 512) -> bytes:
+    """Return a picture as it is stored: PNG or JPEG with no side longer than ``size``.
+
+    A PNG or JPEG that is small enough is returned byte by byte as it came.
+
+    Args:
+      data: Encoded bytes, ``b""`` where missing.
+      size: The longest side in pixels.
+
+    Returns:
+      Encoded bytes.
+    """
+    if not data:
+        return b""
+    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        kind = image.format
+        if kind in ("PNG", "JPEG") and max(image.size) <= size:
+            return data
+        small = _upright(image)
+        small.thumbnail((size, size), Image.Resampling.LANCZOS)
+        out = io.BytesIO()
+        if kind == "JPEG":
+            small.save(out, "JPEG", quality=90)
+        else:
+            small.save(out, "PNG")
+        return out.getvalue()
+
+
+def decode_pictures(items: Items, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Decode all pictures of a catalogue to one square size.
+
+    The whole picture is kept: it is scaled until its longer side is ``size`` and centred on
+    grey. (Cropping a 2:3 poster would lose its title and a third of the scene, stretching would
+    change its shapes; the grey bars are the same for all posters.)
+
+    Args:
+      items: The catalogue.
+      size: Side length S in pixels.
+
+    Returns:
+      ``(pixels, ok)``: uint8 [V, S, S, 3], zeros where missing, and bool [V], False there.
+    """
+    pixels = np.zeros((len(items), size, size, 3), np.uint8)
+    ok = np.array([bool(data) for data in items.pictures], bool)
+
+    def decode(row: int) -> None:
+        with Image.open(io.BytesIO(items.pictures[row]), formats=FORMATS) as image:
+            image.draft("RGB", (2 * size, 2 * size))  # a JPEG need not be decoded in full
+            pixels[row] = np.asarray(
+                ImageOps.pad(
+                    _upright(image), (size, size), Image.Resampling.LANCZOS, color=(128, 128, 128)
+                )
+            )
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(decode, np.flatnonzero(ok).tolist()))
+    return pixels, ok
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """Return the picture as RGB, turned as its camera says, transparent parts white."""
+    image = ImageOps.exif_transpose(image) or image
+    if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
+        return Image.alpha_composite(white, rgba).convert("RGB")
+    return image.convert("RGB")

@@ -1,0 +1,230 @@
+"""Prepare a catalogue folder once, and load what was prepared."""
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jmrec.data import records
+from jmrec.data.folder import Raw, read_folder, verify_pictures
+from jmrec.data.pictures import shrink
+from jmrec.data.schema import SPLITS, Dataset
+from jmrec.data.sessions import sessionise, split_by_time
+from jmrec.errors import UserError
+
+FORMAT = 1
+METADATA = "metadata.json"
+PICTURE_SIZE = 512
+
+
+def build(
+    raw: Raw,
+    *,
+    fractions: Sequence[float] = (0.8, 0.1, 0.1),
+    keep_single: bool = False,
+    picture_size: int | None = None,
+) -> Dataset:
+    """Make the data set of a catalogue folder in memory; pictures stay as they are on disk.
+
+    Args:
+      raw: The validated folder.
+      fractions: Shares of the sessions in train, validation and test.
+      keep_single: Whether train keeps sessions of one event, see `split_by_time`.
+      picture_size: The size pictures will be stored at (it enters the fingerprint).
+
+    Returns:
+      The data set; its fingerprint covers the content and these settings, no path and no date.
+
+    Raises:
+      UserError: if the sessions can not be split.
+    """
+    dataset = Dataset(
+        name=raw.description.name,
+        items=raw.items,
+        splits=split_by_time(sessionise(raw), fractions, keep_single=keep_single),
+        exclude_seen=raw.description.exclude_seen,
+        fingerprint="",
+        has_time=raw.time is not None,
+        has_users=raw.user is not None,
+    )
+    settings = {
+        "format": FORMAT,
+        "fractions": [float(f) for f in fractions],
+        "keep_single": keep_single,
+        "session_gap_minutes": raw.description.session_gap_minutes,
+        "picture_size": picture_size or PICTURE_SIZE,
+    }
+    return replace(dataset, fingerprint=_fingerprint(dataset, settings))
+
+
+def prepare(
+    folder: str | Path,
+    toml: str | Path | None,
+    out: str | Path,
+    *,
+    fractions: Sequence[float] = (0.8, 0.1, 0.1),
+    keep_single: bool = False,
+    picture_size: int | None = None,
+) -> Dataset:
+    """Validate, sessionise, split by time and write a catalogue folder once.
+
+    Everything is checked before anything is written, and ``out`` appears whole or not at all.
+    With the same input and settings a second call only loads.
+
+    Args:
+      folder: The catalogue folder.
+      toml: A description to use instead of ``folder/dataset.toml``, or None.
+      out: The folder to write; it must not exist, be empty, or hold the same data.
+      fractions: Shares of the sessions in train, validation and test.
+      keep_single: Whether train keeps sessions of one event, see `split_by_time`.
+      picture_size: The longest side of a stored picture (None: 512); larger ones are re-encoded.
+
+    Returns:
+      The data set as `load_prepared` reads it.
+
+    Raises:
+      UserError: if the folder is not valid or ``out`` holds something else.
+    """
+    out = Path(out)
+    raw = read_folder(folder, toml, check_pictures=False)
+    dataset = build(raw, fractions=fractions, keep_single=keep_single, picture_size=picture_size)
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        if _metadata(out).get("fingerprint") == dataset.fingerprint:
+            return load_prepared(out)
+        raise UserError(
+            f"{out} holds other data than {folder} with these settings would give; "
+            "name another folder or delete this one."
+        )
+    verify_pictures(raw)
+    with ThreadPoolExecutor() as pool:
+        pictures = list(
+            pool.map(partial(shrink, size=picture_size or PICTURE_SIZE), raw.items.pictures)
+        )
+    dataset = replace(dataset, items=replace(dataset.items, pictures=pictures))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    try:
+        temporary.chmod(0o755)
+        records.write(dataset, temporary)
+        text = json.dumps(_describe(dataset, raw), indent=1, ensure_ascii=False)
+        (temporary / METADATA).write_text(text + "\n", encoding="utf-8")
+        if out.exists():
+            out.rmdir()
+        temporary.rename(out)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    return load_prepared(out)
+
+
+def load_prepared(out: str | Path) -> Dataset:
+    """Load a prepared data set.
+
+    Args:
+      out: The folder that `prepare` wrote.
+
+    Returns:
+      The data set, equal to what was prepared.
+
+    Raises:
+      UserError: if the folder holds no prepared data or is damaged.
+    """
+    out = Path(out)
+    metadata = _metadata(out)
+    if not metadata:
+        raise UserError(f"{out} holds no prepared data; make it with `jmrec data prepare`.")
+    if metadata.get("format") != FORMAT:
+        raise UserError(
+            f"{out} was prepared by another version of jmrec; delete the folder and prepare again."
+        )
+    try:
+        columns = metadata["columns"]
+        items = records.read_items(out, columns["text"], columns["category"], columns["number"])
+        splits = {name: records.read_sessions(out, name) for name in SPLITS}
+        dataset = Dataset(
+            name=metadata["name"],
+            items=items,
+            splits=splits,
+            exclude_seen=metadata["exclude_seen"],
+            fingerprint=metadata["fingerprint"],
+            has_time=metadata["has_time"],
+            has_users=metadata["has_users"],
+        )
+        whole = _counts(dataset) == metadata["counts"]
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, AssertionError):
+        whole = False
+    if not whole:
+        raise UserError(f"{out} is damaged; delete the folder and prepare again.")
+    return dataset
+
+
+def _metadata(out: Path) -> dict[str, Any]:
+    try:
+        metadata = json.loads((out / METADATA).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return metadata if isinstance(metadata, dict) else {}
+
+
+def _describe(dataset: Dataset, raw: Raw) -> dict[str, Any]:
+    items = dataset.items
+    return {
+        "format": FORMAT,
+        "name": dataset.name,
+        "fingerprint": dataset.fingerprint,
+        "exclude_seen": dataset.exclude_seen,
+        "has_time": dataset.has_time,
+        "has_users": dataset.has_users,
+        "counts": _counts(dataset),
+        "event_names": raw.event_names,
+        "columns": {
+            "text": list(items.text),
+            "number": list(items.number),
+            "category": items.category_names,
+        },
+    }
+
+
+def _counts(dataset: Dataset) -> dict[str, Any]:
+    return {
+        "items": len(dataset.items),
+        "pictures": sum(map(bool, dataset.items.pictures)),
+        "sessions": {name: len(part) for name, part in dataset.splits.items()},
+        "events": {name: len(part.items) for name, part in dataset.splits.items()},
+    }
+
+
+def _fingerprint(dataset: Dataset, settings: dict[str, Any]) -> str:
+    """Hash everything in the data set, field by field, each with its length."""
+    digest = hashlib.sha256()
+
+    def add(name: str, data: bytes) -> None:
+        digest.update(f"{name}:{len(data)}:".encode())
+        digest.update(data)
+
+    def add_json(name: str, value: Any) -> None:
+        add(name, json.dumps(value, ensure_ascii=True).encode())
+
+    items = dataset.items
+    flags = [dataset.name, dataset.exclude_seen, dataset.has_time, dataset.has_users]
+    add_json("settings", [settings, flags])
+    add_json("ids", items.ids)
+    add_json("text", list(items.text.items()))
+    add_json("categories", list(items.category_names.items()))
+    for name, column in [*items.category.items(), *items.number.items()]:
+        add(name, column.tobytes())
+    for picture in items.pictures:
+        add("picture", picture)
+    for name, part in dataset.splits.items():
+        add_json(name, part.ids)
+        for key in ("users", "offsets", "items", "times", "events", "ratings"):
+            add(key, np.ascontiguousarray(getattr(part, key)).tobytes())
+    return digest.hexdigest()

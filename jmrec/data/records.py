@@ -1,0 +1,186 @@
+"""Catalogue and sessions as ArrayRecord files, written and read through TFDS, no TensorFlow."""
+
+import contextlib
+import io
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import tensorflow_datasets as tfds
+from absl import logging
+
+from jmrec.data.schema import SPLITS, Dataset, Items, Sessions
+
+VERSION = "1.0.0"
+ITEMS, SESSIONS = "items", "sessions"
+_CATALOGUE = "catalogue"  # the one split of the items ("all" is reserved)
+_BYTES = np.object_  # what TFDS calls a string of bytes
+
+
+class JmrecData(tfds.core.GeneratorBasedBuilder):
+    """Writes one prepared data set; config "items" has one split, "sessions" the three of time.
+
+    Open either without jmrec as ``tfds.builder_from_directory(OUT + "/jmrec_data/items/1.0.0")``.
+    """
+
+    # TFDS would look for these beside the code, by way of a package that it does not declare.
+    code_path = None
+    pkg_dir_path = None
+    url_infos: ClassVar[dict[str, Any]] = {}
+
+    def __init__(self, dataset: Dataset, config: str, data_dir: Path) -> None:
+        self._dataset = dataset
+        super().__init__(
+            data_dir=data_dir,
+            config=tfds.core.BuilderConfig(name=config, version=VERSION, description=config),
+            file_format="array_record",  # the default needs TensorFlow, at the end of writing
+        )
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        f = tfds.features
+        many = {"shape": (None,)}
+        features: dict[str, Any]
+        if self.builder_config.name == ITEMS:
+            features = {
+                "row": f.Scalar(np.int64),
+                "id": f.Text(),
+                "text": f.Sequence(f.Text()),
+                "picture": f.Scalar(_BYTES),
+                "category": f.Tensor(dtype=np.int32, **many),
+                "number": f.Tensor(dtype=np.float32, **many),
+            }
+        else:
+            features = {
+                "row": f.Scalar(np.int64),
+                "id": f.Text(),
+                "user": f.Scalar(np.int32),
+                "items": f.Tensor(dtype=np.int32, **many),
+                # Otherwise TFDS keeps floats in 32 bits: unix seconds to the next two minutes.
+                "times": f.Tensor(dtype=np.float64, encoding=f.Encoding.BYTES, **many),
+                "events": f.Tensor(dtype=np.int32, **many),
+                "ratings": f.Tensor(dtype=np.float32, **many),
+            }
+        return tfds.core.DatasetInfo(
+            builder=self,
+            description="Prepared by jmrec.",
+            features=f.FeaturesDict(features),
+            disable_shuffling=True,
+        )
+
+    def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
+        if self.builder_config.name == ITEMS:
+            return {_CATALOGUE: self._generate_items(self._dataset.items)}
+        return {name: self._generate_sessions(self._dataset.splits[name]) for name in SPLITS}
+
+    def _generate_examples(self) -> Iterator[Any]:
+        """Unused: every split has its own generator."""
+        yield from ()
+
+    def _generate_items(self, items: Items) -> Iterator[tuple[int, dict[str, Any]]]:
+        for row, name in enumerate(items.ids):
+            yield (
+                row,
+                {
+                    "row": row,
+                    "id": name,
+                    "text": [texts[row] for texts in items.text.values()],
+                    "picture": items.pictures[row],
+                    "category": np.array([c[row] for c in items.category.values()], np.int32),
+                    "number": np.array([c[row] for c in items.number.values()], np.float32),
+                },
+            )
+
+    def _generate_sessions(self, sessions: Sessions) -> Iterator[tuple[int, dict[str, Any]]]:
+        for row, name in enumerate(sessions.ids):
+            events = slice(sessions.offsets[row], sessions.offsets[row + 1])
+            yield (
+                row,
+                {
+                    "row": row,
+                    "id": name,
+                    "user": sessions.users[row],
+                    "items": sessions.items[events],
+                    "times": sessions.times[events],
+                    "events": sessions.events[events],
+                    "ratings": sessions.ratings[events],
+                },
+            )
+
+
+def write(dataset: Dataset, out: Path) -> None:
+    """Write the items and the sessions of a data set under ``out``."""
+    with _quiet():
+        for config in (ITEMS, SESSIONS):
+            JmrecData(dataset, config, out).download_and_prepare()
+    shutil.rmtree(out / "downloads", ignore_errors=True)  # TFDS makes it, nothing is in it
+
+
+def read_items(
+    out: Path, fields: list[str], category_names: dict[str, list[str]], numbers: list[str]
+) -> Items:
+    """Read the catalogue back.
+
+    Args:
+      out: The folder given to `write`.
+      fields: Names of the text fields, in order.
+      category_names: Category column -> names by code, in order.
+      numbers: Names of the number columns, in order.
+
+    Returns:
+      The items, equal to those written.
+    """
+    records = _records(out, ITEMS, _CATALOGUE)
+    text = {name: [r["text"][i].decode() for r in records] for i, name in enumerate(fields)}
+    category = np.array([r["category"] for r in records], np.int32)
+    number = np.array([r["number"] for r in records], np.float32)
+    return Items(
+        ids=[r["id"].decode() for r in records],
+        titles=text["title"],
+        text=text,
+        pictures=[r["picture"] for r in records],
+        category={name: category[:, i] for i, name in enumerate(category_names)},
+        category_names=category_names,
+        number={name: number[:, i] for i, name in enumerate(numbers)},
+    )
+
+
+def read_sessions(out: Path, split: str) -> Sessions:
+    """Read one split of the sessions back, equal to what was written."""
+    records = _records(out, SESSIONS, split)
+    lengths = [len(r["items"]) for r in records]
+
+    def flat(key: str, dtype: Any) -> np.ndarray:
+        return np.concatenate([r[key] for r in records] or [[]]).astype(dtype)
+
+    return Sessions(
+        ids=[r["id"].decode() for r in records],
+        users=np.array([r["user"] for r in records], np.int32),
+        offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        items=flat("items", np.int32),
+        times=flat("times", np.float64),
+        events=flat("events", np.int32),
+        ratings=flat("ratings", np.float32),
+    )
+
+
+def _records(out: Path, config: str, split: str) -> list[dict[str, Any]]:
+    with _quiet():
+        builder = tfds.builder_from_directory(out / JmrecData.name / config / VERSION)
+        source = builder.as_data_source(split)
+        records = list(source.__getitems__(list(range(len(source)))))
+    return sorted(records, key=lambda record: record["row"])
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep TFDS from talking about downloads where nothing is downloaded."""
+    tfds.disable_progress_bar()
+    before = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logging.set_verbosity(before)

@@ -1,0 +1,173 @@
+"""Make sessions from events, and split them by time so that nothing of the future leaks."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from jmrec.data.folder import Raw
+from jmrec.data.schema import SPLITS, Sessions
+from jmrec.errors import UserError
+
+
+def sessionise(raw: Raw) -> Sessions:
+    """Group the events of a catalogue folder into sessions.
+
+    A session is one session id where the data has them; else the events of one user up to a
+    pause longer than the description's gap; else (no times) all events of one user. Inside a
+    session events stand in the order of time, then of the order column, then of the file.
+
+    Args:
+      raw: The validated folder.
+
+    Returns:
+      All sessions, sorted by start time, ties in the file's order.
+    """
+    n = len(raw.item)
+    position = np.arange(n)
+    groups = raw.session or raw.user
+    assert groups is not None  # describe() refuses data with neither
+    group, names = groups
+    tie = position if raw.order is None else raw.order
+    time = position.astype(np.float64) if raw.time is None else raw.time
+    by_time = np.zeros(n) if raw.time is None else time
+    order = np.lexsort((position, tie, by_time, group))
+    group_sorted = group[order]
+    new = np.diff(group_sorted, prepend=-1) != 0
+    by_gap = raw.session is None and raw.time is not None
+    if by_gap:
+        pause = np.diff(time[order], prepend=-np.inf)
+        new |= pause > raw.description.session_gap_minutes * 60
+    starts = np.flatnonzero(new)
+    first = np.minimum.reduceat(position[order], starts)
+    if raw.time is None:
+        # The file's order stands for time: a session's events take its places in the file.
+        places = position[order]
+        times = places[np.lexsort((places, np.cumsum(new)))].astype(np.float64)
+    else:
+        times = time[order]
+    ids = [names[g] for g in group_sorted[starts]]
+    if by_gap:
+        head = np.flatnonzero(np.diff(group_sorted[starts], prepend=-1))
+        count = np.arange(len(starts)) - np.repeat(head, np.diff([*head, len(starts)]))
+        ids = [f"{name}:{k}" for name, k in zip(ids, count)]
+    user = np.full(n, -1) if raw.user is None else raw.user[0]
+    sessions = Sessions(
+        ids=ids,
+        users=user[order][starts].astype(np.int32),
+        offsets=np.append(starts, n).astype(np.int64),
+        items=raw.item[order],
+        times=times,
+        events=raw.event[order],
+        ratings=raw.rating[order],
+    )
+    return take(sessions, np.lexsort((first, times[starts])))
+
+
+def take(sessions: Sessions, index: np.ndarray) -> Sessions:
+    """Return the sessions at ``index`` (int [K]), in that order.
+
+    Example:
+      >>> s = Sessions(["a", "b"], np.array([0, 1]), np.array([0, 2, 3]), np.array([7, 8, 9]),
+      ...              np.arange(3.0), np.zeros(3, int), np.zeros(3))
+      >>> [x.tolist() for x in take(s, np.array([1, 0]))]
+      [[9], [7, 8]]
+    """
+    index = np.asarray(index, np.int64)
+    lengths = sessions.lengths[index]
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    event = np.arange(offsets[-1]) + np.repeat(sessions.offsets[index] - offsets[:-1], lengths)
+    return Sessions(
+        ids=[sessions.ids[i] for i in index],
+        users=sessions.users[index],
+        offsets=offsets,
+        items=sessions.items[event],
+        times=sessions.times[event],
+        events=sessions.events[event],
+        ratings=sessions.ratings[event],
+    )
+
+
+def until(sessions: Sessions, time: float) -> Sessions:
+    """Return the sessions without the events later than ``time``; none may become empty.
+
+    Args:
+      sessions: Sessions that start at or before ``time``.
+      time: The last time that is kept.
+
+    Returns:
+      Sessions with the same ids.
+    """
+    keep = sessions.times <= time
+    kept = np.concatenate([[0], np.cumsum(keep)])
+    return Sessions(
+        ids=sessions.ids,
+        users=sessions.users,
+        offsets=kept[sessions.offsets].astype(np.int64),
+        items=sessions.items[keep],
+        times=sessions.times[keep],
+        events=sessions.events[keep],
+        ratings=sessions.ratings[keep],
+    )
+
+
+def split_by_time(
+    sessions: Sessions,
+    fractions: Sequence[float] = (0.8, 0.1, 0.1),
+    *,
+    keep_single: bool = False,
+) -> dict[str, Sessions]:
+    """Split sessions by their start into training, validation and test.
+
+    The sessions of two or more events are counted; the first ``floor(fractions[0] * n)`` of them,
+    by start time, train, and so on. What a session does after the next split has begun is cut
+    off, so no training event is later than the start of any validation or test session, and no
+    validation event later than the start of any test session.
+
+    Args:
+      sessions: All sessions, sorted by start time.
+      fractions: Shares of train, validation and test; they add up to 1.
+      keep_single: Whether sessions of one event that start before the first validation session
+        stay in train. They hold no transition, so no model learns from them, and an item that
+        occurs in nothing else has been learned by nobody: by default they are left out, and such
+        an item counts as cold.
+
+    Returns:
+      "train", "validation" and "test", each sorted by start time.
+
+    Raises:
+      UserError: if the fractions are not three shares of 1, or a split has no session left.
+    """
+    if len(fractions) != 3 or min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
+        raise UserError(
+            f"The split fractions {tuple(fractions)} are not three shares above 0 that add up to "
+            "1; write for example 0.8, 0.1, 0.1."
+        )
+    two = np.flatnonzero(sessions.lengths >= 2)
+    # Rounded, because 0.7 + 0.2 is less than 0.9.
+    edges = [int(round(share * len(two), 6)) for share in np.cumsum(fractions[:2])]
+    parts = dict(zip(SPLITS, np.split(two, edges)))
+    if any(len(part) == 0 for part in parts.values()):
+        raise UserError(
+            f"The data has {len(two)} sessions of two or more events, too few to split; "
+            "bring more sessions or join shorter ones with a larger session_gap_minutes."
+        )
+    start = sessions.times[sessions.offsets[:-1]]
+    cut, cut_test = start[parts["validation"][0]], start[parts["test"][0]]
+    if keep_single:
+        single = np.flatnonzero((sessions.lengths == 1) & (start < cut))
+        parts["train"] = np.sort(np.concatenate([parts["train"], single]))
+    out = {name: take(sessions, part) for name, part in parts.items()}
+    out["train"] = _at_least(until(out["train"], cut), 1 if keep_single else 2)
+    out["validation"] = _at_least(until(out["validation"], cut_test), 2)
+    for name, part in out.items():
+        if not (part.lengths >= 2).any():
+            raise UserError(
+                f"No session of two or more events is left in {name} after the cut by time, "
+                "because sessions overlap the split; make them shorter with a smaller "
+                "session_gap_minutes or give times."
+            )
+    return out
+
+
+def _at_least(sessions: Sessions, length: int) -> Sessions:
+    return take(sessions, np.flatnonzero(sessions.lengths >= length))

@@ -1,0 +1,321 @@
+"""Rules from co-occurrence in the training sessions: Markov, sequential, item-kNN, EASE, V-SKNN.
+
+All but V-SKNN are *linear*: the score of item j is a decayed sum over the prefix's items i of one
+matrix entry ``M[i, j]``, plus a little popularity where nothing is known.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from scipy.linalg import lapack
+
+from jmrec.data.schema import Sessions
+from jmrec.errors import UserError
+from jmrec.evaluation.protocol import Prefixes
+
+DENSE_SHARE = 0.05
+"""A matrix with more entries than this share is kept dense: products are then faster."""
+TIE_BREAK = 1e-6
+"""How much popularity a linear rule adds, to order what it knows nothing of."""
+
+
+def context_weights(
+    prefixes: Prefixes, n_items: int, decay: float, last: int | None = None
+) -> sp.csr_array:
+    """Return the prefixes as weighted bags of items, the last item with weight 1.
+
+    Args:
+      prefixes: P prefixes.
+      n_items: V.
+      decay: Factor for every step back; 0 leaves the last item alone.
+      last: How many of the last items count; None is all of the window.
+
+    Returns:
+      float32 [P, V] sparse; an item that occurs twice has the sum of its weights.
+
+    Example:
+      >>> two = Prefixes(np.array([[2, 0, -1]]), np.zeros((1, 3)), np.array([0, 0]),
+      ...     np.array([0, 1]), np.zeros(2))
+      >>> context_weights(two, 3, decay=0.5).toarray()
+      array([[0. , 0. , 1. ],
+             [1. , 0. , 0.5]], dtype=float32)
+    """
+    window = prefixes.windows[prefixes.window]
+    age = prefixes.end[:, None] - np.arange(window.shape[1])
+    near = (age >= 0) & (age < (window.shape[1] if last is None else last))
+    if decay < 1:
+        near &= np.power(decay, np.maximum(age, 0), dtype=np.float64) > 1e-4
+    row, column = np.nonzero(near)
+    weight = np.power(decay, age[row, column], dtype=np.float64).astype(np.float32)
+    # Building from parts sums repeated items.
+    return sp.csr_array((weight, (row, window[row, column])), shape=(len(window), n_items))
+
+
+def session_matrix(sessions: Sessions, n_items: int) -> sp.csr_array:
+    """Return float32 [S, V] sparse with 1 where the session holds the item.
+
+    Args:
+      sessions: S sessions.
+      n_items: V.
+    """
+    row = np.repeat(np.arange(len(sessions)), sessions.lengths)
+    ones = np.ones(len(row), np.float32)
+    matrix = sp.csr_array((ones, (row, sessions.items)), shape=(len(sessions), n_items))
+    matrix.data[:] = 1.0
+    return matrix
+
+
+def transitions(
+    sessions: Sessions, n_items: int, steps: int = 1, power: float = 1.0
+) -> sp.csr_array:
+    """Count what follows what inside sessions.
+
+    Args:
+      sessions: The training sessions.
+      n_items: V.
+      steps: How many items on a pair may reach.
+      power: A pair at distance d counts ``d ** -power``.
+
+    Returns:
+      float32 [V, V] sparse; entry (i, j) counts j after i.
+
+    References:
+      Ludewig and Jannach, *Evaluation of Session-based Recommendation Algorithms*
+      (https://arxiv.org/abs/1803.09587), sequential rules.
+
+    Example:
+      >>> one = Sessions(["a"], np.array([-1]), np.array([0, 3]), np.array([0, 1, 2]),
+      ...     np.arange(3.0), np.zeros(3), np.zeros(3))
+      >>> transitions(one, 3, steps=2).toarray()
+      array([[0. , 1. , 0.5],
+             [0. , 0. , 1. ],
+             [0. , 0. , 0. ]], dtype=float32)
+    """
+    owner = np.repeat(np.arange(len(sessions)), sessions.lengths)
+    total = sp.csr_array((n_items, n_items), dtype=np.float32)
+    for distance in range(1, steps + 1):
+        same = owner[distance:] == owner[:-distance]
+        if not same.any():
+            break
+        pair = sessions.items[:-distance][same], sessions.items[distance:][same]
+        weight = np.full(same.sum(), distance**-power, np.float32)
+        total = total + sp.csr_array((weight, pair), shape=(n_items, n_items))
+    return sp.csr_array(total)
+
+
+def cosine(sessions: Sessions, n_items: int, shrink: float, length_power: float) -> sp.csr_array:
+    """Item-item cosine over sessions, shrunk towards 0 where items are rare.
+
+    Args:
+      sessions: The training sessions.
+      n_items: V.
+      shrink: Added to the squared norms.
+      length_power: A session of n items counts ``n ** -length_power``, so that a very long one
+        does not tie everything to everything.
+
+    Returns:
+      float32 [V, V] sparse, zero on the diagonal.
+    """
+    held = session_matrix(sessions, n_items)
+    size = np.maximum(held.sum(axis=1), 1.0)
+    scaled = sp.csr_array(held.multiply((size ** (-length_power / 2))[:, None]))
+    together = sp.csr_array((scaled.T @ scaled).astype(np.float32))
+    norm = 1.0 / np.sqrt(together.diagonal() + shrink + 1e-9)
+    together = sp.dia_array((norm[None], [0]), shape=together.shape) @ together
+    together = sp.csr_array(together @ sp.dia_array((norm[None], [0]), shape=together.shape))
+    together.setdiag(0.0)
+    together.eliminate_zeros()
+    return together.astype(np.float32)
+
+
+def ease(sessions: Sessions, n_items: int, l2: float) -> np.ndarray:
+    """Return EASE's item-item weights, the closed form of a zero-diagonal linear autoencoder.
+
+    With G = X'X + l2 I over the session-item matrix X and P its inverse, the weights are
+    ``B[i, j] = -P[i, j] / P[j, j]`` off the diagonal, and 0 on it.
+
+    Args:
+      sessions: The training sessions.
+      n_items: V.
+      l2: The ridge penalty, positive.
+
+    Returns:
+      float32 [V, V].
+
+    Raises:
+      UserError: If ``l2`` is too small for the inverse to exist.
+
+    References:
+      Steck, *Embarrassingly Shallow Autoencoders for Sparse Data*
+      (https://arxiv.org/abs/1905.03375).
+    """
+    held = session_matrix(sessions, n_items)
+    gram = np.asfortranarray((held.T @ held).toarray(), dtype=np.float32)
+    gram[np.diag_indices(n_items)] += l2
+    factor, failed = lapack.spotrf(gram, lower=1, overwrite_a=1)
+    if failed:
+        raise UserError(f"EASE cannot invert with an l2 penalty of {l2}; give a larger one.")
+    inverse, _ = lapack.spotri(factor, lower=1, overwrite_c=1)
+    inverse = np.tril(inverse) + np.tril(inverse, -1).T
+    weights = inverse / -np.diag(inverse)
+    weights[np.diag_indices(n_items)] = 0.0
+    return weights
+
+
+def compact(matrix: sp.csr_array | np.ndarray) -> sp.csr_array | np.ndarray:
+    """Return the matrix dense where it is dense enough, else sparse (float32 [V, V])."""
+    if isinstance(matrix, np.ndarray):
+        return np.ascontiguousarray(matrix, np.float32)
+    rows, columns = matrix.shape
+    return matrix.toarray() if matrix.nnz > DENSE_SHARE * rows * columns else matrix
+
+
+@dataclass
+class LinearRule:
+    """Scores ``sum_i decay^age(i) (M[i, j] + share[i] prior[j])`` over the prefix's items i.
+
+    Attributes:
+      name: Of the table's row.
+      matrix: float32 [V, V], sparse or dense.
+      prior: float32 [V] popularity.
+      share: float32 [V] how much of the prior an item brings.
+      decay: Factor for every step back in the prefix; 0 reads the last item only.
+      last: How many of the last items are read; None is the window.
+      settings: What was chosen, for the table.
+    """
+
+    name: str
+    matrix: sp.csr_array | np.ndarray
+    prior: np.ndarray
+    share: np.ndarray
+    decay: float = 0.0
+    last: int | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+    kind: str = "rule"
+
+    def prepare(self, features: Mapping[str, np.ndarray]) -> None:
+        """Need nothing of the features."""
+
+    def scores(self, prefixes: Prefixes, item_slice: slice) -> np.ndarray:
+        """Return float32 [P, slice length]."""
+        weights = context_weights(prefixes, len(self.prior), self.decay, self.last)
+        whole = item_slice.start == 0 and item_slice.stop == len(self.prior)
+        product = weights @ (self.matrix if whole else self.matrix[:, item_slice])
+        dense = product if isinstance(product, np.ndarray) else product.toarray()
+        dense += (weights @ self.share)[:, None] * self.prior[item_slice]
+        return dense
+
+
+def popularity(sessions: Sessions, n_items: int) -> np.ndarray:
+    """Return float32 [V]: each item's share of the training events."""
+    count = np.bincount(sessions.items, minlength=n_items)
+    return (count / max(count.sum(), 1)).astype(np.float32)
+
+
+def markov(sessions: Sessions, n_items: int, backoff: float) -> LinearRule:
+    """First-order Markov chain with popularity back-off.
+
+    P(j | i) = (count(i, j) + backoff popularity(j)) / (count(i, .) + backoff).
+
+    Args:
+      sessions: The training sessions.
+      n_items: V.
+      backoff: How many pseudo-counts of popularity stand beside the counts, positive.
+    """
+    counts = transitions(sessions, n_items)
+    scale = (1.0 / (counts.sum(axis=1) + backoff)).astype(np.float32)
+    return LinearRule(
+        name="Markov + popularity",
+        matrix=compact(sp.csr_array(counts.multiply(scale[:, None]))),
+        prior=popularity(sessions, n_items),
+        share=(backoff * scale).astype(np.float32),
+        settings={"backoff": backoff},
+    )
+
+
+def tie_break(sessions: Sessions, n_items: int, scale: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return (prior, share): a trace of popularity, far below ``scale``."""
+    prior = popularity(sessions, n_items)
+    share = np.full(n_items, TIE_BREAK * scale, np.float32)
+    return (prior / max(prior.max(initial=0.0), 1e-9)).astype(np.float32), share
+
+
+@dataclass
+class SessionNeighbours:
+    """V-SKNN: the sessions most like this one, later items counting more, vote for their items.
+
+    A prefix of n items gives its m-th item the weight m / n; a past session's similarity is the
+    sum over shared items, divided by ``length ** length_power``. The ``k`` most similar of the
+    ``sample`` most recent sessions that share an item each vote with their similarity times
+    1 / (1 + age of the last shared item).
+
+    References:
+      Ludewig and Jannach, *Evaluation of Session-based Recommendation Algorithms*
+      (https://arxiv.org/abs/1803.09587).
+
+    Attributes:
+      held: float32 [S, V] sparse, the training sessions.
+      prior: float32 [V] popularity, a trace of which orders what has no vote.
+      k: Neighbours.
+      length_power: See above.
+      sample: Most recent sessions looked at.
+      settings: What was chosen, for the table.
+    """
+
+    held: sp.csr_array
+    prior: np.ndarray
+    k: int = 100
+    length_power: float = 0.5
+    sample: int = 2500
+    settings: dict[str, Any] = field(default_factory=dict)
+    name: str = "V-SKNN"
+    kind: str = "rule"
+
+    def __post_init__(self) -> None:
+        columns = self.held.tocsc()
+        self._start, self._who = columns.indptr, columns.indices
+        size = np.maximum(self.held.sum(axis=1), 1.0)
+        self._norm = size**-self.length_power
+        self._cached: tuple[Prefixes, sp.csr_array] | None = None
+
+    def prepare(self, features: Mapping[str, np.ndarray]) -> None:
+        """Need nothing of the features."""
+
+    def scores(self, prefixes: Prefixes, item_slice: slice) -> np.ndarray:
+        """Return float32 [P, slice length]."""
+        if self._cached is None or self._cached[0] is not prefixes:
+            self._cached = prefixes, self._votes(prefixes)
+        whole = item_slice.start == 0 and item_slice.stop == self.held.shape[1]
+        dense = (self._cached[1] @ (self.held if whole else self.held[:, item_slice])).toarray()
+        return dense + np.float32(TIE_BREAK) * self.prior[item_slice]
+
+    def _votes(self, prefixes: Prefixes) -> sp.csr_array:
+        """Return float32 [P, S] sparse: what each neighbour's vote weighs, 1 for the best."""
+        n_sessions = self.held.shape[0]
+        data, indices, pointer = [], [], [0]
+        for prefix in prefixes.expand():
+            size = self._start[prefix + 1] - self._start[prefix]
+            # Oldest item first: the last shared item's age is written last.
+            who = np.concatenate([self._who[self._start[i] : self._start[i + 1]] for i in prefix])
+            weight = np.arange(1, len(prefix) + 1) / len(prefix)
+            alike = np.bincount(who, np.repeat(weight, size), minlength=n_sessions) * self._norm
+            recent = np.zeros(n_sessions)
+            recent[who] = np.repeat(1.0 / np.arange(len(prefix), 0, -1), size)
+            near = np.flatnonzero(alike)[-self.sample :]
+            if len(near) > self.k:
+                near = near[np.argpartition(-alike[near], self.k - 1)[: self.k]]
+            vote = alike[near] * recent[near]
+            data.append(vote / max(vote.max(initial=0.0), 1e-9))
+            indices.append(near)
+            pointer.append(pointer[-1] + len(near))
+        return sp.csr_array(
+            (
+                np.concatenate(data).astype(np.float32),
+                np.concatenate(indices),
+                np.array(pointer),
+            ),
+            shape=(len(prefixes), n_sessions),
+        )

@@ -1,0 +1,416 @@
+"""The evaluation protocol: which predictions are made, and the rank of every target.
+
+A session of n items gives a prediction at position p (1-based, 1 <= p < n): from its first p
+items, item p + 1. Positions 1 to 50 are scored, and the last one when it lies beyond. A *Ranker*
+scores slices of the catalogue; :func:`rank` folds the slices into ranks and a top list, so
+nothing of shape [predictions, catalogue] is ever held.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+
+from jmrec.data.schema import Sessions
+from jmrec.metrics.ranks import CUTOFFS
+
+WINDOW = 50
+"""Positions scored, and how many items of the past a Ranker sees."""
+FLOOR = float(np.finfo(np.float32).min)
+"""The lowest score of a candidate; what is no candidate has -inf."""
+
+
+@dataclass(frozen=True)
+class Prefixes:
+    """P prefixes of sessions, stored as windows with an end, as causal encoders read them.
+
+    Prefix i is ``windows[window[i], : end[i] + 1]``. Rows of one window are neighbours.
+
+    Attributes:
+      windows: int32 [W, L] item rows, padded on the right with -1.
+      gaps: float32 [W, L] log(1 + seconds since the item before); 0 at the first and at padding.
+      window: int32 [P] the window that a prediction reads, ascending.
+      end: int32 [P] the index of the prefix's last item.
+      time: float64 [P] the time of the prefix's last event.
+    """
+
+    windows: np.ndarray
+    gaps: np.ndarray
+    window: np.ndarray
+    end: np.ndarray
+    time: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.window)
+
+    def expand(self) -> list[np.ndarray]:
+        """Return P int32 arrays, one prefix each, oldest item first."""
+        return [self.windows[w, : e + 1] for w, e in zip(self.window, self.end)]
+
+    def last(self) -> np.ndarray:
+        """Return int32 [P]: the last item of each prefix."""
+        return self.windows[self.window, self.end]
+
+    def take(self, index: np.ndarray | slice) -> "Prefixes":
+        """Return the prefixes at ascending ``index`` (or mask, or slice), with their windows."""
+        used, window = np.unique(self.window[index], return_inverse=True)
+        return Prefixes(
+            windows=self.windows[used],
+            gaps=self.gaps[used],
+            window=window.astype(np.int32),
+            end=self.end[index],
+            time=self.time[index],
+        )
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """P predictions to be made; entry i asks for ``target[i]`` after ``prefixes`` i.
+
+    Attributes:
+      session: int32 [P] row of the session in its split, ascending.
+      position: int32 [P] 1-based position p; the target is item p + 1.
+      target: int32 [P] catalogue row of the true next item.
+      is_last: bool [P] whether the target is the session's last item.
+      user: int32 [P] user code, -1 where the data has no users.
+      time: float64 [P] time of the prefix's last event.
+      length: int32 [P] items in the whole session.
+      prefixes: The P prefixes.
+      seen_items: int32 [N] items of all sessions, flat.
+      seen_start: int64 [P] where the session starts in ``seen_items``; the session so far is
+        ``seen_items[seen_start : seen_start + position]``, also beyond the window.
+    """
+
+    session: np.ndarray
+    position: np.ndarray
+    target: np.ndarray
+    is_last: np.ndarray
+    user: np.ndarray
+    time: np.ndarray
+    length: np.ndarray
+    prefixes: Prefixes
+    seen_items: np.ndarray
+    seen_start: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.session)
+
+    def seen(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return (row, item), int64 and int32 [M]: every item of every session so far."""
+        row = np.repeat(np.arange(len(self)), self.position)
+        first = np.cumsum(self.position) - self.position
+        within = np.arange(len(row)) - first[row]
+        return row, self.seen_items[self.seen_start[row] + within]
+
+    def take(self, index: np.ndarray | slice) -> "Predictions":
+        """Return the predictions at ascending ``index`` (or mask, or slice)."""
+        return Predictions(
+            session=self.session[index],
+            position=self.position[index],
+            target=self.target[index],
+            is_last=self.is_last[index],
+            user=self.user[index],
+            time=self.time[index],
+            length=self.length[index],
+            prefixes=self.prefixes.take(index),
+            seen_items=self.seen_items,
+            seen_start=self.seen_start[index],
+        )
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """What :func:`rank` found.
+
+    Attributes:
+      ranks: int64 [O, P] rank of the target under each of O offsets; 1 is best, :func:`miss`
+        a target that was no candidate.
+      top_ids: int32 [P, K] best items under the first offset, best first; -1 where fewer than K
+        candidates. A target tied with others stands behind them, as its rank says.
+      top_scores: float32 [P, K] their scores, -inf where ``top_ids`` is -1.
+    """
+
+    ranks: np.ndarray
+    top_ids: np.ndarray
+    top_scores: np.ndarray
+
+
+@runtime_checkable
+class Ranker(Protocol):
+    """What evaluation sees of a rule, student, teacher or blend."""
+
+    name: str
+
+    def prepare(self, features: Mapping[str, np.ndarray]) -> None:
+        """Take what depends on the catalogue: feature tables [V, D] by name."""
+
+    def scores(self, prefixes: Prefixes, item_slice: slice) -> np.ndarray:
+        """Return float [P, slice length]; scores are compared within one prediction only."""
+
+
+def make_predictions(sessions: Sessions, window: int = WINDOW) -> Predictions:
+    """Lay out every prediction that evaluation makes of some sessions.
+
+    Positions 1 to ``window`` of every session with two items or more; and the last position
+    when it lies beyond, which reads the last ``window`` items before its target.
+
+    Args:
+      sessions: The sessions of one split.
+      window: The longest prefix that a Ranker sees.
+
+    Returns:
+      The predictions, ordered by session and position.
+
+    Example:
+      >>> from jmrec.data.schema import Sessions
+      >>> two = Sessions(ids=["a", "b"], users=np.array([-1, -1]), offsets=np.array([0, 3, 4]),
+      ...     items=np.array([7, 8, 9, 5]), times=np.arange(4.0), events=np.zeros(4),
+      ...     ratings=np.zeros(4))
+      >>> made = make_predictions(two)
+      >>> made.target.tolist(), made.position.tolist(), made.is_last.tolist()
+      ([8, 9], [1, 2], [False, True])
+    """
+    length = sessions.lengths
+    scored = np.clip(length - 1, 0, window)
+    beyond = length - 1 > window
+    count = scored + beyond
+    session = np.repeat(np.arange(len(sessions)), count)
+    within = np.arange(len(session)) - np.repeat(np.cumsum(count) - count, count)
+    # The one extra prediction of a long session is its last.
+    position = np.where(within < window, within + 1, length[session] - 1)
+
+    first = np.flatnonzero(scored)
+    start = np.concatenate(
+        [sessions.offsets[first], sessions.offsets[1:][beyond] - 1 - window]
+    ).astype(np.int64)
+    size = np.concatenate([np.minimum(length[first], window), np.full(beyond.sum(), window)])
+    owner = np.concatenate([first, np.flatnonzero(beyond)])
+    order = np.argsort(owner, kind="stable")
+    start, size, owner = start[order], size[order], owner[order]
+    extra_window = within >= window
+    window_of = np.searchsorted(owner, session, side="left") + extra_window
+
+    column = np.arange(window)
+    real = column < size[:, None]
+    at = np.where(real, start[:, None] + column, 0)
+    items = np.asarray(sessions.items)
+    times = np.asarray(sessions.times, dtype=np.float64)
+    if len(items) == 0:
+        items, times = np.zeros(1, np.int32), np.zeros(1)
+    gaps = np.zeros(at.shape, np.float32)
+    seconds = np.maximum(times[at[:, 1:]] - times[at[:, :-1]], 0.0)
+    gaps[:, 1:] = np.where(real[:, 1:], np.log1p(seconds), 0.0)
+    offset = sessions.offsets[session]
+    time = times[offset + position - 1]
+    prefixes = Prefixes(
+        windows=np.where(real, items[at], -1).astype(np.int32),
+        gaps=gaps,
+        window=window_of.astype(np.int32),
+        end=np.where(extra_window, window, position).astype(np.int32) - 1,
+        time=time,
+    )
+    return Predictions(
+        session=session.astype(np.int32),
+        position=position.astype(np.int32),
+        target=items[offset + position].astype(np.int32),
+        is_last=position == length[session] - 1,
+        user=np.asarray(sessions.users)[session].astype(np.int32),
+        time=time,
+        length=length[session].astype(np.int32),
+        prefixes=prefixes,
+        seen_items=items.astype(np.int32),
+        seen_start=offset.astype(np.int64),
+    )
+
+
+def miss(n_items: int) -> int:
+    """Return the rank of a target that is no candidate: beyond the catalogue and every cut-off.
+
+    Args:
+      n_items: V.
+
+    Example:
+      >>> miss(3322), miss(4)
+      (3323, 21)
+    """
+    return max(n_items, max(CUTOFFS)) + 1
+
+
+def chunks(predictions: Predictions, batch: int) -> Iterator[slice]:
+    """Yield slices of about ``batch`` predictions that never split a window."""
+    window = predictions.prefixes.window
+    starts = np.flatnonzero(np.diff(window, prepend=-1))
+    begin = 0
+    for here, there in pairwise([*starts.tolist(), len(window)]):
+        if there - begin > batch and here > begin:
+            yield slice(begin, here)
+            begin = here
+    if begin < len(window):
+        yield slice(begin, len(window))
+
+
+class _Top:
+    """Keeps the best of what it is shown, in one integer a candidate.
+
+    The upper half of a key is the score as an order-preserving integer, the lower half breaks
+    ties: the smaller item row first, the target (0) last.
+    """
+
+    def __init__(self, target: np.ndarray, n_items: int, top: int) -> None:
+        self.target, self.n_items, self.top = target, n_items, top
+        self.keys = np.zeros((len(target), top), np.uint64)
+
+    def add(self, scores: np.ndarray, start: int) -> None:
+        """Take float32 [P, n] scores of the items from row ``start`` on; -inf is no candidate."""
+        bits = scores.view(np.uint32)
+        ordered = np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31)).astype(np.uint64)
+        tie = np.uint64(self.n_items) - np.arange(start, start + scores.shape[1], dtype=np.uint64)
+        keys = (ordered << np.uint64(32)) | tie
+        here = np.flatnonzero((self.target >= start) & (self.target < start + scores.shape[1]))
+        keys[here, self.target[here] - start] &= np.uint64(0xFFFFFFFF00000000)
+        keys[np.isneginf(scores)] = 0
+        if keys.shape[1] > self.top:
+            keys = np.partition(keys, keys.shape[1] - self.top, axis=1)[:, -self.top :]
+        both = np.concatenate([self.keys, keys], axis=1)
+        self.keys = np.sort(both, axis=1)[:, : -self.top - 1 : -1]
+
+    def result(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return int32 [P, K] items and float32 [P, K] scores, best first."""
+        tie = (self.keys & np.uint64(0xFFFFFFFF)).astype(np.int64)
+        ids = np.where(tie > 0, self.n_items - tie, self.target[:, None])
+        ordered = (self.keys >> np.uint64(32)).astype(np.uint32)
+        bits = np.where(ordered >> 31, ordered & np.uint32(0x7FFFFFFF), ~ordered)
+        scores = np.where(self.keys == 0, np.float32(-np.inf), bits.view(np.float32))
+        return np.where(self.keys == 0, -1, ids).astype(np.int32), scores.astype(np.float32)
+
+
+def rank(
+    ranker: Ranker,
+    predictions: Predictions,
+    *,
+    n_items: int,
+    exclude_seen: bool,
+    cold: np.ndarray | None = None,
+    offsets: Sequence[float] = (0.0,),
+    top: int = 20,
+    allowed: np.ndarray | None = None,
+    only: np.ndarray | None = None,
+    item_chunk: int = 8192,
+    batch: int = 512,
+    progress: Callable[[int, int], None] | None = None,
+) -> Ranked:
+    """Rank the target of every prediction among all candidates.
+
+    rank = 1 + the number of other candidates that do not score below the target, so ties count
+    against the model (and a NaN is the lowest score there is). Scores are compared in float32.
+    Never more than about [batch, item_chunk] scores are held; where the catalogue needs several
+    slices, the ranker is asked twice for each, first to learn the target's score.
+
+    Args:
+      ranker: What is evaluated.
+      predictions: What is asked.
+      n_items: V, the catalogue's size.
+      exclude_seen: Whether items of the session so far are no candidates.
+      cold: bool [V], items never seen in training; the offsets are added to their scores.
+      offsets: One set of ranks is computed for each.
+      top: K, how many of the best items to keep (under the first offset); 0 saves time.
+      allowed: bool [V], items that may be recommended at all (availability); None is all.
+      only: bool [V], a further restriction of the candidates, such as the cold items.
+      item_chunk: Items in a slice.
+      batch: Predictions in a chunk; a window's predictions stay together.
+      progress: Called with (predictions done, all of them) after each chunk.
+
+    Returns:
+      Ranks [len(offsets), P] and the top list.
+
+    Raises:
+      ValueError: If an offset other than 0 is asked for without ``cold``.
+    """
+    if cold is None:
+        if any(offset != 0 for offset in offsets):
+            raise ValueError("offsets are added to cold items: pass cold")
+        cold = np.zeros(n_items, bool)
+    candidate = np.ones(n_items, bool)
+    for mask in (allowed, only):
+        if mask is not None:
+            candidate &= mask
+    slices = [slice(a, min(a + item_chunk, n_items)) for a in range(0, n_items, item_chunk)]
+    shifts = np.asarray(offsets, np.float32)
+    total = len(predictions)
+    ranks = np.empty((len(shifts), total), np.int64)
+    top_ids = np.empty((total, top), np.int32)
+    top_scores = np.empty((total, top), np.float32)
+    for part in chunks(predictions, batch):
+        asked = predictions.take(part)
+        masked = _Masked(ranker, asked, candidate, exclude_seen)
+        best = _Top(asked.target, n_items, top)
+        wanted = np.full(len(asked), -np.inf, np.float32)
+        scores = np.empty((0, 0), np.float32)
+        for items in slices:
+            scores = masked.scores(items)
+            here = np.flatnonzero((asked.target >= items.start) & (asked.target < items.stop))
+            wanted[here] = scores[here, asked.target[here] - items.start]
+            if top:
+                moved = np.where(cold[items], scores + shifts[0], scores) if shifts[0] else scores
+                best.add(moved, items.start)
+        above = np.zeros((len(shifts), len(asked)), np.int64)
+        for items in slices:
+            if len(slices) > 1:
+                scores = masked.scores(items)
+                # A ranker need not repeat itself to the last bit: the target is still itself.
+                here = np.flatnonzero((asked.target >= items.start) & (asked.target < items.stop))
+                scores[here, asked.target[here] - items.start] = wanted[here]
+            above += _not_below(scores, wanted, cold[items], cold[asked.target], shifts)
+        # The target itself is not below itself: it is the 1 of the rank.
+        ranks[:, part] = np.where(np.isneginf(wanted), miss(n_items), above)
+        top_ids[part], top_scores[part] = best.result()
+        if progress is not None:
+            progress(part.stop, total)
+    return Ranked(ranks, top_ids, top_scores)
+
+
+class _Masked:
+    """Scores of one chunk as float32 with -inf where an item is no candidate."""
+
+    def __init__(
+        self, ranker: Ranker, asked: Predictions, candidate: np.ndarray, exclude_seen: bool
+    ) -> None:
+        self.ranker, self.asked, self.candidate = ranker, asked, candidate
+        self.row, self.item = asked.seen() if exclude_seen else (np.zeros(0, int),) * 2
+
+    def scores(self, items: slice) -> np.ndarray:
+        """Return float32 [P, n], a copy that the caller may change."""
+        scores = np.array(self.ranker.scores(self.asked.prefixes, items), np.float32, order="C")
+        if not np.isfinite(scores).all():
+            np.nan_to_num(scores, copy=False, nan=FLOOR, posinf=-FLOOR, neginf=FLOOR)
+        scores += 0.0  # -0.0 becomes 0.0, which it ties with
+        scores[:, ~self.candidate[items]] = -np.inf
+        inside = (self.item >= items.start) & (self.item < items.stop)
+        scores[self.row[inside], self.item[inside] - items.start] = -np.inf
+        return scores
+
+
+def _not_below(
+    scores: np.ndarray,
+    wanted: np.ndarray,
+    cold_item: np.ndarray,
+    cold_target: np.ndarray,
+    shifts: np.ndarray,
+) -> np.ndarray:
+    """Count, int64 [O, P], the candidates that score at least as much as the target."""
+    counts = np.empty((len(shifts), len(wanted)), np.int64)
+    if not cold_item.any() and not cold_target.any():
+        counts[:] = (scores >= wanted[:, None]).sum(axis=1)
+        return counts
+    warm, new = scores[:, ~cold_item], scores[:, cold_item]
+    # Among warm items only a cold target's own score moves with the offset.
+    counts[:] = (warm >= wanted[:, None]).sum(axis=1)
+    moved = warm[cold_target]
+    for index, shift in enumerate(shifts):
+        bar = np.where(cold_target, wanted + shift, wanted)
+        if shift != 0 and len(moved):
+            counts[index, cold_target] = (moved >= bar[cold_target, None]).sum(axis=1)
+        counts[index] += (new + shift >= bar[:, None]).sum(axis=1)
+    return counts

@@ -1,0 +1,196 @@
+"""The report's plots: inline SVG that takes the page's text colour, the same bytes every time."""
+
+import io
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib
+from markupsafe import Markup, escape
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from jmrec.evaluation.report_tables import (
+    KINDS,
+    PRIMARY,
+    Results,
+    best_model,
+    best_rule,
+    figure,
+    ordered_rows,
+)
+
+# Readable on white and on black.
+COLOURS = ("#3578c9", "#d9822b", "#2f9e63", "#b8478f", "#8566c9", "#8a8a2e", "#c9483b")
+INK = "#000000"
+"""Replaced by the page's text colour."""
+MAX_POINTS = 300
+STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",  # text stays text: it can be searched and takes the page's font
+    "text.parse_math": False,  # a dollar sign in a name is a dollar sign
+    "font.size": 9,
+    "font.family": "sans-serif",
+}
+SCORES = ("MRR", "HR@", "NDCG", "accuracy", "recall")
+
+
+@matplotlib.rc_context(STYLE)
+def ranking_plot(results: Results) -> Markup | None:
+    """Draw the primary figure of every row with its interval, None where there are no rows."""
+    rows = [row for row in ordered_rows(results) if figure(row) > -math.inf]
+    if not rows:
+        return None
+    drawing = Figure(figsize=(7.2, 0.9 + 0.24 * len(rows)))
+    axes = drawing.subplots()
+    kinds = list(KINDS)
+    best = {best_rule(results), best_model(results)}
+    for place, row in enumerate(rows):
+        value = 100 * figure(row)
+        kind = row.get("kind", "")
+        colour = COLOURS[kinds.index(kind) % len(COLOURS)] if kind in kinds else COLOURS[-1]
+        pair = ((row.get("interval") or {}).get("session") or {}).get(PRIMARY)
+        if pair:
+            axes.plot([100 * pair[0], 100 * pair[1]], [place, place], color=colour, lw=2)
+        size = 7 if row.get("name") in best else 4.5
+        axes.plot([value], [place], "o", color=colour, markersize=size)
+    axes.set_yticks(range(len(rows)), [str(row.get("name", "")) for row in rows])
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.set_xlim(left=0)
+    axes.set_xlabel(f"{PRIMARY}, session average, % (line: 95 % interval)")
+    axes.grid(axis="x", color="#8888884d")
+    named = ", ".join(f"{row.get('name')} {100 * figure(row):.2f}" for row in rows)
+    return _svg(drawing, "ranking", f"{PRIMARY} by session in percent: {named}")
+
+
+@matplotlib.rc_context(STYLE)
+def slice_plots(results: Results) -> list[tuple[str, Markup]]:
+    """Draw MRR@20 over the buckets of each slice for the best rules and models.
+
+    Returns:
+      (slice name, SVG) pairs.
+    """
+    rows = _shown_rows(results)
+    names = list(dict.fromkeys(name for row in rows for name in row["slices"]))
+    drawn = []
+    for number, name in enumerate(names):
+        buckets = list(dict.fromkeys(b for row in rows for b in row["slices"].get(name) or {}))
+        if len(buckets) < 2:
+            continue
+        drawing = Figure(figsize=(7.2, 3.0))
+        axes = drawing.subplots()
+        for colour, row in zip(COLOURS, rows):
+            found = row["slices"].get(name) or {}
+            values = [_percent((found.get(bucket) or {}).get(PRIMARY)) for bucket in buckets]
+            axes.plot(range(len(buckets)), values, "o-", color=colour, label=row["name"], ms=4)
+        axes.set_xticks(range(len(buckets)), buckets)
+        axes.set_ylim(bottom=0)
+        axes.set_ylabel(f"{PRIMARY}, %")
+        axes.set_xlabel(name)
+        axes.grid(axis="y", color="#8888884d")
+        _legend(axes, loc="upper left", bbox_to_anchor=(1.01, 1.0))
+        words = f"{PRIMARY} by {name} for {', '.join(row['name'] for row in rows)}"
+        drawn.append((name, _svg(drawing, f"slice{number}", words)))
+    return drawn
+
+
+@matplotlib.rc_context(STYLE)
+def curve_plots(results: Results) -> list[tuple[str, Markup]]:
+    """Draw every stage's losses, and its validation figures beside them where it has some.
+
+    Returns:
+      (stage name, SVG) pairs; stages without a curve are left out.
+    """
+    drawn = []
+    for number, (stage, curve) in enumerate((results.get("curves") or {}).items()):
+        steps = curve.get("step") or []
+        series = {
+            name: _points(steps, values)
+            for name, values in curve.items()
+            if name != "step" and isinstance(values, Sequence) and not isinstance(values, str)
+        }
+        series = {name: points for name, points in series.items() if points}
+        scores = {name: points for name, points in series.items() if _is_score(name)}
+        losses = {
+            name: points
+            for name, points in series.items()
+            if name not in scores and "loss" in name.lower()
+        }
+        if not losses and not scores:  # names of which we know nothing are better than none
+            losses = dict(list(series.items())[:4])
+        panels = [(part, label) for part, label in ((losses, "loss"), (scores, "score")) if part]
+        if not panels:
+            continue
+        drawing = Figure(figsize=(3.4 * len(panels) + 0.6, 2.6))
+        every = drawing.subplots(1, len(panels), squeeze=False)[0]
+        for axes, (part, label) in zip(every, panels):
+            for colour, (name, points) in zip(COLOURS, part.items()):
+                marker = "o-" if len(points) < 25 else "-"
+                axes.plot(*zip(*points), marker, color=colour, label=name, ms=3, lw=1.3)
+            axes.set_xlabel("update")
+            axes.set_ylabel(label)
+            axes.grid(color="#8888884d")
+            _legend(axes)
+        last = ", ".join(f"{name} ends at {points[-1][1]:.4g}" for name, points in series.items())
+        drawn.append((stage, _svg(drawing, f"curve{number}", f"curves of {stage}: {last}")))
+    return drawn
+
+
+def _shown_rows(results: Results) -> list[Mapping[str, Any]]:
+    """Return at most six rows with slices: the best rule, the best of each kind, the students."""
+    rows = [row for row in ordered_rows(results) if row.get("slices") and row.get("name")]
+    first = [row for row in rows if row["name"] in (best_rule(results), best_model(results))]
+    by_kind = []
+    for kind in ("oracle", "content", "blend", "teacher"):
+        of_kind = [row for row in rows if row.get("kind") == kind]
+        by_kind += [max(of_kind, key=figure)] if of_kind else []
+    students = sorted((row for row in rows if row.get("kind") == "student"), key=figure)[::-1]
+    unique = {row["name"]: row for row in [*first, *by_kind, *students]}
+    return list(unique.values())[:6]
+
+
+def _is_score(name: str) -> bool:
+    return any(word.lower() in name.lower() for word in SCORES) and "loss" not in name.lower()
+
+
+def _percent(value: Any) -> float:
+    return 100 * value if isinstance(value, int | float) else math.nan
+
+
+def _points(steps: Sequence[Any], values: Sequence[Any]) -> list[tuple[float, float]]:
+    """Return the finite points, thinned out evenly, the last one kept."""
+    points = [
+        (float(step), float(value))
+        for step, value in zip(steps, values)
+        if isinstance(value, int | float) and math.isfinite(value)
+    ]
+    stride = math.ceil(len(points) / MAX_POINTS) or 1
+    return points[::-1][::stride][::-1]
+
+
+def _legend(axes: Axes, **place: Any) -> None:
+    legend = axes.legend(fontsize=7.5, frameon=False, **place)
+    for text in legend.get_texts():
+        text.set_color(INK)
+
+
+def _svg(drawing: Figure, name: str, words: str) -> Markup:
+    """Return the drawing as inline SVG with ids of its own and words for who cannot see it."""
+    buffer = io.StringIO()
+    with matplotlib.rc_context({"svg.hashsalt": name}):  # else ids are random
+        for axes in drawing.axes:
+            axes.spines[["top", "right"]].set_visible(False)
+            axes.patch.set_visible(False)
+        drawing.patch.set_visible(False)
+        drawing.tight_layout()
+        drawing.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r' xmlns(:xlink)?="[^"]*"', "", text)  # HTML needs none; no address is left
+    text = text.replace("xlink:href", "href").replace(INK, "currentColor")
+    text = re.sub(r'\bid="', f'id="{name}-', text)
+    text = re.sub(r'(href="|url\()#', rf"\1#{name}-", text)
+    # Unset fills are black: let the text follow the page.
+    label = f'<svg role="img" aria-label="{escape(words)}" fill="currentColor" '
+    return Markup(text.replace("<svg ", label, 1).strip())

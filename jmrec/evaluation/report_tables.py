@@ -1,0 +1,437 @@
+"""What the report shows, as plain tables: no terminal and no HTML in here."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+Results = Mapping[str, Any]
+
+KINDS = {
+    "oracle": "Oracle (knows how the data was made)",
+    "rule": "Rules without training",
+    "content": "Content rules",
+    "blend": "Blend of rules",
+    "student": "Students",
+    "teacher": "Teacher",
+    "control": "Controls",
+}
+FIGURES = {
+    "session": "mean over sessions of the mean over positions 1-20 (primary)",
+    "prediction": "mean over predictions at positions 1-50",
+    "last": "last click of each session",
+}
+METRICS = ("HR", "MRR", "NDCG")
+CUTOFFS = (1, 5, 10, 20)
+PRIMARY = "MRR@20"
+MISSING = "–"
+SLICE_TITLES = {
+    "train count": "by how often the target was seen in training",
+    "position": "by position in the session",
+    "session length": "by length of the session",
+    "target": "by whether the target was ever seen in training",
+}
+COLD_COLUMNS = {
+    "HR@20 among cold": "HR@20 among cold items only",
+    "HR@20": "HR@20",
+    "MRR@20": "MRR@20",
+    "offset": "offset",
+    "HR@20 with offset": "HR@20 with offset",
+    "MRR@20 with offset": "MRR@20 with offset",
+    "warm HR@20 lost": "warm HR@20 lost",
+    "warm MRR@20 with offset": "warm MRR@20 with offset",
+    "share of cold in top 20": "cold in top 20",
+    "share of cold in top 20 with offset": "cold in top 20 with offset",
+}
+NO_PERCENT = ("offset", "mean training count@20")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell: its text, a smaller text under it, and whether it stands out.
+
+    Attributes:
+      text: What is shown.
+      note: Shown smaller under or beside it, such as an interval.
+      best: Whether it is the best of its column.
+    """
+
+    text: str
+    note: str = ""
+    best: bool = False
+
+
+@dataclass(frozen=True)
+class Line:
+    """One row of a table.
+
+    Attributes:
+      name: The row's heading.
+      cells: One per column.
+      kind: A key of KINDS, or "".
+      strong: Whether the row is shown in bold.
+    """
+
+    name: str
+    cells: list[Cell]
+    kind: str = ""
+    strong: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table, ready to be shown.
+
+    Attributes:
+      title: Its heading.
+      note: What one must know to read it.
+      columns: Column headings, without that of the row names.
+      lines: The rows.
+      spans: (heading, number of columns) above the column headings; may be empty.
+      text: Whether the cells are words, not numbers.
+    """
+
+    title: str
+    columns: list[str]
+    lines: list[Line]
+    note: str = ""
+    spans: list[tuple[str, int]] = field(default_factory=list)
+    text: bool = False
+
+
+def percent(value: Any, digits: int = 2) -> str:
+    """Return a fraction as a percentage without the sign, "–" where there is none.
+
+    Example:
+      >>> percent(0.12345), percent(None), percent(float("nan"))
+      ('12.35', '–', '–')
+    """
+    return MISSING if not is_number(value) else f"{100 * value:.{digits}f}"
+
+
+def interval(pair: Any) -> str:
+    """Return "11.9–12.8" for an interval of fractions, "" where there is none."""
+    if not isinstance(pair, Sequence) or len(pair) != 2 or not all(map(is_number, pair)):
+        return ""
+    return f"{100 * pair[0]:.1f}–{100 * pair[1]:.1f}"
+
+
+def figure(row: Mapping[str, Any], metric: str = PRIMARY, averaged: str = "session") -> float:
+    """Return a row's figure; -inf where it has none, so that it is never the best."""
+    value: Any = ((row.get("figures") or {}).get(averaged) or {}).get(metric)
+    return float(value) if is_number(value) else -math.inf
+
+
+def ordered_rows(results: Results) -> list[Mapping[str, Any]]:
+    """Return the rows by kind; the rules among themselves by the primary figure, best first."""
+    kinds = list(KINDS)
+    rows = list(results.get("rows") or [])
+
+    def key(row: Mapping[str, Any]) -> tuple[int, float]:
+        kind = row.get("kind", "")
+        place = kinds.index(kind) if kind in kinds else len(kinds)
+        return place, -figure(row) if kind in ("rule", "content", "blend") else 0.0
+
+    return sorted(rows, key=key)
+
+
+def best_rule(results: Results) -> str | None:
+    """Return the name of the best row that needs no training."""
+    named = results.get("best_rule")
+    return named or _best(results, ("rule", "content", "blend"))
+
+
+def best_model(results: Results) -> str | None:
+    """Return the name of the best student, or of the best teacher where there is no student."""
+    return _best(results, ("student",)) or _best(results, ("teacher",))
+
+
+def main_table(results: Results) -> Table:
+    """Return the table of all rows: three ways of averaging, intervals at the primary one."""
+    metrics = [f"{metric}@20" for metric in METRICS]
+    rows = ordered_rows(results)
+    strong = {best_rule(results), best_model(results)}
+    lines = []
+    for row in rows:
+        cells = []
+        for averaged in FIGURES:
+            intervals = (row.get("interval") or {}).get(averaged) or {}
+            for metric in metrics:
+                note = interval(intervals.get(metric)) if averaged == "session" else ""
+                cells.append(Cell(_figure_text(row, metric, averaged), note))
+        lines.append(_line(row, cells, strong))
+    return Table(
+        "Results",
+        metrics * len(FIGURES),
+        lines,
+        note="In %. With each primary figure its 95 % bootstrap interval. Bold: the best rule "
+        "and the best model. A target that ties with others counts as the last of them.",
+        spans=[(name, len(metrics)) for name in ("session (primary)", "prediction", "last click")],
+    )
+
+
+def figure_tables(results: Results) -> list[Table]:
+    """Return one table per way of averaging, with every cut-off and the intervals there are."""
+    tables = []
+    names = [f"{metric}@{cutoff}" for metric in METRICS for cutoff in CUTOFFS]
+    strong = {best_rule(results), best_model(results)}
+    for averaged, meaning in FIGURES.items():
+        rows = [row for row in ordered_rows(results) if (row.get("figures") or {}).get(averaged)]
+        lines = []
+        for row in rows:
+            found = (row.get("interval") or {}).get(averaged) or {}
+            cells = [
+                Cell(_figure_text(row, name, averaged), interval(found.get(name))) for name in names
+            ]
+            lines.append(_line(row, cells, strong))
+        if lines:
+            spans = [(metric, len(CUTOFFS)) for metric in METRICS]
+            columns = [f"@{cutoff}" for _ in METRICS for cutoff in CUTOFFS]
+            title = f"All cut-offs, {'last click' if averaged == 'last' else 'by ' + averaged}"
+            tables.append(Table(title, columns, lines, f"In %. The {meaning}.", spans))
+    return tables
+
+
+def slice_tables(results: Results) -> list[Table]:
+    """Return one table per slice: HR@20 and MRR@20 in every bucket."""
+    rows = [row for row in ordered_rows(results) if row.get("slices")]
+    strong = {best_rule(results), best_model(results)}
+    tables = []
+    for name in _keys(row["slices"] for row in rows):
+        buckets = _keys(row["slices"].get(name) or {} for row in rows)
+        lines: list[Line] = []
+        counts: dict[str, Any] = {}
+        for row in rows:
+            found = row["slices"].get(name) or {}
+            cells = []
+            for bucket in buckets:
+                entry = found.get(bucket) or {}
+                counts.setdefault(bucket, entry.get("n"))
+                cells += [Cell(percent(entry.get(metric))) for metric in ("HR@20", PRIMARY)]
+            lines.append(_line(row, cells, strong))
+        spans = [(f"{bucket} (n={_count(counts.get(bucket))})", 2) for bucket in buckets]
+        title = slice_title(name)
+        note = (
+            "In %: the mean over the sessions that have such a prediction of the mean over "
+            "those; n counts predictions. Underlined: the best of a column, oracle and controls "
+            "aside."
+        )
+        tables.append(Table(title, ["HR@20", PRIMARY] * len(buckets), lines, note, spans))
+    return [_mark_best(table) for table in tables]
+
+
+def slice_title(name: str) -> str:
+    """Return the heading of a slice's table."""
+    return f"Slices {SLICE_TITLES.get(name, 'by ' + name)}"
+
+
+def cold_table(results: Results) -> Table | None:
+    """Return the panel of targets that training never saw, None where no row has one."""
+    rows = [row for row in ordered_rows(results) if row.get("cold")]
+    if not rows:
+        return None
+    names = [name for name in COLD_COLUMNS if any(name in row["cold"] for row in rows)]
+    names += [name for name in _keys(row["cold"] for row in rows) if name not in {*names, "n"}]
+    lines = [
+        _line(row, [Cell(_value(name, row["cold"].get(name))) for name in names], set())
+        for row in rows
+    ]
+    count = next((row["cold"]["n"] for row in rows if "n" in row["cold"]), None)
+    return Table(
+        "Cold targets",
+        [COLD_COLUMNS.get(name, name) for name in names],
+        lines,
+        note=f"{_count(count)} predictions whose target was never seen in training; in %, the "
+        "offset in units of the score. The first column asks whether new items can be told "
+        "apart; the rest rank the whole catalogue. The offset is added to the score of cold "
+        "items and was chosen on validation; a model that merely pushes new items up loses "
+        "warm targets and fills its top 20 with new items.",
+    )
+
+
+def bias_table(results: Results) -> Table | None:
+    """Return coverage and popularity of what is recommended, None where no row has it."""
+    rows = [row for row in ordered_rows(results) if row.get("bias")]
+    names = _keys(row["bias"] for row in rows)
+    lines = [
+        _line(row, [Cell(_value(name, row["bias"].get(name))) for name in names], set())
+        for row in rows
+    ]
+    note = "Coverage: share of the catalogue, in %, that is in anybody's top 20."
+    return Table("Bias", names, lines, note) if lines else None
+
+
+def control_table(results: Results) -> Table | None:
+    """Return the controls beside the best model, None where there is none."""
+    controls = [row for row in ordered_rows(results) if row.get("kind") == "control"]
+    if not controls:
+        return None
+    model = best_model(results)
+    rows = [row for row in results["rows"] if row.get("name") == model] + controls
+    metrics = [f"{metric}@20" for metric in METRICS]
+    lines = []
+    for row in rows:
+        found = (row.get("interval") or {}).get("session") or {}
+        cells = [Cell(_figure_text(row, name), interval(found.get(name))) for name in metrics]
+        lines.append(_line(row, cells, {model}))
+    note = (
+        "In %, primary figure. A control breaks one thing: the order inside sessions, or which "
+        "picture or text belongs to which item. What does not fall with it was not used."
+    )
+    return Table("Controls", metrics, lines, note)
+
+
+def comparison_table(results: Results) -> Table | None:
+    """Return the paired comparisons, None where there are none."""
+    lines = []
+    for each in results.get("comparisons") or []:
+        pair = each.get("interval")
+        cells = [
+            Cell(str(each.get("b", MISSING))),
+            Cell(f"{each.get('metric', MISSING)} by {each.get('figure', MISSING)}"),
+            Cell(signed(each.get("difference"))),
+            Cell(f"{signed(pair[0])} to {signed(pair[1])}" if interval(pair) else MISSING),
+            Cell(
+                str(each.get("verdict", MISSING)),
+                note=str(each.get("reason") or ""),
+                best=each.get("verdict") == "above",
+            ),
+        ]
+        lines.append(Line(str(each.get("a", MISSING)), cells))
+    columns = ["against", "figure", "difference", "95 % interval", "verdict"]
+    note = (
+        'Differences in percentage points, paired by session, seeds averaged. "Above" and '
+        '"below" mean that the interval excludes 0.'
+    )
+    return Table("Paired comparisons", columns, lines, note, text=True) if lines else None
+
+
+def settings_table(results: Results) -> Table | None:
+    """Return every row's seeds and settings, None where no row has any."""
+    lines = []
+    for row in ordered_rows(results):
+        settings = row.get("settings") or {}
+        text = ", ".join(f"{name}={_plain(value)}" for name, value in settings.items())
+        lines.append(_line(row, [Cell(str(row.get("seeds", 1))), Cell(text or MISSING)], set()))
+    note = "Chosen on validation where there was a choice."
+    return Table("Settings", ["seeds", "settings"], lines, note, text=True) if lines else None
+
+
+def cost_table(results: Results) -> Table | None:
+    """Return the time that each stage took, None where it is not known."""
+    cost = results.get("cost") or {}
+    if not cost:
+        return None
+    others = [name for name in _keys(cost.values()) if name != "seconds"]
+    lines, total = [], 0.0
+    for stage, entry in cost.items():
+        seconds = entry.get("seconds")
+        total += seconds if is_number(seconds) else 0.0
+        cells = [Cell(duration(seconds)), *(Cell(_plain(entry.get(name))) for name in others)]
+        lines.append(Line(stage, cells))
+    lines.append(Line("in all", [Cell(duration(total)), *(Cell("") for _ in others)], strong=True))
+    return Table("Cost", ["time", *others], lines)
+
+
+def dataset_table(results: Results) -> Table | None:
+    """Return what was evaluated on, None where it is not known."""
+    dataset = results.get("dataset") or {}
+    flat: dict[str, Any] = {}
+    for name, value in dataset.items():
+        if isinstance(value, Mapping):
+            flat |= {f"{name}, {part}": inner for part, inner in value.items()}
+        else:
+            flat[name] = value
+    names = {
+        "exclude_seen": "items of the session so far",
+        "predictions, 1-50": "predictions, positions 1-50",
+        "predictions, 1-20": "predictions, positions 1-20",
+        "predictions, cold": "predictions, cold target",
+    }
+    lines = []
+    for name, value in flat.items():
+        if name == "exclude_seen":
+            value = "are no candidates" if value else "are candidates"
+        text = _count(value) if isinstance(value, int) else _plain(value)
+        lines.append(Line(names.get(name, name), [Cell(text)]))
+    return Table("Data", [""], lines, text=True) if lines else None
+
+
+def duration(seconds: Any) -> str:
+    """Return seconds as "7.0 s", "3 min 20 s" or "2 h 05 min".
+
+    Example:
+      >>> duration(7), duration(200), duration(7500), duration(None)
+      ('7.0 s', '3 min 20 s', '2 h 05 min', '–')
+    """
+    if not is_number(seconds):
+        return MISSING
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes = round(seconds) // 60
+    if minutes < 60:
+        return f"{minutes} min {round(seconds) % 60:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _best(results: Results, kinds: Sequence[str]) -> str | None:
+    rows = [row for row in results.get("rows") or [] if row.get("kind") in kinds]
+    rows = [row for row in rows if figure(row) > -math.inf]
+    return str(max(rows, key=figure)["name"]) if rows else None
+
+
+def _line(row: Mapping[str, Any], cells: list[Cell], strong: set[str | None]) -> Line:
+    name = str(row.get("name", MISSING))
+    return Line(name, cells, str(row.get("kind", "")), name in strong)
+
+
+def _mark_best(table: Table) -> Table:
+    """Mark the largest number of each column, the oracle and controls aside."""
+    lines = [line for line in table.lines if line.kind not in ("oracle", "control")]
+    for column in range(len(table.columns)):
+        cells = [line.cells[column] for line in lines]
+        values = [float(cell.text) for cell in cells if cell.text != MISSING]
+        if not values or max(values) <= 0:
+            continue
+        for line in lines:
+            cell = line.cells[column]
+            if cell.text != MISSING and float(cell.text) == max(values):
+                line.cells[column] = Cell(cell.text, cell.note, best=True)
+    return table
+
+
+def _figure_text(row: Mapping[str, Any], metric: str, averaged: str = "session") -> str:
+    return percent(figure(row, metric, averaged))
+
+
+def _keys(mappings: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return all keys in the order of their first appearance."""
+    return list(dict.fromkeys(key for mapping in mappings for key in mapping))
+
+
+def _value(name: str, value: Any) -> str:
+    if name in NO_PERCENT:
+        return f"{value:.4g}" if is_number(value) else MISSING
+    return percent(value) if is_number(value) or value is None else str(value)
+
+
+def signed(value: Any) -> str:
+    """Return a difference of fractions in percentage points, with its sign."""
+    return f"{100 * value:+.2f}".replace("-", "−") if is_number(value) else MISSING
+
+
+def _count(value: Any) -> str:
+    return f"{value:,}" if is_number(value) else MISSING
+
+
+def _plain(value: Any) -> str:
+    if value is None:
+        return MISSING
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def is_number(value: Any) -> bool:
+    """Return whether a value is a finite number, which None and True are not."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return math.isfinite(value)

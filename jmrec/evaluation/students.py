@@ -1,0 +1,116 @@
+"""Students and teachers as Rankers: one causal pass over a window scores all its positions.
+
+``prepare`` takes the feature table, so the same trained student ranks with the features of
+another view (pictures permuted, texts permuted) without training.
+"""
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jmrec.evaluation.protocol import Predictions, Prefixes
+from jmrec.features import pad_rows
+from jmrec.types import Model, Params
+
+WINDOWS = 64
+"""Windows are encoded in blocks of this many, so that one shape is compiled."""
+
+
+class Tower:
+    """The jitted functions of a model with ``item_table`` and ``encode_session``.
+
+    Built once per architecture and shared by its seeds.
+
+    Args:
+      model: A student, or the Transfer tower.
+      ids: int32 [V], the catalogue's rows of the student's id table; None for the Transfer tower,
+        which has no ids and reads the features "e" of a session's items directly.
+    """
+
+    def __init__(self, model: Model, ids: np.ndarray | None = None) -> None:
+        self.model, self.ids = model, ids
+        self.table = jax.jit(lambda params, *args: model.fns["item_table"](params, *args)[0])
+        self.states = jax.jit(
+            lambda params, rows, items, mask: model.fns["encode_session"](
+                params, rows[items], mask
+            )[0]
+        )
+
+    def ranker(self, name: str, params: Params) -> "TowerRanker":
+        """Return a Ranker with these parameters."""
+        return TowerRanker(name, self, params)
+
+
+class TowerRanker:
+    """A Ranker that scores items by the dot product of a session state and an item vector."""
+
+    def __init__(self, name: str, tower: Tower, params: Params) -> None:
+        self.name = name
+        self.tower, self.params = tower, params
+        self._kept: tuple[Prefixes, np.ndarray] | None = None
+
+    def prepare(self, features: Mapping[str, np.ndarray]) -> None:
+        """Compute the item vectors of the whole catalogue from features [V, F]."""
+        if self.tower.ids is None:
+            self.rows = jnp.asarray(pad_rows(features["e"]))
+            table = self.tower.table(self.params, self.rows)
+        else:
+            given = features.get("features")
+            given = None if given is None else pad_rows(given)
+            table = self.tower.table(self.params, given, pad_rows(self.tower.ids))
+            self.rows = table
+        self.items = np.asarray(table)
+        self._kept = None
+
+    def states(self, prefixes: Prefixes) -> np.ndarray:
+        """Return the session state at each prediction, float32 [P, D]."""
+        if self._kept is not None and self._kept[0] is prefixes:
+            return self._kept[1]
+        windows = prefixes.windows
+        blocks = []
+        for start in range(0, len(windows), WINDOWS):
+            block = windows[start : start + WINDOWS]
+            block = np.pad(block, [(0, WINDOWS - len(block)), (0, 0)], constant_values=-1)
+            mask = block >= 0
+            blocks.append(
+                np.asarray(
+                    self.tower.states(self.params, self.rows, np.where(mask, block, 0), mask)
+                )
+            )
+        states = np.concatenate(blocks)[prefixes.window, prefixes.end]
+        self._kept = (prefixes, states)
+        return states
+
+    def scores(self, prefixes: Prefixes, item_slice: slice) -> np.ndarray:
+        """Return float32 [P, slice]."""
+        return self.states(prefixes) @ self.items[item_slice].T
+
+
+def shuffle_prefixes(predictions: Predictions, seed: int) -> Predictions:
+    """Return the same predictions with each prefix in a random order: a control.
+
+    Every prediction gets a window of its own, so that no item moves across its own prefix's end.
+
+    Args:
+      predictions: The predictions.
+      seed: Of the shuffling.
+
+    Returns:
+      Predictions with as many windows as predictions.
+    """
+    rng = np.random.default_rng(seed)
+    old = predictions.prefixes
+    windows = np.full((len(old), old.windows.shape[1]), -1, np.int32)
+    for row, prefix in enumerate(old.expand()):
+        windows[row, : len(prefix)] = rng.permutation(prefix)
+    prefixes = Prefixes(
+        windows=windows,
+        gaps=np.zeros(windows.shape, np.float32),
+        window=np.arange(len(old), dtype=np.int32),
+        end=old.end,
+        time=old.time,
+    )
+    fields = {**vars(predictions), "prefixes": prefixes}
+    return Predictions(**fields)

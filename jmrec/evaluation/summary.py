@@ -1,0 +1,304 @@
+"""Rows, comparisons and results.json: everything that the report shows of an evaluation."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from jmrec.data.schema import Dataset
+from jmrec.evaluation.cold import choose_offset, cold_panel
+from jmrec.evaluation.figures import bias, figures, intervals, per_prediction, slices, units
+from jmrec.evaluation.protocol import Predictions, Ranked, Ranker, rank
+from jmrec.metrics.bootstrap import paired
+
+RULE_KINDS = ("rule", "content", "blend")
+LEARNED_KINDS = ("student", "teacher", "control")
+MIN_SEEDS = 3
+"""A learned row is above or below another only with at least so many seeds."""
+MEASURES = (("session", "MRR@20"), ("session", "HR@20"))
+
+
+@dataclass
+class Row:
+    """One row of the results table.
+
+    Attributes:
+      name: Of the row.
+      kind: "oracle", "rule", "content", "blend", "student", "teacher" or "control".
+      ranked: One a seed; the ranks under the first offset, which must be 0, are reported.
+      settings: What was chosen.
+      cold: One cold panel a seed, or none.
+    """
+
+    name: str
+    kind: str
+    ranked: Sequence[Ranked]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    cold: Sequence[Mapping[str, Any]] = ()
+
+    def ranks(self) -> np.ndarray:
+        """Return int64 [seeds, P]."""
+        return np.stack([one.ranks[0] for one in self.ranked])
+
+
+def measure(
+    name: str,
+    kind: str,
+    rankers: Sequence[Ranker],
+    predictions: Predictions,
+    validation: Predictions,
+    *,
+    n_items: int,
+    exclude_seen: bool,
+    cold: np.ndarray,
+    settings: Mapping[str, Any] | None = None,
+    allowed: np.ndarray | None = None,
+    warm_loss: float | None = None,
+    batch: int = 512,
+    item_chunk: int = 8192,
+) -> Row:
+    """Rank everything that a row of the table needs.
+
+    Args:
+      name: Of the row.
+      kind: See :class:`Row`.
+      rankers: One a seed, prepared.
+      predictions: What is reported on.
+      validation: Predictions of the validation split, which choose the cold offset.
+      n_items: V.
+      exclude_seen: Of the data set.
+      cold: bool [V], items that training never saw.
+      settings: For the table; None takes the first ranker's, where it has any.
+      allowed: bool [V] availability.
+      warm_loss: See :func:`jmrec.evaluation.cold.choose_offset`.
+      batch: Predictions in a chunk.
+      item_chunk: Items in a slice.
+
+    Returns:
+      The row, for :func:`summarise`.
+    """
+    row = Row(name, kind, [], settings or getattr(rankers[0], "settings", {}))
+    ranked, panels = [], []
+    common: dict[str, Any] = {"n_items": n_items, "exclude_seen": exclude_seen, "allowed": allowed}
+    for ranker in rankers:
+        plain = rank(ranker, predictions, batch=batch, item_chunk=item_chunk, **common)
+        ranked.append(plain)
+        if cold.any():
+            chosen = choose_offset(
+                ranker, validation, cold=cold, warm_loss=warm_loss, **common
+            ).offset
+            panels.append(
+                cold_panel(ranker, predictions, plain, cold=cold, offset=chosen, **common)
+            )
+    row.ranked, row.cold = ranked, panels
+    return row
+
+
+def compare(
+    a: Row, b: Row, predictions: Predictions, figure: str = "session", name: str = "MRR@20"
+) -> dict[str, Any]:
+    """Compare two rows on the same predictions, seeds averaged.
+
+    "above" and "below" mean that the paired 95 % interval excludes 0, and that every learned
+    row has at least three seeds; otherwise the two are "not told apart".
+
+    Args:
+      a: One row.
+      b: The other.
+      predictions: What both were asked; a subset of it is compared by ``Row``s of the subset.
+      figure: "session", "prediction" or "last".
+      name: The metric.
+
+    Returns:
+      An entry of "comparisons"; "reason" is there where seeds are too few.
+    """
+    both = []
+    for row in (a, b):
+        both.append(units(per_prediction(row.ranks(), name), predictions, figure))
+    found = paired(both[0][0], both[1][0], both[0][1])
+    entry = {
+        "a": a.name,
+        "b": b.name,
+        "figure": figure,
+        "metric": name,
+        "difference": found.difference,
+        "interval": [found.low, found.high],
+        "verdict": found.verdict,
+    }
+    few = [row.name for row in (a, b) if row.kind in LEARNED_KINDS and len(row.ranked) < MIN_SEEDS]
+    if few and found.verdict != "not told apart":
+        entry["verdict"] = "not told apart"
+        entry["reason"] = f"fewer than {MIN_SEEDS} seeds: {', '.join(few)}"
+    return entry
+
+
+def mean_panel(panels: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Average cold panels over seeds; a number that any seed lacks is None.
+
+    Args:
+      panels: From :func:`jmrec.evaluation.cold.cold_panel`, one a seed.
+    """
+    if not panels:
+        return {}
+    table: dict[str, Any] = {}
+    for name in panels[0]:
+        numbers = [panel[name] for panel in panels]
+        table[name] = None if None in numbers else float(np.mean(numbers))
+    table["n"] = panels[0]["n"]
+    return table
+
+
+def best_rule(rows: Sequence[Mapping[str, Any]]) -> str | None:
+    """Return the rule, content rule or blend with the highest session-averaged MRR@20 shown.
+
+    It is the best of the very table, not the one validation preferred: the harder mark to beat.
+
+    Args:
+      rows: "rows" of results.json.
+    """
+    rules = [row for row in rows if row["kind"] in RULE_KINDS]
+    if not rules:
+        return None
+    return max(rules, key=lambda row: row["figures"]["session"]["MRR@20"] or 0.0)["name"]
+
+
+def summarise(
+    rows: Sequence[Row],
+    predictions: Predictions,
+    dataset: Dataset,
+    split: str,
+    *,
+    pairs: Sequence[tuple[str, str]] = (),
+    measures: Sequence[tuple[str, str]] = MEASURES,
+    caption: str | None = None,
+    test_reads: int = 0,
+    commands: Mapping[str, str] | None = None,
+    cost: Mapping[str, Any] | None = None,
+    curves: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Build results.json.
+
+    Args:
+      rows: In the table's order, names distinct.
+      predictions: What every row was asked.
+      dataset: Whose counts stand in the head.
+      split: "test" or "validation".
+      pairs: Names (a, b) to compare. Besides, every learned row is compared with the best rule.
+      measures: (figure, metric) of each comparison.
+      caption: None writes one that states the protocol.
+      test_reads: How often test was read.
+      commands: What to type, by name.
+      cost: Stage -> {"seconds": ..}.
+      curves: Stage -> {"step": [..], ..}.
+
+    Returns:
+      A dict of plain Python values, None where there is no number.
+
+    Raises:
+      ValueError: If two rows have one name, or a pair names no row.
+    """
+    by_name = {row.name: row for row in rows}
+    if len(by_name) != len(rows):
+        raise ValueError("rows of a table need distinct names")
+    unknown = {name for pair in pairs for name in pair} - set(by_name)
+    if unknown:
+        raise ValueError(f"no row named {', '.join(sorted(unknown))}")
+    train_count = dataset.train_count
+    new = train_count[predictions.target] == 0
+    last = predictions.is_last
+    table = []
+    for row in rows:
+        ranks = row.ranks()
+        table.append(
+            {
+                "name": row.name,
+                "kind": row.kind,
+                "seeds": len(row.ranked),
+                "settings": dict(row.settings),
+                "figures": figures(ranks, predictions),
+                "interval": intervals(ranks, predictions),
+                "slices": slices(ranks, predictions, train_count),
+                "cold": mean_panel(row.cold),
+                "bias": bias(row.ranked, train_count),
+            }
+        )
+    best = best_rule(table)
+    wanted = list(pairs)
+    if best is not None:
+        learned = [row.name for row in rows if row.kind in LEARNED_KINDS]
+        wanted += [(name, best) for name in learned if (name, best) not in wanted]
+    result = {
+        "caption": caption or default_caption(dataset, split, predictions),
+        "dataset": {
+            "name": dataset.name,
+            "items": len(dataset.items),
+            "sessions": {
+                name: int((part.lengths > 1).sum()) for name, part in dataset.splits.items()
+            },
+            "exclude_seen": bool(dataset.exclude_seen),
+            "split": split,
+            "predictions": {
+                "all": int((predictions.length[last] - 1).sum()),
+                "scored": len(predictions),
+                "1-50": int((predictions.position <= 50).sum()),
+                "1-20": int((predictions.position <= 20).sum()),
+                "last": int(last.sum()),
+                "cold": int((new & (predictions.position <= 20)).sum()),
+            },
+        },
+        "rows": table,
+        "comparisons": [
+            compare(by_name[a], by_name[b], predictions, figure, name)
+            for a, b in wanted
+            for figure, name in measures
+        ],
+        "best_rule": best,
+        "test_reads": test_reads,
+        "commands": dict(commands or {}),
+        "cost": dict(cost or {}),
+        "curves": dict(curves or {}),
+    }
+    return plain(result)
+
+
+def default_caption(dataset: Dataset, split: str, predictions: Predictions) -> str:
+    """Return one sentence that states the protocol.
+
+    Args:
+      dataset: What was evaluated on.
+      split: "test" or "validation".
+      predictions: What was asked.
+    """
+    seen = "are no candidates" if dataset.exclude_seen else "stay candidates"
+    units = "users" if (predictions.user >= 0).any() else "sessions"
+    return (
+        f"{dataset.name}, {split} split: every target ranked among all {len(dataset.items):,} "
+        f"items, ties against the model; items of the session so far {seen}. The session figure "
+        "is the mean over sessions of the mean over positions 1-20; intervals are 95 % bootstrap "
+        f"intervals over {units}; rules are fitted on the training sessions alone, their "
+        "settings chosen on validation."
+    )
+
+
+def plain(value: Any) -> Any:
+    """Turn numpy numbers and arrays into what JSON holds; NaN and infinity become None.
+
+    Args:
+      value: Any nesting of dicts, sequences and numbers.
+
+    Example:
+      >>> plain({"a": np.float32(0.5), "b": np.array([1, 2]), "c": float("nan")})
+      {'a': 0.5, 'b': [1, 2], 'c': None}
+    """
+    if isinstance(value, Mapping):
+        return {str(key): plain(one) for key, one in value.items()}
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, list | tuple):
+        return [plain(one) for one in value]
+    if isinstance(value, np.generic):
+        return plain(value.item())
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,137 @@
+"""Feature tables: one row per catalogue item, with provenance, as safetensors.
+
+A table says which stage made it (its hash), and for which item ids in which order; reading it for
+anything else is refused. Tables have no padding on disk; `pad_rows` adds it for the device.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from jmrec.errors import UserError
+
+ROWS = 1024
+"""Tables with an item axis are padded to a multiple of this, whatever the topology."""
+
+
+@dataclass(frozen=True)
+class FeatureTable:
+    """A feature table as read.
+
+    Attributes:
+      arrays: Name -> array [V, ...].
+      provenance: Plain strings: "stage", "hash", "items" (see `hash_ids`), "rows".
+    """
+
+    arrays: dict[str, np.ndarray]
+    provenance: dict[str, str]
+
+
+def hash_ids(ids: Sequence[str]) -> str:
+    """Return a short hash of item ids in row order.
+
+    Example:
+      >>> hash_ids(["a", "b"]) == hash_ids(["b", "a"])
+      False
+    """
+    return hashlib.sha256(json.dumps(list(ids)).encode()).hexdigest()[:16]
+
+
+def write_features(
+    path: Path, arrays: Mapping[str, np.ndarray], ids: Sequence[str], provenance: Mapping[str, str]
+) -> None:
+    """Write a feature table, to a side name first.
+
+    Args:
+      path: The file, ``*.safetensors``.
+      arrays: Name -> array [V, ...].
+      ids: V item ids in row order.
+      provenance: What made it, for people and for `read_features`.
+
+    Raises:
+      ValueError: If an array does not have one row per id, or is not finite.
+    """
+    for name, array in arrays.items():
+        if len(array) != len(ids):
+            raise ValueError(f"feature {name!r} has {len(array)} rows for {len(ids)} items")
+        if not np.isfinite(array).all():
+            raise ValueError(f"feature {name!r} holds NaN or infinity")
+    facts = {**provenance, "items": hash_ids(ids), "rows": str(len(ids))}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    side = path.with_name(path.name + ".tmp")
+    save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, side, metadata=facts)
+    side.replace(path)
+
+
+def read_features(path: Path, ids: Sequence[str] | None = None) -> FeatureTable:
+    """Read a feature table and check that it belongs to these items.
+
+    Args:
+      path: The file.
+      ids: The item ids that it must be for, in row order; None reads without the check.
+
+    Raises:
+      UserError: If the file is missing, damaged, or made for other items.
+    """
+    try:
+        with safe_open(path, "np") as file:
+            facts = dict(file.metadata() or {})
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; run the stage that makes it (jmrec run).") from None
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path} is damaged ({error}); delete it and run again.") from None
+    if ids is not None and facts.get("items") != hash_ids(ids):
+        raise UserError(
+            f"{path} was made for {facts.get('rows', '?')} other items than the {len(ids)} of this "
+            "run; embed the catalogue again (jmrec embed)."
+        )
+    return FeatureTable(arrays, facts)
+
+
+def pad_rows(array: np.ndarray, multiple: int = ROWS) -> np.ndarray:
+    """Pad axis 0 with zeros to a multiple.
+
+    Example:
+      >>> pad_rows(np.ones((3, 2)), 4).shape
+      (4, 2)
+    """
+    missing = -len(array) % multiple
+    return np.pad(array, [(0, missing)] + [(0, 0)] * (array.ndim - 1))
+
+
+@dataclass(frozen=True)
+class Standardiser:
+    """Centre and scale features with statistics of the training items only.
+
+    Attributes:
+      mean: float32 [D].
+      scale: float32 [D], 1 / standard deviation (0 where a feature is constant).
+    """
+
+    mean: np.ndarray
+    scale: np.ndarray
+
+    @classmethod
+    def fit(cls, features: np.ndarray, rows: np.ndarray) -> "Standardiser":
+        """Fit on ``features[rows]``.
+
+        Example:
+          >>> features = np.array([[0.0, 1.0], [2.0, 1.0], [9.0, 9.0]], np.float32)
+          >>> Standardiser.fit(features, np.array([0, 1]))(features).tolist()
+          [[-1.0, 0.0], [1.0, 0.0], [8.0, 0.0]]
+        """
+        known = features[rows].astype(np.float64)
+        spread = known.std(0)
+        scale = np.divide(1.0, spread, out=np.zeros_like(spread), where=spread > 1e-6)
+        return cls(known.mean(0).astype(np.float32), scale.astype(np.float32))
+
+    def __call__(self, features: np.ndarray) -> np.ndarray:
+        """Standardise [V, D] -> float32 [V, D]."""
+        return ((features - self.mean) * self.scale).astype(np.float32)

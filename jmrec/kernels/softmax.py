@@ -1,0 +1,194 @@
+"""Softmax cross-entropy over a large catalogue, one block of items at a time.
+
+The logits [N, V] of N states over V items are never built when V > chunk: the forward pass keeps a
+running logsumexp and the backward pass recomputes each block's logits (as in Wijmans et al., *Cut
+Your Losses in Large-Vocabulary Language Models*, https://arxiv.org/abs/2411.09009). Products are
+accumulated in float32 whatever the inputs' dtype.
+"""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jmrec.kernels.blocks import (
+    LOWEST,
+    Side,
+    add_logsumexp,
+    block_logits,
+    check_side,
+    finite_or_zero,
+    fold_blocks,
+    fold_gradients,
+    make_side,
+    optional,
+)
+from jmrec.types import Array
+
+
+def chunked_logsumexp(
+    states: Array,
+    items: Array,
+    *,
+    bias: Array | None = None,
+    valid: Array | None = None,
+    chunk: int = 4096,
+) -> jax.Array:
+    """Return log(sum over items of exp(<state, item> + bias)) of each state.
+
+    Compatible with jit, vmap, grad (states, items, bias), and rows sharded over devices.
+
+    Args:
+      states: [N, D].
+      items: [V, D].
+      bias: [V], added to the logits.
+      valid: bool [V], False for rows that are no candidates (their vectors may hold anything).
+      chunk: Items per block, static; V <= chunk is one plain block.
+
+    Returns:
+      float32 [N]; -inf where no item is valid.
+
+    Raises:
+      ValueError: If the shapes do not fit.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> round(float(chunked_logsumexp(jnp.zeros((1, 3)), jnp.ones((8, 3)), chunk=5)[0]), 4)
+      2.0794
+    """
+    side, valid = make_side(states, items, bias), optional(valid)
+    check_side(side, valid=valid)
+    return _logsumexp(side, valid, chunk)
+
+
+def logsumexp_reference(
+    states: Array, items: Array, *, bias: Array | None = None, valid: Array | None = None
+) -> jax.Array:
+    """Return what `chunked_logsumexp` returns, from the plain [N, V] logits."""
+    return _plain(make_side(states, items, bias), optional(valid))
+
+
+def chunked_softmax_cross_entropy(
+    states: Array,
+    items: Array,
+    targets: Array,
+    *,
+    bias: Array | None = None,
+    valid: Array | None = None,
+    where: Array | None = None,
+    chunk: int = 4096,
+) -> jax.Array:
+    """Return -log softmax(states @ items.T + bias)[target] of each state.
+
+    Compatible with jit, vmap, grad (states, items, bias), and rows sharded over devices.
+
+    Args:
+      states: [N, D].
+      items: [V, D].
+      targets: int32 [N], rows of ``items``; ignored where masked.
+      bias: [V], added to the logits.
+      valid: bool [V], False for rows that are no candidates (their vectors may hold anything).
+      where: bool [N], False for masked examples (their states may hold anything).
+      chunk: Items per block, static; V <= chunk is one plain block.
+
+    Returns:
+      float32 [N], 0 where masked; +inf where the target is out of range or not valid, so that a
+      training loop that checks its loss stops instead of learning from it.
+
+    Raises:
+      ValueError: If the shapes do not fit.
+
+    References:
+      Wijmans et al., Cut Your Losses in Large-Vocabulary Language Models, 2024:
+      https://arxiv.org/abs/2411.09009
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> states, items = jnp.array([[1.0, 0.0]]), jnp.eye(2)
+      >>> round(float(chunked_softmax_cross_entropy(states, items, jnp.array([0]))[0]), 4)
+      0.3133
+    """
+    side, valid, where = make_side(states, items, bias), optional(valid), optional(where)
+    targets = jnp.asarray(targets)
+    check_side(side, valid=valid, where=where)
+    if targets.shape != side.states.shape[:1]:
+        raise ValueError(f"targets must have shape {side.states.shape[:1]}, not {targets.shape}")
+    if where is not None:
+        side = side._replace(states=jnp.where(where[:, None], side.states, 0))
+    loss = _logsumexp(side, valid, chunk) - _target_logits(side, targets, valid)
+    return loss if where is None else jnp.where(where, loss, 0.0)
+
+
+def softmax_cross_entropy_reference(
+    states: Array,
+    items: Array,
+    targets: Array,
+    *,
+    bias: Array | None = None,
+    valid: Array | None = None,
+    where: Array | None = None,
+) -> jax.Array:
+    """Return what `chunked_softmax_cross_entropy` returns, from the plain [N, V] logits."""
+    logits = block_logits(make_side(states, items, bias), optional(valid), 0, len(items))
+    if where is not None:
+        logits = jnp.where(jnp.asarray(where)[:, None], logits, 0.0)
+    log_probabilities = jax.nn.log_softmax(logits, axis=1)
+    picked = jax.nn.one_hot(targets, len(items), dtype=bool)
+    loss = -jnp.where(picked, log_probabilities, 0.0).sum(axis=1)
+    return loss if where is None else jnp.where(where, loss, 0.0)
+
+
+def _target_logits(side: Side, targets: jax.Array, valid: jax.Array | None) -> jax.Array:
+    """float32 [N]; -inf where the target is out of range or not valid."""
+    known = (targets >= 0) & (targets < side.items.shape[0])
+    rows = jnp.where(known, targets, 0)
+    if valid is not None:
+        known &= valid[rows]
+    items = jnp.where(known[:, None], side.items[rows], 0)
+    logits = jnp.einsum("nd,nd->n", side.states, items, preferred_element_type=jnp.float32)
+    if side.bias is not None:
+        logits = logits + side.bias[rows].astype(jnp.float32)
+    return jnp.where(known, logits, LOWEST)
+
+
+def _logsumexp(side: Side, valid: jax.Array | None, chunk: int) -> jax.Array:
+    if side.items.shape[0] <= chunk:
+        return _plain(side, valid)  # autodiff keeps the logits and saves recomputing them
+    return _scanned(side, valid, chunk)
+
+
+def _plain(side: Side, valid: jax.Array | None) -> jax.Array:
+    return jax.nn.logsumexp(block_logits(side, valid, 0, side.items.shape[0]), axis=1)
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _scanned(side: Side, valid: jax.Array | None, chunk: int) -> jax.Array:
+    """Running logsumexp over the blocks, float32 [N]."""
+
+    def step(carry: Any, start: Any, size: int) -> Any:
+        peak, total = carry
+        return add_logsumexp(peak, total, block_logits(side, valid, start, size))[:2]
+
+    zeros = jnp.zeros(side.states.shape[:1], jnp.float32)
+    peak, total = fold_blocks(step, (zeros + LOWEST, zeros), side.items.shape[0], chunk)
+    return finite_or_zero(peak) + jnp.log(total)
+
+
+def _scanned_forward(side: Side, valid: jax.Array | None, chunk: int) -> tuple[jax.Array, Any]:
+    lse = _scanned(side, valid, chunk)
+    return lse, (side, valid, lse)
+
+
+def _scanned_backward(chunk: int, residuals: Any, cotangent: jax.Array) -> Any:
+    side, valid, lse = residuals
+    shift = finite_or_zero(lse)
+
+    def logit_gradients(start: Any, size: int) -> jax.Array:
+        logits = block_logits(side, valid, start, size)
+        return cotangent[:, None] * jnp.exp(logits - shift[:, None])
+
+    return fold_gradients(side, valid, chunk, logit_gradients), None
+
+
+_scanned.defvjp(_scanned_forward, _scanned_backward)

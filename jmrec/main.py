@@ -1,0 +1,240 @@
+"""The command line: parses, dispatches, turns errors into one sentence.
+
+Exit codes: 0 done; 2 something that the user can mend; 75 stopped by SIGTERM after saving, to be
+started again with the same command; 130 interrupted by the keyboard.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jmrec import __version__
+from jmrec.errors import Preempted, UserError
+
+BAD_INPUT, REQUEUE, INTERRUPTED = 2, 75, 130
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose complaints are UserErrors."""
+
+    def error(self, message: str) -> Any:
+        """Raise instead of printing the whole usage."""
+        raise UserError(f"{message} (see {self.prog} --help).")
+
+
+def parser() -> Parser:
+    """Return the parser of all verbs; each verb's help ends in a worked example."""
+    top = Parser(
+        prog="jmrec",
+        description="Multimodal session recommendation: teachers that read, a light student.",
+        epilog="example:\n  jmrec run --config experiments/tpad.py:size=tiny --workdir runs/toyshop",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    top.add_argument("--version", action="version", version=f"jmrec {__version__}")
+    verbs = top.add_subparsers(dest="verb", metavar="VERB", required=True, parser_class=Parser)
+
+    def verb(within: Any, name: str, help_text: str, example: str) -> Parser:
+        made: Parser = within.add_parser(
+            name,
+            help=help_text,
+            description=help_text,
+            epilog=f"example:\n  {example}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        return made
+
+    data = verb(verbs, "data", "Look at a catalogue folder, or prepare it.", "jmrec data check SHOP")
+    steps = data.add_subparsers(dest="step", metavar="STEP", required=True, parser_class=Parser)
+    check = verb(
+        steps,
+        "check",
+        "Validate a catalogue folder and print what a scientist wants to know first.",
+        "jmrec data check ../shared/data/movies --toml experiments/data/movies.toml",
+    )
+    ready = verb(
+        steps,
+        "prepare",
+        "Validate, sessionise, split by time and write a catalogue folder as ArrayRecord.",
+        "jmrec data prepare SHOP --out runs/shop-prepared",
+    )
+    for each in (check, ready):
+        each.add_argument("folder", type=Path, help="items.csv, interactions.csv, images/")
+        each.add_argument("--toml", type=Path, help="description to use instead of dataset.toml")
+    check.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    ready.add_argument("--out", type=Path, required=True, help="the folder to write")
+
+    run = verb(
+        verbs,
+        "run",
+        "Run every stage of an experiment in a workdir; started again, it goes on.",
+        "jmrec run --config experiments/tpad.py:data=folder,size=small \\\n"
+        "    --config.data.dir=SHOP --workdir runs/shop",
+    )
+    run.add_argument("--config", required=True, help="experiment file, with arguments after a colon")
+    run.add_argument("--workdir", type=Path, required=True, help="where everything is written")
+    run.add_argument(
+        "--resume", choices=("auto", "never"), default="auto",
+        help="auto goes on from what the workdir holds; never refuses a workdir that is not empty",
+    )  # fmt: skip
+    run.add_argument(
+        "--stale", choices=("stop", "rerun"), default="stop",
+        help="what to do with a stage that was made with other settings",
+    )  # fmt: skip
+
+    embed = verb(
+        verbs,
+        "embed",
+        "Read items that were added to the catalogue folder after training; nothing is trained.",
+        "jmrec embed --workdir runs/shop",
+    )
+    embed.add_argument("--dir", type=Path, help="the folder, if it is not the one of the run")
+    evaluate = verb(
+        verbs,
+        "evaluate",
+        "Rank every rule, student and teacher of a run, and write the report.",
+        "jmrec evaluate --workdir runs/shop --split=validation --dump-topk runs/shop/topk",
+    )
+    evaluate.add_argument("--split", choices=("validation", "test"), default="validation")
+    evaluate.add_argument("--dump-topk", type=Path, help="folder for what was recommended, npz")
+    recommend = verb(
+        verbs,
+        "recommend",
+        "Recommend next items for a session.",
+        "jmrec recommend --workdir runs/shop --items 12,57,3 --top 10",
+    )
+    recommend.add_argument("--items", required=True, help="item ids of the session, oldest first")
+    recommend.add_argument("--top", type=int, default=10, help="how many items to recommend")
+    recommend.add_argument("--student", help="which student of the run (default: the run's choice)")
+    recommend.add_argument("--json", action="store_true", help="print JSON for machines")
+    for each in (embed, evaluate, recommend):
+        each.add_argument("--workdir", type=Path, required=True, help="the workdir of a run")
+    return top
+
+
+def data_check(args: argparse.Namespace) -> None:
+    """Run ``jmrec data check``."""
+    from dataclasses import asdict
+
+    from rich.console import Console
+
+    from jmrec.data.check import check, print_check
+    from jmrec.data.folder import read_folder
+    from jmrec.data.prepared import build
+
+    raw = read_folder(args.folder, args.toml)
+    report = check(build(raw), raw)
+    if args.json:
+        print(json.dumps(asdict(report), indent=2))
+    else:
+        print_check(report, Console())
+
+
+def data_prepare(args: argparse.Namespace) -> None:
+    """Run ``jmrec data prepare``."""
+    from jmrec.data.prepared import prepare
+
+    dataset = prepare(args.folder, args.toml, args.out)
+    counts = ", ".join(f"{len(s)} {name}" for name, s in dataset.splits.items())
+    print(f"{args.out}: {len(dataset.items)} items; sessions: {counts}.")
+
+
+def run(args: argparse.Namespace, overrides: Sequence[str]) -> None:
+    """Run ``jmrec run``."""
+    from jmrec.config import load_config
+    from jmrec.systems import registry
+
+    config = load_config(args.config, list(overrides))
+    command = ["jmrec", "run", "--config", args.config, *overrides, "--workdir", str(args.workdir)]
+    registry.run(config, args.workdir, resume=args.resume, stale=args.stale, command=command)
+
+
+def embed(args: argparse.Namespace) -> None:
+    """Run ``jmrec embed``."""
+    from jmrec.systems import registry
+
+    new = registry.embed(args.workdir, args.dir)
+    print(f"{new} new items were read." if new else "There are no new items.")
+
+
+def evaluate(args: argparse.Namespace) -> None:
+    """Run ``jmrec evaluate``."""
+    from jmrec.systems import registry
+
+    registry.evaluate(args.workdir, args.split, args.dump_topk)
+
+
+def recommend(args: argparse.Namespace) -> None:
+    """Run ``jmrec recommend``."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from jmrec.systems import registry
+
+    session = [item.strip() for item in args.items.split(",") if item.strip()]
+    found = registry.recommend(args.workdir, session, args.top, args.student)
+    if args.json:
+        print(json.dumps(found, indent=2))
+        return
+    table = Table("", "item", "title", "score")
+    for place, each in enumerate(found, 1):
+        table.add_row(str(place), each["item_id"], each["title"], f"{each['score']:.3f}")
+    Console().print(table)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; return its exit code.
+
+    Args:
+      argv: The words after ``jmrec``; the process's own where None.
+
+    Returns:
+      0, or one of the codes in the module's docstring.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        args, rest = parser().parse_known_args(words)
+        if args.verb == "run":
+            run(args, rest)
+            return 0
+        if rest:
+            raise UserError(f"{rest[0]!r} is not understood here (see jmrec {args.verb} --help).")
+        verbs = {"embed": embed, "evaluate": evaluate, "recommend": recommend}
+        if args.verb == "data":
+            (data_check if args.step == "check" else data_prepare)(args)
+        else:
+            verbs[args.verb](args)
+    except UserError as error:
+        print(f"jmrec: {error}", file=sys.stderr)
+        return BAD_INPUT
+    except Preempted as stop:
+        print(f"jmrec: {stop} Start the same command again to go on.", file=sys.stderr)
+        return REQUEUE
+    except KeyboardInterrupt:
+        print("jmrec: interrupted; start the same command again to go on.", file=sys.stderr)
+        return INTERRUPTED
+    except OSError as error:
+        where = f" {error.filename}:" if error.filename else ""
+        reason = error.strerror or str(error)
+        print(f"jmrec:{where} {reason}; mend that and start again.", file=sys.stderr)
+        return BAD_INPUT
+    return 0
+
+
+def entry() -> None:
+    """Run the console command."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    from absl import flags
+
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()  # Grain reads absl's flags
+    sys.exit(main())
+
+
+if __name__ == "__main__":
+    entry()

@@ -1,0 +1,209 @@
+"""The Knowledge tower: a small multimodal language model that reads one item.
+
+It reads ``<picture tokens> <text fields>`` and gives a pooled state e. The language head writes
+hidden text fields *from e alone* (as a few soft tokens): whatever the picture and the shown fields
+say about the hidden ones has to pass through e, which is what makes e a good item feature. That
+bottleneck, and the two linear heads k ("what it is") and t ("what it leads to"), are jmrec's own
+reading of TPAD (arXiv 2504.10538), whose method section was not available to us.
+"""
+
+from dataclasses import dataclass, field
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jmrec.models.build import make_model
+from jmrec.models.layers import (
+    Stack,
+    StackConfig,
+    causal,
+    dense,
+    masked_mean,
+    named,
+    positions_of,
+)
+from jmrec.models.vision import VisionConfig, VisionEncoder
+from jmrec.types import Model
+
+
+@dataclass(frozen=True)
+class KnowledgeConfig:
+    """The Knowledge tower's size.
+
+    Attributes:
+      vocab: Tokens of the tokenizer.
+      fields: Number of tokens of each text field, in the order of the ``text`` array.
+      vision: The vision encoder.
+      stack: The causal decoder.
+      soft: Soft tokens that carry e into the language head.
+      contrast: Width of the space in which pictures and texts are compared.
+    """
+
+    vocab: int
+    fields: tuple[int, ...]
+    vision: VisionConfig = field(default_factory=VisionConfig)
+    stack: StackConfig = field(default_factory=StackConfig)
+    soft: int = 4
+    contrast: int = 64
+
+    @property
+    def tokens(self) -> int:
+        """Text tokens of an item: the fields one after the other."""
+        return sum(self.fields)
+
+    def token_fields(self) -> list[int]:
+        """Return the field number of each text token."""
+        return [i for i, length in enumerate(self.fields) for _ in range(length)]
+
+
+class KnowledgeTower(nn.Module):
+    """The module; see `knowledge_tower` for the pure functions."""
+
+    config: KnowledgeConfig
+
+    def setup(self) -> None:
+        c = self.config
+        width, dtype = c.stack.width, jnp.dtype(c.stack.dtype)
+        self.vision = VisionEncoder(c.vision, width)
+        self.embed = nn.Embed(
+            c.vocab, width, dtype=dtype,
+            embedding_init=named(nn.initializers.normal(0.02), "vocab", "embed"),
+        )  # fmt: skip
+        self.stack = Stack(c.stack)
+        self.end = self.param("end", named(nn.initializers.normal(0.02), "embed"), (width,))
+        self.pool = dense(width, (None, "embed"), jnp.float32, "pool")
+        self.soft = dense(c.soft * width, ("embed", None), dtype, "soft")
+        self.contrast_picture = dense(c.contrast, ("embed", None), jnp.float32, "contrast_picture")
+        self.contrast_text = dense(c.contrast, ("embed", None), jnp.float32, "contrast_text")
+
+    def see(self, picture: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Encode pictures uint8 [B, S, S, 3] to picture tokens [B, P, D]."""
+        return self.vision(picture), {}
+
+    def encode_item(
+        self,
+        text: jax.Array | None,
+        seen: jax.Array | None,
+        text_ok: jax.Array | None,
+        picture_ok: jax.Array | None,
+        dropout: jax.Array | float = 0.0,
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Read items; what is None is not there, which costs less than hiding it by a mask.
+
+        Args:
+          text: int32 [B, T] tokens, 0 is padding; or None.
+          seen: Picture tokens [B, P, D] from ``see``; or None.
+          text_ok: bool [B, T], the tokens that are shown.
+          picture_ok: bool [B], whether the picture is shown.
+          dropout: Rate on the residual branches.
+
+        Returns:
+          e float32 [B, D], and the tap "states" [B, P + T + 1, D].
+        """
+        width, dtype = self.config.stack.width, jnp.dtype(self.config.stack.dtype)
+        given = text if text is not None else seen
+        assert given is not None
+        batch = given.shape[0]
+        if seen is None or picture_ok is None:
+            seen, shown_picture = jnp.zeros((batch, 0, width), dtype), jnp.zeros((batch, 0), bool)
+        else:
+            shown_picture = jnp.broadcast_to(picture_ok[:, None], seen.shape[:2])
+        if text is None or text_ok is None:
+            words, shown_text = jnp.zeros((batch, 0, width), dtype), jnp.zeros((batch, 0), bool)
+        else:
+            words, shown_text = self.embed(text) * width**0.5, text_ok & (text > 0)
+        end = jnp.broadcast_to(self.end.astype(dtype), (batch, 1, width))
+        x = jnp.concatenate([seen, words, end], 1)
+        mask = jnp.concatenate([shown_picture, shown_text, jnp.ones((batch, 1), bool)], 1)
+        states, _ = self.stack(x, positions_of(mask), causal(mask), dropout)
+        count = seen.shape[1]
+        pooled = jnp.concatenate(
+            [
+                masked_mean(states[:, :count], shown_picture),
+                masked_mean(states[:, count:-1], shown_text),
+                states[:, -1].astype(jnp.float32),
+            ],
+            -1,
+        )
+        return self.pool(pooled), {"states": states}
+
+    def lm_logits(
+        self,
+        e: jax.Array,
+        text: jax.Array,
+        text_ok: jax.Array,
+        dropout: jax.Array | float = 0.0,
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Write text from e: logits [B, T, vocab] at position i predict token i from those before.
+
+        Args:
+          e: float32 [B, D].
+          text: int32 [B, T].
+          text_ok: bool [B, T], the tokens that belong to the text to be written; the others are
+            neither seen nor predicted.
+          dropout: Rate on the residual branches.
+        """
+        c = self.config
+        batch, width = e.shape
+        soft = self.soft(e).reshape(batch, c.soft, width)
+        real = text_ok & (text > 0)
+        words = self.embed(text) * width**0.5
+        x = jnp.concatenate([soft.astype(words.dtype), words], 1)
+        mask = jnp.concatenate([jnp.ones((batch, c.soft), bool), real], 1)
+        states, _ = self.stack(x, positions_of(mask), causal(mask), dropout)
+        # The state that predicts token i is the one of the last real position before i.
+        before = jax.lax.cummax(
+            jnp.where(mask, jnp.arange(mask.shape[1])[None], 0), axis=1
+        )[:, c.soft - 1 : -1]
+        states = jnp.take_along_axis(states, before[..., None], 1)
+        logits = self.embed.attend(states * width**-0.5)
+        return logits.astype(jnp.float32), {"states": states}
+
+    def contrast(
+        self, picture_e: jax.Array, text_e: jax.Array
+    ) -> tuple[tuple[jax.Array, jax.Array], dict[str, jax.Array]]:
+        """Map e of a picture alone and of a text alone [B, D] to unit vectors [B, C] each."""
+
+        def unit(x: jax.Array) -> jax.Array:
+            return x * jax.lax.rsqrt(jnp.sum(jnp.square(x), -1, keepdims=True) + 1e-6)
+
+        return (unit(self.contrast_picture(picture_e)), unit(self.contrast_text(text_e))), {}
+
+    def __call__(
+        self, text: jax.Array, picture: jax.Array, text_ok: jax.Array, picture_ok: jax.Array
+    ) -> jax.Array:
+        """Touch every parameter once, for initialisation."""
+        seen, _ = self.see(picture)
+        e, _ = self.encode_item(text, seen, text_ok, picture_ok)
+        logits, _ = self.lm_logits(e, text, text_ok)
+        self.contrast(e, e)
+        return logits
+
+
+def knowledge_tower(config: KnowledgeConfig) -> Model:
+    """Return the Knowledge tower: fns ``see``, ``encode_item``, ``lm_logits`` and ``contrast``.
+
+    Example:
+      >>> tiny = StackConfig(width=16, layers=1, heads=2, kv_heads=1, mlp=16)
+      >>> model = knowledge_tower(KnowledgeConfig(vocab=10, fields=(3, 2), stack=tiny,
+      ...                                         vision=VisionConfig(size=8, patch=4, stack=tiny)))
+      >>> params = model.init(jax.random.key(0))
+      >>> seen, _ = model.fns["see"](params, jnp.zeros((2, 8, 8, 3), jnp.uint8))
+      >>> e, _ = model.fns["encode_item"](
+      ...     params, jnp.ones((2, 5), int), seen, jnp.ones((2, 5), bool), jnp.ones(2, bool))
+      >>> e.shape
+      (2, 16)
+    """
+    size = config.vision.size
+
+    def example() -> tuple[jax.Array, ...]:
+        return (
+            jnp.ones((1, config.tokens), jnp.int32),
+            jnp.zeros((1, size, size, 3), jnp.uint8),
+            jnp.ones((1, config.tokens), bool),
+            jnp.ones((1,), bool),
+        )
+
+    names = ("see", "encode_item", "lm_logits", "contrast")
+    return make_model(config, KnowledgeTower(config), example, {name: name for name in names})

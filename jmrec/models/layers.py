@@ -1,0 +1,227 @@
+"""The transformer blocks that every tower and student is made of (Flax Linen, float32 parameters).
+
+Shapes: B batch, T positions, D width, H query heads, K key-value heads, C head size, M MLP width.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+Initialiser = Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class StackConfig:
+    """The size of a stack of transformer blocks.
+
+    Attributes:
+      width: D.
+      layers: Number of blocks.
+      heads: H query heads.
+      kv_heads: K key-value heads; divides ``heads`` (grouped-query attention).
+      mlp: M, the width of the SwiGLU hidden layer.
+      rope_base: Base of the rotary position frequencies.
+      remat: Recompute each block in the backward pass, which trades time for memory.
+      dtype: Compute dtype, "float32" or "bfloat16"; parameters are float32 always.
+    """
+
+    width: int = 128
+    layers: int = 2
+    heads: int = 4
+    kv_heads: int = 2
+    mlp: int = 256
+    rope_base: float = 10_000.0
+    remat: bool = False
+    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        if self.width % self.heads or (self.width // self.heads) % 2:
+            raise ValueError(f"width {self.width} over heads {self.heads} must be an even number.")
+        if self.heads % self.kv_heads:
+            raise ValueError(f"heads {self.heads} is no multiple of kv_heads {self.kv_heads}.")
+        if self.dtype not in ("float32", "bfloat16"):
+            raise ValueError(f"dtype {self.dtype!r} is neither 'float32' nor 'bfloat16'.")
+
+
+def named(init: Initialiser, *axes: str | None) -> Initialiser:
+    """Attach one logical axis name per array axis to an initialiser."""
+    return nn.with_logical_partitioning(init, axes)
+
+
+def linear_init() -> Initialiser:
+    """Return the initialiser of all matrices: fan-in scaled, truncated normal."""
+    return nn.initializers.variance_scaling(1.0, "fan_in", "truncated_normal")
+
+
+def dense(
+    features: int, axes: tuple[str | None, str | None], dtype: Any, name: str, bias: bool = False
+) -> nn.Dense:
+    """Return a Dense layer whose parameters carry logical axes."""
+    return nn.Dense(
+        features,
+        use_bias=bias,
+        dtype=dtype,
+        kernel_init=named(linear_init(), *axes),
+        bias_init=named(nn.initializers.zeros_init(), axes[1]),
+        name=name,
+    )
+
+
+def drop(x: jax.Array, rate: jax.Array | float, key: jax.Array | None) -> jax.Array:
+    """Apply inverted dropout with a traced rate; the identity where ``key`` is None.
+
+    Linen's own Dropout needs a static rate, and a sweep over rates would compile anew.
+    """
+    if key is None:
+        return x
+    keep = jax.random.uniform(key, x.shape) >= rate
+    return jnp.where(keep, x / (1.0 - rate), 0.0).astype(x.dtype)
+
+
+def rotate(x_BxTxHxC: jax.Array, positions_BxT: jax.Array, base: float) -> jax.Array:
+    """Apply rotary positions.
+
+    References:
+      Su et al., RoFormer: Enhanced Transformer with Rotary Position Embedding,
+      https://arxiv.org/abs/2104.09864
+    """
+    half = x_BxTxHxC.shape[-1] // 2
+    frequency = base ** (-jnp.arange(half, dtype=jnp.float32) / half)
+    angle = positions_BxT[..., None, None].astype(jnp.float32) * frequency
+    cos, sin = jnp.cos(angle), jnp.sin(angle)
+    a, b = jnp.split(x_BxTxHxC.astype(jnp.float32), 2, axis=-1)
+    return jnp.concatenate([a * cos - b * sin, b * cos + a * sin], -1).astype(x_BxTxHxC.dtype)
+
+
+class RMSNorm(nn.Module):
+    """Root-mean-square normalisation, computed in float32."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Normalise the last axis."""
+        scale = self.param("scale", named(nn.initializers.ones_init(), "embed"), (x.shape[-1],))
+        wide = x.astype(jnp.float32)
+        wide *= jax.lax.rsqrt(jnp.mean(jnp.square(wide), -1, keepdims=True) + 1e-6)
+        return (wide * scale).astype(x.dtype)
+
+
+class Attention(nn.Module):
+    """Grouped-query attention with rotary positions; rows without any key give zeros.
+
+    References:
+      Ainslie et al., GQA: Training Generalized Multi-Query Transformer Models,
+      https://arxiv.org/abs/2305.13245
+    """
+
+    config: StackConfig
+
+    @nn.compact
+    def __call__(self, x: jax.Array, positions: jax.Array, mask: jax.Array) -> jax.Array:
+        """Attend: x [B, T, D], positions [B, T], mask bool [B, T, T] -> [B, T, D]."""
+        c = self.config
+        size = c.width // c.heads
+        dtype = jnp.dtype(c.dtype)
+        batch, length, _ = x.shape
+        group = c.heads // c.kv_heads
+
+        def heads(name: str, count: int, axis: str) -> jax.Array:
+            out = dense(count * size, ("embed", axis), dtype, name)(x)
+            return out.reshape(batch, length, count, size)
+
+        q = rotate(heads("query", c.heads, "heads"), positions, c.rope_base)
+        k = rotate(heads("key", c.kv_heads, "kv_heads"), positions, c.rope_base)
+        v = heads("value", c.kv_heads, "kv_heads")
+        q = q.reshape(batch, length, c.kv_heads, group, size)
+        logits = jnp.einsum("btkgc,bskc->bkgts", q, k).astype(jnp.float32) * size**-0.5
+        allowed = mask[:, None, None]
+        weights = jax.nn.softmax(jnp.where(allowed, logits, -1e30), -1)
+        weights = jnp.where(allowed, weights, 0.0).astype(dtype)
+        out = jnp.einsum("bkgts,bskc->btkgc", weights, v).reshape(batch, length, c.width)
+        return dense(c.width, ("heads", "embed"), dtype, "out")(out)
+
+
+class Block(nn.Module):
+    """A pre-norm block: attention, then a SwiGLU MLP.
+
+    References:
+      Shazeer, GLU Variants Improve Transformer, https://arxiv.org/abs/2002.05202
+    """
+
+    config: StackConfig
+
+    @nn.compact
+    def __call__(
+        self, x: jax.Array, positions: jax.Array, mask: jax.Array, rate: jax.Array | float
+    ) -> tuple[jax.Array, jax.Array]:
+        """Return the new states twice: as the scan's carry and as its output."""
+        c = self.config
+        dtype = jnp.dtype(c.dtype)
+
+        def residual(branch: jax.Array) -> jax.Array:
+            return drop(branch, rate, self.make_rng("drop") if self.has_rng("drop") else None)
+
+        branch = Attention(c, name="attention")(
+            RMSNorm(name="attention_norm")(x), positions, mask
+        )
+        x = x + residual(branch)
+        y = RMSNorm(name="mlp_norm")(x)
+        gate = dense(c.mlp, ("embed", "mlp"), dtype, "gate")(y)
+        up = dense(c.mlp, ("embed", "mlp"), dtype, "up")(y)
+        x = x + residual(dense(c.width, ("mlp", "embed"), dtype, "down")(nn.silu(gate) * up))
+        return x, x
+
+
+class Stack(nn.Module):
+    """Blocks under one ``scan`` (their parameters have a leading "layers" axis), then a norm."""
+
+    config: StackConfig
+
+    @nn.compact
+    def __call__(
+        self,
+        x: jax.Array,
+        positions: jax.Array,
+        mask: jax.Array,
+        rate: jax.Array | float = 0.0,
+    ) -> tuple[jax.Array, jax.Array]:
+        """Return (normed states [B, T, D], every layer's states [layers, B, T, D])."""
+        c = self.config
+        block = nn.remat(Block, prevent_cse=False) if c.remat else Block
+        scanned = nn.scan(
+            block,
+            variable_axes={"params": 0},
+            split_rngs={"params": True, "drop": True},
+            in_axes=(nn.broadcast, nn.broadcast, nn.broadcast),
+            length=c.layers,
+            metadata_params={nn.PARTITION_NAME: "layers"},
+        )
+        x = x.astype(jnp.dtype(c.dtype))
+        x, layers = scanned(c, name="blocks")(x, positions, mask, rate)
+        return RMSNorm(name="norm")(x), layers
+
+
+def causal(mask_BxT: jax.Array) -> jax.Array:
+    """Return the attention mask [B, T, T] of a causal decoder over padded sequences."""
+    length = mask_BxT.shape[1]
+    return jnp.tril(jnp.ones((length, length), bool))[None] & mask_BxT[:, None, :]
+
+
+def positions_of(mask_BxT: jax.Array) -> jax.Array:
+    """Return each position's number among the real ones, so that padding shifts nothing.
+
+    Example:
+      >>> positions_of(jnp.array([[True, False, True, True]])).tolist()
+      [[0, 0, 1, 2]]
+    """
+    return jnp.maximum(jnp.cumsum(mask_BxT, 1) - 1, 0)
+
+
+def masked_mean(x_BxTxD: jax.Array, mask_BxT: jax.Array) -> jax.Array:
+    """Return the mean over real positions, in float32; zeros where there is none."""
+    weights = mask_BxT[..., None].astype(jnp.float32)
+    total = jnp.sum(x_BxTxD.astype(jnp.float32) * weights, 1)
+    return total / jnp.maximum(weights.sum(1), 1.0)

@@ -1,0 +1,112 @@
+"""The light session student: item vectors from features and ids, a causal session encoder.
+
+References:
+  Kang and McAuley, Self-Attentive Sequential Recommendation, https://arxiv.org/abs/1808.09781
+"""
+
+from dataclasses import dataclass, field
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jmrec.models.build import make_model
+from jmrec.models.layers import Stack, StackConfig, causal, dense, drop, named, positions_of
+from jmrec.types import Model
+
+
+@dataclass(frozen=True)
+class StudentConfig:
+    """The student's size.
+
+    Attributes:
+      features: Width of the feature table (k and t side by side); 0 for an id-only student.
+      ids: Rows of the id table, the last one is the shared unknown row; 0 for no ids.
+      stack: The causal session encoder, whose width is the width of the item vectors.
+    """
+
+    features: int
+    ids: int
+    stack: StackConfig = field(default_factory=StackConfig)
+
+    def __post_init__(self) -> None:
+        if not self.features and not self.ids:
+            raise ValueError("a student needs features, ids or both.")
+
+
+class Student(nn.Module):
+    """The module; see `student` for the pure functions."""
+
+    config: StudentConfig
+
+    def setup(self) -> None:
+        c = self.config
+        width = c.stack.width
+        if c.features:
+            self.project = dense(width, (None, "embed"), jnp.float32, "project")
+        if c.ids:
+            table = named(nn.initializers.normal(0.02), "item", "embed")
+            self.ids = self.param("ids", table, (c.ids, width))
+        self.stack = Stack(c.stack)
+        self.head = dense(width, ("embed", "out"), jnp.float32, "head", bias=True)
+
+    def item_table(
+        self, features: jax.Array | None, ids: jax.Array, id_dropout: jax.Array | float = 0.0
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Return item vectors x = W [k; t; id].
+
+        Args:
+          features: float32 [V, F], zeros where an item has none; None for an id-only student.
+          ids: int32 [V], each item's row of the id table; the last row is the unknown one.
+          id_dropout: Share of items whose id is replaced by the unknown one in training, so that
+            an item without an id is nothing new to the encoder.
+
+        Returns:
+          float32 [V, width].
+        """
+        c = self.config
+        x = jnp.zeros((ids.shape[0], c.stack.width))
+        if c.features:
+            x = x + self.project(features)
+        if c.ids:
+            if self.has_rng("drop"):
+                dropped = jax.random.uniform(self.make_rng("drop"), ids.shape) < id_dropout
+                ids = jnp.where(dropped, c.ids - 1, ids)
+            x = x + self.ids[ids]
+        return x, {}
+
+    def encode_session(
+        self, x: jax.Array, mask: jax.Array, dropout: jax.Array | float = 0.0
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Encode item vectors [B, L, width] with mask [B, L] to states [B, L, width]."""
+        key = self.make_rng("drop") if self.has_rng("drop") else None
+        x = drop(x, dropout, key)
+        states, layers = self.stack(x, positions_of(mask), causal(mask), dropout)
+        out = self.head(states.astype(jnp.float32)) * self.config.stack.width**-0.5
+        return out, {"states": states, "layers": layers}
+
+    def __call__(self, features: jax.Array | None, ids: jax.Array) -> jax.Array:
+        """Touch every parameter once, for initialisation."""
+        x, _ = self.item_table(features, ids)
+        return self.encode_session(x[None], jnp.ones((1, x.shape[0]), bool))[0]
+
+
+def student(config: StudentConfig) -> Model:
+    """Return the student: fns ``item_table`` and ``encode_session``.
+
+    Example:
+      >>> tiny = StackConfig(width=16, layers=1, heads=2, kv_heads=1, mlp=16)
+      >>> model = student(StudentConfig(features=3, ids=5, stack=tiny))
+      >>> params = model.init(jax.random.key(0))
+      >>> x, _ = model.fns["item_table"](params, jnp.ones((7, 3)), jnp.zeros(7, int))
+      >>> states, _ = model.fns["encode_session"](params, x[None], jnp.ones((1, 7), bool))
+      >>> states.shape
+      (1, 7, 16)
+    """
+
+    def example() -> tuple[jax.Array | None, ...]:
+        features = jnp.zeros((2, config.features)) if config.features else None
+        return features, jnp.zeros(2, jnp.int32)
+
+    names = ("item_table", "encode_session")
+    return make_model(config, Student(config), example, {name: name for name in names})

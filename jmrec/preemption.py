@@ -1,0 +1,56 @@
+"""SIGTERM, noted instead of died of."""
+
+import signal
+import threading
+from types import FrameType
+from typing import Any
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+
+class Sigterm:
+    """A context in which SIGTERM is noted; the old handler comes back at the end.
+
+    Only the main thread can do this; elsewhere nothing is ever received.
+
+    Attributes:
+      received: True once a SIGTERM came.
+
+    Example:
+      >>> with Sigterm() as sigterm:
+      ...     signal.raise_signal(signal.SIGTERM)
+      ...     sigterm.received
+      True
+    """
+
+    def __init__(self) -> None:
+        self.received = False
+        self._old: Any = None
+        self._armed = threading.current_thread() is threading.main_thread()
+
+    def __enter__(self) -> "Sigterm":
+        """Take the signal over."""
+        if self._armed:
+            self._old = signal.signal(signal.SIGTERM, self._note)
+        return self
+
+    def _note(self, signum: int, frame: FrameType | None) -> None:
+        self.received = True
+
+    def __exit__(self, *_: object) -> None:
+        """Give the signal back."""
+        if self._armed:
+            signal.signal(signal.SIGTERM, self._old or signal.SIG_DFL)
+
+    def agreed(self, ask: bool) -> bool:
+        """Return whether any process has received it, the same answer in all of them.
+
+        Args:
+          ask: With several processes only asked when True (they must all ask at once, and
+            asking costs a round trip); with one process it does not matter.
+        """
+        if jax.process_count() == 1:
+            return self.received
+        return ask and bool(multihost_utils.process_allgather(np.bool_(self.received)).any())

@@ -1,0 +1,34 @@
+"""Where arrays live: the mesh, the table of logical axes, and placement.
+
+The successor of ``pjit``: one mesh with the axes data, fsdp and tensor, and a small table that
+says which logical axis of a parameter lies on which of them. ``jax.jit`` does the rest.
+"""
+
+from jmrec.sharding.mesh import DATA_AXES, MESH_AXES, make_mesh
+from jmrec.sharding.placement import (
+    Batches,
+    abstract_arrays,
+    batch_sharding,
+    host_batch,
+    put_batch,
+    put_tree,
+    replicated,
+    stacked_batch_sharding,
+)
+from jmrec.sharding.rules import RULES, shardings
+
+__all__ = [
+    "DATA_AXES",
+    "MESH_AXES",
+    "RULES",
+    "Batches",
+    "abstract_arrays",
+    "batch_sharding",
+    "host_batch",
+    "make_mesh",
+    "put_batch",
+    "put_tree",
+    "replicated",
+    "shardings",
+    "stacked_batch_sharding",
+]

@@ -1,0 +1,177 @@
+"""Host arrays to device arrays."""
+
+import math
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from jmrec.errors import UserError
+from jmrec.sharding.mesh import DATA_AXES
+from jmrec.types import Batch
+
+
+class Batches(Protocol):
+    """Batches addressed by step: batch n is the one of update n."""
+
+    def __getitem__(self, n: int, /) -> Batch:
+        """Return host batch n."""
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """Return the sharding of an array that every device holds whole.
+
+    Example:
+      >>> from jmrec.sharding import make_mesh
+      >>> tuple(replicated(make_mesh()).spec)
+      ()
+    """
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """Return the sharding of a batch: the leading axis over all data-like mesh axes.
+
+    Example:
+      >>> from jmrec.sharding import make_mesh
+      >>> tuple(batch_sharding(make_mesh()).spec)
+      (('data', 'fsdp'),)
+    """
+    return NamedSharding(mesh, PartitionSpec(DATA_AXES))
+
+
+def stacked_batch_sharding(mesh: Mesh) -> NamedSharding:
+    """Return the sharding of K stacked batches [K, B, ...]: the second axis is the batch's.
+
+    Example:
+      >>> from jmrec.sharding import make_mesh
+      >>> tuple(stacked_batch_sharding(make_mesh()).spec)
+      (None, ('data', 'fsdp'))
+    """
+    return NamedSharding(mesh, PartitionSpec(None, DATA_AXES))
+
+
+def put_batch(batch: Batch, mesh: Mesh, *, stacked: bool = False) -> Batch:
+    """Place a host batch on the mesh.
+
+    Args:
+      batch: Arrays [B, ...]; with several processes, this process's rows of the global batch.
+      mesh: From ``make_mesh``.
+      stacked: The arrays are [K, B, ...]: K batches for one call.
+
+    Returns:
+      The same names; global arrays [B * processes, ...] over all data-like mesh axes.
+
+    Raises:
+      UserError: The global batch does not divide over the data-like axes, or an array has no
+        batch axis.
+
+    Example:
+      >>> from jmrec.sharding import make_mesh
+      >>> mesh = make_mesh(devices=jax.devices()[:1])
+      >>> put_batch({"mask": np.ones((2, 3), bool)}, mesh)["mask"].shape
+      (2, 3)
+    """
+    parts = math.prod(mesh.shape[axis] for axis in DATA_AXES)
+    sharding = stacked_batch_sharding(mesh) if stacked else batch_sharding(mesh)
+    lead = int(stacked)
+    processes = jax.process_count()
+    for name, array in batch.items():
+        if np.ndim(array) <= lead:
+            raise UserError(f"batch array {name!r} has no batch axis; give it one row per example.")
+        size = np.shape(array)[lead] * processes
+        if size % parts:
+            raise UserError(
+                f"a batch of {size} does not divide over {parts} devices; "
+                f"choose a batch size that is a multiple of {parts}."
+            )
+    if processes == 1:
+        return {name: jax.device_put(array, sharding) for name, array in batch.items()}
+    return {
+        name: jax.make_array_from_process_local_data(sharding, np.asarray(array))
+        for name, array in batch.items()
+    }
+
+
+def put_tree(tree: Any, placement: Any) -> Any:
+    """Place a tree of arrays that every process holds whole.
+
+    Args:
+      tree: Arrays of any shape.
+      placement: A tree of ``NamedSharding`` of the same structure (see ``shardings``).
+
+    Returns:
+      The tree as global device arrays.
+
+    Example:
+      >>> from jmrec.sharding import make_mesh
+      >>> put_tree({"a": np.ones(2)}, {"a": replicated(make_mesh())})["a"].shape
+      (2,)
+    """
+
+    def put(array: Any, sharding: NamedSharding) -> jax.Array:
+        if jax.process_count() == 1 or isinstance(array, jax.Array):
+            return jax.device_put(array, sharding)
+        host = np.asarray(array)
+        return jax.make_array_from_callback(host.shape, sharding, lambda index: host[index])
+
+    return jax.tree.map(put, tree, placement)
+
+
+def host_batch(batches: Batches, n: int, k: int = 1, accumulate: int = 1) -> Batch:
+    """Return the host batch of the call that does the updates n to n + k - 1.
+
+    Args:
+      batches: Anything with ``[n] -> host batch`` of arrays [B, ...].
+      n: The first update.
+      k: Updates in one call.
+      accumulate: Microbatches that each batch will be cut into.
+
+    Returns:
+      Arrays [B, ...], or [k, B, ...] where k is not 1.
+
+    Raises:
+      UserError: The k batches differ in shape, or ``accumulate`` does not divide B.
+
+    Example:
+      >>> host_batch([{"x": np.zeros((2, 3))}, {"x": np.ones((2, 3))}], 0, k=2)["x"].shape
+      (2, 2, 3)
+    """
+    group = [batches[n + i] for i in range(k)]
+    rows = {np.shape(x)[0] for batch in group for x in batch.values() if np.ndim(x)}
+    if any(size % accumulate for size in rows):
+        raise UserError(
+            f"batch {n} has {sorted(rows)} rows, which train.accumulate={accumulate} does not "
+            "divide; choose a divisor."
+        )
+    if k == 1:
+        return group[0]
+    if len({tuple((name, np.shape(batch[name])) for name in sorted(batch)) for batch in group}) > 1:
+        raise UserError(
+            f"batches {n} to {n + k - 1} have several shapes; with several lengths set "
+            "train.updates_per_call=1."
+        )
+    return {name: np.stack([np.asarray(batch[name]) for batch in group]) for name in group[0]}
+
+
+def abstract_arrays(shapes: Any, placement: Any) -> Any:
+    """Return the shapes with shardings, as a restore wants them.
+
+    Args:
+      shapes: A tree of arrays or ``jax.ShapeDtypeStruct``.
+      placement: A tree of ``NamedSharding`` of the same structure.
+
+    Returns:
+      A tree of ``jax.ShapeDtypeStruct`` with shardings.
+
+    Example:
+      >>> from jmrec.sharding import make_mesh
+      >>> abstract_arrays({"a": np.ones(2)}, {"a": replicated(make_mesh())})["a"].shape
+      (2,)
+    """
+    return jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        shapes,
+        placement,
+    )

@@ -1,0 +1,1 @@
+"""Systems: which stages, in which order, and the identity of each stage."""

@@ -1,0 +1,125 @@
+"""What the towers read of a catalogue: text tokens and pixels, made the same way for every stage.
+
+The tokenizer and the lengths of the fields come from the training items only and are kept with
+the run, so that an item added later is read as the training items were.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jmrec.data.pictures import decode_pictures
+from jmrec.data.schema import Items
+from jmrec.data.text import encode_fields, item_texts, load_tokenizer, save_tokenizer, train_tokenizer
+from jmrec.systems.stages import read_json, write_json
+
+VIEWS = ("both", "text", "picture", "pictures permuted", "texts permuted")
+"""How the Knowledge tower may be shown the catalogue; the last two are controls."""
+
+
+@dataclass(frozen=True)
+class Reader:
+    """How items become arrays: the tokenizer's folder, each field's tokens, the picture's size."""
+
+    folder: Path
+    lengths: dict[str, int]
+    picture_size: int
+    vocab: int
+
+    @classmethod
+    def fit(
+        cls, folder: Path, items: Items, rows: np.ndarray, settings: Mapping[str, Any]
+    ) -> "Reader":
+        """Train the tokenizer on the items at ``rows`` and choose the fields' lengths.
+
+        A field is as long as 95 % of the training items need, at most ``max_tokens``.
+        """
+        known = with_facts(items)
+        texts = known.text
+        tokenizer = train_tokenizer(item_texts(known, rows, texts), settings["vocab"])
+        longest = {name: int(settings["max_tokens"]) for name in texts}
+        tokens = encode_fields(tokenizer, known, longest)[rows]
+        need = np.ceil(np.quantile((tokens > 0).sum(-1), 0.95, axis=0)).astype(int)
+        # Three tokens hold a marker, one word and the end.
+        lengths = {name: max(int(n), 3) for name, n in zip(texts, need)}
+        save_tokenizer(folder, tokenizer, {"fields": list(texts), "items": len(rows)})
+        facts = {
+            "lengths": list(lengths.items()),
+            "picture_size": settings["picture_size"],
+            "vocab": tokenizer.get_vocab_size(),
+        }
+        write_json(folder / "reader.json", facts)
+        return cls.load(folder)
+
+    @classmethod
+    def load(cls, folder: Path) -> "Reader":
+        """Load what `fit` kept."""
+        facts = read_json(folder / "reader.json")
+        return cls(
+            folder,
+            {name: int(n) for name, n in facts["lengths"]},
+            int(facts["picture_size"]),
+            int(facts["vocab"]),
+        )
+
+    def read(self, items: Items) -> dict[str, np.ndarray]:
+        """Return text int32 [V, T], picture uint8 [V, S, S, 3] and picture_ok bool [V]."""
+        tokenizer, _ = load_tokenizer(self.folder)
+        tokens = encode_fields(tokenizer, with_facts(items), self.lengths)
+        fields = [tokens[:, f, :n] for f, n in enumerate(self.lengths.values())]
+        picture, ok = decode_pictures(items, self.picture_size)
+        return {"text": np.concatenate(fields, 1), "picture": picture, "picture_ok": ok}
+
+
+def with_facts(items: Items) -> Items:
+    """Return the items with their declared categories and numbers as one more text field.
+
+    Example:
+      >>> items = Items(["a"], ["Mug"], {"title": ["Mug"]}, [b""],
+      ...               number={"year": np.array([1995.0], np.float32)})
+      >>> with_facts(items).text
+      {'title': ['Mug'], 'facts': ['year 1995']}
+    """
+    if not items.category and not items.number:
+        return items
+    facts = []
+    for row in range(len(items)):
+        known = [
+            f"{name} {items.category_names[name][codes[row]]}"
+            for name, codes in items.category.items()
+            if codes[row]
+        ]
+        known += [
+            f"{name} {column[row]:.6g}"
+            for name, column in items.number.items()
+            if np.isfinite(column[row])
+        ]
+        facts.append(", ".join(known))
+    return replace(items, text={**items.text, "facts": facts})
+
+
+def view(arrays: Mapping[str, np.ndarray], name: str, seed: int) -> dict[str, np.ndarray]:
+    """Return the arrays as one of `VIEWS` shows them.
+
+    Args:
+      arrays: From `Reader.read`.
+      name: The view.
+      seed: Of the permutation in the controls.
+
+    Returns:
+      The same arrays with pictures or texts hidden, or permuted across items.
+    """
+    order = np.random.default_rng(seed).permutation(len(arrays["text"]))
+    shown = dict(arrays)
+    if name == "text":
+        shown["picture_ok"] = np.zeros_like(arrays["picture_ok"])
+    elif name == "picture":
+        shown["text"] = np.zeros_like(arrays["text"])
+    elif name == "pictures permuted":
+        shown |= {key: arrays[key][order] for key in ("picture", "picture_ok")}
+    elif name == "texts permuted":
+        shown["text"] = arrays["text"][order]
+    return shown

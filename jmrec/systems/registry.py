@@ -1,0 +1,226 @@
+"""What the command line asks of a workdir: run, evaluate, embed, recommend."""
+
+import difflib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jmrec.config import ConfigDict, flatten
+from jmrec.data.folder import read_folder
+from jmrec.data.schema import Items
+from jmrec.errors import UserError
+from jmrec.evaluation.protocol import Prefixes
+from jmrec.evaluation.students import Tower
+from jmrec.features import Standardiser, hash_ids, read_features, write_features
+from jmrec.systems import report
+from jmrec.systems.stages import Stage, read_json, walk, write_json
+from jmrec.systems.tpad import Tpad
+from jmrec.tracking import Tracker
+
+CONFIG = "config.json"
+
+
+def run(
+    config: ConfigDict, workdir: Path, *, resume: str, stale: str, command: Sequence[str]
+) -> None:
+    """Run every stage of an experiment, then evaluate and report.
+
+    Args:
+      config: From an experiment file.
+      workdir: Where everything is written.
+      resume: "auto", or "never", which refuses a workdir that holds a run.
+      stale: See `jmrec.systems.stages.walk`.
+      command: What was typed.
+
+    Raises:
+      UserError: If the system is unknown, or the workdir holds another run.
+    """
+    if config.get("system") != "tpad":
+        raise UserError(f"the system {config.get('system')!r} is unknown; there is: tpad.")
+    if resume == "never" and (workdir / CONFIG).is_file():
+        raise UserError(f"{workdir} holds a run and --resume=never; name another --workdir.")
+    workdir.mkdir(parents=True, exist_ok=True)
+    with Tracker(workdir, wandb=config.wandb, config=flatten(config)) as tracker:
+        system = Tpad(config, workdir, tracker)
+        split = config.evaluate.split
+
+        def last(folder: Path) -> None:
+            report.evaluate(system, folder, split, command=command)
+
+        training = system.stages()
+        settings = {"evaluate": config.evaluate, "students": list(config.students)}
+        final = Stage("evaluate", settings, tuple(s.name for s in training), last)
+        walk([*training, final], workdir, stale=stale, tracker=tracker)
+        write_json(workdir / CONFIG, config.to_dict())
+        tracker.say(f"report: {workdir / 'evaluate' / 'report.html'}")
+
+
+def open_run(workdir: Path, tracker: Tracker) -> Tpad:
+    """Open a finished run.
+
+    Raises:
+      UserError: If the workdir holds none.
+    """
+    if not (workdir / CONFIG).is_file():
+        raise UserError(f"{workdir} holds no finished run; make one with jmrec run.")
+    return Tpad(ConfigDict(read_json(workdir / CONFIG)), workdir, tracker)
+
+
+def evaluate(workdir: Path, split: str, dump: Path | None) -> None:
+    """Evaluate a finished run on a split and write ``evaluate-SPLIT/``."""
+    with Tracker(workdir) as tracker:
+        system = open_run(workdir, tracker)
+        report.evaluate(system, workdir / f"evaluate-{split}", split, dump=dump)
+        tracker.say(f"report: {workdir / f'evaluate-{split}' / 'report.html'}")
+
+
+def embed(workdir: Path, folder: Path | None) -> int:
+    """Read the items that a catalogue folder gained since the run; train nothing.
+
+    New items get new rows after the old ones, in ``added/``: their ids and titles, and their
+    features e, k and t. Old rows stay as they are.
+
+    Args:
+      workdir: A finished run.
+      folder: The catalogue folder; None is the run's own.
+
+    Returns:
+      How many items are new.
+
+    Raises:
+      UserError: If there is no run, no folder, or a new item is broken.
+    """
+    with Tracker(workdir) as tracker:
+        system = open_run(workdir, tracker)
+        config = system.config.data
+        source = folder or (Path(config.dir) if config.dir else workdir / "data" / "toyshop")
+        items = read_folder(source, config.toml).items
+        index: list[str] = read_json(workdir / "item_index.json")
+        old = set(index)
+        rows = [row for row, item in enumerate(items.ids) if item not in old]
+        if not rows:
+            return 0
+        new = take_items(items, rows)
+        scaler = _standardiser(workdir / "read", "")
+        e = scaler(system.encode(system.reader.read(new), "new items"))
+        k, t = system.heads(e)
+        fresh = {
+            "e": e,
+            "k": _standardiser(workdir / "embed", "k/")(k),
+            "t": _standardiser(workdir / "embed", "t/")(t),
+        }
+        path = workdir / "added" / "features.safetensors"
+        titles = list(new.titles)
+        if path.is_file():
+            known = read_json(workdir / "added" / "items.json")
+            before = read_features(path, known["ids"]).arrays
+            fresh = {name: np.concatenate([before[name], array]) for name, array in fresh.items()}
+            titles = known["titles"] + titles
+            ids = known["ids"] + new.ids
+        else:
+            ids = list(new.ids)
+        write_features(path, fresh, ids, {"stage": "added", "hash": hash_ids(index)})
+        write_json(workdir / "added" / "items.json", {"ids": ids, "titles": titles})
+        write_json(workdir / "item_index.json", index + new.ids)
+        return len(rows)
+
+
+def take_items(items: Items, rows: Sequence[int]) -> Items:
+    """Return the catalogue's items at ``rows``."""
+    return Items(
+        ids=[items.ids[r] for r in rows],
+        titles=[items.titles[r] for r in rows],
+        text={name: [column[r] for r in rows] for name, column in items.text.items()},
+        pictures=[items.pictures[r] for r in rows],
+        category={name: codes[list(rows)] for name, codes in items.category.items()},
+        category_names=items.category_names,
+        number={name: column[list(rows)] for name, column in items.number.items()},
+    )
+
+
+def _standardiser(folder: Path, prefix: str) -> Standardiser:
+    kept = read_json(folder / "standardise.json")
+    mean, scale = (np.array(kept[f"{prefix}{name}"], np.float32) for name in ("mean", "scale"))
+    return Standardiser(mean, scale)
+
+
+def recommend(
+    workdir: Path, session: Sequence[str], top: int, student: str | None
+) -> list[dict[str, Any]]:
+    """Recommend items for one session with a run's student (its first seed).
+
+    The candidates are the whole catalogue, new items (`embed`) included, less the session's own
+    items where the data set excludes them.
+
+    Args:
+      workdir: A finished run.
+      session: Item ids, oldest first; the last 50 are read.
+      top: How many to recommend.
+      student: Its name; None is the run's choice.
+
+    Returns:
+      Best first: {"item_id", "title", "score"}.
+
+    Raises:
+      UserError: If an id or the student is unknown, or nothing is asked.
+    """
+    with Tracker(workdir) as tracker:
+        system = open_run(workdir, tracker)
+        name = student or system.config.evaluate.serve
+        if name not in system.config.students:
+            raise UserError(
+                f"there is no student {name!r}; choose one of {', '.join(system.config.students)}."
+            )
+        if top < 1 or not session:
+            raise UserError("name at least one item in --items, and a --top of 1 or more.")
+        ids = list(system.dataset.items.ids)
+        titles = list(system.dataset.items.titles)
+        features = system.student_features(name)
+        if (workdir / "added" / "items.json").is_file():
+            ids, titles, features = _with_added(system, name, ids, titles, features)
+        unknown = next((item for item in session if item not in set(ids)), None)
+        if unknown is not None:
+            near = difflib.get_close_matches(unknown, ids, 1)
+            hint = f"did you mean {near[0]!r}?" if near else "run jmrec embed if it is new."
+            raise UserError(f"item {unknown!r} is not in the catalogue of {workdir}; {hint}")
+        rows = report.choose_rows(ids, session)
+        _, tower = system.student_trainer(name)
+        if len(ids) > len(system.dataset.items):
+            # A new item has no id of its own: the last, unknown row stands for it.
+            unknown_row = max(tower.model.config.ids - 1, 0)
+            more = np.full(len(ids) - len(tower.ids), unknown_row, np.int32)
+            tower = Tower(tower.model, np.concatenate([tower.ids, more]))
+        ranker = tower.ranker(name, system.params(f"students/{name}-{system.config.seeds[0]}"))
+        ranker.prepare(features)
+        prefix = rows[-50:]
+        prefixes = Prefixes(
+            windows=np.pad(prefix, (0, 50 - len(prefix)), constant_values=-1)[None],
+            gaps=np.zeros((1, 50), np.float32),
+            window=np.zeros(1, np.int32),
+            end=np.array([len(prefix) - 1], np.int32),
+            time=np.zeros(1),
+        )
+        scores = ranker.scores(prefixes, slice(0, len(ids)))[0]
+        if system.dataset.exclude_seen:
+            scores[rows] = -np.inf
+        best = np.argsort(-scores, kind="stable")[:top]
+        return [
+            {"item_id": ids[r], "title": titles[r], "score": float(scores[r])}
+            for r in best
+            if np.isfinite(scores[r])
+        ]
+
+
+def _with_added(
+    system: Tpad, name: str, ids: list[str], titles: list[str], features: dict[str, np.ndarray]
+) -> tuple[list[str], list[str], dict[str, np.ndarray]]:
+    """Append the items that `embed` read."""
+    known = read_json(system.workdir / "added" / "items.json")
+    table = read_features(system.workdir / "added" / "features.safetensors", known["ids"]).arrays
+    heads = system.config.students[name].features
+    if heads != "none":
+        more = np.concatenate([table[head] for head in heads.split("+")], 1)
+        features = {"features": np.concatenate([features["features"], more])}
+    return ids + known["ids"], titles + known["titles"], features

@@ -1,0 +1,133 @@
+"""The last stages of a run: rank everything on a split, then write the report.
+
+Rules choose their settings on validation, rankers their cold offset; the split is read once, and
+a reading of test is noted in ``test_reads.jsonl``.
+"""
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+from jmrec.data.toyshop import Oracle
+from jmrec.evaluation.dump import dump_topk
+from jmrec.evaluation.protocol import Ranker, make_predictions
+from jmrec.evaluation.report import print_results, write_report
+from jmrec.evaluation.rules import fit_rules
+from jmrec.evaluation.students import shuffle_prefixes
+from jmrec.evaluation.summary import Row, measure, summarise
+from jmrec.systems.stages import seconds_by_stage, write_json
+from jmrec.systems.tpad import Tpad
+from jmrec.tracking import read_curves
+
+CONTROLS = ("pictures permuted", "texts permuted")
+
+
+def evaluate(
+    system: Tpad, folder: Path, split: str, *, dump: Path | None = None, command: Sequence[str] = ()
+) -> None:
+    """Rank every rule, student and teacher of a run on a split; write results.json and the report.
+
+    Args:
+      system: A run whose training stages are done.
+      folder: Where ``results.json`` and ``report.html`` go.
+      split: "validation" or "test".
+      dump: A folder for every row's recommendations, see `jmrec.evaluation.dump`.
+      command: What was typed, for the report.
+    """
+    config, dataset, tracker = system.config, system.dataset, system.tracker
+    reads = _note_reading(system.workdir, split)
+    validation = make_predictions(dataset.splits["validation"])
+    predictions = make_predictions(dataset.splits[split])
+    cold = ~system.train_items
+    rows: list[Row] = []
+
+    def add(
+        name: str, kind: str, rankers: Sequence[Ranker], shuffled: bool = False
+    ) -> None:
+        asked = shuffle_prefixes(predictions, config.seed) if shuffled else predictions
+        rows.append(
+            measure(
+                name, kind, rankers, asked, validation,
+                n_items=len(dataset.items), exclude_seen=dataset.exclude_seen, cold=cold,
+            )
+        )  # fmt: skip
+        if dump is not None:
+            for seed, ranked in enumerate(rows[-1].ranked):
+                safe = "".join(c if c.isalnum() else "-" for c in name)
+                dump_topk(dump / f"{safe}-{seed}.npz", asked, ranked)
+
+    variants, seeds = list(config.students), list(config.seeds)
+    truth = system.workdir / "data" / "toyshop" / "truth.npz"
+    total = 1 + len(variants) + len(CONTROLS) + 2
+    with tracker.stage("evaluate").progress(total, f"evaluate on {split}") as bar:
+        if truth.is_file():
+            add("oracle", "oracle", [Oracle(truth)])
+        features = {"Knowledge tower": system.e["both"]}
+        for rule in fit_rules(dataset, validation, features=features):
+            add(rule.name, getattr(rule, "kind", "rule"), [rule])
+        bar.update(1)
+        for name in variants:
+            add(name, "student", [system.student_ranker(name, seed) for seed in seeds])
+            bar.update(1)
+        add("teacher", "teacher", [system.teacher_ranker()])
+        bar.update(1)
+        served = config.evaluate.serve
+        own = [system.student_ranker(served, seed) for seed in seeds]
+        add(f"{served}, order shuffled", "control", own, shuffled=True)
+        bar.update(1)
+        if config.students[served].view == "both" and config.students[served].features != "none":
+            for shown in CONTROLS:
+                rankers = [system.student_ranker(served, seed, shown) for seed in seeds]
+                add(f"{served}, {shown}", "control", rankers)
+                bar.update(1)
+
+    names = [row.name for row in rows]
+    others = [*[n for n in variants if n != served], "teacher"]
+    others += [name for name in names if name.startswith(f"{served}, ")]
+    pairs = [(served, other) for other in others]
+    curves = {
+        name: curve for name, curve in read_curves(system.workdir).items() if "/" not in name
+        or name.startswith(f"students/{served}-")
+    }  # fmt: skip
+    results = summarise(
+        rows,
+        predictions,
+        dataset,
+        split,
+        pairs=pairs,
+        test_reads=reads,
+        commands={"run": " ".join(command)} if command else {},
+        cost=seconds_by_stage(system.workdir, [stage.name for stage in system.stages()]),
+        curves=curves,
+    )
+    write_json(folder / "results.json", results)
+    write_report(results, folder / "report.html")
+    print_results(results, Console())
+
+
+def _note_reading(workdir: Path, split: str) -> int:
+    """Append a reading of test to test_reads.jsonl; return how many there are."""
+    path = workdir / "test_reads.jsonl"
+    if split == "test":
+        line = {"split": split, "time": datetime.now(UTC).isoformat(timespec="seconds")}
+        with path.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+    return len(path.read_text().splitlines()) if path.is_file() else 0
+
+
+def choose_rows(known: Sequence[str], items: Sequence[str]) -> np.ndarray:
+    """Return int32 rows of item ids, in order.
+
+    Raises:
+      KeyError: With the first unknown id.
+
+    Example:
+      >>> choose_rows(["a", "b"], ["b", "a"]).tolist()
+      [1, 0]
+    """
+    index = {item: row for row, item in enumerate(known)}
+    return np.array([index[item] for item in items], np.int32)

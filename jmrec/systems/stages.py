@@ -1,0 +1,143 @@
+"""Stage identity: what a finished stage is, when it is skipped, resumed or refused.
+
+A stage owns a folder of the workdir. Its ``stage.json`` holds the hash of (its own settings, the
+hashes of its inputs). Same hash and done: skipped. Same hash, not done: resumed. Another hash: the
+run stops and names the field, or redoes it with ``stale="rerun"``.
+"""
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jmrec.config import difference, flatten
+from jmrec.errors import UserError
+from jmrec.tracking import Tracker
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One arrow of the design that ends in files.
+
+    Attributes:
+      name: The stage's folder in the workdir, such as "students/distilled-0".
+      settings: Its own settings, plain values (nested dicts allowed).
+      inputs: Names of the stages whose files it reads.
+      run: Called with the stage's folder; resumes by itself from what it finds there.
+    """
+
+    name: str
+    settings: Mapping[str, Any]
+    inputs: tuple[str, ...]
+    run: Callable[[Path], None]
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON to a side name, then rename it, so that no reader sees half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    side = path.with_name(path.name + ".tmp")
+    side.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n")
+    side.replace(path)
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON; a damaged file is a UserError that names it.
+
+    Raises:
+      UserError: If the file is missing or is no JSON.
+    """
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; is this the workdir of a jmrec run?") from None
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}); delete it and run again.") from None
+
+
+def stage_hash(settings: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
+    """Hash a stage's settings and the hashes of its inputs.
+
+    Example:
+      >>> stage_hash({"a": 1}, {}) == stage_hash({"a": 2}, {})
+      False
+    """
+    text = json.dumps({"settings": flatten(settings), "inputs": dict(inputs)}, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def walk(
+    stages: Sequence[Stage], workdir: Path, *, stale: str = "stop", tracker: Tracker
+) -> dict[str, str]:
+    """Run the stages in order, skipping what is done.
+
+    Args:
+      stages: In an order in which every input comes before its reader.
+      workdir: The run's folder.
+      stale: "stop" refuses a stage that was made with other settings; "rerun" deletes and redoes
+        it, and what follows from it.
+      tracker: For messages.
+
+    Returns:
+      Stage name -> hash.
+
+    Raises:
+      UserError: If a stage was made with other settings and ``stale`` is "stop".
+    """
+    hashes: dict[str, str] = {}
+    for stage in stages:
+        inputs = {name: hashes[name] for name in stage.inputs}
+        wanted = stage_hash(stage.settings, inputs)
+        hashes[stage.name] = wanted
+        folder = workdir / stage.name
+        facts = folder / "stage.json"
+        fresh = {
+            "hash": wanted,
+            "settings": flatten(stage.settings),
+            "inputs": inputs,
+            "done": False,
+            "seconds": 0.0,
+        }
+        known = read_json(facts) if facts.is_file() else None
+        if known is not None and known["hash"] != wanted:
+            if stale != "rerun":
+                raise UserError(_what_changed(stage, known, fresh))
+            tracker.say(f"{stage.name}: settings changed, done again")
+            shutil.rmtree(folder)
+            known = None
+        if known is not None and known["done"]:
+            tracker.say(f"{stage.name}: done before, skipped")
+            continue
+        if known is None:
+            write_json(facts, fresh)
+        tracker.say(f"{stage.name}: {'resumed' if known else 'started'}")
+        begin = time.monotonic()
+        stage.run(folder)
+        spent = (known or fresh)["seconds"] + time.monotonic() - begin
+        write_json(facts, {**fresh, "done": True, "seconds": round(spent, 1)})
+    return hashes
+
+
+def _what_changed(stage: Stage, known: Mapping[str, Any], fresh: Mapping[str, Any]) -> str:
+    """Name the field, or the input, that differs from the finished stage's."""
+    changed = difference(known["settings"], fresh["settings"])
+    if not changed:
+        inputs = sorted(k for k, v in fresh["inputs"].items() if known["inputs"].get(k) != v)
+        changed = [f"its input {name}" for name in inputs] or ["its inputs"]
+    return (
+        f"stage {stage.name} was made with other settings ({'; '.join(changed[:3])}); use another "
+        "--workdir, or --stale=rerun to redo it and what follows."
+    )
+
+
+def seconds_by_stage(workdir: Path, names: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Return what each finished stage cost, for the report."""
+    found = {}
+    for name in names:
+        path = workdir / name / "stage.json"
+        if path.is_file():
+            found[name] = {"seconds": float(read_json(path)["seconds"])}
+    return found

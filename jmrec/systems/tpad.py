@@ -1,0 +1,438 @@
+"""The system "tpad": data, knowledge, read, transition, distill, embed, students, evaluate.
+
+Each stage is a method that reads the workdir and writes its own folder. Big models train in the
+first stages; a student needs the feature table and nothing else of them.
+
+References:
+  Su et al., Distilling Transitional Pattern to Large Language Models for Multimodal
+  Session-based Recommendation, https://arxiv.org/abs/2504.10538
+"""
+
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jmrec.checkpoint import load_params, save_params
+from jmrec.config import ConfigDict, flatten
+from jmrec.data.pipeline import item_batches, session_batches
+from jmrec.data.prepared import load_prepared, prepare
+from jmrec.data.schema import Dataset
+from jmrec.data.toyshop import ToyShopConfig, write_toyshop
+from jmrec.errors import UserError
+from jmrec.evaluation.protocol import make_predictions, rank
+from jmrec.evaluation.students import Tower, TowerRanker
+from jmrec.evaluation.summary import figures
+from jmrec.features import FeatureTable, Standardiser, read_features, write_features
+from jmrec.models.alignment import AlignmentConfig, alignment
+from jmrec.models.knowledge import KnowledgeConfig, knowledge_tower
+from jmrec.models.layers import StackConfig
+from jmrec.models.student import StudentConfig
+from jmrec.models.transfer import TransferConfig, transfer_tower
+from jmrec.models.vision import VisionConfig
+from jmrec.optim import OptimConfig
+from jmrec.systems.catalogue import VIEWS, Reader, view
+from jmrec.systems.stages import Stage, read_json, walk, write_json
+from jmrec.tasks.distill import DistillTask
+from jmrec.tasks.knowledge import KnowledgeTask
+from jmrec.tasks.session import StudentTask, Teacher, id_rows, id_table_size
+from jmrec.tasks.transition import TransitionTask
+from jmrec.tracking import Tracker
+from jmrec.train import FitResult, TrainConfig, Trainer
+from jmrec.types import Model, Params, Task
+
+READ_BATCH = 256
+
+
+class Tpad:
+    """The system on one workdir: its stages, and what it reads back from them.
+
+    Args:
+      config: From experiments/tpad.py.
+      workdir: The run's folder.
+      tracker: Metrics and messages.
+    """
+
+    def __init__(self, config: ConfigDict, workdir: Path, tracker: Tracker) -> None:
+        self.config, self.workdir, self.tracker = config, workdir, tracker
+        self._trainers: dict[str, tuple[Trainer, Tower]] = {}
+
+    # ---- the stages -----------------------------------------------------------------------
+
+    def stages(self) -> list[Stage]:
+        """Return the training stages in order; evaluation follows in jmrec.systems.report."""
+        c = self.config
+        seed = {"seed": c.seed, "rules": c.rules}
+
+        def settings(*names: str, **more: Any) -> dict[str, Any]:
+            return {**{name: c[name] for name in names}, **more}
+
+        stages = [
+            Stage("data", settings("data"), (), self.prepare),
+            Stage("knowledge", settings("knowledge", **seed), ("data",), self.knowledge),
+            Stage("read", {"views": VIEWS, "seed": c.seed}, ("knowledge",), self.read),
+            Stage("transition", settings("transition", **seed), ("read",), self.transition),
+            Stage("distill", settings("distill", **seed), ("read", "transition"), self.distill),
+            Stage("embed", {}, ("read", "distill"), self.embed),
+        ]
+        for name in c.students:
+            for each in c.seeds:
+                own = {"student": c.student, "variant": c.students[name], "seed": each}
+                stages.append(
+                    Stage(f"students/{name}-{each}", own, ("embed",), self._student(name, each))
+                )
+        return stages
+
+    def run(self, stale: str) -> dict[str, str]:
+        """Run all training stages; return their hashes by name."""
+        return walk(self.stages(), self.workdir, stale=stale, tracker=self.tracker)
+
+    def prepare(self, folder: Path) -> None:
+        """Stage "data": the prepared data set, the item index, the tokenizer."""
+        c = self.config.data
+        toml: str | None = c.toml
+        if c.source == "toyshop":
+            source = folder / "toyshop"
+            if not (source / "truth.npz").is_file():
+                write_toyshop(source, ToyShopConfig(**c.toyshop.to_dict()))
+        elif c.dir is None:
+            raise UserError("data=folder needs your catalogue folder: --config.data.dir=FOLDER.")
+        else:
+            source = Path(c.dir)
+        dataset = prepare(source, toml, folder / "prepared", fractions=tuple(c.fractions))
+        write_json(self.workdir / "item_index.json", dataset.items.ids)
+        rows = np.flatnonzero(dataset.train_count > 0)
+        Reader.fit(folder, dataset.items, rows, c)
+
+    def knowledge(self, folder: Path) -> None:
+        """Stage "knowledge": the Knowledge tower, on the training items."""
+        c = self.config.knowledge
+        task = KnowledgeTask(self.knowledge_config, {**c.hparams, "learning_rate": c.train.learning_rate})  # noqa: E501
+        rows = np.flatnonzero(self.train_items)
+        batches = item_batches(
+            self.arrays, rows, batch_size=c.train.batch_size, seed=self.config.seed
+        )
+        self._fit(folder, "knowledge", task, c.train, batches, self.config.seed)
+
+    def read(self, folder: Path) -> None:
+        """Stage "read": the Knowledge tower's e of the whole catalogue, in each view."""
+        arrays = {
+            name: self.encode(view(self.arrays, name, self.config.seed), name) for name in VIEWS
+        }
+        known = Standardiser.fit(arrays["both"], np.flatnonzero(self.train_items))
+        alone = {
+            name: Standardiser.fit(arrays[name], np.flatnonzero(self.train_items))
+            for name in ("text", "picture")
+        }
+        # A control shows the student other pictures through the very same features.
+        out = {name: alone.get(name, known)(array) for name, array in arrays.items()}
+        out |= {"mean": known.mean[None], "scale": known.scale[None]}
+        self._write_features(folder / "features.safetensors", "read", out)
+
+    def transition(self, folder: Path) -> None:
+        """Stage "transition": the Transfer tower, on sessions of cached features."""
+        c = self.config.transition
+        task = TransitionTask(
+            self.transfer_config,
+            self.e["both"],
+            self.train_items,
+            {**c.hparams, "learning_rate": c.train.learning_rate},
+        )
+        tower = Tower(task.model)
+        features = {"e": self.e["both"]}
+        self._fit(
+            folder, "transition", task, c.train, self.sessions(c.train.batch_size),
+            self.config.seed, self._validate(tower, features),
+        )  # fmt: skip
+
+    def distill(self, folder: Path) -> None:
+        """Stage "distill": heads k and t on e, aligned with the Transfer tower."""
+        c = self.config.distill
+        model, params, _ = self.teacher()
+        task = DistillTask(
+            self.alignment_config, model, params, self.e["both"], self.train_items,
+            lower=c.lower, upper=c.upper,
+            hparams={**c.hparams, "learning_rate": c.train.learning_rate},
+        )  # fmt: skip
+        batches = self.sessions(c.train.batch_size)
+        self._fit(folder, "distill", task, c.train, batches, self.config.seed)
+
+    def embed(self, folder: Path) -> None:
+        """Stage "embed": k and t of the whole catalogue, in each view, with provenance."""
+        out = {}
+        for name in VIEWS:
+            k, t = self.heads(self.e[name])
+            out |= {f"{name}/k": k, f"{name}/t": t}
+        known = np.flatnonzero(self.train_items)
+        fitted = {name: Standardiser.fit(out[f"both/{name}"], known) for name in ("k", "t")}
+        for name in out:
+            source, head = name.split("/")
+            alone = source in ("text", "picture")
+            scaler = Standardiser.fit(out[name], known) if alone else fitted[head]
+            out[name] = scaler(out[name])
+        for head, scaler in fitted.items():
+            out |= {f"{head}/mean": scaler.mean[None], f"{head}/scale": scaler.scale[None]}
+        self._write_features(folder / "features.safetensors", "embed", out)
+
+    def _student(self, name: str, seed: int) -> Callable[[Path], None]:
+        """Return the stage that trains one student with one seed."""
+
+        def run(folder: Path) -> None:
+            trainer, tower = self.student_trainer(name)
+            features = self.student_features(name)
+            evaluate = self._validate(tower, features)
+            batches = self.sessions(self.config.student.train.batch_size, seed)
+            label = f"students/{name}-{seed}"
+            self._fit(
+                folder, label, trainer, self.config.student.train, batches, seed, evaluate
+            )
+
+        return run
+
+    # ---- what later stages read back ------------------------------------------------------
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The prepared data set."""
+        return load_prepared(self.workdir / "data" / "prepared")
+
+    @cached_property
+    def train_items(self) -> np.ndarray:
+        """Bool [V], items that occur in training."""
+        return self.dataset.train_count > 0
+
+    @cached_property
+    def reader(self) -> Reader:
+        """How items are read."""
+        return Reader.load(self.workdir / "data")
+
+    @cached_property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Tokens and pixels of the catalogue."""
+        return self.reader.read(self.dataset.items)
+
+    @cached_property
+    def e(self) -> dict[str, np.ndarray]:
+        """View -> standardised features e of the whole catalogue, float32 [V, D]."""
+        return self._read_features("read").arrays
+
+    @cached_property
+    def knowledge_config(self) -> KnowledgeConfig:
+        """The Knowledge tower's size, with the vocabulary and fields of this run."""
+        c = self.config.knowledge
+        vision = VisionConfig(
+            size=self.config.data.picture_size,
+            patch=c.vision.patch,
+            merge=c.vision.merge,
+            stack=StackConfig(**c.vision.stack),
+        )
+        fields = tuple(self.reader.lengths.values())
+        return KnowledgeConfig(
+            vocab=self.reader.vocab,
+            fields=fields,
+            vision=vision,
+            stack=StackConfig(**c.stack),
+            soft=c.soft,
+        )
+
+    @property
+    def transfer_config(self) -> TransferConfig:
+        """The Transfer tower's size."""
+        c = self.config.transition
+        return TransferConfig(
+            features=self.config.knowledge.stack.width, stack=StackConfig(**c.stack), out=c.out
+        )
+
+    @property
+    def alignment_config(self) -> AlignmentConfig:
+        """The sizes of heads and critics."""
+        c = self.config.distill
+        return AlignmentConfig(
+            features=self.config.knowledge.stack.width,
+            states=self.config.transition.out,
+            k=c.k,
+            t=c.t,
+            critic=c.critic,
+        )
+
+    def params(self, stage: str) -> Params:
+        """Return the parameters of a finished stage, numpy arrays."""
+        return load_params(self.workdir / stage / "params")[0]
+
+    def encode(self, arrays: Mapping[str, np.ndarray], name: str = "") -> np.ndarray:
+        """Read items with the Knowledge tower: float32 [V, D], not standardised."""
+        model, params = knowledge_tower(self.knowledge_config), self.params("knowledge")
+
+        @jax.jit
+        def encode(text: jax.Array, picture: jax.Array, ok: jax.Array) -> jax.Array:
+            seen, _ = model.fns["see"](params, picture)
+            return model.fns["encode_item"](params, text, seen, text > 0, ok)[0]
+
+        count, parts = len(arrays["text"]), []
+        label = f"read {name}".strip()
+        with self.tracker.stage("read").progress(count, label) as bar:
+            for start in range(0, count, READ_BATCH):
+                rows = np.arange(start, min(start + READ_BATCH, count))
+                # The last batch repeats its last item, so that one shape is compiled.
+                rows = np.pad(rows, (0, READ_BATCH - len(rows)), mode="edge")
+                shown = (arrays[key][rows] for key in ("text", "picture", "picture_ok"))
+                e = encode(*shown)
+                parts.append(np.asarray(e))
+                bar.update(min(READ_BATCH, count - start))
+        return np.concatenate(parts)[:count]
+
+    def heads(self, e: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return k and t of standardised e [V, D]."""
+        model, params = alignment(self.alignment_config), self.params("distill")
+        (k, t), _ = jax.jit(model.fns["heads"])(params, e)
+        return np.asarray(k), np.asarray(t)
+
+    def teacher(self) -> tuple[Model, Params, np.ndarray]:
+        """Return the Transfer tower, its parameters and the features that it reads."""
+        return transfer_tower(self.transfer_config), self.params("transition"), self.e["both"]
+
+    def teacher_ranker(self) -> TowerRanker:
+        """Return the Transfer tower as a Ranker, prepared."""
+        model, params, e = self.teacher()
+        ranker = Tower(model).ranker("Transfer tower (teacher)", params)
+        ranker.prepare({"e": e})
+        return ranker
+
+    def student_features(self, name: str, shown: str | None = None) -> dict[str, np.ndarray]:
+        """Return {"features": [V, F]} of a student, or {} where it has none.
+
+        Args:
+          name: The student.
+          shown: Another view than the student's own, for the controls.
+        """
+        variant = self.config.students[name]
+        shown = shown or variant.view
+        if variant.features == "none":
+            return {}
+        if variant.features == "e":
+            return {"features": self.e[shown]}
+        table = self._read_features("embed").arrays
+        parts = [table[f"{shown}/{head}"] for head in variant.features.split("+")]
+        return {"features": np.concatenate(parts, 1)}
+
+    def student_trainer(self, name: str) -> tuple[Trainer, Tower]:
+        """Return the trainer and jitted tower of a student, shared by its seeds."""
+        if name not in self._trainers:
+            c, variant = self.config.student, self.config.students[name]
+            features = self.student_features(name).get("features")
+            ids = id_table_size(self.train_items) if variant.ids else 0
+            config = StudentConfig(
+                features=0 if features is None else features.shape[1],
+                ids=ids,
+                stack=StackConfig(**c.stack),
+            )
+            teacher = Teacher(*self.teacher()) if variant.logit > 0 else None
+            numbers = {"learning_rate": c.train.learning_rate, "logit": variant.logit}
+            task = StudentTask(
+                config, features, self.train_items, teacher, {**c.hparams, **numbers}
+            )
+            trainer = self._trainer(task, c.train)
+            tower = Tower(task.model, id_rows(self.train_items, max(ids, 1)))
+            self._trainers[name] = (trainer, tower)
+        return self._trainers[name]
+
+    def student_ranker(self, name: str, seed: int, shown: str | None = None) -> TowerRanker:
+        """Return a trained student as a Ranker, prepared with a view of the catalogue."""
+        _, tower = self.student_trainer(name)
+        ranker = tower.ranker(name, self.params(f"students/{name}-{seed}"))
+        ranker.prepare(self.student_features(name, shown))
+        return ranker
+
+    def sessions(self, batch_size: int, seed: int | None = None) -> Any:
+        """Return training batches of sessions, short ones and long ones apart."""
+        longest = self.config.data.window
+        short = max(longest // 4, 5)
+        # As many positions in a batch of short sessions as in a batch of long ones.
+        wide = batch_size * longest // short
+        return session_batches(
+            self.dataset.splits["train"],
+            buckets=((short, wide - wide % 8), (longest, batch_size)),
+            seed=self.config.seed if seed is None else seed,
+        )
+
+    # ---- helpers --------------------------------------------------------------------------
+
+    def _trainer(self, task: Task, train: ConfigDict) -> Trainer:
+        optim = OptimConfig(
+            clip=train.clip,
+            weight_decay=train.weight_decay,
+            schedule=train.schedule,
+            warmup=min(train.warmup, train.steps // 10),
+        )
+        config = TrainConfig(
+            steps=train.steps,
+            eval_every=train.eval_every,
+            save_every=train.save_every,
+            patience=train.patience,
+            optim=optim,
+            rules=self.config.rules,
+        )
+        return Trainer(task, config, frozen=task.frozen(self.workdir))
+
+    def _fit(
+        self,
+        folder: Path,
+        name: str,
+        task: Task | Trainer,
+        train: ConfigDict,
+        batches: Any,
+        seed: int,
+        evaluate: Any = None,
+    ) -> FitResult:
+        trainer = task if isinstance(task, Trainer) else self._trainer(task, train)
+        metadata = {
+            "stage": name,
+            "fingerprint": self.dataset.fingerprint,
+            "config": flatten(train),
+        }
+        result = trainer.fit(
+            folder, batches, seed=seed, evaluate=evaluate, tracker=self.tracker.stage(name),
+            metadata=metadata,
+        )  # fmt: skip
+        save_params(folder / "params", jax.device_get(result.params), metadata)
+        write_json(
+            folder / "metrics.json",
+            {"best": result.best if evaluate else None, "best_step": result.best_step,
+             "step": result.step, "history": result.history},
+        )  # fmt: skip
+        return result
+
+    def _validate(
+        self, tower: Tower, features: Mapping[str, np.ndarray]
+    ) -> Callable[[Params, Any], dict[str, float]]:
+        """Return the evaluation during training: the primary figure on validation."""
+        predictions = make_predictions(self.dataset.splits["validation"])
+        predictions = predictions.take(np.flatnonzero(predictions.position <= 20))
+
+        def evaluate(params: Params, task_state: Any) -> dict[str, float]:
+            ranker = tower.ranker("validation", params)
+            ranker.prepare(features)
+            ranked = rank(
+                ranker, predictions, n_items=len(self.dataset.items),
+                exclude_seen=self.dataset.exclude_seen, top=0,
+            )  # fmt: skip
+            found = figures(ranked.ranks[0], predictions)["session"]
+            return {"score": found["MRR@20"], "HR@20": found["HR@20"]}
+
+        return evaluate
+
+    def _write_features(self, path: Path, stage: str, arrays: dict[str, np.ndarray]) -> None:
+        rows = len(self.dataset.items)
+        statistics = {name: array for name, array in arrays.items() if len(array) != rows}
+        tables = {name: array for name, array in arrays.items() if name not in statistics}
+        provenance = {"stage": stage, "hash": read_json(self.workdir / stage / "stage.json")["hash"]}
+        write_features(path, tables, self.dataset.items.ids, provenance)
+        kept = {name: array[0].tolist() for name, array in statistics.items()}
+        write_json(path.parent / "standardise.json", kept)
+
+    def _read_features(self, stage: str) -> FeatureTable:
+        path = self.workdir / stage / "features.safetensors"
+        return read_features(path, self.dataset.items.ids)

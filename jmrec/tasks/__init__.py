@@ -1,0 +1,1 @@
+"""What can be trained: each module defines one `jmrec.types.Task`."""

@@ -1,0 +1,150 @@
+"""Stage "distill": pull the transition pattern into the item features, apart from "what it is".
+
+Heads t and k on e are trained so that a lower bound of I(t_next; h) (and, by choice, I(t_last; h))
+rises, where h are the frozen Transfer tower's states; an upper bound of I(k; t) falls; and k keeps
+predicting e. The Transfer tower is never touched.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jmrec import losses
+from jmrec.features import pad_rows
+from jmrec.models.alignment import AlignmentConfig, alignment
+from jmrec.types import Batch, HParams, Model, Params, State, SumCount
+
+LOWER = {
+    "infonce": losses.infonce,
+    "jsd": losses.jsd,
+    "nwj": losses.nwj,
+    "smile": losses.smile,
+}
+UPPER = ("vclub", "orthogonal", "hsic")
+
+
+class DistillTask:
+    """The task; ``hparams``: learning_rate, next, last, disentangle, rebuild.
+
+    Args:
+      config: Sizes of heads and critics.
+      transfer: The Transfer tower.
+      transfer_params: Its parameters, frozen.
+      e: float32 [V, D].
+      train: bool [V].
+      lower: The estimator that is maximised, a key of `LOWER`.
+      upper: What keeps k and t apart, one of `UPPER`.
+      items: How many training items a step draws for the terms on single items.
+      hparams: Overrides of the traced numbers.
+    """
+
+    name = "distill"
+    couples_examples = True
+
+    def __init__(
+        self,
+        config: AlignmentConfig,
+        transfer: Model,
+        transfer_params: Params,
+        e: np.ndarray,
+        train: np.ndarray,
+        *,
+        lower: str = "infonce",
+        upper: str = "vclub",
+        items: int = 256,
+        hparams: HParams,
+    ) -> None:
+        if lower not in LOWER or upper not in UPPER:
+            raise ValueError(f"unknown estimator: lower {lower!r}, upper {upper!r}")
+        self.model, self.transfer = alignment(config), transfer
+        self.lower, self.upper, self.items = lower, upper, items
+        self.transfer_params = transfer_params
+        self.tables = {"e": pad_rows(e), "rows": np.flatnonzero(train).astype(np.int32)}
+        self.hparams = {
+            "learning_rate": 1e-3,
+            "next": 1.0,
+            "last": 0.5,
+            "disentangle": 0.1,
+            "rebuild": 1.0,
+            **hparams,
+        }
+
+    def init(self, key: jax.Array) -> tuple[Params, State]:
+        """Return fresh heads and critics; the task has no state."""
+        return self.model.init(key), {}
+
+    def logical_axes(self) -> Any:
+        """Return the parameters' logical axes."""
+        return self.model.logical_axes(None)
+
+    def frozen(self, workdir: Path) -> tuple[Any, Any]:
+        """Return the feature table, the training rows and the Transfer tower."""
+        tree = {**self.tables, "transfer": self.transfer_params}
+        axes = {
+            "e": (None, None),
+            "rows": (None,),
+            "transfer": self.transfer.logical_axes(None),
+        }
+        return tree, axes
+
+    def loss(
+        self,
+        params: Params,
+        state: State,
+        frozen: Any,
+        batch: Batch,
+        key: jax.Array,
+        step: jax.Array,
+        hparams: HParams,
+    ) -> tuple[jax.Array, jax.Array, State, dict[str, SumCount]]:
+        """Return alignment over session positions plus the terms on a draw of training items."""
+        fns = self.model.fns
+        ok = batch["target_ok"].reshape(-1)
+        h, _ = self.transfer.fns["encode_session"](
+            frozen["transfer"], frozen["e"][batch["item"]], batch["mask"]
+        )
+        h = jax.lax.stop_gradient(h).reshape(ok.shape[0], -1)
+
+        def bound(rows: jax.Array, scores: str) -> jax.Array:
+            (_, t), _ = fns["heads"](params, frozen["e"][rows.reshape(-1)])
+            return LOWER[self.lower](fns[scores](params, t, h)[0], where=ok)
+
+        following = bound(batch["target"], "next_scores")
+        current = bound(batch["item"], "last_scores")
+        metrics: dict[str, SumCount] = {
+            "information_next": (following.sum(), ok.sum()),
+            "information_last": (current.sum(), ok.sum()),
+        }
+        draw = jax.random.randint(key, (self.items,), 0, frozen["rows"].shape[0])
+        e = frozen["e"][frozen["rows"][draw]]
+        (k, t), _ = fns["heads"](params, e)
+        rebuilt, _ = fns["reconstruct"](params, k)
+        rebuild = jnp.square(rebuilt - e).mean(-1)
+        apart, fit = self._apart(params, k, t)
+        count = ok.sum()
+        aligned = -(hparams["next"] * following + hparams["last"] * current).sum()
+        single = (hparams["disentangle"] * apart + hparams["rebuild"] * rebuild + fit).mean()
+        metrics |= {
+            "rebuild": (rebuild.sum(), rebuild.size),
+            self.upper: (apart.sum(), apart.size),
+        }
+        return aligned + single * count, count, state, metrics
+
+    def _apart(
+        self, params: Params, k: jax.Array, t: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        """Return (the term that parts k and t, the fit of q(t | k)), each [items]."""
+        if self.upper == "orthogonal":
+            return losses.orthogonality(k, t), jnp.zeros(())
+        if self.upper == "hsic":
+            return losses.hsic(k, t), jnp.zeros(())
+        stop = jax.lax.stop_gradient
+        conditional = self.model.fns["conditional"]
+        # q learns from k and t without moving them; k and t move against a fixed q.
+        (mean, log_variance), _ = conditional(params, stop(k))
+        fit = -losses.gaussian_log_likelihood(mean, log_variance, stop(t))
+        (mean, log_variance), _ = conditional(stop(params), k)
+        return losses.vclub(mean, log_variance, t), fit / t.shape[-1]

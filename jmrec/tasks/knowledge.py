@@ -1,0 +1,122 @@
+"""Stage "knowledge": train the Knowledge tower to write hidden text, and to match text and picture.
+
+A random subset of an item's text fields is hidden from the prompt and is the target of the
+language head, given the picture and the rest; sometimes all the text is hidden (describe the
+picture), sometimes the picture is. ``contrast`` adds picture-text contrast over whole items.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jmrec import losses
+from jmrec.models.knowledge import KnowledgeConfig, knowledge_tower
+from jmrec.types import Batch, HParams, Params, State, SumCount
+
+
+CONTRAST_PART = 4
+"""One item in this many is contrasted (a batch is shuffled); it costs two more readings."""
+
+
+class KnowledgeTask:
+    """The task; ``hparams``: learning_rate, dropout, generation, contrast, temperature.
+
+    ``hide_text`` and ``hide_picture`` are the shares of items whose whole text, or whose picture,
+    is hidden from the prompt.
+    """
+
+    name = "knowledge"
+
+    def __init__(self, config: KnowledgeConfig, hparams: HParams) -> None:
+        self.model = knowledge_tower(config)
+        self.hparams = {
+            "learning_rate": 1e-3,
+            "dropout": 0.0,
+            "generation": 1.0,
+            "contrast": 0.1,
+            "temperature": 0.1,
+            "hide_text": 0.3,
+            "hide_picture": 0.1,
+            **hparams,
+        }
+        self.token_field = jnp.array(config.token_fields(), jnp.int32)
+        self.couples_examples = self.hparams["contrast"] > 0
+
+    def init(self, key: jax.Array) -> tuple[Params, State]:
+        """Return fresh parameters; the task has no state."""
+        return self.model.init(key), {}
+
+    def logical_axes(self) -> Any:
+        """Return the parameters' logical axes."""
+        return self.model.logical_axes(None)
+
+    def frozen(self, workdir: Path) -> tuple[Any, Any]:
+        """Return nothing: the tower learns from the items alone."""
+        return {}, {}
+
+    def prompt(
+        self, batch: Batch, key: jax.Array, hparams: HParams
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Choose what is shown: (shown bool [B, T], hidden bool [B, T], picture_ok bool [B])."""
+        count = len(self.model.config.fields)
+        keys = jax.random.split(key, 4)
+        size = batch["row"].shape[0]
+        hidden = jax.random.bernoulli(keys[0], 0.5, (size, count))
+        hidden |= jax.nn.one_hot(jax.random.randint(keys[1], (size,), 0, count), count) > 0
+        hidden |= jax.random.uniform(keys[2], (size, 1)) < hparams["hide_text"]
+        unseen = jax.random.uniform(keys[3], (size,)) < hparams["hide_picture"]
+        picture_ok = batch["picture_ok"] & ~(unseen & ~hidden.all(-1))
+        real = batch["text"] > 0
+        hidden_tokens = hidden[:, self.token_field] & real
+        return real & ~hidden_tokens, hidden_tokens, picture_ok
+
+    def loss(
+        self,
+        params: Params,
+        state: State,
+        frozen: Any,
+        batch: Batch,
+        key: jax.Array,
+        step: jax.Array,
+        hparams: HParams,
+    ) -> tuple[jax.Array, jax.Array, State, dict[str, SumCount]]:
+        """Return the mean over items of (mean token cross-entropy, contrast)."""
+        fns, text, picture = self.model.fns, batch["text"], batch["picture"]
+        key_prompt, key_read, key_write, key_pair = jax.random.split(key, 4)
+        drop = {"train": True, "dropout": hparams["dropout"]}
+        shown, hidden, picture_ok = self.prompt(batch, key_prompt, hparams)
+        seen, _ = fns["see"](params, picture)
+        e, _ = fns["encode_item"](params, text, seen, shown, picture_ok, key=key_read, **drop)
+        logits, _ = fns["lm_logits"](params, e, text, hidden, key=key_write, **drop)
+        # A field begins with a marker that names it: given, not predicted.
+        first = jnp.concatenate([jnp.array([True]), jnp.diff(self.token_field) != 0])
+        predicted = hidden & ~first & (picture_ok | shown.any(1))[:, None]
+        token = losses.token_cross_entropy(logits, text, where=predicted)
+        tokens = predicted.sum(1)
+        per_item = token.sum(1) / jnp.maximum(tokens, 1)
+        known = tokens > 0
+        right = (logits.argmax(-1) == text) & predicted
+        metrics: dict[str, SumCount] = {
+            "generation": (token.sum(), tokens.sum()),
+            "token_accuracy": (right.sum(), tokens.sum()),
+        }
+        total = hparams["generation"] * jnp.where(known, per_item, 0.0)
+        if self.couples_examples:
+            part = slice(0, max(text.shape[0] // CONTRAST_PART, 2))
+            everything, picture_ok = text[part] > 0, batch["picture_ok"][part]
+            look, _ = fns["encode_item"](
+                params, None, seen[part], None, picture_ok, key=key_pair, **drop
+            )
+            read, _ = fns["encode_item"](
+                params, text[part], None, everything, None, key=key_pair, **drop
+            )
+            (a, b), _ = fns["contrast"](params, look, read)
+            pair_ok = picture_ok & everything.any(1)
+            pair = losses.symmetric_info_nce(
+                a, b, temperature=hparams["temperature"], where=pair_ok, ids=batch["row"][part]
+            )
+            total = total.at[part].add(hparams["contrast"] * CONTRAST_PART * pair)
+            metrics["contrast"] = (pair.sum(), pair_ok.sum())
+        return total.sum(), known.sum(), state, metrics

@@ -1,0 +1,133 @@
+"""Stage "student": train the light student on next items and, by choice, on the teacher's ranking."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jmrec import losses
+from jmrec.features import pad_rows
+from jmrec.models.student import StudentConfig, student
+from jmrec.types import Batch, HParams, Model, Params, State, SumCount
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """A live Transfer tower that teaches: the model, its frozen parameters and its features e."""
+
+    model: Model
+    params: Params
+    e: np.ndarray
+
+
+def id_rows(train: np.ndarray, size: int) -> np.ndarray:
+    """Return int32 [V]: each training item's own row, and the last row for all the others.
+
+    Example:
+      >>> id_rows(np.array([True, False, True]), 8).tolist()
+      [0, 7, 1]
+    """
+    return np.where(train, np.cumsum(train) - 1, size - 1).astype(np.int32)
+
+
+def id_table_size(train: np.ndarray) -> int:
+    """Return the padded number of id rows: one per training item, and the unknown one."""
+    return len(pad_rows(np.zeros(int(train.sum()) + 1)))
+
+
+class StudentTask:
+    """The task; ``hparams``: learning_rate, dropout, id_dropout, logit, teacher_temperature.
+
+    Args:
+      config: The student's size.
+      features: float32 [V, F] or None (id-only).
+      train: bool [V], items that occur in training.
+      teacher: The teacher, or None for no distillation of logits.
+      hparams: Overrides of the traced numbers.
+    """
+
+    name = "student"
+
+    def __init__(
+        self,
+        config: StudentConfig,
+        features: np.ndarray | None,
+        train: np.ndarray,
+        teacher: Teacher | None,
+        hparams: HParams,
+    ) -> None:
+        self.model = student(config)
+        self.teacher = teacher
+        self.tables: dict[str, Any] = {
+            "valid": pad_rows(train),
+            "ids": pad_rows(id_rows(train, max(config.ids, 1))),
+        }
+        if features is not None:
+            self.tables["features"] = pad_rows(features)
+        if teacher is not None:
+            self.tables |= {"e": pad_rows(teacher.e), "teacher": teacher.params}
+        self.hparams = {
+            "learning_rate": 1e-3,
+            "dropout": 0.2,
+            "id_dropout": 0.3,
+            "logit": 1.0,
+            "teacher_temperature": 1.0,
+            **hparams,
+        }
+
+    def init(self, key: jax.Array) -> tuple[Params, State]:
+        """Return fresh parameters; the task has no state."""
+        return self.model.init(key), {}
+
+    def logical_axes(self) -> Any:
+        """Return the parameters' logical axes."""
+        return self.model.logical_axes(None)
+
+    def frozen(self, workdir: Path) -> tuple[Any, Any]:
+        """Return the feature table, the id rows and the teacher."""
+        axes: dict[str, Any] = {
+            "valid": (None,), "ids": (None,), "features": (None, None), "e": (None, None)
+        }  # fmt: skip
+        axes = {name: axes[name] for name in self.tables if name != "teacher"}
+        if self.teacher is not None:
+            axes["teacher"] = self.teacher.model.logical_axes(None)
+        return self.tables, axes
+
+    def loss(
+        self,
+        params: Params,
+        state: State,
+        frozen: Any,
+        batch: Batch,
+        key: jax.Array,
+        step: jax.Array,
+        hparams: HParams,
+    ) -> tuple[jax.Array, jax.Array, State, dict[str, SumCount]]:
+        """Return next-item cross-entropy plus, with a teacher, KL over the training catalogue."""
+        fns, ok, valid = self.model.fns, batch["target_ok"], frozen["valid"]
+        key_table, key_session = jax.random.split(key)
+        table, _ = fns["item_table"](
+            params, frozen.get("features"), frozen["ids"],
+            key=key_table, train=True, id_dropout=hparams["id_dropout"],
+        )  # fmt: skip
+        states, _ = fns["encode_session"](
+            params, table[batch["item"]], batch["mask"],
+            key=key_session, train=True, dropout=hparams["dropout"],
+        )  # fmt: skip
+        loss = losses.full_softmax(states, table, batch["target"], valid=valid, where=ok)
+        metrics: dict[str, SumCount] = {"next_item": (loss.sum(), ok.sum())}
+        if self.teacher is not None:
+            teach = self.teacher.model.fns
+            h, _ = teach["encode_session"](
+                frozen["teacher"], frozen["e"][batch["item"]], batch["mask"]
+            )
+            y, _ = teach["item_table"](frozen["teacher"], frozen["e"])
+            kl = losses.catalogue_kl(
+                h, y, states, table,
+                temperature=hparams["teacher_temperature"], valid=valid, where=ok,
+            )  # fmt: skip
+            loss = loss + hparams["logit"] * kl
+            metrics["teacher_kl"] = (kl.sum(), ok.sum())
+        return loss.sum(), ok.sum(), state, metrics

@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# Runs the tests: installs jmrec with its test extra where that is not done yet, then pytest.
+# Needs: bash, Python 3.11 or newer with pip, 2 cores, 8 GB of memory; no GPU.
+set -euo pipefail
+
+usage() {
+  cat <<'TEXT'
+usage: bash launch/test.sh [PYTEST ARGUMENT ...]
+
+Makes or reuses .venv in the checkout, installs jmrec with the extra "test" and runs pytest in
+the checkout. Without arguments: the whole suite, in several processes where there are cores.
+Arguments go to pytest as they are; paths are read from the root of the checkout.
+
+  JMREC_PYTHON=/path/to/python   use this interpreter as it is and install nothing
+  JMREC_VENV=folder              use a virtual environment in another place
+  JAX_PLATFORMS=...              where JAX runs; cpu where it is not set
+
+example: bash launch/test.sh tests/unit/test_config.py -x
+TEXT
+}
+
+case "${1:-}" in -h | --help) usage && exit 0 ;; esac
+
+# shellcheck source=launch/common.sh
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+ensure_environment test
+export JAX_PLATFORMS="${JAX_PLATFORMS-cpu}"
+cd "$ROOT"
+
+if [ "$#" -eq 0 ]; then
+  cores="$("$PYTHON" -c 'import os; print(len(getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))(0)))')"
+  workers=$((cores / 2 > 8 ? 8 : cores / 2 > 2 ? cores / 2 : 2))
+  # A file stays in one process, so that its compiled functions and fixtures are made once.
+  if [ "$cores" -ge 2 ]; then set -- -q -n "$workers" --dist loadfile; fi
+fi
+say "running: $PYTHON -m pytest $*"
+exec "$PYTHON" -m pytest "$@"

@@ -1,0 +1,160 @@
+"""Run by test_sharded_training.py in its own process, with 8 fake devices; prints json."""
+
+import json
+import logging
+import sys
+from contextlib import nullcontext, suppress
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jmrec.errors import UserError
+from jmrec.optim import OptimConfig
+from jmrec.sharding import make_mesh, put_batch, shardings
+from jmrec.train import TrainConfig, Trainer
+
+ITEMS, WIDTH, HIDDEN, ROWS, STEPS = 32, 16, 24, 16, 10
+
+
+class NextItem:
+    """A one-layer next-item model, masked, with a bank as its state."""
+
+    name = "next item"
+    hparams = {"learning_rate": 0.02}  # noqa: RUF012
+
+    def init(self, key: jax.Array) -> tuple[Any, Any]:
+        a, b, c = jax.random.split(key, 3)
+        params = {
+            "table": jax.random.normal(a, (ITEMS, WIDTH)) * 0.3,
+            "up": jax.random.normal(b, (WIDTH, HIDDEN)) * 0.3,
+            "down": jax.random.normal(c, (HIDDEN, WIDTH)) * 0.3,
+            "odd": jnp.zeros((HIDDEN, 5)),
+        }
+        return params, {"bank": jnp.zeros((ITEMS,))}
+
+    def logical_axes(self) -> Any:
+        return {
+            "table": ("item", "embed"),
+            "up": ("embed", "mlp"),
+            "down": ("mlp", "embed"),
+            "odd": ("mlp", "embed"),
+        }
+
+    def frozen(self, workdir: Path) -> tuple[Any, Any]:
+        return {"bias": np.linspace(-1, 1, WIDTH, dtype=np.float32)}, {"bias": ("embed",)}
+
+    def loss(self, params, state, frozen, batch, key, step, hparams):  # type: ignore[no-untyped-def]
+        h = params["table"][batch["item"]] + frozen["bias"]
+        h = h + jnp.tanh(h @ params["up"]) @ params["down"] + (params["odd"] ** 2).sum()
+        losses = -jax.nn.log_softmax(h @ params["table"].T)
+        losses = jnp.take_along_axis(losses, batch["target"][:, None], 1)[:, 0]
+        bank = 0.9 * state["bank"] + jax.nn.one_hot(batch["item"], ITEMS).sum(0)
+        total = jnp.where(batch["mask"], losses, 0.0).sum()
+        return total, batch["mask"].sum(), {"bank": bank}, {}
+
+
+class Batches:
+    """Sessions on a circle with a third of the rows masked."""
+
+    def __getitem__(self, n: int) -> dict[str, np.ndarray]:
+        rng = np.random.default_rng(n)
+        item = rng.integers(0, ITEMS, ROWS, np.int32)
+        return {"item": item, "target": (item + 1) % ITEMS, "mask": rng.random(ROWS) < 0.7}
+
+
+class Losses:
+    """A tracker that keeps the losses."""
+
+    def __init__(self) -> None:
+        self.values: list[float] = []
+
+    def log(self, step: int, metrics: dict[str, float]) -> None:
+        self.values.append(metrics["loss"])
+
+    def progress(self, *_: Any, **__: Any) -> Any:
+        return nullcontext()
+
+
+class Failing(Batches):
+    """Ends after the first half."""
+
+    def __getitem__(self, n: int) -> dict[str, np.ndarray]:
+        if n == STEPS // 2:
+            raise KeyboardInterrupt
+        return super().__getitem__(n)
+
+
+def make_trainer(rules: str, devices: int, accumulate: int = 1) -> Trainer:
+    config = TrainConfig(
+        steps=STEPS,
+        eval_every=100,
+        save_every=STEPS // 2,
+        log_every=1,
+        rules=rules,
+        accumulate=accumulate,
+        optim=OptimConfig(weight_decay=0.01, schedule="cosine"),
+    )
+    return Trainer(NextItem(), config, mesh=make_mesh(rules, jax.devices()[:devices]))
+
+
+def crossed(workdir: Path, first: Trainer, then: Trainer) -> dict[str, Any]:
+    """Train half of the updates on some devices, stopped by a failure, the rest on others."""
+    tracker = Losses()
+    with suppress(KeyboardInterrupt):
+        first.fit(workdir, Failing(), seed=0)
+    result = then.fit(workdir, Batches(), seed=0, tracker=tracker)
+    return {
+        "losses": tracker.values,
+        "devices": len(result.params["table"].sharding.device_set),
+    }
+
+
+def main(workdir: Path) -> dict[str, Any]:
+    out: dict[str, Any] = {"devices": jax.device_count(), "losses": {}, "specs": {}}
+    trainers: dict[str, Trainer] = {}
+    for name, rules, devices, accumulate in (
+        ("one", "dp", 1, 1),
+        ("dp", "dp", 8, 1),
+        ("fsdp", "fsdp", 8, 1),
+        ("fsdp_tp", "fsdp_tp", 8, 1),
+        ("accumulated", "fsdp", 8, 2),
+    ):
+        trainer, tracker = make_trainer(rules, devices, accumulate), Losses()
+        trainers[name] = trainer
+        result = trainer.fit(workdir / name, Batches(), seed=0, tracker=tracker)
+        out["losses"][name] = tracker.values
+        out["specs"][name] = {k: str(tuple(p.sharding.spec)) for k, p in result.params.items()}
+        out.setdefault("compilations", {})[name] = trainer.compilations
+        out.setdefault("bank", {})[name] = np.asarray(result.task_state["bank"]).tolist()
+        state = trainer._initialise(jax.random.key(1), jax.random.key(2))
+        out.setdefault("born", {})[name] = float(
+            jnp.sum(jnp.abs(jax.device_get(state.params["up"])))
+        )
+        mu = next(s for s in state.opt_state if hasattr(s, "mu")).mu
+        out.setdefault("moments", {})[name] = {
+            k: str(tuple(m.sharding.spec)) for k, m in mu.items()
+        }
+        whole = sum(p.nbytes for p in state.params.values())
+        here = sum(p.addressable_shards[0].data.nbytes for p in state.params.values())
+        out.setdefault("share", {})[name] = here / whole
+    out["8 to 1"] = crossed(workdir / "8 to 1", trainers["fsdp_tp"], trainers["one"])
+    out["1 to 8"] = crossed(workdir / "1 to 8", trainers["one"], trainers["fsdp_tp"])
+    mesh = make_mesh("fsdp")
+    try:
+        put_batch({"item": np.zeros((12, 3), np.int32)}, mesh)
+    except UserError as error:
+        out["does not divide"] = str(error)
+    stacked = put_batch({"item": np.zeros((2, 16, 3), np.int32)}, mesh, stacked=True)["item"]
+    out["stacked"] = list(stacked.addressable_shards[0].data.shape)
+    shapes = {"w": jax.ShapeDtypeStruct((6, 16), np.float32)}
+    found = shardings({"w": ("embed", None)}, shapes, mesh, "fsdp")
+    out["odd"] = str(tuple(found["w"].spec))
+    return out
+
+
+if __name__ == "__main__":
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING)
+    print("RESULT" + json.dumps(main(Path(sys.argv[1]))))

@@ -1,0 +1,166 @@
+"""What the towers promise: hidden things stay hidden, shown things count, axes fit."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jmrec.models.alignment import AlignmentConfig, alignment
+from jmrec.models.knowledge import KnowledgeConfig, knowledge_tower
+from jmrec.models.layers import StackConfig
+from jmrec.models.student import StudentConfig, student
+from jmrec.models.transfer import TransferConfig, transfer_tower
+from jmrec.models.vision import VisionConfig
+from jmrec.types import Model
+
+TINY = StackConfig(width=16, layers=2, heads=2, kv_heads=1, mlp=16)
+VISION = VisionConfig(size=16, patch=4, merge=2, stack=TINY)
+KNOWLEDGE = KnowledgeConfig(vocab=11, fields=(3, 4), vision=VISION, stack=TINY, contrast=8)
+
+
+@pytest.fixture(scope="module")
+def tower() -> tuple[Model, dict]:
+    model = knowledge_tower(KNOWLEDGE)
+    return model, model.init(jax.random.key(0))
+
+
+@pytest.fixture(scope="module")
+def items() -> tuple[jax.Array, jax.Array]:
+    rng = np.random.default_rng(0)
+    text = rng.integers(1, 11, (3, 7)).astype(np.int32)
+    return jnp.asarray(text), jnp.asarray(rng.integers(0, 256, (3, 16, 16, 3)), jnp.uint8)
+
+
+def test_hidden_text_and_hidden_pictures_do_not_reach_e(tower, items) -> None:
+    model, params = tower
+    text, picture = items
+    shown = jnp.array([[True] * 3 + [False] * 4] * 3)
+    ok = jnp.array([True, False, True])
+
+    def read(text: jax.Array, picture: jax.Array) -> jax.Array:
+        seen, _ = model.fns["see"](params, picture)
+        return model.fns["encode_item"](params, text, seen, shown, ok)[0]
+
+    base = read(text, picture)
+    np.testing.assert_array_equal(read(text.at[:, 3:].set(5), picture), base)
+    moved = read(text, 255 - picture)
+    np.testing.assert_array_equal(moved[1], base[1])
+    assert not np.allclose(moved[0], base[0])
+    assert not np.allclose(read(text.at[:, 0].set(5), picture)[0], base[0])
+
+
+def test_reading_without_a_modality_equals_hiding_it(tower, items) -> None:
+    model, params = tower
+    text, picture = items
+    nothing, everything = jnp.zeros((3, 7), bool), jnp.ones((3, 7), bool)
+    yes, no = jnp.ones(3, bool), jnp.zeros(3, bool)
+    seen, _ = model.fns["see"](params, picture)
+    encode = model.fns["encode_item"]
+    a, _ = encode(params, text, seen, nothing, yes)
+    b, _ = encode(params, None, seen, None, yes)
+    np.testing.assert_allclose(a, b, atol=1e-5)
+    a, _ = encode(params, text, seen, everything, no)
+    b, _ = encode(params, text, None, everything, None)
+    np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_language_head_predicts_from_e_and_the_tokens_before(tower, items) -> None:
+    model, params = tower
+    text, _ = items
+    ok = jnp.array([[False] * 3 + [True] * 4] * 3)
+    e = jax.random.normal(jax.random.key(2), (3, 16))
+    logits, _ = model.fns["lm_logits"](params, e, text, ok)
+    assert logits.shape == (3, 7, 11)
+    # Token 5 is predicted without itself and what follows, and without the fields not written.
+    changed = text.at[:, 5:].set(1).at[:, :3].set(1)
+    other, _ = model.fns["lm_logits"](params, e, changed, ok)
+    np.testing.assert_allclose(other[:, 3:6], logits[:, 3:6], atol=1e-5)
+    assert not np.allclose(other[:, 6], logits[:, 6], atol=1e-4)
+    elsewhere, _ = model.fns["lm_logits"](params, e + 1, text, ok)
+    assert not np.allclose(elsewhere[:, 3], logits[:, 3], atol=1e-4)
+
+
+def test_contrast_gives_unit_vectors(tower) -> None:
+    model, params = tower
+    e = jax.random.normal(jax.random.key(3), (4, 16))
+    (a, b), _ = model.fns["contrast"](params, e, e)
+    np.testing.assert_allclose(jnp.linalg.norm(a, axis=-1), 1, atol=1e-3)
+    assert a.shape == b.shape == (4, 8)
+
+
+MODELS = {
+    "knowledge": lambda: knowledge_tower(KNOWLEDGE),
+    "transfer": lambda: transfer_tower(TransferConfig(features=6, stack=TINY, out=8)),
+    "alignment": lambda: alignment(AlignmentConfig(features=6, states=8, k=4, t=3)),
+    "student": lambda: student(StudentConfig(features=6, ids=9, stack=TINY)),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_parameter_has_a_logical_name_for_every_axis(name: str) -> None:
+    model = MODELS[name]()
+    params = jax.eval_shape(model.init, jax.random.key(0))
+    axes = model.logical_axes(params)
+    is_axes = lambda node: isinstance(node, tuple)  # noqa: E731
+    flat = jax.tree_util.tree_leaves_with_path(axes, is_leaf=is_axes)
+    shapes = dict(jax.tree_util.tree_leaves_with_path(params))
+    assert {path for path, _ in flat} == set(shapes)
+    for path, names in flat:
+        assert len(names) == len(shapes[path].shape), path
+        assert len(set(names) - {None}) == len([n for n in names if n]), path
+        assert shapes[path].dtype == jnp.float32
+
+
+def test_bfloat16_computes_near_float32_and_keeps_float32_parameters(items) -> None:
+    text, picture = items
+    half = replace(TINY, dtype="bfloat16")
+    config = replace(KNOWLEDGE, stack=half, vision=replace(VISION, stack=half))
+    full, model = knowledge_tower(KNOWLEDGE), knowledge_tower(config)
+    params = model.init(jax.random.key(0))
+    assert {x.dtype for x in jax.tree.leaves(params)} == {jnp.dtype("float32")}
+
+    def read(model: Model) -> jax.Array:
+        seen, _ = model.fns["see"](params, picture)
+        return model.fns["encode_item"](
+            params, text, seen, jnp.ones((3, 7), bool), jnp.ones(3, bool)
+        )[0]
+
+    np.testing.assert_allclose(read(model), read(full), atol=0.1)
+
+
+def test_students_share_the_unknown_row_and_drop_ids_in_training_only() -> None:
+    model = student(StudentConfig(features=0, ids=5, stack=TINY))
+    params = model.init(jax.random.key(0))
+    ids = jnp.array([0, 1, 4, 4])
+    table, _ = model.fns["item_table"](params, None, ids, id_dropout=1.0)
+    np.testing.assert_array_equal(table[2], table[3])
+    assert not np.allclose(table[0], table[2])
+    key = jax.random.key(1)
+    dropped, _ = model.fns["item_table"](
+        params, None, ids, key=key, train=True, id_dropout=1.0
+    )
+    np.testing.assert_array_equal(dropped, jnp.broadcast_to(table[2], dropped.shape))
+
+
+def test_taps_return_what_they_name_and_unknown_ones_fail() -> None:
+    model = MODELS["transfer"]()
+    params = model.init(jax.random.key(0))
+    args = (params, jnp.ones((2, 3, 6)), jnp.ones((2, 3), bool))
+    _, tapped = model.fns["encode_session"](*args, taps=("layers",))
+    assert tapped["layers"].shape == (2, 2, 3, 16)
+    with pytest.raises(KeyError):
+        model.fns["encode_session"](*args, taps=("nothing",))
+
+
+def test_permuting_pictures_changes_e(tower, items) -> None:
+    model, params = tower
+    text, picture = items
+
+    def read(picture: jax.Array) -> jax.Array:
+        seen, _ = model.fns["see"](params, picture)
+        return model.fns["encode_item"](
+            params, text, seen, jnp.ones((3, 7), bool), jnp.ones(3, bool)
+        )[0]
+
+    assert not np.allclose(read(picture), read(picture[::-1]), atol=1e-3)

@@ -1,0 +1,72 @@
+"""Stage identity: skipped, resumed, refused by name, redone with what follows."""
+
+from pathlib import Path
+
+import pytest
+from jmrec.errors import UserError
+from jmrec.systems.stages import Stage, read_json, seconds_by_stage, walk
+from jmrec.tracking import Tracker
+
+
+def make(log: list[str], width: int = 1, fail: bool = False) -> list[Stage]:
+    def stage(name: str):
+        def run(folder: Path) -> None:
+            log.append(name)
+            if fail and name == "b":
+                raise KeyboardInterrupt
+            (folder / "out").write_text(name)
+
+        return run
+
+    return [
+        Stage("a", {"width": width}, (), stage("a")),
+        Stage("b", {}, ("a",), stage("b")),
+        Stage("c", {"other": 1}, (), stage("c")),
+    ]
+
+
+def test_done_stages_are_skipped_and_half_done_ones_resumed(tmp_path: Path) -> None:
+    tracker, log = Tracker(tmp_path), []
+    with pytest.raises(KeyboardInterrupt):
+        walk(make(log, fail=True), tmp_path, tracker=tracker)
+    assert log == ["a", "b"]
+    walk(make(log), tmp_path, tracker=tracker)
+    assert log == ["a", "b", "b", "c"]
+    walk(make(log), tmp_path, tracker=tracker)
+    assert log == ["a", "b", "b", "c"]
+    assert set(seconds_by_stage(tmp_path, ["a", "b", "nothing"])) == {"a", "b"}
+
+
+def test_changed_settings_stop_and_name_the_field(tmp_path: Path) -> None:
+    tracker, log = Tracker(tmp_path), []
+    walk(make(log), tmp_path, tracker=tracker)
+    with pytest.raises(UserError, match=r"stage a .*width: 1 -> 2.*--stale=rerun"):
+        walk(make(log, width=2), tmp_path, tracker=tracker)
+    assert log == ["a", "b", "c"]
+    assert (tmp_path / "b" / "out").is_file()
+
+
+def test_rerun_redoes_the_stage_and_what_follows_only(tmp_path: Path) -> None:
+    tracker, log = Tracker(tmp_path), []
+    walk(make(log), tmp_path, tracker=tracker)
+    walk(make(log, width=2), tmp_path, stale="rerun", tracker=tracker)
+    assert log == ["a", "b", "c", "a", "b"]
+
+
+def test_a_changed_input_is_named(tmp_path: Path) -> None:
+    tracker, log = Tracker(tmp_path), []
+    stages = make(log)
+    walk(stages, tmp_path, tracker=tracker)
+    facts = read_json(tmp_path / "b" / "stage.json")
+    assert facts["inputs"].keys() == {"a"}
+    other = [Stage("a", {"width": 1}, (), stages[0].run), Stage("b", {}, (), stages[1].run)]
+    with pytest.raises(UserError, match="stage b .*input"):
+        walk(other, tmp_path, tracker=tracker)
+
+
+def test_damaged_json_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text("{")
+    with pytest.raises(UserError, match=r"x\.json is damaged"):
+        read_json(tmp_path / "x.json")
+    with pytest.raises(UserError, match="missing"):
+        read_json(tmp_path / "y.json")

@@ -1,0 +1,201 @@
+"""The tasks' losses against what they are said to be."""
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jmrec.models.alignment import AlignmentConfig
+from jmrec.models.knowledge import KnowledgeConfig
+from jmrec.models.layers import StackConfig
+from jmrec.models.student import StudentConfig
+from jmrec.models.transfer import TransferConfig, transfer_tower
+from jmrec.models.vision import VisionConfig
+from jmrec.tasks.distill import LOWER, UPPER, DistillTask
+from jmrec.tasks.knowledge import KnowledgeTask
+from jmrec.tasks.session import StudentTask, Teacher, id_rows, id_table_size
+from jmrec.tasks.transition import TransitionTask
+
+TINY = StackConfig(width=16, layers=1, heads=2, kv_heads=1, mlp=16)
+KNOWLEDGE = KnowledgeConfig(
+    vocab=12, fields=(3, 4, 2), vision=VisionConfig(size=8, patch=4, stack=TINY), stack=TINY
+)
+RNG = np.random.default_rng(0)
+E_TABLE = RNG.normal(size=(7, 5)).astype(np.float32)
+TRAIN = np.array([1, 1, 1, 0, 1, 0, 1], bool)
+SESSIONS = {
+    "item": jnp.array([[0, 1, 2], [4, 0, 0]]),
+    "mask": jnp.array([[True] * 3, [True, False, False]]),
+    "target": jnp.array([[1, 2, 4], [6, 0, 0]]),
+    "target_ok": jnp.array([[True] * 3, [True, False, False]]),
+}
+
+
+def item_batch(size: int = 8) -> dict:
+    rng = np.random.default_rng(1)
+    text = rng.integers(1, 12, (size, 9)).astype(np.int32)
+    text[0, 3:7] = 0  # an item without its second field
+    ok = np.ones(size, bool)
+    ok[1] = False
+    picture = rng.integers(0, 256, (size, 8, 8, 3)).astype(np.uint8)
+    return {"row": np.arange(size), "text": text, "picture": picture, "picture_ok": ok}
+
+
+def call(task, batch: dict, hparams: dict | None = None, seed: int = 0):
+    params, state = task.init(jax.random.key(0))
+    frozen, axes = task.frozen(Path())
+    assert jax.tree.structure(frozen) == jax.tree.structure(
+        axes, is_leaf=lambda node: isinstance(node, tuple)
+    )
+    numbers = {**task.hparams, **(hparams or {})}
+
+    def mean(params):
+        total, count, _, metrics = task.loss(
+            params, state, frozen, batch, jax.random.key(seed), jnp.int32(0), numbers
+        )
+        return total / count, (total, count, metrics)
+
+    return params, jax.value_and_grad(mean, has_aux=True)(params)
+
+
+def test_knowledge_prompt_hides_whole_fields_and_at_least_one() -> None:
+    task = KnowledgeTask(KNOWLEDGE, {"hide_picture": 0.0})
+    batch = {name: jnp.asarray(array) for name, array in item_batch(64).items()}
+    shown, hidden, _ = task.prompt(batch, jax.random.key(0), task.hparams)
+    field = np.asarray(task.token_field)
+    assert not (shown & hidden).any()
+    np.testing.assert_array_equal(shown | hidden, batch["text"] > 0)
+    for f in range(3):
+        part = np.asarray(hidden)[1:, field == f]
+        assert (part.all(1) | ~part.any(1)).all()
+    assert np.asarray(hidden)[1:].any(1).all()
+    assert 0.2 < (~np.asarray(shown)[1:].any(1)).mean() < 0.6
+
+
+def test_knowledge_loss_is_finite_and_falls_with_training() -> None:
+    task = KnowledgeTask(KNOWLEDGE, {})
+    batch = item_batch()
+    params, ((first, _), grads) = call(task, batch)
+    assert all(jnp.isfinite(g).all() for g in jax.tree.leaves(grads))
+    frozen, _ = task.frozen(Path())
+
+    @jax.jit
+    def step(params, key):
+        def mean(p):
+            total, count, _, _ = task.loss(p, {}, frozen, batch, key, jnp.int32(0), task.hparams)
+            return total / count
+
+        return jax.tree.map(lambda p, g: p - 0.1 * g, params, jax.grad(mean)(params)), mean(params)
+
+    for n in range(60):
+        params, last = step(params, jax.random.key(n))
+    assert float(last) < 0.8 * float(first)
+
+
+def test_knowledge_without_generation_or_contrast_drops_the_term() -> None:
+    batch = item_batch()
+    _, ((both, _), _) = call(KnowledgeTask(KNOWLEDGE, {}), batch)
+    _, ((text, (_, _, metrics)), _) = call(KnowledgeTask(KNOWLEDGE, {"contrast": 0.0}), batch)
+    assert "contrast" not in metrics
+    assert float(both) != float(text)
+    _, ((none, _), _) = call(KnowledgeTask(KNOWLEDGE, {"contrast": 0.0, "generation": 0.0}), batch)
+    assert float(none) == 0.0
+
+
+def test_transition_is_a_softmax_over_training_items_only() -> None:
+    task = TransitionTask(
+        TransferConfig(features=5, stack=TINY, out=4), E_TABLE, TRAIN, {"dropout": 0.0}
+    )
+    params, ((_, (total, count, _)), _) = call(task, SESSIONS)
+    h, _ = task.model.fns["encode_session"](params, E_TABLE[SESSIONS["item"]], SESSIONS["mask"])
+    y, _ = task.model.fns["item_table"](params, E_TABLE)
+    logits = np.asarray(h @ y.T, np.float64)[..., TRAIN]
+    place = np.cumsum(TRAIN) - 1
+    want = 0.0
+    for b, p in ((0, 0), (0, 1), (0, 2), (1, 0)):
+        row = logits[b, p]
+        want += np.log(np.exp(row).sum()) - row[place[SESSIONS["target"][b, p]]]
+    assert int(count) == 4
+    np.testing.assert_allclose(total, want, rtol=1e-5)
+
+
+def distill_task(lower: str = "infonce", upper: str = "vclub", **hparams) -> DistillTask:
+    transfer = transfer_tower(TransferConfig(features=5, stack=TINY, out=4))
+    return DistillTask(
+        AlignmentConfig(features=5, states=4, k=3, t=3, critic=3),
+        transfer, transfer.init(jax.random.key(5)), E_TABLE, TRAIN,
+        lower=lower, upper=upper, items=16, hparams=hparams,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("lower", LOWER)
+@pytest.mark.parametrize("upper", UPPER)
+def test_distill_estimators_have_finite_gradients(lower: str, upper: str) -> None:
+    _, ((loss, _), grads) = call(distill_task(lower, upper), SESSIONS)
+    assert jnp.isfinite(loss)
+    assert all(jnp.isfinite(g).all() for g in jax.tree.leaves(grads))
+    assert float(jnp.abs(grads["head_t"]["kernel"]).sum()) > 0
+    assert float(jnp.abs(grads["head_k"]["kernel"]).sum()) > 0
+
+
+def test_distill_ablations_silence_their_terms() -> None:
+    off = {"next": 0.0, "last": 0.0, "disentangle": 0.0}
+    _, (_, grads) = call(distill_task(**off), SESSIONS)
+    assert float(jnp.abs(grads["head_t"]["kernel"]).sum()) == 0
+    assert float(jnp.abs(grads["head_k"]["kernel"]).sum()) > 0
+    # q(t | k) moves neither k nor t, and the term that parts them does not move q.
+    _, (_, grads) = call(distill_task(next=0.0, last=0.0, disentangle=1.0), SESSIONS)
+    _, (_, alone) = call(distill_task(**off), SESSIONS)
+    for a, b in zip(
+        jax.tree.leaves(grads["conditional1"]), jax.tree.leaves(alone["conditional1"])
+    ):
+        np.testing.assert_allclose(a, b, rtol=1e-5)
+
+
+def test_student_with_its_own_teacher_has_no_kl() -> None:
+    transfer = transfer_tower(TransferConfig(features=5, stack=TINY, out=4))
+    teacher = Teacher(transfer, transfer.init(jax.random.key(5)), E_TABLE)
+    config = StudentConfig(features=5, ids=id_table_size(TRAIN), stack=TINY)
+    quiet = {"dropout": 0.0, "id_dropout": 0.0}
+    task = StudentTask(config, E_TABLE, TRAIN, teacher, quiet)
+    _, ((_, (_, _, metrics)), _) = call(task, SESSIONS)
+    kl, count = metrics["teacher_kl"]
+    assert float(kl) > 0
+    assert int(count) == 4
+    _, ((with_kl, _), _) = call(task, SESSIONS, {"logit": 1.0})
+    _, ((without, _), _) = call(task, SESSIONS, {"logit": 0.0})
+    np.testing.assert_allclose(with_kl - without, kl / count, rtol=1e-4)
+
+
+def test_students_learn_nothing_from_items_outside_training() -> None:
+    config = StudentConfig(features=5, ids=id_table_size(TRAIN), stack=TINY)
+    task = StudentTask(config, E_TABLE, TRAIN, None, {"dropout": 0.0})
+    _, ((base, _), _) = call(task, SESSIONS)
+    other = E_TABLE.copy()
+    other[~TRAIN] = 99.0
+    _, ((same, _), _) = call(StudentTask(config, other, TRAIN, None, {"dropout": 0.0}), SESSIONS)
+    assert float(base) == float(same)
+
+
+def test_masked_positions_change_nothing() -> None:
+    config = StudentConfig(features=5, ids=id_table_size(TRAIN), stack=TINY)
+    task = StudentTask(config, E_TABLE, TRAIN, None, {"dropout": 0.0})
+    other = {
+        **SESSIONS,
+        "item": SESSIONS["item"].at[1, 1:].set(6),
+        "target": SESSIONS["target"].at[1, 1:].set(6),
+    }
+    _, ((a, _), ga) = call(task, SESSIONS)
+    _, ((b, _), gb) = call(task, other)
+    assert float(a) == float(b)
+    for x, y in zip(jax.tree.leaves(ga), jax.tree.leaves(gb)):
+        np.testing.assert_allclose(x, y, atol=1e-7)
+
+
+def test_id_rows_send_new_items_to_the_last_row() -> None:
+    size = id_table_size(TRAIN)
+    rows = id_rows(TRAIN, size)
+    assert size == 1024
+    assert sorted(rows[TRAIN].tolist()) == list(range(int(TRAIN.sum())))
+    assert (rows[~TRAIN] == size - 1).all()

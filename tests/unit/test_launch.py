@@ -1,0 +1,273 @@
+"""The launchers: what they say, what they install and when, without installing anything."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPTS = ["launch/common.sh", "launch/quickstart.sh", "launch/test.sh", ".ci/run"]
+
+
+def run(
+    *words: str | Path, cwd: Path, shell: str = "bash", **env: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a script as a user would, with nothing of this process's own settings."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("JMREC_", "JAX_", "VIRTUAL_ENV", "PYTHONPATH"))
+    }
+    return subprocess.run(
+        [shell, *map(str, words)],
+        cwd=cwd,
+        env=kept | env,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def script(path: Path, text: str) -> Path:
+    """Write an executable script."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("#!/bin/bash\n" + text)
+    path.chmod(0o755)
+    return path
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A checkout with the launchers and a jmrec whose commands only say what they were given."""
+    root = tmp_path / "a checkout"
+    shutil.copytree(ROOT / "launch", root / "launch")
+    shutil.copytree(ROOT / ".ci", root / ".ci")
+    for name in ("setup.cfg", "pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, root / name)
+    (root / "jmrec").mkdir()
+    (root / "jmrec" / "__init__.py").touch()
+    (root / "jmrec" / "main.py").write_text(
+        "import pathlib, sys\n"
+        "print('MAIN', *sys.argv[1:])\n"
+        "folder = pathlib.Path(sys.argv[sys.argv.index('--workdir') + 1])\n"
+        "if 'fail' in folder.name: sys.exit(2)\n"
+        "folder.mkdir(parents=True, exist_ok=True)\n"
+        "(folder / 'report.html').touch()\n"
+    )
+    return root
+
+
+@pytest.fixture
+def venv(checkout: Path) -> Path:
+    """A virtual environment whose uv only writes down what it was asked for."""
+    path = checkout / ".venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", path], check=True)
+    script(path / "bin" / "uv", f'echo "$@" >> "{checkout}/installed.txt"\n')
+    return path
+
+
+def installed(checkout: Path) -> list[str]:
+    path = checkout / "installed.txt"
+    return path.read_text().splitlines() if path.exists() else []
+
+
+# --- the scripts themselves -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_scripts_parse(name: str) -> None:
+    assert subprocess.run(["bash", "-n", ROOT / name], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("name", SCRIPTS[1:])
+def test_scripts_are_strict_and_executable(name: str) -> None:
+    text = (ROOT / name).read_text()
+    assert text.startswith("#!/usr/bin/env bash\n")
+    assert "set -euo pipefail" in text
+    assert os.access(ROOT / name, os.X_OK)
+
+
+@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_shellcheck_is_content(name: str) -> None:
+    done = subprocess.run(
+        ["shellcheck", "-x", name], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("name", ["launch/quickstart.sh", "launch/test.sh"])
+@pytest.mark.parametrize("flag", ["-h", "--help"])
+def test_help_explains_and_does_nothing(checkout: Path, name: str, flag: str) -> None:
+    done = run(checkout / name, flag, cwd=checkout)
+    assert done.returncode == 0
+    for word in ("usage: bash", "example:", "JMREC_PYTHON"):
+        assert word in done.stdout
+    assert not (checkout / ".venv").exists()
+
+
+# --- which Python ---------------------------------------------------------------------------
+
+
+def test_an_old_python_is_refused_in_a_sentence(checkout: Path, tmp_path: Path) -> None:
+    old = script(tmp_path / "old" / "python3", '[[ "$*" == *version_info* ]] && exit 1; echo 3.9.2')
+    done = run(checkout / "launch/test.sh", cwd=tmp_path, JMREC_PYTHON=str(old))
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        f"error: JMREC_PYTHON={old} is 3.9.2; jmrec needs Python 3.11 or newer."
+    ]
+
+
+def test_no_new_python_on_the_path(checkout: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "bin"
+    for name in ("python3", "python3.11", "python3.12", "python3.13", "python3.14", "python"):
+        script(folder / name, '[[ "$*" == *version_info* ]] && exit 1; echo 3.9.2')
+    for name in ("dirname", "cat"):
+        (folder / name).symlink_to(shutil.which(name) or "")
+    bash = shutil.which("bash") or "bash"
+    done = run(checkout / "launch/test.sh", cwd=tmp_path, shell=bash, PATH=str(folder))
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert "needs Python 3.11 or newer" in line
+    assert "3.9.2" in line
+    assert not (checkout / ".venv").exists()
+
+
+def test_a_missing_interpreter_is_a_sentence(checkout: Path) -> None:
+    done = run(checkout / "launch/quickstart.sh", cwd=checkout, JMREC_PYTHON="/no/such/python")
+    assert done.returncode == 2
+    assert "JMREC_PYTHON=/no/such/python is not there" in done.stderr
+
+
+def test_an_interpreter_without_the_packages_names_them(checkout: Path, venv: Path) -> None:
+    bare = str(venv / "bin" / "python")
+    done = run(checkout / "launch/quickstart.sh", cwd=checkout, JMREC_PYTHON=bare)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert "lacks: absl-py array-record" in line
+    assert " pytest " not in line
+    done = run(checkout / "launch/test.sh", cwd=checkout, JMREC_PYTHON=bare)
+    assert " pytest " in done.stderr
+    assert installed(checkout) == []
+
+
+def test_an_old_venv_is_refused(checkout: Path) -> None:
+    script(checkout / ".venv/bin/python", '[[ "$*" == *version_info* ]] && exit 1; echo 3.9.2')
+    done = run(checkout / "launch/test.sh", cwd=checkout)
+    assert done.returncode == 2
+    assert "remove" in done.stderr
+
+
+# --- what is run ----------------------------------------------------------------------------
+
+
+def test_quickstart_with_an_own_interpreter_from_another_folder(
+    checkout: Path, tmp_path: Path
+) -> None:
+    elsewhere = tmp_path / "else where"
+    elsewhere.mkdir()
+    done = run(
+        checkout / "launch/quickstart.sh",
+        *("my run", "--config.seed=1"),
+        cwd=elsewhere,
+        JMREC_PYTHON=sys.executable,
+    )
+    assert done.returncode == 0, done.stderr
+    main = next(line for line in done.stdout.splitlines() if line.startswith("MAIN"))
+    assert main == (
+        f"MAIN run --config {checkout}/experiments/tpad.py:size=tiny --workdir my run "
+        "--config.seed=1"
+    )
+    assert (elsewhere / "my run" / "report.html").is_file()
+    assert "The report: my run/report.html" in done.stdout
+    assert "recommend" in done.stdout
+    assert "nothing is installed" in done.stdout
+    assert not (checkout / ".venv").exists()
+
+
+def test_quickstart_passes_a_failure_on(checkout: Path, tmp_path: Path) -> None:
+    done = run(checkout / "launch/quickstart.sh", "fail", cwd=tmp_path, JMREC_PYTHON=sys.executable)
+    assert done.returncode == 2
+    assert "What to try next" not in done.stdout
+
+
+def test_tests_run_on_the_cpu_unless_told_otherwise(checkout: Path, tmp_path: Path) -> None:
+    python = script(
+        tmp_path / "bin" / "python",
+        'if [ "$1 $2" = "-m pytest" ]; then shift 2\n'
+        'echo "PYTEST in $PWD on ${JAX_PLATFORMS-nothing}: $*"; exit 5; fi\n'
+        f'exec {sys.executable} "$@"\n',
+    )
+
+    def last_line(*words: str, **env: str) -> str:
+        launcher = checkout / "launch/test.sh"
+        done = run(launcher, *words, cwd=tmp_path, JMREC_PYTHON=str(python), **env)
+        assert done.returncode == 5, done.stderr  # pytest's own
+        return done.stdout.splitlines()[-1]
+
+    assert last_line("-k", "a b") == f"PYTEST in {checkout} on cpu: -k a b"
+    assert last_line("x", JAX_PLATFORMS="cuda") == f"PYTEST in {checkout} on cuda: x"
+    assert last_line("x", JAX_PLATFORMS="") == f"PYTEST in {checkout} on : x"
+    several = len(os.sched_getaffinity(0)) > 1
+    assert ("--dist loadfile" in last_line()) == several
+
+
+@pytest.mark.parametrize("broken", ["", "ruff", "mypy", "pytest"])
+def test_ci_runs_everything_and_fails_if_anything_does(
+    checkout: Path, tmp_path: Path, broken: str
+) -> None:
+    python = script(
+        tmp_path / "bin" / "python",
+        f'if [ "$1" = "-m" ]; then echo "RAN $2 $3"; [ "$2" != "{broken}" ]; exit; fi\n'
+        f'exec {sys.executable} "$@"\n',
+    )
+    done = run(checkout / ".ci/run", cwd=tmp_path, JMREC_PYTHON=str(python))
+    ran = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("RAN")]
+    assert ran == ["ruff", "ruff", "mypy", "pytest"]
+    assert done.stdout.splitlines()[-1].startswith("RAN pytest")
+    assert (done.returncode != 0) == bool(broken)
+    if broken in ("ruff", "mypy"):
+        assert f"FAILED: {broken}" in done.stdout
+
+
+# --- when it installs -----------------------------------------------------------------------
+
+
+def test_installs_once_and_again_only_when_something_changed(checkout: Path, venv: Path) -> None:
+    def launch(extra: str = "") -> str:
+        command = f'set -euo pipefail; source launch/common.sh; ensure_environment "{extra}"'
+        done = run("-c", command, cwd=checkout)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert "by uv" in launch()
+    base = f"pip install --quiet --python {venv}/bin/python -c {checkout}/constraints.txt -e "
+    assert installed(checkout) == [base + str(checkout)]
+    assert "reusing" in launch()
+    assert len(installed(checkout)) == 1
+    launch("test")
+    assert installed(checkout)[1:] == [f"{base}{checkout}[test]"]
+    assert "reusing" in launch("test")
+    assert "reusing" in launch()  # the extra came on top of the base
+    assert len(installed(checkout)) == 2
+    for count, name in enumerate(("constraints.txt", "setup.cfg"), 3):
+        with (checkout / name).open("a") as file:
+            file.write("\n# changed\n")
+        launch("test")
+        assert len(installed(checkout)) == count
+        launch("test")
+        assert len(installed(checkout)) == count
+
+
+def test_where_uv_fails_pip_is_tried_and_its_failure_is_a_sentence(
+    checkout: Path, venv: Path
+) -> None:
+    script(venv / "bin" / "uv", "exit 1")
+    done = run(checkout / "launch/quickstart.sh", cwd=checkout)
+    assert done.returncode == 2
+    assert "uv did not manage; trying pip" in done.stdout
+    assert "could not be installed" in done.stderr.splitlines()[-1]
+    assert not list(venv.glob("jmrec-installed-*"))  # a failed installation is no installation
