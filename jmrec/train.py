@@ -182,7 +182,12 @@ class Trainer:
             ),
         )
         self._abstract = abstract_arrays(shapes, placement)
-        self._initialise = jax.jit(self._init, out_shardings=placement)
+        self._initialise = jax.jit(
+            self._init,
+            out_shardings=placement,
+            # It runs once: most of its time is compilation.
+            compiler_options={"xla_backend_optimization_level": 0},
+        )
         k = config.updates_per_call
         batch = batch_sharding(self.mesh) if k == 1 else stacked_batch_sharding(self.mesh)
         self._step = jax.jit(
