@@ -74,55 +74,72 @@ def get_config(arg: str | None = None) -> ConfigDict:
             "dir": placeholder(str),
             "toml": placeholder(str),
             "fractions": (0.8, 0.1, 0.1),
-            "vocab": 1000 if toyshop else 4000,
-            "max_tokens": 48 if toyshop else 64,
+            "vocab": 1000 if toyshop else 2000,
+            "max_tokens": 32,
             "picture_size": 32 if toyshop else 64,
             "window": 12 if toyshop else 50,
         }
     )
     if toyshop:
         config.data.toyshop = ConfigDict(
-            {"seed": 0, "items": 400 if size == "tiny" else 1200,
-             "sessions": 1500 if size == "tiny" else 4000}
+            {"seed": 0, "items": 400 if size == "tiny" else 2000,
+             "sessions": 1500 if size == "tiny" else 8000}
         )  # fmt: skip
 
     knowledge = ConfigDict()
     knowledge.vision = ConfigDict({"patch": 8, "merge": 1 if toyshop else 2})
-    knowledge.vision.stack = (stack(48, 1, 2, 2, 96), stack(96, 2, 4, 4, 192), stack(384, 6, 6, 6, 1024))[pick]  # noqa: E501
-    knowledge.stack = (stack(64, 2, 2, 1, 128), stack(128, 3, 4, 2, 256), stack(512, 8, 8, 4, 1408))[pick]  # noqa: E501
+    knowledge.vision.stack = (
+        stack(48, 1, 2, 2, 96), stack(64, 2, 2, 2, 128), stack(384, 6, 6, 6, 1024)
+    )[pick]  # fmt: skip
+    knowledge.stack = (
+        stack(64, 2, 2, 1, 128), stack(96, 2, 2, 1, 192), stack(512, 8, 8, 4, 1408)
+    )[pick]  # fmt: skip
     knowledge.soft = 4
     knowledge.train = (
         training(200, 64, 2e-3, 200),
-        training(2400 if toyshop else 900, 64 if toyshop else 48, 2e-3 if toyshop else 1e-3, 400),
+        training(1500, 64, 2e-3, 500) if toyshop else training(700, 32, 2e-3, 350),
         training(20_000, 256, 5e-4, 1000),
     )[pick]
+    knowledge.train.weight_decay = 0.05
     knowledge.hparams = ConfigDict(
-        {"dropout": 0.0 if toyshop else 0.05, "generation": 1.0, "contrast": 0.1,
-         "temperature": 0.1, "hide_text": 0.3, "hide_picture": 0.1}
+        {"dropout": 0.1, "generation": 1.0, "contrast": 0.1, "temperature": 0.1,
+         "hide_text": 0.4, "hide_picture": 0.1, "hide_tokens": 0.2}
     )  # fmt: skip
     config.knowledge = knowledge
 
     transition = ConfigDict()
-    transition.stack = (stack(64, 1, 2, 1, 128), stack(128, 2, 4, 2, 256), stack(512, 6, 8, 4, 1408))[pick]  # noqa: E501
-    transition.out = (64, 128, 256)[pick]
-    transition.train = (
-        training(200, 64, 2e-3, 100), training(1200, 64, 1e-3, 100), training(10_000, 256, 5e-4, 500)
+    transition.stack = (
+        stack(64, 1, 2, 1, 128), stack(96, 2, 2, 1, 192), stack(512, 6, 8, 4, 1408)
     )[pick]  # fmt: skip
+    transition.out = (64, 96, 256)[pick]
+    transition.train = (
+        training(200, 64, 2e-3, 100),
+        training(1000, 128, 2e-3, 100) if toyshop else training(400, 32, 2e-3, 80),
+        training(10_000, 256, 5e-4, 500),
+    )[pick]
     transition.hparams = ConfigDict({"dropout": 0.2, "temperature": 1.0})
     config.transition = transition
 
     distill = ConfigDict({"k": 64, "t": 64, "critic": 64, "lower": "infonce", "upper": "vclub"})
     distill.train = (
-        training(150, 64, 2e-3, 150), training(600, 64, 2e-3, 300), training(4000, 256, 1e-3, 1000)
-    )[pick]  # fmt: skip
+        training(150, 64, 2e-3, 150),
+        training(300, 128 if toyshop else 32, 2e-3, 300),
+        training(4000, 256, 1e-3, 1000),
+    )[pick]
     distill.hparams = ConfigDict({"next": 1.0, "last": 0.5, "disentangle": 0.1, "rebuild": 1.0})
     config.distill = distill
 
     student = ConfigDict()
-    student.stack = (stack(64, 1, 2, 2, 128), stack(64, 2, 2, 2, 128), stack(128, 2, 4, 4, 256))[pick]  # noqa: E501
+    student.stack = (
+        stack(64, 1, 2, 2, 128),
+        stack(64, 2 if toyshop else 1, 2, 2, 128),
+        stack(128, 2, 4, 4, 256),
+    )[pick]
     student.train = (
-        training(200, 128, 2e-3, 50), training(1200, 128, 2e-3, 100), training(6000, 512, 1e-3, 300)
-    )[pick]  # fmt: skip
+        training(200, 128, 2e-3, 50),
+        training(600, 128, 2e-3, 100) if toyshop else training(450, 32, 2e-3, 75),
+        training(6000, 512, 1e-3, 300),
+    )[pick]
     student.hparams = ConfigDict(
         {"dropout": 0.2, "id_dropout": 0.5, "teacher_temperature": 1.0}
     )

@@ -91,13 +91,13 @@ class Attribute:
 
 
 ATTRIBUTES = (
-    Attribute("shape", len(SHAPES), 3.1, LAST, False),
-    Attribute("colour", len(COLOURS), 3.1, LAST, False),
-    Attribute("pattern", len(PATTERNS), 1.8, LAST, False),
+    Attribute("shape", len(SHAPES), 2.4, LAST, False),
+    Attribute("colour", len(COLOURS), 2.6, LAST, False),
+    Attribute("pattern", len(PATTERNS), 1.5, LAST, False),
     Attribute("mark", len(MARKS), 0.4, LAST, False),
     Attribute("category", len(CATEGORIES), 3.2, LAST, False),
-    Attribute("material", len(MATERIALS), 2.6, PREVIOUS, False),
-    Attribute("brand", len(BRANDS), 3.1, FIRST, True),
+    Attribute("material", len(MATERIALS), 2.4, PREVIOUS, False),
+    Attribute("brand", len(BRANDS), 2.8, FIRST, True),
     Attribute("season", len(SEASONS), 0.6, FIRST, True),
     Attribute("price", len(PRICE_EDGES) - 1, 0.6, FIRST, True),
 )
@@ -123,13 +123,13 @@ class ToyShopConfig:
     """
 
     seed: int = 0
-    items: int = 1200
-    sessions: int = 5000
+    items: int = 2000
+    sessions: int = 8000
     mean_length: float = 5.5
     longest: int = 12
     cold_share: float = 0.2
     early_share: float = 0.6
-    look_share: float = 0.5
+    look_share: float = 0.75
     popularity: float = 0.25
     novelty: float = 0.2
     picture_size: int = 32

@@ -1,7 +1,7 @@
 """The Knowledge tower: a small multimodal language model that reads one item.
 
 It reads ``<picture tokens> <text fields>`` and gives a pooled state e. The language head writes
-hidden text fields *from e alone* (as a few soft tokens): whatever the picture and the shown fields
+hidden text fields *from e alone* (a few soft tokens, and a shift of every token): whatever the picture and the shown fields
 say about the hidden ones has to pass through e, which is what makes e a good item feature. That
 bottleneck, and the two linear heads k ("what it is") and t ("what it leads to"), are jmrec's own
 reading of TPAD (arXiv 2504.10538), whose method section was not available to us.
@@ -68,12 +68,13 @@ class KnowledgeTower(nn.Module):
         self.vision = VisionEncoder(c.vision, width)
         self.embed = nn.Embed(
             c.vocab, width, dtype=dtype,
-            embedding_init=named(nn.initializers.normal(0.02), "vocab", "embed"),
+            embedding_init=named(nn.initializers.normal(width**-0.5), "vocab", "embed"),
         )  # fmt: skip
         self.stack = Stack(c.stack)
         self.end = self.param("end", named(nn.initializers.normal(0.02), "embed"), (width,))
         self.pool = dense(width, (None, "embed"), jnp.float32, "pool")
         self.soft = dense(c.soft * width, ("embed", None), dtype, "soft")
+        self.condition = dense(width, ("embed", None), dtype, "condition")
         self.contrast_picture = dense(c.contrast, ("embed", None), jnp.float32, "contrast_picture")
         self.contrast_text = dense(c.contrast, ("embed", None), jnp.float32, "contrast_text")
 
@@ -148,7 +149,7 @@ class KnowledgeTower(nn.Module):
         batch, width = e.shape
         soft = self.soft(e).reshape(batch, c.soft, width)
         real = text_ok & (text > 0)
-        words = self.embed(text) * width**0.5
+        words = self.embed(text) * width**0.5 + self.condition(e)[:, None]
         x = jnp.concatenate([soft.astype(words.dtype), words], 1)
         mask = jnp.concatenate([jnp.ones((batch, c.soft), bool), real], 1)
         states, _ = self.stack(x, positions_of(mask), causal(mask), dropout)
@@ -156,8 +157,9 @@ class KnowledgeTower(nn.Module):
         before = jax.lax.cummax(
             jnp.where(mask, jnp.arange(mask.shape[1])[None], 0), axis=1
         )[:, c.soft - 1 : -1]
-        states = jnp.take_along_axis(states, before[..., None], 1)
-        logits = self.embed.attend(states * width**-0.5)
+        pick = jax.nn.one_hot(before, mask.shape[1], dtype=states.dtype)
+        states = jnp.einsum("bts,bsd->btd", pick, states)
+        logits = self.embed.attend(states)
         return logits.astype(jnp.float32), {"states": states}
 
     def contrast(

@@ -20,11 +20,26 @@ CONTRAST_PART = 4
 """One item in this many is contrasted (a batch is shuffled); it costs two more readings."""
 
 
+def shift(key: jax.Array, picture: jax.Array, most: int) -> jax.Array:
+    """Move each picture [B, S, S, C] by up to ``most`` pixels each way; edges are repeated.
+
+    Example:
+      >>> shift(jax.random.key(0), jnp.zeros((2, 8, 8, 3), jnp.uint8), 1).shape
+      (2, 8, 8, 3)
+    """
+    batch, size = picture.shape[:2]
+    start = jax.random.randint(key, (2, batch), 0, 2 * most + 1)
+    at = jnp.clip(start[..., None] + jnp.arange(size) - most, 0, size - 1)
+    return picture[jnp.arange(batch)[:, None, None], at[0][:, :, None], at[1][:, None, :]]
+
+
 class KnowledgeTask:
     """The task; ``hparams``: learning_rate, dropout, generation, contrast, temperature.
 
     ``hide_text`` and ``hide_picture`` are the shares of items whose whole text, or whose picture,
-    is hidden from the prompt.
+    is hidden from the prompt; ``hide_tokens`` of the tokens that are left are hidden too, and
+    pictures are shifted at random: a catalogue is small, and a tower that has learned its items by
+    heart knows nothing of new ones.
     """
 
     name = "knowledge"
@@ -37,8 +52,9 @@ class KnowledgeTask:
             "generation": 1.0,
             "contrast": 0.1,
             "temperature": 0.1,
-            "hide_text": 0.3,
+            "hide_text": 0.4,
             "hide_picture": 0.1,
+            "hide_tokens": 0.2,
             **hparams,
         }
         self.token_field = jnp.array(config.token_fields(), jnp.int32)
@@ -61,7 +77,7 @@ class KnowledgeTask:
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
         """Choose what is shown: (shown bool [B, T], hidden bool [B, T], picture_ok bool [B])."""
         count = len(self.model.config.fields)
-        keys = jax.random.split(key, 4)
+        keys = jax.random.split(key, 5)
         size = batch["row"].shape[0]
         hidden = jax.random.bernoulli(keys[0], 0.5, (size, count))
         hidden |= jax.nn.one_hot(jax.random.randint(keys[1], (size,), 0, count), count) > 0
@@ -70,7 +86,8 @@ class KnowledgeTask:
         picture_ok = batch["picture_ok"] & ~(unseen & ~hidden.all(-1))
         real = batch["text"] > 0
         hidden_tokens = hidden[:, self.token_field] & real
-        return real & ~hidden_tokens, hidden_tokens, picture_ok
+        kept = jax.random.uniform(keys[4], real.shape) >= hparams["hide_tokens"]
+        return real & ~hidden_tokens & kept, hidden_tokens, picture_ok
 
     def loss(
         self,
@@ -83,8 +100,9 @@ class KnowledgeTask:
         hparams: HParams,
     ) -> tuple[jax.Array, jax.Array, State, dict[str, SumCount]]:
         """Return the mean over items of (mean token cross-entropy, contrast)."""
-        fns, text, picture = self.model.fns, batch["text"], batch["picture"]
-        key_prompt, key_read, key_write, key_pair = jax.random.split(key, 4)
+        fns, text = self.model.fns, batch["text"]
+        key_prompt, key_read, key_write, key_pair, key_shift = jax.random.split(key, 5)
+        picture = shift(key_shift, batch["picture"], batch["picture"].shape[1] // 8)
         drop = {"train": True, "dropout": hparams["dropout"]}
         shown, hidden, picture_ok = self.prompt(batch, key_prompt, hparams)
         seen, _ = fns["see"](params, picture)
@@ -105,7 +123,8 @@ class KnowledgeTask:
         total = hparams["generation"] * jnp.where(known, per_item, 0.0)
         if self.couples_examples:
             part = slice(0, max(text.shape[0] // CONTRAST_PART, 2))
-            everything, picture_ok = text[part] > 0, batch["picture_ok"][part]
+            kept = jax.random.uniform(key_pair, text[part].shape) >= hparams["hide_tokens"]
+            everything, picture_ok = (text[part] > 0) & kept, batch["picture_ok"][part]
             look, _ = fns["encode_item"](
                 params, None, seen[part], None, picture_ok, key=key_pair, **drop
             )

@@ -60,7 +60,7 @@ def call(task, batch: dict, hparams: dict | None = None, seed: int = 0):
 
 
 def test_knowledge_prompt_hides_whole_fields_and_at_least_one() -> None:
-    task = KnowledgeTask(KNOWLEDGE, {"hide_picture": 0.0})
+    task = KnowledgeTask(KNOWLEDGE, {"hide_picture": 0.0, "hide_tokens": 0.0})
     batch = {name: jnp.asarray(array) for name, array in item_batch(64).items()}
     shown, hidden, _ = task.prompt(batch, jax.random.key(0), task.hparams)
     field = np.asarray(task.token_field)

@@ -1,0 +1,221 @@
+"""TPAD from a folder of files to recommendations, tiny: every verb of the command line.
+
+One run is shared by all tests of this module; it is stopped once by a SIGTERM and goes on.
+"""
+
+import csv
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from jmrec.data.toyshop import ToyShopConfig, write_toyshop
+from jmrec.main import BAD_INPUT, REQUEUE, main
+
+ROOT = Path(__file__).resolve().parents[2]
+SMALL = [
+    "--config", f"{ROOT / 'experiments/tpad.py'}:data=folder,size=tiny",
+    "--config.knowledge.train.steps=6",
+    "--config.transition.train.steps=6",
+    "--config.distill.train.steps=4",
+    "--config.student.train.steps=8",
+    "--config.student.train.eval_every=4",
+    "--config.data.vocab=400",
+    "--config.data.picture_size=32",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tpad") / "shop"
+    write_toyshop(folder, ToyShopConfig(seed=3, items=120, sessions=300))
+    (folder / "truth.npz").unlink()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def workdir(shop: Path) -> Path:
+    """Run, with a SIGTERM after the first checkpoint of a student."""
+    folder = shop.parent / "run"
+    words = ["run", *SMALL, f"--config.data.dir={shop}", "--workdir", str(folder)]
+    child = subprocess.Popen(
+        [sys.executable, "-m", "jmrec.main", *words],
+        cwd=shop.parent, env={**os.environ, "JAX_PLATFORMS": "cpu"},
+        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    transition = folder / "transition" / "stage.json"
+    until = time.monotonic() + 600
+    while not transition.is_file() and child.poll() is None and time.monotonic() < until:
+        time.sleep(0.2)
+    child.send_signal(signal.SIGTERM)
+    _, said = child.communicate(timeout=600)
+    assert child.returncode == REQUEUE, said
+    assert "again" in said
+    assert "Traceback" not in said
+    assert not json.loads(transition.read_text())["done"]
+    assert main(words) == 0
+    return folder
+
+
+def referee(path: Path) -> dict:
+    """Judge a dump with the independent evaluator, which imports nothing of jmrec."""
+    spec = importlib.util.spec_from_file_location("referee", Path(__file__).with_name("referee.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.judge(path)
+
+
+def results(workdir: Path, name: str = "evaluate") -> dict:
+    return json.loads((workdir / name / "results.json").read_text())
+
+
+def test_the_table_has_every_row_and_figure(workdir: Path) -> None:
+    found = results(workdir)
+    rows = {row["name"]: row for row in found["rows"]}
+    kinds = {row["kind"] for row in found["rows"]}
+    assert kinds == {"rule", "content", "blend", "student", "teacher", "control"}
+    for name in ("id-only", "text-only", "picture-only", "undistilled", "distilled"):
+        assert rows[name]["kind"] == "student"
+    for row in rows.values():
+        assert set(row["figures"]) == {"session", "prediction", "last"}
+        assert 0 <= row["figures"]["session"]["MRR@20"] <= row["figures"]["session"]["HR@20"] <= 1
+    assert found["test_reads"] == 1
+    assert len((workdir / "test_reads.jsonl").read_text().splitlines()) == 1
+    page = (workdir / "evaluate" / "report.html").read_text()
+    assert "picture-only" in page
+    assert "http" not in page.replace("http://www.w3.org", "")
+
+
+def test_a_second_run_skips_everything_and_reads_test_no_more(workdir: Path, shop: Path) -> None:
+    before = (workdir / "evaluate" / "results.json").stat().st_mtime_ns
+    assert main(["run", *SMALL, f"--config.data.dir={shop}", "--workdir", str(workdir)]) == 0
+    assert (workdir / "evaluate" / "results.json").stat().st_mtime_ns == before
+    assert len((workdir / "test_reads.jsonl").read_text().splitlines()) == 1
+
+
+def test_changed_settings_are_refused_by_name(
+    workdir: Path, shop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["run", *SMALL, f"--config.data.dir={shop}", "--workdir", str(workdir)]
+    assert main([*words, "--config.distill.k=32"]) == BAD_INPUT
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert "stage distill" in said
+    assert "distill.k: 64 -> 32" in said
+
+
+def test_the_referee_agrees_to_the_last_digit(workdir: Path) -> None:
+    dump = workdir / "topk"
+    words = ["evaluate", "--workdir", str(workdir), "--split=validation", "--dump-topk", str(dump)]
+    assert main(words) == 0
+    found = {row["name"]: row for row in results(workdir, "evaluate-validation")["rows"]}
+    files = sorted(dump.glob("*.npz"))
+    assert len(files) == len(found)
+    for name, row in found.items():
+        safe = "".join(c if c.isalnum() else "-" for c in name)
+        again = referee(dump / f"{safe}-0.npz")
+        for figure, values in row["figures"].items():
+            for metric, value in values.items():
+                assert f"{100 * value:.4f}" == f"{100 * again[figure][metric]:.4f}", (name, metric)
+    assert len((workdir / "test_reads.jsonl").read_text().splitlines()) == 1
+
+
+def recommended(workdir: Path, capsys: pytest.CaptureFixture[str], *words: str) -> list[dict]:
+    capsys.readouterr()
+    assert main(["recommend", "--workdir", str(workdir), "--json", *words]) == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def test_recommendations_are_the_evaluation_s(
+    workdir: Path, shop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from jmrec.data.prepared import load_prepared
+
+    dataset = load_prepared(workdir / "data" / "prepared")
+    with np.load(next((workdir / "topk").glob("distilled-0.npz"))) as dumped:
+        position, ids, session = dumped["position"], dumped["ids"], dumped["session"]
+    row = int(np.flatnonzero(position == 3)[0])
+    prefix = list(dataset.splits["validation"])[session[row]][:3]
+    words = ",".join(dataset.items.ids[item] for item in prefix)
+    found = recommended(workdir, capsys, "--items", words, "--top", "20")
+    assert [each["item_id"] for each in found] == [dataset.items.ids[item] for item in ids[row]]
+    assert all(each["title"] for each in found)
+
+
+def test_new_items_are_recommended_after_embed_without_training(
+    workdir: Path, shop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = shop.parent / "more"
+    shutil.copytree(shop, more)
+    with (more / "items.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    new = {**rows[7], "item_id": "brand-new"}
+    with (more / "items.csv").open("a", newline="") as file:
+        csv.DictWriter(file, list(rows[0])).writerow(new)
+    before = recommended(workdir, capsys, "--items", "t0001,t0002", "--top", "130")
+    assert main(["embed", "--workdir", str(workdir), "--dir", str(more)]) == 0
+    assert "1 new items" in capsys.readouterr().out
+    assert main(["embed", "--workdir", str(workdir), "--dir", str(more)]) == 0
+    assert "no new items" in capsys.readouterr().out
+    after = recommended(workdir, capsys, "--items", "t0001,t0002", "--top", "130")
+    assert "brand-new" in {each["item_id"] for each in after}
+    kept = [each for each in after if each["item_id"] != "brand-new"]
+    assert [each["item_id"] for each in kept] == [each["item_id"] for each in before]
+    found = recommended(workdir, capsys, "--items", "t0001,brand-new", "--top", "3")
+    assert len(found) == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["recommend", "--workdir", "RUN", "--items", "t00010x"], "did you mean"),
+        (["recommend", "--workdir", "RUN", "--items", "t0001", "--student", "none"], "choose one"),
+        (["recommend", "--workdir", "RUN", "--items", "t0001", "--top", "0"], "--top"),
+        (["evaluate", "--workdir", "NOWHERE"], "no finished run"),
+        (["run", "--config", "RUN/none.py", "--workdir", "NOWHERE"], "no experiment file"),
+        (["run", *SMALL, "--config.sede=1", "--workdir", "NOWHERE"], "seed"),
+        (["run", *SMALL, "--workdir", "NOWHERE"], "--config.data.dir"),
+        (["data", "check", "NOWHERE"], "NOWHERE"),
+        (["fly"], "fly"),
+        (["recommend", "--workdir", "RUN"], "--items"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_exit_code_2(
+    workdir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], says: str
+) -> None:
+    places = {"RUN": str(workdir), "NOWHERE": str(tmp_path / "NOWHERE")}
+    for name, place in places.items():
+        words = [word.replace(name, place) for word in words]
+    capsys.readouterr()
+    assert main(words) == BAD_INPUT
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("jmrec:")]
+    assert len(lines) == 1
+    assert says in lines[0]
+
+
+def test_data_verbs_print_what_they_did(
+    shop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["data", "check", str(shop), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["items"] == 120
+    assert main(["data", "check", str(shop)]) == 0
+    assert "cold" in capsys.readouterr().out
+    out = tmp_path / "prepared"
+    assert main(["data", "prepare", str(shop), "--out", str(out)]) == 0
+    assert "120 items" in capsys.readouterr().out
+    assert (out / "metadata.json").is_file()
+
+
+@pytest.mark.parametrize("verb", [[], ["data"], ["data", "check"], ["data", "prepare"], ["run"],
+                                  ["embed"], ["evaluate"], ["recommend"]])  # fmt: skip
+def test_help_has_a_worked_example(verb: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([*verb, "--help"])
+    assert stop.value.code == 0
+    assert "example:\n  jmrec" in capsys.readouterr().out
