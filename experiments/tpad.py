@@ -94,6 +94,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     knowledge.stack = (
         stack(64, 2, 2, 1, 128), stack(96, 2, 2, 1, 192), stack(512, 8, 8, 4, 1408)
     )[pick]  # fmt: skip
+    knowledge.features = (96, 192, 512)[pick]
     knowledge.soft = 4
     knowledge.train = (
         training(200, 64, 2e-3, 200),
@@ -102,8 +103,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
     )[pick]
     knowledge.train.weight_decay = 0.05
     knowledge.hparams = ConfigDict(
-        {"dropout": 0.1, "generation": 1.0, "contrast": 0.1, "temperature": 0.1,
-         "hide_text": 0.4, "hide_picture": 0.1, "hide_tokens": 0.2}
+        {"dropout": 0.1, "generation": 1.0, "rewrite": 0.5, "contrast": 0.5,
+         "temperature": 0.1, "hide_text": 0.4, "hide_picture": 0.1, "hide_tokens": 0.2}
     )  # fmt: skip
     config.knowledge = knowledge
 

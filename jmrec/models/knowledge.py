@@ -1,10 +1,10 @@
 """The Knowledge tower: a small multimodal language model that reads one item.
 
 It reads ``<picture tokens> <text fields>`` and gives a pooled state e. The language head writes
-hidden text fields *from e alone* (a few soft tokens, and a shift of every token): whatever the picture and the shown fields
-say about the hidden ones has to pass through e, which is what makes e a good item feature. That
-bottleneck, and the two linear heads k ("what it is") and t ("what it leads to"), are jmrec's own
-reading of TPAD (arXiv 2504.10538), whose method section was not available to us.
+each text field *from e alone* (a few soft tokens, and a shift of every token): whatever the
+picture and the shown fields say about the hidden ones has to pass through e, which is what makes
+e a good item feature. That bottleneck is jmrec's own reading of TPAD (arXiv 2504.10538), whose
+method section was not available to us.
 """
 
 from dataclasses import dataclass, field
@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jmrec.models.build import make_model
 from jmrec.models.layers import (
@@ -36,6 +37,7 @@ class KnowledgeConfig:
       fields: Number of tokens of each text field, in the order of the ``text`` array.
       vision: The vision encoder.
       stack: The causal decoder.
+      features: D, the width of e.
       soft: Soft tokens that carry e into the language head.
       contrast: Width of the space in which pictures and texts are compared.
     """
@@ -44,6 +46,7 @@ class KnowledgeConfig:
     fields: tuple[int, ...]
     vision: VisionConfig = field(default_factory=VisionConfig)
     stack: StackConfig = field(default_factory=StackConfig)
+    features: int = 128
     soft: int = 4
     contrast: int = 64
 
@@ -65,6 +68,7 @@ class KnowledgeTower(nn.Module):
     def setup(self) -> None:
         c = self.config
         width, dtype = c.stack.width, jnp.dtype(c.stack.dtype)
+        features = c.features
         self.vision = VisionEncoder(c.vision, width)
         self.embed = nn.Embed(
             c.vocab, width, dtype=dtype,
@@ -72,11 +76,11 @@ class KnowledgeTower(nn.Module):
         )  # fmt: skip
         self.stack = Stack(c.stack)
         self.end = self.param("end", named(nn.initializers.normal(0.02), "embed"), (width,))
-        self.pool = dense(width, (None, "embed"), jnp.float32, "pool")
-        self.soft = dense(c.soft * width, ("embed", None), dtype, "soft")
-        self.condition = dense(width, ("embed", None), dtype, "condition")
+        self.pool = dense(features, (None, "out"), jnp.float32, "pool")
+        self.soft = dense(c.soft * width, ("out", None), dtype, "soft")
+        self.condition = dense(width, ("out", "embed"), dtype, "condition")
         self.contrast_picture = dense(c.contrast, ("embed", None), jnp.float32, "contrast_picture")
-        self.contrast_text = dense(c.contrast, ("embed", None), jnp.float32, "contrast_text")
+        self.contrast_text = dense(c.contrast, ("out", None), jnp.float32, "contrast_text")
 
     def see(self, picture: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Encode pictures uint8 [B, S, S, 3] to picture tokens [B, P, D]."""
@@ -130,47 +134,41 @@ class KnowledgeTower(nn.Module):
         return self.pool(pooled), {"states": states}
 
     def lm_logits(
-        self,
-        e: jax.Array,
-        text: jax.Array,
-        text_ok: jax.Array,
-        dropout: jax.Array | float = 0.0,
+        self, e: jax.Array, text: jax.Array, dropout: jax.Array | float = 0.0
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """Write text from e: logits [B, T, vocab] at position i predict token i from those before.
+        """Write text from e: logits [B, T, vocab] at position i predict token i of ``text``.
+
+        Every field is written from e alone: it sees its own earlier tokens and no other field.
 
         Args:
           e: float32 [B, D].
           text: int32 [B, T].
-          text_ok: bool [B, T], the tokens that belong to the text to be written; the others are
-            neither seen nor predicted.
           dropout: Rate on the residual branches.
         """
         c = self.config
-        batch, width = e.shape
+        width, batch = c.stack.width, len(e)
         soft = self.soft(e).reshape(batch, c.soft, width)
-        real = text_ok & (text > 0)
         words = self.embed(text) * width**0.5 + self.condition(e)[:, None]
         x = jnp.concatenate([soft.astype(words.dtype), words], 1)
-        mask = jnp.concatenate([jnp.ones((batch, c.soft), bool), real], 1)
-        states, _ = self.stack(x, positions_of(mask), causal(mask), dropout)
-        # The state that predicts token i is the one of the last real position before i.
-        before = jax.lax.cummax(
-            jnp.where(mask, jnp.arange(mask.shape[1])[None], 0), axis=1
-        )[:, c.soft - 1 : -1]
-        pick = jax.nn.one_hot(before, mask.shape[1], dtype=states.dtype)
-        states = jnp.einsum("bts,bsd->btd", pick, states)
-        logits = self.embed.attend(states)
+        real = jnp.concatenate([jnp.ones((batch, c.soft), bool), text > 0], 1)
+        field = np.array([-1] * c.soft + c.token_fields())
+        place = np.concatenate([np.arange(c.soft)] + [c.soft + np.arange(n) for n in c.fields])
+        together = (field[None, :] == field[:, None]) | (field[None, :] == -1)
+        positions = jnp.broadcast_to(place, (batch, len(place)))
+        states, _ = self.stack(x, positions, causal(real) & together, dropout)
+        logits = self.embed.attend(states[:, c.soft - 1 : -1])
         return logits.astype(jnp.float32), {"states": states}
 
     def contrast(
-        self, picture_e: jax.Array, text_e: jax.Array
+        self, seen: jax.Array, text_e: jax.Array
     ) -> tuple[tuple[jax.Array, jax.Array], dict[str, jax.Array]]:
-        """Map e of a picture alone and of a text alone [B, D] to unit vectors [B, C] each."""
+        """Map picture tokens [B, P, D] and e of a text alone [B, D] to unit vectors [B, C] each."""
 
         def unit(x: jax.Array) -> jax.Array:
             return x * jax.lax.rsqrt(jnp.sum(jnp.square(x), -1, keepdims=True) + 1e-6)
 
-        return (unit(self.contrast_picture(picture_e)), unit(self.contrast_text(text_e))), {}
+        picture = seen.astype(jnp.float32).mean(1)
+        return (unit(self.contrast_picture(picture)), unit(self.contrast_text(text_e))), {}
 
     def __call__(
         self, text: jax.Array, picture: jax.Array, text_ok: jax.Array, picture_ok: jax.Array
@@ -178,8 +176,8 @@ class KnowledgeTower(nn.Module):
         """Touch every parameter once, for initialisation."""
         seen, _ = self.see(picture)
         e, _ = self.encode_item(text, seen, text_ok, picture_ok)
-        logits, _ = self.lm_logits(e, text, text_ok)
-        self.contrast(e, e)
+        logits, _ = self.lm_logits(e, text)
+        self.contrast(seen, e)
         return logits
 
 
@@ -195,7 +193,7 @@ def knowledge_tower(config: KnowledgeConfig) -> Model:
       >>> e, _ = model.fns["encode_item"](
       ...     params, jnp.ones((2, 5), int), seen, jnp.ones((2, 5), bool), jnp.ones(2, bool))
       >>> e.shape
-      (2, 16)
+      (2, 128)
     """
     size = config.vision.size
 

@@ -235,6 +235,7 @@ class Tpad:
             fields=fields,
             vision=vision,
             stack=StackConfig(**c.stack),
+            features=c.features,
             soft=c.soft,
         )
 
@@ -243,7 +244,7 @@ class Tpad:
         """The Transfer tower's size."""
         c = self.config.transition
         return TransferConfig(
-            features=self.config.knowledge.stack.width, stack=StackConfig(**c.stack), out=c.out
+            features=self.config.knowledge.features, stack=StackConfig(**c.stack), out=c.out
         )
 
     @property
@@ -251,7 +252,7 @@ class Tpad:
         """The sizes of heads and critics."""
         c = self.config.distill
         return AlignmentConfig(
-            features=self.config.knowledge.stack.width,
+            features=self.config.knowledge.features,
             states=self.config.transition.out,
             k=c.k,
             t=c.t,

@@ -16,10 +16,6 @@ from jmrec.models.knowledge import KnowledgeConfig, knowledge_tower
 from jmrec.types import Batch, HParams, Params, State, SumCount
 
 
-CONTRAST_PART = 4
-"""One item in this many is contrasted (a batch is shuffled); it costs two more readings."""
-
-
 def shift(key: jax.Array, picture: jax.Array, most: int) -> jax.Array:
     """Move each picture [B, S, S, C] by up to ``most`` pixels each way; edges are repeated.
 
@@ -34,7 +30,10 @@ def shift(key: jax.Array, picture: jax.Array, most: int) -> jax.Array:
 
 
 class KnowledgeTask:
-    """The task; ``hparams``: learning_rate, dropout, generation, contrast, temperature.
+    """The task; ``hparams``: learning_rate, dropout, generation, rewrite, contrast, temperature.
+
+    ``rewrite`` weighs the shown fields, which are written too: e has to say what the item is, also
+    where nothing of it helps to guess the hidden fields.
 
     ``hide_text`` and ``hide_picture`` are the shares of items whose whole text, or whose picture,
     is hidden from the prompt; ``hide_tokens`` of the tokens that are left are hidden too, and
@@ -50,7 +49,8 @@ class KnowledgeTask:
             "learning_rate": 1e-3,
             "dropout": 0.0,
             "generation": 1.0,
-            "contrast": 0.1,
+            "rewrite": 0.5,
+            "contrast": 0.5,
             "temperature": 0.1,
             "hide_text": 0.4,
             "hide_picture": 0.1,
@@ -107,35 +107,34 @@ class KnowledgeTask:
         shown, hidden, picture_ok = self.prompt(batch, key_prompt, hparams)
         seen, _ = fns["see"](params, picture)
         e, _ = fns["encode_item"](params, text, seen, shown, picture_ok, key=key_read, **drop)
-        logits, _ = fns["lm_logits"](params, e, text, hidden, key=key_write, **drop)
+        logits, _ = fns["lm_logits"](params, e, text, key=key_write, **drop)
         # A field begins with a marker that names it: given, not predicted.
         first = jnp.concatenate([jnp.array([True]), jnp.diff(self.token_field) != 0])
-        predicted = hidden & ~first & (picture_ok | shown.any(1))[:, None]
-        token = losses.token_cross_entropy(logits, text, where=predicted)
-        tokens = predicted.sum(1)
-        per_item = token.sum(1) / jnp.maximum(tokens, 1)
-        known = tokens > 0
+        written = (text > 0) & ~first & (picture_ok | shown.any(1))[:, None]
+        token = losses.token_cross_entropy(logits, text, where=written)
+
+        def mean(where: jax.Array) -> jax.Array:
+            return jnp.where(where, token, 0.0).sum(1) / jnp.maximum(where.sum(1), 1)
+
+        predicted, copied = written & hidden, written & ~hidden
+        known = written.any(1)
         right = (logits.argmax(-1) == text) & predicted
         metrics: dict[str, SumCount] = {
-            "generation": (token.sum(), tokens.sum()),
-            "token_accuracy": (right.sum(), tokens.sum()),
+            "generation": (jnp.where(predicted, token, 0.0).sum(), predicted.sum()),
+            "rewriting": (jnp.where(copied, token, 0.0).sum(), copied.sum()),
+            "token_accuracy": (right.sum(), predicted.sum()),
         }
-        total = hparams["generation"] * jnp.where(known, per_item, 0.0)
+        total = hparams["generation"] * (mean(predicted) + hparams["rewrite"] * mean(copied))
         if self.couples_examples:
-            part = slice(0, max(text.shape[0] // CONTRAST_PART, 2))
-            kept = jax.random.uniform(key_pair, text[part].shape) >= hparams["hide_tokens"]
-            everything, picture_ok = (text[part] > 0) & kept, batch["picture_ok"][part]
-            look, _ = fns["encode_item"](
-                params, None, seen[part], None, picture_ok, key=key_pair, **drop
-            )
-            read, _ = fns["encode_item"](
-                params, text[part], None, everything, None, key=key_pair, **drop
-            )
-            (a, b), _ = fns["contrast"](params, look, read)
-            pair_ok = picture_ok & everything.any(1)
+            kept = jax.random.uniform(key_pair, text.shape) >= hparams["hide_tokens"]
+            said = (text > 0) & kept
+            read, _ = fns["encode_item"](params, text, None, said, None, key=key_pair, **drop)
+            (a, b), _ = fns["contrast"](params, seen, read)
+            pair_ok = batch["picture_ok"] & said.any(1)
             pair = losses.symmetric_info_nce(
-                a, b, temperature=hparams["temperature"], where=pair_ok, ids=batch["row"][part]
+                a, b, temperature=hparams["temperature"], where=pair_ok, ids=batch["row"]
             )
-            total = total.at[part].add(hparams["contrast"] * CONTRAST_PART * pair)
+            total = total + hparams["contrast"] * pair
+            known |= pair_ok
             metrics["contrast"] = (pair.sum(), pair_ok.sum())
         return total.sum(), known.sum(), state, metrics

@@ -16,7 +16,7 @@ from jmrec.types import Model
 
 TINY = StackConfig(width=16, layers=2, heads=2, kv_heads=1, mlp=16)
 VISION = VisionConfig(size=16, patch=4, merge=2, stack=TINY)
-KNOWLEDGE = KnowledgeConfig(vocab=11, fields=(3, 4), vision=VISION, stack=TINY, contrast=8)
+KNOWLEDGE = KnowledgeConfig(vocab=11, fields=(3, 4), vision=VISION, stack=TINY, contrast=8, features=16)
 
 
 @pytest.fixture(scope="module")
@@ -65,26 +65,24 @@ def test_reading_without_a_modality_equals_hiding_it(tower, items) -> None:
     np.testing.assert_allclose(a, b, atol=1e-5)
 
 
-def test_language_head_predicts_from_e_and_the_tokens_before(tower, items) -> None:
+def test_every_field_is_written_from_e_and_its_own_tokens_before(tower, items) -> None:
     model, params = tower
     text, _ = items
-    ok = jnp.array([[False] * 3 + [True] * 4] * 3)
     e = jax.random.normal(jax.random.key(2), (3, 16))
-    logits, _ = model.fns["lm_logits"](params, e, text, ok)
+    write = lambda e, text: model.fns["lm_logits"](params, e, text)[0]  # noqa: E731
+    logits = write(e, text)
     assert logits.shape == (3, 7, 11)
-    # Token 5 is predicted without itself and what follows, and without the fields not written.
-    changed = text.at[:, 5:].set(1).at[:, :3].set(1)
-    other, _ = model.fns["lm_logits"](params, e, changed, ok)
-    np.testing.assert_allclose(other[:, 3:6], logits[:, 3:6], atol=1e-5)
+    # Token 5 is predicted without itself, what follows, and the other field (tokens 0 to 2).
+    other = write(e, text.at[:, 5:].set(1).at[:, :3].set(1))
+    np.testing.assert_allclose(other[:, 4:6], logits[:, 4:6], atol=1e-5)
     assert not np.allclose(other[:, 6], logits[:, 6], atol=1e-4)
-    elsewhere, _ = model.fns["lm_logits"](params, e + 1, text, ok)
-    assert not np.allclose(elsewhere[:, 3], logits[:, 3], atol=1e-4)
+    assert not np.allclose(write(e + 1, text)[:, 4], logits[:, 4], atol=1e-4)
 
 
 def test_contrast_gives_unit_vectors(tower) -> None:
     model, params = tower
     e = jax.random.normal(jax.random.key(3), (4, 16))
-    (a, b), _ = model.fns["contrast"](params, e, e)
+    (a, b), _ = model.fns["contrast"](params, e[:, None].repeat(4, 1), e)
     np.testing.assert_allclose(jnp.linalg.norm(a, axis=-1), 1, atol=1e-3)
     assert a.shape == b.shape == (4, 8)
 
