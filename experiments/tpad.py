@@ -64,9 +64,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.seed = 0
     config.seeds = (0,) if size == "tiny" else (0, 1, 2)
     config.rules = "dp"
-    config.wandb = ConfigDict(
-        {"mode": "disabled", "project": "jmrec", "name": placeholder(str)}
-    )
+    config.wandb = ConfigDict({"mode": "disabled", "project": "jmrec", "name": placeholder(str)})
 
     config.data = ConfigDict(
         {
@@ -141,9 +139,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         training(600, 128, 2e-3, 100) if toyshop else training(450, 32, 2e-3, 75),
         training(6000, 512, 1e-3, 300),
     )[pick]
-    student.hparams = ConfigDict(
-        {"dropout": 0.2, "id_dropout": 0.5, "teacher_temperature": 1.0}
-    )
+    student.hparams = ConfigDict({"dropout": 0.2, "id_dropout": 0.5, "teacher_temperature": 1.0})
     config.student = student
 
     # view: what of an item the Knowledge tower is shown; features: which of its outputs.

@@ -31,7 +31,7 @@ def parser() -> Parser:
     top = Parser(
         prog="jmrec",
         description="Multimodal session recommendation: teachers that read, a light student.",
-        epilog="example:\n  jmrec run --config experiments/tpad.py:size=tiny --workdir runs/toyshop",
+        epilog="example:\n  jmrec run --config experiments/tpad.py:size=tiny --workdir runs/toy",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -49,7 +49,9 @@ def parser() -> Parser:
         )
         return made
 
-    data = verb(verbs, "data", "Look at a catalogue folder, or prepare it.", "jmrec data check SHOP")
+    data = verb(
+        verbs, "data", "Look at a catalogue folder, or prepare it.", "jmrec data check SHOP"
+    )
     steps = data.add_subparsers(dest="step", metavar="STEP", required=True, parser_class=Parser)
     check = verb(
         steps,
@@ -76,7 +78,9 @@ def parser() -> Parser:
         "jmrec run --config experiments/tpad.py:data=folder,size=small \\\n"
         "    --config.data.dir=SHOP --workdir runs/shop",
     )
-    run.add_argument("--config", required=True, help="experiment file, with arguments after a colon")
+    run.add_argument(
+        "--config", required=True, help="experiment file, with arguments after a colon"
+    )
     run.add_argument("--workdir", type=Path, required=True, help="where everything is written")
     run.add_argument(
         "--resume", choices=("auto", "never"), default="auto",

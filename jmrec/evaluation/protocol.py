@@ -141,7 +141,9 @@ class Ranked:
 class Ranker(Protocol):
     """What evaluation sees of a rule, student, teacher or blend."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What the row of the table is called."""
 
     def prepare(self, features: Mapping[str, np.ndarray]) -> None:
         """Take what depends on the catalogue: feature tables [V, D] by name."""

@@ -40,6 +40,7 @@ class Alignment(nn.Module):
     config: AlignmentConfig
 
     def setup(self) -> None:
+        """Declare the layers."""
         c = self.config
         self.head_k = dense(c.k, (None, "out"), jnp.float32, "head_k")
         self.head_t = dense(c.t, (None, "out"), jnp.float32, "head_t")
@@ -69,9 +70,7 @@ class Alignment(nn.Module):
         scale = self.config.critic**-0.5
         return self.last_h(h) @ self.last_t(t).T * scale, {}
 
-    def conditional(
-        self, k: jax.Array
-    ) -> tuple[tuple[jax.Array, jax.Array], dict[str, jax.Array]]:
+    def conditional(self, k: jax.Array) -> tuple[tuple[jax.Array, jax.Array], dict[str, jax.Array]]:
         """Return mean and log-variance of a Gaussian q(t | k), each [..., T], for vCLUB."""
         out = self.conditional1(nn.gelu(self.conditional0(k)))
         mean, log_variance = jnp.split(out, 2, -1)

@@ -1,4 +1,4 @@
-"""From Linen modules to `jmrec.types.Model`: nobody outside `models/` sees which library built it."""
+"""From Linen modules to `jmrec.types.Model`: outside `models/` nobody sees which library it was."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -13,7 +13,10 @@ PureFn = Callable[..., tuple[Any, dict[str, Any]]]
 
 
 def make_model(
-    config: Any, module: nn.Module, example: Callable[[], tuple[Any, ...]], methods: Mapping[str, str]
+    config: Any,
+    module: nn.Module,
+    example: Callable[[], tuple[Any, ...]],
+    methods: Mapping[str, str],
 ) -> Model:
     """Wrap a Linen module whose methods return ``(out, intermediates)``.
 

@@ -66,6 +66,7 @@ class KnowledgeTower(nn.Module):
     config: KnowledgeConfig
 
     def setup(self) -> None:
+        """Declare the layers."""
         c = self.config
         width, dtype = c.stack.width, jnp.dtype(c.stack.dtype)
         features = c.features

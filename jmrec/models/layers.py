@@ -14,7 +14,7 @@ import jax.numpy as jnp
 Initialiser = Callable[..., Any]
 
 UNROLL = 4
-"""Blocks per turn of the scan: short stacks have no loop at all, which a CPU runs a third faster."""
+"""Blocks per turn of the scan: short stacks have no loop, which a CPU runs a third faster."""
 
 
 @dataclass(frozen=True)
@@ -172,9 +172,7 @@ class Block(nn.Module):
         def residual(branch: jax.Array) -> jax.Array:
             return drop(branch, rate, self.make_rng("drop") if self.has_rng("drop") else None)
 
-        branch = Attention(c, name="attention")(
-            RMSNorm(name="attention_norm")(x), positions, mask
-        )
+        branch = Attention(c, name="attention")(RMSNorm(name="attention_norm")(x), positions, mask)
         x = x + residual(branch)
         y = RMSNorm(name="mlp_norm")(x)
         gate = dense(c.mlp, ("embed", "mlp"), dtype, "gate")(y)

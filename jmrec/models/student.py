@@ -40,6 +40,7 @@ class Student(nn.Module):
     config: StudentConfig
 
     def setup(self) -> None:
+        """Declare the layers."""
         c = self.config
         width = c.stack.width
         if c.features:

@@ -36,6 +36,7 @@ class TransferTower(nn.Module):
     config: TransferConfig
 
     def setup(self) -> None:
+        """Declare the layers."""
         c = self.config
         dtype = jnp.dtype(c.stack.dtype)
         self.token = dense(c.stack.width, (None, "embed"), dtype, "token", bias=True)

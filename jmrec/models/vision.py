@@ -97,7 +97,9 @@ class VisionEncoder(nn.Module):
         position = self.param("position", table, (rows * columns, width)).astype(dtype)
         x = x.reshape(batch, rows * columns, width) + position
         everything = jnp.ones((1, rows * columns, rows * columns), bool)
-        x, _ = Stack(c.stack, name="stack")(x, jnp.zeros((1, rows * columns), jnp.int32), everything)
+        x, _ = Stack(c.stack, name="stack")(
+            x, jnp.zeros((1, rows * columns), jnp.int32), everything
+        )
         x = fold(x.reshape(batch, rows, columns, width), c.merge)
         x = x.reshape(batch, c.tokens, c.merge**2 * width)
         return layer(nn.gelu(layer(x, self.out, "project0")), self.out, "project1")

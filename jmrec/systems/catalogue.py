@@ -13,7 +13,13 @@ import numpy as np
 
 from jmrec.data.pictures import decode_pictures
 from jmrec.data.schema import Items
-from jmrec.data.text import encode_fields, item_texts, load_tokenizer, save_tokenizer, train_tokenizer
+from jmrec.data.text import (
+    encode_fields,
+    item_texts,
+    load_tokenizer,
+    save_tokenizer,
+    train_tokenizer,
+)
 from jmrec.systems.stages import read_json, write_json
 
 VIEWS = ("both", "text", "picture", "pictures permuted", "texts permuted")

@@ -190,8 +190,9 @@ def recommend(
         if len(ids) > len(system.dataset.items):
             # A new item has no id of its own: the last, unknown row stands for it.
             unknown_row = max(tower.model.config.ids - 1, 0)
-            more = np.full(len(ids) - len(tower.ids), unknown_row, np.int32)
-            tower = Tower(tower.model, np.concatenate([tower.ids, more]))
+            known_rows = np.zeros(0, np.int32) if tower.ids is None else tower.ids
+            more = np.full(len(ids) - len(known_rows), unknown_row, np.int32)
+            tower = Tower(tower.model, np.concatenate([known_rows, more]))
         ranker = tower.ranker(name, system.params(f"students/{name}-{system.config.seeds[0]}"))
         ranker.prepare(features)
         prefix = rows[-50:]

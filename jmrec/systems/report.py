@@ -45,9 +45,7 @@ def evaluate(
     cold = ~system.train_items
     rows: list[Row] = []
 
-    def add(
-        name: str, kind: str, rankers: Sequence[Ranker], shuffled: bool = False
-    ) -> None:
+    def add(name: str, kind: str, rankers: Sequence[Ranker], shuffled: bool = False) -> None:
         asked = shuffle_prefixes(predictions, config.seed) if shuffled else predictions
         rows.append(
             measure(

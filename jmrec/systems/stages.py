@@ -94,7 +94,7 @@ def walk(
         hashes[stage.name] = wanted
         folder = workdir / stage.name
         facts = folder / "stage.json"
-        fresh = {
+        fresh: dict[str, Any] = {
             "hash": wanted,
             "settings": flatten(stage.settings),
             "inputs": inputs,

@@ -110,7 +110,9 @@ class Tpad:
     def knowledge(self, folder: Path) -> None:
         """Stage "knowledge": the Knowledge tower, on the training items."""
         c = self.config.knowledge
-        task = KnowledgeTask(self.knowledge_config, {**c.hparams, "learning_rate": c.train.learning_rate})  # noqa: E501
+        task = KnowledgeTask(
+            self.knowledge_config, {**c.hparams, "learning_rate": c.train.learning_rate}
+        )
         rows = np.flatnonzero(self.train_items)
         batches = item_batches(
             self.arrays, rows, batch_size=c.train.batch_size, seed=self.config.seed
@@ -162,7 +164,7 @@ class Tpad:
 
     def embed(self, folder: Path) -> None:
         """Stage "embed": k and t of the whole catalogue, in each view, with provenance."""
-        out = {}
+        out: dict[str, np.ndarray] = {}
         for name in VIEWS:
             k, t = self.heads(self.e[name])
             out |= {f"{name}/k": k, f"{name}/t": t}
@@ -186,9 +188,7 @@ class Tpad:
             evaluate = self._validate(tower, features)
             batches = self.sessions(self.config.student.train.batch_size, seed)
             label = f"students/{name}-{seed}"
-            self._fit(
-                folder, label, trainer, self.config.student.train, batches, seed, evaluate
-            )
+            self._fit(folder, label, trainer, self.config.student.train, batches, seed, evaluate)
 
         return run
 
@@ -421,7 +421,7 @@ class Tpad:
                 exclude_seen=self.dataset.exclude_seen, top=0,
             )  # fmt: skip
             found = figures(ranked.ranks[0], predictions)["session"]
-            return {"score": found["MRR@20"], "HR@20": found["HR@20"]}
+            return {"score": found["MRR@20"] or 0.0, "HR@20": found["HR@20"] or 0.0}
 
         return evaluate
 
@@ -429,7 +429,10 @@ class Tpad:
         rows = len(self.dataset.items)
         statistics = {name: array for name, array in arrays.items() if len(array) != rows}
         tables = {name: array for name, array in arrays.items() if name not in statistics}
-        provenance = {"stage": stage, "hash": read_json(self.workdir / stage / "stage.json")["hash"]}
+        provenance = {
+            "stage": stage,
+            "hash": read_json(self.workdir / stage / "stage.json")["hash"],
+        }
         write_features(path, tables, self.dataset.items.ids, provenance)
         kept = {name: array[0].tolist() for name, array in statistics.items()}
         write_json(path.parent / "standardise.json", kept)

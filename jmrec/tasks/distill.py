@@ -133,9 +133,7 @@ class DistillTask:
         }
         return aligned + single * count, count, state, metrics
 
-    def _apart(
-        self, params: Params, k: jax.Array, t: jax.Array
-    ) -> tuple[jax.Array, jax.Array]:
+    def _apart(self, params: Params, k: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Return (the term that parts k and t, the fit of q(t | k)), each [items]."""
         if self.upper == "orthogonal":
             return losses.orthogonality(k, t), jnp.zeros(())

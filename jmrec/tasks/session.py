@@ -1,4 +1,4 @@
-"""Stage "student": train the light student on next items and, by choice, on the teacher's ranking."""
+"""Stage "student": train the light student on next items and, by choice, on its teacher."""
 
 from dataclasses import dataclass
 from pathlib import Path

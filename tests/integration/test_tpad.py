@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from jmrec.data.toyshop import ToyShopConfig, write_toyshop
 from jmrec.main import BAD_INPUT, REQUEUE, main
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
 from jmrec.errors import UserError
 from jmrec.features import Standardiser, pad_rows, read_features, write_features
 

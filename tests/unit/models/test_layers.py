@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
 from jmrec.models.layers import (
     Attention,
     Stack,
@@ -83,8 +84,9 @@ def test_dropout_keeps_the_mean_and_takes_a_traced_rate() -> None:
 
 
 def test_remat_changes_no_value_and_no_gradient() -> None:
-    import flax.linen as nn
     from dataclasses import replace
+
+    import flax.linen as nn
 
     mask = jnp.ones((2, 3), bool)
     x = jax.random.normal(jax.random.key(1), (2, 3, 8))
@@ -95,9 +97,7 @@ def test_remat_changes_no_value_and_no_gradient() -> None:
         module = Stack(config)
         return jax.value_and_grad(lambda p: jnp.square(module.apply(p, x, *args)[0]).sum())(params)
 
-    for a, b in zip(
-        jax.tree.leaves(loss(TINY)), jax.tree.leaves(loss(replace(TINY, remat=True)))
-    ):
+    for a, b in zip(jax.tree.leaves(loss(TINY)), jax.tree.leaves(loss(replace(TINY, remat=True)))):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
@@ -110,5 +110,5 @@ def test_masked_mean_of_nothing_is_zero() -> None:
     "wrong", [{"width": 10, "heads": 4}, {"heads": 4, "kv_heads": 3}, {"dtype": "float16"}]
 )
 def test_impossible_sizes_are_refused(wrong: dict) -> None:
-    with pytest.raises(ValueError, match="width|kv_heads|dtype"):
+    with pytest.raises(ValueError, match=r"width|kv_heads|dtype"):
         StackConfig(**wrong)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
 from jmrec.models.alignment import AlignmentConfig, alignment
 from jmrec.models.knowledge import KnowledgeConfig, knowledge_tower
 from jmrec.models.layers import StackConfig
@@ -16,7 +17,9 @@ from jmrec.types import Model
 
 TINY = StackConfig(width=16, layers=2, heads=2, kv_heads=1, mlp=16)
 VISION = VisionConfig(size=16, patch=4, merge=2, stack=TINY)
-KNOWLEDGE = KnowledgeConfig(vocab=11, fields=(3, 4), vision=VISION, stack=TINY, contrast=8, features=16)
+KNOWLEDGE = KnowledgeConfig(
+    vocab=11, fields=(3, 4), vision=VISION, stack=TINY, contrast=8, features=16
+)
 
 
 @pytest.fixture(scope="module")
@@ -135,9 +138,7 @@ def test_students_share_the_unknown_row_and_drop_ids_in_training_only() -> None:
     np.testing.assert_array_equal(table[2], table[3])
     assert not np.allclose(table[0], table[2])
     key = jax.random.key(1)
-    dropped, _ = model.fns["item_table"](
-        params, None, ids, key=key, train=True, id_dropout=1.0
-    )
+    dropped, _ = model.fns["item_table"](params, None, ids, key=key, train=True, id_dropout=1.0)
     np.testing.assert_array_equal(dropped, jnp.broadcast_to(table[2], dropped.shape))
 
 

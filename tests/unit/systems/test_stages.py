@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+
 from jmrec.errors import UserError
 from jmrec.systems.stages import Stage, read_json, seconds_by_stage, walk
 from jmrec.tracking import Tracker
@@ -60,7 +61,7 @@ def test_a_changed_input_is_named(tmp_path: Path) -> None:
     facts = read_json(tmp_path / "b" / "stage.json")
     assert facts["inputs"].keys() == {"a"}
     other = [Stage("a", {"width": 1}, (), stages[0].run), Stage("b", {}, (), stages[1].run)]
-    with pytest.raises(UserError, match="stage b .*input"):
+    with pytest.raises(UserError, match=r"stage b .*input"):
         walk(other, tmp_path, tracker=tracker)
 
 

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
 from jmrec.models.alignment import AlignmentConfig
 from jmrec.models.knowledge import KnowledgeConfig
 from jmrec.models.layers import StackConfig
@@ -147,9 +148,7 @@ def test_distill_ablations_silence_their_terms() -> None:
     # q(t | k) moves neither k nor t, and the term that parts them does not move q.
     _, (_, grads) = call(distill_task(next=0.0, last=0.0, disentangle=1.0), SESSIONS)
     _, (_, alone) = call(distill_task(**off), SESSIONS)
-    for a, b in zip(
-        jax.tree.leaves(grads["conditional1"]), jax.tree.leaves(alone["conditional1"])
-    ):
+    for a, b in zip(jax.tree.leaves(grads["conditional1"]), jax.tree.leaves(alone["conditional1"])):
         np.testing.assert_allclose(a, b, rtol=1e-5)
 
 
