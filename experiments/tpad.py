@@ -96,12 +96,12 @@ def get_config(arg: str | None = None) -> ConfigDict:
     knowledge.soft = 4
     knowledge.train = (
         training(200, 64, 2e-3, 200),
-        training(1500, 64, 2e-3, 500) if toyshop else training(700, 32, 2e-3, 350),
+        training(1200, 64, 2e-3, 400) if toyshop else training(600, 32, 2e-3, 300),
         training(20_000, 256, 5e-4, 1000),
     )[pick]
     knowledge.train.weight_decay = 0.05
     knowledge.hparams = ConfigDict(
-        {"dropout": 0.1, "generation": 1.0, "rewrite": 0.5, "contrast": 0.5,
+        {"dropout": 0.1, "generation": 1.0, "rewrite": 0.5, "contrast": 1.0,
          "temperature": 0.1, "hide_text": 0.4, "hide_picture": 0.1, "hide_tokens": 0.2}
     )  # fmt: skip
     config.knowledge = knowledge
@@ -113,7 +113,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     transition.out = (64, 96, 256)[pick]
     transition.train = (
         training(200, 64, 2e-3, 100),
-        training(1000, 128, 2e-3, 100) if toyshop else training(400, 32, 2e-3, 80),
+        training(600, 128, 2e-3, 150) if toyshop else training(400, 32, 2e-3, 80),
         training(10_000, 256, 5e-4, 500),
     )[pick]
     transition.hparams = ConfigDict({"dropout": 0.2, "temperature": 1.0})
@@ -136,7 +136,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     )[pick]
     student.train = (
         training(200, 128, 2e-3, 50),
-        training(600, 128, 2e-3, 100) if toyshop else training(450, 32, 2e-3, 75),
+        training(400, 128, 3e-3, 100) if toyshop else training(450, 32, 2e-3, 75),
         training(6000, 512, 1e-3, 300),
     )[pick]
     student.hparams = ConfigDict({"dropout": 0.2, "id_dropout": 0.5, "teacher_temperature": 1.0})

@@ -68,7 +68,7 @@ def neighbours(x_BxHxWxC: jax.Array) -> jax.Array:
 class VisionEncoder(nn.Module):
     """A convolutional stem, bidirectional blocks over patches, and a projector to the decoder.
 
-    The stem (two 3 x 3 convolutions before the patch projection) is what lets a small encoder
+    The stem (three 3 x 3 convolutions before the patch projection) is what lets a small encoder
     learn from a thousand pictures.
 
     References:
@@ -89,8 +89,9 @@ class VisionEncoder(nn.Module):
             return dense(features, (None, "embed"), dtype, name, bias=True)(x)
 
         x = fold(picture.astype(dtype) / 127.5 - 1.0, 2)
-        x = nn.gelu(layer(neighbours(x), width // 4, "stem0"))
-        x = nn.gelu(layer(neighbours(fold(x, 2)), width // 2, "stem1"))
+        x = nn.gelu(layer(neighbours(x), width // 2, "stem0"))
+        x = nn.gelu(layer(neighbours(fold(x, 2)), width, "stem1"))
+        x = nn.gelu(layer(neighbours(x), width, "stem2"))
         x = layer(fold(x, c.patch // 4), width, "patches")
         batch, rows, columns, _ = x.shape
         table = named(nn.initializers.normal(0.02), "patch", "embed")

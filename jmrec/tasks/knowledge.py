@@ -50,7 +50,7 @@ class KnowledgeTask:
             "dropout": 0.0,
             "generation": 1.0,
             "rewrite": 0.5,
-            "contrast": 0.5,
+            "contrast": 1.0,
             "temperature": 0.1,
             "hide_text": 0.4,
             "hide_picture": 0.1,
