@@ -131,10 +131,9 @@ def rules(shop: Shop) -> dict[str, Scorer]:
 
 def test_the_oracle_lies_in_its_range_and_above_every_rule(shop: Shop) -> None:
     held_out = shop.part(1) + shop.part(2)
-    oracle = shop.mrr(held_out, shop.process.log_probabilities)
-    third = held_out[::3]  # v-sknn is slow
-    reached = shop.mrr(third, shop.process.log_probabilities)
-    shares = {name: shop.mrr(third, rule) / reached for name, rule in rules(shop).items()}
+    part = held_out[::8]  # v-sknn is slow
+    oracle = shop.mrr(part, shop.process.log_probabilities)
+    shares = {name: shop.mrr(part, rule) / oracle for name, rule in rules(shop).items()}
     print(f"oracle {oracle:.3f}", {name: round(share, 3) for name, share in shares.items()})
     assert 0.2 <= oracle <= 0.5
     assert max(shares.values()) <= 0.6
@@ -181,7 +180,7 @@ def test_events_are_in_order_and_released(shop: Shop) -> None:
         assert all(shop.process.released[item] <= time for item, time in session)
 
 
-def test_looks_stand_in_half_of_the_old_texts_and_in_no_new_one(shop: Shop) -> None:
+def test_looks_stand_in_three_quarters_of_the_old_texts_and_in_no_new_one(shop: Shop) -> None:
     """Every item that mentions a look mentions its own, and the words occur nowhere else."""
     attributes, names = shop.process.attributes, shop.process.names
     told = np.zeros(len(shop.oracle.ids), bool)
@@ -198,7 +197,7 @@ def test_looks_stand_in_half_of_the_old_texts_and_in_no_new_one(shop: Shop) -> N
                     assert found == {attributes[row, names.index(name)]}, (line, name)
                     told[row] = True
     assert not told[shop.new].any()
-    assert 0.42 <= told[~shop.new].mean() <= 0.58
+    assert 0.7 <= told[~shop.new].mean() <= 0.8
 
 
 def test_the_same_config_writes_the_same_bytes(tiny: Shop, tmp_path: Path) -> None:

@@ -40,7 +40,8 @@ def item_batch(size: int = 8) -> dict:
     ok = np.ones(size, bool)
     ok[1] = False
     picture = rng.integers(0, 256, (size, 8, 8, 3)).astype(np.uint8)
-    return {"row": np.arange(size), "text": text, "picture": picture, "picture_ok": ok}
+    batch = {"row": np.arange(size), "text": text, "picture": picture, "picture_ok": ok}
+    return {name: jnp.asarray(array) for name, array in batch.items()}
 
 
 def call(task, batch: dict, hparams: dict | None = None, seed: int = 0):
@@ -49,6 +50,7 @@ def call(task, batch: dict, hparams: dict | None = None, seed: int = 0):
     assert jax.tree.structure(frozen) == jax.tree.structure(
         axes, is_leaf=lambda node: isinstance(node, tuple)
     )
+    frozen = jax.tree.map(jnp.asarray, frozen)
     numbers = {**task.hparams, **(hparams or {})}
 
     def mean(params):
@@ -57,12 +59,12 @@ def call(task, batch: dict, hparams: dict | None = None, seed: int = 0):
         )
         return total / count, (total, count, metrics)
 
-    return params, jax.value_and_grad(mean, has_aux=True)(params)
+    return params, jax.jit(jax.value_and_grad(mean, has_aux=True))(params)
 
 
 def test_knowledge_prompt_hides_whole_fields_and_at_least_one() -> None:
     task = KnowledgeTask(KNOWLEDGE, {"hide_picture": 0.0, "hide_tokens": 0.0})
-    batch = {name: jnp.asarray(array) for name, array in item_batch(64).items()}
+    batch = item_batch(64)
     shown, hidden, _ = task.prompt(batch, jax.random.key(0), task.hparams)
     field = np.asarray(task.token_field)
     assert not (shown & hidden).any()
@@ -130,8 +132,10 @@ def distill_task(lower: str = "infonce", upper: str = "vclub", **hparams) -> Dis
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("lower", LOWER)
-@pytest.mark.parametrize("upper", UPPER)
+@pytest.mark.parametrize(
+    ("lower", "upper"),
+    [(lower, "vclub") for lower in LOWER] + [("infonce", upper) for upper in UPPER[1:]],
+)
 def test_distill_estimators_have_finite_gradients(lower: str, upper: str) -> None:
     _, ((loss, _), grads) = call(distill_task(lower, upper), SESSIONS)
     assert jnp.isfinite(loss)
