@@ -151,11 +151,13 @@ def data_prepare(args: argparse.Namespace) -> None:
 def run(args: argparse.Namespace, overrides: Sequence[str]) -> None:
     """Run ``jmrec run``."""
     from jmrec.config import load_config
+    from jmrec.preemption import stop_on_sigterm
     from jmrec.systems import registry
 
     config = load_config(args.config, list(overrides))
     command = ["jmrec", "run", "--config", args.config, *overrides, "--workdir", str(args.workdir)]
-    registry.run(config, args.workdir, resume=args.resume, stale=args.stale, command=command)
+    with stop_on_sigterm():
+        registry.run(config, args.workdir, resume=args.resume, stale=args.stale, command=command)
 
 
 def embed(args: argparse.Namespace) -> None:

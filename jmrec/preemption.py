@@ -2,12 +2,16 @@
 
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
+
+from jmrec.errors import Preempted
 
 
 class Sigterm:
@@ -54,3 +58,30 @@ class Sigterm:
         if jax.process_count() == 1:
             return self.received
         return ask and bool(multihost_utils.process_allgather(np.bool_(self.received)).any())
+
+
+@contextmanager
+def stop_on_sigterm() -> Iterator[None]:
+    """Turn a SIGTERM into `Preempted` where no training loop takes care of it.
+
+    Stages write to side names and rename, so between two updates there is nothing to save.
+
+    Example:
+      >>> with stop_on_sigterm():
+      ...     signal.raise_signal(signal.SIGTERM)
+      Traceback (most recent call last):
+      ...
+      jmrec.errors.Preempted: SIGTERM; what was finished is kept.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        raise Preempted("SIGTERM; what was finished is kept.")
+
+    old = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, old or signal.SIG_DFL)

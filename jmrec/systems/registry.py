@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from jmrec.config import ConfigDict, flatten
+from jmrec.config import ConfigDict, flatten, resolve_path
 from jmrec.data.folder import read_folder
 from jmrec.data.schema import Items
 from jmrec.errors import UserError
@@ -95,8 +95,10 @@ def embed(workdir: Path, folder: Path | None) -> int:
     with Tracker(workdir) as tracker:
         system = open_run(workdir, tracker)
         config = system.config.data
-        source = folder or (Path(config.dir) if config.dir else workdir / "data" / "toyshop")
-        items = read_folder(source, config.toml).items
+        own = resolve_path(config.dir) if config.dir else workdir / "data" / "toyshop"
+        source = folder or own
+        toml = resolve_path(config.toml) if config.toml else None
+        items = read_folder(source, toml).items
         index: list[str] = read_json(workdir / "item_index.json")
         old = set(index)
         rows = [row for row, item in enumerate(items.ids) if item not in old]

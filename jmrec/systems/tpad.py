@@ -17,7 +17,7 @@ import jax
 import numpy as np
 
 from jmrec.checkpoint import load_params, save_params
-from jmrec.config import ConfigDict, flatten
+from jmrec.config import ConfigDict, flatten, resolve_path
 from jmrec.data.pipeline import item_batches, session_batches
 from jmrec.data.prepared import load_prepared, prepare
 from jmrec.data.schema import Dataset
@@ -93,7 +93,7 @@ class Tpad:
     def prepare(self, folder: Path) -> None:
         """Stage "data": the prepared data set, the item index, the tokenizer."""
         c = self.config.data
-        toml: str | None = c.toml
+        toml: str | Path | None = c.toml
         if c.source == "toyshop":
             source = folder / "toyshop"
             if not (source / "truth.npz").is_file():
@@ -101,7 +101,8 @@ class Tpad:
         elif c.dir is None:
             raise UserError("data=folder needs your catalogue folder: --config.data.dir=FOLDER.")
         else:
-            source = Path(c.dir)
+            source = resolve_path(c.dir)
+        toml = None if toml is None else resolve_path(toml)
         dataset = prepare(source, toml, folder / "prepared", fractions=tuple(c.fractions))
         write_json(self.workdir / "item_index.json", dataset.items.ids)
         rows = np.flatnonzero(dataset.train_count > 0)
