@@ -92,7 +92,6 @@ def get_config(arg: str | None = None) -> ConfigDict:
     knowledge.stack = (
         stack(64, 2, 2, 1, 128), stack(96, 2, 2, 1, 192), stack(512, 8, 8, 4, 1408)
     )[pick]  # fmt: skip
-    knowledge.features = (96, 192, 512)[pick]
     knowledge.soft = 4
     knowledge.train = (
         training(200, 64, 2e-3, 200),

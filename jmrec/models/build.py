@@ -35,6 +35,7 @@ def make_model(
     def boxed(key: jax.Array) -> Any:
         return module.init({"params": key}, *example())["params"]
 
+    @jax.jit  # op by op, initialisation takes half a minute
     def init(key: jax.Array) -> Params:
         return nn.unbox(boxed(key))
 

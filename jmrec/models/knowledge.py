@@ -1,10 +1,11 @@
 """The Knowledge tower: a small multimodal language model that reads one item.
 
-It reads ``<picture tokens> <text fields>`` and gives a pooled state e. The language head writes
-each text field *from e alone* (a few soft tokens, and a shift of every token): whatever the
-picture and the shown fields say about the hidden ones has to pass through e, which is what makes
-e a good item feature. That bottleneck is jmrec's own reading of TPAD (arXiv 2504.10538), whose
-method section was not available to us.
+It reads ``<picture tokens> <text fields>`` and gives a pooled state e: the states of the picture
+and of each field, pooled apart, because one pool over everything dilutes the one telling word. The
+language head writes each text field *from e alone* (a few soft tokens, and a shift of the tokens
+of each field): whatever the picture and the shown fields say about the hidden ones has to pass
+through e. Both are jmrec's own reading of TPAD (arXiv 2504.10538), whose method section was not
+available to us.
 """
 
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from jmrec.models.layers import (
     StackConfig,
     causal,
     dense,
-    masked_mean,
+    gather,
     named,
     positions_of,
 )
@@ -37,7 +38,6 @@ class KnowledgeConfig:
       fields: Number of tokens of each text field, in the order of the ``text`` array.
       vision: The vision encoder.
       stack: The causal decoder.
-      features: D, the width of e.
       soft: Soft tokens that carry e into the language head.
       contrast: Width of the space in which pictures and texts are compared.
     """
@@ -46,7 +46,6 @@ class KnowledgeConfig:
     fields: tuple[int, ...]
     vision: VisionConfig = field(default_factory=VisionConfig)
     stack: StackConfig = field(default_factory=StackConfig)
-    features: int = 128
     soft: int = 4
     contrast: int = 64
 
@@ -54,6 +53,11 @@ class KnowledgeConfig:
     def tokens(self) -> int:
         """Text tokens of an item: the fields one after the other."""
         return sum(self.fields)
+
+    @property
+    def features(self) -> int:
+        """D, the width of e: mean and maximum of the picture and of each field, and the end."""
+        return (2 * (1 + len(self.fields)) + 1) * self.stack.width
 
     def token_fields(self) -> list[int]:
         """Return the field number of each text token."""
@@ -69,7 +73,6 @@ class KnowledgeTower(nn.Module):
         """Declare the layers."""
         c = self.config
         width, dtype = c.stack.width, jnp.dtype(c.stack.dtype)
-        features = c.features
         self.vision = VisionEncoder(c.vision, width)
         self.embed = nn.Embed(
             c.vocab, width, dtype=dtype,
@@ -77,11 +80,10 @@ class KnowledgeTower(nn.Module):
         )  # fmt: skip
         self.stack = Stack(c.stack)
         self.end = self.param("end", named(nn.initializers.normal(0.02), "embed"), (width,))
-        self.pool = dense(features, (None, "out"), jnp.float32, "pool")
-        self.soft = dense(c.soft * width, ("out", None), dtype, "soft")
-        self.condition = dense(width, ("out", "embed"), dtype, "condition")
-        self.contrast_picture = dense(c.contrast, ("embed", None), jnp.float32, "contrast_picture")
-        self.contrast_text = dense(c.contrast, ("out", None), jnp.float32, "contrast_text")
+        self.soft = dense(c.soft * width, (None, "embed"), dtype, "soft")
+        self.condition = dense(len(c.fields) * width, (None, "embed"), dtype, "condition")
+        self.contrast_picture = dense(c.contrast, (None, "out"), jnp.float32, "contrast_picture")
+        self.contrast_text = dense(c.contrast, (None, "out"), jnp.float32, "contrast_text")
 
     def see(self, picture: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Encode pictures uint8 [B, S, S, 3] to picture tokens [B, P, D]."""
@@ -123,16 +125,15 @@ class KnowledgeTower(nn.Module):
         x = jnp.concatenate([seen, words, end], 1)
         mask = jnp.concatenate([shown_picture, shown_text, jnp.ones((batch, 1), bool)], 1)
         states, _ = self.stack(x, positions_of(mask), causal(mask), dropout)
-        count = seen.shape[1]
-        pooled = jnp.concatenate(
-            [
-                masked_mean(states[:, :count], shown_picture),
-                masked_mean(states[:, count:-1], shown_text),
-                states[:, -1].astype(jnp.float32),
-            ],
-            -1,
-        )
-        return self.pool(pooled), {"states": states}
+        count, empty = seen.shape[1], jnp.zeros((batch, 2 * width))
+        pooled = [gather(states[:, :count], shown_picture) if count else empty]
+        start = count
+        for length in self.config.fields:
+            part = slice(start, start + length)
+            pooled.append(gather(states[:, part], mask[:, part]) if text is not None else empty)
+            start += length
+        e = jnp.concatenate([*pooled, states[:, -1].astype(jnp.float32)], -1)
+        return e, {"states": states}
 
     def lm_logits(
         self, e: jax.Array, text: jax.Array, dropout: jax.Array | float = 0.0
@@ -149,7 +150,10 @@ class KnowledgeTower(nn.Module):
         c = self.config
         width, batch = c.stack.width, len(e)
         soft = self.soft(e).reshape(batch, c.soft, width)
-        words = self.embed(text) * width**0.5 + self.condition(e)[:, None]
+        # Each field sees e through a matrix of its own.
+        shifts = self.condition(e).reshape(batch, len(c.fields), width)
+        shift = shifts[:, np.array(c.token_fields())]
+        words = self.embed(text) * width**0.5 + shift
         x = jnp.concatenate([soft.astype(words.dtype), words], 1)
         real = jnp.concatenate([jnp.ones((batch, c.soft), bool), text > 0], 1)
         field = np.array([-1] * c.soft + c.token_fields())
@@ -168,7 +172,7 @@ class KnowledgeTower(nn.Module):
         def unit(x: jax.Array) -> jax.Array:
             return x * jax.lax.rsqrt(jnp.sum(jnp.square(x), -1, keepdims=True) + 1e-6)
 
-        picture = seen.astype(jnp.float32).mean(1)
+        picture = gather(seen, jnp.ones(seen.shape[:2], bool))
         return (unit(self.contrast_picture(picture)), unit(self.contrast_text(text_e))), {}
 
     def __call__(
@@ -194,7 +198,7 @@ def knowledge_tower(config: KnowledgeConfig) -> Model:
       >>> e, _ = model.fns["encode_item"](
       ...     params, jnp.ones((2, 5), int), seen, jnp.ones((2, 5), bool), jnp.ones(2, bool))
       >>> e.shape
-      (2, 128)
+      (2, 112)
     """
     size = config.vision.size
 

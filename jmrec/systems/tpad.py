@@ -236,7 +236,6 @@ class Tpad:
             fields=fields,
             vision=vision,
             stack=StackConfig(**c.stack),
-            features=c.features,
             soft=c.soft,
         )
 
@@ -245,7 +244,7 @@ class Tpad:
         """The Transfer tower's size."""
         c = self.config.transition
         return TransferConfig(
-            features=self.config.knowledge.features, stack=StackConfig(**c.stack), out=c.out
+            features=self.knowledge_config.features, stack=StackConfig(**c.stack), out=c.out
         )
 
     @property
@@ -253,7 +252,7 @@ class Tpad:
         """The sizes of heads and critics."""
         c = self.config.distill
         return AlignmentConfig(
-            features=self.config.knowledge.features,
+            features=self.knowledge_config.features,
             states=self.config.transition.out,
             k=c.k,
             t=c.t,

@@ -11,7 +11,7 @@ from jmrec.models.layers import (
     StackConfig,
     causal,
     drop,
-    masked_mean,
+    gather,
     positions_of,
     rotate,
 )
@@ -101,9 +101,11 @@ def test_remat_changes_no_value_and_no_gradient() -> None:
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
-def test_masked_mean_of_nothing_is_zero() -> None:
+def test_gathering_nothing_gives_zeros_and_finite_gradients() -> None:
     x = jnp.full((1, 2, 3), 5.0)
-    np.testing.assert_array_equal(masked_mean(x, jnp.zeros((1, 2), bool)), np.zeros((1, 3)))
+    nothing = jnp.zeros((1, 2), bool)
+    np.testing.assert_array_equal(gather(x, nothing), np.zeros((1, 6)))
+    np.testing.assert_array_equal(jax.grad(lambda x: gather(x, nothing).sum())(x), 0 * x)
 
 
 @pytest.mark.parametrize(
