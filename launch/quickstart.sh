@@ -56,7 +56,7 @@ say ""
 if [ -n "$report" ]; then say "The report: $report (open it in a browser)"; fi
 cat <<TEXT
 What to try next:
-  recommend    $PYTHON -m jmrec.main recommend --workdir $workdir --items 12,57,3 --top 10
+  recommend    $PYTHON -m jmrec.main recommend --workdir $workdir --items t0012,t0057,t0003
   another seed bash $ROOT/launch/quickstart.sh runs/seed1 --config.seed=1
   your data    $PYTHON -m jmrec.main data check --help
   all commands $PYTHON -m jmrec.main --help

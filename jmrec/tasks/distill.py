@@ -126,7 +126,10 @@ class DistillTask:
         apart, fit = self._apart(params, k, t)
         count = ok.sum()
         aligned = -(hparams["next"] * following + hparams["last"] * current).sum()
-        single = (hparams["disentangle"] * apart + hparams["rebuild"] * rebuild + fit).mean()
+        # Information is never negative: where the estimate is, q(t | k) is off and there is nothing
+        # to part. Without this floor k and t run away from q for ever.
+        parted = jnp.maximum(apart.mean(), 0.0)
+        single = hparams["disentangle"] * parted + (hparams["rebuild"] * rebuild + fit).mean()
         metrics |= {
             "rebuild": (rebuild.sum(), rebuild.size),
             self.upper: (apart.sum(), apart.size),

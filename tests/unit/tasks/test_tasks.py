@@ -156,6 +156,32 @@ def test_distill_ablations_silence_their_terms() -> None:
         np.testing.assert_allclose(a, b, rtol=1e-5)
 
 
+def test_distill_parts_no_further_than_to_independence() -> None:
+    """Training for long must not push the upper bound far below zero, nor destroy k."""
+    task = distill_task(next=0.0, last=0.0, disentangle=10.0)
+    params, state = task.init(jax.random.key(0))
+    frozen = jax.tree.map(jnp.asarray, task.frozen(Path())[0])
+
+    @jax.jit
+    def step(params, key):
+        def mean(params):
+            total, count, _, metrics = task.loss(
+                params, state, frozen, SESSIONS, key, jnp.int32(0), task.hparams
+            )
+            return total / count, metrics
+
+        grads, metrics = jax.grad(mean, has_aux=True)(params)
+        return jax.tree.map(lambda p, g: p - 0.05 * g, params, grads), metrics
+
+    bounds, rebuilt = [], []
+    for n in range(200):
+        params, metrics = step(params, jax.random.key(n))
+        bounds.append(float(metrics["vclub"][0] / metrics["vclub"][1]))
+        rebuilt.append(float(metrics["rebuild"][0] / metrics["rebuild"][1]))
+    assert np.mean(bounds[-20:]) > -3.0
+    assert np.mean(rebuilt[-20:]) < 0.7 * np.mean(rebuilt[:20])
+
+
 def test_student_with_its_own_teacher_has_no_kl() -> None:
     transfer = transfer_tower(TransferConfig(features=5, stack=TINY, out=4))
     teacher = Teacher(transfer, transfer.init(jax.random.key(5)), E_TABLE)
