@@ -10,6 +10,10 @@ Arguments:
   ablate=none|no_generation|no_disentanglement|no_alignment|k_only|t_only|no_logit|text_only|
          picture_only|id_only   one change to the system, nothing else
 
+Seen (size=tiny, ToyShop, seed 0, 2 CPU cores, 4 minutes; test, session MRR@20 in percent): oracle
+48.6, blend of rules 20.1, undistilled student 21.2, distilled 19.3, text-only 16.8, picture-only
+8.9, id-only 3.1; see README.md. size=small has not been run to the end with the present tower.
+
 Commands:
   jmrec run --config experiments/tpad.py:size=tiny --workdir runs/toyshop
   jmrec run --config experiments/tpad.py:data=folder,size=small \
@@ -118,7 +122,10 @@ def get_config(arg: str | None = None) -> ConfigDict:
     transition.hparams = ConfigDict({"dropout": 0.2, "temperature": 1.0})
     config.transition = transition
 
-    distill = ConfigDict({"k": 64, "t": 64, "critic": 64, "lower": "infonce", "upper": "vclub"})
+    heads = (64, 128, 256)[pick]
+    distill = ConfigDict(
+        {"k": heads, "t": heads, "critic": 64, "lower": "infonce", "upper": "vclub"}
+    )
     distill.train = (
         training(150, 64, 2e-3, 150),
         training(300, 128 if toyshop else 32, 2e-3, 300),
