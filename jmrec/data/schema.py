@@ -80,8 +80,8 @@ class Dataset:
     Attributes:
       name: For captions.
       items: The catalogue.
-      splits: "train", "validation" and "test" sessions (one-event sessions are kept in
-        train, for popularity; they have no target).
+      splits: "train", "validation" and "test" sessions. One-event sessions have no target and are
+        left out, unless `prepare` was told to keep those of train.
       exclude_seen: Whether items of the session so far are excluded from the candidates.
       fingerprint: Hash of everything that prepared it.
       has_time: Whether ``Sessions.times`` are real times.
