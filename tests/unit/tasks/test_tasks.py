@@ -157,29 +157,33 @@ def test_distill_ablations_silence_their_terms() -> None:
 
 
 def test_distill_parts_no_further_than_to_independence() -> None:
-    """Training for long must not push the upper bound far below zero, nor destroy k."""
-    task = distill_task(next=0.0, last=0.0, disentangle=10.0)
+    """Where the estimate of I(k; t) is negative, it moves neither k nor t; where positive, both."""
+    task = distill_task(next=0.0, last=0.0, disentangle=10.0, rebuild=0.0)
     params, state = task.init(jax.random.key(0))
     frozen = jax.tree.map(jnp.asarray, task.frozen(Path())[0])
 
     @jax.jit
-    def step(params, key):
-        def mean(params):
-            total, count, _, metrics = task.loss(
-                params, state, frozen, SESSIONS, key, jnp.int32(0), task.hparams
-            )
-            return total / count, metrics
+    @jax.grad
+    def moved(params, key):
+        total, count, _, _ = task.loss(
+            params, state, frozen, SESSIONS, key, jnp.int32(0), task.hparams
+        )
+        return total / count
 
-        grads, metrics = jax.grad(mean, has_aux=True)(params)
-        return jax.tree.map(lambda p, g: p - 0.05 * g, params, grads), metrics
+    @jax.jit
+    def bound(key):
+        metrics = task.loss(params, state, frozen, SESSIONS, key, jnp.int32(0), task.hparams)[3]
+        return metrics["vclub"][0]
 
-    bounds, rebuilt = [], []
-    for n in range(200):
-        params, metrics = step(params, jax.random.key(n))
-        bounds.append(float(metrics["vclub"][0] / metrics["vclub"][1]))
-        rebuilt.append(float(metrics["rebuild"][0] / metrics["rebuild"][1]))
-    assert np.mean(bounds[-20:]) > -3.0
-    assert np.mean(rebuilt[-20:]) < 0.7 * np.mean(rebuilt[:20])
+    signs = set()
+    for n in range(20):
+        key = jax.random.key(n)
+        positive = bool(bound(key) > 0)
+        signs.add(positive)
+        grads = moved(params, key)
+        for head in ("head_k", "head_t"):
+            assert bool(jnp.abs(grads[head]["kernel"]).sum() > 0) == positive
+    assert signs == {True, False}
 
 
 def test_student_with_its_own_teacher_has_no_kl() -> None:
