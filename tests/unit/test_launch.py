@@ -4,11 +4,13 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+SHELLCHECK = Path(sysconfig.get_path("scripts")) / "shellcheck"  # of the test extra
 SCRIPTS = ["launch/common.sh", "launch/quickstart.sh", "launch/test.sh", ".ci/run"]
 
 
@@ -90,11 +92,10 @@ def test_scripts_are_strict_and_executable(name: str) -> None:
     assert os.access(ROOT / name, os.X_OK)
 
 
-@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_shellcheck_is_content(name: str) -> None:
     done = subprocess.run(
-        ["shellcheck", "-x", name], cwd=ROOT, capture_output=True, text=True, check=False
+        [SHELLCHECK, "-x", name], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout
 
