@@ -35,7 +35,7 @@ from jmrec.models.transfer import TransferConfig, transfer_tower
 from jmrec.models.vision import VisionConfig
 from jmrec.optim import OptimConfig
 from jmrec.systems.catalogue import VIEWS, Reader, view
-from jmrec.systems.stages import Stage, read_json, walk, write_json
+from jmrec.systems.stages import Stage, read_json, write_json
 from jmrec.tasks.distill import DistillTask
 from jmrec.tasks.knowledge import KnowledgeTask
 from jmrec.tasks.session import StudentTask, Teacher, id_rows, id_table_size
@@ -85,10 +85,6 @@ class Tpad:
                     Stage(f"students/{name}-{each}", own, ("embed",), self._student(name, each))
                 )
         return stages
-
-    def run(self, stale: str) -> dict[str, str]:
-        """Run all training stages; return their hashes by name."""
-        return walk(self.stages(), self.workdir, stale=stale, tracker=self.tracker)
 
     def prepare(self, folder: Path) -> None:
         """Stage "data": the prepared data set, the item index, the tokenizer."""
@@ -221,6 +217,11 @@ class Tpad:
         return self._read_features("read").arrays
 
     @cached_property
+    def heads_table(self) -> dict[str, np.ndarray]:
+        """Return "VIEW/k" and "VIEW/t" -> standardised heads of the whole catalogue."""
+        return self._read_features("embed").arrays
+
+    @cached_property
     def knowledge_config(self) -> KnowledgeConfig:
         """The Knowledge tower's size, with the vocabulary and fields of this run."""
         c = self.config.knowledge
@@ -315,8 +316,7 @@ class Tpad:
             return {}
         if variant.features == "e":
             return {"features": self.e[shown]}
-        table = self._read_features("embed").arrays
-        parts = [table[f"{shown}/{head}"] for head in variant.features.split("+")]
+        parts = [self.heads_table[f"{shown}/{head}"] for head in variant.features.split("+")]
         return {"features": np.concatenate(parts, 1)}
 
     def student_trainer(self, name: str) -> tuple[Trainer, Tower]:
