@@ -50,6 +50,7 @@ def training(steps: int, batch_size: int, learning_rate: float, evaluate: int) -
             "warmup": min(100, steps // 10),
             "schedule": "cosine",
             "weight_decay": 0.01,
+            "muon": 0.0,
             "clip": 1.0,
         }
     )
@@ -88,6 +89,18 @@ def get_config(arg: str | None = None) -> ConfigDict:
              "sessions": 1500 if size == "tiny" else 8000}
         )  # fmt: skip
 
+    distortion = {"zoom": 0.3, "move": 0.125, "flip": 0.5, "brighten": 0.3}
+    vision = ConfigDict()
+    vision.train = (
+        training(300, 64, 3e-3, 300),
+        training(1000, 64, 3e-3, 500) if toyshop else training(400, 32, 3e-3, 200),
+        training(10_000, 256, 1e-3, 1000),
+    )[pick]
+    vision.train.muon = 13.0
+    vision.train.weight_decay = 0.5
+    vision.hparams = ConfigDict(distortion)
+    config.vision = vision
+
     knowledge = ConfigDict()
     knowledge.vision = ConfigDict({"patch": 8, "merge": 1 if toyshop else 2})
     knowledge.vision.stack = (
@@ -99,13 +112,14 @@ def get_config(arg: str | None = None) -> ConfigDict:
     knowledge.soft = 4
     knowledge.train = (
         training(200, 64, 2e-3, 200),
-        training(1200, 64, 2e-3, 400) if toyshop else training(600, 32, 2e-3, 300),
+        training(500, 64, 2e-3, 250) if toyshop else training(600, 32, 2e-3, 300),
         training(20_000, 256, 5e-4, 1000),
     )[pick]
     knowledge.train.weight_decay = 0.05
     knowledge.hparams = ConfigDict(
         {"dropout": 0.1, "generation": 1.0, "rewrite": 0.5, "contrast": 1.0,
-         "temperature": 0.1, "hide_text": 0.4, "hide_picture": 0.1, "hide_tokens": 0.2}
+         "temperature": 0.1, "hide_text": 0.4, "hide_picture": 0.1, "hide_tokens": 0.2,
+         **distortion}
     )  # fmt: skip
     config.knowledge = knowledge
 

@@ -12,11 +12,15 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+import optax.contrib
+from optax.contrib import MuonDimensionNumbers
 
 from jmrec.errors import UserError
 from jmrec.types import Batch, HParams, Params, State, SumCount
 
 SCHEDULES = ("constant", "cosine", "linear")
+TABLES = ("vocab", "item", "patch")
+"""First axes of tables that are looked up row by row, not multiplied by."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,8 @@ class OptimConfig:
       b2: Decay of Adam's second moment (0.98 for small batches and short runs).
       eps: Added to the root of the second moment.
       weight_decay: Decoupled decay of matrices (vectors and scalars never decay).
+      muon: 0 trains everything with Adam. Otherwise matrices that are no lookup tables are
+        trained with Muon, at so many times the learning rate.
       schedule: "constant", "cosine" or "linear" (the last two end at 0).
       warmup: Updates over which the learning rate rises linearly.
       steps: Updates in all, where the schedule ends; 0 takes the run's.
@@ -39,6 +45,7 @@ class OptimConfig:
     b2: float = 0.98
     eps: float = 1e-8
     weight_decay: float = 0.0
+    muon: float = 0.0
     schedule: str = "constant"
     warmup: int = 0
     steps: int = 0
@@ -75,8 +82,20 @@ def _is_axes(node: Any) -> bool:
     return isinstance(node, tuple) and all(name is None or isinstance(name, str) for name in node)
 
 
+def _dimensions(axes: Any) -> Any:
+    """Return what Muon is to do with each parameter: its two axes, or None for Adam."""
+
+    def leaf(names: tuple[str | None, ...]) -> MuonDimensionNumbers | None:
+        inner = [i for i, name in enumerate(names) if name != "layers"]
+        if len(inner) != 2 or names[inner[0]] in TABLES:
+            return None
+        return MuonDimensionNumbers(inner[0], inner[1])
+
+    return jax.tree.map(leaf, axes, is_leaf=_is_axes)
+
+
 def make_optimizer(config: OptimConfig, axes: Any = None) -> Optimizer:
-    """Make AdamW without a learning rate, and its schedule.
+    """Make AdamW or Muon without a learning rate, and its schedule.
 
     Args:
       config: The static settings.
@@ -84,15 +103,18 @@ def make_optimizer(config: OptimConfig, axes: Any = None) -> Optimizer:
         taken for a matrix; without them, weight decay goes by the number of array axes.
 
     Returns:
-      The transformation (global-norm clip, Adam, decoupled weight decay of matrices) and the
+      The transformation (global-norm clip, Adam or Muon, decoupled decay of matrices) and the
       schedule, which is ``hparams["learning_rate"]`` times a shape.
 
     Raises:
       UserError: The schedule is not known or has no end.
+      ValueError: Muon is asked for without axes.
 
     References:
       Ilya Loshchilov and Frank Hutter, Decoupled Weight Decay Regularization,
       https://arxiv.org/abs/1711.05101
+      Keller Jordan et al., Muon: An optimizer for hidden layers in neural networks,
+      https://kellerjordan.github.io/posts/muon/
 
     Example:
       >>> optimizer = make_optimizer(OptimConfig(schedule="linear", warmup=2, steps=10))
@@ -117,7 +139,22 @@ def make_optimizer(config: OptimConfig, axes: Any = None) -> Optimizer:
         return jax.tree.unflatten(jax.tree.structure(params), wide)
 
     parts = [optax.clip_by_global_norm(config.clip)] if config.clip else []
-    parts.append(optax.scale_by_adam(b1=config.b1, b2=config.b2, eps=config.eps))
+    if not config.muon:
+        parts.append(optax.scale_by_adam(b1=config.b1, b2=config.b2, eps=config.eps))
+    elif axes is None:
+        raise ValueError("Muon has to know the axes of the parameters")
+    else:
+        # The signs: optax.contrib.muon scales by minus the learning rate, and so does the caller.
+        parts.append(
+            optax.contrib.muon(
+                -config.muon,
+                adam_learning_rate=-1.0,
+                adam_b1=config.b1,
+                adam_b2=config.b2,
+                eps=config.eps,
+                muon_weight_dimension_numbers=lambda params: _dimensions(axes),
+            )
+        )
     if config.weight_decay:
         parts.append(optax.add_decayed_weights(config.weight_decay, mask=matrices))
 
@@ -191,28 +228,33 @@ def gradient_sums(
     return out
 
 
-def opt_state_shardings(
-    tx: optax.GradientTransformation, opt_state: Any, params: Any, other: Any
-) -> Any:
+def opt_state_shardings(opt_state: Any, params: Params, other: Any) -> Any:
     """Return the shardings of an optax state: each moment lies where its parameter lies.
 
+    A moment is known by its path, which ends in the path of its parameter. (optax's own
+    ``tree_map_params`` can not look into ``optax.partition``, of which Muon is made.)
+
     Args:
-      tx: The transformation that the state is of.
       opt_state: The state or its shapes.
-      params: A tree of shardings, one a parameter.
+      params: A nested dict of shardings, one a parameter.
       other: The sharding of what is no copy of the parameters (counts).
 
     Returns:
       A tree of shardings with the structure of ``opt_state``.
 
     Example:
-      >>> tx = optax.scale_by_adam()
-      >>> opt_state_shardings(tx, tx.init({"w": jnp.ones(2)}), {"w": "cut"}, "whole").mu
-      {'w': 'cut'}
+      >>> state = optax.scale_by_adam().init({"w": jnp.ones(2)})
+      >>> opt_state_shardings(state, {"w": "cut"}, "whole")
+      ScaleByAdamState(count='whole', mu={'w': 'cut'}, nu={'w': 'cut'})
     """
-    return optax.tree_utils.tree_map_params(
-        tx, lambda _, sharding: sharding, opt_state, params, transform_non_params=lambda _: other
-    )
+    known = dict(jax.tree_util.tree_flatten_with_path(params)[0])
+
+    def place(path: tuple[Any, ...], leaf: Any) -> Any:
+        del leaf
+        ends = (path[start:] for start in range(len(path)))
+        return next((known[end] for end in ends if end in known), other)
+
+    return jax.tree_util.tree_map_with_path(place, opt_state)
 
 
 def freeze(params: Params, patterns: Sequence[str]) -> Any:

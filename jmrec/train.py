@@ -173,7 +173,7 @@ class Trainer:
         placement = replace(
             placement,
             params=params,
-            opt_state=opt_state_shardings(self._optimizer.tx, shapes.opt_state, params, whole),
+            opt_state=opt_state_shardings(shapes.opt_state, params, whole),
             task_state=shardings(
                 None if state_axes is None else state_axes(),
                 shapes.task_state,

@@ -7,6 +7,7 @@ from jmrec.losses.contrastive import info_nce as info_nce
 from jmrec.losses.contrastive import symmetric_info_nce as symmetric_info_nce
 from jmrec.losses.disentangle import hsic as hsic
 from jmrec.losses.disentangle import orthogonality as orthogonality
+from jmrec.losses.language import bag_cross_entropy as bag_cross_entropy
 from jmrec.losses.language import token_cross_entropy as token_cross_entropy
 from jmrec.losses.logit import catalogue_kl as catalogue_kl
 from jmrec.losses.logit import kl as kl

@@ -1,4 +1,4 @@
-"""Language losses: next-token cross-entropy."""
+"""Language losses: the cross-entropy of a token, and of a whole bag of them."""
 
 import jax
 import jax.numpy as jnp
@@ -46,3 +46,48 @@ def token_cross_entropy(
     target_logit = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
     wanted = (1.0 - label_smoothing) * target_logit + label_smoothing * logits.mean(axis=-1)
     return mask_losses(lse - wanted, where)
+
+
+def bag_cross_entropy(
+    logits: Array, tokens: Array, weights: Array, *, where: Array | None = None
+) -> jax.Array:
+    """Return the cross-entropy of a weighted bag of tokens, in nats.
+
+    The target distribution gives each token that occurs, however often, its weight, and sums to 1.
+    Compatible with jit, vmap and grad.
+
+    Args:
+      logits: [..., K] over K tokens.
+      tokens: int [..., T] in 0..K-1; 0 is padding and never a target.
+      weights: float [K], not negative; the tokens' weights (their inverse document frequency, say).
+      where: bool [...], False for masked examples.
+
+    Returns:
+      float32 [...], 0 where masked or where no token has a weight.
+
+    Raises:
+      ValueError: If the shapes do not fit.
+
+    References:
+      Huang et al., Classification Done Right for Vision-Language Pre-Training, 2024:
+      https://arxiv.org/abs/2411.03313
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> loss = bag_cross_entropy(jnp.zeros(4), jnp.array([1, 3, 3, 0]), jnp.ones(4))
+      >>> round(float(loss), 4)
+      1.3863
+    """
+    shape = jnp.shape(logits)
+    check_shape("tokens", tokens, (*shape[:-1], jnp.shape(tokens)[-1]))
+    check_shape("weights", weights, shape[-1:])
+    check_shape("where", where, shape[:-1])
+    logits = mask_inputs(as_float32(logits), where)
+    tokens = mask_inputs(jnp.asarray(tokens), where)
+    # One more column takes the padding and is cut off.
+    place = jnp.where(tokens > 0, tokens, shape[-1])
+    there = jax.nn.one_hot(place, shape[-1] + 1).max(-2)[..., :-1]
+    bag = there * as_float32(weights)
+    total = bag.sum(-1, keepdims=True)
+    bag = jnp.where(total > 0, bag / jnp.where(total > 0, total, 1.0), 0.0)
+    return mask_losses(-(bag * jax.nn.log_softmax(logits)).sum(-1), where)

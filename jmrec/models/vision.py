@@ -6,7 +6,9 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jmrec.models.layers import Stack, StackConfig, dense, named
+from jmrec.models.build import make_model
+from jmrec.models.layers import Stack, StackConfig, dense, gather, named
+from jmrec.types import Model
 
 
 @dataclass(frozen=True)
@@ -104,3 +106,49 @@ class VisionEncoder(nn.Module):
         x = fold(x.reshape(batch, rows, columns, width), c.merge)
         x = x.reshape(batch, c.tokens, c.merge**2 * width)
         return layer(nn.gelu(layer(x, self.out, "project0")), self.out, "project1")
+
+
+class PictureWords(nn.Module):
+    """A vision encoder and a head that names the words of an item from its picture alone."""
+
+    config: VisionConfig
+    out: int
+    vocab: int
+
+    @nn.compact
+    def __call__(self, picture: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Map pictures uint8 [B, S, S, 3] to logits float32 [B, vocab]; tap "seen" [B, P, out].
+
+        The head begins at zero: most words of a text are not to be seen in its picture, and a head
+        that begins at random hands their noise on to the encoder.
+        """
+        seen = VisionEncoder(self.config, self.out, name="vision")(picture)
+        zeros = nn.initializers.zeros_init()
+        head = nn.Dense(
+            self.vocab,
+            kernel_init=named(zeros, None, "vocab"),
+            bias_init=named(zeros, "vocab"),
+            name="words",
+        )
+        return head(gather(seen, jnp.ones(seen.shape[:2], bool))), {"seen": seen}
+
+
+def picture_words(config: VisionConfig, out: int, vocab: int) -> Model:
+    """Return the model that names words from pictures: fn ``name_words``.
+
+    Its parameters "vision" are those of the Knowledge tower's encoder.
+
+    Example:
+      >>> tiny = StackConfig(width=16, layers=1, heads=2, kv_heads=1, mlp=16)
+      >>> model = picture_words(VisionConfig(size=8, patch=4, stack=tiny), out=12, vocab=5)
+      >>> params = model.init(jax.random.key(0))
+      >>> logits, _ = model.fns["name_words"](params, jnp.zeros((2, 8, 8, 3), jnp.uint8))
+      >>> logits.shape, sorted(params)
+      ((2, 5), ['vision', 'words'])
+    """
+
+    def example() -> tuple[jax.Array, ...]:
+        return (jnp.zeros((1, config.size, config.size, 3), jnp.uint8),)
+
+    module = PictureWords(config, out, vocab)
+    return make_model(config, module, example, {"name_words": "__call__"})

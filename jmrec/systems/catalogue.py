@@ -25,6 +25,9 @@ from jmrec.systems.stages import read_json, write_json
 VIEWS = ("both", "text", "picture", "pictures permuted", "texts permuted")
 """How the Knowledge tower may be shown the catalogue; the last two are controls."""
 
+FACTS = "facts"
+"""The text field that says an item's declared numbers and categories; the last one."""
+
 
 @dataclass(frozen=True)
 class Reader:
@@ -79,6 +82,11 @@ class Reader:
         picture, ok = decode_pictures(items, self.picture_size)
         return {"text": np.concatenate(fields, 1), "picture": picture, "picture_ok": ok}
 
+    def words(self, text: np.ndarray) -> np.ndarray:
+        """Return the tokens [V, T] of all fields but the declared numbers and categories."""
+        last = self.lengths.get(FACTS, 0)
+        return text[:, : text.shape[1] - last]
+
 
 def with_facts(items: Items) -> Items:
     """Return the items with their declared categories and numbers as one more text field.
@@ -104,7 +112,7 @@ def with_facts(items: Items) -> Items:
             if np.isfinite(column[row])
         ]
         facts.append(", ".join(known))
-    return replace(items, text={**items.text, "facts": facts})
+    return replace(items, text={**items.text, FACTS: facts})
 
 
 def view(arrays: Mapping[str, np.ndarray], name: str, seed: int) -> dict[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""The system "tpad": data, knowledge, read, transition, distill, embed, students, evaluate.
+"""The system "tpad": data, vision, knowledge, read, transition, distill, embed, students, evaluate.
 
 Each stage is a method that reads the workdir and writes its own folder. Big models train in the
 first stages; a student needs the feature table and nothing else of them.
@@ -40,6 +40,7 @@ from jmrec.tasks.distill import DistillTask
 from jmrec.tasks.knowledge import KnowledgeTask
 from jmrec.tasks.session import StudentTask, Teacher, id_rows, id_table_size
 from jmrec.tasks.transition import TransitionTask
+from jmrec.tasks.vision import VisionTask, word_weights
 from jmrec.tracking import Tracker
 from jmrec.train import FitResult, TrainConfig, Trainer
 from jmrec.types import Model, Params, Task
@@ -72,7 +73,8 @@ class Tpad:
 
         stages = [
             Stage("data", settings("data"), (), self.prepare),
-            Stage("knowledge", settings("knowledge", **seed), ("data",), self.knowledge),
+            Stage("vision", settings("vision", **seed), ("data",), self.vision),
+            Stage("knowledge", settings("knowledge", **seed), ("vision",), self.knowledge),
             Stage("read", {"views": VIEWS, "seed": c.seed}, ("knowledge",), self.read),
             Stage("transition", settings("transition", **seed), ("read",), self.transition),
             Stage("distill", settings("distill", **seed), ("read", "transition"), self.distill),
@@ -104,11 +106,32 @@ class Tpad:
         rows = np.flatnonzero(dataset.train_count > 0)
         Reader.fit(folder, dataset.items, rows, c)
 
+    def vision(self, folder: Path) -> None:
+        """Stage "vision": the Knowledge tower's eye, on the pictures of the training items."""
+        c, tower = self.config.vision, self.knowledge_config
+        rows = np.flatnonzero(self.train_items)
+        arrays = {**self.arrays, "text": self.reader.words(self.arrays["text"])}
+        task = VisionTask(
+            tower.vision,
+            tower.stack.width,
+            word_weights(arrays["text"][rows], tower.vocab),
+            {**c.hparams, "learning_rate": c.train.learning_rate},
+        )
+        seen = rows[self.arrays["picture_ok"][rows]]
+        # Without any picture the items still go by: the encoder stays as it was born.
+        batches = item_batches(
+            arrays, seen if len(seen) else rows,
+            batch_size=c.train.batch_size, seed=self.config.seed,
+        )  # fmt: skip
+        self._fit(folder, "vision", task, c.train, batches, self.config.seed)
+
     def knowledge(self, folder: Path) -> None:
         """Stage "knowledge": the Knowledge tower, on the training items."""
         c = self.config.knowledge
         task = KnowledgeTask(
-            self.knowledge_config, {**c.hparams, "learning_rate": c.train.learning_rate}
+            self.knowledge_config,
+            {**c.hparams, "learning_rate": c.train.learning_rate},
+            vision=self.params("vision")["vision"],
         )
         rows = np.flatnonzero(self.train_items)
         batches = item_batches(
@@ -365,6 +388,7 @@ class Tpad:
         optim = OptimConfig(
             clip=train.clip,
             weight_decay=train.weight_decay,
+            muon=train.muon,
             schedule=train.schedule,
             warmup=min(train.warmup, train.steps // 10),
         )

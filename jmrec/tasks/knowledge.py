@@ -13,20 +13,8 @@ import jax.numpy as jnp
 
 from jmrec import losses
 from jmrec.models.knowledge import KnowledgeConfig, knowledge_tower
+from jmrec.tasks.vision import distort
 from jmrec.types import Batch, HParams, Params, State, SumCount
-
-
-def shift(key: jax.Array, picture: jax.Array, most: int) -> jax.Array:
-    """Move each picture [B, S, S, C] by up to ``most`` pixels each way; edges are repeated.
-
-    Example:
-      >>> shift(jax.random.key(0), jnp.zeros((2, 8, 8, 3), jnp.uint8), 1).shape
-      (2, 8, 8, 3)
-    """
-    batch, size = picture.shape[:2]
-    start = jax.random.randint(key, (2, batch), 0, 2 * most + 1)
-    at = jnp.clip(start[..., None] + jnp.arange(size) - most, 0, size - 1)
-    return picture[jnp.arange(batch)[:, None, None], at[0][:, :, None], at[1][:, None, :]]
 
 
 class KnowledgeTask:
@@ -37,14 +25,21 @@ class KnowledgeTask:
 
     ``hide_text`` and ``hide_picture`` are the shares of items whose whole text, or whose picture,
     is hidden from the prompt; ``hide_tokens`` of the tokens that are left are hidden too, and
-    pictures are shifted at random: a catalogue is small, and a tower that has learned its items by
-    heart knows nothing of new ones.
+    pictures are distorted (see `jmrec.tasks.vision.distort`): a catalogue is small, and a tower
+    that has learned its items by heart knows nothing of new ones.
+
+    Args:
+      config: The tower's size.
+      hparams: Overrides of the traced numbers.
+      vision: Parameters of a vision encoder that has learned before; None for a fresh one.
     """
 
     name = "knowledge"
 
-    def __init__(self, config: KnowledgeConfig, hparams: HParams) -> None:
-        self.model = knowledge_tower(config)
+    def __init__(
+        self, config: KnowledgeConfig, hparams: HParams, vision: Params | None = None
+    ) -> None:
+        self.model, self.vision = knowledge_tower(config), vision
         self.hparams = {
             "learning_rate": 1e-3,
             "dropout": 0.0,
@@ -55,14 +50,19 @@ class KnowledgeTask:
             "hide_text": 0.4,
             "hide_picture": 0.1,
             "hide_tokens": 0.2,
+            "zoom": 0.3,
+            "move": 0.125,
+            "flip": 0.5,
+            "brighten": 0.3,
             **hparams,
         }
         self.token_field = jnp.array(config.token_fields(), jnp.int32)
         self.couples_examples = self.hparams["contrast"] > 0
 
     def init(self, key: jax.Array) -> tuple[Params, State]:
-        """Return fresh parameters; the task has no state."""
-        return self.model.init(key), {}
+        """Return fresh parameters, but a vision encoder that has learned; there is no state."""
+        params = self.model.init(key)
+        return (params if self.vision is None else {**params, "vision": self.vision}), {}
 
     def logical_axes(self) -> Any:
         """Return the parameters' logical axes."""
@@ -102,7 +102,7 @@ class KnowledgeTask:
         """Return the mean over items of (mean token cross-entropy, contrast)."""
         fns, text = self.model.fns, batch["text"]
         key_prompt, key_read, key_write, key_pair, key_shift = jax.random.split(key, 5)
-        picture = shift(key_shift, batch["picture"], batch["picture"].shape[1] // 8)
+        picture = distort(key_shift, batch["picture"], hparams)
         drop = {"train": True, "dropout": hparams["dropout"]}
         shown, hidden, picture_ok = self.prompt(batch, key_prompt, hparams)
         seen, _ = fns["see"](params, picture)

@@ -1,0 +1,148 @@
+"""Stage "vision": teach the vision encoder to name the words of an item from its picture alone.
+
+Before it is a part of the Knowledge tower the encoder learns by itself: one pass over pictures is
+much cheaper than a language model's over texts, and most of a text is noise to a picture. The
+target is the bag of the words of all the item's text, rare words weighing more.
+
+References:
+  Joulin et al., Learning Visual Features from Large Weakly Supervised Data,
+  https://arxiv.org/abs/1511.02251
+  Huang et al., Classification Done Right for Vision-Language Pre-Training,
+  https://arxiv.org/abs/2411.03313
+"""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jmrec import losses
+from jmrec.models.vision import VisionConfig, picture_words
+from jmrec.types import Batch, HParams, Params, State, SumCount
+
+
+def distort(key: jax.Array, picture: jax.Array, hparams: HParams) -> jax.Array:
+    """Zoom, move, mirror and brighten pictures at random; the same item, another photograph.
+
+    Args:
+      key: The key.
+      picture: uint8 [B, S, S, C].
+      hparams: ``zoom`` (largest logarithm of the scale), ``move`` (largest part of a side),
+        ``flip`` (share of mirrored pictures), ``brighten`` (largest logarithm of the factor).
+
+    Returns:
+      float32 [B, S, S, C] in 0..255; beyond the border the edge is repeated.
+
+    Example:
+      >>> still = {"zoom": 0.0, "move": 0.0, "flip": 0.0, "brighten": 0.0}
+      >>> picture = jnp.arange(12, dtype=jnp.uint8).reshape(1, 2, 2, 3)
+      >>> bool((distort(jax.random.key(0), picture, still) == picture).all())
+      True
+    """
+    batch, size = picture.shape[:2]
+    keys = jax.random.split(key, 4)
+
+    def uniform(key: jax.Array, shape: tuple[int, ...], most: jax.Array | float) -> jax.Array:
+        return jax.random.uniform(key, shape, minval=-1.0) * most
+
+    scale = jnp.exp(uniform(keys[0], (batch, 1, 1), hparams["zoom"]))
+    middle = (size - 1) / 2
+    move = uniform(keys[1], (batch, 2, 1), hparams["move"] * size)
+    sign = jnp.where(jax.random.bernoulli(keys[2], hparams["flip"], (batch, 1)), -1.0, 1.0)
+    sign = jnp.stack([jnp.ones_like(sign), sign], 1)
+    at = jnp.clip(sign * (jnp.arange(size) - middle) / scale + move + middle, 0, size - 1)
+    # Linear interpolation is a matrix a side, and the columns' matrix mirrors too.
+    weights = jnp.maximum(0.0, 1.0 - jnp.abs(at[..., None] - jnp.arange(size)))
+    moved = jnp.einsum(
+        "bis,bjt,bstc->bijc", weights[:, 0], weights[:, 1], picture.astype(jnp.float32)
+    )
+    return jnp.clip(
+        moved * jnp.exp(uniform(keys[3], (batch, 1, 1, 1), hparams["brighten"])), 0.0, 255.0
+    )
+
+
+def word_weights(text: np.ndarray, vocab: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return what each token weighs, and how likely it is to be the target.
+
+    Args:
+      text: int [N, T] tokens of the training items, 0 is padding.
+      vocab: Tokens of the tokenizer.
+
+    Returns:
+      weights: float32 [vocab], log of items per item that has the token; 0 where none has.
+      prior: float32 [vocab], log of the token's share of all targets; -20 where it is never one.
+
+    Example:
+      >>> weights, prior = word_weights(np.array([[1, 2], [1, 0]]), 4)
+      >>> weights.round(2).tolist(), prior.tolist()
+      ([0.0, 0.0, 0.69, 0.0], [-20.0, -20.0, 0.0, -20.0])
+    """
+    count = np.zeros(vocab)
+    for row in text:
+        count[np.unique(row)] += 1
+    count[0] = 0
+    weights = np.where(count > 0, np.log(len(text) / np.maximum(count, 1)), 0.0)
+    mass = count * weights
+    share = mass / max(mass.sum(), 1e-9)
+    prior = np.where(share > 0, np.log(np.maximum(share, 1e-9)), -20.0)
+    return weights.astype(np.float32), prior.astype(np.float32)
+
+
+class VisionTask:
+    """The task; ``hparams``: learning_rate, zoom, move, flip, brighten (see `distort`).
+
+    Args:
+      config: The vision encoder's size.
+      out: Width of its picture tokens.
+      words: The tokens' weights and priors, float32 [vocab] each, from `word_weights`. What is
+        learned is added to the prior.
+      hparams: Overrides of the traced numbers.
+    """
+
+    name = "vision"
+
+    def __init__(
+        self, config: VisionConfig, out: int, words: tuple[np.ndarray, np.ndarray], hparams: HParams
+    ) -> None:
+        self.model = picture_words(config, out, len(words[0]))
+        self.words = dict(zip(("weights", "prior"), words))
+        self.hparams = {
+            "learning_rate": 1e-3,
+            "zoom": 0.3,
+            "move": 0.125,
+            "flip": 0.5,
+            "brighten": 0.3,
+            **hparams,
+        }
+
+    def init(self, key: jax.Array) -> tuple[Params, State]:
+        """Return fresh parameters; the task has no state."""
+        return self.model.init(key), {}
+
+    def logical_axes(self) -> Any:
+        """Return the parameters' logical axes."""
+        return self.model.logical_axes(None)
+
+    def frozen(self, workdir: Path) -> tuple[Any, Any]:
+        """Return the words' weights and priors."""
+        return self.words, {"weights": (None,), "prior": (None,)}
+
+    def loss(
+        self,
+        params: Params,
+        state: State,
+        frozen: Any,
+        batch: Batch,
+        key: jax.Array,
+        step: jax.Array,
+        hparams: HParams,
+    ) -> tuple[jax.Array, jax.Array, State, dict[str, SumCount]]:
+        """Return the cross-entropy of the words' weighted bag, over items with a picture."""
+        logits, _ = self.model.fns["name_words"](params, distort(key, batch["picture"], hparams))
+        ok = batch["picture_ok"] & (batch["text"] > 0).any(-1)
+        loss = losses.bag_cross_entropy(
+            logits + frozen["prior"], batch["text"], frozen["weights"], where=ok
+        )
+        return loss.sum(), ok.sum(), state, {"words": (loss.sum(), ok.sum())}
