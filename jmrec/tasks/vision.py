@@ -76,7 +76,7 @@ def word_weights(text: np.ndarray, vocab: int) -> tuple[np.ndarray, np.ndarray]:
 
     Example:
       >>> weights, prior = word_weights(np.array([[1, 2], [1, 0]]), 4)
-      >>> weights.round(2).tolist(), prior.tolist()
+      >>> [round(float(w), 2) for w in weights], prior.tolist()
       ([0.0, 0.0, 0.69, 0.0], [-20.0, -20.0, 0.0, -20.0])
     """
     count = np.zeros(vocab)

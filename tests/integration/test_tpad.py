@@ -23,6 +23,7 @@ from jmrec.main import BAD_INPUT, REQUEUE, main
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = [
     "--config", f"{ROOT / 'experiments/tpad.py'}:data=folder,size=tiny",
+    "--config.vision.train.steps=6",
     "--config.knowledge.train.steps=6",
     "--config.transition.train.steps=6",
     "--config.distill.train.steps=4",

@@ -3,10 +3,19 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from jmrec.errors import UserError
-from jmrec.optim import OptimConfig, freeze, gradient_sums, make_optimizer, merge, partition
+from jmrec.optim import (
+    OptimConfig,
+    freeze,
+    gradient_sums,
+    make_optimizer,
+    merge,
+    opt_state_shardings,
+    partition,
+)
 
 
 def rates(config: OptimConfig, steps: list[int], rate: float = 0.5) -> np.ndarray:
@@ -49,6 +58,50 @@ def test_first_update_is_clipped_adam_and_decays_matrices_only() -> None:
         np.testing.assert_allclose(updates["w"], adam + 0.3, rtol=1e-5)
         np.testing.assert_allclose(updates["b"], adam, rtol=1e-5)
         np.testing.assert_allclose(updates["stack"], stacked, rtol=1e-5)
+
+
+def test_muon_makes_matrices_orthogonal_and_leaves_tables_to_adam() -> None:
+    axes = {
+        "w": ("embed", "mlp"),
+        "stack": {"w": ("layers", "embed", "mlp"), "scale": ("layers", "embed")},
+        "table": ("vocab", "embed"),
+    }
+    rng = np.random.default_rng(0)
+    shapes = {"w": (4, 4), "stack": {"w": (2, 4, 4), "scale": (2, 4)}, "table": (5, 4)}
+    is_shape = lambda node: isinstance(node, tuple)  # noqa: E731
+    params = jax.tree.map(jnp.ones, shapes, is_leaf=is_shape)
+    grads = jax.tree.map(lambda s: jnp.asarray(rng.normal(size=s)), shapes, is_leaf=is_shape)
+    config = OptimConfig(clip=0.0, muon=5.0)
+    tx = make_optimizer(config, axes).tx
+    updates, _ = tx.update(grads, tx.init(params), params)
+    for update, grad in zip(
+        [updates["w"], *updates["stack"]["w"]], [grads["w"], *grads["stack"]["w"]]
+    ):
+        left, _, right = np.linalg.svd(np.asarray(grad, np.float64))
+        # Five Newton-Schulz steps bring singular values to about 1, not exactly.
+        singular = left.T @ np.asarray(update / config.muon, np.float64) @ right.T
+        np.testing.assert_allclose(np.diag(singular), 1.0, atol=0.35)
+        np.testing.assert_allclose(singular - np.diag(np.diag(singular)), 0.0, atol=0.05)
+    plain = optax.scale_by_adam(b1=config.b1, b2=config.b2, eps=config.eps, nesterov=True)
+    adam, _ = plain.update(grads, plain.init(params), params)
+    np.testing.assert_allclose(updates["table"], adam["table"], rtol=1e-6)
+    np.testing.assert_allclose(updates["stack"]["scale"], adam["stack"]["scale"], rtol=1e-6)
+    with pytest.raises(ValueError, match="axes"):
+        make_optimizer(config)
+
+
+def test_every_moment_lies_where_its_parameter_lies() -> None:
+    axes = {"w": ("embed", "mlp"), "b": ("mlp",)}
+    params = {"w": jnp.ones((3, 2)), "b": jnp.ones(2)}
+    places = {"w": "cut", "b": "near"}
+    for muon in (0.0, 5.0):
+        state = make_optimizer(OptimConfig(muon=muon), axes).tx.init(params)
+        placed = opt_state_shardings(state, places, "whole")
+        expected = jax.tree.map(
+            lambda x: {(3, 2): "cut", (2,): "near"}.get(jnp.shape(x), "whole"), state
+        )
+        assert placed == expected
+        assert sorted(set(jax.tree.leaves(placed))) == ["cut", "near", "whole"]
 
 
 def test_partition_and_merge_are_inverse() -> None:

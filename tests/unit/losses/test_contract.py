@@ -101,6 +101,13 @@ CASES = {
         ),
         {"logits": normal(B, V), "targets": TARGETS},
     ),
+    "bag_cross_entropy": Case(
+        lambda a, where: losses.bag_cross_entropy(
+            a["logits"], a["tokens"], a["weights"], where=where
+        ),
+        {"logits": normal(B, V), "tokens": np.arange(B * 5, dtype=np.int32).reshape(B, 5) % V},
+        {"weights": np.abs(normal(V))},
+    ),
     "info_nce": Case(pair_loss(losses.info_nce, temperature=0.5), TWO),
     "info_nce, ids": Case(
         lambda a, where: losses.info_nce(

@@ -5,7 +5,7 @@ import numpy as np
 import optax
 import pytest
 
-from jmrec.losses import sum_and_count, token_cross_entropy
+from jmrec.losses import bag_cross_entropy, sum_and_count, token_cross_entropy
 
 RNG = np.random.default_rng(0)
 LOGITS = RNG.normal(size=(2, 3, 5)).astype(np.float32)
@@ -50,3 +50,15 @@ def test_sum_and_count():
     total, count = sum_and_count(values, np.zeros((2, 2), bool))
     assert (float(total), float(count)) == (0.0, 0.0)
     assert sum_and_count(values.astype(jnp.bfloat16))[0].dtype == jnp.float32
+
+
+def test_bag_cross_entropy_is_the_cross_entropy_of_the_weighted_set():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(3, 6))
+    tokens = np.array([[2, 5, 5, 0], [1, 0, 0, 0], [0, 0, 0, 0]])
+    weights = np.array([9.0, 0.0, 3.0, 1.0, 1.0, 1.0])
+    log_p = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    expected = [-(0.75 * log_p[0, 2] + 0.25 * log_p[0, 5]), 0.0, 0.0]
+    np.testing.assert_allclose(bag_cross_entropy(logits, tokens, weights), expected, rtol=1e-5)
+    with pytest.raises(ValueError, match="weights must have shape"):
+        bag_cross_entropy(logits, tokens, weights[:5])

@@ -17,6 +17,7 @@ from jmrec.tasks.distill import LOWER, UPPER, DistillTask
 from jmrec.tasks.knowledge import KnowledgeTask
 from jmrec.tasks.session import StudentTask, Teacher, id_rows, id_table_size
 from jmrec.tasks.transition import TransitionTask
+from jmrec.tasks.vision import VisionTask, distort, word_weights
 
 TINY = StackConfig(width=16, layers=1, heads=2, kv_heads=1, mlp=16)
 KNOWLEDGE = KnowledgeConfig(
@@ -104,6 +105,84 @@ def test_knowledge_without_generation_or_contrast_drops_the_term() -> None:
     assert float(both) != float(text)
     _, ((none, _), _) = call(KnowledgeTask(KNOWLEDGE, {"contrast": 0.0, "generation": 0.0}), batch)
     assert float(none) == 0.0
+
+
+def test_vision_learns_which_words_go_with_a_picture_and_others_do_not_count() -> None:
+    rng = np.random.default_rng(0)
+    dark = np.arange(32) % 2 == 0
+    picture = np.where(dark[:, None, None, None], 40, 200) + rng.integers(0, 40, (32, 8, 8, 3))
+    # Token 2 or 3 says which; the others are chance.
+    text = np.stack([np.where(dark, 2, 3), rng.integers(4, 12, 32), np.zeros(32)], 1)
+    batch = {
+        "text": jnp.asarray(text, jnp.int32),
+        "picture": jnp.asarray(picture, jnp.uint8),
+        "picture_ok": jnp.ones(32, bool).at[:4].set(False),
+    }
+    task = VisionTask(KNOWLEDGE.vision, 16, word_weights(text.astype(int), 12), {"brighten": 0.1})
+    params, ((first, (_, count, _)), grads) = call(task, batch)
+    assert float(count) == 28
+    # The head begins at zero: the first loss is that of the prior, and nothing reaches the eye yet.
+    mass = np.exp(task.words["prior"])
+    bags = np.zeros((32, 12))
+    np.put_along_axis(
+        bags, text[:, :2].astype(int), task.words["weights"][text[:, :2].astype(int)], 1
+    )
+    bags /= bags.sum(1, keepdims=True)
+    np.testing.assert_allclose(mass.sum(), 1.0, rtol=1e-5)
+    np.testing.assert_allclose(
+        first, -(bags[4:] * np.log(mass / mass.sum())).sum(1).mean(), rtol=1e-4
+    )
+    assert not any(jnp.abs(g).max() for g in jax.tree.leaves(grads["vision"]))
+    frozen, _ = task.frozen(Path())
+
+    @jax.jit
+    def step(params, key):
+        def mean(p):
+            total, count, _, _ = task.loss(p, {}, frozen, batch, key, jnp.int32(0), task.hparams)
+            return total / count
+
+        return jax.tree.map(lambda p, g: p - 0.3 * g, params, jax.grad(mean)(params))
+
+    for n in range(80):
+        params = step(params, jax.random.key(n))
+    logits, _ = task.model.fns["name_words"](params, batch["picture"])
+    np.testing.assert_array_equal(np.asarray(logits[:, 2] > logits[:, 3]), dark)
+
+
+def test_distorted_pictures_are_mirrored_moved_and_scaled() -> None:
+    rng = np.random.default_rng(0)
+    picture = rng.integers(0, 100, (2, 6, 6, 3)).astype(np.uint8)
+    still = {"zoom": 0.0, "move": 0.0, "flip": 0.0, "brighten": 0.0}
+    mirrored = distort(jax.random.key(0), jnp.asarray(picture), {**still, "flip": 1.0})
+    np.testing.assert_allclose(mirrored, picture[:, :, ::-1], atol=1e-3)
+    bright = np.asarray(
+        distort(jax.random.key(0), jnp.asarray(picture), {**still, "brighten": 0.5})
+    )
+    factors = bright / np.maximum(picture, 1)
+    assert np.ptp(factors[picture > 0].reshape(-1)) > 0
+    for one, plain in zip(bright, picture):
+        factor = one.sum() / plain.sum()
+        assert 0.6 < factor < 1.7
+        np.testing.assert_allclose(one, plain * factor, rtol=1e-3)
+    # A ramp tells where a pixel comes from: slope 1 / scale, and an offset within the limits.
+    ramp = jnp.broadcast_to(jnp.arange(32.0)[None, :, None, None] * 4, (50, 32, 32, 1))
+    out = np.asarray(distort(jax.random.key(1), ramp, {**still, "zoom": 0.3, "move": 0.125})) / 4
+    slope = (out[:, 17, 16, 0] - out[:, 14, 16, 0]) / 3
+    assert np.exp(-0.3) - 1e-3 <= slope.min() < 0.9
+    assert 1.1 < slope.max() <= np.exp(0.3) + 1e-3
+    middle = (out[:, 15, 16, 0] + out[:, 16, 16, 0]) / 2 - 15.5
+    assert 2 < np.abs(middle).max() <= 4 + 1e-3
+    assert out.min() >= 0
+    assert out.max() <= 31
+
+
+def test_knowledge_starts_from_an_eye_that_has_learned() -> None:
+    eye = KnowledgeTask(KNOWLEDGE, {}).init(jax.random.key(7))[0]["vision"]
+    params, _ = KnowledgeTask(KNOWLEDGE, {}, vision=eye).init(jax.random.key(0))
+    fresh, _ = KnowledgeTask(KNOWLEDGE, {}).init(jax.random.key(0))
+    assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), params["vision"], eye))
+    assert not np.array_equal(fresh["vision"]["stem0"]["kernel"], eye["stem0"]["kernel"])
+    np.testing.assert_array_equal(params["embed"]["embedding"], fresh["embed"]["embedding"])
 
 
 def test_transition_is_a_softmax_over_training_items_only() -> None:
