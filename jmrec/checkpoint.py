@@ -315,3 +315,46 @@ def load_params(path: str | os.PathLike[str], abstract: Any = None) -> tuple[Any
             f"{source}: the parameters cannot be read ({_one_line(error)}); make them again."
         ) from error
     return params, metadata
+
+
+def check_fit(params: Any, wanted: Any, where: str) -> None:
+    """Check that parameters are those of a model, by path and shape.
+
+    Args:
+      params: A nested dict of arrays.
+      wanted: The model's parameters or their shapes.
+      where: What the parameters are, for the message.
+
+    Raises:
+      UserError: A parameter is missing, is one too many, or has another shape.
+
+    Example:
+      >>> check_fit({"w": np.ones(2)}, {"w": np.ones(2)}, "run/knowledge")
+      >>> try:
+      ...     check_fit({"w": np.ones(2)}, {"w": np.ones(3)}, "run/knowledge")
+      ... except UserError as error:
+      ...     print(str(error).partition(";")[0])
+      run/knowledge: 'w' has shape (2,), and this jmrec's model wants (3,)
+    """
+
+    def shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+        leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+        return {
+            jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape)
+            for path, leaf in leaves
+        }
+
+    have, want = shapes(params), shapes(wanted)
+    for name in sorted(have | want):
+        if have.get(name) == want.get(name):
+            continue
+        if name not in have:
+            found = f"{name!r} is missing"
+        elif name not in want:
+            found = f"{name!r} is no part of this jmrec's model"
+        else:
+            found = f"{name!r} has shape {have[name]}, and this jmrec's model wants {want[name]}"
+        raise UserError(
+            f"{where}: {found}; make the stage again with --stale=rerun, or use the version of "
+            "jmrec that made it."
+        )

@@ -195,7 +195,8 @@ def recommend(
             known_rows = np.zeros(0, np.int32) if tower.ids is None else tower.ids
             more = np.full(len(ids) - len(known_rows), unknown_row, np.int32)
             tower = Tower(tower.model, np.concatenate([known_rows, more]))
-        ranker = tower.ranker(name, system.params(f"students/{name}-{system.config.seeds[0]}"))
+        params = system.params(f"students/{name}-{system.config.seeds[0]}", tower.model)
+        ranker = tower.ranker(name, params)
         ranker.prepare(features)
         prefix = rows[-50:]
         prefixes = Prefixes(

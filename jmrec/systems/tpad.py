@@ -16,7 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jmrec.checkpoint import load_params, save_params
+from jmrec.checkpoint import check_fit, load_params, save_params
 from jmrec.config import ConfigDict, flatten, resolve_path
 from jmrec.data.pipeline import item_batches, session_batches
 from jmrec.data.prepared import load_prepared, prepare
@@ -32,7 +32,7 @@ from jmrec.models.knowledge import KnowledgeConfig, knowledge_tower
 from jmrec.models.layers import StackConfig
 from jmrec.models.student import StudentConfig
 from jmrec.models.transfer import TransferConfig, transfer_tower
-from jmrec.models.vision import VisionConfig
+from jmrec.models.vision import VisionConfig, picture_words
 from jmrec.optim import OptimConfig
 from jmrec.systems.catalogue import VIEWS, Reader, view
 from jmrec.systems.stages import Stage, read_json, write_json
@@ -108,13 +108,12 @@ class Tpad:
 
     def vision(self, folder: Path) -> None:
         """Stage "vision": the Knowledge tower's eye, on the pictures of the training items."""
-        c, tower = self.config.vision, self.knowledge_config
+        c = self.config.vision
         rows = np.flatnonzero(self.train_items)
         arrays = {**self.arrays, "text": self.reader.words(self.arrays["text"])}
         task = VisionTask(
-            tower.vision,
-            tower.stack.width,
-            word_weights(arrays["text"][rows], tower.vocab),
+            self.eye,
+            word_weights(arrays["text"][rows], self.reader.vocab),
             {**c.hparams, "learning_rate": c.train.learning_rate},
         )
         seen = rows[self.arrays["picture_ok"][rows]]
@@ -131,7 +130,7 @@ class Tpad:
         task = KnowledgeTask(
             self.knowledge_config,
             {**c.hparams, "learning_rate": c.train.learning_rate},
-            vision=self.params("vision")["vision"],
+            vision=self.params("vision", self.eye)["vision"],
         )
         rows = np.flatnonzero(self.train_items)
         batches = item_batches(
@@ -264,6 +263,12 @@ class Tpad:
         )
 
     @property
+    def eye(self) -> Model:
+        """The Knowledge tower's vision encoder with a head that names words."""
+        c = self.knowledge_config
+        return picture_words(c.vision, c.stack.width, c.vocab)
+
+    @property
     def transfer_config(self) -> TransferConfig:
         """The Transfer tower's size."""
         c = self.config.transition
@@ -283,13 +288,20 @@ class Tpad:
             critic=c.critic,
         )
 
-    def params(self, stage: str) -> Params:
-        """Return the parameters of a finished stage, numpy arrays."""
-        return load_params(self.workdir / stage / "params")[0]
+    def params(self, stage: str, model: Model) -> Params:
+        """Return the parameters of a finished stage, numpy arrays.
+
+        Raises:
+          UserError: They are not the model's: another version of jmrec made them.
+        """
+        params, _ = load_params(self.workdir / stage / "params")
+        check_fit(params, jax.eval_shape(model.init, jax.random.key(0)), str(self.workdir / stage))
+        return params
 
     def encode(self, arrays: Mapping[str, np.ndarray], name: str = "") -> np.ndarray:
         """Read items with the Knowledge tower: float32 [V, D], not standardised."""
-        model, params = knowledge_tower(self.knowledge_config), self.params("knowledge")
+        model = knowledge_tower(self.knowledge_config)
+        params = self.params("knowledge", model)
 
         @jax.jit
         def encode(text: jax.Array, picture: jax.Array, ok: jax.Array) -> jax.Array:
@@ -311,13 +323,15 @@ class Tpad:
 
     def heads(self, e: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return k and t of standardised e [V, D]."""
-        model, params = alignment(self.alignment_config), self.params("distill")
+        model = alignment(self.alignment_config)
+        params = self.params("distill", model)
         (k, t), _ = jax.jit(model.fns["heads"])(params, e)
         return np.asarray(k), np.asarray(t)
 
     def teacher(self) -> tuple[Model, Params, np.ndarray]:
         """Return the Transfer tower, its parameters and the features that it reads."""
-        return transfer_tower(self.transfer_config), self.params("transition"), self.e["both"]
+        model = transfer_tower(self.transfer_config)
+        return model, self.params("transition", model), self.e["both"]
 
     def teacher_ranker(self) -> TowerRanker:
         """Return the Transfer tower as a Ranker, prepared."""
@@ -366,7 +380,8 @@ class Tpad:
     def student_ranker(self, name: str, seed: int, shown: str | None = None) -> TowerRanker:
         """Return a trained student as a Ranker, prepared with a view of the catalogue."""
         _, tower = self.student_trainer(name)
-        ranker = tower.ranker(name, self.params(f"students/{name}-{seed}"))
+        params = self.params(f"students/{name}-{seed}", tower.model)
+        ranker = tower.ranker(name, params)
         ranker.prepare(self.student_features(name, shown))
         return ranker
 

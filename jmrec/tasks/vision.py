@@ -19,8 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jmrec import losses
-from jmrec.models.vision import VisionConfig, picture_words
-from jmrec.types import Batch, HParams, Params, State, SumCount
+from jmrec.types import Batch, HParams, Model, Params, State, SumCount
 
 
 def distort(key: jax.Array, picture: jax.Array, hparams: HParams) -> jax.Array:
@@ -94,8 +93,7 @@ class VisionTask:
     """The task; ``hparams``: learning_rate, zoom, move, flip, brighten (see `distort`).
 
     Args:
-      config: The vision encoder's size.
-      out: Width of its picture tokens.
+      model: From `jmrec.models.vision.picture_words`.
       words: The tokens' weights and priors, float32 [vocab] each, from `word_weights`. What is
         learned is added to the prior.
       hparams: Overrides of the traced numbers.
@@ -104,9 +102,9 @@ class VisionTask:
     name = "vision"
 
     def __init__(
-        self, config: VisionConfig, out: int, words: tuple[np.ndarray, np.ndarray], hparams: HParams
+        self, model: Model, words: tuple[np.ndarray, np.ndarray], hparams: HParams
     ) -> None:
-        self.model = picture_words(config, out, len(words[0]))
+        self.model = model
         self.words = dict(zip(("weights", "prior"), words))
         self.hparams = {
             "learning_rate": 1e-3,

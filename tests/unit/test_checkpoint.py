@@ -10,7 +10,7 @@ import numpy as np
 import optax
 import pytest
 
-from jmrec.checkpoint import Checkpoints, check_metadata, load_params, save_params
+from jmrec.checkpoint import Checkpoints, check_fit, check_metadata, load_params, save_params
 from jmrec.errors import UserError
 from jmrec.sharding import make_mesh, replicated
 
@@ -152,3 +152,16 @@ def test_parameters_of_a_finished_stage(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match="cannot be read"):
         load_params(tmp_path / "empty")
+
+
+def test_parameters_of_another_model_are_refused_by_name() -> None:
+    wanted = {"tower": {"w": np.ones((2, 3)), "b": np.ones(3)}}
+    check_fit(jax.tree.map(np.zeros_like, wanted), jax.eval_shape(lambda: wanted), "run/student")
+    wrong = {
+        "'tower/w' is missing": {"tower": {"b": np.ones(3)}},
+        "'tower/c' is no part": {"tower": {**wanted["tower"], "c": np.ones(1)}},
+        r"'tower/b' has shape \(4,\)": {"tower": {**wanted["tower"], "b": np.ones(4)}},
+    }
+    for message, params in wrong.items():
+        with pytest.raises(UserError, match=rf"run/student: {message}.*--stale=rerun"):
+            check_fit(params, wanted, "run/student")

@@ -12,7 +12,7 @@ from jmrec.models.knowledge import KnowledgeConfig
 from jmrec.models.layers import StackConfig
 from jmrec.models.student import StudentConfig
 from jmrec.models.transfer import TransferConfig, transfer_tower
-from jmrec.models.vision import VisionConfig
+from jmrec.models.vision import VisionConfig, picture_words
 from jmrec.tasks.distill import LOWER, UPPER, DistillTask
 from jmrec.tasks.knowledge import KnowledgeTask
 from jmrec.tasks.session import StudentTask, Teacher, id_rows, id_table_size
@@ -118,7 +118,11 @@ def test_vision_learns_which_words_go_with_a_picture_and_others_do_not_count() -
         "picture": jnp.asarray(picture, jnp.uint8),
         "picture_ok": jnp.ones(32, bool).at[:4].set(False),
     }
-    task = VisionTask(KNOWLEDGE.vision, 16, word_weights(text.astype(int), 12), {"brighten": 0.1})
+    task = VisionTask(
+        picture_words(KNOWLEDGE.vision, 16, 12),
+        word_weights(text.astype(int), 12),
+        {"brighten": 0.1},
+    )
     params, ((first, (_, count, _)), grads) = call(task, batch)
     assert float(count) == 28
     # The head begins at zero: the first loss is that of the prior, and nothing reaches the eye yet.
