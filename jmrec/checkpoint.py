@@ -355,6 +355,6 @@ def check_fit(params: Any, wanted: Any, where: str) -> None:
         else:
             found = f"{name!r} has shape {have[name]}, and this jmrec's model wants {want[name]}"
         raise UserError(
-            f"{where}: {found}; make the stage again with --stale=rerun, or use the version of "
-            "jmrec that made it."
+            f"{where}: {found}; run again in another --workdir, or use the version of jmrec that "
+            "made it."
         )

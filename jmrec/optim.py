@@ -34,8 +34,9 @@ class OptimConfig:
       eps: Added to the root of the second moment.
       weight_decay: Decoupled decay of matrices (vectors and scalars never decay).
       muon: 0 trains everything with Adam. Otherwise matrices that are no lookup tables are
-        trained with Muon, at so many times the learning rate, and the rest with Adam under
-        Nesterov's momentum.
+        trained with Muon (momentum 0.95, updates scaled by the root of out / in where that is above
+        1), at so many times the learning rate, and the rest with Adam under Nesterov's momentum.
+        Weight decay goes by the learning rate itself.
       schedule: "constant", "cosine" or "linear" (the last two end at 0).
       warmup: Updates over which the learning rate rises linearly.
       steps: Updates in all, where the schedule ends; 0 takes the run's.

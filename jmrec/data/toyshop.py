@@ -118,7 +118,7 @@ class ToyShopConfig:
 
     seed: int = 0
     items: int = 2000
-    sessions: int = 8000
+    sessions: int = 20_000
     mean_length: float = 5.5
     longest: int = 12
     cold_share: float = 0.2

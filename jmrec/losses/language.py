@@ -84,10 +84,8 @@ def bag_cross_entropy(
     check_shape("where", where, shape[:-1])
     logits = mask_inputs(as_float32(logits), where)
     tokens = mask_inputs(jnp.asarray(tokens), where)
-    # One more column takes the padding and is cut off.
-    place = jnp.where(tokens > 0, tokens, shape[-1])
-    there = jax.nn.one_hot(place, shape[-1] + 1).max(-2)[..., :-1]
-    bag = there * as_float32(weights)
+    there = jnp.put_along_axis(jnp.zeros(shape), tokens, 1.0, axis=-1, inplace=False)
+    bag = (there * as_float32(weights)).at[..., 0].set(0.0)
     total = bag.sum(-1, keepdims=True)
     bag = jnp.where(total > 0, bag / jnp.where(total > 0, total, 1.0), 0.0)
     return mask_losses(-(bag * jax.nn.log_softmax(logits)).sum(-1), where)

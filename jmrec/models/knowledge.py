@@ -86,7 +86,7 @@ class KnowledgeTower(nn.Module):
         self.contrast_text = dense(c.contrast, (None, "out"), jnp.float32, "contrast_text")
 
     def see(self, picture: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """Encode pictures uint8 [B, S, S, 3] to picture tokens [B, P, D]."""
+        """Encode pictures [B, S, S, 3] in 0..255 to picture tokens [B, P, D]."""
         return self.vision(picture), {}
 
     def encode_item(

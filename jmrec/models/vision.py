@@ -82,7 +82,7 @@ class VisionEncoder(nn.Module):
 
     @nn.compact
     def __call__(self, picture: jax.Array) -> jax.Array:
-        """Encode uint8 [B, S, S, 3] to picture tokens [B, P, out]."""
+        """Encode pictures [B, S, S, 3] in 0..255 (uint8 or float) to picture tokens [B, P, out]."""
         c = self.config
         width = c.stack.width
         dtype = jnp.dtype(c.stack.dtype)
@@ -117,7 +117,7 @@ class PictureWords(nn.Module):
 
     @nn.compact
     def __call__(self, picture: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """Map pictures uint8 [B, S, S, 3] to logits float32 [B, vocab]; tap "seen" [B, P, out].
+        """Map pictures [B, S, S, 3] in 0..255 to logits float32 [B, vocab].
 
         The head begins at zero: most words of a text are not to be seen in its picture, and a head
         that begins at random hands their noise on to the encoder.
@@ -130,7 +130,7 @@ class PictureWords(nn.Module):
             bias_init=named(zeros, "vocab"),
             name="words",
         )
-        return head(gather(seen, jnp.ones(seen.shape[:2], bool))), {"seen": seen}
+        return head(gather(seen, jnp.ones(seen.shape[:2], bool))), {}
 
 
 def picture_words(config: VisionConfig, out: int, vocab: int) -> Model:

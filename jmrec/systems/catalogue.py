@@ -14,19 +14,21 @@ import numpy as np
 from jmrec.data.pictures import decode_pictures
 from jmrec.data.schema import Items
 from jmrec.data.text import (
+    SPECIALS,
     encode_fields,
     item_texts,
     load_tokenizer,
     save_tokenizer,
     train_tokenizer,
 )
+from jmrec.errors import UserError
 from jmrec.systems.stages import read_json, write_json
 
 VIEWS = ("both", "text", "picture", "pictures permuted", "texts permuted")
 """How the Knowledge tower may be shown the catalogue; the last two are controls."""
 
 FACTS = "facts"
-"""The text field that says an item's declared numbers and categories; the last one."""
+"""The text field that says an item's declared numbers and categories."""
 
 
 @dataclass(frozen=True)
@@ -83,9 +85,13 @@ class Reader:
         return {"text": np.concatenate(fields, 1), "picture": picture, "picture_ok": ok}
 
     def words(self, text: np.ndarray) -> np.ndarray:
-        """Return the tokens [V, T] of all fields but the declared numbers and categories."""
-        last = self.lengths.get(FACTS, 0)
-        return text[:, : text.shape[1] - last]
+        """Return the words among tokens [V, T], 0 elsewhere.
+
+        Special tokens are no words, and what is declared as a number or a category is left out:
+        the digits of a price only make noise where words are learned from pictures.
+        """
+        fields = [np.full(n, name != FACTS) for name, n in self.lengths.items()]
+        return np.where(np.concatenate(fields) & (text >= len(SPECIALS)), text, 0)
 
 
 def with_facts(items: Items) -> Items:
@@ -97,6 +103,11 @@ def with_facts(items: Items) -> Items:
       >>> with_facts(items).text
       {'title': ['Mug'], 'facts': ['year 1995']}
     """
+    if FACTS in items.text:
+        raise UserError(
+            f"the text column {FACTS!r} has a name that jmrec uses itself (for declared numbers "
+            "and categories); rename it in items.csv and dataset.toml."
+        )
     if not items.category and not items.number:
         return items
     facts = []

@@ -61,11 +61,17 @@ def open_run(workdir: Path, tracker: Tracker) -> Tpad:
     """Open a finished run.
 
     Raises:
-      UserError: If the workdir holds none.
+      UserError: If the workdir holds none, or one of an older jmrec.
     """
     if not (workdir / CONFIG).is_file():
         raise UserError(f"{workdir} holds no finished run; make one with jmrec run.")
-    return Tpad(ConfigDict(read_json(workdir / CONFIG)), workdir, tracker)
+    config = ConfigDict(read_json(workdir / CONFIG))
+    if "vision" not in config:
+        raise UserError(
+            f"{workdir} was made by an older jmrec, which had no stage 'vision'; run again in "
+            "another --workdir."
+        )
+    return Tpad(config, workdir, tracker)
 
 
 def evaluate(workdir: Path, split: str, dump: Path | None) -> None:

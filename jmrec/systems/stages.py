@@ -88,23 +88,27 @@ def walk(
       UserError: If a stage was made with other settings and ``stale`` is "stop".
     """
     hashes: dict[str, str] = {}
+    plan: list[tuple[Stage, dict[str, Any]]] = []
     for stage in stages:
         inputs = {name: hashes[name] for name in stage.inputs}
-        wanted = stage_hash(stage.settings, inputs)
-        hashes[stage.name] = wanted
-        folder = workdir / stage.name
-        facts = folder / "stage.json"
+        hashes[stage.name] = stage_hash(stage.settings, inputs)
         fresh: dict[str, Any] = {
-            "hash": wanted,
+            "hash": hashes[stage.name],
             "settings": flatten(stage.settings),
             "inputs": inputs,
             "done": False,
             "seconds": 0.0,
         }
+        plan.append((stage, fresh))
+        facts = workdir / stage.name / "stage.json"
+        # Refused before anything runs: hours of an early stage must not precede it.
+        if stale != "rerun" and facts.is_file() and read_json(facts)["hash"] != fresh["hash"]:
+            raise UserError(_what_changed(stage, read_json(facts), fresh))
+    for stage, fresh in plan:
+        folder = workdir / stage.name
+        facts = folder / "stage.json"
         known = read_json(facts) if facts.is_file() else None
-        if known is not None and known["hash"] != wanted:
-            if stale != "rerun":
-                raise UserError(_what_changed(stage, known, fresh))
+        if known is not None and known["hash"] != fresh["hash"]:
             tracker.say(f"{stage.name}: settings changed, done again")
             shutil.rmtree(folder)
             known = None

@@ -73,7 +73,12 @@ class Tpad:
 
         stages = [
             Stage("data", settings("data"), (), self.prepare),
-            Stage("vision", settings("vision", **seed), ("data",), self.vision),
+            Stage(
+                "vision",
+                settings("vision", encoder=c.knowledge.vision, out=c.knowledge.stack.width, **seed),
+                ("data",),
+                self.vision,
+            ),
             Stage("knowledge", settings("knowledge", **seed), ("vision",), self.knowledge),
             Stage("read", {"views": VIEWS, "seed": c.seed}, ("knowledge",), self.read),
             Stage("transition", settings("transition", **seed), ("read",), self.transition),
@@ -117,20 +122,20 @@ class Tpad:
             {**c.hparams, "learning_rate": c.train.learning_rate},
         )
         seen = rows[self.arrays["picture_ok"][rows]]
-        # Without any picture the items still go by: the encoder stays as it was born.
-        batches = item_batches(
-            arrays, seen if len(seen) else rows,
-            batch_size=c.train.batch_size, seed=self.config.seed,
-        )  # fmt: skip
+        if not len(seen):
+            self.tracker.say("vision: no training item has a picture, so there is nothing to learn")
+            return
+        batches = item_batches(arrays, seen, batch_size=c.train.batch_size, seed=self.config.seed)
         self._fit(folder, "vision", task, c.train, batches, self.config.seed)
 
     def knowledge(self, folder: Path) -> None:
         """Stage "knowledge": the Knowledge tower, on the training items."""
         c = self.config.knowledge
+        learned = (self.workdir / "vision" / "params").is_dir()
         task = KnowledgeTask(
             self.knowledge_config,
             {**c.hparams, "learning_rate": c.train.learning_rate},
-            vision=self.params("vision", self.eye)["vision"],
+            vision=self.params("vision", self.eye)["vision"] if learned else None,
         )
         rows = np.flatnonzero(self.train_items)
         batches = item_batches(

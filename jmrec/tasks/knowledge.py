@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from jmrec import losses
 from jmrec.models.knowledge import KnowledgeConfig, knowledge_tower
-from jmrec.tasks.vision import distort
+from jmrec.tasks.vision import DISTORTION, distort
 from jmrec.types import Batch, HParams, Params, State, SumCount
 
 
@@ -50,10 +50,7 @@ class KnowledgeTask:
             "hide_text": 0.4,
             "hide_picture": 0.1,
             "hide_tokens": 0.2,
-            "zoom": 0.3,
-            "move": 0.125,
-            "flip": 0.5,
-            "brighten": 0.3,
+            **DISTORTION,
             **hparams,
         }
         self.token_field = jnp.array(config.token_fields(), jnp.int32)
@@ -101,8 +98,8 @@ class KnowledgeTask:
     ) -> tuple[jax.Array, jax.Array, State, dict[str, SumCount]]:
         """Return the mean over items of (mean token cross-entropy, contrast)."""
         fns, text = self.model.fns, batch["text"]
-        key_prompt, key_read, key_write, key_pair, key_shift = jax.random.split(key, 5)
-        picture = distort(key_shift, batch["picture"], hparams)
+        key_prompt, key_read, key_write, key_pair, key_distort = jax.random.split(key, 5)
+        picture = distort(key_distort, batch["picture"], hparams)
         drop = {"train": True, "dropout": hparams["dropout"]}
         shown, hidden, picture_ok = self.prompt(batch, key_prompt, hparams)
         seen, _ = fns["see"](params, picture)

@@ -2,7 +2,7 @@
 
 Before it is a part of the Knowledge tower the encoder learns by itself: one pass over pictures is
 much cheaper than a language model's over texts, and most of a text is noise to a picture. The
-target is the bag of the words of all the item's text, rare words weighing more.
+target is the bag of the words (tokens, in fact) of the item's text, rare ones weighing more.
 
 References:
   Joulin et al., Learning Visual Features from Large Weakly Supervised Data,
@@ -21,13 +21,16 @@ import numpy as np
 from jmrec import losses
 from jmrec.types import Batch, HParams, Model, Params, State, SumCount
 
+DISTORTION: HParams = {"zoom": 0.3, "move": 0.125, "flip": 0.5, "brighten": 0.3}
+"""How far `distort` goes where nothing else is said."""
+
 
 def distort(key: jax.Array, picture: jax.Array, hparams: HParams) -> jax.Array:
     """Zoom, move, mirror and brighten pictures at random; the same item, another photograph.
 
     Args:
       key: The key.
-      picture: uint8 [B, S, S, C].
+      picture: uint8 [B, S, S, C], in 0..255.
       hparams: ``zoom`` (largest logarithm of the scale), ``move`` (largest part of a side),
         ``flip`` (share of mirrored pictures), ``brighten`` (largest logarithm of the factor).
 
@@ -71,7 +74,8 @@ def word_weights(text: np.ndarray, vocab: int) -> tuple[np.ndarray, np.ndarray]:
 
     Returns:
       weights: float32 [vocab], log of items per item that has the token; 0 where none has.
-      prior: float32 [vocab], log of the token's share of all targets; -20 where it is never one.
+      prior: float32 [vocab], log of the token's share of all weight, which is about its share of
+        the targets (a bag is normalised by item); -20 where it is never one.
 
     Example:
       >>> weights, prior = word_weights(np.array([[1, 2], [1, 0]]), 4)
@@ -106,14 +110,7 @@ class VisionTask:
     ) -> None:
         self.model = model
         self.words = dict(zip(("weights", "prior"), words))
-        self.hparams = {
-            "learning_rate": 1e-3,
-            "zoom": 0.3,
-            "move": 0.125,
-            "flip": 0.5,
-            "brighten": 0.3,
-            **hparams,
-        }
+        self.hparams = {"learning_rate": 1e-3, **DISTORTION, **hparams}
 
     def init(self, key: jax.Array) -> tuple[Params, State]:
         """Return fresh parameters; the task has no state."""

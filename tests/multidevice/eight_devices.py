@@ -87,7 +87,7 @@ class Failing(Batches):
         return super().__getitem__(n)
 
 
-def make_trainer(rules: str, devices: int, accumulate: int = 1) -> Trainer:
+def make_trainer(rules: str, devices: int, accumulate: int = 1, muon: float = 0.0) -> Trainer:
     config = TrainConfig(
         steps=STEPS,
         eval_every=100,
@@ -95,7 +95,7 @@ def make_trainer(rules: str, devices: int, accumulate: int = 1) -> Trainer:
         log_every=1,
         rules=rules,
         accumulate=accumulate,
-        optim=OptimConfig(weight_decay=0.01, schedule="cosine"),
+        optim=OptimConfig(weight_decay=0.01, schedule="cosine", muon=muon),
     )
     return Trainer(NextItem(), config, mesh=make_mesh(rules, jax.devices()[:devices]))
 
@@ -140,6 +140,14 @@ def main(workdir: Path) -> dict[str, Any]:
         whole = sum(p.nbytes for p in state.params.values())
         here = sum(p.addressable_shards[0].data.nbytes for p in state.params.values())
         out.setdefault("share", {})[name] = here / whole
+    out["muon"] = {}
+    for rules, devices in (("dp", 1), ("dp", 8), ("fsdp_tp", 8)):
+        tracker = Losses()
+        trainer = make_trainer(rules, devices, muon=5.0)
+        trainer.fit(workdir / f"muon {rules} {devices}", Batches(), seed=0, tracker=tracker)
+        out["muon"][f"{rules} {devices}"] = tracker.values
+    tensor = make_trainer("fsdp_tp", 8, muon=5.0)
+    out["muon 8 to 1"] = crossed(workdir / "muon 8 to 1", tensor, make_trainer("dp", 1, muon=5.0))
     out["8 to 1"] = crossed(workdir / "8 to 1", trainers["fsdp_tp"], trainers["one"])
     out["1 to 8"] = crossed(workdir / "1 to 8", trainers["one"], trainers["fsdp_tp"])
     mesh = make_mesh("fsdp")

@@ -48,6 +48,15 @@ def test_every_rule_set_gives_the_single_device_losses(found: dict[str, Any]) ->
             np.testing.assert_allclose(found["bank"][name], found["bank"]["one"], rtol=RELATIVE)
 
 
+def test_muon_gives_the_single_device_losses(found: dict[str, Any]) -> None:
+    one = found["muon"]["dp 1"]
+    assert one[-1] < 0.9 * one[0]
+    assert one != found["losses"]["one"]
+    for name in ("dp 8", "fsdp_tp 8"):
+        np.testing.assert_allclose(found["muon"][name], one, rtol=RELATIVE, err_msg=name)
+    np.testing.assert_allclose(found["muon 8 to 1"]["losses"], one[5:], rtol=RELATIVE)
+
+
 def test_parameters_and_moments_are_born_where_the_rules_say(found: dict[str, Any]) -> None:
     assert set(found["specs"]["dp"].values()) == {"(None, None)"}
     assert found["specs"]["fsdp"] == {

@@ -163,5 +163,5 @@ def test_parameters_of_another_model_are_refused_by_name() -> None:
         r"'tower/b' has shape \(4,\)": {"tower": {**wanted["tower"], "b": np.ones(4)}},
     }
     for message, params in wrong.items():
-        with pytest.raises(UserError, match=rf"run/student: {message}.*--stale=rerun"):
+        with pytest.raises(UserError, match=rf"run/student: {message}.*another --workdir"):
             check_fit(params, wanted, "run/student")

@@ -47,6 +47,15 @@ def test_changed_settings_stop_and_name_the_field(tmp_path: Path) -> None:
     assert (tmp_path / "b" / "out").is_file()
 
 
+def test_a_stale_stage_is_refused_before_a_new_one_runs(tmp_path: Path) -> None:
+    tracker, log = Tracker(tmp_path), []
+    walk(make(log), tmp_path, tracker=tracker)
+    new = Stage("new", {}, (), lambda folder: log.append("new"))
+    with pytest.raises(UserError, match="stage a "):
+        walk([new, *make(log, width=2)], tmp_path, tracker=tracker)
+    assert log == ["a", "b", "c"]
+
+
 def test_rerun_redoes_the_stage_and_what_follows_only(tmp_path: Path) -> None:
     tracker, log = Tracker(tmp_path), []
     walk(make(log), tmp_path, tracker=tracker)
