@@ -1,6 +1,8 @@
 """SIGTERM, noted instead of died of."""
 
+import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -66,6 +68,9 @@ def stop_on_sigterm() -> Iterator[None]:
 
     Stages write to side names and rename, so between two updates there is nothing to save.
 
+    Python swallows what is raised while it calls a finaliser or a weak reference's callback. A
+    signal that comes just then is sent once more.
+
     Example:
       >>> with stop_on_sigterm():
       ...     signal.raise_signal(signal.SIGTERM)
@@ -80,8 +85,18 @@ def stop_on_sigterm() -> Iterator[None]:
     def stop(signum: int, frame: FrameType | None) -> None:
         raise Preempted("SIGTERM; what was finished is kept.")
 
+    old_hook = sys.unraisablehook
+
+    def swallowed(unraisable: Any) -> None:
+        if isinstance(unraisable.exc_value, Preempted):
+            threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGTERM)).start()
+        else:
+            old_hook(unraisable)
+
     old = signal.signal(signal.SIGTERM, stop)
+    sys.unraisablehook = swallowed
     try:
         yield
     finally:
+        sys.unraisablehook = old_hook
         signal.signal(signal.SIGTERM, old or signal.SIG_DFL)
