@@ -133,12 +133,12 @@ def get_config(arg: str | None = None) -> ConfigDict:
     transition.out = (64, 96, 256)[pick]
     transition.train = (
         training(200, 64, 2e-3, 100),
-        training(600, 128, 2e-3, 150) if toyshop else training(400, 32, 2e-3, 80),
+        training(600, 128, 1e-2, 150) if toyshop else training(400, 32, 2e-3, 80),
         training(10_000, 256, 5e-4, 500),
     )[pick]
     if toyshop and size == "small":
         # Most of e is wording that leads nowhere: without this the tower learns it by heart.
-        transition.train.weight_decay = 2.0
+        transition.train.weight_decay = 1.0
     transition.hparams = ConfigDict({"dropout": 0.2, "temperature": 1.0})
     config.transition = transition
 
@@ -162,11 +162,11 @@ def get_config(arg: str | None = None) -> ConfigDict:
     )[pick]
     student.train = (
         training(200, 128, 2e-3, 50),
-        training(400, 128, 3e-3, 100) if toyshop else training(450, 32, 2e-3, 75),
+        training(400, 128, 1e-2, 100) if toyshop else training(450, 32, 2e-3, 75),
         training(6000, 512, 1e-3, 300),
     )[pick]
     if toyshop and size == "small":
-        student.train.weight_decay = 2.0
+        student.train.weight_decay = 1.0
     student.hparams = ConfigDict({"dropout": 0.2, "id_dropout": 0.5, "teacher_temperature": 1.0})
     config.student = student
 

@@ -1,7 +1,9 @@
 """The Knowledge tower: a small multimodal language model that reads one item.
 
-It reads ``<picture tokens> <text fields>`` and gives a pooled state e: the states of the picture
-and of each field, pooled apart, because one pool over everything dilutes the one telling word. The
+It reads ``<picture tokens> <text fields>`` and gives a pooled state e: the picture tokens and the
+states of each field, pooled apart, because one pool over everything dilutes the one telling word.
+(The picture comes first, so that the decoder's states of it know no more than the tokens
+themselves, and a small decoder blurs them.) The
 language head writes each text field *from e alone* (a few soft tokens, and a shift of the tokens
 of each field): whatever the picture and the shown fields say about the hidden ones has to pass
 through e. Both are jmrec's own reading of TPAD (arXiv 2504.10538), whose method section was not
@@ -126,7 +128,7 @@ class KnowledgeTower(nn.Module):
         mask = jnp.concatenate([shown_picture, shown_text, jnp.ones((batch, 1), bool)], 1)
         states, _ = self.stack(x, positions_of(mask), causal(mask), dropout)
         count, empty = seen.shape[1], jnp.zeros((batch, 2 * width))
-        pooled = [gather(states[:, :count], shown_picture) if count else empty]
+        pooled = [gather(seen, shown_picture) if count else empty]
         start = count
         for length in self.config.fields:
             part = slice(start, start + length)

@@ -1,5 +1,7 @@
 """The light session student: item vectors from features and ids, a causal session encoder.
 
+The encoder is attention (SASRec) beside a direct, linear path from the ends of the session.
+
 References:
   Kang and McAuley, Self-Attentive Sequential Recommendation, https://arxiv.org/abs/1808.09781
 """
@@ -11,7 +13,16 @@ import jax
 import jax.numpy as jnp
 
 from jmrec.models.build import make_model
-from jmrec.models.layers import Stack, StackConfig, causal, dense, drop, named, positions_of
+from jmrec.models.layers import (
+    Direct,
+    Stack,
+    StackConfig,
+    causal,
+    dense,
+    drop,
+    named,
+    positions_of,
+)
 from jmrec.types import Model
 
 
@@ -49,6 +60,7 @@ class Student(nn.Module):
             table = named(nn.initializers.normal(0.02), "item", "embed")
             self.ids = self.param("ids", table, (c.ids, width))
         self.stack = Stack(c.stack)
+        self.direct = Direct(width)
         self.head = dense(width, ("embed", "out"), jnp.float32, "head", bias=True)
 
     def item_table(
@@ -83,8 +95,8 @@ class Student(nn.Module):
         key = self.make_rng("drop") if self.has_rng("drop") else None
         x = drop(x, dropout, key)
         states, layers = self.stack(x, positions_of(mask), causal(mask), dropout)
-        out = self.head(states.astype(jnp.float32)) * self.config.stack.width**-0.5
-        return out, {"states": states, "layers": layers}
+        out = self.head(states.astype(jnp.float32)) + self.direct(x, mask)
+        return out * self.config.stack.width**-0.5, {"states": states, "layers": layers}
 
     def __call__(self, features: jax.Array | None, ids: jax.Array) -> jax.Array:
         """Touch every parameter once, for initialisation."""

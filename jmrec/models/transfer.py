@@ -11,7 +11,15 @@ import jax
 import jax.numpy as jnp
 
 from jmrec.models.build import make_model
-from jmrec.models.layers import Stack, StackConfig, causal, dense, drop, positions_of
+from jmrec.models.layers import (
+    Direct,
+    Stack,
+    StackConfig,
+    causal,
+    dense,
+    drop,
+    positions_of,
+)
 from jmrec.types import Model
 
 
@@ -41,6 +49,7 @@ class TransferTower(nn.Module):
         dtype = jnp.dtype(c.stack.dtype)
         self.token = dense(c.stack.width, (None, "embed"), dtype, "token", bias=True)
         self.stack = Stack(c.stack)
+        self.direct = Direct(c.out)
         self.head = dense(c.out, ("embed", "out"), jnp.float32, "head", bias=True)
         self.item = dense(c.out, (None, "out"), jnp.float32, "item")
 
@@ -51,7 +60,8 @@ class TransferTower(nn.Module):
         key = self.make_rng("drop") if self.has_rng("drop") else None
         x = drop(self.token(e), dropout, key)
         states, layers = self.stack(x, positions_of(mask), causal(mask), dropout)
-        return self.head(states.astype(jnp.float32)), {"states": states, "layers": layers}
+        out = self.head(states.astype(jnp.float32)) + self.direct(x, mask)
+        return out, {"states": states, "layers": layers}
 
     def item_table(self, e: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Return the item vectors y = P e: [V, D] -> [V, out], scaled for a plain dot product."""

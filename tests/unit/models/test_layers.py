@@ -1,5 +1,6 @@
 """The blocks against plain numpy, and the promises of the masks."""
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 
 from jmrec.models.layers import (
     Attention,
+    Direct,
     Stack,
     StackConfig,
     causal,
@@ -26,8 +28,6 @@ def test_grouped_query_attention_is_attention_with_repeated_keys() -> None:
     module = Attention(TINY)
     positions, allowed = positions_of(jnp.asarray(mask)), causal(jnp.asarray(mask))
     boxed = module.init(jax.random.key(0), x, positions, allowed)
-    import flax.linen as nn
-
     params = nn.unbox(boxed)["params"]
     got = module.apply({"params": params}, x, positions, allowed)
 
@@ -55,8 +55,6 @@ def test_grouped_query_attention_is_attention_with_repeated_keys() -> None:
 
 
 def test_padding_and_the_future_change_nothing() -> None:
-    import flax.linen as nn
-
     module = Stack(TINY)
     mask = jnp.array([[True, True, True, False]])
     x = jax.random.normal(jax.random.key(1), (1, 4, 8))
@@ -86,8 +84,6 @@ def test_dropout_keeps_the_mean_and_takes_a_traced_rate() -> None:
 def test_remat_changes_no_value_and_no_gradient() -> None:
     from dataclasses import replace
 
-    import flax.linen as nn
-
     mask = jnp.ones((2, 3), bool)
     x = jax.random.normal(jax.random.key(1), (2, 3, 8))
     args = (positions_of(mask), causal(mask))
@@ -114,3 +110,35 @@ def test_gathering_nothing_gives_zeros_and_finite_gradients() -> None:
 def test_impossible_sizes_are_refused(wrong: dict) -> None:
     with pytest.raises(ValueError, match=r"width|kv_heads|dtype"):
         StackConfig(**wrong)
+
+
+def test_the_direct_path_is_the_sum_of_its_five_matrices() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((2, 5, 3)).astype(np.float32)
+    mask = np.array([[True] * 5, [True, True, True, False, False]])
+    layer = Direct(4)
+    params = nn.unbox(layer.init(jax.random.key(0), x, mask))
+    out = np.asarray(layer.apply(params, x, mask))
+    last, before, third, first, mean = np.split(
+        np.asarray(params["params"]["matrices"]["kernel"]), 5
+    )
+    for b, t in [(0, 0), (0, 1), (0, 4), (1, 2)]:
+        want = x[b, t] @ last + x[b, 0] @ first + x[b, : t + 1].mean(0) @ mean
+        want = want + (x[b, t - 1] @ before if t >= 1 else 0)
+        want = want + (x[b, t - 2] @ third if t >= 2 else 0)
+        np.testing.assert_allclose(out[b, t], want, rtol=1e-4, atol=1e-5)
+
+
+def test_the_direct_path_sees_neither_the_future_nor_padding() -> None:
+    rng = np.random.default_rng(1)
+    x = rng.standard_normal((1, 6, 3)).astype(np.float32)
+    mask = np.array([[True] * 4 + [False] * 2])
+    layer = Direct(4)
+    params = layer.init(jax.random.key(0), x, mask)
+    base = layer.apply(params, x, mask)
+    later = x.copy()
+    later[:, 2:] += 5.0
+    np.testing.assert_array_equal(layer.apply(params, later, mask)[:, :2], base[:, :2])
+    padded = x.copy()
+    padded[:, 4:] = np.nan
+    assert np.isfinite(layer.apply(params, padded, mask)).all()
