@@ -132,11 +132,11 @@ def get_config(arg: str | None = None) -> ConfigDict:
     )[pick]  # fmt: skip
     transition.out = (64, 96, 256)[pick]
     transition.train = (
-        training(200, 64, 2e-3, 100),
+        training(200, 64, 1e-2 if toyshop else 2e-3, 100),
         training(600, 128, 1e-2, 150) if toyshop else training(400, 32, 2e-3, 80),
         training(10_000, 256, 5e-4, 500),
     )[pick]
-    if toyshop and size == "small":
+    if toyshop and size != "base":
         # Most of e is wording that leads nowhere: without this the tower learns it by heart.
         transition.train.weight_decay = 1.0
     transition.hparams = ConfigDict({"dropout": 0.2, "temperature": 1.0})
@@ -161,11 +161,11 @@ def get_config(arg: str | None = None) -> ConfigDict:
         stack(128, 2, 4, 4, 256),
     )[pick]
     student.train = (
-        training(200, 128, 2e-3, 50),
+        training(200, 128, 1e-2 if toyshop else 2e-3, 50),
         training(400, 128, 1e-2, 100) if toyshop else training(450, 32, 2e-3, 75),
         training(6000, 512, 1e-3, 300),
     )[pick]
-    if toyshop and size == "small":
+    if toyshop and size != "base":
         student.train.weight_decay = 1.0
     student.hparams = ConfigDict({"dropout": 0.2, "id_dropout": 0.5, "teacher_temperature": 1.0})
     config.student = student
@@ -182,7 +182,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
         }
     )
 
-    config.evaluate = ConfigDict({"split": "test", "serve": "distilled", "bootstrap": 2000})
+    # The score offset of cold items may cost warm targets this share of their MRR@20.
+    config.evaluate = ConfigDict({"split": "test", "serve": "distilled", "warm_loss": 0.1})
 
     if ablate == "no_generation":
         knowledge.hparams.generation = 0.0

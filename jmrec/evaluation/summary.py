@@ -172,6 +172,7 @@ def summarise(
     pairs: Sequence[tuple[str, str]] = (),
     measures: Sequence[tuple[str, str]] = MEASURES,
     caption: str | None = None,
+    warm_loss: float | None = None,
     test_reads: int = 0,
     commands: Mapping[str, str] | None = None,
     cost: Mapping[str, Any] | None = None,
@@ -187,6 +188,7 @@ def summarise(
       pairs: Names (a, b) to compare. Besides, every learned row is compared with the best rule.
       measures: (figure, metric) of each comparison.
       caption: None writes one that states the protocol.
+      warm_loss: By which the rows' cold offsets were chosen, for the caption.
       test_reads: How often test was read.
       commands: What to type, by name.
       cost: Stage -> {"seconds": ..}.
@@ -229,7 +231,7 @@ def summarise(
         learned = [row.name for row in rows if row.kind in LEARNED_KINDS]
         wanted += [(name, best) for name in learned if (name, best) not in wanted]
     result = {
-        "caption": caption or default_caption(dataset, split, predictions),
+        "caption": caption or default_caption(dataset, split, predictions, warm_loss),
         "dataset": {
             "name": dataset.name,
             "items": len(dataset.items),
@@ -262,22 +264,28 @@ def summarise(
     return plain(result)
 
 
-def default_caption(dataset: Dataset, split: str, predictions: Predictions) -> str:
+def default_caption(
+    dataset: Dataset, split: str, predictions: Predictions, warm_loss: float | None = None
+) -> str:
     """Return one sentence that states the protocol.
 
     Args:
       dataset: What was evaluated on.
       split: "test" or "validation".
       predictions: What was asked.
+      warm_loss: By which cold offsets were chosen, see :func:`jmrec.evaluation.cold.choose_offset`.
     """
     seen = "are no candidates" if dataset.exclude_seen else "stay candidates"
+    offset = "is the best for all targets together"
+    if warm_loss is not None:
+        offset = f"is the best for cold targets that costs warm ones at most {warm_loss:.0%}"
     units = "users" if (predictions.user >= 0).any() else "sessions"
     return (
         f"{dataset.name}, {split} split: every target ranked among all {len(dataset.items):,} "
         f"items, ties against the model; items of the session so far {seen}. The session figure "
         "is the mean over sessions of the mean over positions 1-20; intervals are 95 % bootstrap "
         f"intervals over {units}; rules are fitted on the training sessions alone, their "
-        "settings chosen on validation."
+        f"settings chosen on validation; so is the offset of cold items, which {offset}."
     )
 
 

@@ -43,6 +43,7 @@ def evaluate(
     validation = make_predictions(dataset.splits["validation"])
     predictions = make_predictions(dataset.splits[split])
     cold = ~system.train_items
+    warm_loss = config.evaluate.get("warm_loss")
     rows: list[Row] = []
 
     def add(name: str, kind: str, rankers: Sequence[Ranker], shuffled: bool = False) -> None:
@@ -51,6 +52,7 @@ def evaluate(
             measure(
                 name, kind, rankers, asked, validation,
                 n_items=len(dataset.items), exclude_seen=dataset.exclude_seen, cold=cold,
+                warm_loss=warm_loss,
             )
         )  # fmt: skip
         if dump is not None:
@@ -97,6 +99,7 @@ def evaluate(
         dataset,
         split,
         pairs=pairs,
+        warm_loss=warm_loss,
         test_reads=reads,
         commands={"run": " ".join(command)} if command else {},
         cost=seconds_by_stage(system.workdir, [stage.name for stage in system.stages()]),
