@@ -170,17 +170,22 @@ def get_config(arg: str | None = None) -> ConfigDict:
     student.hparams = ConfigDict({"dropout": 0.2, "id_dropout": 0.5, "teacher_temperature": 1.0})
     config.student = student
 
-    # view: what of an item the Knowledge tower is shown; features: which of its outputs.
+    # view: what of an item the Knowledge tower is shown; features: which of its outputs; train and
+    # hparams: what a student changes of the settings above.
     variant = {"view": "both", "features": "k+t", "ids": True, "logit": 0.0}
     config.students = ConfigDict(
         {
-            "id-only": {**variant, "features": "none"},
+            # Without features there is nothing to fall back on where an id is dropped.
+            "id-only": {**variant, "features": "none", "hparams": {"id_dropout": 0.0}},
             "text-only": {**variant, "view": "text", "ids": False},
             "picture-only": {**variant, "view": "picture", "ids": False},
             "undistilled": {**variant, "features": "e"},
             "distilled": {**variant, "logit": 1.0},
         }
     )
+
+    if toyshop and size != "base":
+        config.students["id-only"].train = ConfigDict({"weight_decay": 0.1})
 
     # The score offset of cold items may cost warm targets this share of their MRR@20.
     config.evaluate = ConfigDict({"split": "test", "serve": "distilled", "warm_loss": 0.1})

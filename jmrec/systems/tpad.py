@@ -210,9 +210,10 @@ class Tpad:
             trainer, tower = self.student_trainer(name)
             features = self.student_features(name)
             evaluate = self._validate(tower, features)
-            batches = self.sessions(self.config.student.train.batch_size, seed)
+            train = self._student_settings(name, "train")
+            batches = self.sessions(train.batch_size, seed)
             label = f"students/{name}-{seed}"
-            self._fit(folder, label, trainer, self.config.student.train, batches, seed, evaluate)
+            self._fit(folder, label, trainer, train, batches, seed, evaluate)
 
         return run
 
@@ -361,6 +362,11 @@ class Tpad:
         parts = [self.heads_table[f"{shown}/{head}"] for head in variant.features.split("+")]
         return {"features": np.concatenate(parts, 1)}
 
+    def _student_settings(self, name: str, kind: str) -> ConfigDict:
+        """Return "train" or "hparams" of all students, with what this one changes."""
+        own = self.config.students[name].get(kind, {})
+        return ConfigDict({**self.config.student[kind], **own})
+
     def student_trainer(self, name: str) -> tuple[Trainer, Tower]:
         """Return the trainer and jitted tower of a student, shared by its seeds."""
         if name not in self._trainers:
@@ -373,11 +379,10 @@ class Tpad:
                 stack=StackConfig(**c.stack),
             )
             teacher = Teacher(*self.teacher()) if variant.logit > 0 else None
-            numbers = {"learning_rate": c.train.learning_rate, "logit": variant.logit}
-            task = StudentTask(
-                config, features, self.train_items, teacher, {**c.hparams, **numbers}
-            )
-            trainer = self._trainer(task, c.train)
+            train, hparams = (self._student_settings(name, kind) for kind in ("train", "hparams"))
+            numbers = {"learning_rate": train.learning_rate, "logit": variant.logit}
+            task = StudentTask(config, features, self.train_items, teacher, {**hparams, **numbers})
+            trainer = self._trainer(task, train)
             tower = Tower(task.model, id_rows(self.train_items, max(ids, 1)))
             self._trainers[name] = (trainer, tower)
         return self._trainers[name]
