@@ -24,8 +24,10 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config = tpad.get_config(arg or "size=tiny")
     config.data.toyshop.items, config.data.toyshop.sessions = 60, 160
     config.data.vocab = 320
+    config.knowledge.stack.update(width=32, layers=1, mlp=64)
+    config.knowledge.vision.stack.update(width=32, mlp=64)
     stages = (config.vision, config.knowledge, config.transition, config.distill, config.student)
     for stage in stages:
-        stage.train.update(steps=12, batch_size=16, eval_every=4, save_every=2)
+        stage.train.update(steps=8, batch_size=16, eval_every=4, save_every=2)
     config.students = ConfigDict({"distilled": config.students.distilled.to_dict()})
     return config
