@@ -12,6 +12,7 @@ import os
 import shutil
 from collections.abc import Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,14 @@ FORMAT = 1
 
 CHECKED = ("fingerprint", "config", "train")
 """The metadata fields that must not change between a run and its resumption."""
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    return record.levelno < logging.ERROR or "orbax" not in record.pathname
+
+
+# Orbax logs a failed write with a traceback for each of its threads, and raises it as well.
+logging.getLogger("absl").addFilter(_is_news)
 
 
 def _differences(stored: Any, expected: Any, name: str) -> list[str]:
@@ -104,7 +113,8 @@ class Checkpoints:
         self._keep = keep
         self._writer = ThreadPoolExecutor(1, "checkpoint")
         self._pending: tuple[int, Future[None]] | None = None
-        self._mend_replaced()
+        self._failed = False
+        self._tidy()
         self._open()
 
     def _open(self) -> None:
@@ -137,7 +147,9 @@ class Checkpoints:
         try:
             self.wait()
         finally:
-            self._checkpointer.close()
+            # Orbax raises a failed save once more; `wait` has said it.
+            with suppress(Exception) if self._failed else nullcontext():
+                self._checkpointer.close()
             self._writer.shutdown()
 
     def save(
@@ -183,6 +195,7 @@ class Checkpoints:
         try:
             future.result()
         except Exception as error:
+            self._failed = True
             if (reason := refusal(error)) is None:
                 raise
             raise UserError(
@@ -271,29 +284,32 @@ class Checkpoints:
             reason,
             used,
         )
-        taken = {path.name for path in self.directory.iterdir()}
-        names = []
-        for step in damaged:
-            target, number = f"{step}.damaged", 1
-            while target in taken:
-                number += 1
-                target = f"{step}.damaged-{number}"
-            names.append((str(step), target))
-        self._rename(names)
+        self._rename([(str(step), self._aside(str(step))) for step in damaged])
+
+    def _aside(self, step: str) -> str:
+        """Return a free name for a damaged checkpoint."""
+        target, number = f"{step}.damaged", 1
+        while (self.directory / target).exists():
+            number += 1
+            target = f"{step}.damaged-{number}"
+        return target
 
     def _rename(self, names: Iterable[tuple[str, str]]) -> None:
         """Rename folders behind orbax's back: closed before, opened after."""
         self._checkpointer.close()
         if jax.process_index() == 0:
             for old, new in names:
-                shutil.rmtree(self.directory / new, ignore_errors=True)
                 (self.directory / old).rename(self.directory / new)
         if jax.process_count() > 1:
             multihost_utils.sync_global_devices("jmrec checkpoints renamed")
         self._open()
 
-    def _mend_replaced(self) -> None:
-        """Put back what was being replaced when a kill came, unless the new one is whole."""
+    def _tidy(self) -> None:
+        """Mend what orbax would stumble over when it opens the directory.
+
+        What was being replaced when a kill came is put back, unless the new one is whole. A
+        checkpoint whose description is damaged is set aside: orbax reads them all at once.
+        """
         if jax.process_index() == 0:
             for old in self.directory.glob("*.replaced"):
                 step = old.with_suffix("")
@@ -301,8 +317,16 @@ class Checkpoints:
                     shutil.rmtree(old)
                 else:
                     old.rename(step)
+            for path in self.directory.glob("*"):
+                if path.name.isdigit() and (fault := _description_fault(path)):
+                    aside = self._aside(path.name)
+                    log.warning(
+                        "%s: checkpoint %s is damaged (%s); it is now %s",
+                        self.directory, path.name, fault, aside,
+                    )  # fmt: skip
+                    path.rename(self.directory / aside)
         if jax.process_count() > 1:
-            multihost_utils.sync_global_devices("jmrec checkpoints mended")
+            multihost_utils.sync_global_devices("jmrec checkpoints tidied")
 
     def _fault(self, step: int) -> str:
         """Return what the checksums tell against a checkpoint, "" for nothing; alike in all."""
@@ -312,6 +336,20 @@ class Checkpoints:
         if jax.process_count() > 1 and multihost_utils.broadcast_one_to_all(np.bool_(fault)):
             fault = fault or "its checksums differ"
         return fault
+
+
+def _description_fault(folder: Path) -> str | None:
+    """Return what is wrong with the files that orbax reads of a checkpoint when it lists it."""
+    names = ("_CHECKPOINT_METADATA", "metrics/metrics")
+    if fault := manifest_fault(folder, names):
+        return fault
+    for path in (folder / name for name in names):
+        try:
+            if path.is_file():
+                json.loads(path.read_bytes())
+        except ValueError:
+            return f"{path.relative_to(folder)} is broken"
+    return None
 
 
 def _metadata(described: Any) -> dict[str, Any]:

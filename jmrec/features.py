@@ -93,6 +93,7 @@ def read_features(path: Path, ids: Sequence[str] | None = None) -> FeatureTable:
       UserError: If the file is missing, may not be read, is damaged, or made for other items.
     """
     try:
+        path.open("rb").close()  # safetensors calls a file that may not be read missing
         with safe_open(path, "np") as file:
             facts = dict(file.metadata() or {})
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

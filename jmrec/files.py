@@ -6,6 +6,7 @@ A kill leaves at most side names (``*.tmp``, ``*.old``), which the next start ov
 import hashlib
 import json
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 
 MANIFEST = "checksums.json"
@@ -59,12 +60,13 @@ def write_manifest(folder: Path) -> None:
     side.replace(folder / MANIFEST)
 
 
-def manifest_fault(folder: Path) -> str | None:
+def manifest_fault(folder: Path, only: Collection[str] | None = None) -> str | None:
     """Return what of a folder is not as `write_manifest` found it.
 
     Args:
       folder: The folder. One without a manifest is not judged: a kill came before it, or an
         older jmrec wrote it.
+      only: The files to look at; None is all.
 
     Returns:
       The first fault in words, or None.
@@ -85,7 +87,7 @@ def manifest_fault(folder: Path) -> str | None:
     """
     try:
         sums = json.loads((folder / MANIFEST).read_bytes())
-        entries = sorted(sums.items())
+        entries = sorted((n, each) for n, each in sums.items() if only is None or n in only)
     except FileNotFoundError:
         return None
     except (ValueError, AttributeError):

@@ -1,11 +1,12 @@
 """Kill a tiny run at random moments, start it again until it ends, and compare it bit by bit.
 
 One uninterrupted run is the reference. Then the same command runs in other folders and is killed
-at moments drawn from a seed: a stage and a share of its time, or the middle of a save; SIGKILL or
-SIGTERM. What a run leaves must not tell that it was killed: the same parameters, feature tables
-and files, the same text in metrics.json, metrics.jsonl and results.json but for seconds.
+at moments drawn from a seed: a stage, a checkpoint of it, a while after that or the middle of the
+next save; SIGKILL or SIGTERM. What a run leaves must not tell that it was killed: the same
+parameters, feature tables and files, the same text in metrics.json, metrics.jsonl and results.json
+but for seconds.
 
-By hand (about half a minute a kill on two cores):
+By hand (about half a minute a kill on two idle cores):
   python tests/integration/kill_and_resume.py --rounds 20 --seed 7
 """
 
@@ -44,12 +45,15 @@ class Moment:
 
     Attributes:
       stage: Its name.
-      share: Of the stage's time in the reference run; above 1 is after it.
+      step: The checkpoint of the stage to wait for first; 0 for its start.
+      share: How long to wait then, of the stage's time in the reference run. When the stage ends
+        before that, the kill comes at once: between two stages.
       saving: Whether to wait, from then on, for the next save to be under way.
       signal: SIGKILL or SIGTERM.
     """
 
     stage: str
+    step: int
     share: float
     saving: bool
     signal: signal.Signals
@@ -99,25 +103,33 @@ class Run:
         )
         return {name: json.loads(path.read_text())["seconds"] for _, name, path in found}
 
-    def kill(self, moment: Moment, seconds: float) -> int | None:
-        """Start, kill at a moment, and return the exit code; None if it ended before that."""
+    def kill(self, moment: Moment, seconds: float) -> int:
+        """Start, kill at a moment, and return the exit code."""
         child = self.start()
-        alive: Callable[[], bool] = lambda: child.poll() is None  # noqa: E731
+        folder = self.workdir / moment.stage
         begun = [f"{moment.stage}: {word}\n" for word in ("started", "resumed")]
-        while alive() and not any(line in self.said.read_text() for line in begun):
-            time.sleep(0.01)
+
+        def wait(met: Callable[[], bool]) -> None:
+            while child.poll() is None and not met():
+                time.sleep(0.002)
+
+        def over() -> bool:
+            return '"done": true' in (folder / "stage.json").read_text()
+
+        wait(lambda: any(line in self.said.read_text() for line in begun))
+        steps = folder / "checkpoints"
+        wait(lambda: over() or _newest(steps) >= moment.step)
         until = time.monotonic() + moment.share * seconds
-        while alive() and time.monotonic() < until:
-            time.sleep(0.002)
+        wait(lambda: over() or time.monotonic() > until)
         if moment.saving:
-            folder = self.workdir / moment.stage
-            until = time.monotonic() + seconds + 1
-            while alive() and time.monotonic() < until and not _saves(folder):
-                time.sleep(0.001)
-        if not alive():
-            return None
+            wait(lambda: over() or _saves(folder))
         child.send_signal(moment.signal)
         return child.wait(600)
+
+
+def _newest(checkpoints: Path) -> int:
+    """Return the newest step, 0 where there is none."""
+    return max((int(p.name) for p in checkpoints.glob("*") if p.name.isdigit()), default=0)
 
 
 def _saves(folder: Path) -> bool:
@@ -133,10 +145,12 @@ def draw(stages: Sequence[str], rng: random.Random) -> Iterator[Moment]:
         order = list(stages)
         rng.shuffle(order)
         for stage in order:
+            saves = stage in trained
             yield Moment(
                 stage,
-                share=rng.uniform(0, 1.1),
-                saving=stage in trained and rng.random() < 0.5,
+                step=rng.choice((0, 2, 4, 6)) if saves else 0,
+                share=rng.random() * (0.1 if saves else 1.0),
+                saving=saves and rng.random() < 0.5,
                 signal=rng.choice((signal.SIGKILL, signal.SIGTERM)),
             )
 
@@ -235,18 +249,15 @@ def kill_and_resume(
         run = Run(folder / f"killed-{number}", where)
         # At most one kill a stage, so that a run comes to its end.
         some = [next(moments) for _ in range(min(rounds - done, 5))]
-        for moment in sorted(some, key=lambda m: (order.index(m.stage), m.share)):
+        for moment in sorted(some, key=lambda m: (order.index(m.stage), m.step)):
             code = run.kill(moment, stages[moment.stage])
-            how = "while it saves" if moment.saving else f"at {moment.share:.2f} of it"
-            label = f"run {number}: {moment.signal.name} in {moment.stage} {how}"
-            if code is None:
-                say(f"{label}: it had ended")
-                continue
+            how = f"{', in the next save' if moment.saving else ''}: exit {code}"
+            label = f"run {number}: {moment.signal.name} in {moment.stage} after {moment.step}{how}"
             done += 1
-            say(f"{label}: kill {done}, exit {code}")
+            say(f"kill {done}, {label}")
             said = run.said.read_text()
-            if moment.signal == signal.SIGTERM and code != REQUEUE:
-                wrong.append(f"{label}: exit code {code}: {said[-500:]}")
+            if code != (REQUEUE if moment.signal == signal.SIGTERM else -signal.SIGKILL):
+                wrong.append(f"{label}: {said[-500:]}")
             if "Traceback" in said:
                 wrong.append(f"{label}: a traceback: {said[-2000:]}")
         run.finish()
