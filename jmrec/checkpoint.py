@@ -2,13 +2,17 @@
 
 A checkpoint is a state (any tree of arrays, typed PRNG keys included) and a json-able metadata
 dict. Orbax writes into a temporary folder and renames it, so that there are whole checkpoints
-and none others.
+and none others. It does not notice a flipped bit in an array, so a manifest of checksums is added
+and compared before anything is read.
 """
 
 import json
 import logging
 import os
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +21,24 @@ import numpy as np
 from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
-from jmrec.errors import UserError
+from jmrec.errors import UserError, refusal
+from jmrec.files import manifest_fault, replace_folder, write_manifest
 
 log = logging.getLogger(__name__)
 
+FORMAT = 1
+"""The version of what is written; a greater one is refused. None given is 1."""
+
 CHECKED = ("fingerprint", "config", "train")
 """The metadata fields that must not change between a run and its resumption."""
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    return record.levelno < logging.ERROR or "orbax" not in record.pathname
+
+
+# Orbax logs a failed write with a traceback for each of its threads, and raises it as well.
+logging.getLogger("absl").addFilter(_is_news)
 
 
 def _differences(stored: Any, expected: Any, name: str) -> list[str]:
@@ -95,6 +111,10 @@ class Checkpoints:
     def __init__(self, directory: str | os.PathLike[str], keep: int = 2) -> None:
         self.directory = Path(directory).absolute()
         self._keep = keep
+        self._writer = ThreadPoolExecutor(1, "checkpoint")
+        self._pending: tuple[int, Future[None]] | None = None
+        self._failed = False
+        self._tidy()
         self._open()
 
     def _open(self) -> None:
@@ -113,7 +133,6 @@ class Checkpoints:
                 ]
             ),
         )
-        self._response: Any = None
 
     def __enter__(self) -> "Checkpoints":
         """Return self."""
@@ -128,7 +147,10 @@ class Checkpoints:
         try:
             self.wait()
         finally:
-            self._checkpointer.close()
+            # Orbax raises a failed save once more; `wait` has said it.
+            with suppress(Exception) if self._failed else nullcontext():
+                self._checkpointer.close()
+            self._writer.shutdown()
 
     def save(
         self, step: int, state: Any, *, metadata: Mapping[str, Any], metric: float | None = None
@@ -142,20 +164,44 @@ class Checkpoints:
           metric: What "best" means, greater is better; None takes no part.
         """
         self.wait()
-        self._response = self._checkpointer.save_async(
-            int(step),
+        step = int(step)
+        if step in self.steps():  # orbax would delete it first, and a kill then lose it
+            self._rename([(str(step), f"{step}.replaced")])
+        response = self._checkpointer.save_async(
+            step,
             state,
             force=True,
-            overwrite=int(step) in self.steps(),
             metrics=None if metric is None else {"score": float(metric)},
-            custom_metadata={"metadata": dict(metadata)},
+            custom_metadata={"metadata": dict(metadata), "format": FORMAT},
         )
+        self._pending = (step, self._writer.submit(self._seal, response, step))
+
+    def _seal(self, response: Any, step: int) -> None:
+        """Wait for a save, then add the checksums; in another thread."""
+        response.result()
+        if jax.process_index() == 0:
+            write_manifest(self.directory / str(step))
+            shutil.rmtree(self.directory / f"{step}.replaced", ignore_errors=True)
 
     def wait(self) -> None:
-        """Wait until the last save is on disk; raise what went wrong with it."""
-        if self._response is not None:
-            response, self._response = self._response, None
-            response.result()
+        """Wait until the last save is on disk; raise what went wrong with it.
+
+        Raises:
+          UserError: The disk is full, or may not be written.
+        """
+        if self._pending is None:
+            return
+        (step, future), self._pending = self._pending, None
+        try:
+            future.result()
+        except Exception as error:
+            self._failed = True
+            if (reason := refusal(error)) is None:
+                raise
+            raise UserError(
+                f"{self.directory}: checkpoint {step} could not be written ({reason}); mend that "
+                "and start the same command again: those before it are whole."
+            ) from error
 
     def steps(self) -> list[int]:
         """Return the steps of the whole checkpoints, ascending."""
@@ -193,7 +239,8 @@ class Checkpoints:
           (state, metadata).
 
         Raises:
-          UserError: There is none, none can be read, or the metadata differ.
+          UserError: There is none, none can be read, the metadata differ, or it may not be read
+            (which is no damage: nothing is set aside).
         """
         self.wait()
         candidates = [step] if step is not None else sorted(self.steps(), reverse=True)
@@ -201,16 +248,20 @@ class Checkpoints:
         reason = ""
         for candidate in candidates:
             try:
+                if fault := self._fault(candidate):
+                    raise ValueError(fault)
                 metadata = _metadata(self._checkpointer.metadata(candidate))
-            except Exception as error:  # orbax and tensorstore raise many kinds
-                reason = _one_line(error)
-                damaged.append(candidate)
-                continue
-            if expected is not None:
-                check_metadata(metadata, expected)
-            try:
+                if expected is not None:
+                    check_metadata(metadata, expected)
                 state = self._checkpointer.load(candidate, abstract_state)
-            except Exception as error:
+            except UserError:
+                raise
+            except Exception as error:  # orbax and tensorstore raise many kinds
+                if refused := refusal(error):
+                    raise UserError(
+                        f"{self.directory / str(candidate)} can not be read ({refused}); mend "
+                        "that and start the same command again."
+                    ) from error
                 reason = _one_line(error)
                 damaged.append(candidate)
                 continue
@@ -233,25 +284,89 @@ class Checkpoints:
             reason,
             used,
         )
+        self._rename([(str(step), self._aside(str(step))) for step in damaged])
+
+    def _aside(self, step: str) -> str:
+        """Return a free name for a damaged checkpoint."""
+        target, number = f"{step}.damaged", 1
+        while (self.directory / target).exists():
+            number += 1
+            target = f"{step}.damaged-{number}"
+        return target
+
+    def _rename(self, names: Iterable[tuple[str, str]]) -> None:
+        """Rename folders behind orbax's back: closed before, opened after."""
         self._checkpointer.close()
         if jax.process_index() == 0:
-            for step in damaged:
-                target = self.directory / f"{step}.damaged"
-                number = 1
-                while target.exists():
-                    number += 1
-                    target = self.directory / f"{step}.damaged-{number}"
-                (self.directory / str(step)).rename(target)
+            for old, new in names:
+                (self.directory / old).rename(self.directory / new)
         if jax.process_count() > 1:
-            multihost_utils.sync_global_devices("jmrec damaged checkpoints set aside")
+            multihost_utils.sync_global_devices("jmrec checkpoints renamed")
         self._open()
+
+    def _tidy(self) -> None:
+        """Mend what orbax would stumble over when it opens the directory.
+
+        What was being replaced when a kill came is put back, unless the new one is whole. A
+        checkpoint whose description is damaged is set aside: orbax reads them all at once.
+        """
+        if jax.process_index() == 0:
+            for old in self.directory.glob("*.replaced"):
+                step = old.with_suffix("")
+                if step.exists():
+                    shutil.rmtree(old)
+                else:
+                    old.rename(step)
+            for path in self.directory.glob("*"):
+                if path.name.isdigit() and (fault := _description_fault(path)):
+                    aside = self._aside(path.name)
+                    log.warning(
+                        "%s: checkpoint %s is damaged (%s); it is now %s",
+                        self.directory, path.name, fault, aside,
+                    )  # fmt: skip
+                    path.rename(self.directory / aside)
+        if jax.process_count() > 1:
+            multihost_utils.sync_global_devices("jmrec checkpoints tidied")
+
+    def _fault(self, step: int) -> str:
+        """Return what the checksums tell against a checkpoint, "" for nothing; alike in all."""
+        fault = ""
+        if jax.process_index() == 0:
+            fault = manifest_fault(self.directory / str(step)) or ""
+        if jax.process_count() > 1 and multihost_utils.broadcast_one_to_all(np.bool_(fault)):
+            fault = fault or "its checksums differ"
+        return fault
+
+
+def _description_fault(folder: Path) -> str | None:
+    """Return what is wrong with the files that orbax reads of a checkpoint when it lists it."""
+    names = ("_CHECKPOINT_METADATA", "metrics/metrics")
+    if fault := manifest_fault(folder, names):
+        return fault
+    for path in (folder / name for name in names):
+        try:
+            if path.is_file():
+                json.loads(path.read_bytes())
+        except ValueError:
+            return f"{path.relative_to(folder)} is broken"
+    return None
 
 
 def _metadata(described: Any) -> dict[str, Any]:
-    """Return our metadata from orbax's; orbax says nothing where its file is broken."""
+    """Return our metadata from orbax's; orbax says nothing where its file is broken.
+
+    Raises:
+      UserError: A newer jmrec wrote it.
+      ValueError: It is broken, or no jmrec wrote it.
+    """
     custom = described.custom_metadata
     if not isinstance(custom, Mapping) or "metadata" not in custom:
-        raise ValueError("the metadata file is broken")
+        raise ValueError("its metadata are broken or not jmrec's")
+    if custom.get("format", 1) > FORMAT:
+        raise UserError(
+            f"{described.path}: format {custom['format']} is of a newer jmrec, this one reads "
+            f"format {FORMAT}; use the version that wrote it, or another --workdir."
+        )
     return dict(custom["metadata"])
 
 
@@ -264,7 +379,7 @@ def _one_line(error: BaseException) -> str:
 
 
 def save_params(path: str | os.PathLike[str], params: Any, metadata: Mapping[str, Any]) -> None:
-    """Write the parameters of a finished stage, atomically; an older file is replaced.
+    """Write the parameters of a finished stage, whole or not at all; older ones are replaced.
 
     Args:
       path: The folder to write.
@@ -280,10 +395,19 @@ def save_params(path: str | os.PathLike[str], params: Any, metadata: Mapping[str
       ([1.0, 1.0], {'stage': 'student'})
     """
     target = Path(path).absolute()
+    side = target.with_name(f"{target.name}.tmp")
     # The name "params" lets the tree be any pytree, even a single array.
     ocp.save(
-        target, {"params": params}, overwrite=True, custom_metadata={"metadata": dict(metadata)}
+        side,
+        {"params": params},
+        overwrite=True,
+        custom_metadata={"metadata": dict(metadata), "format": FORMAT},
     )
+    if jax.process_index() == 0:
+        write_manifest(side)
+        replace_folder(side, target)
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices("jmrec parameters written")
 
 
 def load_params(path: str | os.PathLike[str], abstract: Any = None) -> tuple[Any, dict[str, Any]]:
@@ -304,15 +428,22 @@ def load_params(path: str | os.PathLike[str], abstract: Any = None) -> tuple[Any
     if not source.is_dir():
         raise UserError(f"{source}: there are no parameters here; run the stage that makes them.")
     try:
+        if fault := manifest_fault(source):
+            raise ValueError(fault)
         described = ocp.metadata(source)
         metadata = _metadata(described)
         target = {"params": abstract}
         if abstract is None:
             target = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), described.metadata)
         params = ocp.load(source, target)["params"]
+    except UserError:
+        raise
     except Exception as error:  # orbax and tensorstore raise many kinds
+        if reason := refusal(error):
+            raise UserError(f"{source} can not be read ({reason}); mend that.") from error
         raise UserError(
-            f"{source}: the parameters cannot be read ({_one_line(error)}); make them again."
+            f"{source}: the parameters cannot be read ({_one_line(error)}); delete "
+            f"{source.parent / 'stage.json'} and start jmrec run again: the stage makes them anew."
         ) from error
     return params, metadata
 

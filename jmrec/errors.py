@@ -1,5 +1,8 @@
 """What a user is told when something is wrong with the input: one sentence, exit code 2."""
 
+import errno
+import os
+
 
 class UserError(Exception):
     """An error that the user can mend.
@@ -13,8 +16,45 @@ class UserError(Exception):
     """
 
 
-class Preempted(Exception):
+class Preempted(BaseException):
     """Raised by the training loop after a SIGTERM, once the state is saved.
 
-    ``jmrec.main`` turns it into exit code 75 (``EX_TEMPFAIL``), on which launchers requeue.
+    ``jmrec.main`` turns it into exit code 75 (``EX_TEMPFAIL``), on which launchers requeue. Like
+    KeyboardInterrupt it is no Exception: whoever catches those must not take it for a failure.
     """
+
+
+REFUSALS = tuple(
+    getattr(errno, name)
+    for name in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EACCES", "EPERM", "ENOTDIR", "EIO")
+)
+"""What a system says that can not or may not read or write; nothing of it is damage."""
+
+
+def refusal(error: BaseException) -> str | None:
+    """Return what the system refused, or None where the error is of another kind.
+
+    Args:
+      error: Whatever was raised. Libraries in other languages give the system's reason only in
+        the words of their own errors, so causes and words are searched.
+
+    Example:
+      >>> refusal(OSError(errno.ENOSPC, "No space left on device", "metrics.jsonl"))
+      'metrics.jsonl: No space left on device'
+      >>> refusal(RuntimeError("write failed [OS error 28: No space left on device]"))
+      'No space left on device'
+      >>> refusal(ValueError("a wrong shape")) is None
+      True
+    """
+    seen: set[int] = set()
+    each: BaseException | None = error
+    while each is not None and id(each) not in seen:
+        seen.add(id(each))
+        if isinstance(each, OSError) and each.errno in REFUSALS:
+            where = f"{each.filename}: " if each.filename else ""
+            return where + os.strerror(each.errno or 0)
+        for code in REFUSALS:
+            if os.strerror(code) in str(each):
+                return os.strerror(code)
+        each = each.__cause__ or each.__context__
+    return None

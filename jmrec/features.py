@@ -1,7 +1,8 @@
 """Feature tables: one row per catalogue item, with provenance, as safetensors.
 
 A table says which stage made it (its hash), and for which item ids in which order; reading it for
-anything else is refused. Tables have no padding on disk; `pad_rows` adds it for the device.
+anything else is refused. It holds a checksum of its content, which is compared at every reading.
+Tables have no padding on disk; `pad_rows` adds it for the device.
 """
 
 import hashlib
@@ -11,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from jmrec.errors import UserError
+from jmrec.errors import UserError, refusal
 
 ROWS = 1024
 """Tables with an item axis are padded to a multiple of this, whatever the topology."""
@@ -63,10 +64,22 @@ def write_features(
         if not np.isfinite(array).all():
             raise ValueError(f"feature {name!r} holds NaN or infinity")
     facts = {**provenance, "items": hash_ids(ids), "rows": str(len(ids))}
+    tables = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    facts["checksum"] = _checksum(tables, facts)
     path.parent.mkdir(parents=True, exist_ok=True)
     side = path.with_name(path.name + ".tmp")
-    save_file({k: np.ascontiguousarray(v) for k, v in arrays.items()}, side, metadata=facts)
+    save_file(tables, side, metadata=facts)
     side.replace(path)
+
+
+def _checksum(arrays: Mapping[str, np.ndarray], facts: Mapping[str, str]) -> str:
+    """Return the SHA-256 of all that a table says."""
+    digest = hashlib.sha256(json.dumps(dict(facts), sort_keys=True).encode())
+    for name in sorted(arrays):
+        array = arrays[name]
+        digest.update(f"{name}:{array.dtype}:{array.shape}:".encode())
+        digest.update(array.reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
 
 
 def read_features(path: Path, ids: Sequence[str] | None = None) -> FeatureTable:
@@ -77,22 +90,36 @@ def read_features(path: Path, ids: Sequence[str] | None = None) -> FeatureTable:
       ids: The item ids that it must be for, in row order; None reads without the check.
 
     Raises:
-      UserError: If the file is missing, damaged, or made for other items.
+      UserError: If the file is missing, may not be read, is damaged, or made for other items.
     """
     try:
+        path.open("rb").close()  # safetensors calls a file that may not be read missing
         with safe_open(path, "np") as file:
             facts = dict(file.metadata() or {})
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except FileNotFoundError:
         raise UserError(f"{path} is missing; run the stage that makes it (jmrec run).") from None
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{path} is damaged ({error}); delete it and run again.") from None
+    except Exception as error:  # damage shows in many ways
+        if reason := refusal(error):
+            raise UserError(f"{path} can not be read ({reason}); mend that.") from None
+        raise UserError(_damaged(path, str(error))) from None
+    # Tables of an older jmrec have no checksum.
+    checksum = facts.pop("checksum", None)
+    if checksum not in (None, _checksum(arrays, facts)):
+        raise UserError(_damaged(path, "its checksum differs"))
     if ids is not None and facts.get("items") != hash_ids(ids):
         raise UserError(
             f"{path} was made for {facts.get('rows', '?')} other items than the {len(ids)} of this "
             "run; embed the catalogue again (jmrec embed)."
         )
     return FeatureTable(arrays, facts)
+
+
+def _damaged(path: Path, reason: str) -> str:
+    return (
+        f"{path} is damaged ({reason}); delete {path.parent / 'stage.json'} and start jmrec run "
+        "again: the stage makes it anew."
+    )
 
 
 def pad_rows(array: np.ndarray, multiple: int = ROWS) -> np.ndarray:

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from jmrec import __version__
-from jmrec.errors import Preempted, UserError
+from jmrec.errors import Preempted, UserError, refusal
+from jmrec.preemption import stop_on_sigterm
 
 BAD_INPUT, REQUEUE, INTERRUPTED = 2, 75, 130
 
@@ -151,13 +152,11 @@ def data_prepare(args: argparse.Namespace) -> None:
 def run(args: argparse.Namespace, overrides: Sequence[str]) -> None:
     """Run ``jmrec run``."""
     from jmrec.config import load_config
-    from jmrec.preemption import stop_on_sigterm
     from jmrec.systems import registry
 
     config = load_config(args.config, list(overrides))
     command = ["jmrec", "run", "--config", args.config, *overrides, "--workdir", str(args.workdir)]
-    with stop_on_sigterm():
-        registry.run(config, args.workdir, resume=args.resume, stale=args.stale, command=command)
+    registry.run(config, args.workdir, resume=args.resume, stale=args.stale, command=command)
 
 
 def embed(args: argparse.Namespace) -> None:
@@ -204,17 +203,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if argv is None else argv)
     try:
-        args, rest = parser().parse_known_args(words)
-        if args.verb == "run":
-            run(args, rest)
-            return 0
-        if rest:
-            raise UserError(f"{rest[0]!r} is not understood here (see jmrec {args.verb} --help).")
-        verbs = {"embed": embed, "evaluate": evaluate, "recommend": recommend}
-        if args.verb == "data":
-            (data_check if args.step == "check" else data_prepare)(args)
-        else:
-            verbs[args.verb](args)
+        with stop_on_sigterm():
+            dispatch(words)
     except UserError as error:
         print(f"jmrec: {error}", file=sys.stderr)
         return BAD_INPUT
@@ -224,12 +214,39 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("jmrec: interrupted; start the same command again to go on.", file=sys.stderr)
         return INTERRUPTED
-    except OSError as error:
-        where = f" {error.filename}:" if error.filename else ""
-        reason = error.strerror or str(error)
-        print(f"jmrec:{where} {reason}; mend that and start again.", file=sys.stderr)
+    except Exception as error:
+        reason = refusal(error)
+        if reason is None and isinstance(error, OSError):
+            where = f"{error.filename}: " if error.filename else ""
+            reason = f"{where}{error.strerror or error}"
+        if reason is None:
+            raise
+        print(
+            f"jmrec: {reason}; mend that and start the same command again: what was finished is "
+            "kept.",
+            file=sys.stderr,
+        )
         return BAD_INPUT
     return 0
+
+
+def dispatch(words: Sequence[str]) -> None:
+    """Parse the words after ``jmrec`` and run the verb.
+
+    Raises:
+      UserError: What was typed is not understood, or the verb says so.
+    """
+    args, rest = parser().parse_known_args(words)
+    if args.verb == "run":
+        run(args, rest)
+        return
+    if rest:
+        raise UserError(f"{rest[0]!r} is not understood here (see jmrec {args.verb} --help).")
+    verbs = {"embed": embed, "evaluate": evaluate, "recommend": recommend}
+    if args.verb == "data":
+        (data_check if args.step == "check" else data_prepare)(args)
+    else:
+        verbs[args.verb](args)
 
 
 def entry() -> None:

@@ -9,17 +9,14 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-import jax
-import numpy as np
-from jax.experimental import multihost_utils
-
 from jmrec.errors import Preempted
 
 
 class Sigterm:
     """A context in which SIGTERM is noted; the old handler comes back at the end.
 
-    Only the main thread can do this; elsewhere nothing is ever received.
+    Only the main thread can do this; elsewhere nothing is ever received. Whoever opens it must
+    look at ``received`` once more after it: a signal may come late.
 
     Attributes:
       received: True once a SIGTERM came.
@@ -57,6 +54,11 @@ class Sigterm:
           ask: With several processes only asked when True (they must all ask at once, and
             asking costs a round trip); with one process it does not matter.
         """
+        # Imported here, so that a command is deaf to SIGTERM for no longer than it must.
+        import jax
+        import numpy as np
+        from jax.experimental import multihost_utils
+
         if jax.process_count() == 1:
             return self.received
         return ask and bool(multihost_utils.process_allgather(np.bool_(self.received)).any())

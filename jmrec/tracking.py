@@ -72,7 +72,7 @@ class Tracker:
         self.prefix = prefix
         self.console = console or Console(stderr=True)
         self._owner = True
-        _mend(self.path)
+        mend_lines(self.path)
         self._wandb = _Wandb(self.workdir, wandb, config, self.warn)
 
     def stage(self, name: str) -> "Tracker":
@@ -353,8 +353,8 @@ def _read(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
             yield line, entry
 
 
-def _mend(path: Path) -> None:
-    """Drop a last line that a kill left half written."""
+def mend_lines(path: Path) -> None:
+    """Drop a last line that a kill or a full disk left half written; no file is no harm."""
     if path.exists() and (data := path.read_bytes()) and not data.endswith(b"\n"):
         with path.open("r+b") as file:
             file.truncate(data.rfind(b"\n") + 1)

@@ -296,8 +296,8 @@ class Trainer:
         traced = put_tree(numbers, jax.tree.map(lambda _: replicated(self.mesh), numbers))
 
         with (
-            Checkpoints(directory, config.keep) as checkpoints,
             Sigterm() as sigterm,
+            Checkpoints(directory, config.keep) as checkpoints,
             ThreadPoolExecutor(1, "next-batch") as pool,
         ):
             state, loop = self._start(checkpoints, seed, stored)
@@ -371,6 +371,8 @@ class Trainer:
             if 0 < best_step != n:
                 chosen, _ = checkpoints.restore(self._abstract, best_step)
                 params, task_state = chosen.params, chosen.task_state
+        if sigterm.agreed(True):  # it came after the loop looked for the last time
+            raise Preempted(f"SIGTERM after {n} updates; the state is saved.")
         return FitResult(params, task_state, n, best, best_step, loop.history)
 
     def _start(

@@ -18,7 +18,7 @@ from jmrec.data.folder import Raw, read_folder, verify_pictures
 from jmrec.data.pictures import shrink
 from jmrec.data.schema import SPLITS, Dataset
 from jmrec.data.sessions import sessionise, split_by_time
-from jmrec.errors import UserError
+from jmrec.errors import UserError, refusal
 
 FORMAT = 1
 METADATA = "metadata.json"
@@ -159,10 +159,15 @@ def load_prepared(out: str | Path) -> Dataset:
             has_users=metadata["has_users"],
         )
         whole = _counts(dataset) == metadata["counts"]
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, AssertionError):
+    except Exception as error:  # TFDS and array_record raise many kinds on damage
+        if reason := refusal(error):
+            raise UserError(f"{out} can not be read ({reason}); mend that.") from None
         whole = False
     if not whole:
-        raise UserError(f"{out} is damaged; delete the folder and prepare again.")
+        raise UserError(
+            f"{out} is damaged; delete the folder and prepare again (in a run, delete "
+            "data/stage.json of the workdir too and start jmrec run again)."
+        )
     return dataset
 
 

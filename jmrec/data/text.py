@@ -1,5 +1,6 @@
 """Text: a byte-level BPE tokenizer trained on the training items, and fields as token arrays."""
 
+import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from jmrec.data.schema import Items
-from jmrec.errors import UserError
+from jmrec.errors import UserError, refusal
 
 MAX_FIELDS = 16
 PAD, BOS, EOS, SEP, UNK, IMAGE = range(6)
@@ -154,24 +155,37 @@ def save_tokenizer(folder: Path, tokenizer: Tokenizer, provenance: Mapping[str, 
       tokenizer: The tokenizer.
       provenance: JSON values: the fields, how many items, the data's fingerprint, ...
     """
-    text = json.dumps(dict(provenance), indent=1, ensure_ascii=False, sort_keys=True)
-    (folder / _PROVENANCE).write_text(text + "\n", encoding="utf-8")
-    tokenizer.save(str(folder / _TOKENIZER))
+    body = tokenizer.to_str(pretty=True)
+    facts = {**provenance, "sha256": hashlib.sha256(body.encode()).hexdigest()}
+    text = json.dumps(facts, indent=1, ensure_ascii=False, sort_keys=True)
+    for name, content in ((_TOKENIZER, body), (_PROVENANCE, text + "\n")):
+        side = folder / f"{name}.tmp"
+        side.write_text(content, encoding="utf-8")
+        side.replace(folder / name)
 
 
 def load_tokenizer(folder: Path) -> tuple[Tokenizer, dict[str, Any]]:
     """Read a tokenizer and its provenance back.
 
     Raises:
-      UserError: if the folder holds none, or one with other special tokens.
+      UserError: if the folder holds none, one that is damaged or may not be read, or one with
+        other special tokens.
     """
     try:
-        tokenizer = Tokenizer.from_str((folder / _TOKENIZER).read_text(encoding="utf-8"))
+        body = (folder / _TOKENIZER).read_text(encoding="utf-8")
+        tokenizer = Tokenizer.from_str(body)
         provenance = json.loads((folder / _PROVENANCE).read_text(encoding="utf-8"))
-    except Exception:  # the tokenizers library raises bare Exception on a damaged file
-        tokenizer, provenance = None, None
-    if tokenizer is None or not all(_is_special(tokenizer)):
-        raise UserError(f"{folder} holds no whole tokenizer of jmrec; make it again.")
+        # None was written by an older jmrec.
+        whole = provenance.pop("sha256", None) in (None, hashlib.sha256(body.encode()).hexdigest())
+    except Exception as error:  # the tokenizers library raises bare Exception on a damaged file
+        if reason := refusal(error):
+            raise UserError(f"the tokenizer can not be read ({reason}); mend that.") from None
+        whole = False
+    if not whole or not all(_is_special(tokenizer)):
+        raise UserError(
+            f"{folder} holds no whole tokenizer of jmrec; make it again (in a run, delete "
+            "data/stage.json of the workdir and start jmrec run again)."
+        )
     return tokenizer, provenance
 
 

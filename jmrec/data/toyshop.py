@@ -53,6 +53,7 @@ import numpy as np
 from jmrec.data.toyshop_pictures import COLOURS, MARKS, PATTERNS, SHAPES, draw_picture
 from jmrec.data.toyshop_texts import BRANDS, CATEGORIES, MATERIALS, SEASONS, write_texts
 from jmrec.errors import UserError
+from jmrec.files import replace_folder
 
 LAST, PREVIOUS, FIRST = 0, 1, 2
 """The item of the prefix that an attribute of the next item depends on."""
@@ -311,9 +312,7 @@ def write_toyshop(path: Path | str, config: ToyShopConfig | None = None) -> None
             bias=process.bias,
             released=process.released,
         )
-        if path.exists():
-            shutil.rmtree(path)
-        folder.replace(path)
+        replace_folder(folder, path)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
         raise

@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from jmrec.systems.stages import Stage, read_json, walk, write_json
 from jmrec.systems.tpad import Tpad
 from jmrec.tracking import Tracker
 
-CONFIG = "config.json"
+CONFIG, INDEX, ADDED = "config.json", "item_index.json", "added"
 
 
 def run(
@@ -39,15 +40,16 @@ def run(
     """
     if config.get("system") != "tpad":
         raise UserError(f"the system {config.get('system')!r} is unknown; there is: tpad.")
-    if resume == "never" and (workdir / CONFIG).is_file():
-        raise UserError(f"{workdir} holds a run and --resume=never; name another --workdir.")
+    if resume == "never" and workdir.is_dir() and any(workdir.iterdir()):
+        raise UserError(f"{workdir} is not empty and --resume=never; name another --workdir.")
     workdir.mkdir(parents=True, exist_ok=True)
     with Tracker(workdir, wandb=config.wandb, config=flatten(config)) as tracker:
         system = Tpad(config, workdir, tracker)
         split = config.evaluate.split
 
         def last(folder: Path) -> None:
-            report.evaluate(system, folder, split, command=command)
+            own = read_json(folder / "stage.json")["hash"]
+            report.evaluate(system, folder, split, command=command, stage=own)
 
         training = system.stages()
         settings = {"evaluate": config.evaluate, "students": list(config.students)}
@@ -105,34 +107,88 @@ def embed(workdir: Path, folder: Path | None) -> int:
         source = folder or own
         toml = resolve_path(config.toml) if config.toml else None
         items = read_folder(source, toml).items
-        index: list[str] = read_json(workdir / "item_index.json")
-        old = set(index)
-        rows = [row for row, item in enumerate(items.ids) if item not in old]
-        if not rows:
-            return 0
-        new = take_items(items, rows)
-        scaler = _standardiser(workdir / "read", "")
-        e = scaler(system.encode(system.reader.read(new), "new items"))
-        k, t = system.heads(e)
-        fresh = {
-            "e": e,
-            "k": _standardiser(workdir / "embed", "k/")(k),
-            "t": _standardiser(workdir / "embed", "t/")(t),
-        }
-        path = workdir / "added" / "features.safetensors"
-        titles = list(new.titles)
-        if path.is_file():
-            known = read_json(workdir / "added" / "items.json")
-            before = read_features(path, known["ids"]).arrays
-            fresh = {name: np.concatenate([before[name], array]) for name, array in fresh.items()}
-            titles = known["titles"] + titles
-            ids = known["ids"] + new.ids
-        else:
-            ids = list(new.ids)
-        write_features(path, fresh, ids, {"stage": "added", "hash": hash_ids(index)})
-        write_json(workdir / "added" / "items.json", {"ids": ids, "titles": titles})
-        write_json(workdir / "item_index.json", index + new.ids)
+        index: list[str] = read_json(workdir / INDEX)
+        known = _read_added(system)
+        if known is None:  # the towers were trained again since
+            known = Added([], [], {})
+        present = list(system.dataset.items.ids) + known.ids
+        rows = _rows_to_read(items.ids, present, index, source)
+        if rows:
+            new = take_items(items, rows)
+            scaler = _standardiser(workdir / "read", "")
+            e = scaler(system.encode(system.reader.read(new), "new items"))
+            k, t = system.heads(e)
+            fresh = {
+                "e": e,
+                "k": _standardiser(workdir / "embed", "k/")(k),
+                "t": _standardiser(workdir / "embed", "t/")(t),
+            }
+            if known.ids:
+                fresh = {n: np.concatenate([known.features[n], fresh[n]]) for n in fresh}
+            ids, titles = known.ids + new.ids, known.titles + list(new.titles)
+            # Names, features, index: the features count, so that a kill in between is harmless.
+            # Names without features are not looked at; the index is mended by the next embed.
+            write_json(workdir / ADDED / "items.json", {"ids": ids, "titles": titles})
+            provenance = {"stage": ADDED, "hash": _embed_hash(workdir)}
+            write_features(workdir / ADDED / "features.safetensors", fresh, ids, provenance)
+            present += new.ids
+        if index != present:
+            write_json(workdir / INDEX, present)
         return len(rows)
+
+
+@dataclass(frozen=True)
+class Added:
+    """The items that `embed` read: ids and titles, and "e", "k", "t" -> float32 [N, D]."""
+
+    ids: list[str]
+    titles: list[str]
+    features: dict[str, np.ndarray]
+
+
+def _read_added(system: Tpad) -> Added | None:
+    """Return the items that `embed` read, None where towers read them that are no more.
+
+    Raises:
+      UserError: What it wrote is damaged.
+    """
+    folder = system.workdir / ADDED
+    path = folder / "features.safetensors"
+    if not path.is_file():
+        return Added([], [], {})
+    table = read_features(path)
+    if table.provenance["hash"] != _embed_hash(system.workdir):
+        return None
+    names = read_json(folder / "items.json")
+    rows = int(table.provenance["rows"])
+    ids, titles = names["ids"][:rows], names["titles"][:rows]
+    if hash_ids(ids) != table.provenance["items"]:
+        raise UserError(f"{folder} is damaged; delete the folder and run jmrec embed again.")
+    return Added(ids, titles, table.arrays)
+
+
+def _embed_hash(workdir: Path) -> str:
+    return str(read_json(workdir / "embed" / "stage.json")["hash"])
+
+
+def _rows_to_read(
+    ids: Sequence[str], present: Sequence[str], index: Sequence[str], source: Path
+) -> list[int]:
+    """Return the folder's rows that have no features yet, in the order of their new rows.
+
+    An item that the index names keeps its place there.
+    """
+    place = {item: row for row, item in enumerate(index)}
+    have = set(present)
+    rows = [row for row, item in enumerate(ids) if item not in have]
+    rows.sort(key=lambda row: (place.get(ids[row], len(place)), row))
+    lost = next((item for item in index if item not in have.union(ids)), None)
+    if lost is not None:
+        raise UserError(
+            f"item {lost!r} was read by an earlier jmrec embed and is not in {source} any more; "
+            "put it back, or name the folder with --dir."
+        )
+    return rows
 
 
 def take_items(items: Items, rows: Sequence[int]) -> Items:
@@ -186,8 +242,15 @@ def recommend(
         ids = list(system.dataset.items.ids)
         titles = list(system.dataset.items.titles)
         features = system.student_features(name)
-        if (workdir / "added" / "items.json").is_file():
-            ids, titles, features = _with_added(system, name, ids, titles, features)
+        added = _read_added(system)
+        if added is None:
+            raise UserError(
+                f"{workdir} was trained again since jmrec embed read its added items; run jmrec "
+                "embed again."
+            )
+        if added.ids:
+            ids, titles = ids + added.ids, titles + added.titles
+            features = _with_added(system, name, features, added)
         unknown = next((item for item in session if item not in set(ids)), None)
         if unknown is not None:
             near = difflib.get_close_matches(unknown, ids, 1)
@@ -224,13 +287,11 @@ def recommend(
 
 
 def _with_added(
-    system: Tpad, name: str, ids: list[str], titles: list[str], features: dict[str, np.ndarray]
-) -> tuple[list[str], list[str], dict[str, np.ndarray]]:
-    """Append the items that `embed` read."""
-    known = read_json(system.workdir / "added" / "items.json")
-    table = read_features(system.workdir / "added" / "features.safetensors", known["ids"]).arrays
+    system: Tpad, name: str, features: dict[str, np.ndarray], added: Added
+) -> dict[str, np.ndarray]:
+    """Append the features of the items that `embed` read."""
     heads = system.config.students[name].features
-    if heads != "none":
-        more = np.concatenate([table[head] for head in heads.split("+")], 1)
-        features = {"features": np.concatenate([features["features"], more])}
-    return ids + known["ids"], titles + known["titles"], features
+    if heads == "none":
+        return features
+    more = np.concatenate([added.features[head] for head in heads.split("+")], 1)
+    return {"features": np.concatenate([features["features"], more])}

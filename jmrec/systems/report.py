@@ -21,13 +21,19 @@ from jmrec.evaluation.students import shuffle_prefixes
 from jmrec.evaluation.summary import Row, measure, summarise
 from jmrec.systems.stages import seconds_by_stage, write_json
 from jmrec.systems.tpad import Tpad
-from jmrec.tracking import read_curves
+from jmrec.tracking import mend_lines, read_curves
 
 CONTROLS = ("pictures permuted", "texts permuted")
 
 
 def evaluate(
-    system: Tpad, folder: Path, split: str, *, dump: Path | None = None, command: Sequence[str] = ()
+    system: Tpad,
+    folder: Path,
+    split: str,
+    *,
+    dump: Path | None = None,
+    command: Sequence[str] = (),
+    stage: str = "",
 ) -> None:
     """Rank every rule, student and teacher of a run on a split; write results.json and the report.
 
@@ -37,9 +43,11 @@ def evaluate(
       split: "validation" or "test".
       dump: A folder for every row's recommendations, see `jmrec.evaluation.dump`.
       command: What was typed, for the report.
+      stage: The hash of the stage that this is, "" for none. A stage that was killed and is
+        started again gives the same numbers: it reads test once.
     """
     config, dataset, tracker = system.config, system.dataset, system.tracker
-    reads = _note_reading(system.workdir, split)
+    reads = _note_reading(system.workdir, split, stage)
     validation = make_predictions(dataset.splits["validation"])
     predictions = make_predictions(dataset.splits[split])
     cold = ~system.train_items
@@ -110,14 +118,18 @@ def evaluate(
     print_results(results, Console())
 
 
-def _note_reading(workdir: Path, split: str) -> int:
+def _note_reading(workdir: Path, split: str, stage: str = "") -> int:
     """Append a reading of test to test_reads.jsonl; return how many there are."""
     path = workdir / "test_reads.jsonl"
-    if split == "test":
+    mend_lines(path)
+    lines = path.read_text().splitlines() if path.is_file() else []
+    again = stage and any(json.loads(line).get("stage") == stage for line in lines)
+    if split == "test" and not again:
         line = {"split": split, "time": datetime.now(UTC).isoformat(timespec="seconds")}
+        lines.append(json.dumps({**line, "stage": stage} if stage else line))
         with path.open("a") as file:
-            file.write(json.dumps(line) + "\n")
-    return len(path.read_text().splitlines()) if path.is_file() else 0
+            file.write(lines[-1] + "\n")
+    return len(lines)
 
 
 def choose_rows(known: Sequence[str], items: Sequence[str]) -> np.ndarray:

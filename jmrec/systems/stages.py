@@ -16,7 +16,11 @@ from typing import Any
 
 from jmrec.config import difference, flatten
 from jmrec.errors import UserError
+from jmrec.files import remove_leftovers
 from jmrec.tracking import Tracker
+
+FORMAT = 1
+"""The version of stage.json and of the folders beside it; none given is 1."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +97,7 @@ def walk(
         inputs = {name: hashes[name] for name in stage.inputs}
         hashes[stage.name] = stage_hash(stage.settings, inputs)
         fresh: dict[str, Any] = {
+            "format": FORMAT,
             "hash": hashes[stage.name],
             "settings": flatten(stage.settings),
             "inputs": inputs,
@@ -100,29 +105,54 @@ def walk(
             "seconds": 0.0,
         }
         plan.append((stage, fresh))
-        facts = workdir / stage.name / "stage.json"
         # Refused before anything runs: hours of an early stage must not precede it.
-        if stale != "rerun" and facts.is_file() and read_json(facts)["hash"] != fresh["hash"]:
-            raise UserError(_what_changed(stage, read_json(facts), fresh))
+        known = read_stage(workdir / stage.name)
+        if known is not None and stale != "rerun" and known["hash"] != fresh["hash"]:
+            raise UserError(_what_changed(stage, known, fresh))
     for stage, fresh in plan:
         folder = workdir / stage.name
         facts = folder / "stage.json"
-        known = read_json(facts) if facts.is_file() else None
+        stale_folder = folder.with_name(f"{folder.name}.stale")
+        shutil.rmtree(stale_folder, ignore_errors=True)
+        known = read_stage(folder)
         if known is not None and known["hash"] != fresh["hash"]:
             tracker.say(f"{stage.name}: settings changed, done again")
-            shutil.rmtree(folder)
+            # Renamed first: a kill must not leave half of it where the new stage would go on.
+            folder.rename(stale_folder)
+            shutil.rmtree(stale_folder)
             known = None
         if known is not None and known["done"]:
             tracker.say(f"{stage.name}: done before, skipped")
             continue
         if known is None:
             write_json(facts, fresh)
+        remove_leftovers(folder)
         tracker.say(f"{stage.name}: {'resumed' if known else 'started'}")
         begin = time.monotonic()
         stage.run(folder)
         spent = (known or fresh)["seconds"] + time.monotonic() - begin
         write_json(facts, {**fresh, "done": True, "seconds": round(spent, 1)})
     return hashes
+
+
+def read_stage(folder: Path) -> dict[str, Any] | None:
+    """Return what a stage's folder says of itself, None where there is nothing.
+
+    Raises:
+      UserError: It is damaged, or a newer jmrec wrote it.
+    """
+    path = folder / "stage.json"
+    if not path.exists():
+        return None
+    facts = read_json(path)
+    if not isinstance(facts, dict) or not {"hash", "settings", "inputs", "done"} <= facts.keys():
+        raise UserError(f"{path} is damaged (it lacks its fields); delete it and run again.")
+    if facts.get("format", 1) > FORMAT:
+        raise UserError(
+            f"{path}: format {facts['format']} is of a newer jmrec, this one reads format "
+            f"{FORMAT}; use the version that wrote it, or another --workdir."
+        )
+    return facts
 
 
 def _what_changed(stage: Stage, known: Mapping[str, Any], fresh: Mapping[str, Any]) -> str:

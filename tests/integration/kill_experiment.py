@@ -1,0 +1,33 @@
+"""The smallest real TPAD: every stage and one distilled student, for tests/integration/kill_*.py.
+
+Hypothesis: a run that is killed and started again ends in the same bits as one that is not.
+
+Command:
+  jmrec run --config tests/integration/kill_experiment.py --workdir runs/killed
+"""
+
+import importlib.util
+from pathlib import Path
+
+from jmrec.config import ConfigDict
+
+TPAD = Path(__file__).resolve().parents[2] / "experiments" / "tpad.py"
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+    """Return experiments/tpad.py:size=tiny, cut down; saves are frequent."""
+    spec = importlib.util.spec_from_file_location("tpad_experiment", TPAD)
+    assert spec is not None
+    assert spec.loader is not None
+    tpad = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tpad)
+    config = tpad.get_config(arg or "size=tiny")
+    config.data.toyshop.items, config.data.toyshop.sessions = 60, 160
+    config.data.vocab = 320
+    config.knowledge.stack.update(width=32, layers=1, mlp=64)
+    config.knowledge.vision.stack.update(width=32, mlp=64)
+    stages = (config.vision, config.knowledge, config.transition, config.distill, config.student)
+    for stage in stages:
+        stage.train.update(steps=8, batch_size=16, eval_every=4, save_every=2)
+    config.students = ConfigDict({"distilled": config.students.distilled.to_dict()})
+    return config
