@@ -453,7 +453,7 @@ def _name(place: Any) -> str:
 
 
 def _recorded(leaf: Any) -> Recorded:
-    sharding = leaf.sharding_metadata
+    sharding = getattr(leaf, "sharding_metadata", None)  # numpy arrays have none
     named = hasattr(sharding, "partition_spec")
     mesh = zip(sharding.axis_names, sharding.shape) if named else ()
     return Recorded(

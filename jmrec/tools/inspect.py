@@ -16,6 +16,8 @@ from jmrec.tools.text import human, wide_console
 
 AT_ONCE = 2**28
 """Bytes of each side that are in memory while two checkpoints are compared."""
+ORDER = ("data", "vision", "knowledge", "read", "transition", "distill", "embed")
+"""The stages that come first; the others follow by name."""
 COUNTERS = ("step", "best", "best_step", "stale")
 NOT_SETTINGS = ("mesh", "versions", "loop")
 
@@ -52,7 +54,8 @@ def compare(a: Path, b: Path, step: int | None = None) -> dict[str, Any]:
     """Compare two checkpoints, or two runs stage by stage.
 
     Args:
-      a, b: As for `inspect`, both workdirs or neither.
+      a: As for `inspect`.
+      b: Another of the same kind: both are workdirs, or neither is.
       step: Which checkpoint of both; None is each one's newest.
 
     Returns:
@@ -83,14 +86,12 @@ def compare(a: Path, b: Path, step: int | None = None) -> dict[str, Any]:
 
 
 def stage_names(path: Path) -> list[str]:
-    """Return the stages of a workdir in the order in which they were begun; [] where it is none."""
+    """Return the stages of a workdir in their order; [] where it is none."""
     if not path.is_dir():
-        raise UserError(
-            f"{path}: there is no such folder; name a workdir, a stage or a checkpoint."
-        )
+        raise UserError(f"{path}: there is no such folder; name a workdir, stage or checkpoint.")
     found = [*path.glob("*/stage.json"), *path.glob("students/*/stage.json")]
-    found.sort(key=lambda file: (file.parent.stat().st_ctime, str(file)))
-    return [str(file.parent.relative_to(path)) for file in found]
+    names = [str(file.parent.relative_to(path)) for file in found]
+    return sorted(names, key=lambda name: (ORDER.index(name) if name in ORDER else 99, name))
 
 
 def _has_arrays(stage: Path) -> bool:

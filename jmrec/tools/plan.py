@@ -59,13 +59,11 @@ def plan(
         raise UserError(f"the system {config.get('system')!r} is unknown; there is: tpad.")
     if items is None:
         items = config.data.toyshop["items"] if "toyshop" in config.data else 10_000
-    assumed = {
-        "items": items,
-        "vocab": vocab or config.data.vocab,
-        "fields": list(fields or [config.data.max_tokens] * FIELDS),
-    }
-    if min(assumed["items"], assumed["vocab"], *assumed["fields"]) < 1:
+    vocab = vocab or config.data.vocab
+    fields = list(fields or [config.data.max_tokens] * FIELDS)
+    if min(items, vocab, *fields) < 1:
         raise UserError("--items, --vocab and --fields must be 1 or more.")
+    assumed = {"items": items, "vocab": vocab, "fields": fields}
     tpu = hardware.is_tpu and libtpu and importlib.util.find_spec("libtpu") is not None
     request = {
         "config": config.to_dict(),

@@ -169,12 +169,10 @@ def judge(plan: StagePlan, hardware: Hardware, exact: bool, config: ConfigDict) 
     elif high <= hardware.memory:
         fits, words = True, f"fits: {human(high)} {of} ({high / hardware.memory:.0%})."
     else:
-        fits, words = (
-            None,
-            (
-                f"may fit: it needs {human(low)} to {human(high)} {of} (the CPU compiler's figure for "
-                f"activations is up to {CPU_TOO_BIG} times too big)."
-            ),
+        fits = None
+        words = (
+            f"may fit: it needs {human(low)} to {human(high)} {of} (activations as the CPU's "
+            f"compiler sees them, which is up to {CPU_TOO_BIG} times too big)."
         )
     if plan.misfit:
         words += f" But it does not run yet: {plan.misfit}"
