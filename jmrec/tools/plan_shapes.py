@@ -108,7 +108,10 @@ class ShapeSystem(Tpad):
         self.train_items = np.ones(sizes.items, bool)
         names = {f"field{i}": length for i, length in enumerate(sizes.fields)}
         self.reader = Reader(self.workdir, names, config.data.picture_size, sizes.vocab)
-        self.e = {"both": self._table(self.knowledge_config.features)}
+        try:
+            self.e = {"both": self._table(self.knowledge_config.features)}
+        except ValueError as error:  # sizes that do not go together
+            raise UserError(f"knowledge: {error}; mend that setting.") from error
 
     def step(self, stage: str) -> Step:
         """Return a stage's training step.

@@ -130,6 +130,8 @@ def parse_topology(text: str, memory_gib: float | None = None) -> Hardware:
         )
     devices = math.prod(sizes)
     if memory_gib is not None:
+        if not memory_gib > 0:
+            raise UserError(f"--memory {memory_gib:g} is no memory; write GiB above 0.")
         memory = int(memory_gib * GIB)
     elif kind == "cpu":
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // devices

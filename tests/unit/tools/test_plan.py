@@ -248,7 +248,8 @@ def test_a_compiler_that_breaks_down_is_one_sentence(
 
 
 def test_bad_arguments_are_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
-    for words in (["--fields", "a,b"], ["--items", "0"], ["--rules=fsdp", "--config.nothing=1"]):
+    wrong = ["--fields a,b", "--items 0", "--vocab 0", "--memory 0", "--rules=x --config.nothing=1"]
+    for words in (each.split() for each in wrong):
         assert main(["plan", "--config", CONFIG, "--topology", "cpu:2", *words]) == 2
         assert capsys.readouterr().err.count("\n") == 1
 
