@@ -10,7 +10,9 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import jax
 import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save_file
@@ -122,14 +124,18 @@ def _damaged(path: Path, reason: str) -> str:
     )
 
 
-def pad_rows(array: np.ndarray, multiple: int = ROWS) -> np.ndarray:
-    """Pad axis 0 with zeros to a multiple.
+def pad_rows(array: Any, multiple: int = ROWS) -> Any:
+    """Pad axis 0 with zeros to a multiple; the shape of a table becomes that of the padded one.
 
     Example:
       >>> pad_rows(np.ones((3, 2)), 4).shape
       (4, 2)
+      >>> pad_rows(jax.ShapeDtypeStruct((5, 2), np.float32), 4).shape
+      (8, 2)
     """
-    missing = -len(array) % multiple
+    missing = -array.shape[0] % multiple
+    if isinstance(array, jax.ShapeDtypeStruct):
+        return array.update(shape=(array.shape[0] + missing, *array.shape[1:]))
     return np.pad(array, [(0, missing)] + [(0, 0)] * (array.ndim - 1))
 
 

@@ -117,6 +117,50 @@ def parser() -> Parser:
     recommend.add_argument("--top", type=int, default=10, help="how many items to recommend")
     recommend.add_argument("--student", help="which student of the run (default: the run's choice)")
     recommend.add_argument("--json", action="store_true", help="print JSON for machines")
+    plan = verb(
+        verbs,
+        "plan",
+        "Compile an experiment's training steps for hardware that is not here, from shapes alone: "
+        "memory a\ndevice, FLOPs, communication, and whether it fits. No data is read.",
+        "jmrec plan --config experiments/tpad.py:size=base --topology v5e:16x16 --rules fsdp\n"
+        "  jmrec plan --config experiments/tpad.py:size=base --topology h100:8 \\\n"
+        "    --stage knowledge --config.knowledge.stack.remat=true --items 100000",
+    )
+    plan.add_argument(
+        "--config", required=True, help="experiment file, with arguments after a colon"
+    )
+    plan.add_argument(
+        "--topology", required=True, help="cpu:N, h100:N, h200:N, v5e:XxY, v6e:XxY or v5p:XxYxZ"
+    )
+    plan.add_argument("--rules", help="dp, fsdp or fsdp_tp in place of the experiment's")
+    plan.add_argument(
+        "--stage", action="append", metavar="NAME",
+        help="vision, knowledge, transition, distill, student (the one that would serve) or "
+        "students/NAME; may be repeated (default: the five)",
+    )  # fmt: skip
+    plan.add_argument("--items", type=int, help="items of the catalogue (10000, or ToyShop's)")
+    plan.add_argument("--vocab", type=int, help="tokens of the tokenizer (the config's limit)")
+    plan.add_argument(
+        "--fields", metavar="N,N,...",
+        help="tokens of each text field of an item (three of the config's limit)",
+    )  # fmt: skip
+    plan.add_argument("--memory", type=float, metavar="GIB", help="memory of a device")
+    plan.add_argument(
+        "--without-libtpu", action="store_true",
+        help="plan a TPU with the CPU's compiler, as is done where libtpu (the extra tpu-plan) "
+        "is not installed",
+    )  # fmt: skip
+    plan.add_argument("--json", action="store_true", help="print JSON for machines")
+    look = verb(
+        verbs,
+        "inspect",
+        "Print a checkpoint of any mesh, or compare two: settings, arrays, metrics, versions.",
+        "jmrec inspect runs/shop/knowledge\n  jmrec inspect runs/shop runs/other",
+    )
+    look.add_argument("path", type=Path, help="a workdir, a stage, its checkpoints or its params")
+    look.add_argument("other", type=Path, nargs="?", help="what to compare it with")
+    look.add_argument("--step", type=int, help="which checkpoint (default: the newest)")
+    look.add_argument("--json", action="store_true", help="print JSON for machines")
     for each in (embed, evaluate, recommend):
         each.add_argument("--workdir", type=Path, required=True, help="the workdir of a run")
     return top
@@ -192,6 +236,37 @@ def recommend(args: argparse.Namespace) -> None:
     Console().print(table)
 
 
+def plan(args: argparse.Namespace, overrides: Sequence[str]) -> None:
+    """Run ``jmrec plan``; what does not fit is a result, and no error."""
+    from jmrec.config import load_config
+    from jmrec.tools.plan import plan, read_fields, show
+    from jmrec.tools.plan_verdict import STAGES, parse_topology
+
+    more = [f"--config.rules={args.rules}"] if args.rules else []
+    report = plan(
+        load_config(args.config, [*overrides, *more]),
+        parse_topology(args.topology, args.memory),
+        stages=args.stage or STAGES,
+        items=args.items,
+        vocab=args.vocab,
+        fields=read_fields(args.fields),
+        libtpu=not args.without_libtpu,
+    )
+    print(json.dumps(report, indent=2)) if args.json else show(report)
+
+
+def inspect(args: argparse.Namespace) -> None:
+    """Run ``jmrec inspect``."""
+    from jmrec.tools import inspect
+
+    if args.other is None:
+        found = inspect.inspect(args.path, args.step)
+        print(json.dumps(found, indent=2)) if args.json else inspect.show(found)
+    else:
+        found = inspect.compare(args.path, args.other, args.step)
+        print(json.dumps(found, indent=2)) if args.json else inspect.show_comparison(found)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code.
 
@@ -237,12 +312,12 @@ def dispatch(words: Sequence[str]) -> None:
       UserError: What was typed is not understood, or the verb says so.
     """
     args, rest = parser().parse_known_args(words)
-    if args.verb == "run":
-        run(args, rest)
+    if args.verb in ("run", "plan"):
+        (run if args.verb == "run" else plan)(args, rest)
         return
     if rest:
         raise UserError(f"{rest[0]!r} is not understood here (see jmrec {args.verb} --help).")
-    verbs = {"embed": embed, "evaluate": evaluate, "recommend": recommend}
+    verbs = {"embed": embed, "evaluate": evaluate, "recommend": recommend, "inspect": inspect}
     if args.verb == "data":
         (data_check if args.step == "check" else data_prepare)(args)
     else:

@@ -197,6 +197,26 @@ class Trainer:
             donate_argnums=0,
         )
 
+    def trace(self, frozen: Any, batch: Batch) -> jax.stages.Traced:
+        """Trace the step from shapes alone: nothing is read, made or placed.
+
+        Args:
+          frozen: ``jax.ShapeDtypeStruct`` with shardings, in place of what is never optimised.
+          batch: The same for a global batch.
+
+        Returns:
+          The traced step; ``.lower().compile()`` compiles it for the devices of the mesh, which
+          need not be here.
+        """
+        numbers = self._hparams(None)
+        shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), numbers)
+        return self._step.trace(self._abstract, frozen, batch, shapes)
+
+    @property
+    def abstract(self) -> TrainState:
+        """The state's shapes with their shardings."""
+        return self._abstract
+
     def _init(self, init_key: jax.Array, run_key: jax.Array) -> TrainState:
         params, task_state = self.task.init(init_key)
         return TrainState(

@@ -116,11 +116,7 @@ class Tpad:
         c = self.config.vision
         rows = np.flatnonzero(self.train_items)
         arrays = {**self.arrays, "text": self.reader.words(self.arrays["text"])}
-        task = VisionTask(
-            self.eye,
-            word_weights(arrays["text"][rows], self.reader.vocab),
-            {**c.hparams, "learning_rate": c.train.learning_rate},
-        )
+        task = self.vision_task(word_weights(arrays["text"][rows], self.reader.vocab))
         seen = rows[self.arrays["picture_ok"][rows]]
         if not len(seen):
             self.tracker.say("vision: no training item has a picture, so there is nothing to learn")
@@ -132,11 +128,8 @@ class Tpad:
         """Stage "knowledge": the Knowledge tower, on the training items."""
         c = self.config.knowledge
         learned = (self.workdir / "vision" / "params").is_dir()
-        task = KnowledgeTask(
-            self.knowledge_config,
-            {**c.hparams, "learning_rate": c.train.learning_rate},
-            vision=self.params("vision", self.eye)["vision"] if learned else None,
-        )
+        eye = self.params("vision", self.eye)["vision"] if learned else None
+        task = self.knowledge_task(eye)
         rows = np.flatnonzero(self.train_items)
         batches = item_batches(
             self.arrays, rows, batch_size=c.train.batch_size, seed=self.config.seed
@@ -216,6 +209,18 @@ class Tpad:
             self._fit(folder, label, trainer, train, batches, seed, evaluate)
 
         return run
+
+    def vision_task(self, words: tuple[Any, Any]) -> VisionTask:
+        """Return what stage "vision" trains, given the words' weights and priors."""
+        c = self.config.vision
+        hparams = {**c.hparams, "learning_rate": c.train.learning_rate}
+        return VisionTask(self.eye, words, hparams)
+
+    def knowledge_task(self, eye: Params | None) -> KnowledgeTask:
+        """Return what stage "knowledge" trains; ``eye`` is an encoder that has learned before."""
+        c = self.config.knowledge
+        hparams = {**c.hparams, "learning_rate": c.train.learning_rate}
+        return KnowledgeTask(self.knowledge_config, hparams, vision=eye)
 
     # ---- what later stages read back ------------------------------------------------------
 
@@ -395,21 +400,27 @@ class Tpad:
         ranker.prepare(self.student_features(name, shown))
         return ranker
 
-    def sessions(self, batch_size: int, seed: int | None = None) -> Any:
-        """Return training batches of sessions, short ones and long ones apart."""
+    def session_buckets(self, batch_size: int) -> tuple[tuple[int, int], ...]:
+        """Return (length, batch size) of short and of long sessions."""
         longest = self.config.data.window
         short = max(longest // 4, 5)
         # As many positions in a batch of short sessions as in a batch of long ones.
         wide = batch_size * longest // short
+        # A batch that a pod can share is shared whichever its sessions are.
+        unit = batch_size if batch_size >= 256 else 8
+        return (short, wide - wide % unit), (longest, batch_size)
+
+    def sessions(self, batch_size: int, seed: int | None = None) -> Any:
+        """Return training batches of sessions, short ones and long ones apart."""
         return session_batches(
             self.dataset.splits["train"],
-            buckets=((short, wide - wide % 8), (longest, batch_size)),
+            buckets=self.session_buckets(batch_size),
             seed=self.config.seed if seed is None else seed,
         )
 
     # ---- helpers --------------------------------------------------------------------------
 
-    def _trainer(self, task: Task, train: ConfigDict) -> Trainer:
+    def _train_config(self, train: ConfigDict) -> TrainConfig:
         optim = OptimConfig(
             clip=train.clip,
             weight_decay=train.weight_decay,
@@ -417,7 +428,7 @@ class Tpad:
             schedule=train.schedule,
             warmup=min(train.warmup, train.steps // 10),
         )
-        config = TrainConfig(
+        return TrainConfig(
             steps=train.steps,
             eval_every=train.eval_every,
             save_every=train.save_every,
@@ -425,7 +436,9 @@ class Tpad:
             optim=optim,
             rules=self.config.rules,
         )
-        return Trainer(task, config, frozen=task.frozen(self.workdir))
+
+    def _trainer(self, task: Task, train: ConfigDict) -> Trainer:
+        return Trainer(task, self._train_config(train), frozen=task.frozen(self.workdir))
 
     def _fit(
         self,

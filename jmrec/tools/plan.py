@@ -1,0 +1,228 @@
+"""``jmrec plan``: does an experiment fit hardware that is not here, and what would it cost there.
+
+Every training step is compiled from shapes alone in a process of its own: for a TPU by libtpu (the
+optional extra "tpu-plan"), for everything else by the CPU's compiler for as many pretended CPU
+devices.
+"""
+
+import importlib.util
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from rich.table import Table
+
+from jmrec.config import ConfigDict
+from jmrec.errors import UserError
+from jmrec.tools.plan_verdict import STAGES, Hardware, StagePlan, judge
+from jmrec.tools.text import human, wide_console
+
+FIELDS = 3
+
+
+def plan(
+    config: ConfigDict,
+    hardware: Hardware,
+    *,
+    stages: Sequence[str] = STAGES,
+    items: int | None = None,
+    vocab: int | None = None,
+    fields: Sequence[int] | None = None,
+    libtpu: bool = True,
+) -> dict[str, Any]:
+    """Plan the training stages of an experiment.
+
+    Args:
+      config: From an experiment file.
+      hardware: From `jmrec.tools.plan_verdict.parse_topology`.
+      stages: Which; "student" is the one that the run would serve, ``students/NAME`` any.
+      items: Items of the catalogue; None is ToyShop's number, else 10,000.
+      vocab: Tokens of the tokenizer; None is the most that the configuration allows.
+      fields: Tokens of each text field; None is three fields of the greatest length allowed.
+      libtpu: Whether the TPU compiler may be used where it is installed.
+
+    Returns:
+      json-able: "topology", "devices", "memory", "rules", "compiler", "assumed", "stages" (each a
+      `StagePlan` with its "verdict"), "fits" (of all), "seconds", "peak_memory".
+
+    Raises:
+      UserError: The experiment cannot be planned, or the compiler broke down.
+    """
+    if config.get("system") != "tpad":
+        raise UserError(f"the system {config.get('system')!r} is unknown; there is: tpad.")
+    if items is None:
+        items = config.data.toyshop["items"] if "toyshop" in config.data else 10_000
+    vocab = config.data.vocab if vocab is None else vocab
+    fields = list(fields or [config.data.max_tokens] * FIELDS)
+    if min(items, vocab, *fields) < 1:
+        raise UserError("--items, --vocab and --fields must be 1 or more.")
+    assumed = {"items": items, "vocab": vocab, "fields": fields}
+    tpu = hardware.is_tpu and libtpu and importlib.util.find_spec("libtpu") is not None
+    request = {
+        "config": config.to_dict(),
+        "tpu": hardware.name if tpu else "",
+        "stages": list(stages),
+        **assumed,
+    }
+    start = time.monotonic()
+    found, peak = _ask(request, environment(hardware.devices, tpu))
+    rows = []
+    for each in found:
+        verdict = judge(each, hardware, tpu, config)
+        rows.append({**asdict(each), "verdict": asdict(verdict)})
+    fits = [row["verdict"]["fits"] for row in rows]
+    return {
+        "topology": hardware.name,
+        "devices": hardware.devices,
+        "memory": hardware.memory,
+        "rules": config.rules,
+        "compiler": "tpu" if tpu else "cpu",
+        "assumed": assumed,
+        "stages": rows,
+        "fits": False if False in fits else None if None in fits else True,
+        "seconds": round(time.monotonic() - start, 1),
+        "peak_memory": peak,
+    }
+
+
+def read_fields(text: str | None) -> list[int] | None:
+    """Read ``--fields``.
+
+    Example:
+      >>> read_fields("5,23,5")
+      [5, 23, 5]
+    """
+    if text is None:
+        return None
+    if not re.fullmatch(r"\d+(,\d+)*", text):
+        raise UserError(f"--fields {text!r} is not understood; write numbers like 16,32,16.")
+    return [int(part) for part in text.split(",")]
+
+
+def environment(devices: int, tpu: bool) -> dict[str, str]:
+    """Return the environment in which the process sees those devices, whatever is here."""
+    env = {**os.environ, "JAX_PLATFORMS": "cpu", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    flag = "--xla_force_host_platform_device_count"
+    flags = re.sub(rf"{flag}=\S*", "", env.get("XLA_FLAGS", ""))
+    if tpu:
+        from libtpu import get_library_path
+
+        # Nothing is asked of a cloud's metadata server, and no TPU is looked for.
+        env |= {
+            "TPU_SKIP_MDS_QUERY": "1",
+            "TPU_ACCELERATOR_TYPE": "v5litepod-16",
+            "TPU_WORKER_HOSTNAMES": "localhost",
+            "TPU_LIBRARY_PATH": get_library_path(),
+            "TPU_MIN_LOG_LEVEL": "3",
+        }
+    else:
+        flags += f" {flag}={devices}"
+    env["XLA_FLAGS"] = flags.strip()
+    return env
+
+
+def _ask(request: dict[str, Any], env: dict[str, str]) -> tuple[list[StagePlan], int]:
+    """Run the planning process; return what it found and the most memory that it took."""
+    found: list[StagePlan] = []
+    peak, doing = 0, "the start"
+    command = [sys.executable, "-m", "jmrec.tools.plan_worker"]
+    with (
+        tempfile.TemporaryFile("w+") as complaints,
+        subprocess.Popen(
+            command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=complaints,
+            text=True,
+        ) as process,
+    ):  # fmt: skip
+        assert process.stdin
+        assert process.stdout
+        json.dump(request, process.stdin)
+        process.stdin.close()
+        for line in process.stdout:
+            if not line.startswith("{"):
+                continue  # libraries that print
+            message = json.loads(line)
+            if "progress" in message:
+                doing = message["progress"].split(":")[0]
+                print(message["progress"], file=sys.stderr, flush=True)
+            elif "stage" in message:
+                found.append(StagePlan(**message["stage"]))
+            elif "error" in message:
+                raise UserError(message["error"])
+            else:
+                peak = message["peak"]
+        process.wait()
+        complaints.seek(0)
+        trouble = complaints.read().strip()
+    if process.returncode:
+        last = trouble.splitlines()[-1][:300] if trouble else f"exit code {process.returncode}"
+        hint = "--without-libtpu plans on the CPU" if request["tpu"] else "this is a bug of jmrec"
+        if process.returncode < 0:
+            last = f"ended by signal {-process.returncode}"
+        raise UserError(f"the compiler broke down in {doing} ({last}); {hint}.")
+    return found, peak
+
+
+def show(report: dict[str, Any]) -> None:
+    """Print a plan for people."""
+    out = wide_console()
+    assumed = report["assumed"]
+    out.print(
+        f"{report['topology']}: {report['devices']} devices of {human(report['memory'])}, rules "
+        f"{report['rules']}; assumed {assumed['items']} items, {assumed['vocab']} tokens, fields "
+        f"of {'+'.join(map(str, assumed['fields']))} tokens."
+    )
+    table = Table(
+        "stage", "params", "optimizer", "frozen", "batch", "activations", "in all", "FLOPs",
+        title="a device's memory; FLOPs of a step on all devices", title_justify="left", box=None,
+    )  # fmt: skip
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for row in report["stages"]:
+        held, compiled = row["held"], row["compiled"]
+        sizes = [human(held[name]) for name in ("parameters", "optimizer", "frozen", "batch")]
+        sign = "" if report["compiler"] == "tpu" else "<"
+        table.add_row(
+            row["stage"], *sizes,
+            sign + human(compiled["activations"]) if compiled else "-",
+            f"{sign}{row['verdict']['high'] / report['memory']:.1%}" if compiled else "-",
+            f"{row['flops']:.3g}" if row["flops"] else "-",
+        )  # fmt: skip
+    out.print(table)
+    for row in report["stages"]:
+        out.print(f"{row['stage']}: {row['parameters']:,} parameters. {row['verdict']['words']}")
+        for knob in row["verdict"]["knobs"]:
+            out.print(f"  would help: {knob}")
+        if row["collectives"]:
+            parts = [
+                f"{kind} {each['count']} x, {human(each['bytes'])}"
+                for kind, each in row["collectives"].items()
+            ]
+            out.print(f"  communication a step and device: {'; '.join(parts)}")
+        whole = [
+            f"{name} {human(each['bytes'])} ({each['share']:.1%}, such as "
+            f"{', '.join(each['largest'])})"
+            for name, each in row["replicated"].items()
+            if each["bytes"] and report["devices"] > 1
+        ]
+        if whole:
+            out.print(f"  whole on every device: {'; '.join(whole)}")
+    if report["compiler"] == "cpu" and not report["topology"].startswith("cpu"):
+        out.print(
+            "Compiled for as many CPU devices: parameters, optimizer, frozen and batch are exact, "
+            "activations an upper bound (2 to 7 times too big), communication is the CPU's."
+        )
+        if report["topology"][0] == "v":
+            out.print(
+                "The TPU compiler says more: pip install 'jmrec[tpu-plan]' (libtpu, under the "
+                "Google Cloud Platform Terms of Service)."
+            )
+    out.print(
+        f"Planned in {report['seconds']:.0f} s with {human(report['peak_memory'])} of memory."
+    )

@@ -1,0 +1,143 @@
+"""The process that plans: it sees the devices that are planned for, which are not here.
+
+Started by `jmrec.tools.plan` with the environment that those devices need; reads a request from
+standard input and prints one line of JSON for each message.
+"""
+
+import json
+import logging
+import math
+import resource
+import sys
+import time
+from dataclasses import asdict, replace
+from typing import Any
+
+import jax
+from jax.experimental import topologies
+
+from jmrec.config import ConfigDict
+from jmrec.errors import UserError
+from jmrec.tools.plan_flops import matmul_flops
+from jmrec.tools.plan_hlo import collectives
+from jmrec.tools.plan_shapes import ShapeSystem, Sizes, Step
+from jmrec.tools.plan_verdict import StagePlan
+
+
+def say(kind: str, value: Any) -> None:
+    """Print a message to the process that started this one."""
+    print(json.dumps({kind: value}), flush=True)
+
+
+def main() -> None:
+    """Answer the request on standard input."""
+    request = json.load(sys.stdin)
+    logging.disable(logging.WARNING)  # what is replicated is reported
+    try:
+        devices = jax.devices()
+        if request["tpu"]:
+            name = request["tpu"]
+            try:
+                described = topologies.get_topology_desc(platform="tpu", topology_name=name)
+            except Exception as error:
+                raise UserError(f"libtpu does not know {name} ({first_line(error)}).") from error
+            devices = described.devices
+        sizes = Sizes(request["items"], request["vocab"], tuple(request["fields"]))
+        system = ShapeSystem(ConfigDict(request["config"]), sizes, devices)
+        for stage in request["stages"]:
+            say("progress", f"{stage}: compiling for {len(devices)} devices ...")
+            say("stage", asdict(plan(system.step(stage), stage, bool(request["tpu"]))))
+    except UserError as error:
+        say("error", str(error))
+        return
+    say("peak", 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+
+
+def plan(step: Step, stage: str, tpu: bool) -> StagePlan:
+    """Compile one step and measure it.
+
+    Args:
+      step: The stage's.
+      stage: Its name.
+      tpu: Whether the TPU compiler does it.
+
+    Returns:
+      What it needs; where it does not compile, what is known without.
+    """
+    start = time.monotonic()
+    state = step.trainer.abstract
+    groups = {
+        "parameters": state.params,
+        "optimizer": replace(state, params=None),
+        "frozen": step.frozen,
+        "batch": step.batch,
+    }
+    facts: dict[str, Any] = {
+        "stage": stage,
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
+        "held": {name: bytes_here(tree) for name, tree in groups.items()},
+        "whole": {name: bytes_whole(tree) for name, tree in groups.items()},
+        "replicated": {
+            name: replicated(groups[name]) for name in ("parameters", "optimizer", "frozen")
+        },
+        "rows": math.ceil(next(iter(step.batch.values())).shape[0] / step.parts),
+        "flops": 0,
+        "misfit": step.misfit,
+    }
+    if step.divides:
+        traced = step.trace()
+        facts["flops"] = matmul_flops(traced.jaxpr)
+        # Machine code is not what is asked for; the buffers are the same without it.
+        options = {} if tpu else {"xla_backend_optimization_level": 0}
+        try:
+            compiled = traced.lower().compile(options)
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise UserError(f"{stage} does not compile: {first_line(error)}") from error
+            facts["out_of_memory"] = first_line(error).removeprefix("RESOURCE_EXHAUSTED: ")
+        else:
+            memory = compiled.memory_analysis()
+            facts["compiled"] = {
+                "arguments": memory.argument_size_in_bytes,
+                "activations": memory.temp_size_in_bytes
+                + max(memory.output_size_in_bytes - memory.alias_size_in_bytes, 0),
+                "code": memory.generated_code_size_in_bytes,
+            }
+            facts["collectives"] = collectives(compiled.as_text())
+    return StagePlan(**facts, seconds=round(time.monotonic() - start, 1))
+
+
+def bytes_here(tree: Any) -> int:
+    """Return the bytes of a tree of shapes on one device."""
+    return sum(
+        math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
+        for leaf in jax.tree.leaves(tree)
+    )
+
+
+def bytes_whole(tree: Any) -> int:
+    """Return the bytes of a tree of shapes, each array once."""
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
+
+
+def replicated(tree: Any) -> dict[str, Any]:
+    """Return what lies whole on every device: bytes, their share, and the largest's paths."""
+    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+    found = sorted(
+        (-leaf.size * leaf.dtype.itemsize, jax.tree_util.keystr(path, simple=True, separator="/"))
+        for path, leaf in leaves
+        if leaf.sharding.is_fully_replicated
+    )
+    size = -sum(each for each, _ in found)
+    share = size / max(bytes_whole(tree), 1)
+    return {"bytes": size, "share": share, "largest": [path for _, path in found[:3]]}
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of what an error says."""
+    text = str(error).strip() or type(error).__name__
+    return text.splitlines()[0][:300]
+
+
+if __name__ == "__main__":
+    main()
