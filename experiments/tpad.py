@@ -26,7 +26,8 @@ Commands:
   jmrec run --config experiments/tpad.py:data=folder,size=small \
     --config.data.dir=../shared/data/movies --config.data.toml=experiments/data/movies.toml \
     --workdir runs/movies
-  jmrec sweep --config experiments/tpad.py:size=tiny,students=served --workdir runs/sweep --parallel 2
+  jmrec sweep --config experiments/tpad.py:size=tiny,students=served --workdir runs/sweep \
+    --parallel 2
 """
 
 from typing import Any

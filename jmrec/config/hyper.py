@@ -17,6 +17,7 @@ Spaces are plain lists: ``a + b`` runs the trials of one after those of the othe
 numbered in the order of the list, so that a sweep is the same on every machine.
 """
 
+import contextlib
 import itertools
 import math
 import random
@@ -164,10 +165,8 @@ def checked(name: str, value: Any) -> Any:
             f"{name!r} is no name of a setting; write it like student.train.learning_rate."
         )
     plain: Any = None
-    try:
+    with contextlib.suppress(TypeError):
         plain = flatten({name: value}).get(name)
-    except TypeError:
-        pass
     if (plain is None and value is not None) or isinstance(plain, dict) or not _finite(plain):
         raise UserError(
             f"{name}={value!r} cannot be swept; use a finite number, a text, a bool, None or a "
