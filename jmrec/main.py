@@ -124,6 +124,9 @@ def parser() -> Parser:
     sweep.add_argument(
         "--trials", type=int, metavar="N", help="with --optuna: how many trials (default: all)"
     )
+    sweep.add_argument(
+        "--no-prune", action="store_true", help="with --optuna: run every trial to its end"
+    )
 
     embed = verb(
         verbs,
@@ -200,7 +203,7 @@ def sweep(args: argparse.Namespace, overrides: Sequence[str]) -> None:
 
     tool.sweep(
         args.config, overrides, args.workdir, parallel=args.parallel, index=args.index,
-        study=args.optuna, count=args.trials, wandb_file=args.wandb_yaml,
+        study=args.optuna, count=args.trials, prune=not args.no_prune, wandb_file=args.wandb_yaml,
     )  # fmt: skip
 
 

@@ -9,10 +9,6 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-import jax
-import numpy as np
-from jax.experimental import multihost_utils
-
 from jmrec.errors import Preempted
 
 
@@ -57,8 +53,13 @@ class Sigterm:
           ask: With several processes only asked when True (they must all ask at once, and
             asking costs a round trip); with one process it does not matter.
         """
+        import jax  # here, because a sweep notes SIGTERM too and needs none of it
+
         if jax.process_count() == 1:
             return self.received
+        import numpy as np
+        from jax.experimental import multihost_utils
+
         return ask and bool(multihost_utils.process_allgather(np.bool_(self.received)).any())
 
 

@@ -30,6 +30,7 @@ def sweep(
     count: int | None = None,
     wandb_file: Path | None = None,
     runner: Sequence[str] = RUNNER,
+    prune: bool = True,
     pruner: Any = None,
     poll: float = 0.5,
 ) -> None:
@@ -44,6 +45,7 @@ def sweep(
         one and neither ``parallel`` nor ``study`` is given.
       study: Run as the Optuna study of this name.
       count: How many trials the study may have; None is all.
+      prune: Whether the study may end trials early.
       wandb_file: Write this YAML and run nothing.
       runner: The command that runs a trial, before its arguments.
       pruner: An Optuna pruner in place of the default.
@@ -56,8 +58,10 @@ def sweep(
     for name, number in (("--parallel", parallel), ("--trials", count)):
         if number is not None and number < 1:
             raise UserError(f"{name}={number} is not possible; make it 1 or more.")
-    if count is not None and study is None:
-        raise UserError("--trials goes with --optuna; without it every trial is run.")
+    if study is None and (count is not None or not prune):
+        raise UserError(
+            "--trials and --no-prune go with --optuna; without it every trial is run to its end."
+        )
     console = Console(stderr=True)
 
     def say(text: str) -> None:
@@ -76,16 +80,13 @@ def sweep(
     keep(found)
     source: Source
     if study is not None:
-        source = Study(found, study, count or len(found.trials), pruner)
+        source = Study(found, study, count or len(found.trials), prune, pruner)
     else:
         source = Grid(found.trials if index is None else [found.trials[index]])
     asked = "" if index is None else f", of which trial {index} is run here"
     say(f"{found.workdir}: {len(found.trials)} trials{asked}")
-    try:
-        run_trials(found, source, parallel=parallel or 1, runner=runner, say=say, poll=poll)
-    finally:
-        table = write(found)
-    _conclude(found, table, index)
+    run_trials(found, source, parallel=parallel or 1, runner=runner, say=say, poll=poll)
+    _conclude(found, write(found), index)
 
 
 def array_index(environment: Mapping[str, str]) -> int | None:

@@ -120,20 +120,24 @@ class Study:
       sweep: What is swept.
       name: The study's name; its file is ``optuna-NAME.journal`` in the workdir.
       count: How many trials the study may have; at most all.
-      pruner: Ends trials early by their curves; by default the median of the others at the same
+      prune: Whether trials may end early.
+      pruner: Ends them by their curves; by default the median of the others at the same
         step, after five trials.
 
     Raises:
       UserError: If Optuna is not installed, or the name is no file name.
     """
 
-    def __init__(self, sweep: Sweep, name: str, count: int, pruner: Any = None) -> None:
+    def __init__(
+        self, sweep: Sweep, name: str, count: int, prune: bool = True, pruner: Any = None
+    ) -> None:
         optuna = import_optuna()
         if not name.replace("-", "").replace("_", "").replace(".", "").isalnum():
             raise UserError(f"--optuna={name} is no study's name; use letters, digits, - _ and .")
         self._sweep, self._count = sweep, min(count, len(sweep.trials))
         self._space = Space.of([trial.overrides for trial in sweep.trials])
         self._lock = sweep.workdir / f"optuna-{name}.lock"
+        self._prune = prune
         self._tried: set[int] = set()
         self._states = optuna.trial.TrialState
         optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -193,6 +197,11 @@ class Study:
 
     def watch(self, job: Job) -> bool:
         """Report new points of the trial's curve; return whether the pruner ends it."""
+        new = self._report(job)
+        return new and self._prune and bool(job.handle.trial.should_prune())
+
+    def _report(self, job: Job) -> bool:
+        """Report points that the study does not have; return whether there is anything to judge."""
         path = job.trial.folder / "metrics.jsonl"
         if not path.is_file():
             return False
@@ -205,10 +214,11 @@ class Study:
             if step not in watched.reported:
                 watched.trial.report(score, step)
                 watched.reported.add(step)
-        return bool(watched.reported) and watched.trial.should_prune()
+        return bool(watched.reported)
 
     def ended(self, job: Job, record: Record) -> None:
         """Tell the study, once."""
+        self._report(job)
         state = {
             "done": self._states.COMPLETE,
             "pruned": self._states.PRUNED,

@@ -1,4 +1,4 @@
-"""What a sweep ends in: one table, one plot, and files of both; or the YAML of a W&B sweep."""
+"""What a sweep ends in: one table, its files, and the YAML of a W&B sweep."""
 
 import csv
 import json
@@ -6,12 +6,9 @@ import math
 import shlex
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-import matplotlib
 import yaml
-from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
 
@@ -20,8 +17,6 @@ from jmrec.tools.sweep_optuna import axes
 from jmrec.tools.sweep_trials import FIGURE, METRIC, VALIDATION, Sweep, locked
 
 OPEN = "not ended"
-PANELS = 8
-COLOURS = {"done": "#3578c9", "pruned": "#d9822b"}
 
 
 def rows(sweep: Sweep) -> list[dict[str, Any]]:
@@ -59,6 +54,8 @@ def write(sweep: Sweep) -> list[dict[str, Any]]:
     Returns:
       The rows.
     """
+    from jmrec.tools.sweep_plot import plot  # matplotlib takes a second
+
     folder, names = sweep.workdir, settings(sweep)
     with locked(folder / "sweep.lock"):  # the last of several workers sees all that ended
         table = rows(sweep)
@@ -68,7 +65,7 @@ def write(sweep: Sweep) -> list[dict[str, Any]]:
             writer = csv.writer(file)
             writer.writerow(["trial", "state", "score", "seconds", *names, "message"])
             for row in table:
-                values = [_cell(row["overrides"], name) for name in names]
+                values = [cell(row["overrides"], name) for name in names]
                 head = [row[key] for key in ("trial", "state", "score", "seconds")]
                 writer.writerow([*head, *values, row["message"]])
         side.replace(folder / "sweep.csv")
@@ -86,56 +83,15 @@ def print_table(table: Sequence[dict[str, Any]], names: Sequence[str], console: 
       names: The settings to show.
       console: Where to.
     """
-    shown = Table("trial", *_short(names), f"{METRIC}, %", "state", title=f"score: {FIGURE}")
+    shown = Table("trial", *short_names(names), f"{METRIC}, %", "state", title=f"score: {FIGURE}")
     winner = best(table)
     for row in sorted(table, key=lambda r: -math.inf if r["score"] is None else r["score"],
                       reverse=True):  # fmt: skip
         score = "" if row["score"] is None else f"{100 * row['score']:.2f}"
-        cells = [_cell(row["overrides"], name) for name in names]
+        cells = [cell(row["overrides"], name) for name in names]
         style = "bold" if row is winner else None
         shown.add_row(row["trial"], *cells, score, row["state"], style=style)
     console.print(shown)
-
-
-@matplotlib.rc_context({"text.parse_math": False, "font.size": 9})
-def plot(table: Sequence[dict[str, Any]], names: Sequence[str]) -> Figure:
-    """Draw the score of every trial over each setting that varies.
-
-    Args:
-      table: From `rows`.
-      names: The settings.
-
-    Returns:
-      A figure with a panel for each; over the trials' numbers where nothing varies.
-    """
-    values = {name: [_cell(row["overrides"], name) for row in table] for name in names}
-    varied = [name for name in names if len(set(values[name])) > 1][:PANELS]
-    panels = varied or ["trial"]
-    short = dict(zip(names, _short(names)))
-    drawing = Figure(figsize=(1 + 3.2 * len(panels), 3.4), layout="constrained")
-    winner = best(table)
-    for axis, name in zip(drawing.subplots(1, len(panels), sharey=True, squeeze=False)[0], panels):
-        raw = [row["overrides"].get(name, row["trial"]) for row in table]
-        numbers = all(isinstance(x, int | float) and not isinstance(x, bool) for x in raw)
-        labels = list(dict.fromkeys(map(str, raw)))
-        x = raw if numbers else [labels.index(str(each)) for each in raw]
-        for state, colour in COLOURS.items():
-            at = [i for i, r in enumerate(table) if r["state"] == state and r["score"] is not None]
-            heights = [100 * table[i]["score"] for i in at]
-            axis.plot([x[i] for i in at], heights, "o", color=colour, alpha=0.7, label=state)
-        if winner is not None:
-            place = x[next(i for i, row in enumerate(table) if row is winner)]
-            axis.plot([place], [100 * winner["score"]], "*", color="#c9483b", ms=14, label="best")
-        if numbers and min(x) > 0 and max(x) >= 10 * min(x):
-            axis.set_xscale("log")
-        elif not numbers:
-            axis.set_xticks(range(len(labels)), labels, rotation=30, ha="right")
-        axis.set_xlabel(short.get(name, name))
-        axis.grid(alpha=0.3)
-    first = drawing.axes[0]
-    first.set_ylabel(f"{FIGURE}, %", fontsize=8)
-    first.legend(fontsize=8)
-    return drawing
 
 
 def wandb_yaml(sweep: Sweep) -> str:
@@ -185,18 +141,19 @@ def _constant(sweep: Sweep, varied: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in trial.items() if name not in varied}
 
 
-def _cell(overrides: dict[str, Any], name: str) -> str:
+def cell(overrides: dict[str, Any], name: str) -> str:
+    """Return the text of a setting, empty where the trial does not set it."""
     if name not in overrides:
         return ""
     value = overrides[name]
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _short(names: Sequence[str]) -> list[str]:
+def short_names(names: Sequence[str]) -> list[str]:
     """Return the names without the part that all have in common.
 
     Example:
-      >>> _short(["student.train.learning_rate", "student.train.weight_decay"])
+      >>> short_names(["student.train.learning_rate", "student.train.weight_decay"])
       ['learning_rate', 'weight_decay']
     """
     parts = [name.split(".") for name in names]

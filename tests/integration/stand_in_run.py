@@ -6,11 +6,12 @@ trial that begins waits until two have begun; where two have ended, it stops hal
 file ``open`` lies beside the trials.
 """
 
+import fcntl
 import json
-import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 STEPS = 6
@@ -25,11 +26,12 @@ def main() -> None:
     sweep = folder.parent
     with (folder / "starts.txt").open("a") as file:
         file.write(" ".join(words) + "\n")
-    running = folder / "running"
-    if running.exists() and Path(f"/proc/{running.read_text()}").exists():
+    alone = (folder / "alone").open("a")
+    try:
+        fcntl.flock(alone, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
         (folder / "clash").touch()  # two at once
-    running.write_text(str(os.getpid()))
-    score = float(settings["rate"])
+    score = float(settings.get("rate", 0))
     if settings.get("fail", "False") == "True":
         sys.exit("a long story\nrate is broken; mend it.\n")
     gates = not (sweep / "no-gates").exists()
@@ -59,7 +61,7 @@ def is_open(sweep: Path) -> bool:
     return (sweep / "open").exists()
 
 
-def wait_for(condition) -> None:  # noqa: ANN001
+def wait_for(condition: Callable[[], bool]) -> None:
     until = time.monotonic() + 120
     while not condition():
         if time.monotonic() > until:

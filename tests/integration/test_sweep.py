@@ -155,8 +155,7 @@ def study_of(workdir: Path, name: str) -> list[optuna.trial.FrozenTrial]:
 
 def test_the_same_through_optuna_with_two_workers(tmp_path: Path) -> None:
     spec, workdir = experiment(tmp_path), tmp_path / "sweep"
-    # Judged by nobody: the median of five others would end some.
-    printed = killed_twice(spec, workdir, 2, "--optuna", "rates")
+    printed = killed_twice(spec, workdir, 2, "--optuna", "rates", "--no-prune")
     check_ended(workdir, printed)
     trials = study_of(workdir, "rates")
     assert {trial.state for trial in trials} == {optuna.trial.TrialState.COMPLETE}
