@@ -6,6 +6,7 @@ lock is given back, and a half-done trial resumes by ``jmrec run`` itself.
 """
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -40,6 +41,7 @@ class Job:
       process: Its process, once it runs.
       slot: Which of the places at a time it has.
       pruned: Whether the source ended it early.
+      stopped: Whether it was terminated with the sweep.
       begin: When it started.
     """
 
@@ -49,6 +51,7 @@ class Job:
     process: subprocess.Popen[bytes] | None = None
     slot: int = 0
     pruned: bool = False
+    stopped: bool = False
     begin: float = field(default_factory=time.monotonic)
 
 
@@ -181,6 +184,7 @@ def run_trials(
         finally:
             for job in jobs:
                 if job.process is not None and job.process.poll() is None:
+                    job.stopped = True
                     job.process.terminate()
             for job in list(jobs):
                 if job.process is not None:
@@ -236,7 +240,7 @@ def _outcome(job: Job) -> Record | None:
     seconds = round(time.monotonic() - job.begin, 1)
     before = trial.record()
     failures = (before.failures if before else 0) + 1
-    if code == 0:
+    if code == 0:  # even where it was asked to end: it was faster
         score = trial.score()
         if score is not None:
             return Record("done", score, seconds)
@@ -244,8 +248,8 @@ def _outcome(job: Job) -> Record | None:
     elif job.pruned:
         curve = trial.curve()
         return Record("pruned", curve[max(curve)] if curve else None, seconds)
-    elif code in (REQUEUE, -15):
-        return None
+    elif job.stopped or code in (REQUEUE, -signal.SIGTERM):
+        return None  # whatever it said: it was asked to stop and resumes at the next start
     elif code < 0:
         why = f"killed by signal {-code} (9 is often a lack of memory)"
     else:

@@ -62,7 +62,7 @@ def is_open(sweep: Path) -> bool:
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
-    until = time.monotonic() + 120
+    until = time.monotonic() + 600
     while not condition():
         if time.monotonic() > until:
             sys.exit("nobody opened the gate")

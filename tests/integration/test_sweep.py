@@ -62,7 +62,7 @@ def worker(spec: str, workdir: Path, *words: str) -> subprocess.Popen[str]:
 
 
 def wait_for(condition: Callable[[], bool], *workers: subprocess.Popen[str]) -> None:
-    until = time.monotonic() + 120
+    until = time.monotonic() + 600
     while not condition():
         for each in workers:
             assert each.poll() is None, each.communicate()
@@ -97,7 +97,7 @@ def killed_twice(spec: str, workdir: Path, workers: int, *words: str) -> list[st
     for each in running:
         each.send_signal(signal.SIGTERM)
     for each in running:
-        _, said = each.communicate(timeout=120)
+        _, said = each.communicate(timeout=600)
         assert each.returncode == REQUEUE, said
         assert "again" in said.splitlines()[-1]
     assert sum(counts(workdir, "ends.txt")) == 2
@@ -105,7 +105,7 @@ def killed_twice(spec: str, workdir: Path, workers: int, *words: str) -> list[st
     printed = []
     running = start()
     for each in running:
-        out, said = each.communicate(timeout=120)
+        out, said = each.communicate(timeout=600)
         assert each.returncode == 0, said
         assert "Traceback" not in said
         printed.append(out)
@@ -140,7 +140,7 @@ def test_killed_twice_every_trial_runs_once_to_its_end(tmp_path: Path) -> None:
     check_ended(workdir, printed)
     before = (workdir / "trial-0000" / "starts.txt").stat().st_mtime_ns
     again = worker(spec, workdir)
-    out, said = again.communicate(timeout=120)
+    out, said = again.communicate(timeout=600)
     assert again.returncode == 0, said
     assert "best: trial-0002" in out
     assert (workdir / "trial-0000" / "starts.txt").stat().st_mtime_ns == before
