@@ -10,6 +10,10 @@ Arguments:
   ablate=none|no_generation|no_disentanglement|no_alignment|k_only|t_only|no_logit|text_only|
          picture_only|id_only   one change to the system, nothing else (without
          generation text still teaches: the words that stage "vision" names, and the contrast)
+  students=all|served   every student, or only the one that is served (for sweeps)
+
+Sweep (get_hyper): the student's learning rate by its weight decay, six trials, judged by the served
+student on validation.
 
 Seen (test, session MRR@20 in percent, 2 CPU cores; see README.md):
   size=tiny, ToyShop, seed 0: oracle 48.6, blend of rules 20.0, undistilled student 21.6, distilled
@@ -22,9 +26,13 @@ Commands:
   jmrec run --config experiments/tpad.py:data=folder,size=small \
     --config.data.dir=../shared/data/movies --config.data.toml=experiments/data/movies.toml \
     --workdir runs/movies
+  jmrec sweep --config experiments/tpad.py:size=tiny,students=served --workdir runs/sweep \
+    --parallel 2
 """
 
-from jmrec.config import ConfigDict, choose, parse_arg, placeholder
+from typing import Any
+
+from jmrec.config import ConfigDict, choose, parse_arg, placeholder, product, sweep
 
 ABLATIONS = (
     "none", "no_generation", "no_disentanglement", "no_alignment", "k_only", "t_only", "no_logit",
@@ -61,10 +69,11 @@ def training(steps: int, batch_size: int, learning_rate: float, evaluate: int) -
 
 def get_config(arg: str | None = None) -> ConfigDict:
     """Return the configuration of the whole system."""
-    args = parse_arg(arg, data="toyshop", size="small", ablate="none")
+    args = parse_arg(arg, data="toyshop", size="small", ablate="none", students="all")
     toyshop = choose("data", args.data, {"toyshop": True, "folder": False})
     size = choose("size", args.size, ("tiny", "small", "base"))
     ablate = choose("ablate", args.ablate, ABLATIONS)
+    served = choose("students", args.students, {"all": False, "served": True})
     pick = {"tiny": 0, "small": 1, "base": 2}[size]
 
     config = ConfigDict()
@@ -204,4 +213,15 @@ def get_config(arg: str | None = None) -> ConfigDict:
         kept = ablate.replace("_", "-")
         config.students = ConfigDict({kept: config.students[kept].to_dict()})
         config.evaluate.serve = kept
+    if served:
+        kept = config.evaluate.serve
+        config.students = ConfigDict({kept: config.students[kept].to_dict()})
     return config
+
+
+def get_hyper(arg: str | None = None) -> list[dict[str, Any]]:
+    """Return the trials of ``jmrec sweep``."""
+    return product(
+        sweep("student.train.learning_rate", (1e-3, 3e-3, 1e-2)),
+        sweep("student.train.weight_decay", (0.01, 1.0)),
+    )

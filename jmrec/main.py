@@ -92,6 +92,43 @@ def parser() -> Parser:
         help="what to do with a stage that was made with other settings",
     )  # fmt: skip
 
+    sweep = verb(
+        verbs,
+        "sweep",
+        "Run every trial of an experiment's get_hyper, judged on validation; started again, it\n"
+        "goes on. It ends with a table and a plot (sweep.csv, sweep.json, sweep.png). Several\n"
+        "workers, on several machines that see the workdir, may run the same command.",
+        "jmrec sweep --config experiments/tpad.py:size=tiny,students=served \\\n"
+        "    --workdir runs/sweep --parallel 2\n"
+        "  jmrec sweep ... --optuna lr --trials 4     # a study that chooses and prunes\n"
+        "  CUDA_VISIBLE_DEVICES=0,1,2,3 jmrec sweep ... --parallel 4     # one GPU a trial",
+    )
+    sweep.add_argument(
+        "--config", required=True, help="experiment file with get_hyper, arguments after a colon"
+    )
+    sweep.add_argument("--workdir", type=Path, required=True, help="where every trial is written")
+    sweep.add_argument("--parallel", type=int, metavar="N", help="trials at a time (default: 1)")
+    how = sweep.add_mutually_exclusive_group()
+    how.add_argument(
+        "--index", type=int, metavar="I",
+        help="run trial I only, from 0 (default: the task's number in a SLURM array or an indexed "
+        "Kubernetes job, where --parallel is not given)",
+    )  # fmt: skip
+    how.add_argument(
+        "--optuna", metavar="STUDY",
+        help="let Optuna choose trials and end poor ones by their validation curve; the study is "
+        "kept in the workdir",
+    )  # fmt: skip
+    how.add_argument(
+        "--wandb-yaml", type=Path, metavar="FILE", help="write the sweep as W&B's YAML, run nothing"
+    )
+    sweep.add_argument(
+        "--trials", type=int, metavar="N", help="with --optuna: how many trials (default: all)"
+    )
+    sweep.add_argument(
+        "--no-prune", action="store_true", help="with --optuna: run every trial to its end"
+    )
+
     embed = verb(
         verbs,
         "embed",
@@ -203,6 +240,16 @@ def run(args: argparse.Namespace, overrides: Sequence[str]) -> None:
     registry.run(config, args.workdir, resume=args.resume, stale=args.stale, command=command)
 
 
+def sweep(args: argparse.Namespace, overrides: Sequence[str]) -> None:
+    """Run ``jmrec sweep``."""
+    from jmrec.tools import sweep as tool
+
+    tool.sweep(
+        args.config, overrides, args.workdir, parallel=args.parallel, index=args.index,
+        study=args.optuna, count=args.trials, prune=not args.no_prune, wandb_file=args.wandb_yaml,
+    )  # fmt: skip
+
+
 def embed(args: argparse.Namespace) -> None:
     """Run ``jmrec embed``."""
     from jmrec.systems import registry
@@ -312,8 +359,9 @@ def dispatch(words: Sequence[str]) -> None:
       UserError: What was typed is not understood, or the verb says so.
     """
     args, rest = parser().parse_known_args(words)
-    if args.verb in ("run", "plan"):
-        (run if args.verb == "run" else plan)(args, rest)
+    with_overrides = {"run": run, "plan": plan, "sweep": sweep}
+    if args.verb in with_overrides:
+        with_overrides[args.verb](args, rest)
         return
     if rest:
         raise UserError(f"{rest[0]!r} is not understood here (see jmrec {args.verb} --help).")

@@ -6,6 +6,7 @@ resumed leaves the same file as one that was not.
 
 import json
 import math
+import os
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -286,7 +287,9 @@ class _Wandb:
         path = self._workdir / "wandb_id"
         if path.exists() and (kept := path.read_text(encoding="utf-8").strip()):
             return kept
-        path.write_text(made := uuid.uuid4().hex[:12], encoding="utf-8")
+        # An agent of a W&B sweep has chosen the id already.
+        made = os.environ.get("WANDB_RUN_ID") or uuid.uuid4().hex[:12]
+        path.write_text(made, encoding="utf-8")
         return made
 
     def _start(self) -> None:

@@ -13,8 +13,9 @@ imports nothing of jmrec but this package::
         config.data = ConfigDict({"name": arg.data, "dir": placeholder(str)})
         return config
 
-``load_config("x.py:size=tiny", ["--config.data.dir=shop"])`` reads it. No jax in here, so that a
-mistyped argument is answered at once.
+``load_config("x.py:size=tiny", ["--config.data.dir=shop"])`` reads it. A file that can be swept has
+``get_hyper`` too (`jmrec.config.hyper`). No jax in here, so that a mistyped argument is answered at
+once.
 """
 
 from ml_collections import ConfigDict
@@ -22,17 +23,24 @@ from ml_collections.config_dict import placeholder
 
 from jmrec.config.arguments import choose, nearest, parse_arg
 from jmrec.config.compare import config_hash, difference, flatten
-from jmrec.config.load import load_config, resolve_path
+from jmrec.config.hyper import fixed, product, subsample, sweep, zipit
+from jmrec.config.load import load_config, load_hyper, resolve_path
 
 __all__ = [
     "ConfigDict",
     "choose",
     "config_hash",
     "difference",
+    "fixed",
     "flatten",
     "load_config",
+    "load_hyper",
     "nearest",
     "parse_arg",
     "placeholder",
+    "product",
     "resolve_path",
+    "subsample",
+    "sweep",
+    "zipit",
 ]

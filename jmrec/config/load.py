@@ -12,6 +12,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from jmrec.config.arguments import NONE_WORDS, hint, nearest
+from jmrec.config.hyper import Overrides, checked
 from jmrec.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -68,9 +69,39 @@ def load_config(spec: str, overrides: list[str] | tuple[str, ...] = ()) -> Confi
       jmrec.errors.UserError: the configuration has no field "sede", did you mean "seed"?
     """
     path, arg = _split_spec(spec)
-    config = _run_file(path, arg)
+    config = _run_file(path, arg, "get_config")
+    if not isinstance(config, ConfigDict):
+        raise UserError(
+            f"{path}: get_config must return a ConfigDict, not {type(config).__name__}."
+        )
     values = _read_overrides(list(overrides), config)
     return _apply(config, values)
+
+
+def load_hyper(spec: str) -> list[Overrides]:
+    """Run an experiment file and return the trials of its ``get_hyper``.
+
+    Args:
+      spec: As in ``load_config``; ``get_hyper`` may take the argument behind the colon, or none.
+
+    Returns:
+      One dict of overrides a trial, in order.
+
+    Raises:
+      UserError: If the file fails, has no ``get_hyper``, or returns anything but trials.
+
+    Example:
+      >>> load_hyper("experiments/tpad.py:size=tiny")[0]
+      {'student.train.learning_rate': 0.001, 'student.train.weight_decay': 0.01}
+    """
+    path, arg = _split_spec(spec)
+    trials = _run_file(path, arg, "get_hyper")
+    if not isinstance(trials, list | tuple) or not trials:
+        raise UserError(f"{path}: get_hyper must return a list with one trial or more.")
+    for number, trial in enumerate(trials):
+        if not isinstance(trial, dict):
+            raise UserError(f"{path}: trial {number} of get_hyper is {trial!r:.60}, not a dict.")
+    return [{name: checked(name, trial[name]) for name in trial} for trial in trials]
 
 
 def _split_spec(spec: str) -> tuple[Path, str | None]:
@@ -90,21 +121,22 @@ def _split_spec(spec: str) -> tuple[Path, str | None]:
     return path, match[2]
 
 
-def _run_file(path: Path, arg: str | None) -> ConfigDict:
-    """Import the file under a name of its own and call its get_config."""
+def _run_file(path: Path, arg: str | None, name: str) -> Any:
+    """Import the file under a name of its own and call its function ``name``."""
     module_spec = importlib.util.spec_from_file_location(f"jmrec_experiment_{path.stem}", path)
     if module_spec is None or module_spec.loader is None:
         raise UserError(f"{path} cannot be read as a Python file.")
     module = importlib.util.module_from_spec(module_spec)
     try:
         module_spec.loader.exec_module(module)
-        function = getattr(module, "get_config", None)
+        function = getattr(module, name, None)
         if not callable(function):
-            raise UserError(f"{path} has no function get_config; an experiment file needs one.")
+            why = "an experiment file" if name == "get_config" else "a sweep"
+            raise UserError(f"{path} has no function {name}; {why} needs one.")
         takes_arg = bool(inspect.signature(function).parameters)
-        if arg and not takes_arg:
+        if arg and not takes_arg and name == "get_config":
             raise UserError(f'{path} takes no argument; leave ":{arg}" away.')
-        config = function(arg) if takes_arg else function()
+        return function(arg) if takes_arg else function()
     except UserError:
         raise
     except Exception as error:
@@ -112,11 +144,6 @@ def _run_file(path: Path, arg: str | None) -> ConfigDict:
             f"{path}, line {_line(error, path)}: the experiment file fails with "
             f"{type(error).__name__}: {_one_line(error)}; mend the file."
         ) from error
-    if not isinstance(config, ConfigDict):
-        raise UserError(
-            f"{path}: get_config must return a ConfigDict, not {type(config).__name__}."
-        )
-    return config
 
 
 def _line(error: Exception, path: Path) -> int:

@@ -1,1 +1,1 @@
-"""Commands beside the main line: inspect, plan."""
+"""Commands beside the main line."""

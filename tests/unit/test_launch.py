@@ -11,7 +11,13 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 SHELLCHECK = Path(sysconfig.get_path("scripts")) / "shellcheck"  # of the test extra
-SCRIPTS = ["launch/common.sh", "launch/quickstart.sh", "launch/test.sh", ".ci/run"]
+SCRIPTS = [
+    "launch/common.sh",
+    "launch/quickstart.sh",
+    "launch/sweep.sh",
+    "launch/test.sh",
+    ".ci/run",
+]
 
 
 def run(
@@ -100,7 +106,7 @@ def test_shellcheck_is_content(name: str) -> None:
     assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize("name", ["launch/quickstart.sh", "launch/test.sh"])
+@pytest.mark.parametrize("name", ["launch/quickstart.sh", "launch/sweep.sh", "launch/test.sh"])
 @pytest.mark.parametrize("flag", ["-h", "--help"])
 def test_help_explains_and_does_nothing(checkout: Path, name: str, flag: str) -> None:
     done = run(checkout / name, flag, cwd=checkout)
@@ -193,6 +199,16 @@ def test_quickstart_passes_a_failure_on(checkout: Path, tmp_path: Path) -> None:
     done = run(checkout / "launch/quickstart.sh", "fail", cwd=tmp_path, JMREC_PYTHON=sys.executable)
     assert done.returncode == 2
     assert "What to try next" not in done.stdout
+
+
+def test_sweep_passes_its_arguments_on(checkout: Path, tmp_path: Path) -> None:
+    words = ("--config", "x.py:size=tiny", "--workdir", "my sweep", "--parallel", "2")
+    launcher = checkout / "launch/sweep.sh"
+    done = run(launcher, *words, cwd=tmp_path, JMREC_PYTHON=sys.executable)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == f"MAIN sweep {' '.join(words)}"
+    failed = run(launcher, "--workdir", "fail", cwd=tmp_path, JMREC_PYTHON=sys.executable)
+    assert failed.returncode == 2
 
 
 def test_tests_run_on_the_cpu_unless_told_otherwise(checkout: Path, tmp_path: Path) -> None:

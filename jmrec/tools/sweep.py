@@ -1,0 +1,125 @@
+"""``jmrec sweep``: many runs of one experiment, to one table and one plot."""
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from jmrec.errors import UserError
+from jmrec.tools.sweep_optuna import Study
+from jmrec.tools.sweep_report import best, print_table, settings, wandb_yaml, write
+from jmrec.tools.sweep_run import Grid, Source, run_trials
+from jmrec.tools.sweep_trials import Sweep, expand, keep
+
+RUNNER = (sys.executable, "-m", "jmrec.main", "run")
+ARRAYS = ("SLURM_ARRAY_TASK_ID", "JOB_COMPLETION_INDEX")
+"""Where SLURM and Kubernetes say which task of an array this is."""
+
+
+def sweep(
+    spec: str,
+    overrides: Sequence[str],
+    workdir: Path,
+    *,
+    parallel: int | None = None,
+    index: int | None = None,
+    study: str | None = None,
+    count: int | None = None,
+    wandb_file: Path | None = None,
+    runner: Sequence[str] = RUNNER,
+    prune: bool = True,
+    pruner: Any = None,
+    poll: float = 0.5,
+) -> None:
+    """Expand an experiment's get_hyper and run its trials, or one of them, or write W&B's YAML.
+
+    Args:
+      spec: The experiment, as ``jmrec run`` takes it.
+      overrides: ``--config.name=value`` words for all trials.
+      workdir: Where trials.json, the trials' folders, table and plot go.
+      parallel: Trials at a time; None is one.
+      index: Run this trial only. None takes it from an array task's environment where there is
+        one and neither ``parallel`` nor ``study`` is given.
+      study: Run as the Optuna study of this name.
+      count: How many trials the study may have; None is all.
+      prune: Whether the study may end trials early.
+      wandb_file: Write this YAML and run nothing.
+      runner: The command that runs a trial, before its arguments.
+      pruner: An Optuna pruner in place of the default.
+      poll: Seconds between two looks at the trials.
+
+    Raises:
+      UserError: The sweep is not sound, differs from the workdir's, or a trial failed.
+      Preempted: SIGTERM; what ran has saved its state.
+    """
+    for name, number in (("--parallel", parallel), ("--trials", count)):
+        if number is not None and number < 1:
+            raise UserError(f"{name}={number} is not possible; make it 1 or more.")
+    if study is None and (count is not None or not prune):
+        raise UserError(
+            "--trials and --no-prune go with --optuna; without it every trial is run to its end."
+        )
+    console = Console(stderr=True)
+
+    def say(text: str) -> None:
+        console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    found = expand(spec, overrides, workdir.resolve())
+    if wandb_file is not None:
+        wandb_file.parent.mkdir(parents=True, exist_ok=True)
+        wandb_file.write_text(wandb_yaml(found), encoding="utf-8")
+        say(f"{wandb_file}: {len(found.trials)} trials; start them with wandb sweep {wandb_file}")
+        return
+    if index is None and parallel is None and study is None:
+        index = array_index(os.environ)
+    if index is not None and not 0 <= index < len(found.trials):
+        raise UserError(f"there is no trial {index}; the sweep has 0 to {len(found.trials) - 1}.")
+    keep(found)
+    source: Source
+    if study is not None:
+        source = Study(found, study, count or len(found.trials), prune, pruner)
+    else:
+        source = Grid(found.trials if index is None else [found.trials[index]])
+    asked = "" if index is None else f", of which trial {index} is run here"
+    say(f"{found.workdir}: {len(found.trials)} trials{asked}")
+    run_trials(found, source, parallel=parallel or 1, runner=runner, say=say, poll=poll)
+    _conclude(found, write(found), index)
+
+
+def array_index(environment: Mapping[str, str]) -> int | None:
+    """Return which task of a SLURM array or an indexed Kubernetes job this is.
+
+    Args:
+      environment: Of this process.
+
+    Returns:
+      The index, None outside of both.
+
+    Example:
+      >>> array_index({"SLURM_ARRAY_TASK_ID": "3"})
+      3
+    """
+    found = [environment[name] for name in ARRAYS if environment.get(name, "").isdigit()]
+    return int(found[0]) if found else None
+
+
+def _conclude(found: Sweep, table: Sequence[dict[str, Any]], index: int | None) -> None:
+    """Print the table; a failed trial is an error of the whole."""
+    print_table(table, settings(found), Console())
+    winner = best(table)
+    if winner is not None:
+        words = " ".join(found.trials[table.index(winner)].words())
+        print(f"best: {winner['trial']}, {100 * winner['score']:.2f} % ({words})")
+    print(f"table: {found.workdir / 'sweep.csv'}, plot: {found.workdir / 'sweep.png'}")
+    mine = table if index is None else [table[index]]
+    failed = [row for row in mine if row["state"] == "failed"]
+    if failed:
+        what = "; ".join(f"{row['trial']}: {row['message']}" for row in failed[:3])
+        more = f" and {len(failed) - 3} more" if len(failed) > 3 else ""
+        raise UserError(
+            f"{len(failed)} of {len(mine)} trials failed ({what}{more}); their log.txt says more, "
+            "and the same command tries them again."
+        )

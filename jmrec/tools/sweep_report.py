@@ -1,0 +1,165 @@
+"""What a sweep ends in: one table, its files, and the YAML of a W&B sweep."""
+
+import csv
+import json
+import math
+import shlex
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+from jmrec.systems.stages import write_json
+from jmrec.tools.sweep_optuna import axes
+from jmrec.tools.sweep_trials import FIGURE, METRIC, VALIDATION, Sweep, locked
+
+OPEN = "not ended"
+
+
+def rows(sweep: Sweep) -> list[dict[str, Any]]:
+    """Return one row a trial, in order: trial, state, score, seconds, overrides, message."""
+    found = []
+    for trial in sweep.trials:
+        record = trial.record()
+        found.append(
+            {
+                "trial": trial.name,
+                "state": record.state if record else OPEN,
+                "score": record.score if record else None,
+                "seconds": record.seconds if record else None,
+                "overrides": trial.overrides,
+                "message": record.message if record else "",
+            }
+        )
+    return found
+
+
+def settings(sweep: Sweep) -> list[str]:
+    """Return the names of all settings that a trial sets, in order of appearance."""
+    return list(dict.fromkeys(name for trial in sweep.trials for name in trial.overrides))
+
+
+def best(table: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """Return the row of the best finished trial, the first of equals."""
+    done = [row for row in table if row["state"] == "done"]
+    return max(done, key=lambda row: row["score"], default=None)
+
+
+def write(sweep: Sweep) -> list[dict[str, Any]]:
+    """Write sweep.json, sweep.csv and sweep.png, of all trials as they are now.
+
+    Returns:
+      The rows.
+    """
+    from jmrec.tools.sweep_plot import plot  # matplotlib takes a second
+
+    folder, names = sweep.workdir, settings(sweep)
+    with locked(folder / "sweep.lock"):  # the last of several workers sees all that ended
+        table = rows(sweep)
+        write_json(folder / "sweep.json", {"score": FIGURE, "best": best(table), "trials": table})
+        side = folder / "sweep.csv.tmp"
+        with side.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(["trial", "state", "score", "seconds", *names, "message"])
+            for row in table:
+                values = [cell(row["overrides"], name) for name in names]
+                head = [row[key] for key in ("trial", "state", "score", "seconds")]
+                writer.writerow([*head, *values, row["message"]])
+        side.replace(folder / "sweep.csv")
+        side = folder / "sweep.png.tmp"
+        plot(table, names).savefig(side, format="png", dpi=150)
+        side.replace(folder / "sweep.png")
+    return table
+
+
+def print_table(table: Sequence[dict[str, Any]], names: Sequence[str], console: Console) -> None:
+    """Print the trials, the best first.
+
+    Args:
+      table: From `rows`.
+      names: The settings to show.
+      console: Where to.
+    """
+    shown = Table("trial", *short_names(names), f"{METRIC}, %", "state", title=f"score: {FIGURE}")
+    winner = best(table)
+    for row in sorted(table, key=lambda r: -math.inf if r["score"] is None else r["score"],
+                      reverse=True):  # fmt: skip
+        score = "" if row["score"] is None else f"{100 * row['score']:.2f}"
+        cells = [cell(row["overrides"], name) for name in names]
+        style = "bold" if row is winner else None
+        shown.add_row(row["trial"], *cells, score, row["state"], style=style)
+    console.print(shown)
+
+
+def wandb_yaml(sweep: Sweep) -> str:
+    """Return the sweep as W&B's YAML; ``wandb sweep FILE`` takes it, ``wandb agent`` runs it.
+
+    A full product becomes W&B's own parameters (``method: bayes`` or ``random`` may then be
+    written in place of ``grid``), and a trial's folder has the name of its W&B run. Any other list
+    is swept by its trials' numbers, through ``jmrec sweep --index``.
+
+    Args:
+      sweep: What is swept.
+    """
+    trial = sweep.trials[0]
+    common = ["--config", sweep.spec, *sweep.overrides]
+    jmrec = [sys.executable, "-m", "jmrec.main"]
+    found = axes([each.overrides for each in sweep.trials])
+    parameters: dict[str, Any]
+    if found:
+        kept = [f"--config.{n}={v}" for n, v in _constant(sweep, found).items()]
+        words = [*jmrec, "run", *common, *kept, VALIDATION]
+        folder = f'{shlex.quote(str(sweep.workdir))}/wandb-"$WANDB_RUN_ID"'
+        line = f'exec {shlex.join(words)} --workdir {folder} "$@"'
+        command = ["sh", "-c", line, "jmrec", "${args}"]
+        parameters = {f"config.{name}": {"values": values} for name, values in found.items()}
+    else:
+        command = [*jmrec, "sweep", *common, "--workdir", str(sweep.workdir), "${args}"]
+        parameters = {"index": {"values": [each.index for each in sweep.trials]}}
+    asked = {
+        "name": sweep.workdir.name,
+        "method": "grid",
+        "metric": {
+            "name": f"students/{trial.student}-{trial.seed}/eval/score",
+            "goal": "maximize",
+        },
+        "parameters": parameters,
+        "program": "jmrec",
+        "command": command,
+    }
+    note = "# Needs --config.wandb.mode=online among the overrides, so that W&B hears the score.\n"
+    mode = sweep.base.get("wandb.mode")
+    text: str = yaml.safe_dump(asked, sort_keys=False, width=100)
+    return text if mode == "online" else note + text
+
+
+def _constant(sweep: Sweep, varied: dict[str, Any]) -> dict[str, Any]:
+    trial = sweep.trials[0].overrides
+    return {name: value for name, value in trial.items() if name not in varied}
+
+
+def cell(overrides: dict[str, Any], name: str) -> str:
+    """Return the text of a setting, empty where the trial does not set it."""
+    if name not in overrides:
+        return ""
+    value = overrides[name]
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def short_names(names: Sequence[str]) -> list[str]:
+    """Return the names without the part that all have in common.
+
+    Example:
+      >>> short_names(["student.train.learning_rate", "student.train.weight_decay"])
+      ['learning_rate', 'weight_decay']
+    """
+    parts = [name.split(".") for name in names]
+    same = 0
+    while all(len(each) > same + 1 and each[same] == parts[0][same] for each in parts):
+        if not parts:
+            break
+        same += 1
+    return [".".join(each[same:]) for each in parts]

@@ -1,0 +1,245 @@
+"""The trials of a sweep: expanded, numbered, kept in the workdir, and what became of each.
+
+A workdir holds ``trials.json`` (what is swept, written once) and a folder for each trial, the
+workdir of its ``jmrec run``, with three files of the sweep's own: ``log.txt``, ``trial.json`` (how
+it ended) and ``trial.lock``. The lock is held by the trial's process itself, so that a trial whose
+sweep was killed is never run twice at once.
+"""
+
+import fcntl
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from jmrec.config import config_hash, difference, flatten, load_config, load_hyper
+from jmrec.config.hyper import Overrides, same
+from jmrec.errors import UserError
+from jmrec.systems.stages import read_json, write_json
+from jmrec.tracking import read_curves
+
+SPLIT = "evaluate.split"
+VALIDATION = f"--config.{SPLIT}=validation"
+METRIC = "MRR@20"
+FIGURE = f"validation {METRIC}, session average"
+"""What trials are judged by: the design's primary figure."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One run of a sweep.
+
+    Attributes:
+      index: Its number, from 0.
+      overrides: Dotted setting -> value.
+      folder: The workdir of its run.
+      student: Whose validation figure is its score.
+      seed: The first seed; that student's curve is watched.
+    """
+
+    index: int
+    overrides: Overrides
+    folder: Path
+    student: str
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Its folder's name, such as "trial-0003"."""
+        return self.folder.name
+
+    def words(self) -> list[str]:
+        """Return its overrides as words of the command line."""
+        return [word(name, value) for name, value in self.overrides.items()]
+
+    def record(self) -> "Record | None":
+        """Return how it ended, None where it has not."""
+        path = self.folder / "trial.json"
+        return Record(**read_json(path)) if path.is_file() else None
+
+    def end(self, record: "Record") -> None:
+        """Keep how it ended."""
+        write_json(self.folder / "trial.json", asdict(record))
+
+    def score(self) -> float | None:
+        """Return the validation figure of its finished run, None where there is none."""
+        path = self.folder / "evaluate" / "results.json"
+        results = read_json(path) if path.is_file() else {}
+        if results.get("dataset", {}).get("split") != "validation":
+            return None
+        rows = {row["name"]: row for row in results["rows"]}
+        score = rows.get(self.student, {}).get("figures", {}).get("session", {}).get(METRIC)
+        return None if score is None else float(score)
+
+    def curve(self) -> dict[int, float]:
+        """Return step -> validation score of its student so far."""
+        curve = read_curves(self.folder).get(f"students/{self.student}-{self.seed}", {})
+        scores = curve.get("eval/score", [])
+        return {int(n): x for n, x in zip(curve.get("step", []), scores) if x is not None}
+
+
+@dataclass(frozen=True)
+class Record:
+    """How a trial ended.
+
+    Attributes:
+      state: "done", "pruned" (stopped early by the study) or "failed".
+      score: Of a trial that is done, or the last of one that was pruned.
+      seconds: The last start's.
+      failures: How often it failed.
+      message: Why it failed.
+    """
+
+    state: str
+    score: float | None = None
+    seconds: float = 0.0
+    failures: int = 0
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep, expanded.
+
+    Attributes:
+      spec: ``--config``.
+      overrides: The command line's, the same for all trials.
+      workdir: Where it lies.
+      base: The flat configuration without the trials' overrides.
+      trials: In order.
+    """
+
+    spec: str
+    overrides: tuple[str, ...]
+    workdir: Path
+    base: dict[str, Any]
+    trials: tuple[Trial, ...]
+
+    def command(self, trial: Trial, runner: Sequence[str]) -> list[str]:
+        """Return the command that runs a trial; it never evaluates on test."""
+        where = ["--config", self.spec, "--workdir", str(trial.folder)]
+        return [*runner, *where, *self.overrides, *trial.words(), VALIDATION]
+
+
+def word(name: str, value: Any) -> str:
+    """Return a setting as a word of the command line.
+
+    Example:
+      >>> word("clip", None), word("rate", 1e-3), word("widths", ["a", "b"])
+      ('--config.clip=none', '--config.rate=0.001', "--config.widths=['a', 'b']")
+    """
+    return f"--config.{name}={'none' if value is None else value}"
+
+
+def expand(spec: str, overrides: Sequence[str], workdir: Path) -> Sweep:
+    """Read an experiment and check every trial, before anything runs.
+
+    Args:
+      spec: The experiment, as ``jmrec run`` takes it.
+      overrides: ``--config.name=value`` words for all trials.
+      workdir: The sweep's folder.
+
+    Raises:
+      UserError: If a trial sets what is not there, does not fit, is swept and set at once, is the
+        same as another, or would read the test split.
+    """
+    base = load_config(spec, list(overrides))
+    flat = flatten(base)
+    for name in (SPLIT, "evaluate.serve", "seeds"):
+        if name not in flat:
+            raise UserError(f"{spec} has no setting {name}, which a sweep needs; add it.")
+    given = {each.split("=")[0].lstrip("-").removeprefix("noconfig.").removeprefix("config.")
+             for each in overrides}  # fmt: skip
+    trials, seen = [], dict[str, int]()
+    for index, each in enumerate(load_hyper(spec)):
+        if SPLIT in given or SPLIT in each:
+            raise UserError(
+                f"{SPLIT} cannot be set in a sweep, which reads validation only; leave it away."
+            )
+        if twice := sorted(given & set(each)):
+            raise UserError(
+                f"--config.{twice[0]} is swept by get_hyper and set on the command line; leave "
+                "one of the two away."
+            )
+        words = [word(name, value) for name, value in each.items()]
+        config = load_config(spec, [*overrides, *words, VALIDATION])
+        found = flatten(config)
+        for name, value in each.items():
+            if not same(found.get(name), value):
+                raise UserError(
+                    f"trial {index} sets {name} to {value!r}, which the command line reads as "
+                    f"{found.get(name)!r}; use another value."
+                )
+        if (first := seen.setdefault(config_hash(config), index)) != index:
+            raise UserError(f"trials {first} and {index} of get_hyper are the same; drop one.")
+        if config.evaluate.serve not in config.get("students", {config.evaluate.serve: 0}):
+            raise UserError(
+                f"trial {index} is judged by evaluate.serve={config.evaluate.serve!r}, which is "
+                f"no student; there is {', '.join(config.students)}."
+            )
+        folder = workdir / f"trial-{index:04d}"
+        trials.append(Trial(index, each, folder, str(config.evaluate.serve), int(config.seeds[0])))
+    return Sweep(spec, tuple(overrides), workdir, {**flat, SPLIT: "validation"}, tuple(trials))
+
+
+def keep(sweep: Sweep) -> None:
+    """Write trials.json once; a workdir that holds another sweep is refused.
+
+    Raises:
+      UserError: Naming what changed.
+    """
+    path = sweep.workdir / "trials.json"
+    fresh = {
+        "config": sweep.spec,
+        "overrides": list(sweep.overrides),
+        "base": sweep.base,
+        "trials": [trial.overrides for trial in sweep.trials],
+    }
+    sweep.workdir.mkdir(parents=True, exist_ok=True)
+    with locked(sweep.workdir / "sweep.lock"):
+        if not path.is_file():
+            if (sweep.workdir / "config.json").is_file():
+                raise UserError(f"{sweep.workdir} holds a run, no sweep; name another --workdir.")
+            write_json(path, fresh)
+            return
+        known = read_json(path)
+    changed = difference(known["base"], fresh["base"])
+    if len(known["trials"]) != len(fresh["trials"]):
+        changed.append(f"the number of trials: {len(known['trials'])} -> {len(fresh['trials'])}")
+    for index, (old, new) in enumerate(zip(known["trials"], fresh["trials"])):
+        changed += [f"trial {index}, {line}" for line in difference(old, new)]
+    if changed:
+        raise UserError(
+            f"{sweep.workdir} holds another sweep ({'; '.join(changed[:3])}); use another "
+            "--workdir, or change it back."
+        )
+
+
+def try_lock(path: Path) -> int | None:
+    """Take a lock that ends with the last process that holds it.
+
+    Args:
+      path: The lock file; made where it is missing, never removed.
+
+    Returns:
+      An open file to close (or to hand to a child, which then holds it too), or None where
+      another holds it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(file)
+        return None
+    return file
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold a lock file, after waiting for it."""
+    with path.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
