@@ -54,17 +54,14 @@ class Sigterm:
           ask: With several processes only asked when True (they must all ask at once, and
             asking costs a round trip); with one process it does not matter.
         """
-        # Imported here, so that a command is deaf to SIGTERM for no longer than it must, and a sweep,
-        # which notes SIGTERM too, needs none of it.
+        # Imported here, so that a command is deaf to SIGTERM for no longer than it must; and a
+        # sweep, which notes SIGTERM too, needs none of it.
         import jax
         import numpy as np
         from jax.experimental import multihost_utils
 
         if jax.process_count() == 1:
             return self.received
-        import numpy as np
-        from jax.experimental import multihost_utils
-
         return ask and bool(multihost_utils.process_allgather(np.bool_(self.received)).any())
 
 
