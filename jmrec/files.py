@@ -40,7 +40,7 @@ def remove_leftovers(folder: Path) -> None:
       >>> list(folder.iterdir())
       []
     """
-    for pattern in ("*.tmp", "*.old", "*.partial", "*.orbax-checkpoint-tmp*", ".*"):
+    for pattern in ("*.tmp", "*.old", "*.partial", "*.orbax-checkpoint-tmp*", ".*.????????"):
         for path in folder.glob(pattern):
             if path.is_dir():
                 shutil.rmtree(path)

@@ -64,7 +64,8 @@ class Run:
 
     Args:
       folder: Its working directory; the workdir is ``folder/run``.
-      cache: Where compiled programs are kept, so that a start is cheap; None compiles anew.
+      cache: Where compiled programs and bytecode are kept, so that a start is cheap; None
+        compiles anew.
     """
 
     def __init__(self, folder: Path, cache: Path | None) -> None:
@@ -74,7 +75,9 @@ class Run:
         self._env = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
         self._env.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
         if cache is not None:
+            self._env.pop("PYTHONDONTWRITEBYTECODE", None)
             self._env |= {
+                "PYTHONPYCACHEPREFIX": str(cache / "bytecode"),
                 "JAX_COMPILATION_CACHE_DIR": str(cache),
                 "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
                 "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from jmrec.data.toyshop import ToyShopConfig, write_toyshop
-from jmrec.main import BAD_INPUT, REQUEUE, main
+from jmrec.main import BAD_INPUT, INTERRUPTED, REQUEUE, main
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = [
@@ -171,6 +171,45 @@ def test_new_items_are_recommended_after_embed_without_training(
     assert [each["item_id"] for each in kept] == [each["item_id"] for each in before]
     found = recommended(workdir, capsys, "--items", "t0001,brand-new", "--top", "3")
     assert len(found) == 3
+
+
+@pytest.mark.parametrize("write", ["names", "features", "index"])
+def test_embed_killed_between_its_writes_goes_on(
+    workdir: Path,
+    shop: Path,
+    tmp_path: Path,
+    write: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    more = tmp_path / "more"
+    shutil.copytree(shop, more)
+    with (more / "items.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    old = json.loads((workdir / "item_index.json").read_text())
+    known = [item for item in old if item not in {row["item_id"] for row in rows}]
+    added = [*known, f"before-{write}"]
+    with (more / "items.csv").open("a", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writerows({**rows[9], "item_id": item} for item in reversed(added))
+    names = {"names": "items.json", "features": "features.safetensors", "index": "item_index.json"}
+    replace = Path.replace
+
+    def killed(path: Path, target: Path) -> Path:
+        if Path(target).name == names[write]:
+            raise KeyboardInterrupt
+        return replace(path, target)
+
+    words = ["embed", "--workdir", str(workdir), "--dir", str(more)]
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", killed)
+        assert main(words) == INTERRUPTED
+    # What is there can be read, with the new item or without.
+    assert recommended(workdir, capsys, "--items", "t0001,t0002", "--top", "3")
+    assert main(words) == 0
+    assert json.loads((workdir / "item_index.json").read_text()) == [*old, f"before-{write}"]
+    found = recommended(workdir, capsys, "--items", f"before-{write}", "--top", "200")
+    assert len(found) == len(old)
 
 
 @pytest.mark.parametrize(

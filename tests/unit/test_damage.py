@@ -333,7 +333,7 @@ def test_leftovers_of_a_kill_are_removed_when_a_stage_goes_on(tmp_path: Path) ->
     def run(folder: Path) -> None:
         assert [path.name for path in folder.iterdir()] == ["stage.json"]
 
-    (tmp_path / "a" / ".prepared.x1").mkdir(parents=True)
+    (tmp_path / "a" / ".prepared.ab12cd_9").mkdir(parents=True)
     (tmp_path / "a" / "params.tmp.orbax-checkpoint-tmp").mkdir()
     (tmp_path / "a" / "metrics.json.tmp").write_text("{")
     (tmp_path / "a.stale" / "checkpoints").mkdir(parents=True)

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -16,7 +17,8 @@ import numpy as np
 import optax
 import pytest
 
-from jmrec.errors import UserError
+from jmrec.checkpoint import Checkpoints
+from jmrec.errors import Preempted, UserError
 from jmrec.optim import OptimConfig
 from jmrec.train import FitResult, TrainConfig, Trainer
 
@@ -340,3 +342,22 @@ def test_metadata_says_where_the_run_stood(trainer: Trainer, tmp_path: Path) -> 
     assert kept["config"] == {"a": [1]}
     assert kept["train"]["seed"] == 3
     assert kept["mesh"] == {"data": 1, "fsdp": 1, "tensor": 1}
+
+
+@pytest.mark.parametrize("when", ["restoring", "closing"])
+def test_a_sigterm_outside_the_updates_is_not_lost(
+    trainer: Trainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    name = {"restoring": "latest_step", "closing": "close"}[when]
+    original = getattr(Checkpoints, name)
+
+    def signalled(self: Checkpoints) -> object:
+        signal.raise_signal(signal.SIGTERM)
+        return original(self)
+
+    monkeypatch.setattr(Checkpoints, name, signalled)
+    with pytest.raises(Preempted, match="state is saved"):
+        trainer.fit(tmp_path / "run", Batches(), seed=2, evaluate=Evaluate())
+    monkeypatch.setattr(Checkpoints, name, original)
+    again = trainer.fit(tmp_path / "run", Batches(), seed=2, evaluate=Evaluate())
+    same(trainer.fit(tmp_path / "whole", Batches(), seed=2, evaluate=Evaluate()), again)
