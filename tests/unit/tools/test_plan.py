@@ -175,7 +175,7 @@ def tower(layers: int) -> tuple[TransferConfig, Any, Any, Any]:
     e, mask = jax.ShapeDtypeStruct((16, 24, 48), np.float32), jax.ShapeDtypeStruct((16, 24), bool)
 
     def forward(params: Any, e: Any, mask: Any) -> Any:
-        return model.fns["encode_session"](params, e, mask)[0].sum()
+        return jnp.square(model.fns["encode_session"](params, e, mask)[0]).sum()
 
     return c, forward, params, (e, mask)
 
