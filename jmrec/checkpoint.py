@@ -266,6 +266,8 @@ def _one_line(error: BaseException) -> str:
 def save_params(path: str | os.PathLike[str], params: Any, metadata: Mapping[str, Any]) -> None:
     """Write the parameters of a finished stage, atomically; an older file is replaced.
 
+    With several processes all must call it at once, with the same values.
+
     Args:
       path: The folder to write.
       params: A tree of arrays.
@@ -288,6 +290,8 @@ def save_params(path: str | os.PathLike[str], params: Any, metadata: Mapping[str
 
 def load_params(path: str | os.PathLike[str], abstract: Any = None) -> tuple[Any, dict[str, Any]]:
     """Read what ``save_params`` wrote.
+
+    With several processes all must call it at once: orbax counts its operations.
 
     Args:
       path: The folder.

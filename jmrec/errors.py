@@ -14,7 +14,7 @@ class UserError(Exception):
 
 
 class Preempted(Exception):
-    """Raised by the training loop after a SIGTERM, once the state is saved.
+    """Raised after a SIGTERM, once the state is saved, or when other processes are missing.
 
     ``jmrec.main`` turns it into exit code 75 (``EX_TEMPFAIL``), on which launchers requeue.
     """

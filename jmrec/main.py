@@ -1,7 +1,8 @@
 """The command line: parses, dispatches, turns errors into one sentence.
 
-Exit codes: 0 done; 2 something that the user can mend; 75 stopped by SIGTERM after saving, to be
-started again with the same command; 130 interrupted by the keyboard.
+Exit codes: 0 done; 2 something that the user can mend; 75 stopped by SIGTERM after saving, or by
+the loss of another process of the run, to be started again with the same command; 130 interrupted
+by the keyboard.
 """
 
 import argparse
@@ -148,16 +149,35 @@ def data_prepare(args: argparse.Namespace) -> None:
     print(f"{args.out}: {len(dataset.items)} items; sessions: {counts}.")
 
 
-def run(args: argparse.Namespace, overrides: Sequence[str]) -> None:
-    """Run ``jmrec run``."""
-    from jmrec.config import load_config
-    from jmrec.preemption import stop_on_sigterm
-    from jmrec.systems import registry
+def run(args: argparse.Namespace, overrides: Sequence[str], words: Sequence[str]) -> int:
+    """Run ``jmrec run``: here, or as one of the processes of a cluster."""
+    from jmrec.cluster.settings import KEPT, read_settings
 
-    config = load_config(args.config, list(overrides))
-    command = ["jmrec", "run", "--config", args.config, *overrides, "--workdir", str(args.workdir)]
-    with stop_on_sigterm():
-        registry.run(config, args.workdir, resume=args.resume, stale=args.stale, command=command)
+    settings = read_settings()
+    if settings is not None and KEPT not in os.environ:
+        from jmrec.cluster.keeper import keep
+
+        return keep(words)
+
+    def work() -> None:
+        from jmrec.config import load_config
+        from jmrec.preemption import stop_on_sigterm
+        from jmrec.systems import registry
+
+        config = load_config(args.config, list(overrides))
+        where = ["--workdir", str(args.workdir)]
+        command = ["jmrec", "run", "--config", args.config, *overrides, *where]
+        with stop_on_sigterm():
+            registry.run(
+                config, args.workdir, resume=args.resume, stale=args.stale, command=command
+            )
+
+    if settings is None:
+        work()
+        return 0
+    from jmrec.cluster import member
+
+    return member.together(settings, work, explain)
 
 
 def embed(args: argparse.Namespace) -> None:
@@ -193,6 +213,20 @@ def recommend(args: argparse.Namespace) -> None:
     Console().print(table)
 
 
+def explain(error: BaseException) -> tuple[int, str] | None:
+    """Return the exit code and the sentence for what stopped a command; None for a bug."""
+    if isinstance(error, UserError):
+        return BAD_INPUT, str(error)
+    if isinstance(error, Preempted):
+        return REQUEUE, f"{error} Start the same command again to go on."
+    if isinstance(error, KeyboardInterrupt):
+        return INTERRUPTED, "interrupted; start the same command again to go on."
+    if isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        return BAD_INPUT, f"{where}{error.strerror or error}; mend that and start again."
+    return None
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code.
 
@@ -206,8 +240,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         args, rest = parser().parse_known_args(words)
         if args.verb == "run":
-            run(args, rest)
-            return 0
+            return run(args, rest, words)
         if rest:
             raise UserError(f"{rest[0]!r} is not understood here (see jmrec {args.verb} --help).")
         verbs = {"embed": embed, "evaluate": evaluate, "recommend": recommend}
@@ -215,20 +248,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             (data_check if args.step == "check" else data_prepare)(args)
         else:
             verbs[args.verb](args)
-    except UserError as error:
-        print(f"jmrec: {error}", file=sys.stderr)
-        return BAD_INPUT
-    except Preempted as stop:
-        print(f"jmrec: {stop} Start the same command again to go on.", file=sys.stderr)
-        return REQUEUE
-    except KeyboardInterrupt:
-        print("jmrec: interrupted; start the same command again to go on.", file=sys.stderr)
-        return INTERRUPTED
-    except OSError as error:
-        where = f" {error.filename}:" if error.filename else ""
-        reason = error.strerror or str(error)
-        print(f"jmrec:{where} {reason}; mend that and start again.", file=sys.stderr)
-        return BAD_INPUT
+    except (Exception, KeyboardInterrupt) as error:
+        known = explain(error)
+        if known is None:
+            raise
+        print(f"jmrec: {known[1]}", file=sys.stderr)
+        return known[0]
     return 0
 
 

@@ -23,6 +23,8 @@ RULES: Mapping[str, Mapping[str, str | tuple[str, ...] | None]] = {
     "dp": _EVERYWHERE,
     # Parameters are cut along their model width and gathered when they are used.
     "fsdp": {**_EVERYWHERE, "embed": "fsdp"},
+    # The tables of items and words are cut along their rows; all else is whole everywhere.
+    "tp": {**_EVERYWHERE, "vocab": "tensor", "item": "tensor"},
     # The wide axes of each matrix are split as well and never gathered.
     "fsdp_tp": {
         **_EVERYWHERE,

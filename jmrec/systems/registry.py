@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from jmrec.cluster.member import first, is_first
 from jmrec.config import ConfigDict, flatten, resolve_path
 from jmrec.data.folder import read_folder
 from jmrec.data.schema import Items
@@ -42,7 +43,9 @@ def run(
     if resume == "never" and (workdir / CONFIG).is_file():
         raise UserError(f"{workdir} holds a run and --resume=never; name another --workdir.")
     workdir.mkdir(parents=True, exist_ok=True)
-    with Tracker(workdir, wandb=config.wandb, config=flatten(config)) as tracker:
+    with Tracker(
+        workdir, wandb=config.wandb, config=flatten(config), quiet=not is_first()
+    ) as tracker:
         system = Tpad(config, workdir, tracker)
         split = config.evaluate.split
 
@@ -53,7 +56,7 @@ def run(
         settings = {"evaluate": config.evaluate, "students": list(config.students)}
         final = Stage("evaluate", settings, tuple(s.name for s in training), last)
         walk([*training, final], workdir, stale=stale, tracker=tracker)
-        write_json(workdir / CONFIG, config.to_dict())
+        first(lambda: write_json(workdir / CONFIG, config.to_dict()))
         tracker.say(f"report: {workdir / 'evaluate' / 'report.html'}")
 
 

@@ -17,6 +17,7 @@ import jax
 import numpy as np
 
 from jmrec.checkpoint import check_fit, load_params, save_params
+from jmrec.cluster.member import is_first
 from jmrec.config import ConfigDict, flatten, resolve_path
 from jmrec.data.pipeline import item_batches, session_batches
 from jmrec.data.prepared import load_prepared, prepare
@@ -34,6 +35,7 @@ from jmrec.models.student import StudentConfig
 from jmrec.models.transfer import TransferConfig, transfer_tower
 from jmrec.models.vision import VisionConfig, picture_words
 from jmrec.optim import OptimConfig
+from jmrec.sharding import make_mesh, process_local, process_rows
 from jmrec.systems.catalogue import VIEWS, Reader, view
 from jmrec.systems.stages import Stage, read_json, write_json
 from jmrec.tasks.distill import DistillTask
@@ -72,7 +74,7 @@ class Tpad:
             return {**{name: c[name] for name in names}, **more}
 
         stages = [
-            Stage("data", settings("data"), (), self.prepare),
+            Stage("data", settings("data"), (), self.prepare, alone=True),
             Stage(
                 "vision",
                 settings("vision", encoder=c.knowledge.vision, out=c.knowledge.stack.width, **seed),
@@ -125,7 +127,7 @@ class Tpad:
         if not len(seen):
             self.tracker.say("vision: no training item has a picture, so there is nothing to learn")
             return
-        batches = item_batches(arrays, seen, batch_size=c.train.batch_size, seed=self.config.seed)
+        batches = self.items(arrays, seen, c.train.batch_size)
         self._fit(folder, "vision", task, c.train, batches, self.config.seed)
 
     def knowledge(self, folder: Path) -> None:
@@ -138,9 +140,7 @@ class Tpad:
             vision=self.params("vision", self.eye)["vision"] if learned else None,
         )
         rows = np.flatnonzero(self.train_items)
-        batches = item_batches(
-            self.arrays, rows, batch_size=c.train.batch_size, seed=self.config.seed
-        )
+        batches = self.items(self.arrays, rows, c.train.batch_size)
         self._fit(folder, "knowledge", task, c.train, batches, self.config.seed)
 
     def read(self, folder: Path) -> None:
@@ -391,7 +391,7 @@ class Tpad:
         return ranker
 
     def sessions(self, batch_size: int, seed: int | None = None) -> Any:
-        """Return training batches of sessions, short ones and long ones apart."""
+        """Return training batches of sessions, short and long ones apart, this process's share."""
         longest = self.config.data.window
         short = max(longest // 4, 5)
         # As many positions in a batch of short sessions as in a batch of long ones.
@@ -400,7 +400,13 @@ class Tpad:
             self.dataset.splits["train"],
             buckets=((short, wide - wide % 8), (longest, batch_size)),
             seed=self.config.seed if seed is None else seed,
+            read=process_rows(make_mesh(self.config.rules)),
         )
+
+    def items(self, arrays: Mapping[str, np.ndarray], rows: np.ndarray, batch_size: int) -> Any:
+        """Return training batches of items, this process's share."""
+        read = process_rows(make_mesh(self.config.rules))
+        return item_batches(arrays, rows, batch_size=batch_size, seed=self.config.seed, read=read)
 
     # ---- helpers --------------------------------------------------------------------------
 
@@ -442,12 +448,14 @@ class Tpad:
             folder, batches, seed=seed, evaluate=evaluate, tracker=self.tracker.stage(name),
             metadata=metadata,
         )  # fmt: skip
-        save_params(folder / "params", jax.device_get(result.params), metadata)
-        write_json(
-            folder / "metrics.json",
-            {"best": result.best if evaluate else None, "best_step": result.best_step,
-             "step": result.step, "history": result.history},
-        )  # fmt: skip
+        params = jax.device_get(process_local(result.params, trainer.mesh))
+        save_params(folder / "params", params, metadata)
+        if is_first():
+            write_json(
+                folder / "metrics.json",
+                {"best": result.best if evaluate else None, "best_step": result.best_step,
+                 "step": result.step, "history": result.history},
+            )  # fmt: skip
         return result
 
     def _validate(
@@ -470,6 +478,8 @@ class Tpad:
         return evaluate
 
     def _write_features(self, path: Path, stage: str, arrays: dict[str, np.ndarray]) -> None:
+        if not is_first():  # every process has made the same table
+            return
         rows = len(self.dataset.items)
         statistics = {name: array for name, array in arrays.items() if len(array) != rows}
         tables = {name: array for name, array in arrays.items() if name not in statistics}

@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 LAYERS = [
     {"types", "errors"},
-    {"kernels", "config", "tracking", "metrics", "preemption"},
+    {"kernels", "config", "tracking", "metrics", "preemption", "cluster"},
     {"losses", "models", "optim", "sharding", "data"},
     {"convert", "checkpoint", "features"},
     {"tasks", "evaluation"},
