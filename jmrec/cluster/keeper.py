@@ -25,18 +25,22 @@ FATAL = re.compile(rb"F\d{4} ")
 """How a line begins after which absl prints a stack trace and aborts."""
 
 
-def keep(words: Sequence[str]) -> int:
+PROGRAM = ("-m", "jmrec.main")
+
+
+def keep(words: Sequence[str], program: Sequence[str] = PROGRAM) -> int:
     """Run ``jmrec WORDS`` as a member of the cluster; return the exit code.
 
     Args:
       words: What was typed after ``jmrec``.
+      program: What Python is to run; it must call `jmrec.cluster.member.together`.
 
     Returns:
       The member's exit code; 75 where it ended because process 0 is gone or by a SIGTERM.
     """
     ours, theirs = socket.socketpair()
     child = subprocess.Popen(
-        [sys.executable, "-m", "jmrec.main", *words],
+        [sys.executable, *program, *words],
         env={**os.environ, KEPT: str(theirs.fileno())},
         pass_fds=[theirs.fileno()],
         stderr=subprocess.PIPE,

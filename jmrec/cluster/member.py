@@ -15,6 +15,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import jax
@@ -158,8 +159,9 @@ def _tell(place: Mapping[str, Any]) -> None:
 
 
 def _end_with_keeper(number: int) -> None:
-    while os.read(number, 1):
-        pass
+    with suppress(OSError):  # a reset is an end too
+        while os.read(number, 1):
+            pass
     os._exit(REQUEUE)
 
 

@@ -4,6 +4,7 @@ The successor of ``pjit``: one mesh with the axes data, fsdp and tensor, and a s
 says which logical axis of a parameter lies on which of them. ``jax.jit`` does the rest.
 """
 
+from jmrec.sharding.dump import dump_shardings, replicated_share
 from jmrec.sharding.mesh import DATA_AXES, MESH_AXES, make_mesh
 from jmrec.sharding.placement import (
     Batches,
@@ -28,6 +29,7 @@ __all__ = [
     "Rows",
     "abstract_arrays",
     "batch_sharding",
+    "dump_shardings",
     "host_batch",
     "make_mesh",
     "process_local",
@@ -35,6 +37,7 @@ __all__ = [
     "put_batch",
     "put_tree",
     "replicated",
+    "replicated_share",
     "shardings",
     "stacked_batch_sharding",
 ]
