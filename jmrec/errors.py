@@ -17,7 +17,7 @@ class UserError(Exception):
 
 
 class Preempted(BaseException):
-    """Raised by the training loop after a SIGTERM, once the state is saved.
+    """Raised after a SIGTERM, once the state is saved, or when other processes are missing.
 
     ``jmrec.main`` turns it into exit code 75 (``EX_TEMPFAIL``), on which launchers requeue. Like
     KeyboardInterrupt it is no Exception: whoever catches those must not take it for a failure.

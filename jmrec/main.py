@@ -1,7 +1,8 @@
 """The command line: parses, dispatches, turns errors into one sentence.
 
-Exit codes: 0 done; 2 something that the user can mend; 75 stopped by SIGTERM after saving, to be
-started again with the same command; 130 interrupted by the keyboard.
+Exit codes: 0 done; 2 something that the user can mend; 75 stopped by SIGTERM after saving, or by
+the loss of another process of the run, to be started again with the same command; 130 interrupted
+by the keyboard.
 """
 
 import argparse
@@ -230,14 +231,34 @@ def data_prepare(args: argparse.Namespace) -> None:
     print(f"{args.out}: {len(dataset.items)} items; sessions: {counts}.")
 
 
-def run(args: argparse.Namespace, overrides: Sequence[str]) -> None:
-    """Run ``jmrec run``."""
-    from jmrec.config import load_config
-    from jmrec.systems import registry
+def run(args: argparse.Namespace, overrides: Sequence[str], words: Sequence[str]) -> int:
+    """Run ``jmrec run``: here, or as one of the processes of a cluster."""
+    from jmrec.cluster.settings import KEPT, read_settings
 
-    config = load_config(args.config, list(overrides))
-    command = ["jmrec", "run", "--config", args.config, *overrides, "--workdir", str(args.workdir)]
-    registry.run(config, args.workdir, resume=args.resume, stale=args.stale, command=command)
+    settings = read_settings()
+    if settings is not None and KEPT not in os.environ:
+        from jmrec.cluster.keeper import keep
+
+        return keep(words)
+
+    def work() -> None:
+        with stop_on_sigterm():
+            from jmrec.config import load_config
+            from jmrec.systems import registry
+
+            config = load_config(args.config, list(overrides))
+            where = ["--workdir", str(args.workdir)]
+            command = ["jmrec", "run", "--config", args.config, *overrides, *where]
+            registry.run(
+                config, args.workdir, resume=args.resume, stale=args.stale, command=command
+            )
+
+    if settings is None:
+        work()
+        return 0
+    from jmrec.cluster import member
+
+    return member.together(settings, work, explain)
 
 
 def sweep(args: argparse.Namespace, overrides: Sequence[str]) -> None:
@@ -314,6 +335,24 @@ def inspect(args: argparse.Namespace) -> None:
         print(json.dumps(found, indent=2)) if args.json else inspect.show_comparison(found)
 
 
+def explain(error: BaseException) -> tuple[int, str] | None:
+    """Return the exit code and the sentence for what stopped a command; None for a bug."""
+    if isinstance(error, UserError):
+        return BAD_INPUT, str(error)
+    if isinstance(error, Preempted):
+        return REQUEUE, f"{error} Start the same command again to go on."
+    if isinstance(error, KeyboardInterrupt):
+        return INTERRUPTED, "interrupted; start the same command again to go on."
+    reason = refusal(error)
+    if reason is None and isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        reason = f"{where}{error.strerror or error}"
+    if reason is None:
+        return None
+    again = "mend that and start the same command again: what was finished is kept."
+    return BAD_INPUT, f"{reason}; {again}"
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code.
 
@@ -325,51 +364,37 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if argv is None else argv)
     try:
-        with stop_on_sigterm():
-            dispatch(words)
-    except UserError as error:
-        print(f"jmrec: {error}", file=sys.stderr)
-        return BAD_INPUT
-    except Preempted as stop:
-        print(f"jmrec: {stop} Start the same command again to go on.", file=sys.stderr)
-        return REQUEUE
-    except KeyboardInterrupt:
-        print("jmrec: interrupted; start the same command again to go on.", file=sys.stderr)
-        return INTERRUPTED
-    except Exception as error:
-        reason = refusal(error)
-        if reason is None and isinstance(error, OSError):
-            where = f"{error.filename}: " if error.filename else ""
-            reason = f"{where}{error.strerror or error}"
-        if reason is None:
+        return dispatch(words)
+    except (Exception, KeyboardInterrupt, Preempted) as error:
+        known = explain(error)
+        if known is None:
             raise
-        print(
-            f"jmrec: {reason}; mend that and start the same command again: what was finished is "
-            "kept.",
-            file=sys.stderr,
-        )
-        return BAD_INPUT
-    return 0
+        print(f"jmrec: {known[1]}", file=sys.stderr)
+        return known[0]
 
 
-def dispatch(words: Sequence[str]) -> None:
-    """Parse the words after ``jmrec`` and run the verb.
+def dispatch(words: Sequence[str]) -> int:
+    """Parse the words after ``jmrec`` and run the verb; return the exit code.
 
     Raises:
       UserError: What was typed is not understood, or the verb says so.
     """
     args, rest = parser().parse_known_args(words)
-    with_overrides = {"run": run, "plan": plan, "sweep": sweep}
-    if args.verb in with_overrides:
-        with_overrides[args.verb](args, rest)
-        return
-    if rest:
-        raise UserError(f"{rest[0]!r} is not understood here (see jmrec {args.verb} --help).")
-    verbs = {"embed": embed, "evaluate": evaluate, "recommend": recommend, "inspect": inspect}
-    if args.verb == "data":
-        (data_check if args.step == "check" else data_prepare)(args)
-    else:
-        verbs[args.verb](args)
+    if args.verb == "run":
+        return run(args, rest, words)
+    with stop_on_sigterm():
+        with_overrides = {"plan": plan, "sweep": sweep}
+        if args.verb in with_overrides:
+            with_overrides[args.verb](args, rest)
+            return 0
+        if rest:
+            raise UserError(f"{rest[0]!r} is not understood here (see jmrec {args.verb} --help).")
+        verbs = {"embed": embed, "evaluate": evaluate, "recommend": recommend, "inspect": inspect}
+        if args.verb == "data":
+            (data_check if args.step == "check" else data_prepare)(args)
+        else:
+            verbs[args.verb](args)
+    return 0
 
 
 def entry() -> None:

@@ -7,11 +7,13 @@ resumed leaves the same file as one that was not.
 import json
 import math
 import os
+import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 from rich.console import Console
@@ -28,6 +30,8 @@ from jmrec.errors import UserError
 METRICS = "metrics.jsonl"
 PLAIN_SECONDS = 10.0
 """How often a progress line is printed where the output is not a terminal."""
+WANDB_BEGIN, WANDB_END = 30.0, 60.0
+"""How many seconds to wait for W&B to begin, and at the end; a step never waits."""
 WANDB_MODES = ("disabled", "offline", "online")
 
 
@@ -45,6 +49,7 @@ class Tracker:
       console: Where progress and ``say`` go; standard error by default, so that standard output
         stays clean for results.
       prefix: The stage's name, "" for none.
+      quiet: Write, show and mirror nothing: for all processes of a run but the first.
 
     Raises:
       UserError: If the W&B mode is unknown.
@@ -66,15 +71,17 @@ class Tracker:
         config: Mapping[str, Any] | None = None,
         console: Console | None = None,
         prefix: str = "",
+        quiet: bool = False,
     ) -> None:
         self.workdir = Path(workdir)
         self.workdir.mkdir(parents=True, exist_ok=True)
         self.path = self.workdir / METRICS
         self.prefix = prefix
-        self.console = console or Console(stderr=True)
-        self._owner = True
-        mend_lines(self.path)
-        self._wandb = _Wandb(self.workdir, wandb, config, self.warn)
+        self.console = console or Console(stderr=True, quiet=quiet)
+        self._owner, self._quiet = True, quiet
+        if not quiet:
+            mend_lines(self.path)
+        self._wandb = _Wandb(self.workdir, None if quiet else wandb, config, self.warn)
 
     def stage(self, name: str) -> "Tracker":
         """Return a tracker of the same run that writes under a stage's name.
@@ -104,6 +111,8 @@ class Tracker:
           metrics: Name -> number, bool, text, None, or a small array (written as a list). What is
             not finite is written as null, which every JSON reader accepts.
         """
+        if self._quiet:
+            return
         values = {name: _plain(value) for name, value in metrics.items()}
         head: dict[str, Any] = {"stage": self.prefix} if self.prefix else {}
         line = json.dumps({**head, "step": int(step), **values}, allow_nan=False)
@@ -118,7 +127,7 @@ class Tracker:
         Args:
           step: The restored step; its own lines stay, other stages' lines too.
         """
-        if not self.path.exists():
+        if self._quiet or not self.path.exists():
             return
         lines = [
             line
@@ -172,7 +181,7 @@ class Tracker:
         )
 
     def close(self) -> None:
-        """End the W&B run; only the tracker that began it does so."""
+        """End the W&B run, within a time limit; only the tracker that began it does so."""
         if self._owner:
             self._wandb.finish()
 
@@ -268,12 +277,17 @@ class _Lines:
 
 
 class _Wandb:
-    """The mirror in Weights & Biases: begun at the first metric, quiet after the first failure."""
+    """The mirror in Weights & Biases: begun at the first metric, quiet after the first failure.
+
+    A thread of its own talks to W&B, so that a training step never waits for it.
+    """
 
     def __init__(self, workdir: Path, settings: Any, config: Any, warn: Any) -> None:
         self._settings = dict(settings) if settings is not None else {}
         self._config = dict(config) if config is not None else {}
         self._workdir, self._warn = workdir, warn
+        self._lines: SimpleQueue[tuple[str, int, Mapping[str, Any]] | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
         self._run: Any = None
         self._stages: set[str] = set()
         mode = str(self._settings.get("mode") or "disabled")
@@ -292,57 +306,108 @@ class _Wandb:
         path.write_text(made, encoding="utf-8")
         return made
 
-    def _start(self) -> None:
-        import wandb  # half a second to import, and not needed where it is disabled
-
-        self._run = wandb.init(
-            id=self.id,
-            # Offline there is nobody to ask for the earlier part: the id alone joins the two.
-            resume="allow" if self._mode == "online" else None,
-            mode=self._mode,  # type: ignore[arg-type]
-            project=self._settings.get("project") or "jmrec",
-            name=self._settings.get("name") or None,
-            dir=str(self._workdir),
-            config=self._config,
-            settings=wandb.Settings(silent=True, console="off", init_timeout=60),
-        )
-
     def log(self, stage: str, step: int, values: Mapping[str, Any]) -> None:
-        """Mirror one line; steps count per stage, so each stage has a step of its own."""
+        """Mirror one line, at some time; steps count per stage, so each has a step of its own."""
         if self._mode == "disabled":
             return
-        try:
-            if self._run is None:
-                self._start()
-            prefix = f"{stage}/" if stage else ""
-            if stage not in self._stages:
-                self._stages.add(stage)
-                self._run.define_metric(f"{prefix}step")
-                self._run.define_metric(f"{prefix}*", step_metric=f"{prefix}step")
-            self._run.log(
-                {f"{prefix}{name}": each for name, each in values.items() if each is not None}
-                | {f"{prefix}step": step}
-            )
-        except Exception as error:  # W&B may fail in any way; the run is worth more
-            self._stop(error)
+        self._lines.put((stage, step, values))
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="wandb", daemon=True)
+            self._thread.start()
 
     def finish(self) -> None:
-        """End the run and wait until it is written."""
-        if self._run is None:
+        """End the run and wait until it is written, but not for ever."""
+        if self._thread is None:
             return
+        self._lines.put(None)
+        self._thread.join(WANDB_END)
+        if self._thread.is_alive():
+            self._warn(
+                f"Weights & Biases took more than {WANDB_END:g} s to end; "
+                f"it may lack the last metrics, which are in {METRICS}."
+            )
+        self._thread = None
+
+    def _work(self) -> None:
+        """Mirror line after line; W&B may fail in any way, and the run is worth more."""
         try:
+            self._start()
+            while (line := self._lines.get()) is not None:
+                self._mirror(*line)
             self._run.finish()
         except Exception as error:
-            self._stop(error)
-        self._run = None
+            self._mode = "disabled"
+            self._warn(
+                f"Weights & Biases failed ({_first_line(error)}); "
+                f"the run goes on without it, metrics are in {METRICS}."
+            )
 
-    def _stop(self, error: Exception) -> None:
-        self._mode, self._run = "disabled", None
-        first = (str(error).strip().splitlines() or [""])[0]
-        self._warn(
-            f"Weights & Biases failed ({type(error).__name__}: {first}); "
-            f"the run goes on without it, metrics are in {METRICS}."
+    def _start(self) -> None:
+        """Begin the run; offline where W&B cannot be reached within the time limit."""
+        try:
+            self._run = self._begin(self._mode)
+        except Exception as error:
+            if self._mode == "offline":
+                raise
+            self._run = self._begin("offline")
+            self._warn(
+                f"Weights & Biases cannot be reached ({_first_line(error)}); its run is written "
+                f"offline, `wandb sync {self._workdir / 'wandb'}/offline-run-*` brings it there."
+            )
+
+    def _begin(self, mode: str) -> Any:
+        """Return what wandb.init returns; raise what it raises, or TimeoutError."""
+        begun: list[Any] = []
+        late = threading.Event()
+
+        def begin() -> None:
+            try:
+                import wandb  # half a second to import, and not needed where it is disabled
+
+                run = wandb.init(
+                    id=self.id,
+                    # Offline there is nobody to ask for the earlier part: the id joins the two.
+                    resume="allow" if mode == "online" else None,
+                    mode=mode,  # type: ignore[arg-type]
+                    project=self._settings.get("project") or "jmrec",
+                    name=self._settings.get("name") or None,
+                    dir=str(self._workdir),
+                    config=self._config,
+                    settings=wandb.Settings(silent=True, console="off", init_timeout=WANDB_BEGIN),
+                )
+                if late.is_set():
+                    run.finish()
+                begun.append(run)
+            except Exception as error:
+                begun.append(error)
+
+        # Its own limit does not hold for everything that it does.
+        thread = threading.Thread(target=begin, name="wandb-init", daemon=True)
+        thread.start()
+        thread.join(1.2 * WANDB_BEGIN)
+        if not begun:
+            late.set()
+            raise TimeoutError(f"no answer within {WANDB_BEGIN:g} s")
+        if isinstance(begun[0], Exception):
+            raise begun[0]
+        return begun[0]
+
+    def _mirror(self, stage: str, step: int, values: Mapping[str, Any]) -> None:
+        prefix = f"{stage}/" if stage else ""
+        if stage not in self._stages:
+            self._stages.add(stage)
+            self._run.define_metric(f"{prefix}step")
+            self._run.define_metric(f"{prefix}*", step_metric=f"{prefix}step")
+        self._run.log(
+            {f"{prefix}{name}": each for name, each in values.items() if each is not None}
+            | {f"{prefix}step": step}
         )
+
+
+def _first_line(error: Exception) -> str:
+    """Return the error's kind and the first line of what it says."""
+    line = (str(error).strip().splitlines() or [""])[0]
+    return f"{type(error).__name__}: {line}"
 
 
 def _read(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -34,6 +34,7 @@ from jmrec.sharding import (
     batch_sharding,
     host_batch,
     make_mesh,
+    process_local,
     put_batch,
     put_tree,
     replicated,
@@ -61,7 +62,7 @@ class TrainConfig:
       accumulate: Microbatches that a batch is cut into; their sums are added, then divided.
       updates_per_call: Updates done in one call of the device, K; divides the intervals.
       optim: The optimiser's settings; its ``steps`` is ``steps`` where it says 0.
-      rules: The sharding rules: "dp", "fsdp" or "fsdp_tp".
+      rules: The sharding rules: "dp", "fsdp", "tp" or "fsdp_tp".
       keep: Last checkpoints kept beside the best.
     """
 
@@ -285,11 +286,13 @@ class Trainer:
 
         Args:
           workdir: Checkpoints go to ``workdir/checkpoints``.
-          batches: Anything with ``[n] -> host batch``; read from another thread.
+          batches: Anything with ``[n] -> host batch``; read from another thread. With several
+            processes, this process's rows of it (`jmrec.sharding.process_rows`).
           seed: Of parameters and updates.
           hparams: Values in place of the task's; traced.
           evaluate: ``(params, task_state) -> metrics``, whose "score" is maximised. It must not
-            keep the arrays: the next update reuses their memory.
+            keep the arrays: the next update reuses their memory. Each process evaluates, by
+            itself.
           tracker: A ``jmrec.tracking.Tracker``.
           resume: "auto", or "never" to delete the checkpoints and begin anew.
           metadata: json-able; its "fingerprint" and "config" must not change between a run and
@@ -310,8 +313,10 @@ class Trainer:
             frozen = self._place_frozen(*self.task.frozen(Path(workdir)))
         stored = self._metadata(metadata or {}, seed, numbers)
         directory = Path(workdir) / "checkpoints"
-        if resume == "never" and jax.process_index() == 0:
-            shutil.rmtree(directory, ignore_errors=True)
+        if resume == "never":
+            if jax.process_index() == 0:
+                shutil.rmtree(directory, ignore_errors=True)
+            multihost_utils.sync_global_devices("jmrec checkpoints removed")
         load = partial(host_batch, batches, k=k, accumulate=config.accumulate)
         traced = put_tree(numbers, jax.tree.map(lambda _: replicated(self.mesh), numbers))
 
@@ -346,7 +351,7 @@ class Trainer:
                         self._log(pending, loop, tracker)  # never save or judge a broken state
                         pending = None
                     if due and evaluate is not None and not stop:
-                        score, row = _evaluate(evaluate, state, n)
+                        score, row = self._evaluate(evaluate, state, n)
                         improved = score > best
                         best, best_step = (score, n) if improved else (best, best_step)
                         stale = 0 if improved else stale + 1
@@ -406,6 +411,22 @@ class Trainer:
         log.info("%s: going on after %d updates", checkpoints.directory, int(state.step))
         return state, _Loop(**found["loop"])
 
+    def _evaluate(
+        self, evaluate: Callable[[Params, State], Mapping[str, float]], state: TrainState, n: int
+    ) -> tuple[float, dict[str, float]]:
+        """Return the score as float32 (the state's type) and the row of the history."""
+        params, task_state = process_local((state.params, state.task_state), self.mesh)
+        row = {name: float(x) for name, x in evaluate(params, task_state).items()}
+        score = float(np.float32(row["score"]))
+        if jax.process_count() > 1:  # all processes must decide alike
+            score = float(multihost_utils.broadcast_one_to_all(np.float32(score)))
+        if not math.isfinite(score):
+            raise UserError(
+                f"the evaluation after {n} updates gave the score {score}; check that the "
+                "validation split has predictions."
+            )
+        return score, {"step": n, **row}
+
     def _log(self, pending: tuple[int, Any], loop: _Loop, tracker: Any) -> None:
         """Fetch the metrics of a call, check each update and log the averages when due."""
         first, metrics = pending
@@ -459,19 +480,3 @@ class Trainer:
             "mesh": {name: int(size) for name, size in self.mesh.shape.items()},
             "versions": {"jax": jax.__version__, "optax": optax.__version__},
         }
-
-
-def _evaluate(
-    evaluate: Callable[[Params, State], Mapping[str, float]], state: TrainState, n: int
-) -> tuple[float, dict[str, float]]:
-    """Return the score as float32 (the state's type) and the row of the history."""
-    row = {name: float(x) for name, x in evaluate(state.params, state.task_state).items()}
-    score = float(np.float32(row["score"]))
-    if jax.process_count() > 1:  # all processes must decide alike
-        score = float(multihost_utils.broadcast_one_to_all(np.float32(score)))
-    if not math.isfinite(score):
-        raise UserError(
-            f"the evaluation after {n} updates gave the score {score}; check that the validation "
-            "split has predictions."
-        )
-    return score, {"step": n, **row}

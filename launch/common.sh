@@ -138,3 +138,16 @@ ensure_environment() {
   environment_hash "$PYTHON" "" >"$venv/jmrec-installed-base"
   printf '%s\n' "$hash" >"$venv/jmrec-installed-${extra:-base}"
 }
+
+# Run a command, and again while it ends with 75 ("start me again"); `again TIMES COMMAND ...`.
+again() {
+  local times="$1" code
+  shift
+  while true; do
+    code=0
+    "$@" || code=$?
+    if [ "$code" -ne 75 ] || [ "$times" -le 0 ]; then return "$code"; fi
+    times=$((times - 1))
+    say "it ended with 75; started again"
+  done
+}

@@ -18,6 +18,8 @@ from jmrec.files import manifest_fault, replace_folder, write_manifest
 def save_params(path: str | os.PathLike[str], params: Any, metadata: Mapping[str, Any]) -> None:
     """Write the parameters of a finished stage, whole or not at all; older ones are replaced.
 
+    With several processes all must call it at once, with the same values.
+
     Args:
       path: The folder to write.
       params: A tree of arrays.
@@ -49,6 +51,8 @@ def save_params(path: str | os.PathLike[str], params: Any, metadata: Mapping[str
 
 def load_params(path: str | os.PathLike[str], abstract: Any = None) -> tuple[Any, dict[str, Any]]:
     """Read what ``save_params`` wrote.
+
+    With several processes all must call it at once: orbax counts its operations.
 
     Args:
       path: The folder.

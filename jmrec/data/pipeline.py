@@ -7,7 +7,7 @@ no iterator to save: the step is the position, ``batches[n]`` is asked for direc
 """
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -76,6 +76,7 @@ def session_batches(
     seed: int,
     has_time: bool = True,
     known: np.ndarray | None = None,
+    read: Callable[[int], np.ndarray] | None = None,
 ) -> "grain.MapDataset[Batch]":
     """Return endless batches of session windows.
 
@@ -90,6 +91,8 @@ def session_batches(
       seed: Seed of the shuffling.
       has_time: Whether ``sessions.times`` are real; gaps are 0 where they are not.
       known: bool [V], items that may be targets; others get ``target_ok`` False. None is all.
+      read: Batch size -> which rows of a batch to read, see `jmrec.sharding.process_rows`. None
+        is all.
 
     Returns:
       A dataset whose ``[n]`` is the batch of step n, for any n >= 0: a dict of ``item``,
@@ -104,7 +107,7 @@ def session_batches(
             continue
         length, batch_size = buckets[bucket]
         gather = _SessionGather(sessions, windows, length, has_time, known)
-        draw = _Epochs(len(windows), batch_size, (seed, bucket))
+        draw = _Epochs(len(windows), batch_size, (seed, bucket), read)
         parts.append(_numbers().map(draw).map(gather))
         weights.append(len(windows) / batch_size)
     if not parts:
@@ -126,7 +129,12 @@ def batches_per_epoch(sessions: Sessions, buckets: Sequence[tuple[int, int]] = B
 
 
 def item_batches(
-    arrays: Mapping[str, np.ndarray], rows: np.ndarray, *, batch_size: int, seed: int
+    arrays: Mapping[str, np.ndarray],
+    rows: np.ndarray,
+    *,
+    batch_size: int,
+    seed: int,
+    read: Callable[[int], np.ndarray] | None = None,
 ) -> "grain.MapDataset[Batch]":
     """Return endless batches of items.
 
@@ -137,6 +145,8 @@ def item_batches(
       rows: int [R], the rows to draw from.
       batch_size: Items in a batch.
       seed: Seed of the shuffling.
+      read: Batch size -> which rows of a batch to read, see `jmrec.sharding.process_rows`. None
+        is all.
 
     Returns:
       A dataset whose ``[n]`` is the batch of step n: every array at B rows, and ``row`` int32 [B].
@@ -152,7 +162,7 @@ def item_batches(
     rows = np.asarray(rows, np.int32)
     if not len(rows):
         raise UserError("There is no item to learn from; bring items that occur in training.")
-    draw = _Epochs(len(rows), batch_size, (seed,))
+    draw = _Epochs(len(rows), batch_size, (seed,), read)
     return _numbers().map(draw).map(_ItemGather(dict(arrays), rows))
 
 
@@ -195,6 +205,7 @@ class _Epochs:
     n: int
     batch_size: int
     seed: tuple[int, ...]
+    read: Callable[[int], np.ndarray] | None = None
 
     def __call__(self, number: int) -> np.ndarray:
         first = int(number) * self.batch_size
@@ -204,7 +215,8 @@ class _Epochs:
             start = epoch * self.n
             order = _order(self.n, self.seed, epoch)
             parts.append(order[max(first - start, 0) : last - start])
-        return np.concatenate(parts)
+        index = np.concatenate(parts)
+        return index if self.read is None else index[self.read(self.batch_size)]
 
 
 def _fill(sessions: Sessions, buckets: Sequence[tuple[int, int]]) -> list[Windows]:

@@ -42,15 +42,15 @@ class Alignment(nn.Module):
     def setup(self) -> None:
         """Declare the layers."""
         c = self.config
-        self.head_k = dense(c.k, (None, "out"), jnp.float32, "head_k")
-        self.head_t = dense(c.t, (None, "out"), jnp.float32, "head_t")
-        self.rebuild = dense(c.features, ("out", None), jnp.float32, "rebuild", bias=True)
-        self.next_t = dense(c.critic, (None, "out"), jnp.float32, "next_t")
-        self.next_h = dense(c.critic, (None, "out"), jnp.float32, "next_h", bias=True)
-        self.last_t = dense(c.critic, (None, "out"), jnp.float32, "last_t")
-        self.last_h = dense(c.critic, (None, "out"), jnp.float32, "last_h", bias=True)
-        self.conditional0 = dense(2 * c.t, (None, "mlp"), jnp.float32, "conditional0", bias=True)
-        self.conditional1 = dense(2 * c.t, ("mlp", None), jnp.float32, "conditional1", bias=True)
+        self.head_k = dense(c.k, ("embed", "out"), jnp.float32, "head_k")
+        self.head_t = dense(c.t, ("embed", "out"), jnp.float32, "head_t")
+        self.rebuild = dense(c.features, ("out", "embed"), jnp.float32, "rebuild", bias=True)
+        self.next_t = dense(c.critic, ("embed", "out"), jnp.float32, "next_t")
+        self.next_h = dense(c.critic, ("embed", "out"), jnp.float32, "next_h", bias=True)
+        self.last_t = dense(c.critic, ("embed", "out"), jnp.float32, "last_t")
+        self.last_h = dense(c.critic, ("embed", "out"), jnp.float32, "last_h", bias=True)
+        self.conditional0 = dense(2 * c.t, ("embed", "mlp"), jnp.float32, "conditional0", bias=True)
+        self.conditional1 = dense(2 * c.t, ("mlp", "embed"), jnp.float32, "conditional1", bias=True)
 
     def heads(self, e: jax.Array) -> tuple[tuple[jax.Array, jax.Array], dict[str, jax.Array]]:
         """Map e [..., D] to (k [..., K], t [..., T])."""

@@ -84,8 +84,8 @@ class KnowledgeTower(nn.Module):
         self.end = self.param("end", named(nn.initializers.normal(0.02), "embed"), (width,))
         self.soft = dense(c.soft * width, (None, "embed"), dtype, "soft")
         self.condition = dense(len(c.fields) * width, (None, "embed"), dtype, "condition")
-        self.contrast_picture = dense(c.contrast, (None, "out"), jnp.float32, "contrast_picture")
-        self.contrast_text = dense(c.contrast, (None, "out"), jnp.float32, "contrast_text")
+        self.contrast_picture = dense(c.contrast, ("embed", "out"), jnp.float32, "contrast_picture")
+        self.contrast_text = dense(c.contrast, ("embed", "out"), jnp.float32, "contrast_text")
 
     def see(self, picture: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Encode pictures [B, S, S, 3] in 0..255 to picture tokens [B, P, D]."""

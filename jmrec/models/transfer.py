@@ -51,7 +51,7 @@ class TransferTower(nn.Module):
         self.stack = Stack(c.stack)
         self.direct = Direct(c.out)
         self.head = dense(c.out, ("embed", "out"), jnp.float32, "head", bias=True)
-        self.item = dense(c.out, (None, "out"), jnp.float32, "item")
+        self.item = dense(c.out, ("embed", "out"), jnp.float32, "item")
 
     def encode_session(
         self, e: jax.Array, mask: jax.Array, dropout: jax.Array | float = 0.0

@@ -126,7 +126,7 @@ class PictureWords(nn.Module):
         zeros = nn.initializers.zeros_init()
         head = nn.Dense(
             self.vocab,
-            kernel_init=named(zeros, None, "vocab"),
+            kernel_init=named(zeros, "embed", "vocab"),
             bias_init=named(zeros, "vocab"),
             name="words",
         )

@@ -18,28 +18,30 @@ def mesh_shape(rules: str, n_devices: int) -> tuple[int, int, int]:
     """Return the default sizes of (data, fsdp, tensor).
 
     Args:
-      rules: "dp", "fsdp" or "fsdp_tp".
+      rules: "dp", "fsdp", "tp" or "fsdp_tp".
       n_devices: The number of devices, 1 or more.
 
     Returns:
-      Three sizes whose product is ``n_devices``. "fsdp_tp" gives the tensor axis 2 devices
-      where the number is even.
+      Three sizes whose product is ``n_devices``. "tp" and "fsdp_tp" give the tensor axis
+      2 devices where the number is even.
 
     Raises:
       UserError: The rules are not known.
 
     Example:
-      >>> mesh_shape("dp", 8), mesh_shape("fsdp", 8), mesh_shape("fsdp_tp", 8)
-      ((8, 1, 1), (1, 8, 1), (1, 4, 2))
+      >>> mesh_shape("dp", 8), mesh_shape("fsdp", 8), mesh_shape("tp", 8), mesh_shape("fsdp_tp", 8)
+      ((8, 1, 1), (1, 8, 1), (4, 1, 2), (1, 4, 2))
     """
     if rules == "dp":
         return n_devices, 1, 1
     if rules == "fsdp":
         return 1, n_devices, 1
+    tensor = 2 if n_devices % 2 == 0 else 1
+    if rules == "tp":
+        return n_devices // tensor, 1, tensor
     if rules == "fsdp_tp":
-        tensor = 2 if n_devices % 2 == 0 else 1
         return 1, n_devices // tensor, tensor
-    raise UserError(f"rules={rules!r} is not known; choose one of dp, fsdp, fsdp_tp.")
+    raise UserError(f"rules={rules!r} is not known; choose one of dp, fsdp, tp, fsdp_tp.")
 
 
 def make_mesh(
@@ -50,7 +52,7 @@ def make_mesh(
     """Make the mesh of a run.
 
     Args:
-      rules: "dp", "fsdp" or "fsdp_tp"; decides the shape where ``shape`` is not given.
+      rules: "dp", "fsdp", "tp" or "fsdp_tp"; decides the shape where ``shape`` is not given.
       devices: The devices; by default all of every process.
       shape: The sizes of (data, fsdp, tensor).
 

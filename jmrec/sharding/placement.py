@@ -1,6 +1,8 @@
 """Host arrays to device arrays."""
 
 import math
+from collections.abc import Callable
+from functools import lru_cache, partial
 from typing import Any, Protocol
 
 import jax
@@ -11,9 +13,15 @@ from jmrec.errors import UserError
 from jmrec.sharding.mesh import DATA_AXES
 from jmrec.types import Batch
 
+Rows = Callable[[int], np.ndarray]
+"""The size of a batch -> the rows of it that a process reads."""
+
 
 class Batches(Protocol):
-    """Batches addressed by step: batch n is the one of update n."""
+    """Batches addressed by step: batch n is the one of update n.
+
+    It is the same whatever the number of processes; each reads its own rows (`process_rows`).
+    """
 
     def __getitem__(self, n: int, /) -> Batch:
         """Return host batch n."""
@@ -52,20 +60,54 @@ def stacked_batch_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(None, DATA_AXES))
 
 
+def process_rows(mesh: Mesh) -> Rows | None:
+    """Return which rows of a batch this process reads: those that its devices hold.
+
+    Args:
+      mesh: From ``make_mesh``.
+
+    Returns:
+      A function of the batch size -> int64 [R] rows, ascending; None where there is one process,
+      which reads all.
+
+    Example:
+      >>> from jmrec.sharding import make_mesh
+      >>> process_rows(make_mesh()) is None
+      True
+    """
+    return None if jax.process_count() == 1 else partial(_held_rows, mesh)
+
+
+@lru_cache(maxsize=64)
+def _held_rows(mesh: Mesh, size: int) -> np.ndarray:
+    parts = math.prod(mesh.shape[axis] for axis in DATA_AXES)
+    if size % parts:
+        raise _does_not_divide(size, parts)
+    held = batch_sharding(mesh).addressable_devices_indices_map((size,)).values()
+    return np.unique(np.concatenate([np.arange(size)[index] for index in held if index]))
+
+
+def _does_not_divide(size: int, parts: int) -> UserError:
+    return UserError(
+        f"a batch of {size} does not divide over {parts} devices; "
+        f"choose a batch size that is a multiple of {parts}."
+    )
+
+
 def put_batch(batch: Batch, mesh: Mesh, *, stacked: bool = False) -> Batch:
     """Place a host batch on the mesh.
 
     Args:
-      batch: Arrays [B, ...]; with several processes, this process's rows of the global batch.
+      batch: Arrays [B, ...]; with several processes, this process's rows (`process_rows`) of the
+        batch.
       mesh: From ``make_mesh``.
       stacked: The arrays are [K, B, ...]: K batches for one call.
 
     Returns:
-      The same names; global arrays [B * processes, ...] over all data-like mesh axes.
+      The same names; arrays of the whole batch, over all data-like mesh axes.
 
     Raises:
-      UserError: The global batch does not divide over the data-like axes, or an array has no
-        batch axis.
+      UserError: The batch does not divide over the data-like axes, or an array has no batch axis.
 
     Example:
       >>> from jmrec.sharding import make_mesh
@@ -76,22 +118,52 @@ def put_batch(batch: Batch, mesh: Mesh, *, stacked: bool = False) -> Batch:
     parts = math.prod(mesh.shape[axis] for axis in DATA_AXES)
     sharding = stacked_batch_sharding(mesh) if stacked else batch_sharding(mesh)
     lead = int(stacked)
-    processes = jax.process_count()
+    several = jax.process_count() > 1
+    here = len(_held_rows(mesh, parts)) if several else parts
     for name, array in batch.items():
         if np.ndim(array) <= lead:
             raise UserError(f"batch array {name!r} has no batch axis; give it one row per example.")
-        size = np.shape(array)[lead] * processes
-        if size % parts:
-            raise UserError(
-                f"a batch of {size} does not divide over {parts} devices; "
-                f"choose a batch size that is a multiple of {parts}."
-            )
-    if processes == 1:
+        if np.shape(array)[lead] % here:
+            raise _does_not_divide(np.shape(array)[lead], here)
+    if not several:
         return {name: jax.device_put(array, sharding) for name, array in batch.items()}
-    return {
-        name: jax.make_array_from_process_local_data(sharding, np.asarray(array))
-        for name, array in batch.items()
-    }
+
+    def put(array: np.ndarray) -> jax.Array:
+        size = array.shape[lead] * parts // here
+        rows = _held_rows(mesh, size)
+
+        def part(index: Any) -> np.ndarray:
+            first, last, _ = index[lead].indices(size)
+            at = slice(np.searchsorted(rows, first), np.searchsorted(rows, last))
+            return array[(*index[:lead], at)]
+
+        shape = (*array.shape[:lead], size, *array.shape[lead + 1 :])
+        return jax.make_array_from_callback(shape, sharding, part)
+
+    return {name: put(np.asarray(array)) for name, array in batch.items()}
+
+
+def process_local(tree: Any, mesh: Mesh) -> Any:
+    """Return a tree of global arrays as whole arrays that this process can read by itself.
+
+    With several processes all must call it at once.
+
+    Args:
+      tree: Arrays of the mesh.
+      mesh: From ``make_mesh``.
+
+    Returns:
+      The tree as it is where there is one process, else a copy on one of this process's devices.
+
+    Example:
+      >>> from jmrec.sharding import make_mesh
+      >>> process_local({"a": np.ones(2)}, make_mesh())["a"].shape
+      (2,)
+    """
+    if jax.process_count() == 1:
+        return tree
+    whole = jax.jit(lambda arrays: arrays, out_shardings=replicated(mesh))(tree)
+    return jax.tree.map(lambda array: array.addressable_data(0), whole)
 
 
 def put_tree(tree: Any, placement: Any) -> Any:

@@ -23,6 +23,8 @@ RULES: Mapping[str, Mapping[str, str | tuple[str, ...] | None]] = {
     "dp": _EVERYWHERE,
     # Parameters are cut along their model width and gathered when they are used.
     "fsdp": {**_EVERYWHERE, "embed": "fsdp"},
+    # The tables of items and words are cut along their rows; all else is whole everywhere.
+    "tp": {**_EVERYWHERE, "vocab": "tensor", "item": "tensor"},
     # The wide axes of each matrix are split as well and never gathered.
     "fsdp_tp": {
         **_EVERYWHERE,
@@ -37,7 +39,7 @@ RULES: Mapping[str, Mapping[str, str | tuple[str, ...] | None]] = {
 """Rule set -> logical axis -> mesh axis (None: not cut)."""
 
 
-def _is_axes(node: Any) -> bool:
+def is_axes(node: Any) -> bool:
     """Tell a tuple of axis names (a leaf) from a tuple that is a container."""
     return isinstance(node, tuple) and all(name is None or isinstance(name, str) for name in node)
 
@@ -110,7 +112,7 @@ def shardings(axes_tree: Any, shapes_tree: Any, mesh: Mesh, rules: str) -> Any:
     if axes_tree is None:
         whole = NamedSharding(mesh, PartitionSpec())
         return jax.tree.unflatten(structure, [whole] * len(arrays))
-    axes, axes_structure = jax.tree.flatten(axes_tree, is_leaf=_is_axes)
+    axes, axes_structure = jax.tree.flatten(axes_tree, is_leaf=is_axes)
     if str(axes_structure) != str(structure):
         raise ValueError(f"logical axes {axes_structure} do not fit the arrays {structure}")
     out = [

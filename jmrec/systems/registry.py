@@ -8,15 +8,17 @@ from typing import Any
 
 import numpy as np
 
+from jmrec.cluster.member import first, is_first
 from jmrec.config import ConfigDict, flatten, resolve_path
 from jmrec.data.folder import read_folder
 from jmrec.data.schema import Items
 from jmrec.errors import UserError
 from jmrec.evaluation.protocol import Prefixes
 from jmrec.evaluation.students import Tower
-from jmrec.features import Standardiser, hash_ids, read_features, write_features
+from jmrec.features import hash_ids, read_features, write_features
 from jmrec.systems import report
 from jmrec.systems.stages import Stage, read_json, walk, write_json
+from jmrec.systems.tables import read_standardiser
 from jmrec.systems.tpad import Tpad
 from jmrec.tracking import Tracker
 
@@ -43,7 +45,9 @@ def run(
     if resume == "never" and workdir.is_dir() and any(workdir.iterdir()):
         raise UserError(f"{workdir} is not empty and --resume=never; name another --workdir.")
     workdir.mkdir(parents=True, exist_ok=True)
-    with Tracker(workdir, wandb=config.wandb, config=flatten(config)) as tracker:
+    with Tracker(
+        workdir, wandb=config.wandb, config=flatten(config), quiet=not is_first()
+    ) as tracker:
         system = Tpad(config, workdir, tracker)
         split = config.evaluate.split
 
@@ -55,7 +59,7 @@ def run(
         settings = {"evaluate": config.evaluate, "students": list(config.students)}
         final = Stage("evaluate", settings, tuple(s.name for s in training), last)
         walk([*training, final], workdir, stale=stale, tracker=tracker)
-        write_json(workdir / CONFIG, config.to_dict())
+        first(lambda: write_json(workdir / CONFIG, config.to_dict()))
         tracker.say(f"report: {workdir / 'evaluate' / 'report.html'}")
 
 
@@ -115,13 +119,13 @@ def embed(workdir: Path, folder: Path | None) -> int:
         rows = _rows_to_read(items.ids, present, index, source)
         if rows:
             new = take_items(items, rows)
-            scaler = _standardiser(workdir / "read", "")
+            scaler = read_standardiser(workdir / "read")
             e = scaler(system.encode(system.reader.read(new), "new items"))
             k, t = system.heads(e)
             fresh = {
                 "e": e,
-                "k": _standardiser(workdir / "embed", "k/")(k),
-                "t": _standardiser(workdir / "embed", "t/")(t),
+                "k": read_standardiser(workdir / "embed", "k/")(k),
+                "t": read_standardiser(workdir / "embed", "t/")(t),
             }
             if known.ids:
                 fresh = {n: np.concatenate([known.features[n], fresh[n]]) for n in fresh}
@@ -202,12 +206,6 @@ def take_items(items: Items, rows: Sequence[int]) -> Items:
         category_names=items.category_names,
         number={name: column[list(rows)] for name, column in items.number.items()},
     )
-
-
-def _standardiser(folder: Path, prefix: str) -> Standardiser:
-    kept = read_json(folder / "standardise.json")
-    mean, scale = (np.array(kept[f"{prefix}{name}"], np.float32) for name in ("mean", "scale"))
-    return Standardiser(mean, scale)
 
 
 def recommend(

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
+from jmrec.cluster.member import first, is_first
 from jmrec.data.toyshop import Oracle
 from jmrec.evaluation.dump import dump_topk
 from jmrec.evaluation.protocol import Ranker, make_predictions
@@ -47,7 +48,7 @@ def evaluate(
         started again gives the same numbers: it reads test once.
     """
     config, dataset, tracker = system.config, system.dataset, system.tracker
-    reads = _note_reading(system.workdir, split, stage)
+    reads = first(lambda: _note_reading(system.workdir, split, stage))
     validation = make_predictions(dataset.splits["validation"])
     predictions = make_predictions(dataset.splits[split])
     cold = ~system.train_items
@@ -63,7 +64,7 @@ def evaluate(
                 warm_loss=warm_loss,
             )
         )  # fmt: skip
-        if dump is not None:
+        if dump is not None and is_first():
             for seed, ranked in enumerate(rows[-1].ranked):
                 safe = "".join(c if c.isalnum() else "-" for c in name)
                 dump_topk(dump / f"{safe}-{seed}.npz", asked, ranked)
@@ -101,6 +102,8 @@ def evaluate(
         name: curve for name, curve in read_curves(system.workdir).items() if "/" not in name
         or name.startswith(f"students/{served}-")
     }  # fmt: skip
+    if not is_first():  # every process ranks, the first writes what came out
+        return
     results = summarise(
         rows,
         predictions,

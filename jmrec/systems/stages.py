@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jmrec.cluster.member import first
 from jmrec.config import difference, flatten
 from jmrec.errors import UserError
 from jmrec.files import remove_leftovers
@@ -32,12 +33,15 @@ class Stage:
       settings: Its own settings, plain values (nested dicts allowed).
       inputs: Names of the stages whose files it reads.
       run: Called with the stage's folder; resumes by itself from what it finds there.
+      alone: Whether the first process runs it while the others wait, which is for stages without
+        parameters; else all do the same together, and the first writes the files.
     """
 
     name: str
     settings: Mapping[str, Any]
     inputs: tuple[str, ...]
     run: Callable[[Path], None]
+    alone: bool = False
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -78,6 +82,8 @@ def walk(
 ) -> dict[str, str]:
     """Run the stages in order, skipping what is done.
 
+    With several processes the first keeps the books, and the others follow it.
+
     Args:
       stages: In an order in which every input comes before its reader.
       workdir: The run's folder.
@@ -105,33 +111,28 @@ def walk(
             "seconds": 0.0,
         }
         plan.append((stage, fresh))
+
+    def check() -> None:
         # Refused before anything runs: hours of an early stage must not precede it.
-        known = read_stage(workdir / stage.name)
-        if known is not None and stale != "rerun" and known["hash"] != fresh["hash"]:
-            raise UserError(_what_changed(stage, known, fresh))
+        for stage, fresh in plan:
+            known = read_stage(workdir / stage.name)
+            if known is not None and stale != "rerun" and known["hash"] != fresh["hash"]:
+                raise UserError(_what_changed(stage, known, fresh))
+
+    first(check)
     for stage, fresh in plan:
         folder = workdir / stage.name
-        facts = folder / "stage.json"
-        stale_folder = folder.with_name(f"{folder.name}.stale")
-        shutil.rmtree(stale_folder, ignore_errors=True)
-        known = read_stage(folder)
-        if known is not None and known["hash"] != fresh["hash"]:
-            tracker.say(f"{stage.name}: settings changed, done again")
-            # Renamed first: a kill must not leave half of it where the new stage would go on.
-            folder.rename(stale_folder)
-            shutil.rmtree(stale_folder)
-            known = None
-        if known is not None and known["done"]:
-            tracker.say(f"{stage.name}: done before, skipped")
+        known = first(lambda: _begin(stage, folder, fresh, tracker))  # noqa: B023
+        if known["done"]:
             continue
-        if known is None:
-            write_json(facts, fresh)
-        remove_leftovers(folder)
-        tracker.say(f"{stage.name}: {'resumed' if known else 'started'}")
         begin = time.monotonic()
-        stage.run(folder)
-        spent = (known or fresh)["seconds"] + time.monotonic() - begin
-        write_json(facts, {**fresh, "done": True, "seconds": round(spent, 1)})
+        if stage.alone:
+            first(lambda: stage.run(folder))  # noqa: B023
+        else:
+            stage.run(folder)
+        spent = round(known["seconds"] + time.monotonic() - begin, 1)
+        done = {**fresh, "done": True, "seconds": spent}
+        first(lambda: write_json(folder / "stage.json", done))  # noqa: B023
     return hashes
 
 
@@ -153,6 +154,29 @@ def read_stage(folder: Path) -> dict[str, Any] | None:
             f"{FORMAT}; use the version that wrote it, or another --workdir."
         )
     return facts
+
+
+def _begin(
+    stage: Stage, folder: Path, fresh: Mapping[str, Any], tracker: Tracker
+) -> dict[str, Any]:
+    """Make the stage's folder what it is to be run in; return its stage.json."""
+    stale_folder = folder.with_name(f"{folder.name}.stale")
+    shutil.rmtree(stale_folder, ignore_errors=True)
+    known = read_stage(folder)
+    if known is not None and known["hash"] != fresh["hash"]:
+        tracker.say(f"{stage.name}: settings changed, done again")
+        # Renamed first: a kill must not leave half of it where the new stage would go on.
+        folder.rename(stale_folder)
+        shutil.rmtree(stale_folder)
+        known = None
+    if known is not None and known["done"]:
+        tracker.say(f"{stage.name}: done before, skipped")
+        return known
+    if known is None:
+        write_json(folder / "stage.json", fresh)
+    remove_leftovers(folder)
+    tracker.say(f"{stage.name}: {'resumed' if known else 'started'}")
+    return dict(known or fresh)
 
 
 def _what_changed(stage: Stage, known: Mapping[str, Any], fresh: Mapping[str, Any]) -> str:

@@ -17,6 +17,7 @@ import jax
 import numpy as np
 
 from jmrec.checkpoint import check_fit, load_params, save_params
+from jmrec.cluster.member import is_first
 from jmrec.config import ConfigDict, flatten, resolve_path
 from jmrec.data.pipeline import item_batches, session_batches
 from jmrec.data.prepared import load_prepared, prepare
@@ -26,7 +27,7 @@ from jmrec.errors import UserError
 from jmrec.evaluation.protocol import make_predictions, rank
 from jmrec.evaluation.students import Tower, TowerRanker
 from jmrec.evaluation.summary import figures
-from jmrec.features import FeatureTable, Standardiser, read_features, write_features
+from jmrec.features import Standardiser
 from jmrec.models.alignment import AlignmentConfig, alignment
 from jmrec.models.knowledge import KnowledgeConfig, knowledge_tower
 from jmrec.models.layers import StackConfig
@@ -34,8 +35,10 @@ from jmrec.models.student import StudentConfig
 from jmrec.models.transfer import TransferConfig, transfer_tower
 from jmrec.models.vision import VisionConfig, picture_words
 from jmrec.optim import OptimConfig
+from jmrec.sharding import make_mesh, process_local, process_rows
 from jmrec.systems.catalogue import VIEWS, Reader, view
-from jmrec.systems.stages import Stage, read_json, write_json
+from jmrec.systems.stages import Stage, write_json
+from jmrec.systems.tables import read_tables, write_tables
 from jmrec.tasks.distill import DistillTask
 from jmrec.tasks.knowledge import KnowledgeTask
 from jmrec.tasks.session import StudentTask, Teacher, id_rows, id_table_size
@@ -72,7 +75,7 @@ class Tpad:
             return {**{name: c[name] for name in names}, **more}
 
         stages = [
-            Stage("data", settings("data"), (), self.prepare),
+            Stage("data", settings("data"), (), self.prepare, alone=True),
             Stage(
                 "vision",
                 settings("vision", encoder=c.knowledge.vision, out=c.knowledge.stack.width, **seed),
@@ -121,7 +124,7 @@ class Tpad:
         if not len(seen):
             self.tracker.say("vision: no training item has a picture, so there is nothing to learn")
             return
-        batches = item_batches(arrays, seen, batch_size=c.train.batch_size, seed=self.config.seed)
+        batches = self.items(arrays, seen, c.train.batch_size)
         self._fit(folder, "vision", task, c.train, batches, self.config.seed)
 
     def knowledge(self, folder: Path) -> None:
@@ -131,9 +134,7 @@ class Tpad:
         eye = self.params("vision", self.eye)["vision"] if learned else None
         task = self.knowledge_task(eye)
         rows = np.flatnonzero(self.train_items)
-        batches = item_batches(
-            self.arrays, rows, batch_size=c.train.batch_size, seed=self.config.seed
-        )
+        batches = self.items(self.arrays, rows, c.train.batch_size)
         self._fit(folder, "knowledge", task, c.train, batches, self.config.seed)
 
     def read(self, folder: Path) -> None:
@@ -149,7 +150,7 @@ class Tpad:
         # A control shows the student other pictures through the very same features.
         out = {name: alone.get(name, known)(array) for name, array in arrays.items()}
         out |= {"mean": known.mean[None], "scale": known.scale[None]}
-        self._write_features(folder / "features.safetensors", "read", out)
+        write_tables(folder, self.dataset.items.ids, out)
 
     def transition(self, folder: Path) -> None:
         """Stage "transition": the Transfer tower, on sessions of cached features."""
@@ -194,7 +195,7 @@ class Tpad:
             out[name] = scaler(out[name])
         for head, scaler in fitted.items():
             out |= {f"{head}/mean": scaler.mean[None], f"{head}/scale": scaler.scale[None]}
-        self._write_features(folder / "features.safetensors", "embed", out)
+        write_tables(folder, self.dataset.items.ids, out)
 
     def _student(self, name: str, seed: int) -> Callable[[Path], None]:
         """Return the stage that trains one student with one seed."""
@@ -247,12 +248,12 @@ class Tpad:
     @cached_property
     def e(self) -> dict[str, np.ndarray]:
         """View -> standardised features e of the whole catalogue, float32 [V, D]."""
-        return self._read_features("read").arrays
+        return read_tables(self.workdir / "read", self.dataset.items.ids)
 
     @cached_property
     def heads_table(self) -> dict[str, np.ndarray]:
         """Return "VIEW/k" and "VIEW/t" -> standardised heads of the whole catalogue."""
-        return self._read_features("embed").arrays
+        return read_tables(self.workdir / "embed", self.dataset.items.ids)
 
     @cached_property
     def knowledge_config(self) -> KnowledgeConfig:
@@ -411,12 +412,18 @@ class Tpad:
         return (short, wide - wide % unit), (longest, batch_size)
 
     def sessions(self, batch_size: int, seed: int | None = None) -> Any:
-        """Return training batches of sessions, short ones and long ones apart."""
+        """Return training batches of sessions, short and long ones apart, this process's share."""
         return session_batches(
             self.dataset.splits["train"],
             buckets=self.session_buckets(batch_size),
             seed=self.config.seed if seed is None else seed,
+            read=process_rows(make_mesh(self.config.rules)),
         )
+
+    def items(self, arrays: Mapping[str, np.ndarray], rows: np.ndarray, batch_size: int) -> Any:
+        """Return training batches of items, this process's share."""
+        read = process_rows(make_mesh(self.config.rules))
+        return item_batches(arrays, rows, batch_size=batch_size, seed=self.config.seed, read=read)
 
     # ---- helpers --------------------------------------------------------------------------
 
@@ -460,12 +467,14 @@ class Tpad:
             folder, batches, seed=seed, evaluate=evaluate, tracker=self.tracker.stage(name),
             metadata=metadata,
         )  # fmt: skip
-        save_params(folder / "params", jax.device_get(result.params), metadata)
-        write_json(
-            folder / "metrics.json",
-            {"best": result.best if evaluate else None, "best_step": result.best_step,
-             "step": result.step, "history": result.history},
-        )  # fmt: skip
+        params = jax.device_get(process_local(result.params, trainer.mesh))
+        save_params(folder / "params", params, metadata)
+        if is_first():
+            write_json(
+                folder / "metrics.json",
+                {"best": result.best if evaluate else None, "best_step": result.best_step,
+                 "step": result.step, "history": result.history},
+            )  # fmt: skip
         return result
 
     def _validate(
@@ -486,19 +495,3 @@ class Tpad:
             return {"score": found["MRR@20"] or 0.0, "HR@20": found["HR@20"] or 0.0}
 
         return evaluate
-
-    def _write_features(self, path: Path, stage: str, arrays: dict[str, np.ndarray]) -> None:
-        rows = len(self.dataset.items)
-        statistics = {name: array for name, array in arrays.items() if len(array) != rows}
-        tables = {name: array for name, array in arrays.items() if name not in statistics}
-        provenance = {
-            "stage": stage,
-            "hash": read_json(self.workdir / stage / "stage.json")["hash"],
-        }
-        write_features(path, tables, self.dataset.items.ids, provenance)
-        kept = {name: array[0].tolist() for name, array in statistics.items()}
-        write_json(path.parent / "standardise.json", kept)
-
-    def _read_features(self, stage: str) -> FeatureTable:
-        path = self.workdir / stage / "features.safetensors"
-        return read_features(path, self.dataset.items.ids)

@@ -6,6 +6,7 @@ import math
 import os
 import subprocess
 import sys
+import threading
 import types
 from pathlib import Path
 
@@ -252,8 +253,73 @@ def test_a_wandb_failure_is_one_warning(
     assert len(said) == 1
     assert "Weights & Biases failed" in said[0]
     assert "long story" not in said[0]
-    assert [call[0] for call in calls].count("init") == 1
+    # Online it may be the network's fault, so offline is tried too.
+    assert [call[1]["mode"] for call in calls if call[0] == "init"] == [
+        "online",
+        *(["offline"] if where == "init" else []),
+    ]
     assert [each["x"] for each in lines(tmp_path)] == [1, 2]
+
+
+def test_a_wandb_that_does_not_answer_stalls_nothing_and_goes_offline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = fake_wandb(monkeypatch)
+    answer = threading.Event()
+    quick = sys.modules["wandb"].init
+
+    def init(**kwargs):
+        if kwargs["mode"] == "online":
+            answer.wait()  # for ever, as far as the tracker knows
+        return quick(**kwargs)
+
+    monkeypatch.setattr(sys.modules["wandb"], "init", init)
+    monkeypatch.setattr(tracking, "WANDB_BEGIN", 0.2)
+    out = console()
+    tracker = Tracker(tmp_path, wandb={"mode": "online"}, console=out)
+    for step in range(100):
+        tracker.log(step, {"x": step})
+    assert len(lines(tmp_path)) == 100
+    tracker.close()
+    (said,) = out.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert "cannot be reached (TimeoutError: no answer within" in said
+    assert "wandb sync" in said
+    assert [call[1]["mode"] for call in calls if call[0] == "init"] == ["offline"]
+    assert [call[1]["x"] for call in calls if call[0] == "log"] == list(range(100))
+    answer.set()
+
+
+def test_a_wandb_that_does_not_end_is_left_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_wandb(monkeypatch)
+    answer = threading.Event()
+    monkeypatch.setattr(FakeRun, "log", lambda self, values: answer.wait())
+    out = console()
+    tracker = Tracker(tmp_path, wandb={"mode": "online"}, console=out)
+    for step in range(100):
+        tracker.log(step, {"x": step})
+    monkeypatch.setattr(tracking, "WANDB_END", 0.1)
+    tracker.close()
+    (said,) = out.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert "took more than 0.1 s to end" in said
+    assert len(lines(tmp_path)) == 100
+    answer.set()
+
+
+def test_a_quiet_tracker_does_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = fake_wandb(monkeypatch)
+    (tmp_path / "metrics.jsonl").write_text('{"step": 9, "x": 1}\n{"half')
+    with Tracker(tmp_path, wandb={"mode": "online"}, quiet=True) as tracker:
+        assert tracker.run_id is None
+        tracker.stage("s").log(1, {"x": 1})
+        tracker.truncate(2)
+        with tracker.progress(3, "loop") as bar:
+            bar.update(3)
+        assert tracker.console.quiet
+    assert calls == []
+    assert (tmp_path / "metrics.jsonl").read_text() == '{"step": 9, "x": 1}\n{"half'
+    assert not (tmp_path / "wandb_id").exists()
 
 
 def test_disabled_wandb_is_not_even_imported(tmp_path: Path) -> None:

@@ -1,0 +1,86 @@
+#!/usr/bin/env bash
+# Runs one jmrec run in several processes on this machine, joined by jax.distributed.
+# Needs: what launch/quickstart.sh needs, and 2 GB of memory a process; with GPUs, one a process.
+set -euo pipefail
+
+usage() {
+  cat <<'TEXT'
+usage: bash launch/local_multiprocess.sh PROCESSES --config FILE --workdir WORKDIR [...]
+
+Starts `jmrec run` with these words in so many processes, which share every batch; the result is
+that of one process. When one of them dies the others end within a minute and say which; then this
+script stops what is left and ends with 75: start the same command again to go on.
+
+  JMREC_DEVICES=4     each process pretends to have 4 CPU devices, to try a topology without one
+  JMREC_GPUS=1        process number P is shown GPU number P alone
+  JMREC_RESTARTS=3    start again by itself so many times (default 0)
+  JMREC_SILENCE=30    seconds without a sign of life after which a process counts as gone
+  JMREC_PYTHON=/path/to/python   use this interpreter as it is and install nothing
+  JMREC_VENV=folder              use a virtual environment in another place
+
+example: bash launch/local_multiprocess.sh 2 --config experiments/tpad.py:size=tiny --workdir runs/two
+TEXT
+}
+
+for word in "$@"; do
+  case "$word" in -h | --help) usage && exit 0 ;; esac
+done
+
+# shellcheck source=launch/common.sh
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+processes="${1:-}"
+case "$processes" in
+  "" | 0 | *[!0-9]*) fail "'$processes' is no number of processes; see launch/local_multiprocess.sh --help." ;;
+esac
+shift
+ensure_environment ""
+
+started=()
+stopped=""
+# shellcheck disable=SC2154  # each is set by the loop
+trap 'stopped=1; for each in "${started[@]}"; do kill -TERM "$each" 2>/dev/null || true; done' TERM INT
+
+# Start all processes, wait for all of them; 75 where any of them says so, else the highest code.
+together() {
+  local port process each code=0 worst=0 requeue=""
+  port="$("$PYTHON" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')"
+  started=()
+  for ((process = 0; process < processes; process++)); do
+    (
+      export JMREC_COORDINATOR="127.0.0.1:$port" JMREC_PROCESSES="$processes" JMREC_PROCESS="$process"
+      if [ -n "${JMREC_DEVICES:-}" ]; then
+        export JAX_PLATFORMS=cpu
+        export XLA_FLAGS="${XLA_FLAGS:+$XLA_FLAGS }--xla_force_host_platform_device_count=$JMREC_DEVICES"
+      fi
+      if [ -n "${JMREC_GPUS:-}" ]; then export CUDA_VISIBLE_DEVICES="$process"; fi
+      exec "$PYTHON" -m jmrec.main run "${words[@]}"
+    ) &
+    started+=("$!")
+  done
+  for each in "${started[@]}"; do
+    while true; do
+      code=0
+      wait "$each" || code=$?
+      # A signal ends the waiting, not the process.
+      kill -0 "$each" 2>/dev/null || break
+    done
+    if [ "$code" -eq 75 ]; then requeue=1; fi
+    if [ "$code" -gt "$worst" ]; then worst="$code"; fi
+  done
+  if [ -n "$requeue" ]; then worst=75; fi
+  return "$worst"
+}
+
+words=("$@")
+say "running in $processes processes: $PYTHON -m jmrec.main run ${words[*]}"
+code=0
+times="${JMREC_RESTARTS:-0}"
+while true; do
+  code=0
+  together || code=$?
+  if [ "$code" -ne 75 ] || [ "$times" -le 0 ] || [ -n "$stopped" ]; then break; fi
+  times=$((times - 1))
+  say "it ended with 75; started again"
+done
+exit "$code"

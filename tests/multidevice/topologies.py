@@ -1,0 +1,203 @@
+"""Run by test_topology.py in its own process, with 8 fake devices; prints json.
+
+    python topologies.py WORKDIR
+
+The real tasks at test sizes, with a catalogue and a vocabulary that no mesh divides; and, from
+shapes alone, how the towers of size=base lie on 8 devices.
+"""
+
+import importlib.util
+import json
+import logging
+import sys
+from collections.abc import Callable
+from contextlib import nullcontext, suppress
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jmrec.models.alignment import AlignmentConfig, alignment
+from jmrec.models.knowledge import KnowledgeConfig, knowledge_tower
+from jmrec.models.layers import StackConfig
+from jmrec.models.student import StudentConfig, student
+from jmrec.models.transfer import TransferConfig, transfer_tower
+from jmrec.models.vision import VisionConfig, picture_words
+from jmrec.optim import OptimConfig
+from jmrec.sharding import dump_shardings, make_mesh, replicated_share, shardings
+from jmrec.tasks.knowledge import KnowledgeTask
+from jmrec.tasks.session import StudentTask, Teacher, id_table_size
+from jmrec.tasks.transition import TransitionTask
+from jmrec.train import TrainConfig, Trainer
+
+ROOT = Path(__file__).resolve().parents[2]
+ITEMS, VOCAB, STEPS, ROWS, LENGTH = 997, 101, 20, 16, 5
+TINY = StackConfig(width=16, layers=1, heads=2, kv_heads=2, mlp=16)
+RULES = ("dp", "fsdp", "tp", "fsdp_tp")
+
+
+class Sessions:
+    """Walks over the catalogue; a third of the positions masked."""
+
+    def __init__(self, items: int = ITEMS, end: int | None = None) -> None:
+        self.items, self.end = items, end
+
+    def __getitem__(self, n: int) -> dict[str, np.ndarray]:
+        if n == self.end:
+            raise KeyboardInterrupt
+        rng = np.random.default_rng(n)
+        item = rng.integers(0, self.items, (ROWS, LENGTH), np.int32)
+        mask = np.arange(LENGTH) < rng.integers(1, LENGTH + 1, ROWS)[:, None]
+        target = np.where(mask, (item * 7 + 1) % self.items, 0).astype(np.int32)
+        return {"item": np.where(mask, item, 0), "mask": mask, "target": target, "target_ok": mask}
+
+
+class Items:
+    """Items of noise, some without a picture."""
+
+    def __getitem__(self, n: int) -> dict[str, np.ndarray]:
+        rng = np.random.default_rng(n)
+        return {
+            "row": rng.integers(0, ITEMS, ROWS, np.int32),
+            "text": rng.integers(0, VOCAB, (ROWS, 9), np.int32),
+            "picture": rng.integers(0, 256, (ROWS, 8, 8, 3)).astype(np.uint8),
+            "picture_ok": rng.random(ROWS) < 0.8,
+        }
+
+
+class Losses:
+    """A tracker that keeps the losses."""
+
+    def __init__(self) -> None:
+        self.values: list[float] = []
+
+    def log(self, step: int, metrics: dict[str, float]) -> None:
+        self.values.append(metrics["loss"])
+
+    def progress(self, *_: Any, **__: Any) -> Any:
+        return nullcontext()
+
+
+def knowledge() -> KnowledgeTask:
+    vision = VisionConfig(size=8, patch=4, stack=TINY)
+    config = KnowledgeConfig(vocab=VOCAB, fields=(3, 4, 2), vision=vision, stack=TINY)
+    return KnowledgeTask(config, {})
+
+
+def tables(items: int = ITEMS) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    return rng.normal(size=(items, 6)).astype(np.float32), rng.random(items) < 0.9
+
+
+def transition(items: int = ITEMS) -> TransitionTask:
+    e, train = tables(items)
+    return TransitionTask(TransferConfig(features=6, stack=TINY, out=16), e, train, {})
+
+
+def distilled() -> StudentTask:
+    e, train = tables()
+    teacher = transfer_tower(TransferConfig(features=6, stack=TINY, out=16))
+    params = jax.device_get(jax.jit(teacher.init)(jax.random.key(3)))
+    config = StudentConfig(features=6, ids=id_table_size(train), stack=TINY)
+    return StudentTask(config, e, train, Teacher(teacher, params, e), {})
+
+
+def trainer(task: Any, rules: str, devices: int) -> Trainer:
+    config = TrainConfig(
+        steps=STEPS, eval_every=100, save_every=5, log_every=1, rules=rules,
+        optim=OptimConfig(weight_decay=0.01, schedule="cosine"),
+    )  # fmt: skip
+    return Trainer(task, config, mesh=make_mesh(rules, jax.devices()[:devices]))
+
+
+def fit(made: Trainer, workdir: Path, batches: Any) -> list[float]:
+    losses = Losses()
+    with suppress(KeyboardInterrupt):
+        made.fit(workdir, batches, seed=0, tracker=losses)
+    return losses.values
+
+
+def base_towers() -> dict[str, Any]:
+    """Return the towers of experiments/tpad.py at size=base."""
+    spec = importlib.util.spec_from_file_location("tpad", ROOT / "experiments" / "tpad.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    c = module.get_config("data=folder,size=base")
+    vision = VisionConfig(
+        size=c.data.picture_size, patch=c.knowledge.vision.patch, merge=c.knowledge.vision.merge,
+        stack=StackConfig(**c.knowledge.vision.stack),
+    )  # fmt: skip
+    stack = StackConfig(**c.knowledge.stack)
+    tower = KnowledgeConfig(
+        vocab=c.data.vocab, fields=(16, 32), vision=vision, stack=stack, soft=c.knowledge.soft
+    )
+    transfer = TransferConfig(
+        features=tower.features, stack=StackConfig(**c.transition.stack), out=c.transition.out
+    )
+    heads = AlignmentConfig(
+        features=tower.features, states=c.transition.out, k=c.distill.k, t=c.distill.t,
+        critic=c.distill.critic,
+    )  # fmt: skip
+    ids = id_table_size(np.ones(10_000, bool))
+    light = StudentConfig(heads.k + heads.t, ids, StackConfig(**c.student.stack))
+    return {
+        "vision": picture_words(vision, stack.width, c.data.vocab),
+        "knowledge": knowledge_tower(tower),
+        "transition": transfer_tower(transfer),
+        "distill": alignment(heads),
+        "student": student(light),
+    }
+
+
+def base() -> dict[str, Any]:
+    """Return the dumps by rules, and the share of replicated bytes by rules and tower."""
+    out: dict[str, Any] = {"dumps": {}, "replicated": {}}
+    towers = base_towers()
+    shapes = {n: jax.eval_shape(m.init, jax.random.key(0)) for n, m in towers.items()}
+    axes = {name: model.logical_axes(None) for name, model in towers.items()}
+    for rules in RULES:
+        mesh = make_mesh(rules)
+        out["dumps"][rules] = dump_shardings(axes, shapes, mesh, rules)
+        placement = shardings(axes, shapes, mesh, rules)
+        shares = {name: replicated_share(shapes[name], placement[name]) for name in towers}
+        out["replicated"][rules] = {**shares, "all": replicated_share(shapes, placement)}
+    return out
+
+
+def main(workdir: Path) -> dict[str, Any]:
+    out: dict[str, Any] = {"losses": {}, "compilations": {}, **base()}
+    tasks: dict[str, tuple[Callable[[], Any], Any]] = {
+        "knowledge": (knowledge, Items()),
+        "transition": (transition, Sessions()),
+        "student": (distilled, Sessions()),
+    }
+    made: dict[str, Trainer] = {}
+    for name, (task, batches) in tasks.items():
+        out["losses"][name] = {}
+        for rules, devices in [("dp", 1), *((rules, 8) for rules in RULES)]:
+            label = rules if devices == 8 else "one"
+            each = trainer(task(), rules, devices)
+            out["losses"][name][label] = fit(each, workdir / name / label, batches)
+            out["compilations"][f"{name} {label}"] = each.compilations
+            if name == "transition":
+                made[label] = each
+    made["four"] = trainer(transition(), "fsdp", 4)
+    way = [("fsdp", 5), ("four", 10), ("one", 15), ("fsdp_tp", None)]
+    out["8 4 1 8"] = []
+    for label, end in way:
+        out["8 4 1 8"].append(fit(made[label], workdir / "way", Sessions(end=end)))
+    for items in (1, 7):
+        few = Sessions(items)
+        out[f"{items} items"] = [
+            fit(trainer(transition(items), rules, devices), workdir / f"{items} {rules}", few)
+            for rules, devices in (("dp", 1), ("fsdp_tp", 8))
+        ]
+    return out
+
+
+if __name__ == "__main__":
+    logging.basicConfig(stream=sys.stderr, level=logging.ERROR)
+    print("RESULT" + json.dumps(main(Path(sys.argv[1]))))
