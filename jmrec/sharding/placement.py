@@ -132,7 +132,7 @@ def put_batch(batch: Batch, mesh: Mesh, *, stacked: bool = False) -> Batch:
         size = array.shape[lead] * parts // here
         rows = _held_rows(mesh, size)
 
-        def part(index: tuple[slice, ...]) -> np.ndarray:
+        def part(index: Any) -> np.ndarray:
             first, last, _ = index[lead].indices(size)
             at = slice(np.searchsorted(rows, first), np.searchsorted(rows, last))
             return array[(*index[:lead], at)]
