@@ -1,0 +1,167 @@
+"""The whole of TPAD in two processes, each killed once: what one process gives.
+
+Started by launch/local_multiprocess.sh, as a user would. The fits themselves are compared closely
+in tests/multidevice/test_two_processes.py; here are the stages, the files and the report around it.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from jmrec.data.toyshop import ToyShopConfig, write_toyshop
+
+ROOT = Path(__file__).resolve().parents[2]
+WITHIN = 60
+BATCHES = [f"--config.{s}.train.batch_size=8" for s in ("vision", "knowledge", "transition",
+                                                        "distill", "student")]  # fmt: skip
+SMALL = [
+    "--config", f"{ROOT / 'experiments/tpad.py'}:data=folder,size=tiny,ablate=id_only",
+    *(f"--config.{stage}.train.steps=4" for stage in ("vision", "knowledge", "transition")),
+    "--config.transition.train.eval_every=2",
+    "--config.transition.train.save_every=2",
+    "--config.distill.train.steps=2",
+    "--config.student.train.steps=8",
+    "--config.student.train.eval_every=2",
+    "--config.student.train.save_every=2",
+    *BATCHES,
+    "--config.data.vocab=300",
+    "--config.data.picture_size=16",
+    "--config.evaluate.bootstrap=20",
+]  # fmt: skip
+
+
+def environment() -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("JMREC_")}
+    return {**kept, "JMREC_PYTHON": sys.executable, "JAX_PLATFORMS": "cpu"}
+
+
+def processes_of(script: int) -> dict[str, int]:
+    """Return JMREC_PROCESS -> process id of what the launcher has started."""
+    found = {}
+    for folder in Path("/proc").iterdir():
+        try:
+            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            words = (folder / "environ").read_bytes().split(b"\0")
+        except (OSError, IndexError, ValueError):
+            continue
+        places = [word for word in words if word.startswith(b"JMREC_PROCESS=")]
+        if parent == script and places:
+            found[places[0].partition(b"=")[2].decode()] = int(folder.name)
+    return found
+
+
+def launch(words: list[str], kill: str = "", once: Path | None = None) -> tuple[int, str, float]:
+    """Run two processes; kill one of them once a file is there.
+
+    Returns:
+      The launcher's exit code, what was said, the seconds from the kill to the end.
+    """
+    command = ["bash", str(ROOT / "launch/local_multiprocess.sh"), "2", *words]
+    log = Path(words[-1]).with_suffix(".log")
+    with log.open("w") as file:
+        script = subprocess.Popen(
+            command, env=environment(), stdout=file, stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )  # fmt: skip
+    begin = time.monotonic()
+    try:
+        if once is not None:
+            while not once.exists():
+                assert script.poll() is None, log.read_text()
+                assert time.monotonic() - begin < 900, log.read_text()
+                time.sleep(0.1)
+            os.kill(processes_of(script.pid)[kill], signal.SIGKILL)
+            begin = time.monotonic()
+        script.wait(timeout=900)
+    finally:
+        if script.poll() is None:
+            os.killpg(script.pid, signal.SIGKILL)
+    return script.returncode, log.read_text(), time.monotonic() - begin
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    if not Path("/proc/self/environ").exists():
+        pytest.skip("the processes are found through /proc, which is not here")
+    folder = tmp_path_factory.mktemp("two")
+    write_toyshop(folder / "shop", ToyShopConfig(seed=3, items=60, sessions=150))
+    (folder / "shop" / "truth.npz").unlink()
+    one, two = folder / "one", folder / "two"
+    words = [*SMALL, f"--config.data.dir={folder / 'shop'}", "--workdir"]
+    subprocess.run(
+        [sys.executable, "-m", "jmrec.main", "run", *words, str(one)],
+        env={**environment(), "PYTHONPATH": str(ROOT)}, check=True, capture_output=True,
+    )  # fmt: skip
+    last = two / "students" / "id-only-0" / "stage.json"
+    return {
+        "1": launch([*words, str(two)], "1", two / "transition" / "stage.json"),
+        "0": launch([*words, str(two)], "0", last),
+        "last": launch([*words, str(two)]),
+        "one": one,
+        "two": two,
+    }
+
+
+@pytest.mark.parametrize("gone", ["1", "0"])
+def test_the_other_names_who_is_gone_and_the_launcher_says_75(
+    found: dict[str, Any], gone: str
+) -> None:
+    code, said, seconds = found[gone]
+    assert code == 75, said
+    sentences = [line for line in said.splitlines() if line.startswith("jmrec:")]
+    assert sentences == [
+        f"jmrec: process {gone} of 2 is gone; start the same command again, in all processes, "
+        "to go on."
+    ]
+    assert "Traceback" not in said
+    assert seconds < WITHIN
+
+
+def curves(workdir: Path) -> dict[tuple[str, int, str], float]:
+    rows = map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())
+    return {
+        (row["stage"], row["step"], name): value
+        for row in rows
+        for name, value in row.items()
+        if name not in ("stage", "step")
+    }
+
+
+def test_the_run_ends_as_one_process_does(found: dict[str, Any]) -> None:
+    code, said, _ = found["last"]
+    assert code == 0, said
+    one, two = curves(found["one"]), curves(found["two"])
+    assert set(one) == set(two)
+    assert len(one) > 20
+    for key, value in one.items():
+        np.testing.assert_allclose(two[key], value, rtol=1e-3, atol=1e-5, err_msg=str(key))
+    results = [
+        json.loads((found[name] / "evaluate" / "results.json").read_text())
+        for name in ("one", "two")
+    ]
+    rows = [{row["name"]: row["figures"] for row in each["rows"]} for each in results]
+    assert set(rows[0]) == set(rows[1])
+    for name, figures in rows[0].items():
+        for figure, values in figures.items():
+            for metric, value in values.items():
+                again = rows[1][name][figure][metric]
+                assert again == pytest.approx(value, abs=0.02), (name, figure, metric)
+
+
+def test_only_the_first_writes_and_speaks(found: dict[str, Any]) -> None:
+    two = found["two"]
+    assert sorted(path.name for path in two.iterdir()) == sorted(
+        path.name for path in found["one"].iterdir()
+    )
+    assert len((two / "test_reads.jsonl").read_text().splitlines()) == 1
+    said = found["1"][1].splitlines()
+    for line in ("data: started", "transition: started"):
+        assert said.count(line) == 1
