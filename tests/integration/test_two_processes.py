@@ -34,7 +34,6 @@ SMALL = [
     *BATCHES,
     "--config.data.vocab=300",
     "--config.data.picture_size=16",
-    "--config.evaluate.bootstrap=20",
 ]  # fmt: skip
 
 
