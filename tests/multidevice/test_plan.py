@@ -64,9 +64,10 @@ def test_the_plan_is_what_eight_devices_hold(held: dict[str, Any], planned: dict
         assert stage["held"]["parameters"] == real["on paper"]
         assert stage["whole"]["parameters"] == real["whole"]
         assert stage["parameters"] == real["numbers"]
-        # The compiler's own sum: all of it, and a few traced numbers.
+        # The compiler's own sum: all of it and a few traced numbers, but it drops those columns of a
+        # batch that today's model does not read.
         asked = stage["compiled"]["arguments"]
-        assert 0 <= asked - sum(stage["held"].values()) < 1024
+        assert -stage["held"]["batch"] < asked - sum(stage["held"].values()) < 1024
         assert stage["compiled"]["activations"] > 0
         assert stage["verdict"]["fits"] is True
 
@@ -77,7 +78,7 @@ def test_the_plan_says_what_it_costs_and_what_is_whole(planned: dict[str, Any]) 
     assert transition["collectives"]["all-reduce"]["bytes"] > 0
     whole = transition["replicated"]["parameters"]
     assert 0 < whole["share"] < 1
-    assert whole["largest"][0] == "item/kernel"  # no axis of it has a rule
+    assert whole["largest"][0] == "head/bias"  # no axis of it has a rule
     # Tables with an item axis are padded to a multiple of 1,024 and lie everywhere.
     assert transition["replicated"]["frozen"]["share"] == 1.0
     assert transition["held"]["frozen"] == 2048 * ((2 * 3 + 1) * 64 * 4 + 1)

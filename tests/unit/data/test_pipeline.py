@@ -1,6 +1,7 @@
 """Batches: every transition once an epoch, and each batch a function of its number."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -125,6 +126,22 @@ def test_a_batch_is_a_function_of_seed_and_number(sessions: Sessions) -> None:
     assert _same(one[10**6], two[10**6])
     other = session_batches(sessions, buckets=BUCKETS, seed=8)
     assert not all(_same(forward[n], other[n]) for n in range(10))
+
+
+@pytest.mark.parametrize("kind", ["sessions", "items"])
+def test_the_shares_of_a_batch_are_the_batch(sessions: Sessions, kind: str) -> None:
+    def batches(read: Callable[[int], np.ndarray] | None) -> Any:
+        if kind == "sessions":
+            return session_batches(sessions, buckets=BUCKETS, seed=3, read=read)
+        return item_batches({"x": np.arange(9) ** 2}, np.arange(9), batch_size=4, seed=3, read=read)
+
+    whole = batches(None)
+    # Every other row: a process's devices need not lie side by side.
+    shares = [batches(lambda size, first=first: np.arange(first, size, 2)) for first in (0, 1)]
+    for n in (0, 1, 7):
+        for name, array in whole[n].items():
+            for first, share in enumerate(shares):
+                np.testing.assert_array_equal(share[n][name], array[first::2])
 
 
 def test_one_bucket_and_an_empty_one(
