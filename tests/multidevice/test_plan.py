@@ -64,10 +64,10 @@ def test_the_plan_is_what_eight_devices_hold(held: dict[str, Any], planned: dict
         assert stage["held"]["parameters"] == real["on paper"]
         assert stage["whole"]["parameters"] == real["whole"]
         assert stage["parameters"] == real["numbers"]
-        # The compiler's own sum: all of it and a few traced numbers, but it drops those columns of a
-        # batch that today's model does not read.
-        asked = stage["compiled"]["arguments"]
-        assert -stage["held"]["batch"] < asked - sum(stage["held"].values()) < 1024
+        # The compiler's own sum: a few traced numbers more, but it drops what a step never reads
+        # (columns of a batch that today's model ignores, a teacher's unused head).
+        asked, sum_held = stage["compiled"]["arguments"], sum(stage["held"].values())
+        assert 0.98 * sum_held < asked < sum_held + 1024
         assert stage["compiled"]["activations"] > 0
         assert stage["verdict"]["fits"] is True
 
