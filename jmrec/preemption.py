@@ -85,7 +85,15 @@ def stop_on_sigterm() -> Iterator[None]:
         yield
         return
 
+    over = threading.Event()
+
+    def again() -> None:
+        if not over.wait(1.0):
+            os.kill(os.getpid(), signal.SIGTERM)
+
     def stop(signum: int, frame: FrameType | None) -> None:
+        # Libraries swallow it too: what is raised inside orbax's event loop may end there.
+        threading.Thread(target=again, name="sigterm-again", daemon=True).start()
         raise Preempted("SIGTERM; what was finished is kept.")
 
     old_hook = sys.unraisablehook
@@ -101,5 +109,6 @@ def stop_on_sigterm() -> Iterator[None]:
     try:
         yield
     finally:
+        over.set()
         sys.unraisablehook = old_hook
         signal.signal(signal.SIGTERM, old or signal.SIG_DFL)

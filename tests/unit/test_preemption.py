@@ -2,6 +2,7 @@
 
 import signal
 import time
+from contextlib import suppress
 
 import pytest
 
@@ -28,3 +29,10 @@ def test_a_sigterm_that_a_finaliser_swallows_stops_the_run_all_the_same() -> Non
     with pytest.raises(Preempted):
         run()
     assert survived
+
+
+def test_a_sigterm_that_a_library_swallows_comes_again() -> None:
+    with pytest.raises(Preempted), stop_on_sigterm():
+        with suppress(BaseException):
+            signal.raise_signal(signal.SIGTERM)
+        time.sleep(30)
