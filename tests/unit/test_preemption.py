@@ -32,7 +32,11 @@ def test_a_sigterm_that_a_finaliser_swallows_stops_the_run_all_the_same() -> Non
 
 
 def test_a_sigterm_that_a_library_swallows_comes_again() -> None:
-    with pytest.raises(Preempted), stop_on_sigterm():
-        with suppress(BaseException):
-            signal.raise_signal(signal.SIGTERM)
-        time.sleep(30)
+    def run() -> None:
+        with stop_on_sigterm():
+            with suppress(BaseException):
+                signal.raise_signal(signal.SIGTERM)
+            time.sleep(30)
+
+    with pytest.raises(Preempted):
+        run()
