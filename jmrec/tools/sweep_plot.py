@@ -37,6 +37,8 @@ def plot(table: Sequence[dict[str, Any]], names: Sequence[str]) -> Figure:
         x = raw if numbers else [labels.index(str(each)) for each in raw]
         for state, colour in COLOURS.items():
             at = [i for i, r in enumerate(table) if r["state"] == state and r["score"] is not None]
+            if not at:
+                continue
             heights = [100 * table[i]["score"] for i in at]
             axis.plot([x[i] for i in at], heights, "o", color=colour, alpha=0.7, label=state)
         if winner is not None:

@@ -101,6 +101,7 @@ def killed_twice(spec: str, workdir: Path, workers: int, *words: str) -> list[st
         assert each.returncode == REQUEUE, said
         assert "again" in said.splitlines()[-1]
     assert sum(counts(workdir, "ends.txt")) == 2
+    assert len(list(workdir.glob("trial-*/trial.json"))) == 2  # who was stopped has not failed
     (workdir / "open").touch()
     printed = []
     running = start()
