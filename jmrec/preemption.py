@@ -66,6 +66,29 @@ class Sigterm:
 
 
 @contextmanager
+def hold_sigterm() -> Iterator[None]:
+    """Let a SIGTERM wait until the block, or the decorated function, has ended.
+
+    For calls that run an event loop of their own, such as orbax's: what a signal raises in there
+    may end there, after a traceback.
+
+    Example:
+      >>> with stop_on_sigterm(), hold_sigterm():
+      ...     signal.raise_signal(signal.SIGTERM)
+      Traceback (most recent call last):
+      ...
+      jmrec.errors.Preempted: SIGTERM; what was finished is kept.
+    """
+    sigterm = Sigterm()
+    try:
+        with sigterm:
+            yield
+    finally:
+        if sigterm.received:
+            signal.raise_signal(signal.SIGTERM)
+
+
+@contextmanager
 def stop_on_sigterm() -> Iterator[None]:
     """Turn a SIGTERM into `Preempted` where no training loop takes care of it.
 
@@ -85,15 +108,7 @@ def stop_on_sigterm() -> Iterator[None]:
         yield
         return
 
-    over = threading.Event()
-
-    def again() -> None:
-        if not over.wait(1.0):
-            os.kill(os.getpid(), signal.SIGTERM)
-
     def stop(signum: int, frame: FrameType | None) -> None:
-        # Libraries swallow it too: what is raised inside orbax's event loop may end there.
-        threading.Thread(target=again, name="sigterm-again", daemon=True).start()
         raise Preempted("SIGTERM; what was finished is kept.")
 
     old_hook = sys.unraisablehook
@@ -109,6 +124,5 @@ def stop_on_sigterm() -> Iterator[None]:
     try:
         yield
     finally:
-        over.set()
         sys.unraisablehook = old_hook
         signal.signal(signal.SIGTERM, old or signal.SIG_DFL)

@@ -37,6 +37,8 @@ CLOCK = {"stage.json": ("seconds",), "results.json": ("cost",), "test_reads.json
 NOT_COMPARED = ("report.html", "*.array_record-*")
 """The page shows the seconds; record files hold random ids (metadata.json has the fingerprint)."""
 REQUEUE = 75
+PATIENCE = 3600
+"""Seconds after which a run is taken for hung, however busy the machine."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ class Run:
 
     def finish(self) -> None:
         """Run to the end."""
-        code = self.start().wait(1200)
+        code = self.start().wait(PATIENCE)
         if code:
             raise RuntimeError(f"the run ended in {code}:\n{self.said.read_text()[-3000:]}")
 
@@ -127,7 +129,7 @@ class Run:
         if moment.saving:
             wait(lambda: over() or _saves(folder))
         child.send_signal(moment.signal)
-        return child.wait(600)
+        return child.wait(PATIENCE)
 
 
 def _newest(checkpoints: Path) -> int:
