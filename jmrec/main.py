@@ -80,9 +80,6 @@ def parser() -> Parser:
         "jmrec run --config experiments/tpad.py:data=folder,size=small \\\n"
         "    --config.data.dir=SHOP --workdir runs/shop",
     )
-    run.add_argument(
-        "--config", required=True, help="experiment file, with arguments after a colon"
-    )
     run.add_argument("--workdir", type=Path, required=True, help="where everything is written")
     run.add_argument(
         "--resume", choices=("auto", "never"), default="auto",
@@ -154,7 +151,6 @@ def parser() -> Parser:
     recommend.add_argument("--items", required=True, help="item ids of the session, oldest first")
     recommend.add_argument("--top", type=int, default=10, help="how many items to recommend")
     recommend.add_argument("--student", help="which student of the run (default: the run's choice)")
-    recommend.add_argument("--json", action="store_true", help="print JSON for machines")
     plan = verb(
         verbs,
         "plan",
@@ -165,12 +161,9 @@ def parser() -> Parser:
         "    --stage knowledge --config.knowledge.stack.remat=true --items 100000",
     )
     plan.add_argument(
-        "--config", required=True, help="experiment file, with arguments after a colon"
-    )
-    plan.add_argument(
         "--topology", required=True, help="cpu:N, h100:N, h200:N, v5e:XxY, v6e:XxY or v5p:XxYxZ"
     )
-    plan.add_argument("--rules", help="dp, fsdp or fsdp_tp in place of the experiment's")
+    plan.add_argument("--rules", help="dp, fsdp, tp or fsdp_tp in place of the experiment's")
     plan.add_argument(
         "--stage", action="append", metavar="NAME",
         help="vision, knowledge, transition, distill, student (the one that would serve) or "
@@ -188,7 +181,6 @@ def parser() -> Parser:
         help="plan a TPU with the CPU's compiler, as is done where libtpu (the extra tpu-plan) "
         "is not installed",
     )  # fmt: skip
-    plan.add_argument("--json", action="store_true", help="print JSON for machines")
     look = verb(
         verbs,
         "inspect",
@@ -198,7 +190,12 @@ def parser() -> Parser:
     look.add_argument("path", type=Path, help="a workdir, a stage, its checkpoints or its params")
     look.add_argument("other", type=Path, nargs="?", help="what to compare it with")
     look.add_argument("--step", type=int, help="which checkpoint (default: the newest)")
-    look.add_argument("--json", action="store_true", help="print JSON for machines")
+    for each in (run, plan):
+        each.add_argument(
+            "--config", required=True, help="experiment file, with arguments after a colon"
+        )
+    for each in (recommend, plan, look):
+        each.add_argument("--json", action="store_true", help="print JSON for machines")
     for each in (embed, evaluate, recommend):
         each.add_argument("--workdir", type=Path, required=True, help="the workdir of a run")
     return top

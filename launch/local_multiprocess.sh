@@ -57,6 +57,7 @@ together() {
       exec "$PYTHON" -m jmrec.main run "${words[@]}"
     ) &
     started+=("$!")
+    say "process $process is $!"
   done
   for each in "${started[@]}"; do
     while true; do

@@ -2,8 +2,8 @@
 
 XLA's own ``cost_analysis`` counts the body of a loop once, whatever the number of turns. Here a
 scan counts as often as it turns, and backward passes, recomputed blocks and frozen teachers are
-in, because the program says so. Only products of matrices count, as is usual: 2 m n k for an
-(m, k) by (k, n) product.
+in, because the program says so. Only products of matrices and convolutions count, as is usual:
+2 m n k for an (m, k) by (k, n) product. Products with padding count too.
 """
 
 import math
@@ -14,7 +14,7 @@ from jax.interpreters.partial_eval import dce_jaxpr
 
 
 def matmul_flops(closed: Any) -> int:
-    """Return the FLOPs of all matrix products of a program, over all devices together.
+    """Return the FLOPs of all products of a program, over all devices together.
 
     Args:
       closed: ``jax.make_jaxpr(f)(*args)``, or ``.jaxpr`` of a traced jit function.
@@ -44,7 +44,10 @@ def _sum(jaxpr: Any) -> int:
             inner = math.prod(shape[axis] for axis in contracted)
             total += 2 * inner * math.prod(equation.outvars[0].aval.shape)
         elif name == "conv_general_dilated":
-            raise NotImplementedError("the FLOPs of a convolution are not counted here")
+            # An output number is a product with all of the kernel that makes its channel.
+            kernel = equation.invars[1].aval
+            channels = kernel.shape[equation.params["dimension_numbers"].rhs_spec[0]]
+            total += 2 * equation.outvars[0].aval.size * (kernel.size // channels)
         elif name == "cond":
             total += max(_sum(branch) for branch in equation.params["branches"])
         else:

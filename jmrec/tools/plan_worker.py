@@ -47,6 +47,7 @@ def main() -> None:
         for stage in request["stages"]:
             say("progress", f"{stage}: compiling for {len(devices)} devices ...")
             say("stage", asdict(plan(system.step(stage), stage, bool(request["tpu"]))))
+            jax.clear_caches()  # or the memory of every stage adds up
     except UserError as error:
         say("error", str(error))
         return

@@ -6,6 +6,7 @@ in tests/multidevice/test_two_processes.py; here are the stages, the files and t
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -42,21 +43,6 @@ def environment() -> dict[str, str]:
     return {**kept, "JMREC_PYTHON": sys.executable, "JAX_PLATFORMS": "cpu"}
 
 
-def processes_of(script: int) -> dict[str, int]:
-    """Return JMREC_PROCESS -> process id of what the launcher has started."""
-    found = {}
-    for folder in Path("/proc").iterdir():
-        try:
-            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            words = (folder / "environ").read_bytes().split(b"\0")
-        except (OSError, IndexError, ValueError):
-            continue
-        places = [word for word in words if word.startswith(b"JMREC_PROCESS=")]
-        if parent == script and places:
-            found[places[0].partition(b"=")[2].decode()] = int(folder.name)
-    return found
-
-
 def launch(words: list[str], kill: str = "", once: Path | None = None) -> tuple[int, str, float]:
     """Run two processes; kill one of them once a file is there.
 
@@ -77,7 +63,9 @@ def launch(words: list[str], kill: str = "", once: Path | None = None) -> tuple[
                 assert script.poll() is None, log.read_text()
                 assert time.monotonic() - begin < 900, log.read_text()
                 time.sleep(0.1)
-            os.kill(processes_of(script.pid)[kill], signal.SIGKILL)
+            number = re.search(rf"^process {kill} is (\d+)$", log.read_text(), re.MULTILINE)
+            assert number is not None, log.read_text()
+            os.kill(int(number[1]), signal.SIGKILL)
             begin = time.monotonic()
         script.wait(timeout=900)
     finally:
@@ -88,8 +76,6 @@ def launch(words: list[str], kill: str = "", once: Path | None = None) -> tuple[
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    if not Path("/proc/self/environ").exists():
-        pytest.skip("the processes are found through /proc, which is not here")
     folder = tmp_path_factory.mktemp("two")
     write_toyshop(folder / "shop", ToyShopConfig(seed=3, items=60, sessions=150))
     (folder / "shop" / "truth.npz").unlink()

@@ -1,9 +1,5 @@
 """The same curve on 1 and on 8 devices, by every rule set, and across a resume."""
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,25 +12,9 @@ RELATIVE = 1e-5
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What eight_devices.py printed; its own process, because devices are fixed at start."""
-    env = {
-        **os.environ,
-        "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
-        "PYTHONPATH": str(ROOT),
-    }
-    script = Path(__file__).with_name("eight_devices.py")
-    run = subprocess.run(
-        [sys.executable, str(script), str(tmp_path_factory.mktemp("runs"))],
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert run.returncode == 0, run.stderr[-3000:]
-    result = json.loads(run.stdout.split("RESULT")[1])
-    return {**result, "stderr": run.stderr}
+def found(on_eight: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What eight_devices.py printed."""
+    return on_eight("eight_devices.py", tmp_path_factory.mktemp("runs"))
 
 
 def test_every_rule_set_gives_the_single_device_losses(found: dict[str, Any]) -> None:

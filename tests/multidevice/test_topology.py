@@ -5,10 +5,7 @@ The golden files in tests/multidevice/golden are written anew, to be looked at a
     JMREC_REGENERATE=1 bash launch/test.sh tests/multidevice/test_topology.py
 """
 
-import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,20 +19,10 @@ RULES = ("dp", "fsdp", "tp", "fsdp_tp")
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What topologies.py printed; its own process, because devices are fixed at start."""
-    flags = "--xla_force_host_platform_device_count=8 --xla_backend_optimization_level=0"
-    env = {**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags, "PYTHONPATH": str(ROOT)}
-    script = Path(__file__).with_name("topologies.py")
-    run = subprocess.run(
-        [sys.executable, str(script), str(tmp_path_factory.mktemp("runs"))],
-        env=env,
-        capture_output=True,
-        text=True,
-        timeout=900,
-    )
-    assert run.returncode == 0, run.stderr[-3000:]
-    return json.loads(run.stdout.split("RESULT")[1])
+def found(on_eight: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What topologies.py printed."""
+    flags = "--xla_backend_optimization_level=0"
+    return on_eight("topologies.py", tmp_path_factory.mktemp("runs"), flags=flags)
 
 
 @pytest.mark.parametrize("task", ["knowledge", "transition", "student"])

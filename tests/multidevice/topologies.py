@@ -11,12 +11,13 @@ import json
 import logging
 import sys
 from collections.abc import Callable
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from eight_devices import Losses
 
 from jmrec.models.alignment import AlignmentConfig, alignment
 from jmrec.models.knowledge import KnowledgeConfig, knowledge_tower
@@ -65,19 +66,6 @@ class Items:
             "picture": rng.integers(0, 256, (ROWS, 8, 8, 3)).astype(np.uint8),
             "picture_ok": rng.random(ROWS) < 0.8,
         }
-
-
-class Losses:
-    """A tracker that keeps the losses."""
-
-    def __init__(self) -> None:
-        self.values: list[float] = []
-
-    def log(self, step: int, metrics: dict[str, float]) -> None:
-        self.values.append(metrics["loss"])
-
-    def progress(self, *_: Any, **__: Any) -> Any:
-        return nullcontext()
 
 
 def knowledge() -> KnowledgeTask:

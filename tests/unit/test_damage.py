@@ -6,7 +6,6 @@ import json
 import os
 import resource
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -76,8 +75,6 @@ def unprivileged() -> Iterator[None]:
     if os.geteuid():
         yield
         return
-    if sys.platform != "linux":
-        pytest.skip("root may read everything here")
     libc = ctypes.CDLL(None, use_errno=True)
     header = (ctypes.c_uint32 * 2)(0x20080522, 0)
     before, after = (ctypes.c_uint32 * 6)(), (ctypes.c_uint32 * 6)()

@@ -214,10 +214,19 @@ def test_products_that_nobody_reads_do_not_count() -> None:
         return two(x)[0]
 
     assert matmul_flops(jax.make_jaxpr(f)(x)) == 2 * 3 * 4 * 3
-    with pytest.raises(NotImplementedError, match="convolution"):
-        matmul_flops(
-            jax.make_jaxpr(lambda x: jax.lax.conv(x, x, (1, 1), "SAME"))(jnp.ones((1, 1, 2, 2)))
-        )
+
+
+@pytest.mark.parametrize("groups", [1, 3])
+def test_flops_of_convolutions_are_those_of_xla(groups: int) -> None:
+    x, kernel = jnp.ones((2, 6, 9, 8)), jnp.ones((12, 6 // groups, 3, 2))
+
+    def f(x: Any, kernel: Any) -> Any:
+        return jax.lax.conv_general_dilated(x, kernel, (1, 1), "VALID", feature_group_count=groups)
+
+    cost = jax.jit(f).lower(x, kernel).compile().cost_analysis()
+    counted = matmul_flops(jax.make_jaxpr(f)(x, kernel))
+    assert counted == 2 * (2 * 12 * 7 * 7) * (6 // groups * 3 * 2)
+    assert counted == cost["flops"]
 
 
 def test_the_process_sees_the_devices_that_are_planned_for(
