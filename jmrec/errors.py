@@ -16,10 +16,14 @@ class UserError(Exception):
     """
 
 
+REQUEUE = 75
+"""The exit code (``EX_TEMPFAIL``) on which launchers start the same command again."""
+
+
 class Preempted(BaseException):
     """Raised after a SIGTERM, once the state is saved, or when other processes are missing.
 
-    ``jmrec.main`` turns it into exit code 75 (``EX_TEMPFAIL``), on which launchers requeue. Like
+    ``jmrec.main`` turns it into the exit code `REQUEUE`. Like
     KeyboardInterrupt it is no Exception: whoever catches those must not take it for a failure.
     """
 

@@ -118,10 +118,11 @@ def read_features(path: Path, ids: Sequence[str] | None = None) -> FeatureTable:
 
 
 def _damaged(path: Path, reason: str) -> str:
-    return (
-        f"{path} is damaged ({reason}); delete {path.parent / 'stage.json'} and start jmrec run "
-        "again: the stage makes it anew."
-    )
+    stage = path.parent / "stage.json"
+    remedy = f"delete {stage} and start jmrec run again: the stage makes it anew."
+    if not stage.is_file():
+        remedy = f"delete {path.parent} and make it again (jmrec embed)."
+    return f"{path} is damaged ({reason}); {remedy}"
 
 
 def pad_rows(array: Any, multiple: int = ROWS) -> Any:

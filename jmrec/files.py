@@ -8,9 +8,34 @@ import json
 import shutil
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
+
+from jmrec.errors import UserError
 
 MANIFEST = "checksums.json"
 """In a folder that `write_manifest` sealed: relative path -> SHA-256."""
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON to a side name, then rename it, so that no reader sees half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    side = path.with_name(path.name + ".tmp")
+    side.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n")
+    side.replace(path)
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON; a damaged file is a UserError that names it.
+
+    Raises:
+      UserError: If the file is missing or is no JSON.
+    """
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; is this the workdir of a jmrec run?") from None
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({error}); delete it and run again.") from None
 
 
 def replace_folder(side: Path, target: Path) -> None:

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from jmrec import __version__
-from jmrec.errors import Preempted, UserError, refusal
+from jmrec.errors import REQUEUE, Preempted, UserError, refusal
 from jmrec.preemption import stop_on_sigterm
 
-BAD_INPUT, REQUEUE, INTERRUPTED = 2, 75, 130
+BAD_INPUT, INTERRUPTED = 2, 130
 
 
 class Parser(argparse.ArgumentParser):

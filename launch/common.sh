@@ -140,13 +140,14 @@ ensure_environment() {
 }
 
 # Run a command, and again while it ends with 75 ("start me again"); `again TIMES COMMAND ...`.
+# Whoever traps a signal sets `stopped` to say that it is enough.
 again() {
   local times="$1" code
   shift
   while true; do
     code=0
     "$@" || code=$?
-    if [ "$code" -ne 75 ] || [ "$times" -le 0 ]; then return "$code"; fi
+    if [ "$code" -ne 75 ] || [ "$times" -le 0 ] || [ -n "${stopped:-}" ]; then return "$code"; fi
     times=$((times - 1))
     say "it ended with 75; started again"
   done

@@ -8,8 +8,8 @@ usage() {
 usage: bash launch/local_multiprocess.sh PROCESSES --config FILE --workdir WORKDIR [...]
 
 Starts `jmrec run` with these words in so many processes, which share every batch; the result is
-that of one process. When one of them dies the others end within a minute and say which; then this
-script stops what is left and ends with 75: start the same command again to go on.
+that of one process. When one of them dies the others end within a minute and say which, and this
+script ends with 75: start the same command again to go on.
 
   JMREC_DEVICES=4     each process pretends to have 4 CPU devices, to try a topology without one
   JMREC_GPUS=1        process number P is shown GPU number P alone
@@ -42,6 +42,7 @@ stopped=""
 trap 'stopped=1; for each in "${started[@]}"; do kill -TERM "$each" 2>/dev/null || true; done' TERM INT
 
 # Start all processes, wait for all of them; 75 where any of them says so, else the highest code.
+# shellcheck disable=SC2329  # again calls it
 together() {
   local port process each code=0 worst=0 requeue=""
   port="$("$PYTHON" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')"
@@ -76,12 +77,5 @@ together() {
 words=("$@")
 say "running in $processes processes: $PYTHON -m jmrec.main run ${words[*]}"
 code=0
-times="${JMREC_RESTARTS:-0}"
-while true; do
-  code=0
-  together || code=$?
-  if [ "$code" -ne 75 ] || [ "$times" -le 0 ] || [ -n "$stopped" ]; then break; fi
-  times=$((times - 1))
-  say "it ended with 75; started again"
-done
+again "${JMREC_RESTARTS:-0}" together || code=$?
 exit "$code"

@@ -12,6 +12,7 @@ from orbax.checkpoint import v1 as ocp
 
 from jmrec.checkpoint.metadata import one_line, own_metadata
 from jmrec.errors import UserError
+from jmrec.files import manifest_fault
 from jmrec.preemption import hold_sigterm
 
 
@@ -34,19 +35,27 @@ class Recorded:
 
 @hold_sigterm()
 def list_checkpoints(directory: str | os.PathLike[str]) -> dict[int, float | None]:
-    """Return step -> score (None without) of the whole checkpoints; nothing on disk is changed."""
-    with ocp.training.Checkpointer(Path(directory).absolute()) as checkpointer:
-        return {
-            found.step: found.metrics["score"] if found.metrics else None
-            for found in checkpointer.checkpoints
-        }
+    """Return step -> score (None without) of the whole checkpoints; nothing on disk is changed.
+
+    Raises:
+      UserError: They cannot be listed.
+    """
+    source = Path(directory).absolute()
+    try:
+        with ocp.training.Checkpointer(source) as checkpointer:
+            return {
+                found.step: found.metrics["score"] if found.metrics else None
+                for found in checkpointer.checkpoints
+            }
+    except Exception as error:  # orbax and tensorstore raise many kinds
+        raise _unreadable(source, error) from error
 
 
 @hold_sigterm()
 def describe(
     path: str | os.PathLike[str],
 ) -> tuple[dict[str, Recorded], dict[str, Any], str]:
-    """Describe what ``save_params`` or ``Checkpoints.save`` wrote, without reading its arrays.
+    """Describe what ``save_params`` or ``Checkpoints.save`` wrote, once its checksums are right.
 
     No device of the mesh that it was saved from is needed.
 
@@ -70,6 +79,8 @@ def describe(
     """
     source = Path(path).absolute()
     try:
+        if fault := manifest_fault(source):
+            raise ValueError(fault)
         described = ocp.metadata(source)
         leaves = jax.tree_util.tree_flatten_with_path(described.metadata)[0]
         arrays = {_name(place): _recorded(leaf) for place, leaf in leaves}

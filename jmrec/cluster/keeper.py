@@ -17,10 +17,10 @@ from collections.abc import Sequence
 from typing import IO, Any
 
 from jmrec.cluster.settings import KEPT
+from jmrec.errors import REQUEUE
 
-SAID = (0, 2, 75, 130)
+SAID = (0, 1, 2, REQUEUE, 130)
 """Exit codes with which a member has said all there is to say."""
-REQUEUE = 75
 FATAL = re.compile(rb"F\d{4} ")
 """How a line begins after which absl prints a stack trace and aborts."""
 

@@ -21,15 +21,17 @@ from typing import Any
 import jax
 from jax._src import distributed  # the board: jax has no public door to it
 
-from jmrec.cluster.settings import KEPT, Settings
-from jmrec.errors import Preempted
+from jmrec.cluster.settings import AUTO, EXPLICIT, KEPT, Settings
+from jmrec.errors import REQUEUE, Preempted, UserError
 
 BEAT = 1.0
 """Seconds between signs of life."""
 JOIN_SECONDS = 300
+LAST_WORDS = 90
+"""Seconds that the others give the first process to write what it must after a SIGTERM."""
 BOARD = "jmrec/watch/"
 END, BYE = "end", "bye"
-REQUEUE, BROKEN = 75, 1
+BROKEN = 1
 
 _watch: "_Watch | None" = None
 _asked = 0
@@ -91,6 +93,7 @@ def together(
 
     Raises:
       Preempted: The processes did not come together.
+      UserError: jax finds no cluster.
     """
     watch = _join(settings)
     try:
@@ -106,6 +109,9 @@ def together(
             known = BROKEN, f"process {watch.process} failed ({kind}); its traceback says where."
         elif watch.process and isinstance(error, Exception):
             known = known[0], f"process {watch.process}: {known[1]}"
+        if isinstance(error, Preempted) and watch.process:
+            # All were stopped. The first has more to write, and ends the others when it is done.
+            time.sleep(LAST_WORDS)
         watch.end(*known)
     watch.stop()
     jax.distributed.shutdown()
@@ -117,6 +123,8 @@ def _join(settings: Settings) -> "_Watch":
     global _watch
     _tell({"waited": JOIN_SECONDS})
     explicit = settings.coordinator is not None
+    # It would take SIGTERM for itself, and nobody here asks it.
+    jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(
             coordinator_address=settings.coordinator,
@@ -128,8 +136,13 @@ def _join(settings: Settings) -> "_Watch":
             heartbeat_timeout_seconds=int(max(100, 4 * settings.silence)),
             shutdown_timeout_seconds=30,
         )
+    except ValueError as error:  # what jax was told, or found out, is not enough
+        raise UserError(
+            f"jax finds no cluster here ({_first_line(error)}); set {', '.join(EXPLICIT)}, or "
+            f"leave {AUTO} away."
+        ) from error
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [""])[0][:200]
+        reason = _first_line(error)
         raise Preempted(
             f"The processes of this run did not come together ({reason}); look that all were "
             "started and reach each other."
@@ -146,6 +159,10 @@ def _join(settings: Settings) -> "_Watch":
     _watch = _Watch(state.client, state.process_id, state.num_processes, settings.silence)
     _watch.start()
     return _watch
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [""])[0][:200]
 
 
 def _tell(place: Mapping[str, Any]) -> None:

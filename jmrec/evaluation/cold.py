@@ -18,8 +18,12 @@ from jmrec.evaluation.protocol import Predictions, Ranked, Ranker, chunks, rank
 from jmrec.metrics.ranks import metric, session_mean
 
 POSITIONS = 20
-GRID = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0)
-"""Offsets tried, in units of the ranker's own score spread."""
+GRID = (*(eighth / 8 for eighth in range(9)), 1.25, 1.5, 2.0, 3.0, 4.0, 6.0)
+"""Offsets tried, in units of the ranker's own score spread.
+
+Fine where a good ranker's choice lies: there a quarter of a spread costs or brings a tenth of the
+MRR@20.
+"""
 
 
 @dataclass(frozen=True)

@@ -89,8 +89,8 @@ def _held_rows(mesh: Mesh, size: int) -> np.ndarray:
 
 def _does_not_divide(size: int, parts: int) -> UserError:
     return UserError(
-        f"a batch of {size} does not divide over {parts} devices; "
-        f"choose a batch size that is a multiple of {parts}."
+        f"a batch of {size} does not divide over {parts} devices; choose a train.batch_size that "
+        f"gives multiples of {parts}."
     )
 
 
@@ -118,29 +118,21 @@ def put_batch(batch: Batch, mesh: Mesh, *, stacked: bool = False) -> Batch:
     parts = math.prod(mesh.shape[axis] for axis in DATA_AXES)
     sharding = stacked_batch_sharding(mesh) if stacked else batch_sharding(mesh)
     lead = int(stacked)
-    several = jax.process_count() > 1
-    here = len(_held_rows(mesh, parts)) if several else parts
+    here = len(_held_rows(mesh, parts))
+    placed = {}
     for name, array in batch.items():
         if np.ndim(array) <= lead:
             raise UserError(f"batch array {name!r} has no batch axis; give it one row per example.")
-        if np.shape(array)[lead] % here:
+        size, odd = divmod(np.shape(array)[lead] * parts, here)
+        if odd or size % parts:
             raise _does_not_divide(np.shape(array)[lead], here)
-    if not several:
-        return {name: jax.device_put(array, sharding) for name, array in batch.items()}
+        shape = (*np.shape(array)[:lead], size, *np.shape(array)[lead + 1 :])
+        placed[name] = jax.make_array_from_process_local_data(sharding, np.asarray(array), shape)
+    return placed
 
-    def put(array: np.ndarray) -> jax.Array:
-        size = array.shape[lead] * parts // here
-        rows = _held_rows(mesh, size)
 
-        def part(index: Any) -> np.ndarray:
-            first, last, _ = index[lead].indices(size)
-            at = slice(np.searchsorted(rows, first), np.searchsorted(rows, last))
-            return array[(*index[:lead], at)]
-
-        shape = (*array.shape[:lead], size, *array.shape[lead + 1 :])
-        return jax.make_array_from_callback(shape, sharding, part)
-
-    return {name: put(np.asarray(array)) for name, array in batch.items()}
+def _identity(tree: Any) -> Any:
+    return tree
 
 
 def process_local(tree: Any, mesh: Mesh) -> Any:
@@ -162,7 +154,7 @@ def process_local(tree: Any, mesh: Mesh) -> Any:
     """
     if jax.process_count() == 1:
         return tree
-    whole = jax.jit(lambda arrays: arrays, out_shardings=replicated(mesh))(tree)
+    whole = jax.jit(_identity, out_shardings=replicated(mesh))(tree)
     return jax.tree.map(lambda array: array.addressable_data(0), whole)
 
 

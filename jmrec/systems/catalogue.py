@@ -22,7 +22,7 @@ from jmrec.data.text import (
     train_tokenizer,
 )
 from jmrec.errors import UserError
-from jmrec.systems.stages import read_json, write_json
+from jmrec.files import read_json, write_json
 
 VIEWS = ("both", "text", "picture", "pictures permuted", "texts permuted")
 """How the Knowledge tower may be shown the catalogue; the last two are controls."""

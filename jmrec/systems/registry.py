@@ -16,8 +16,9 @@ from jmrec.errors import UserError
 from jmrec.evaluation.protocol import Prefixes
 from jmrec.evaluation.students import Tower
 from jmrec.features import hash_ids, read_features, write_features
+from jmrec.files import read_json, write_json
 from jmrec.systems import report
-from jmrec.systems.stages import Stage, read_json, walk, write_json
+from jmrec.systems.stages import Stage, walk
 from jmrec.systems.tables import read_standardiser
 from jmrec.systems.tpad import Tpad
 from jmrec.tracking import Tracker
@@ -42,9 +43,13 @@ def run(
     """
     if config.get("system") != "tpad":
         raise UserError(f"the system {config.get('system')!r} is unknown; there is: tpad.")
-    if resume == "never" and workdir.is_dir() and any(workdir.iterdir()):
-        raise UserError(f"{workdir} is not empty and --resume=never; name another --workdir.")
-    workdir.mkdir(parents=True, exist_ok=True)
+
+    def claim() -> None:
+        if resume == "never" and workdir.is_dir() and any(workdir.iterdir()):
+            raise UserError(f"{workdir} is not empty and --resume=never; name another --workdir.")
+        workdir.mkdir(parents=True, exist_ok=True)
+
+    first(claim)  # before any process writes into it
     with Tracker(
         workdir, wandb=config.wandb, config=flatten(config), quiet=not is_first()
     ) as tracker:

@@ -20,7 +20,8 @@ from jmrec.evaluation.report import print_results, write_report
 from jmrec.evaluation.rules import fit_rules
 from jmrec.evaluation.students import shuffle_prefixes
 from jmrec.evaluation.summary import Row, measure, summarise
-from jmrec.systems.stages import seconds_by_stage, write_json
+from jmrec.files import write_json
+from jmrec.systems.stages import seconds_by_stage
 from jmrec.systems.tpad import Tpad
 from jmrec.tracking import mend_lines, read_curves
 

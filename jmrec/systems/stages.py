@@ -17,7 +17,7 @@ from typing import Any
 from jmrec.cluster.member import first
 from jmrec.config import difference, flatten
 from jmrec.errors import UserError
-from jmrec.files import remove_leftovers
+from jmrec.files import read_json, remove_leftovers, write_json
 from jmrec.tracking import Tracker
 
 FORMAT = 1
@@ -42,28 +42,6 @@ class Stage:
     inputs: tuple[str, ...]
     run: Callable[[Path], None]
     alone: bool = False
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON to a side name, then rename it, so that no reader sees half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    side = path.with_name(path.name + ".tmp")
-    side.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n")
-    side.replace(path)
-
-
-def read_json(path: Path) -> Any:
-    """Read JSON; a damaged file is a UserError that names it.
-
-    Raises:
-      UserError: If the file is missing or is no JSON.
-    """
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing; is this the workdir of a jmrec run?") from None
-    except ValueError as error:
-        raise UserError(f"{path} is damaged ({error}); delete it and run again.") from None
 
 
 def stage_hash(settings: Mapping[str, Any], inputs: Mapping[str, str]) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 
 from jmrec.cluster.member import is_first
 from jmrec.features import Standardiser, read_features, write_features
-from jmrec.systems.stages import read_json, write_json
+from jmrec.files import read_json, write_json
 
 TABLES, STATISTICS = "features.safetensors", "standardise.json"
 

@@ -28,6 +28,7 @@ from jmrec.evaluation.protocol import make_predictions, rank
 from jmrec.evaluation.students import Tower, TowerRanker
 from jmrec.evaluation.summary import figures
 from jmrec.features import Standardiser
+from jmrec.files import write_json
 from jmrec.models.alignment import AlignmentConfig, alignment
 from jmrec.models.knowledge import KnowledgeConfig, knowledge_tower
 from jmrec.models.layers import StackConfig
@@ -37,7 +38,7 @@ from jmrec.models.vision import VisionConfig, picture_words
 from jmrec.optim import OptimConfig
 from jmrec.sharding import make_mesh, process_local, process_rows
 from jmrec.systems.catalogue import VIEWS, Reader, view
-from jmrec.systems.stages import Stage, write_json
+from jmrec.systems.stages import Stage
 from jmrec.systems.tables import read_tables, write_tables
 from jmrec.tasks.distill import DistillTask
 from jmrec.tasks.knowledge import KnowledgeTask
@@ -69,7 +70,7 @@ class Tpad:
     def stages(self) -> list[Stage]:
         """Return the training stages in order; evaluation follows in jmrec.systems.report."""
         c = self.config
-        seed = {"seed": c.seed, "rules": c.rules}
+        seed = {"seed": c.seed}
 
         def settings(*names: str, **more: Any) -> dict[str, Any]:
             return {**{name: c[name] for name in names}, **more}

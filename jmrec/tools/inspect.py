@@ -11,7 +11,8 @@ from rich.table import Table
 from jmrec.checkpoint import Recorded, describe, list_checkpoints, read_arrays
 from jmrec.config import difference, flatten
 from jmrec.errors import UserError
-from jmrec.systems.stages import read_json
+from jmrec.features import read_features
+from jmrec.files import read_json
 from jmrec.tools.text import human, wide_console
 
 AT_ONCE = 2**28
@@ -59,10 +60,11 @@ def compare(a: Path, b: Path, step: int | None = None) -> dict[str, Any]:
       step: Which checkpoint of both; None is each one's newest.
 
     Returns:
-      json-able: "pairs", each with "a", "b", "settings" (lines ``name: a -> b``), "only_a",
-      "only_b" (paths), "shapes" (path -> two texts), "values" (path -> largest absolute
-      difference, None where one of the two is not finite), "equal" (number of arrays of the same
-      bits) and "bit_equal" (whether all are); "stages_only_a", "stages_only_b"; "bit_equal" of all.
+      json-able: "settings" of the runs (lines ``name: a -> b``); "pairs", one a stage, each with
+      "a", "b", "settings", "only_a", "only_b" (paths), "shapes" (path -> two texts), "values" (path
+      -> largest absolute difference, None where one of the two is not finite), "equal" (number of
+      arrays of the same bits) and "bit_equal" (whether all are); "stages_only_a",
+      "stages_only_b"; "bit_equal" of all. Feature tables count as arrays.
 
     Raises:
       UserError: One of them is not there or is damaged, or only one is a workdir.
@@ -71,13 +73,16 @@ def compare(a: Path, b: Path, step: int | None = None) -> dict[str, Any]:
     if bool(stages_a) != bool(stages_b):
         run, other = (a, b) if stages_a else (b, a)
         raise UserError(f"{run} is a whole run and {other} is not; name a stage of it.")
+    settings: list[str] = []
     if not stages_a:
         pairs = [_compare(_locate(a, step), _locate(b, step))]
     else:
         both = [name for name in stages_a if name in stages_b]
-        with_arrays = [name for name in both if _has_arrays(a / name) and _has_arrays(b / name)]
-        pairs = [_compare(_locate(a / name, step), _locate(b / name, step)) for name in with_arrays]
+        pairs = [_compare_stages(a / name, b / name, step) for name in both]
+        configs = [path / "config.json" for path in (a, b)]
+        settings = difference(*(flatten(read_json(c)) if c.is_file() else {} for c in configs))
     return {
+        "settings": settings,
         "pairs": pairs,
         "stages_only_a": [name for name in stages_a if name not in stages_b],
         "stages_only_b": [name for name in stages_b if name not in stages_a],
@@ -95,7 +100,8 @@ def stage_names(path: Path) -> list[str]:
 
 
 def _has_arrays(stage: Path) -> bool:
-    return (stage / "checkpoints").is_dir() or (stage / "params").is_dir()
+    steps = (stage / "checkpoints").glob("*")
+    return (stage / "params").is_dir() or any(path.name.isdigit() for path in steps)
 
 
 def _locate(path: Path, step: int | None) -> tuple[Path, Path, list[int]]:
@@ -121,14 +127,15 @@ def _locate(path: Path, step: int | None) -> tuple[Path, Path, list[int]]:
 
 def _overview(folder: Path, name: str) -> dict[str, Any]:
     """Describe a stage in a row; one that is damaged says so and hides no other."""
-    facts = read_json(folder / "stage.json")
-    row = {"stage": name, "done": bool(facts.get("done")), "seconds": facts.get("seconds", 0.0)}
-    if _has_arrays(folder):
-        try:
+    row: dict[str, Any] = {"stage": name, "done": False, "seconds": 0.0}
+    try:
+        facts = read_json(folder / "stage.json")
+        row |= {"done": bool(facts.get("done")), "seconds": facts.get("seconds", 0.0)}
+        if _has_arrays(folder):
             found = _describe(*_locate(folder, None))
-        except UserError as error:
-            return {**row, "damaged": str(error)}
-        row |= {key: found[key] for key in ("step", "steps", "best", "parameters", "bytes")}
+            row |= {key: found[key] for key in ("step", "steps", "best", "parameters", "bytes")}
+    except UserError as error:
+        row["damaged"] = str(error)
     return row
 
 
@@ -183,6 +190,46 @@ def _settings(metadata: Mapping[str, Any], stage: Path) -> dict[str, Any]:
 
 def _bytes(array: Recorded) -> int:
     return math.prod(array.shape) * array.dtype.itemsize
+
+
+def _compare_stages(a: Path, b: Path, step: int | None) -> dict[str, Any]:
+    """Compare the arrays, feature tables and settings of one stage in two runs."""
+    if _has_arrays(a) and _has_arrays(b):
+        pair = _compare(_locate(a, step), _locate(b, step))
+    else:
+        lone = ["params"] if _has_arrays(a) != _has_arrays(b) else []
+        pair = {
+            "a": str(a),
+            "b": str(b),
+            "settings": difference(_settings({}, a), _settings({}, b)),
+            "only_a": lone if _has_arrays(a) else [],
+            "only_b": lone if _has_arrays(b) else [],
+            "shapes": {},
+            "values": {},
+            "equal": 0,
+        }
+    left, right = (_tables(stage) for stage in (a, b))
+    pair["only_a"] += sorted(left.keys() - right.keys())
+    pair["only_b"] += sorted(right.keys() - left.keys())
+    for name in sorted(left.keys() & right.keys()):
+        one, other = left[name], right[name]
+        if (one.dtype, one.shape) != (other.dtype, other.shape):
+            pair["shapes"][name] = [f"{each.dtype}{list(each.shape)}" for each in (one, other)]
+        elif one.tobytes() != other.tobytes():
+            pair["values"][name] = _furthest(one, other)
+        else:
+            pair["equal"] += 1
+    parts = ("only_a", "only_b", "shapes", "values")
+    return {**pair, "bit_equal": not any(pair[part] for part in parts)}
+
+
+def _tables(stage: Path) -> dict[str, np.ndarray]:
+    """Return "file/table" -> array of all feature tables of a stage."""
+    return {
+        f"{path.name}/{name}": array
+        for path in sorted(stage.glob("*.safetensors"))
+        for name, array in read_features(path).arrays.items()
+    }
 
 
 def _compare(a: tuple[Path, Path, list[int]], b: tuple[Path, Path, list[int]]) -> dict[str, Any]:
@@ -299,6 +346,8 @@ def show(found: Mapping[str, Any]) -> None:
 def show_comparison(found: Mapping[str, Any]) -> None:
     """Print what `compare` found."""
     out = wide_console()
+    for line in found["settings"]:
+        out.print(f"setting {line}")
     for pair in found["pairs"]:
         out.print(f"{pair['a']} and {pair['b']}:")
         for line in pair["settings"]:

@@ -49,8 +49,9 @@ def plan(
       libtpu: Whether the TPU compiler may be used where it is installed.
 
     Returns:
-      json-able: "topology", "devices", "memory", "rules", "compiler", "assumed", "stages" (each a
-      `StagePlan` with its "verdict"), "fits" (of all), "seconds", "peak_memory".
+      json-able: "topology", "devices", "memory", "rules", "compiler", "exact" (the compiler is the
+      hardware's own), "assumed", "stages" (each a `StagePlan` with its "verdict"), "fits" (of all),
+      "seconds", "peak_memory".
 
     Raises:
       UserError: The experiment cannot be planned, or the compiler broke down.
@@ -75,7 +76,7 @@ def plan(
     found, peak = _ask(request, environment(hardware.devices, tpu))
     rows = []
     for each in found:
-        verdict = judge(each, hardware, tpu, config)
+        verdict = judge(each, hardware, hardware.exact(tpu), config)
         rows.append({**asdict(each), "verdict": asdict(verdict)})
     fits = [row["verdict"]["fits"] for row in rows]
     return {
@@ -84,6 +85,7 @@ def plan(
         "memory": hardware.memory,
         "rules": config.rules,
         "compiler": "tpu" if tpu else "cpu",
+        "exact": hardware.exact(tpu),
         "assumed": assumed,
         "stages": rows,
         "fits": False if False in fits else None if None in fits else True,
@@ -187,7 +189,7 @@ def show(report: dict[str, Any]) -> None:
     for row in report["stages"]:
         held, compiled = row["held"], row["compiled"]
         sizes = [human(held[name]) for name in ("parameters", "optimizer", "frozen", "batch")]
-        sign = "" if report["compiler"] == "tpu" else "<"
+        sign = "" if report["exact"] else "<"
         table.add_row(
             row["stage"], *sizes,
             sign + human(compiled["activations"]) if compiled else "-",
@@ -213,10 +215,10 @@ def show(report: dict[str, Any]) -> None:
         ]
         if whole:
             out.print(f"  whole on every device: {'; '.join(whole)}")
-    if report["compiler"] == "cpu" and not report["topology"].startswith("cpu"):
+    if not report["exact"]:
         out.print(
             "Compiled for as many CPU devices: parameters, optimizer, frozen and batch are exact, "
-            "activations an upper bound (2 to 7 times too big), communication is the CPU's."
+            "activations the CPU's (2 to 7 times too big for a TPU), and so is communication."
         )
         if report["topology"][0] == "v":
             out.print(

@@ -18,7 +18,8 @@ TPU_MEMORY = {"v5e": 15.75, "v5p": 95.7, "v6e": 31.25}
 GPU_MEMORY = {"h100": 78.0, "h200": 139.0}
 """GiB a device that is free on an idle one; JAX takes 75 % of it unless it is told otherwise."""
 CPU_TOO_BIG = 7
-"""How many times too big the CPU compiler's figure for activations may be (seen: 2 to 7)."""
+"""How many times too big the CPU compiler's figure for a TPU's activations may be (seen: 2 to 7,
+against the TPU compiler; with a GPU it was never compared)."""
 STACKS = {
     "vision": ("knowledge.vision.stack",),
     "knowledge": ("knowledge.stack", "knowledge.vision.stack"),
@@ -43,6 +44,10 @@ class Hardware:
     kind: str
     devices: int
     memory: int
+
+    def exact(self, tpu_compiler: bool) -> bool:
+        """Whether the figures are of the hardware's own compiler."""
+        return self.kind == "cpu" or (self.is_tpu and tpu_compiler)
 
     @property
     def is_tpu(self) -> bool:
@@ -146,8 +151,8 @@ def judge(plan: StagePlan, hardware: Hardware, exact: bool, config: ConfigDict) 
     Args:
       plan: The stage's sizes.
       hardware: Whose memory counts.
-      exact: Whether the hardware's own compiler gave the sizes; otherwise the CPU's did, whose
-        activations are an upper bound.
+      exact: Whether the hardware's own compiler gave the sizes (`Hardware.exact`); otherwise the
+        CPU's did, whose activations are taken for an upper bound.
       config: The experiment's, for the knobs that it still has.
 
     Returns:
@@ -159,7 +164,10 @@ def judge(plan: StagePlan, hardware: Hardware, exact: bool, config: ConfigDict) 
     if plan.compiled:
         held = max(held, plan.compiled["arguments"])
         high = held + plan.compiled["activations"] + plan.compiled["code"]
-        low = high if exact else max(low, held + plan.compiled["activations"] // CPU_TOO_BIG)
+        if exact:
+            low = high
+        elif hardware.is_tpu:
+            low = max(low, held + plan.compiled["activations"] // CPU_TOO_BIG)
     high = max(low, high)
     of = f"of {human(hardware.memory)} a device"
     if plan.out_of_memory:
@@ -174,7 +182,7 @@ def judge(plan: StagePlan, hardware: Hardware, exact: bool, config: ConfigDict) 
         fits = None
         words = (
             f"may fit: it needs {human(low)} to {human(high)} {of} (activations as the CPU's "
-            f"compiler sees them, which is up to {CPU_TOO_BIG} times too big)."
+            f"compiler sees them, which for a TPU is up to {CPU_TOO_BIG} times too big)."
         )
     if plan.misfit:
         words += f" But it does not run yet: {plan.misfit}"

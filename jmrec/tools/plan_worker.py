@@ -18,6 +18,7 @@ from jax.experimental import topologies
 
 from jmrec.config import ConfigDict
 from jmrec.errors import UserError
+from jmrec.sharding import replicated_share
 from jmrec.tools.plan_flops import matmul_flops
 from jmrec.tools.plan_hlo import collectives
 from jmrec.tools.plan_shapes import ShapeSystem, Sizes, Step
@@ -123,15 +124,14 @@ def bytes_whole(tree: Any) -> int:
 
 def replicated(tree: Any) -> dict[str, Any]:
     """Return what lies whole on every device: bytes, their share, and the largest's paths."""
-    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
     found = sorted(
         (-leaf.size * leaf.dtype.itemsize, jax.tree_util.keystr(path, simple=True, separator="/"))
-        for path, leaf in leaves
+        for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]
         if leaf.sharding.is_fully_replicated
     )
-    size = -sum(each for each, _ in found)
-    share = size / max(bytes_whole(tree), 1)
-    return {"bytes": size, "share": share, "largest": [path for _, path in found[:3]]}
+    share = replicated_share(tree, jax.tree.map(lambda leaf: leaf.sharding, tree))
+    largest = [path for _, path in found[:3]]
+    return {"bytes": -sum(size for size, _ in found), "share": share, "largest": largest}
 
 
 def first_line(error: BaseException) -> str:

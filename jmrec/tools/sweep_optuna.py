@@ -16,6 +16,7 @@ from jmrec.config.hyper import Overrides, same
 from jmrec.errors import UserError
 from jmrec.tools.sweep_run import Job
 from jmrec.tools.sweep_trials import Record, Sweep, locked, try_lock
+from jmrec.tracking import mend_lines
 
 if TYPE_CHECKING:
     import optuna
@@ -142,13 +143,15 @@ class Study:
         self._states = optuna.trial.TrialState
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         path = (sweep.workdir / f"optuna-{name}.journal").resolve()
+        # Optuna's own numbers, 10 trials at random and 5 unpruned, are for studies of a hundred.
+        learn = min(10, max(2, self._count // 3))
         with locked(self._lock):
             self._study = optuna.create_study(
                 storage=_open_journal(path),
                 study_name=name,
                 direction="maximize",
-                sampler=_sampler(self._space),
-                pruner=pruner or optuna.pruners.MedianPruner(),
+                sampler=_sampler(self._space, learn),
+                pruner=pruner or optuna.pruners.MedianPruner(n_startup_trials=min(5, learn)),
                 load_if_exists=True,
             )
             # What failed in an earlier start may be asked again in this one.
@@ -266,14 +269,13 @@ def _open_journal(path: Path) -> Any:
 
     lock = Lock()
     lock.acquire()
-    if path.is_file() and (data := path.read_bytes()) and not data.endswith(b"\n"):
-        with path.open("r+b") as file:  # a full disk or a power cut left half a line
-            file.truncate(data.rfind(b"\n") + 1)
+    mend_lines(path)
     lock.release()
     return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))  # type: ignore[arg-type]
 
 
-def _sampler(space: Space) -> Any:
+def _sampler(space: Space, learn: int) -> Any:
+    """Return the sampler of a space, which draws at random until ``learn`` trials have ended."""
     from optuna.samplers import TPESampler
 
     class Untried(TPESampler):
@@ -294,9 +296,11 @@ def _sampler(space: Space) -> Any:
             wide = {name: each for name, each in search_space.items() if not each.single()}
             for _ in range(20):
                 found = super().sample_relative(study, trial, wide)
+                if not found:  # nothing is learned yet
+                    break
                 found = {name: int(place) for name, place in found.items()}
                 if found in left:
                     return found
             return left[self._rng.rng.randint(len(left))] if left else {}
 
-    return Untried(multivariate=True, constant_liar=True)
+    return Untried(multivariate=True, constant_liar=True, n_startup_trials=learn)

@@ -8,11 +8,10 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-import yaml
 from rich.console import Console
 from rich.table import Table
 
-from jmrec.systems.stages import write_json
+from jmrec.files import write_json
 from jmrec.tools.sweep_optuna import axes
 from jmrec.tools.sweep_trials import FIGURE, METRIC, VALIDATION, Sweep, locked
 
@@ -104,6 +103,8 @@ def wandb_yaml(sweep: Sweep) -> str:
     Args:
       sweep: What is swept.
     """
+    import yaml  # for this alone
+
     trial = sweep.trials[0]
     common = ["--config", sweep.spec, *sweep.overrides]
     jmrec = [sys.executable, "-m", "jmrec.main"]

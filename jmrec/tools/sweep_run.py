@@ -14,11 +14,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from jmrec.errors import Preempted
+from jmrec.errors import REQUEUE, Preempted
 from jmrec.preemption import Sigterm
 from jmrec.tools.sweep_trials import Record, Sweep, Trial, try_lock
 
-REQUEUE = 75
 CHILD = """
 import ctypes, os, signal, sys
 if sys.platform == "linux":

@@ -17,7 +17,7 @@ from typing import Any
 from jmrec.config import config_hash, difference, flatten, load_config, load_hyper
 from jmrec.config.hyper import Overrides, same
 from jmrec.errors import UserError
-from jmrec.systems.stages import read_json, write_json
+from jmrec.files import read_json, write_json
 from jmrec.tracking import read_curves
 
 SPLIT = "evaluate.split"

@@ -28,6 +28,7 @@ import jax
 import numpy as np
 
 from jmrec.checkpoint import load_params
+from jmrec.errors import REQUEUE
 from jmrec.features import read_features
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,7 +37,6 @@ CLOCK = {"stage.json": ("seconds",), "results.json": ("cost",), "test_reads.json
 """File name -> fields that hold clock time: the only ones that may differ."""
 NOT_COMPARED = ("report.html", "*.array_record-*")
 """The page shows the seconds; record files hold random ids (metadata.json has the fingerprint)."""
-REQUEUE = 75
 PATIENCE = 3600
 """Seconds after which a run is taken for hung, however busy the machine."""
 

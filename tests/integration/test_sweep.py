@@ -12,12 +12,12 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
 
-from jmrec.errors import UserError
-from jmrec.main import REQUEUE
+from jmrec.errors import REQUEUE, UserError
 from jmrec.tools.sweep import sweep
 
 STAND_IN = [sys.executable, str(Path(__file__).with_name("stand_in_run.py"))]
@@ -192,6 +192,26 @@ def test_a_poor_trial_is_pruned_and_stays_so(tmp_path: Path) -> None:
     assert found["trial-0000"].value == 0.5
     run(tmp_path, hyper, study="p", pruner=pruner)
     assert counts(workdir, "starts.txt")[:3] == [1, 1, 1]
+
+
+def test_a_small_study_learns_and_prunes_before_it_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[int] = []
+    median, tpe = optuna.pruners.MedianPruner, optuna.samplers.TPESampler.__init__
+
+    def pruner(n_startup_trials: int) -> Any:
+        made.append(n_startup_trials)
+        return median(n_startup_trials=n_startup_trials)
+
+    def sampler(self: Any, **more: Any) -> None:
+        made.append(more["n_startup_trials"])
+        tpe(self, **more)
+
+    monkeypatch.setattr(optuna.pruners, "MedianPruner", pruner)
+    monkeypatch.setattr(optuna.samplers.TPESampler, "__init__", sampler)
+    run(tmp_path, SIX, study="small")
+    assert made == [2, 2]  # of six: two at random, unpruned
 
 
 def test_a_study_of_some_trials_runs_as_many(tmp_path: Path) -> None:

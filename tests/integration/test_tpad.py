@@ -13,12 +13,20 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
+import jax
 import numpy as np
 import pytest
 
 from jmrec.data.toyshop import ToyShopConfig, write_toyshop
-from jmrec.main import BAD_INPUT, INTERRUPTED, REQUEUE, main
+from jmrec.errors import REQUEUE
+from jmrec.main import BAD_INPUT, INTERRUPTED, main
+from jmrec.systems.registry import open_run
+from jmrec.tools.plan_shapes import ShapeSystem, Sizes
+from jmrec.tools.plan_verdict import STAGES
+from jmrec.tools.sweep_trials import Trial
+from jmrec.tracking import Tracker
 
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = [
@@ -260,3 +268,39 @@ def test_help_has_a_worked_example(verb: list[str], capsys: pytest.CaptureFixtur
         main([*verb, "--help"])
     assert stop.value.code == 0
     assert "example:\n  jmrec" in capsys.readouterr().out
+
+
+def test_what_is_planned_is_what_is_run(workdir: Path) -> None:
+    system = open_run(workdir, Tracker(workdir, quiet=True))
+    config, rows = system.config, np.arange(8)
+    sizes = Sizes(
+        len(system.dataset.items), system.reader.vocab, tuple(system.reader.lengths.values())
+    )
+    plans = ShapeSystem(config, sizes, jax.devices()[:1])
+    items, sessions = system.items(system.arrays, rows, 8)[0], system.sessions(8)[0]
+    name = config.evaluate.serve
+    real = {
+        "vision": (items, None),
+        "knowledge": (items, system.knowledge_task(None).frozen(workdir)),
+        "transition": (sessions, {"e": system.e["both"], "valid": system.train_items}),
+        "distill": (sessions, None),
+        "student": (sessions, system.student_trainer(name)[0].task.frozen(workdir)[0]),
+    }
+
+    def looks(tree: Any) -> Any:
+        return jax.tree.map(lambda leaf: (tuple(leaf.shape[1:]), np.dtype(leaf.dtype)), tree)
+
+    assert set(real) == set(STAGES)
+    for stage, (batch, frozen) in real.items():
+        step = plans.step(stage)
+        wide = {} if "item" not in batch else {key: x[:, :1] for key, x in batch.items()}
+        planned = {key: x.update(shape=(*x.shape[:1], 1)) for key, x in step.batch.items()}
+        assert looks(planned if wide else step.batch) == looks(wide or batch), stage
+        if stage == "student":
+            assert looks(step.frozen) == looks(frozen)
+
+
+def test_a_sweep_reads_the_score_and_the_curve_of_a_real_run(workdir: Path) -> None:
+    trial = Trial(0, {}, workdir, "distilled", 0)
+    assert sorted(trial.curve()) == [4, 8]
+    assert trial.score() is None  # it was evaluated on test

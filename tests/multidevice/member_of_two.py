@@ -3,7 +3,8 @@
     python member_of_two.py WORKDIR [END STEP PROCESS]
 
 END is what happens when PROCESS is to read the batch of STEP: "kill-member" and "kill-keeper" end
-one of its two Pythons by SIGKILL, "mistake" and "bug" raise there alone, "stop" everywhere.
+one of its two Pythons by SIGKILL, "sigterm" is what a launcher sends to one of them, "mistake" and
+"bug" raise there alone, "stop" everywhere.
 """
 
 import json
@@ -58,6 +59,9 @@ class Batches:
         if self.end == "kill-keeper":
             os.kill(os.getppid(), signal.SIGKILL)
             time.sleep(600)
+        if self.end == "sigterm":
+            os.kill(os.getppid(), signal.SIGTERM)
+            time.sleep(2)  # no update before it has come
         if self.end == "mistake":
             raise UserError("the batch is bad; bring a better one.")
         if self.end == "bug":

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -145,3 +146,18 @@ def test_what_goes_wrong_in_one_ends_both_alike(
     assert [line for line in ended[0].said if line.startswith("jmrec:")] == [says]
     assert not [line for line in ended[1].said if line.startswith("jmrec:")]
     assert ("KeyError" in "".join(ended[1].said)) == (end == "bug")
+
+
+def test_a_sigterm_to_one_saves_and_stops_both(tmp_path: Path) -> None:
+    ended = launch(tmp_path, "sigterm", 5, 1, processes=2)
+    assert [each.code for each in ended] == [75, 75], ended
+    (sentence,) = plain(ended[0].said)
+    assert plain(ended[1].said) == []
+    found = re.fullmatch(
+        r"jmrec: SIGTERM after (\d+) updates; the state is saved\. Start the same command again to "
+        r"go on\.", sentence,
+    )  # fmt: skip
+    assert found is not None, sentence
+    assert 4 <= int(found[1]) <= 6
+    # The first process was not cut off before it had written all.
+    assert (tmp_path / "checkpoints" / found[1] / "checksums.json").is_file()

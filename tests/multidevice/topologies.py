@@ -6,7 +6,6 @@ The real tasks at test sizes, with a catalogue and a vocabulary that no mesh div
 shapes alone, how the towers of size=base lie on 8 devices.
 """
 
-import importlib.util
 import json
 import logging
 import sys
@@ -19,17 +18,19 @@ import jax
 import numpy as np
 from eight_devices import Losses
 
-from jmrec.models.alignment import AlignmentConfig, alignment
-from jmrec.models.knowledge import KnowledgeConfig, knowledge_tower
+from jmrec.config import load_config
+from jmrec.models.knowledge import KnowledgeConfig
 from jmrec.models.layers import StackConfig
-from jmrec.models.student import StudentConfig, student
+from jmrec.models.student import StudentConfig
 from jmrec.models.transfer import TransferConfig, transfer_tower
-from jmrec.models.vision import VisionConfig, picture_words
+from jmrec.models.vision import VisionConfig
 from jmrec.optim import OptimConfig
 from jmrec.sharding import dump_shardings, make_mesh, replicated_share, shardings
 from jmrec.tasks.knowledge import KnowledgeTask
 from jmrec.tasks.session import StudentTask, Teacher, id_table_size
 from jmrec.tasks.transition import TransitionTask
+from jmrec.tools.plan_shapes import ShapeSystem, Sizes
+from jmrec.tools.plan_verdict import STAGES
 from jmrec.train import TrainConfig, Trainer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -112,51 +113,20 @@ def fit(made: Trainer, workdir: Path, batches: Any) -> list[float]:
     return losses.values
 
 
-def base_towers() -> dict[str, Any]:
-    """Return the towers of experiments/tpad.py at size=base."""
-    spec = importlib.util.spec_from_file_location("tpad", ROOT / "experiments" / "tpad.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    c = module.get_config("data=folder,size=base")
-    vision = VisionConfig(
-        size=c.data.picture_size, patch=c.knowledge.vision.patch, merge=c.knowledge.vision.merge,
-        stack=StackConfig(**c.knowledge.vision.stack),
-    )  # fmt: skip
-    stack = StackConfig(**c.knowledge.stack)
-    tower = KnowledgeConfig(
-        vocab=c.data.vocab, fields=(16, 32), vision=vision, stack=stack, soft=c.knowledge.soft
-    )
-    transfer = TransferConfig(
-        features=tower.features, stack=StackConfig(**c.transition.stack), out=c.transition.out
-    )
-    heads = AlignmentConfig(
-        features=tower.features, states=c.transition.out, k=c.distill.k, t=c.distill.t,
-        critic=c.distill.critic,
-    )  # fmt: skip
-    ids = id_table_size(np.ones(10_000, bool))
-    light = StudentConfig(heads.k + heads.t, ids, StackConfig(**c.student.stack))
-    return {
-        "vision": picture_words(vision, stack.width, c.data.vocab),
-        "knowledge": knowledge_tower(tower),
-        "transition": transfer_tower(transfer),
-        "distill": alignment(heads),
-        "student": student(light),
-    }
-
-
 def base() -> dict[str, Any]:
-    """Return the dumps by rules, and the share of replicated bytes by rules and tower."""
+    """Return dumps of the towers of size=base by rules, and each one's share of replicated bytes."""
     out: dict[str, Any] = {"dumps": {}, "replicated": {}}
-    towers = base_towers()
-    shapes = {n: jax.eval_shape(m.init, jax.random.key(0)) for n, m in towers.items()}
-    axes = {name: model.logical_axes(None) for name, model in towers.items()}
+    experiment = f"{ROOT / 'experiments/tpad.py'}:data=folder,size=base"
     for rules in RULES:
-        mesh = make_mesh(rules)
-        out["dumps"][rules] = dump_shardings(axes, shapes, mesh, rules)
-        placement = shardings(axes, shapes, mesh, rules)
-        shares = {name: replicated_share(shapes[name], placement[name]) for name in towers}
+        config = load_config(experiment, [f"--config.rules={rules}"])
+        sizes = Sizes(10_000, config.data.vocab, (16, 32))
+        system = ShapeSystem(config, sizes, jax.devices())
+        trainers = {stage: system.step(stage).trainer for stage in STAGES}
+        axes = {stage: each.task.logical_axes() for stage, each in trainers.items()}
+        shapes = {stage: each.abstract.params for stage, each in trainers.items()}
+        out["dumps"][rules] = dump_shardings(axes, shapes, system.mesh, rules)
+        placement = shardings(axes, shapes, system.mesh, rules)
+        shares = {stage: replicated_share(shapes[stage], placement[stage]) for stage in STAGES}
         out["replicated"][rules] = {**shares, "all": replicated_share(shapes, placement)}
     return out
 

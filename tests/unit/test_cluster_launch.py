@@ -223,12 +223,16 @@ def test_slurm_puts_the_array_task_s_number_in(slurm: Run) -> None:
     assert mains(done) == ["MAIN  | - - - - | run --config.seed=3 --workdir runs/seed3"]
 
 
-@pytest.mark.parametrize(("code", "again"), [(0, False), (2, False), (1, False), (75, True),
-                                             (137, True)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("code", "tasks", "again"),
+    [(0, 1, False), (2, 1, False), (1, 1, False), (75, 1, True), (75, 2, True), (137, 1, False),
+     (137, 2, True)],
+)  # fmt: skip
 def test_slurm_requeues_what_asks_for_it_and_nothing_else(
-    slurm: Run, code: int, again: bool
+    slurm: Run, code: int, tasks: int, again: bool
 ) -> None:
-    done = slurm("--workdir", "x", codes=str(code), SLURM_RESTART_COUNT="4")
+    numbers = {"SLURM_RESTART_COUNT": "4", "SLURM_NTASKS": str(tasks)}
+    done = slurm("--workdir", "x", codes=str(code), **numbers)
     assert done.returncode == code
     assert ("SCONTROL requeue 77" in done.stdout) == again
 
@@ -327,11 +331,11 @@ def test_the_jobset_s_pods_are_one_cluster(jobset: dict[str, Any]) -> None:
     assert "--workdir" in pod["args"]
 
 
-def test_the_jobset_fails_on_2_and_starts_again_on_75(jobset: dict[str, Any]) -> None:
+def test_the_jobset_fails_on_1_and_2_and_starts_again_on_75(jobset: dict[str, Any]) -> None:
     policy = jobset["spec"]["failurePolicy"]
     job = jobset["spec"]["replicatedJobs"][0]["template"]["spec"]
     (rule,) = job["podFailurePolicy"]["rules"]
-    assert (rule["action"], rule["onExitCodes"]["values"]) == ("FailJob", [2])
+    assert (rule["action"], rule["onExitCodes"]["values"]) == ("FailJob", [1, 2])
     assert rule["onExitCodes"]["containerName"] == job["template"]["spec"]["containers"][0]["name"]
     assert [(each["action"], each["onJobFailureReasons"]) for each in policy["rules"]] == [
         ("FailJobSet", ["PodFailurePolicy"])

@@ -308,7 +308,8 @@ def test_difference_names_fields(experiment: Path) -> None:
     assert difference({"a": 1}, {"b": "x"}) == ["a: 1 -> (absent)", 'b: (absent) -> "x"']
 
 
-def test_importing_config_loads_no_jax() -> None:
-    code = "import sys, jmrec.config; sys.exit('jax' in sys.modules)"
+@pytest.mark.parametrize("module", ["jmrec.config", "jmrec.tools.sweep", "jmrec.cluster.keeper"])
+def test_what_needs_no_jax_loads_none(module: str) -> None:
+    code = f"import sys, {module}; sys.exit('jax' in sys.modules)"
     env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
     assert subprocess.run([sys.executable, "-c", code], env=env, check=False).returncode == 0

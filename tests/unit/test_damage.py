@@ -19,9 +19,9 @@ from jmrec.checkpoint import Checkpoints, load_params, save_params
 from jmrec.data.text import load_tokenizer, save_tokenizer, train_tokenizer
 from jmrec.errors import UserError, refusal
 from jmrec.features import read_features, write_features
-from jmrec.files import MANIFEST, remove_leftovers, replace_folder
+from jmrec.files import MANIFEST, read_json, remove_leftovers, replace_folder, write_json
 from jmrec.main import BAD_INPUT, main
-from jmrec.systems.stages import Stage, read_json, walk, write_json
+from jmrec.systems.stages import Stage, walk
 from jmrec.tracking import Tracker
 
 METADATA = {"config": {"width": 3}, "fingerprint": {"split": "a"}}
@@ -258,10 +258,19 @@ def test_damaged_feature_tables_are_said(damage: Callable[[Path], None], tmp_pat
     path = tmp_path / "features.safetensors"
     array = np.random.default_rng(0).normal(size=(9, 7)).astype(np.float32)
     write_features(path, {"k": array}, list("abcdefghi"), {"stage": "embed"})
+    (tmp_path / "stage.json").touch()
     damage(path)
     says = r"is damaged .*stage\.json and start" if path.stat().st_mode & 0o400 else "Permission"
     with unprivileged(), pytest.raises(UserError, match=says):
         read_features(path, list("abcdefghi"))
+
+
+def test_a_table_that_no_stage_made_is_not_for_jmrec_run_to_mend(tmp_path: Path) -> None:
+    path = tmp_path / "added" / "features.safetensors"
+    write_features(path, {"k": np.ones((1, 2), np.float32)}, ["a"], {"stage": "added"})
+    flip(path)
+    with pytest.raises(UserError, match=r"is damaged .*added and make it again \(jmrec embed"):
+        read_features(path, ["a"])
 
 
 def test_every_flipped_bit_of_a_small_table_is_found_or_harmless(tmp_path: Path) -> None:

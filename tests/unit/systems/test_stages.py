@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from jmrec.errors import UserError
-from jmrec.systems.stages import Stage, read_json, seconds_by_stage, walk
+from jmrec.files import read_json
+from jmrec.systems.stages import Stage, seconds_by_stage, walk
 from jmrec.tracking import Tracker
 
 

@@ -1,6 +1,7 @@
 """Inspection against checkpoints that the test itself saved."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ import pytest
 
 from jmrec.checkpoint import Checkpoints, save_params
 from jmrec.errors import UserError
+from jmrec.features import write_features
+from jmrec.files import write_json
 from jmrec.main import main
 from jmrec.sharding import make_mesh, put_tree, shardings
-from jmrec.systems.stages import write_json
 from jmrec.tools import inspect
 from jmrec.types import TrainState
 
@@ -148,6 +150,46 @@ def test_the_same_bits_are_told_from_the_same_numbers(run: Path, tmp_path: Path)
         inspect.compare(run, tmp_path / "a")
 
 
+def test_runs_differ_in_tables_settings_and_missing_arrays(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = [tmp_path / name for name in ("a", "b")]
+    for number, each in enumerate(runs):
+        shutil.copytree(run, each)
+        facts = json.loads((each / "data" / "stage.json").read_text())
+        write_json(each / "data" / "stage.json", {**facts, "settings": {"vocab": number}})
+        write_json(each / "config.json", {"system": "tpad", "warm_loss": number})
+        write_json(each / "read" / "stage.json", facts)
+        table = np.full((1, 2), number, np.float32)
+        write_features(each / "read" / "features.safetensors", {"e": table}, ["i"], {})
+    found = inspect.compare(*runs)
+    assert found["settings"] == ["warm_loss: 0 -> 1"]
+    data, knowledge, read = found["pairs"]
+    assert data["settings"] == ["stage.settings.vocab: 0 -> 1"]
+    assert knowledge["bit_equal"]
+    assert read["values"] == {"features.safetensors/e": 1.0}
+    assert not found["bit_equal"]
+    assert main(["inspect", *map(str, runs)]) == 0
+    printed = capsys.readouterr().out
+    assert "features.safetensors/e: max |difference| 1" in printed
+    shutil.copy(runs[0] / "read" / "features.safetensors", runs[1] / "read")
+    assert inspect.compare(*runs)["bit_equal"]
+    shutil.rmtree(runs[1] / "knowledge" / "checkpoints")
+    shutil.rmtree(runs[1] / "knowledge" / "params")
+    found = inspect.compare(*runs)
+    assert found["pairs"][1]["only_a"] == ["params"]
+    assert not found["bit_equal"]
+
+
+def test_a_stage_that_has_only_begun_is_not_damaged(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    (tmp_path / "run" / "distill" / "checkpoints").mkdir(parents=True)
+    facts = {"hash": "h", "settings": {}, "inputs": {}, "done": False}
+    write_json(tmp_path / "run" / "distill" / "stage.json", facts)
+    begun = inspect.inspect(tmp_path / "run")["stages"][-1]
+    assert begun == {"stage": "distill", "done": False, "seconds": 0.0}
+
+
 def test_large_checkpoints_are_compared_in_parts(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -170,7 +212,7 @@ def test_large_checkpoints_are_compared_in_parts(
 @pytest.mark.parametrize(
     ("name", "said"),
     [("_CHECKPOINT_METADATA", "cannot be read"), ("_METADATA", "cannot be read"),
-     ("d", "cannot be read")],
+     ("d", "cannot be read"), ("metrics", "cannot be read")],
 )  # fmt: skip
 def test_damage_is_answered_in_a_sentence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, said: str
@@ -178,7 +220,7 @@ def test_damage_is_answered_in_a_sentence(
     step = save(tmp_path / "checkpoints", state(4)) / "4"
     for path in step.rglob("*"):
         if path.is_file() and (path.name == name or path.parent.name == name):
-            path.write_bytes(path.read_bytes()[:20])
+            path.write_bytes(path.read_bytes()[: 0 if name == "metrics" else 20])
     assert main(["inspect", str(tmp_path)]) == 2
     complaint = capsys.readouterr().err
     assert said in complaint
@@ -202,7 +244,21 @@ def test_a_damaged_stage_hides_no_other(run: Path, tmp_path: Path) -> None:
         save_params(tmp_path / name / "params", {"w": np.ones(2)}, {})
         write_json(tmp_path / name / "stage.json", facts)
     (tmp_path / "knowledge" / "params" / "_CHECKPOINT_METADATA").write_text("{")
-    broken, whole = inspect.inspect(tmp_path)["stages"]
+    write_json(tmp_path / "distill" / "stage.json", facts)
+    (tmp_path / "distill" / "stage.json").write_text("{")
+    broken, whole, unreadable = inspect.inspect(tmp_path)["stages"]
     assert "cannot be read" in broken["damaged"]
     assert whole["parameters"] == 2
+    assert "stage.json is damaged" in unreadable["damaged"]
     inspect.show(inspect.inspect(tmp_path))
+
+
+def test_a_flipped_bit_is_damage(tmp_path: Path) -> None:
+    save_params(tmp_path / "params", {"w": np.arange(999.0)}, {})
+    files = [path for path in (tmp_path / "params").rglob("*") if path.is_file()]
+    path = max(files, key=lambda each: each.stat().st_size)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(bytes(data))
+    with pytest.raises(UserError, match="is not what was written"):
+        inspect.inspect(tmp_path)

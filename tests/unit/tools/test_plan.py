@@ -74,16 +74,28 @@ def test_the_verdict_of_the_hardwares_own_compiler() -> None:
     assert any("knowledge.stack.remat=true" in knob for knob in refused.knobs)
 
 
-def test_the_cpus_figure_is_an_upper_bound() -> None:
-    h100 = parse_topology("h100:8")
-    one = parse_topology("h100:1")
-    assert judge(sizes(compiled=compiled(50)), h100, False, config()).fits is True
-    unsure = judge(sizes(compiled=compiled(100)), h100, False, config())
+def test_the_cpus_figure_is_an_upper_bound_for_a_tpu() -> None:
+    v5p = parse_topology("v5p:2x2x2", 78)
+    assert judge(sizes(compiled=compiled(50)), v5p, False, config()).fits is True
+    unsure = judge(sizes(compiled=compiled(100)), v5p, False, config())
     assert unsure.fits is None
     assert "may fit: it needs 17.3 GiB to 103 GiB" in unsure.words
-    hopeless = judge(sizes(compiled=compiled(7 * 80)), h100, False, config())
+    hopeless = judge(sizes(compiled=compiled(7 * 80)), v5p, False, config())
     assert hopeless.fits is False
+
+
+def test_of_a_gpus_activations_the_cpu_decides_nothing() -> None:
+    h100, one = parse_topology("h100:8"), parse_topology("h100:1")
+    unsure = judge(sizes(compiled=compiled(7 * 80)), h100, False, config())
+    assert unsure.fits is None
+    assert "may fit: it needs 4.0 GiB to" in unsure.words
     assert "MEM_FRACTION" in judge(sizes(compiled=compiled(60)), one, False, config()).words
+
+
+def test_whose_compiler_is_exact() -> None:
+    cpu, tpu, gpu = (parse_topology(text) for text in ("cpu:8", "v5e:4x4", "h100:8"))
+    assert [each.exact(False) for each in (cpu, tpu, gpu)] == [True, False, False]
+    assert [each.exact(True) for each in (tpu, gpu)] == [True, False]
 
 
 def test_parameters_that_do_not_fit_want_to_be_spread() -> None:
@@ -274,11 +286,11 @@ def test_a_plan_for_people_names_every_figure(capsys: pytest.CaptureFixture[str]
     row = {**json.loads(json.dumps(stage.__dict__)), "verdict": verdict.__dict__}
     planning.show(
         {"topology": "v5e:2x4", "devices": 8, "memory": hardware.memory, "rules": "dp",
-         "compiler": "cpu", "assumed": {"items": 5, "vocab": 6, "fields": [1, 2]},
+         "compiler": "cpu", "exact": False, "assumed": {"items": 5, "vocab": 6, "fields": [1, 2]},
          "stages": [row], "seconds": 3.0, "peak_memory": GIB}
     )  # fmt: skip
     printed = capsys.readouterr().out
     for text in ("8 devices of 15.8 GiB", "<30.0 GiB", "may fit", "would help: a batch smaller",
-                 "all-reduce 3 x, 1.0 MiB", "embed/kernel", "upper bound",
+                 "all-reduce 3 x, 1.0 MiB", "embed/kernel", "too big for a TPU",
                  "Google Cloud Platform Terms of Service"):  # fmt: skip
         assert text in printed
