@@ -8,7 +8,8 @@ Arguments:
   data=toyshop|folder   the embedded shop, or your catalogue folder (--config.data.dir=...)
   size=tiny|small|base  tests (a minute or two on a laptop), a CPU, a GPU
   ablate=none|no_generation|no_disentanglement|no_alignment|k_only|t_only|no_logit|text_only|
-         picture_only|id_only   one change to the system, nothing else (without
+         picture_only|id_only|no_context (time gaps, event types)|no_facts (declared numbers and
+         categories)   one change to the system, nothing else (without
          generation text still teaches: the words that stage "vision" names, and the contrast)
   students=all|served   every student, or only the one that is served (for sweeps)
 
@@ -38,7 +39,7 @@ from jmrec.config import ConfigDict, choose, parse_arg, placeholder, product, sw
 
 ABLATIONS = (
     "none", "no_generation", "no_disentanglement", "no_alignment", "k_only", "t_only", "no_logit",
-    "text_only", "picture_only", "id_only",
+    "text_only", "picture_only", "id_only", "no_context", "no_facts",
 )  # fmt: skip
 
 
@@ -94,6 +95,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
             "vocab": 1000 if toyshop else 2000,
             "max_tokens": 32,
             "picture_size": 32 if toyshop else 64,
+            "facts": True,
             "window": 12 if toyshop else 50,
         }
     )
@@ -102,6 +104,10 @@ def get_config(arg: str | None = None) -> ConfigDict:
             {"seed": 0, "items": 400 if size == "tiny" else 2000,
              "sessions": 1500 if size == "tiny" else 20_000}
         )  # fmt: skip
+
+    # What the Transfer tower and the students read of a session beside its items. The times of
+    # ToyShop mean nothing.
+    config.context = ConfigDict({"gap": not toyshop, "event": True})
 
     distortion = {"zoom": 0.3, "move": 0.125, "flip": 0.5, "brighten": 0.3}
     vision = ConfigDict()
@@ -138,6 +144,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.knowledge = knowledge
 
     transition = ConfigDict()
+    # "items": an item of a session is one soft token; "tokens": all its picture and text tokens.
+    transition.prompt = "items"
     transition.stack = (
         stack(64, 1, 2, 1, 128), stack(96, 2, 2, 1, 192), stack(512, 6, 8, 4, 1408)
     )[pick]  # fmt: skip
@@ -201,7 +209,11 @@ def get_config(arg: str | None = None) -> ConfigDict:
     # The score offset of cold items may cost warm targets this share of their MRR@20.
     config.evaluate = ConfigDict({"split": "test", "serve": "distilled", "warm_loss": 0.1})
 
-    if ablate == "no_generation":
+    if ablate == "no_context":
+        config.context = ConfigDict({"gap": False, "event": False})
+    elif ablate == "no_facts":
+        config.data.facts = False
+    elif ablate == "no_generation":
         knowledge.hparams.generation = 0.0
     elif ablate == "no_disentanglement":
         distill.hparams.disentangle = 0.0

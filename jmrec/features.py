@@ -140,6 +140,16 @@ def pad_rows(array: Any, multiple: int = ROWS) -> Any:
     return np.pad(array, [(0, missing)] + [(0, 0)] * (array.ndim - 1))
 
 
+def take_rows(tables: Any, rows: Any) -> Any:
+    """Return ``table[rows]`` of one table, or of each in a tree of them.
+
+    Example:
+      >>> take_rows({"a": np.array([5, 6, 7])}, np.array([2, 0]))["a"].tolist()
+      [7, 5]
+    """
+    return jax.tree.map(lambda table: table[rows], tables)
+
+
 @dataclass(frozen=True)
 class Standardiser:
     """Centre and scale features with statistics of the training items only.

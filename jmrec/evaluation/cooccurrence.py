@@ -37,8 +37,9 @@ def context_weights(
       float32 [P, V] sparse; an item that occurs twice has the sum of its weights.
 
     Example:
-      >>> two = Prefixes(np.array([[2, 0, -1]]), np.zeros((1, 3)), np.array([0, 0]),
-      ...     np.array([0, 1]), np.zeros(2))
+      >>> none = np.zeros((1, 3))
+      >>> two = Prefixes(np.array([[2, 0, -1]]), none, none, np.array([0, 0]), np.array([0, 1]),
+      ...     np.zeros(2))
       >>> context_weights(two, 3, decay=0.5).toarray()
       array([[0. , 0. , 1. ],
              [1. , 0. , 0.5]], dtype=float32)

@@ -31,6 +31,7 @@ class Prefixes:
     Attributes:
       windows: int32 [W, L] item rows, padded on the right with -1.
       gaps: float32 [W, L] log(1 + seconds since the item before); 0 at the first and at padding.
+      events: int32 [W, L] event types; 0 at padding.
       window: int32 [P] the window that a prediction reads, ascending.
       end: int32 [P] the index of the prefix's last item.
       time: float64 [P] the time of the prefix's last event.
@@ -38,6 +39,7 @@ class Prefixes:
 
     windows: np.ndarray
     gaps: np.ndarray
+    events: np.ndarray
     window: np.ndarray
     end: np.ndarray
     time: np.ndarray
@@ -59,6 +61,7 @@ class Prefixes:
         return Prefixes(
             windows=self.windows[used],
             gaps=self.gaps[used],
+            events=self.events[used],
             window=window.astype(np.int32),
             end=self.end[index],
             time=self.time[index],
@@ -198,9 +201,9 @@ def make_predictions(sessions: Sessions, window: int = WINDOW) -> Predictions:
     real = column < size[:, None]
     at = np.where(real, start[:, None] + column, 0)
     items = np.asarray(sessions.items)
-    times = np.asarray(sessions.times, dtype=np.float64)
+    times, events = np.asarray(sessions.times, np.float64), np.asarray(sessions.events)
     if len(items) == 0:
-        items, times = np.zeros(1, np.int32), np.zeros(1)
+        items, times, events = np.zeros(1, np.int32), np.zeros(1), np.zeros(1)
     gaps = np.zeros(at.shape, np.float32)
     seconds = np.maximum(times[at[:, 1:]] - times[at[:, :-1]], 0.0)
     gaps[:, 1:] = np.where(real[:, 1:], np.log1p(seconds), 0.0)
@@ -209,6 +212,7 @@ def make_predictions(sessions: Sessions, window: int = WINDOW) -> Predictions:
     prefixes = Prefixes(
         windows=np.where(real, items[at], -1).astype(np.int32),
         gaps=gaps,
+        events=np.where(real, events[at], 0).astype(np.int32),
         window=window_of.astype(np.int32),
         end=np.where(extra_window, window, position).astype(np.int32) - 1,
         time=time,

@@ -5,13 +5,14 @@ another view (pictures permuted, texts permuted) without training.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jmrec.evaluation.protocol import Predictions, Prefixes
-from jmrec.features import pad_rows
+from jmrec.features import pad_rows, take_rows
 from jmrec.types import Model, Params
 
 WINDOWS = 64
@@ -33,8 +34,8 @@ class Tower:
         self.model, self.ids = model, ids
         self.table = jax.jit(lambda params, *args: model.fns["item_table"](params, *args)[0])
         self.states = jax.jit(
-            lambda params, rows, items, mask: model.fns["encode_session"](
-                params, rows[items], mask
+            lambda params, rows, items, mask, gap, event: model.fns["encode_session"](
+                params, take_rows(rows, items), mask, gap, event
             )[0]
         )
 
@@ -51,11 +52,20 @@ class TowerRanker:
         self.tower, self.params = tower, params
         self._kept: tuple[Prefixes, np.ndarray] | None = None
 
-    def prepare(self, features: Mapping[str, np.ndarray]) -> None:
-        """Compute the item vectors of the whole catalogue from features [V, F]."""
+    def prepare(self, features: Mapping[str, Any]) -> None:
+        """Compute the item vectors of the whole catalogue from features [V, F].
+
+        Args:
+          features: "features" of a student, if it has any; "e" of the Transfer tower, and "tokens",
+            name -> [V, ...], where it reads sessions of those.
+        """
         if self.tower.ids is None:
-            self.rows = jnp.asarray(pad_rows(features["e"]))
-            table = self.tower.table(self.params, self.rows)
+            e = jnp.asarray(pad_rows(features["e"]))
+            table = self.tower.table(self.params, e)
+            tokens = features.get("tokens")
+            self.rows: Any = e
+            if tokens is not None:
+                self.rows = jax.tree.map(lambda rows: jnp.asarray(pad_rows(rows)), tokens)
         else:
             given = features.get("features")
             given = None if given is None else pad_rows(given)
@@ -71,14 +81,17 @@ class TowerRanker:
         windows = prefixes.windows
         blocks = []
         for start in range(0, len(windows), WINDOWS):
-            block = windows[start : start + WINDOWS]
-            block = np.pad(block, [(0, WINDOWS - len(block)), (0, 0)], constant_values=-1)
-            mask = block >= 0
-            blocks.append(
-                np.asarray(
-                    self.tower.states(self.params, self.rows, np.where(mask, block, 0), mask)
-                )
+            kept = slice(start, start + WINDOWS)
+            missing = [(0, max(kept.stop - len(windows), 0)), (0, 0)]
+            block = np.pad(windows[kept], missing, constant_values=-1)
+            gap, event = (
+                np.pad(prefixes.gaps[kept], missing),
+                np.pad(prefixes.events[kept], missing),
             )
+            mask = block >= 0
+            items = np.where(mask, block, 0)
+            states = self.tower.states(self.params, self.rows, items, mask, gap, event)
+            blocks.append(np.asarray(states))
         states = np.concatenate(blocks)[prefixes.window, prefixes.end]
         self._kept = (prefixes, states)
         return states
@@ -103,11 +116,15 @@ def shuffle_prefixes(predictions: Predictions, seed: int) -> Predictions:
     rng = np.random.default_rng(seed)
     old = predictions.prefixes
     windows = np.full((len(old), old.windows.shape[1]), -1, np.int32)
-    for row, prefix in enumerate(old.expand()):
-        windows[row, : len(prefix)] = rng.permutation(prefix)
+    events = np.zeros(windows.shape, np.int32)
+    for row, (window, end) in enumerate(zip(old.window, old.end)):
+        order = rng.permutation(end + 1)
+        windows[row, : end + 1] = old.windows[window, order]
+        events[row, : end + 1] = old.events[window, order]
     prefixes = Prefixes(
         windows=windows,
         gaps=np.zeros(windows.shape, np.float32),
+        events=events,
         window=np.arange(len(old), dtype=np.int32),
         end=old.end,
         time=old.time,

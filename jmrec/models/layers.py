@@ -248,6 +248,44 @@ class Direct(nn.Module):
         return dense(self.out, ("embed", "out"), jnp.float32, "matrices")(read)
 
 
+GAPS = 16
+"""Time gaps are told apart by their power of e; all above 38 days are one."""
+
+
+class Context(nn.Module):
+    """What a position of a session says beside its item: the time since the last, the event's type.
+
+    Its tables begin at zero, so that a model begins as one that reads neither.
+    """
+
+    width: int
+    gaps: bool
+    events: int
+
+    @nn.compact
+    def __call__(
+        self, mask: jax.Array, gap: jax.Array | None, event: jax.Array | None
+    ) -> jax.Array:
+        """Return float32 [B, T, width] to add to the items.
+
+        Args:
+          mask: bool [B, T].
+          gap: float32 [B, T], log(1 + seconds since the item before); None is all 0.
+          event: int32 [B, T] codes; None is all 0, and so is a code that training did not have.
+        """
+        out = jnp.zeros((*mask.shape, self.width))
+        init = nn.initializers.zeros_init()
+        if self.gaps:
+            table = self.param("gaps", named(init, None, "embed"), (GAPS, self.width))
+            power = jnp.zeros(mask.shape, int) if gap is None else gap.astype(int)
+            out += table[jnp.clip(power, 0, GAPS - 1)]
+        if self.events:
+            table = self.param("events", named(init, None, "embed"), (self.events, self.width))
+            code = jnp.zeros(mask.shape, int) if event is None else event
+            out += table[jnp.where(code < self.events, code, 0)]
+        return out
+
+
 def causal(mask_BxT: jax.Array) -> jax.Array:
     """Return the attention mask [B, T, T] of a causal decoder over padded sequences."""
     length = mask_BxT.shape[1]

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from jmrec.models.build import make_model
 from jmrec.models.layers import (
+    Context,
     Direct,
     Stack,
     StackConfig,
@@ -34,11 +35,15 @@ class StudentConfig:
       features: Width of the feature table (k and t side by side); 0 for an id-only student.
       ids: Rows of the id table, the last one is the shared unknown row; 0 for no ids.
       stack: The causal session encoder, whose width is the width of the item vectors.
+      gaps: Whether the time between events is read.
+      events: Number of event types that are told apart; 0 reads none.
     """
 
     features: int
     ids: int
     stack: StackConfig = field(default_factory=StackConfig)
+    gaps: bool = False
+    events: int = 0
 
     def __post_init__(self) -> None:
         if not self.features and not self.ids:
@@ -59,6 +64,7 @@ class Student(nn.Module):
         if c.ids:
             table = named(nn.initializers.normal(0.02), "item", "embed")
             self.ids = self.param("ids", table, (c.ids, width))
+        self.context = Context(width, c.gaps, c.events)
         self.stack = Stack(c.stack)
         self.direct = Direct(width)
         self.head = dense(width, ("embed", "out"), jnp.float32, "head", bias=True)
@@ -89,11 +95,19 @@ class Student(nn.Module):
         return x, {}
 
     def encode_session(
-        self, x: jax.Array, mask: jax.Array, dropout: jax.Array | float = 0.0
+        self,
+        x: jax.Array,
+        mask: jax.Array,
+        gap: jax.Array | None = None,
+        event: jax.Array | None = None,
+        dropout: jax.Array | float = 0.0,
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """Encode item vectors [B, L, width] with mask [B, L] to states [B, L, width]."""
+        """Encode item vectors x [B, L, width] with mask [B, L] to states [B, L, width].
+
+        ``gap`` and ``event`` [B, L] are those of the batch; see `jmrec.models.layers.Context`.
+        """
         key = self.make_rng("drop") if self.has_rng("drop") else None
-        x = drop(x, dropout, key)
+        x = drop(x + self.context(mask, gap, event), dropout, key)
         states, layers = self.stack(x, positions_of(mask), causal(mask), dropout)
         out = self.head(states.astype(jnp.float32)) + self.direct(x, mask)
         return out * self.config.stack.width**-0.5, {"states": states, "layers": layers}

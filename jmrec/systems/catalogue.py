@@ -33,12 +33,21 @@ FACTS = "facts"
 
 @dataclass(frozen=True)
 class Reader:
-    """How items become arrays: the tokenizer's folder, each field's tokens, the picture's size."""
+    """How items become arrays.
+
+    Attributes:
+      folder: The tokenizer's.
+      lengths: Text field -> its number of tokens.
+      picture_size: Of a side, in pixels.
+      vocab: Tokens of the tokenizer.
+      facts: Whether declared numbers and categories are read.
+    """
 
     folder: Path
     lengths: dict[str, int]
     picture_size: int
     vocab: int
+    facts: bool = True
 
     @classmethod
     def fit(
@@ -48,7 +57,7 @@ class Reader:
 
         A field is as long as 95 % of the training items need, at most ``max_tokens``.
         """
-        known = with_facts(items)
+        known = with_facts(items) if settings["facts"] else items
         texts = known.text
         tokenizer = train_tokenizer(item_texts(known, rows, texts), settings["vocab"])
         longest = {name: int(settings["max_tokens"]) for name in texts}
@@ -61,6 +70,7 @@ class Reader:
             "lengths": list(lengths.items()),
             "picture_size": settings["picture_size"],
             "vocab": tokenizer.get_vocab_size(),
+            "facts": bool(settings["facts"]),
         }
         write_json(folder / "reader.json", facts)
         return cls.load(folder)
@@ -74,12 +84,14 @@ class Reader:
             {name: int(n) for name, n in facts["lengths"]},
             int(facts["picture_size"]),
             int(facts["vocab"]),
+            bool(facts["facts"]),
         )
 
     def read(self, items: Items) -> dict[str, np.ndarray]:
         """Return text int32 [V, T], picture uint8 [V, S, S, 3] and picture_ok bool [V]."""
         tokenizer, _ = load_tokenizer(self.folder)
-        tokens = encode_fields(tokenizer, with_facts(items), self.lengths)
+        known = with_facts(items) if self.facts else items
+        tokens = encode_fields(tokenizer, known, self.lengths)
         fields = [tokens[:, f, :n] for f, n in enumerate(self.lengths.values())]
         picture, ok = decode_pictures(items, self.picture_size)
         return {"text": np.concatenate(fields, 1), "picture": picture, "picture_ok": ok}

@@ -274,6 +274,7 @@ def recommend(
         prefixes = Prefixes(
             windows=np.pad(prefix, (0, 50 - len(prefix)), constant_values=-1)[None],
             gaps=np.zeros((1, 50), np.float32),
+            events=np.zeros((1, 50), np.int32),
             window=np.zeros(1, np.int32),
             end=np.array([len(prefix) - 1], np.int32),
             time=np.zeros(1),

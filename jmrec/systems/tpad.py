@@ -9,19 +9,17 @@ References:
 """
 
 from collections.abc import Callable, Mapping
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from jmrec.checkpoint import check_fit, load_params, save_params
+from jmrec.checkpoint import save_params
 from jmrec.cluster.member import is_first
 from jmrec.config import ConfigDict, flatten, resolve_path
 from jmrec.data.pipeline import item_batches, session_batches
-from jmrec.data.prepared import load_prepared, prepare
-from jmrec.data.schema import Dataset
+from jmrec.data.prepared import prepare
 from jmrec.data.toyshop import ToyShopConfig, write_toyshop
 from jmrec.errors import UserError
 from jmrec.evaluation.protocol import make_predictions, rank
@@ -29,17 +27,14 @@ from jmrec.evaluation.students import Tower, TowerRanker
 from jmrec.evaluation.summary import figures
 from jmrec.features import Standardiser
 from jmrec.files import write_json
-from jmrec.models.alignment import AlignmentConfig, alignment
-from jmrec.models.knowledge import KnowledgeConfig, knowledge_tower
 from jmrec.models.layers import StackConfig
 from jmrec.models.student import StudentConfig
-from jmrec.models.transfer import TransferConfig, transfer_tower
-from jmrec.models.vision import VisionConfig, picture_words
 from jmrec.optim import OptimConfig
 from jmrec.sharding import make_mesh, process_local, process_rows
 from jmrec.systems.catalogue import VIEWS, Reader, view
 from jmrec.systems.stages import Stage
-from jmrec.systems.tables import read_tables, write_tables
+from jmrec.systems.tables import write_tables
+from jmrec.systems.towers import Towers
 from jmrec.tasks.distill import DistillTask
 from jmrec.tasks.knowledge import KnowledgeTask
 from jmrec.tasks.session import StudentTask, Teacher, id_rows, id_table_size
@@ -47,13 +42,11 @@ from jmrec.tasks.transition import TransitionTask
 from jmrec.tasks.vision import VisionTask, word_weights
 from jmrec.tracking import Tracker
 from jmrec.train import FitResult, TrainConfig, Trainer
-from jmrec.types import Model, Params, Task
-
-READ_BATCH = 256
+from jmrec.types import Params, Task
 
 
-class Tpad:
-    """The system on one workdir: its stages, and what it reads back from them.
+class Tpad(Towers):
+    """The system on one workdir: its stages.
 
     Args:
       config: From experiments/tpad.py.
@@ -62,7 +55,7 @@ class Tpad:
     """
 
     def __init__(self, config: ConfigDict, workdir: Path, tracker: Tracker) -> None:
-        self.config, self.workdir, self.tracker = config, workdir, tracker
+        super().__init__(config, workdir, tracker)
         self._trainers: dict[str, tuple[Trainer, Tower]] = {}
 
     # ---- the stages -----------------------------------------------------------------------
@@ -85,7 +78,9 @@ class Tpad:
             ),
             Stage("knowledge", settings("knowledge", **seed), ("vision",), self.knowledge),
             Stage("read", {"views": VIEWS, "seed": c.seed}, ("knowledge",), self.read),
-            Stage("transition", settings("transition", **seed), ("read",), self.transition),
+            Stage(
+                "transition", settings("transition", "context", **seed), ("read",), self.transition
+            ),
             Stage("distill", settings("distill", **seed), ("read", "transition"), self.distill),
             Stage("embed", {}, ("read", "distill"), self.embed),
         ]
@@ -161,9 +156,11 @@ class Tpad:
             self.e["both"],
             self.train_items,
             {**c.hparams, "learning_rate": c.train.learning_rate},
+            self.tokens,
+            self.words,
         )
         tower = Tower(task.model)
-        features = {"e": self.e["both"]}
+        features = {"e": self.e["both"], "tokens": self.tokens}
         self._fit(
             folder, "transition", task, c.train, self.sessions(c.train.batch_size),
             self.config.seed, self._validate(tower, features),
@@ -172,11 +169,11 @@ class Tpad:
     def distill(self, folder: Path) -> None:
         """Stage "distill": heads k and t on e, aligned with the Transfer tower."""
         c = self.config.distill
-        model, params, _ = self.teacher()
+        model, params, _, tokens = self.teacher()
         task = DistillTask(
             self.alignment_config, model, params, self.e["both"], self.train_items,
             lower=c.lower, upper=c.upper,
-            hparams={**c.hparams, "learning_rate": c.train.learning_rate},
+            hparams={**c.hparams, "learning_rate": c.train.learning_rate}, tokens=tokens,
         )  # fmt: skip
         batches = self.sessions(c.train.batch_size)
         self._fit(folder, "distill", task, c.train, batches, self.config.seed)
@@ -224,134 +221,7 @@ class Tpad:
         hparams = {**c.hparams, "learning_rate": c.train.learning_rate}
         return KnowledgeTask(self.knowledge_config, hparams, vision=eye)
 
-    # ---- what later stages read back ------------------------------------------------------
-
-    @cached_property
-    def dataset(self) -> Dataset:
-        """The prepared data set."""
-        return load_prepared(self.workdir / "data" / "prepared")
-
-    @cached_property
-    def train_items(self) -> np.ndarray:
-        """Bool [V], items that occur in training."""
-        return self.dataset.train_count > 0
-
-    @cached_property
-    def reader(self) -> Reader:
-        """How items are read."""
-        return Reader.load(self.workdir / "data")
-
-    @cached_property
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Tokens and pixels of the catalogue."""
-        return self.reader.read(self.dataset.items)
-
-    @cached_property
-    def e(self) -> dict[str, np.ndarray]:
-        """View -> standardised features e of the whole catalogue, float32 [V, D]."""
-        return read_tables(self.workdir / "read", self.dataset.items.ids)
-
-    @cached_property
-    def heads_table(self) -> dict[str, np.ndarray]:
-        """Return "VIEW/k" and "VIEW/t" -> standardised heads of the whole catalogue."""
-        return read_tables(self.workdir / "embed", self.dataset.items.ids)
-
-    @cached_property
-    def knowledge_config(self) -> KnowledgeConfig:
-        """The Knowledge tower's size, with the vocabulary and fields of this run."""
-        c = self.config.knowledge
-        vision = VisionConfig(
-            size=self.config.data.picture_size,
-            patch=c.vision.patch,
-            merge=c.vision.merge,
-            stack=StackConfig(**c.vision.stack),
-        )
-        fields = tuple(self.reader.lengths.values())
-        return KnowledgeConfig(
-            vocab=self.reader.vocab,
-            fields=fields,
-            vision=vision,
-            stack=StackConfig(**c.stack),
-            soft=c.soft,
-        )
-
-    @property
-    def eye(self) -> Model:
-        """The Knowledge tower's vision encoder with a head that names words."""
-        c = self.knowledge_config
-        return picture_words(c.vision, c.stack.width, c.vocab)
-
-    @property
-    def transfer_config(self) -> TransferConfig:
-        """The Transfer tower's size."""
-        c = self.config.transition
-        return TransferConfig(
-            features=self.knowledge_config.features, stack=StackConfig(**c.stack), out=c.out
-        )
-
-    @property
-    def alignment_config(self) -> AlignmentConfig:
-        """The sizes of heads and critics."""
-        c = self.config.distill
-        return AlignmentConfig(
-            features=self.knowledge_config.features,
-            states=self.config.transition.out,
-            k=c.k,
-            t=c.t,
-            critic=c.critic,
-        )
-
-    def params(self, stage: str, model: Model) -> Params:
-        """Return the parameters of a finished stage, numpy arrays.
-
-        Raises:
-          UserError: They are not the model's: another version of jmrec made them.
-        """
-        params, _ = load_params(self.workdir / stage / "params")
-        check_fit(params, jax.eval_shape(model.init, jax.random.key(0)), str(self.workdir / stage))
-        return params
-
-    def encode(self, arrays: Mapping[str, np.ndarray], name: str = "") -> np.ndarray:
-        """Read items with the Knowledge tower: float32 [V, D], not standardised."""
-        model = knowledge_tower(self.knowledge_config)
-        params = self.params("knowledge", model)
-
-        @jax.jit
-        def encode(text: jax.Array, picture: jax.Array, ok: jax.Array) -> jax.Array:
-            seen, _ = model.fns["see"](params, picture)
-            return model.fns["encode_item"](params, text, seen, text > 0, ok)[0]
-
-        count, parts = len(arrays["text"]), []
-        label = f"read {name}".strip()
-        with self.tracker.stage("read").progress(count, label) as bar:
-            for start in range(0, count, READ_BATCH):
-                rows = np.arange(start, min(start + READ_BATCH, count))
-                # The last batch repeats its last item, so that one shape is compiled.
-                rows = np.pad(rows, (0, READ_BATCH - len(rows)), mode="edge")
-                shown = (arrays[key][rows] for key in ("text", "picture", "picture_ok"))
-                e = encode(*shown)
-                parts.append(np.asarray(e))
-                bar.update(min(READ_BATCH, count - start))
-        return np.concatenate(parts)[:count]
-
-    def heads(self, e: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return k and t of standardised e [V, D]."""
-        model = alignment(self.alignment_config)
-        params = self.params("distill", model)
-        (k, t), _ = jax.jit(model.fns["heads"])(params, e)
-        return np.asarray(k), np.asarray(t)
-
-    def teacher(self) -> tuple[Model, Params, np.ndarray]:
-        """Return the Transfer tower, its parameters and the features that it reads."""
-        model = transfer_tower(self.transfer_config)
-        return model, self.params("transition", model), self.e["both"]
-
-    def teacher_ranker(self) -> TowerRanker:
-        """Return the Transfer tower as a Ranker, prepared."""
-        model, params, e = self.teacher()
-        ranker = Tower(model).ranker("Transfer tower (teacher)", params)
-        ranker.prepare({"e": e})
-        return ranker
+    # ---- students -----------------------------------------------------------------------------
 
     def student_features(self, name: str, shown: str | None = None) -> dict[str, np.ndarray]:
         """Return {"features": [V, F]} of a student, or {} where it has none.
@@ -384,6 +254,7 @@ class Tpad:
                 features=0 if features is None else features.shape[1],
                 ids=ids,
                 stack=StackConfig(**c.stack),
+                **self.context,
             )
             teacher = Teacher(*self.teacher()) if variant.logit > 0 else None
             train, hparams = (self._student_settings(name, kind) for kind in ("train", "hparams"))
@@ -479,7 +350,7 @@ class Tpad:
         return result
 
     def _validate(
-        self, tower: Tower, features: Mapping[str, np.ndarray]
+        self, tower: Tower, features: Mapping[str, Any]
     ) -> Callable[[Params, Any], dict[str, float]]:
         """Return the evaluation during training: the primary figure on validation."""
         predictions = make_predictions(self.dataset.splits["validation"])

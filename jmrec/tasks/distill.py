@@ -5,6 +5,7 @@ rises, where h are the frozen Transfer tower's states; an upper bound of I(k; t)
 predicting e. The Transfer tower is never touched.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jmrec import losses
-from jmrec.features import pad_rows
+from jmrec.features import pad_rows, take_rows
 from jmrec.models.alignment import AlignmentConfig, alignment
 from jmrec.types import Batch, HParams, Model, Params, State, SumCount
 
@@ -39,6 +40,7 @@ class DistillTask:
       upper: What keeps k and t apart, one of `UPPER`.
       items: How many training items a step draws for the terms on single items.
       hparams: Overrides of the traced numbers.
+      tokens: The items' tokens, name -> [V, ...], where the Transfer tower reads them.
     """
 
     name = "distill"
@@ -56,13 +58,19 @@ class DistillTask:
         upper: str = "vclub",
         items: int = 256,
         hparams: HParams,
+        tokens: Mapping[str, np.ndarray] | None = None,
     ) -> None:
         if lower not in LOWER or upper not in UPPER:
             raise ValueError(f"unknown estimator: lower {lower!r}, upper {upper!r}")
         self.model, self.transfer = alignment(config), transfer
         self.lower, self.upper, self.items = lower, upper, items
         self.transfer_params = transfer_params
-        self.tables = {"e": pad_rows(e), "rows": np.flatnonzero(train).astype(np.int32)}
+        self.tables: dict[str, Any] = {
+            "e": pad_rows(e),
+            "rows": np.flatnonzero(train).astype(np.int32),
+        }
+        if tokens is not None:
+            self.tables["tokens"] = {name: pad_rows(table) for name, table in tokens.items()}
         self.hparams = {
             "learning_rate": 1e-3,
             "next": 1.0,
@@ -83,12 +91,8 @@ class DistillTask:
     def frozen(self, workdir: Path) -> tuple[Any, Any]:
         """Return the feature table, the training rows and the Transfer tower."""
         tree = {**self.tables, "transfer": self.transfer_params}
-        axes = {
-            "e": (None, None),
-            "rows": (None,),
-            "transfer": self.transfer.logical_axes(None),
-        }
-        return tree, axes
+        axes = jax.tree.map(lambda table: (None,) * table.ndim, self.tables)
+        return tree, {**axes, "transfer": self.transfer.logical_axes(None)}
 
     def loss(
         self,
@@ -104,7 +108,11 @@ class DistillTask:
         fns = self.model.fns
         ok = batch["target_ok"].reshape(-1)
         h, _ = self.transfer.fns["encode_session"](
-            frozen["transfer"], frozen["e"][batch["item"]], batch["mask"]
+            frozen["transfer"],
+            take_rows(frozen.get("tokens", frozen["e"]), batch["item"]),
+            batch["mask"],
+            batch["gap"],
+            batch["event"],
         )
         h = jax.lax.stop_gradient(h).reshape(ok.shape[0], -1)
 

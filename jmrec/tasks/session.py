@@ -1,5 +1,6 @@
 """Stage "student": train the light student on next items and, by choice, on its teacher."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,18 +9,26 @@ import jax
 import numpy as np
 
 from jmrec import losses
-from jmrec.features import pad_rows
+from jmrec.features import pad_rows, take_rows
 from jmrec.models.student import StudentConfig, student
 from jmrec.types import Batch, HParams, Model, Params, State, SumCount
 
 
 @dataclass(frozen=True)
 class Teacher:
-    """A live Transfer tower that teaches: the model, its frozen parameters and its features e."""
+    """A live Transfer tower that teaches.
+
+    Attributes:
+      model: The tower.
+      params: Its parameters, frozen.
+      e: float32 [V, D], the features of its item vectors and, without ``tokens``, of its sessions.
+      tokens: The items' tokens, name -> [V, ...], where it reads sessions of those.
+    """
 
     model: Model
     params: Params
     e: np.ndarray
+    tokens: Mapping[str, np.ndarray] | None = None
 
 
 def id_rows(train: np.ndarray, size: int) -> np.ndarray:
@@ -68,6 +77,8 @@ class StudentTask:
             self.tables["features"] = pad_rows(features)
         if teacher is not None:
             self.tables |= {"e": pad_rows(teacher.e), "teacher": teacher.params}
+            if teacher.tokens is not None:
+                self.tables["tokens"] = {n: pad_rows(table) for n, table in teacher.tokens.items()}
         self.hparams = {
             "learning_rate": 1e-3,
             "dropout": 0.2,
@@ -87,10 +98,8 @@ class StudentTask:
 
     def frozen(self, workdir: Path) -> tuple[Any, Any]:
         """Return the feature table, the id rows and the teacher."""
-        axes: dict[str, Any] = {
-            "valid": (None,), "ids": (None,), "features": (None, None), "e": (None, None)
-        }  # fmt: skip
-        axes = {name: axes[name] for name in self.tables if name != "teacher"}
+        plain = {name: table for name, table in self.tables.items() if name != "teacher"}
+        axes: dict[str, Any] = jax.tree.map(lambda table: (None,) * table.ndim, plain)
         if self.teacher is not None:
             axes["teacher"] = self.teacher.model.logical_axes(None)
         return self.tables, axes
@@ -113,7 +122,7 @@ class StudentTask:
             key=key_table, train=True, id_dropout=hparams["id_dropout"],
         )  # fmt: skip
         states, _ = fns["encode_session"](
-            params, table[batch["item"]], batch["mask"],
+            params, table[batch["item"]], batch["mask"], batch["gap"], batch["event"],
             key=key_session, train=True, dropout=hparams["dropout"],
         )  # fmt: skip
         loss = losses.full_softmax(states, table, batch["target"], valid=valid, where=ok)
@@ -121,7 +130,11 @@ class StudentTask:
         if self.teacher is not None:
             teach = self.teacher.model.fns
             h, _ = teach["encode_session"](
-                frozen["teacher"], frozen["e"][batch["item"]], batch["mask"]
+                frozen["teacher"],
+                take_rows(frozen.get("tokens", frozen["e"]), batch["item"]),
+                batch["mask"],
+                batch["gap"],
+                batch["event"],
             )
             y, _ = teach["item_table"](frozen["teacher"], frozen["e"])
             kl = losses.catalogue_kl(

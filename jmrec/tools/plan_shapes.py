@@ -7,6 +7,7 @@ by its shape, and the fit by a record of what would be fitted.
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,23 @@ class ShapeSystem(Tpad):
         return self._step
 
     # ---- in place of what reads a workdir ---------------------------------------------------
+
+    @cached_property
+    def context(self) -> dict[str, Any]:
+        """Time gaps as configured, and no event types, which only data could tell."""
+        return {"gaps": bool(self.config.context.gap), "events": 0}
+
+    @cached_property
+    def tokens(self) -> Any:
+        """The shapes of the items' tokens, where the Transfer tower reads those."""
+        tokens, items = self.transfer_config.tokens, self.sizes.items
+        if tokens is None:
+            return None
+        return {
+            "text": self._shape((items, tokens.text), np.int32),
+            "seen": self._shape((items, tokens.seen, tokens.width), np.float32),
+            "picture_ok": self._shape((items,), bool),
+        }
 
     def vision(self, folder: Path) -> None:
         """Stage "vision" without words and pictures."""

@@ -36,6 +36,7 @@ from jmrec.train import TrainConfig, Trainer
 ROOT = Path(__file__).resolve().parents[2]
 ITEMS, VOCAB, STEPS, ROWS, LENGTH = 997, 101, 20, 16, 5
 TINY = StackConfig(width=16, layers=1, heads=2, kv_heads=2, mlp=16)
+CONFIG = TransferConfig(features=6, stack=TINY, out=16, gaps=True, events=3)
 RULES = ("dp", "fsdp", "tp", "fsdp_tp")
 
 
@@ -53,7 +54,13 @@ class Sessions:
         mask = np.arange(LENGTH) < rng.integers(1, LENGTH + 1, ROWS)[:, None]
         target = np.where(mask, (item * 7 + 1) % self.items, 0).astype(np.int32)
         ok = mask & trained(self.items)[target]
-        return {"item": np.where(mask, item, 0), "mask": mask, "target": target, "target_ok": ok}
+        gap = np.where(mask, rng.uniform(0, 12, mask.shape), 0).astype(np.float32)
+        event = np.where(mask, rng.integers(0, 3, mask.shape), 0).astype(np.int32)
+        item = np.where(mask, item, 0)
+        return {
+            "item": item, "mask": mask, "target": target, "target_ok": ok, "gap": gap,
+            "event": event,
+        }  # fmt: skip
 
 
 class Items:
@@ -87,14 +94,14 @@ def tables(items: int = ITEMS) -> tuple[np.ndarray, np.ndarray]:
 
 def transition(items: int = ITEMS) -> TransitionTask:
     e, train = tables(items)
-    return TransitionTask(TransferConfig(features=6, stack=TINY, out=16), e, train, {})
+    return TransitionTask(CONFIG, e, train, {})
 
 
 def distilled() -> StudentTask:
     e, train = tables()
-    teacher = transfer_tower(TransferConfig(features=6, stack=TINY, out=16))
+    teacher = transfer_tower(CONFIG)
     params = jax.device_get(jax.jit(teacher.init)(jax.random.key(3)))
-    config = StudentConfig(features=6, ids=id_table_size(train), stack=TINY)
+    config = StudentConfig(6, id_table_size(train), TINY, gaps=True, events=3)
     return StudentTask(config, e, train, Teacher(teacher, params, e), {})
 
 
@@ -114,7 +121,7 @@ def fit(made: Trainer, workdir: Path, batches: Any) -> list[float]:
 
 
 def base() -> dict[str, Any]:
-    """Return dumps of the towers of size=base by rules, and each one's share of replicated bytes."""
+    """Return dumps of the towers of size=base by rules, and the replicated share of each."""
     out: dict[str, Any] = {"dumps": {}, "replicated": {}}
     experiment = f"{ROOT / 'experiments/tpad.py'}:data=folder,size=base"
     for rules in RULES:

@@ -11,7 +11,7 @@ from jmrec.models.alignment import AlignmentConfig, alignment
 from jmrec.models.knowledge import KnowledgeConfig, knowledge_tower
 from jmrec.models.layers import StackConfig
 from jmrec.models.student import StudentConfig, student
-from jmrec.models.transfer import TransferConfig, transfer_tower
+from jmrec.models.transfer import ItemTokens, TransferConfig, transfer_tower
 from jmrec.models.vision import VisionConfig
 from jmrec.types import Model
 
@@ -93,6 +93,9 @@ def test_contrast_gives_unit_vectors(tower) -> None:
 MODELS = {
     "knowledge": lambda: knowledge_tower(KNOWLEDGE),
     "transfer": lambda: transfer_tower(TransferConfig(features=6, stack=TINY, out=8)),
+    "transfer of tokens": lambda: transfer_tower(
+        TransferConfig(6, TINY, 8, ItemTokens(vocab=9, text=3, seen=2, width=16), True, 3)
+    ),
     "alignment": lambda: alignment(AlignmentConfig(features=6, states=8, k=4, t=3)),
     "student": lambda: student(StudentConfig(features=6, ids=9, stack=TINY)),
 }
@@ -167,3 +170,77 @@ def test_permuting_pictures_changes_e(tower, items) -> None:
         )[0]
 
     assert not np.allclose(read(picture), read(picture[::-1]), atol=1e-3)
+
+
+ITEMS = {
+    "text": jnp.array([[[4, 5, 0], [6, 0, 0], [7, 8, 9]]]),
+    "seen": jax.random.normal(jax.random.key(8), (1, 3, 2, 16)),
+    "picture_ok": jnp.array([[True, False, True]]),
+}
+
+
+@pytest.fixture(scope="module")
+def reads_tokens():
+    tokens = ItemTokens(vocab=10, text=3, seen=2, width=16)
+    model = transfer_tower(TransferConfig(features=6, stack=TINY, out=8, tokens=tokens))
+    params = model.init(jax.random.key(0))
+    mask = jnp.ones((1, 3), bool)
+    return params, lambda items, mask=mask: model.fns["encode_session"](params, items, mask)[0]
+
+
+def test_a_session_of_tokens_is_read_from_the_past_only(reads_tokens) -> None:
+    _, read = reads_tokens
+    h = read(ITEMS)
+    assert h.shape == (1, 3, 8)
+    for name, value in (("text", 3), ("seen", 9.0)):
+        later = read({**ITEMS, name: ITEMS[name].at[0, 2].set(value)})
+        np.testing.assert_allclose(later[:, :2], h[:, :2], atol=1e-6)
+        assert not np.allclose(later[:, 2], h[:, 2], atol=1e-3)
+        first = read({**ITEMS, name: ITEMS[name].at[0, 0].set(value)})
+        assert (np.abs(first - h).max(-1) > 1e-3).all()
+
+
+def test_a_session_of_tokens_skips_what_is_missing(reads_tokens) -> None:
+    _, read = reads_tokens
+    h = read(ITEMS)
+    # A picture that is not there, and an item that is padding, may hold anything.
+    np.testing.assert_allclose(
+        read({**ITEMS, "seen": ITEMS["seen"].at[0, 1].set(7.0)}), h, atol=1e-6
+    )
+    mask = jnp.array([[True, True, False]])
+    padded = {**ITEMS, "text": ITEMS["text"].at[0, 2].set(1)}
+    np.testing.assert_allclose(read(padded, mask)[:, :2], h[:, :2], atol=1e-6)
+    # Padding inside an item moves nothing: the same words, further apart.
+    apart = {**ITEMS, "text": ITEMS["text"].at[0, 0].set(jnp.array([4, 0, 5]))}
+    np.testing.assert_allclose(read(apart), h, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["student", "transfer"])
+def test_time_and_event_types_are_read_once_their_tables_have_learned(kind: str) -> None:
+    more = {"stack": TINY, "gaps": True, "events": 3}
+    if kind == "student":
+        model = student(StudentConfig(features=6, ids=0, **more))
+        x = jax.random.normal(jax.random.key(2), (2, 4, 16))
+    else:
+        model = transfer_tower(TransferConfig(features=6, out=8, **more))
+        x = jax.random.normal(jax.random.key(2), (2, 4, 6))
+    params, mask = model.init(jax.random.key(0)), jnp.ones((2, 4), bool)
+    gap, event = jnp.array([[0, 1.5, 15.2, 40.0]] * 2), jnp.array([[0, 1, 2, 7]] * 2)
+
+    def read(params, gap, event):
+        return model.fns["encode_session"](params, x, mask, gap, event)[0]
+
+    plain = model.fns["encode_session"](params, x, mask)[0]
+    np.testing.assert_array_equal(read(params, gap, event), plain)
+    tables = jax.tree.map(lambda t: jnp.arange(t.size).reshape(t.shape) * 0.1, params["context"])
+    learned = {**params, "context": tables}
+    base = read(learned, gap, event)
+    # Gaps beyond the last bucket are one; an unknown type is none.
+    same = read(learned, gap.at[:, 3].set(16.0), event.at[:, 3].set(0))
+    np.testing.assert_array_equal(same, base)
+    for other in (
+        read(learned, gap.at[:, 2].set(1.0), event),
+        read(learned, gap, event.at[:, 2].set(1)),
+    ):
+        np.testing.assert_allclose(other[:, :2], base[:, :2], atol=1e-6)
+        assert not np.allclose(other[:, 2], base[:, 2], atol=1e-3)

@@ -11,7 +11,7 @@ from jmrec.models.alignment import AlignmentConfig
 from jmrec.models.knowledge import KnowledgeConfig
 from jmrec.models.layers import StackConfig
 from jmrec.models.student import StudentConfig
-from jmrec.models.transfer import TransferConfig, transfer_tower
+from jmrec.models.transfer import ItemTokens, TransferConfig, transfer_tower
 from jmrec.models.vision import VisionConfig, picture_words
 from jmrec.tasks.distill import LOWER, UPPER, DistillTask
 from jmrec.tasks.knowledge import KnowledgeTask
@@ -27,6 +27,8 @@ RNG = np.random.default_rng(0)
 E_TABLE = RNG.normal(size=(7, 5)).astype(np.float32)
 TRAIN = np.array([1, 1, 1, 0, 1, 0, 1], bool)
 SESSIONS = {
+    "gap": jnp.zeros((2, 3)),
+    "event": jnp.zeros((2, 3), int),
     "item": jnp.array([[0, 1, 2], [4, 0, 0]]),
     "mask": jnp.array([[True] * 3, [True, False, False]]),
     "target": jnp.array([[1, 2, 4], [6, 0, 0]]),
@@ -267,6 +269,43 @@ def test_distill_parts_no_further_than_to_independence() -> None:
         for head in ("head_k", "head_t"):
             assert bool(jnp.abs(grads[head]["kernel"]).sum() > 0) == positive
     assert signs == {True, False}
+
+
+def test_every_stage_can_read_sessions_as_tokens() -> None:
+    """The rows that a session's items have are gathered from the tables of their tokens."""
+    vocab, words = 12, np.random.default_rng(1)
+    tokens = {
+        "text": words.integers(1, vocab, (len(E_TABLE), 4)).astype(np.int32),
+        "seen": words.normal(size=(len(E_TABLE), 2, 16)).astype(np.float32),
+        "picture_ok": np.arange(len(E_TABLE)) % 2 == 0,
+    }
+    config = TransferConfig(5, TINY, 4, ItemTokens(vocab, text=4, seen=2, width=16))
+    known = {"embedding": jnp.full((vocab, TINY.width), 0.5)}
+    task = TransitionTask(config, E_TABLE, TRAIN, {"dropout": 0.0}, tokens, known)
+    params, ((loss, _), grads) = call(task, SESSIONS)
+    np.testing.assert_array_equal(params["embed"]["embedding"], known["embedding"])
+    assert jnp.isfinite(loss)
+    assert float(jnp.abs(grads["look"]["kernel"]).sum()) > 0
+    shown = {name: table[SESSIONS["item"]] for name, table in tokens.items()}
+    h, _ = task.model.fns["encode_session"](params, shown, SESSIONS["mask"])
+    teacher = Teacher(task.model, params, E_TABLE, tokens)
+    distilled = DistillTask(
+        AlignmentConfig(features=5, states=4, k=3, t=3, critic=3), task.model, params,
+        E_TABLE, TRAIN, items=16, hparams={}, tokens=tokens,
+    )  # fmt: skip
+    _, ((loss, _), _) = call(distilled, SESSIONS)
+    assert jnp.isfinite(loss)
+    quiet = {"dropout": 0.0, "id_dropout": 0.0}
+    students = StudentConfig(features=5, ids=id_table_size(TRAIN), stack=TINY)
+    pupil = StudentTask(students, E_TABLE, TRAIN, teacher, quiet)
+    own, ((_, (_, _, metrics)), _) = call(pupil, SESSIONS)
+    table, _ = pupil.model.fns["item_table"](own, E_TABLE, pupil.tables["ids"][: len(E_TABLE)])
+    states, _ = pupil.model.fns["encode_session"](own, table[SESSIONS["item"]], SESSIONS["mask"])
+    y, _ = task.model.fns["item_table"](params, E_TABLE)
+    p = jax.nn.log_softmax((h @ y.T)[..., TRAIN])
+    q = jax.nn.log_softmax((states @ table.T)[..., TRAIN])
+    want = jnp.where(SESSIONS["target_ok"], (jnp.exp(p) * (p - q)).sum(-1), 0.0).sum()
+    np.testing.assert_allclose(metrics["teacher_kl"][0], want, rtol=1e-4)
 
 
 def test_student_with_its_own_teacher_has_no_kl() -> None:

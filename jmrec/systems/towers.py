@@ -1,0 +1,206 @@
+"""What the stages of TPAD leave in a workdir, read back: data, features, towers.
+
+Everything is read once, when it is first asked for.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jmrec.checkpoint import check_fit, load_params
+from jmrec.config import ConfigDict
+from jmrec.data.prepared import load_prepared
+from jmrec.data.schema import Dataset
+from jmrec.evaluation.students import Tower, TowerRanker
+from jmrec.models.alignment import AlignmentConfig, alignment
+from jmrec.models.knowledge import KnowledgeConfig, knowledge_tower
+from jmrec.models.layers import StackConfig
+from jmrec.models.transfer import ItemTokens, TransferConfig, transfer_tower
+from jmrec.models.vision import VisionConfig, picture_words
+from jmrec.systems.catalogue import Reader
+from jmrec.systems.tables import read_tables
+from jmrec.tracking import Tracker
+from jmrec.types import Model, Params
+
+READ_BATCH = 256
+
+
+class Towers:
+    """The towers of one workdir and what they read.
+
+    Args:
+      config: From experiments/tpad.py.
+      workdir: The run's folder.
+      tracker: Metrics and messages.
+    """
+
+    def __init__(self, config: ConfigDict, workdir: Path, tracker: Tracker) -> None:
+        self.config, self.workdir, self.tracker = config, workdir, tracker
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The prepared data set."""
+        return load_prepared(self.workdir / "data" / "prepared")
+
+    @cached_property
+    def train_items(self) -> np.ndarray:
+        """Bool [V], items that occur in training."""
+        return self.dataset.train_count > 0
+
+    @cached_property
+    def reader(self) -> Reader:
+        """How items are read."""
+        return Reader.load(self.workdir / "data")
+
+    @cached_property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Tokens and pixels of the catalogue."""
+        return self.reader.read(self.dataset.items)
+
+    @cached_property
+    def e(self) -> dict[str, np.ndarray]:
+        """View -> standardised features e of the whole catalogue, float32 [V, D]."""
+        return read_tables(self.workdir / "read", self.dataset.items.ids)
+
+    @cached_property
+    def heads_table(self) -> dict[str, np.ndarray]:
+        """Return "VIEW/k" and "VIEW/t" -> standardised heads of the whole catalogue."""
+        return read_tables(self.workdir / "embed", self.dataset.items.ids)
+
+    @cached_property
+    def knowledge_config(self) -> KnowledgeConfig:
+        """The Knowledge tower's size, with the vocabulary and fields of this run."""
+        c = self.config.knowledge
+        vision = VisionConfig(
+            size=self.config.data.picture_size,
+            patch=c.vision.patch,
+            merge=c.vision.merge,
+            stack=StackConfig(**c.vision.stack),
+        )
+        fields = tuple(self.reader.lengths.values())
+        return KnowledgeConfig(
+            vocab=self.reader.vocab,
+            fields=fields,
+            vision=vision,
+            stack=StackConfig(**c.stack),
+            soft=c.soft,
+        )
+
+    @cached_property
+    def context(self) -> dict[str, Any]:
+        """What of a session's context is read, as the configs of towers and students say it."""
+        c, train = self.config.context, self.dataset.splits["train"]
+        types = int(train.events.max(initial=0)) + 1
+        return {
+            "gaps": bool(c.gap and self.dataset.has_time),
+            "events": types if c.event and types > 1 else 0,
+        }
+
+    @property
+    def eye(self) -> Model:
+        """The Knowledge tower's vision encoder with a head that names words."""
+        c = self.knowledge_config
+        return picture_words(c.vision, c.stack.width, c.vocab)
+
+    @property
+    def transfer_config(self) -> TransferConfig:
+        """The Transfer tower's size."""
+        c, known = self.config.transition, self.knowledge_config
+        tokens = None
+        if c.prompt == "tokens":
+            tokens = ItemTokens(known.vocab, known.tokens, known.vision.tokens, known.stack.width)
+        return TransferConfig(
+            features=known.features, stack=StackConfig(**c.stack), out=c.out, tokens=tokens,
+            **self.context,
+        )  # fmt: skip
+
+    @cached_property
+    def tokens(self) -> dict[str, np.ndarray] | None:
+        """What the Transfer tower reads of the items where that is all their tokens, else None."""
+        if self.config.transition.prompt == "items":
+            return None
+        model = knowledge_tower(self.knowledge_config)
+        params = self.params("knowledge", model)
+        see = jax.jit(lambda text, picture, ok: model.fns["see"](params, picture)[0])
+        seen = self._read_all(see, self.arrays, "read picture tokens")
+        return {"text": self.arrays["text"], "seen": seen, "picture_ok": self.arrays["picture_ok"]}
+
+    @property
+    def words(self) -> Any:
+        """The Knowledge tower's token vectors where the Transfer tower can begin with them."""
+        c = self.config
+        if c.transition.prompt == "items" or c.transition.stack.width != c.knowledge.stack.width:
+            return None
+        return self.params("knowledge", knowledge_tower(self.knowledge_config))["embed"]
+
+    @property
+    def alignment_config(self) -> AlignmentConfig:
+        """The sizes of heads and critics."""
+        c = self.config.distill
+        return AlignmentConfig(
+            features=self.knowledge_config.features,
+            states=self.config.transition.out,
+            k=c.k,
+            t=c.t,
+            critic=c.critic,
+        )
+
+    def params(self, stage: str, model: Model) -> Params:
+        """Return the parameters of a finished stage, numpy arrays.
+
+        Raises:
+          UserError: They are not the model's: another version of jmrec made them.
+        """
+        params, _ = load_params(self.workdir / stage / "params")
+        check_fit(params, jax.eval_shape(model.init, jax.random.key(0)), str(self.workdir / stage))
+        return params
+
+    def encode(self, arrays: Mapping[str, np.ndarray], name: str = "") -> np.ndarray:
+        """Read items with the Knowledge tower: float32 [V, D], not standardised."""
+        model = knowledge_tower(self.knowledge_config)
+        params = self.params("knowledge", model)
+
+        @jax.jit
+        def encode(text: jax.Array, picture: jax.Array, ok: jax.Array) -> jax.Array:
+            seen, _ = model.fns["see"](params, picture)
+            return model.fns["encode_item"](params, text, seen, text > 0, ok)[0]
+
+        return self._read_all(encode, arrays, f"read {name}".strip())
+
+    def _read_all(
+        self, read: Callable[..., jax.Array], arrays: Mapping[str, np.ndarray], label: str
+    ) -> np.ndarray:
+        """Return ``read(text, picture, picture_ok)`` of all items, batch by batch."""
+        count, parts = len(arrays["text"]), []
+        with self.tracker.stage("read").progress(count, label) as bar:
+            for start in range(0, count, READ_BATCH):
+                rows = np.arange(start, min(start + READ_BATCH, count))
+                # The last batch repeats its last item, so that one shape is compiled.
+                rows = np.pad(rows, (0, READ_BATCH - len(rows)), mode="edge")
+                shown = (arrays[key][rows] for key in ("text", "picture", "picture_ok"))
+                parts.append(np.asarray(read(*shown)))
+                bar.update(min(READ_BATCH, count - start))
+        return np.concatenate(parts)[:count]
+
+    def heads(self, e: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return k and t of standardised e [V, D]."""
+        model = alignment(self.alignment_config)
+        params = self.params("distill", model)
+        (k, t), _ = jax.jit(model.fns["heads"])(params, e)
+        return np.asarray(k), np.asarray(t)
+
+    def teacher(self) -> tuple[Model, Params, np.ndarray, dict[str, np.ndarray] | None]:
+        """Return the Transfer tower, its parameters, the features e and the tokens it reads."""
+        model = transfer_tower(self.transfer_config)
+        return model, self.params("transition", model), self.e["both"], self.tokens
+
+    def teacher_ranker(self) -> TowerRanker:
+        """Return the Transfer tower as a Ranker, prepared."""
+        model, params, e, tokens = self.teacher()
+        ranker = Tower(model).ranker("Transfer tower (teacher)", params)
+        ranker.prepare({"e": e, "tokens": tokens})
+        return ranker
