@@ -16,7 +16,8 @@ from jmrec.features import pad_rows, take_rows
 from jmrec.types import Model, Params
 
 WINDOWS = 64
-"""Windows are encoded in blocks of this many, so that one shape is compiled."""
+"""Windows are encoded in blocks of this many, so that one shape is compiled; one at a time where a
+session is all the tokens of its items, whose attention grows with their number squared."""
 
 
 class Tower:
@@ -79,9 +80,10 @@ class TowerRanker:
         if self._kept is not None and self._kept[0] is prefixes:
             return self._kept[1]
         windows = prefixes.windows
+        size = 1 if isinstance(self.rows, dict) else WINDOWS
         blocks = []
-        for start in range(0, len(windows), WINDOWS):
-            kept = slice(start, start + WINDOWS)
+        for start in range(0, len(windows), size):
+            kept = slice(start, start + size)
             missing = [(0, max(kept.stop - len(windows), 0)), (0, 0)]
             block = np.pad(windows[kept], missing, constant_values=-1)
             gap, event = (

@@ -101,6 +101,11 @@ class Towers:
         }
 
     @property
+    def reader_tower(self) -> Model:
+        """The Knowledge tower."""
+        return knowledge_tower(self.knowledge_config)
+
+    @property
     def eye(self) -> Model:
         """The Knowledge tower's vision encoder with a head that names words."""
         c = self.knowledge_config
@@ -123,7 +128,7 @@ class Towers:
         """What the Transfer tower reads of the items where that is all their tokens, else None."""
         if self.config.transition.prompt == "items":
             return None
-        model = knowledge_tower(self.knowledge_config)
+        model = self.reader_tower
         params = self.params("knowledge", model)
         see = jax.jit(lambda text, picture, ok: model.fns["see"](params, picture)[0])
         seen = self._read_all(see, self.arrays, "read picture tokens")
@@ -135,7 +140,7 @@ class Towers:
         c = self.config
         if c.transition.prompt == "items" or c.transition.stack.width != c.knowledge.stack.width:
             return None
-        return self.params("knowledge", knowledge_tower(self.knowledge_config))["embed"]
+        return self.params("knowledge", self.reader_tower)["embed"]
 
     @property
     def alignment_config(self) -> AlignmentConfig:
@@ -161,7 +166,7 @@ class Towers:
 
     def encode(self, arrays: Mapping[str, np.ndarray], name: str = "") -> np.ndarray:
         """Read items with the Knowledge tower: float32 [V, D], not standardised."""
-        model = knowledge_tower(self.knowledge_config)
+        model = self.reader_tower
         params = self.params("knowledge", model)
 
         @jax.jit

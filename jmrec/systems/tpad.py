@@ -277,6 +277,8 @@ class Tpad(Towers):
         """Return (length, batch size) of short and of long sessions."""
         longest = self.config.data.window
         short = max(longest // 4, 5)
+        if short >= longest:
+            return ((longest, batch_size),)
         # As many positions in a batch of short sessions as in a batch of long ones.
         wide = batch_size * longest // short
         # A batch that a pod can share is shared whichever its sessions are.
