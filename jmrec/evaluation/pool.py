@@ -1,0 +1,144 @@
+"""Several test windows as one: each session's figures are kept, then pooled over windows.
+
+Rolling-origin evaluation trains anew before every window, so that a test of a few hundred sessions
+becomes one of a few thousand without any of them having been learned from.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+
+from jmrec.errors import UserError
+from jmrec.evaluation.figures import per_prediction, units
+from jmrec.evaluation.protocol import Predictions
+from jmrec.evaluation.summary import MEASURES, Row
+from jmrec.metrics.bootstrap import interval, paired
+
+NAMES = tuple(name for _, name in MEASURES)
+
+
+@dataclass(frozen=True)
+class Units:
+    """What a table's session figures are means of.
+
+    Attributes:
+      names: R rows.
+      kinds: Their kinds.
+      seeds: int [R].
+      cluster: int64 [S], who is drawn together in a bootstrap: a user, or -1 - session.
+      values: float64 [R, M, S], the metrics of `NAMES`, seeds averaged, of each session.
+    """
+
+    names: list[str]
+    kinds: list[str]
+    seeds: np.ndarray
+    cluster: np.ndarray
+    values: np.ndarray
+
+
+def units_of(rows: Sequence[Row], predictions: Predictions) -> Units:
+    """Return the units of a table.
+
+    Args:
+      rows: R rows, measured.
+      predictions: What every row was asked.
+    """
+    found = [
+        [units(per_prediction(row.ranks(), name), predictions, "session") for name in NAMES]
+        for row in rows
+    ]
+    return Units(
+        names=[row.name for row in rows],
+        kinds=[row.kind for row in rows],
+        seeds=np.array([len(row.ranked) for row in rows]),
+        cluster=found[0][0][1],
+        values=np.array([[means for means, _ in row] for row in found]),
+    )
+
+
+def write_units(path: Path, kept: Units) -> None:
+    """Write units as npz without objects."""
+    names, kinds = np.array(kept.names, np.str_), np.array(kept.kinds, np.str_)
+    arrays = {"seeds": kept.seeds, "cluster": kept.cluster, "values": kept.values}
+    with path.open("wb") as file:
+        np.savez(file, names=names, kinds=kinds, **arrays)
+
+
+def read_units(path: Path) -> Units:
+    """Read what `write_units` wrote.
+
+    Raises:
+      UserError: If the file is missing or damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return Units(
+                names=file["names"].tolist(),
+                kinds=file["kinds"].tolist(),
+                seeds=file["seeds"],
+                cluster=file["cluster"],
+                values=file["values"],
+            )
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+        raise UserError(
+            f"{path} can not be read ({error}); delete its folder and start the same command again."
+        ) from None
+
+
+def pool(windows: Sequence[Units], labels: Sequence[str], served: str) -> dict[str, Any]:
+    """Pool the windows of a rolling-origin evaluation.
+
+    Args:
+      windows: One a test window; rows are matched by name, and only those of every window count.
+      labels: What the windows are called.
+      served: The row that is compared with all others.
+
+    Returns:
+      {"metrics", "windows", "sessions", "rows": [{"name", "kind", "seeds", "by_window" [W][M],
+      "value" [M], "interval" [M][2]}], "comparisons": [{"a", "b", "metric", "difference",
+      "interval", "verdict"}]}. Every session weighs the same, whichever window it is of; the
+      bootstrap draws users, or sessions where there are none.
+    """
+    common = [n for n in windows[0].names if all(n in window.names for window in windows)]
+    place = [[window.names.index(name) for name in common] for window in windows]
+    values = [window.values[rows] for window, rows in zip(windows, place)]
+    # A user may come back in a later window; a session can not.
+    clusters = [
+        np.where(window.cluster >= 0, window.cluster, window.cluster - number * 2**40)
+        for number, window in enumerate(windows)
+    ]
+    cluster, whole = np.concatenate(clusters), np.concatenate(values, axis=2)
+    rows = []
+    for at, name in enumerate(common):
+        first = windows[0]
+        rows.append(
+            {
+                "name": name,
+                "kind": first.kinds[place[0][at]],
+                "seeds": int(first.seeds[place[0][at]]),
+                "by_window": [part[at].mean(axis=1).tolist() for part in values],
+                "value": whole[at].mean(axis=1).tolist(),
+                "interval": interval(whole[at].T, cluster).T.tolist(),
+            }
+        )
+    comparisons = []
+    if served in common:
+        mine = whole[common.index(served)]
+        for at, name in enumerate(common):
+            for m, metric in enumerate(NAMES if name != served else ()):
+                found = paired(mine[m], whole[at, m], cluster)
+                comparisons.append(
+                    {"a": served, "b": name, "metric": metric, "difference": found.difference,
+                     "interval": [found.low, found.high], "verdict": found.verdict}
+                )  # fmt: skip
+    return {
+        "metrics": list(NAMES),
+        "windows": list(labels),
+        "sessions": [len(window.cluster) for window in windows],
+        "rows": rows,
+        "comparisons": comparisons,
+    }
