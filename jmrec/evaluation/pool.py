@@ -63,9 +63,11 @@ def units_of(rows: Sequence[Row], predictions: Predictions) -> Units:
 def write_units(path: Path, kept: Units) -> None:
     """Write units as npz without objects."""
     names, kinds = np.array(kept.names, np.str_), np.array(kept.kinds, np.str_)
-    arrays = {"seeds": kept.seeds, "cluster": kept.cluster, "values": kept.values}
     with path.open("wb") as file:
-        np.savez(file, names=names, kinds=kinds, **arrays)
+        np.savez(
+            file, names=names, kinds=kinds, seeds=kept.seeds, cluster=kept.cluster,
+            values=kept.values,
+        )  # fmt: skip
 
 
 def read_units(path: Path) -> Units:
