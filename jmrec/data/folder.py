@@ -120,8 +120,13 @@ def _read(folder: Path, description: Description, table: str, findings: Findings
     columns = description.items if table == "items" else description.interactions
     file = description.items_file if table == "items" else description.interactions_file
     source = open_source(folder, table, file, description.encoding, description.delimiter)
-    separator = description.items.list_separator
-    found = read_table(source, _used(columns), findings, separator)
+    found = read_table(
+        source,
+        _used(columns),
+        findings,
+        texts=description.items.text_fields.values() if table == "items" else (),
+        list_separator=description.items.list_separator,
+    )
     if not len(found):
         raise UserError(
             f"{source.name} has no rows; give every {'item' if table == 'items' else 'event'} a "

@@ -116,7 +116,7 @@ def guess(folder: Path) -> str:
 
 
 def _columns(source: Source) -> dict[str, Column]:
-    table: Table = read_table(source, source.header, Findings())
+    table: Table = read_table(source, source.header, Findings(), texts=source.header)
     return {name: Column.of(name, cells.to_pylist()) for name, cells in table.columns.items()}
 
 
@@ -335,7 +335,7 @@ def _dataset(
     lines.idle("k_core", 5, "Training leaves out items with fewer events in training.")
     found = _encodings(pair)
     if len(found) == 1 and found <= {"cp1252", "latin-1"}:
-        lines.say("encoding", *found, "The files are not UTF-8; this is the likeliest.")
+        lines.say("encoding", min(found), "The files are not UTF-8; this is the likeliest.")
     else:
         lines.idle("encoding", "cp1252", "Of CSV files; found out where it is not given.")
     used = {s.delimiter for s in (pair.items, pair.interactions) if not s.parquet}

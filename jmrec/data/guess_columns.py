@@ -175,7 +175,7 @@ def follows(column: Column, counts: np.ndarray, decimal: str) -> bool:
     if ok.sum() < 20 or len(set(values[ok])) < 5 or len(set(counts[ok])) < 2:
         return False
     ranks = [np.argsort(np.argsort(x[ok])).astype(float) for x in (values, counts)]
-    return bool(abs(np.corrcoef(*ranks)[0, 1]) > 0.7)
+    return bool(abs(np.corrcoef(ranks[0], ranks[1])[0, 1]) > 0.7)
 
 
 def _dated(cells: Sequence[str], form: str) -> bool:

@@ -45,6 +45,10 @@ class Table:
         """Name the place of entry ``index`` for a message: "items.csv, row 7"."""
         return f"{self.file}, row {int(self.rows[index])}"
 
+    def fail(self, index: int, message: str) -> UserError:
+        """Return an error about entry ``index``."""
+        return UserError(f"{self.where(index)}: {message}")
+
     def without(self, bad: Sequence[int] | np.ndarray) -> "Table":
         """Return the table without some entries."""
         if not len(bad):
@@ -64,7 +68,12 @@ class Table:
 
 
 def read_table(
-    source: Source, columns: Collection[str], findings: Findings, list_separator: str = "|"
+    source: Source,
+    columns: Collection[str],
+    findings: Findings,
+    *,
+    texts: Collection[str],
+    list_separator: str = "|",
 ) -> Table:
     """Read some columns of a file, all cells as text.
 
@@ -74,6 +83,8 @@ def read_table(
       source: The file.
       columns: Names of the columns, all of them in its header.
       findings: Told about rows with too few or too many cells, and cells that do not decode.
+      texts: Those whose cells may hold line breaks. In another column of a CSV a line break says
+        that a quote has swallowed the rows from there to the next quote.
       list_separator: What joins the entries of a Parquet list column.
 
     Raises:
@@ -85,6 +96,14 @@ def read_table(
     else:
         cells, rows = _read_csv(source, names, findings)
     table = Table(source.name, {n: pc.utf8_trim_whitespace(c) for n, c in cells.items()}, rows)
+    for name in [] if source.parquet else sorted(set(names) - set(texts)):
+        broken = np.flatnonzero(np.asarray(pc.match_substring_regex(table.columns[name], "[\r\n]")))
+        if len(broken):
+            raise table.fail(
+                int(broken[0]),
+                f"{name} holds a line break, so a quote is opened and not closed where it should "
+                "be; close or double it.",
+            )
     filled = np.zeros(len(table), bool)
     for column in table.columns.values():
         filled |= np.asarray(pc.not_equal(column, ""))
