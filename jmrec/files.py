@@ -38,6 +38,22 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path} is damaged ({error}); delete it and run again.") from None
 
 
+def csv_cell(value: Any) -> Any:
+    """Return a cell for a CSV that people open in a spreadsheet: text never starts a formula.
+
+    Example:
+      >>> csv_cell("=cmd|' /C calc'!A0"), csv_cell("-0.5"), csv_cell(-0.5)
+      ("'=cmd|' /C calc'!A0", '-0.5', -0.5)
+    """
+    if not isinstance(value, str) or not value.startswith(("=", "+", "-", "@", "\t", "\r")):
+        return value
+    try:
+        float(value)
+        return value
+    except ValueError:
+        return f"'{value}"
+
+
 def replace_folder(side: Path, target: Path) -> None:
     """Put a finished folder in the place of an older one, or of none.
 

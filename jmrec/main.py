@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from jmrec import __version__
+from jmrec.data.help import DATA_HELP
 from jmrec.errors import REQUEUE, Preempted, UserError, refusal
 from jmrec.preemption import stop_on_sigterm
 
@@ -43,7 +44,7 @@ def parser() -> Parser:
     def verb(within: Any, name: str, help_text: str, example: str) -> Parser:
         made: Parser = within.add_parser(
             name,
-            help=help_text,
+            help=help_text.partition("\n\n")[0],
             description=help_text,
             epilog=f"example:\n  {example}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -52,24 +53,23 @@ def parser() -> Parser:
         return made
 
     data = verb(
-        verbs, "data", "Look at a catalogue folder, or prepare it.", "jmrec data check SHOP"
+        verbs,
+        "data",
+        "Describe a catalogue folder, look at it, or prepare it.",
+        "jmrec data init SHOP       # writes SHOP/dataset.toml, a guess for you to edit\n"
+        "  jmrec data check SHOP      # what it holds, and what is wrong with it",
     )
     steps = data.add_subparsers(dest="step", metavar="STEP", required=True, parser_class=Parser)
-    check = verb(
-        steps,
-        "check",
-        "Validate a catalogue folder and print what a scientist wants to know first.",
-        "jmrec data check ../shared/data/movies --toml experiments/data/movies.toml",
-    )
-    ready = verb(
-        steps,
-        "prepare",
-        "Validate, sessionise, split by time and write a catalogue folder as ArrayRecord.",
-        "jmrec data prepare SHOP --out runs/shop-prepared",
-    )
+    init = verb(steps, "init", *DATA_HELP["init"])
+    check = verb(steps, "check", *DATA_HELP["check"])
+    ready = verb(steps, "prepare", *DATA_HELP["prepare"])
+    for each in (init, check, ready):
+        each.add_argument("folder", type=Path, help="your catalogue folder")
     for each in (check, ready):
-        each.add_argument("folder", type=Path, help="items.csv, interactions.csv, images/")
         each.add_argument("--toml", type=Path, help="description to use instead of dataset.toml")
+        each.add_argument(
+            "--strict", action="store_true", help="any fault of a row is an error (exit code 2)"
+        )
     check.add_argument("--json", action="store_true", help="print JSON instead of tables")
     ready.add_argument("--out", type=Path, required=True, help="the folder to write")
 
@@ -201,6 +201,14 @@ def parser() -> Parser:
     return top
 
 
+def data_init(args: argparse.Namespace) -> None:
+    """Run ``jmrec data init``."""
+    from jmrec.data.guess import write_guess
+
+    path = write_guess(args.folder)
+    print(f"{path} was written: a guess. Read and edit it, then run jmrec data check.")
+
+
 def data_check(args: argparse.Namespace) -> None:
     """Run ``jmrec data check``."""
     from dataclasses import asdict
@@ -211,10 +219,12 @@ def data_check(args: argparse.Namespace) -> None:
     from jmrec.data.folder import read_folder
     from jmrec.data.prepared import build
 
-    raw = read_folder(args.folder, args.toml)
+    raw = read_folder(args.folder, args.toml, strict=args.strict)
     report = check(build(raw), raw)
+    for warning in raw.warnings:
+        _warn(warning)
     if args.json:
-        print(json.dumps(asdict(report), indent=2))
+        print(json.dumps({**asdict(report), "warnings": raw.warnings}, indent=2))
     else:
         print_check(report, Console())
 
@@ -223,9 +233,13 @@ def data_prepare(args: argparse.Namespace) -> None:
     """Run ``jmrec data prepare``."""
     from jmrec.data.prepared import prepare
 
-    dataset = prepare(args.folder, args.toml, args.out)
+    dataset = prepare(args.folder, args.toml, args.out, strict=args.strict, warn=_warn)
     counts = ", ".join(f"{len(s)} {name}" for name, s in dataset.splits.items())
     print(f"{args.out}: {len(dataset.items)} items; sessions: {counts}.")
+
+
+def _warn(sentence: str) -> None:
+    print(f"jmrec: warning: {sentence}", file=sys.stderr)
 
 
 def run(args: argparse.Namespace, overrides: Sequence[str], words: Sequence[str]) -> int:
@@ -286,6 +300,7 @@ def evaluate(args: argparse.Namespace) -> None:
 def recommend(args: argparse.Namespace) -> None:
     """Run ``jmrec recommend``."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from jmrec.systems import registry
@@ -297,7 +312,9 @@ def recommend(args: argparse.Namespace) -> None:
         return
     table = Table("", "item", "title", "score")
     for place, each in enumerate(found, 1):
-        table.add_row(str(place), each["item_id"], each["title"], f"{each['score']:.3f}")
+        table.add_row(
+            str(place), *map(escape, (each["item_id"], each["title"])), f"{each['score']:.3f}"
+        )
     Console().print(table)
 
 
@@ -388,7 +405,7 @@ def dispatch(words: Sequence[str]) -> int:
             raise UserError(f"{rest[0]!r} is not understood here (see jmrec {args.verb} --help).")
         verbs = {"embed": embed, "evaluate": evaluate, "recommend": recommend, "inspect": inspect}
         if args.verb == "data":
-            (data_check if args.step == "check" else data_prepare)(args)
+            {"init": data_init, "check": data_check, "prepare": data_prepare}[args.step](args)
         else:
             verbs[args.verb](args)
     return 0

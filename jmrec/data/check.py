@@ -6,11 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from jmrec.data.folder import Raw
 from jmrec.data.schema import Dataset, Sessions
-from jmrec.data.sessions import sessionise
+from jmrec.data.sessions import sessionise, split_by_time
 
 QUANTILES = (0, 25, 50, 75, 90, 99, 100)
 PAIR_MIN = 4
@@ -33,6 +34,7 @@ class CheckReport:
       split_events: Split -> events.
       split_predictions: Split -> next items that can be predicted.
       cut_events: Events left out because their session ran on into the next split.
+      filtered_events: Events that k_core and min_session_length took out of training.
       missing_text: Text field -> items without it.
       missing_pictures: Items without a picture.
       identical_pictures: Items whose picture is, byte by byte, also another item's.
@@ -59,6 +61,7 @@ class CheckReport:
     split_events: dict[str, int]
     split_predictions: dict[str, int]
     cut_events: int
+    filtered_events: int
     missing_text: dict[str, int]
     missing_pictures: int
     identical_pictures: int
@@ -78,7 +81,7 @@ def check(dataset: Dataset, raw: Raw) -> CheckReport:
     """Count what matters in a data set.
 
     Args:
-      dataset: From `jmrec.data.prepared.build` or `prepare`.
+      dataset: From `jmrec.data.prepared.build` or `prepare`, with the default fractions.
       raw: The folder it was made from.
 
     Returns:
@@ -92,6 +95,10 @@ def check(dataset: Dataset, raw: Raw) -> CheckReport:
     test_predictions = splits["test"].lengths - 1
     whole = dict(zip(sessions.ids, lengths))
     kept = sum(int(n) for s in splits.values() for i, n in zip(s.ids, s.lengths) if whole[i] >= 2)
+    filtered = 0
+    if raw.description.k_core > 1 or raw.description.min_session_length > 2:
+        before = split_by_time(sessions)["train"]
+        filtered = len(before.items) - len(splits["train"].items)
     pairs, one_way, one_way_events = _directions(sessions, len(items))
     keys = [x.tobytes() for x in sessions if len(x) >= 2]
     in_train = {x.tobytes() for x in splits["train"] if len(x) >= 2}
@@ -108,7 +115,8 @@ def check(dataset: Dataset, raw: Raw) -> CheckReport:
         split_sessions={name: len(part) for name, part in splits.items()},
         split_events={name: len(part.items) for name, part in splits.items()},
         split_predictions={name: int((part.lengths - 1).sum()) for name, part in splits.items()},
-        cut_events=int(two.sum()) - kept,
+        cut_events=int(two.sum()) - kept - filtered,
+        filtered_events=filtered,
         missing_text={name: texts.count("") for name, texts in items.text.items()},
         missing_pictures=items.pictures.count(b""),
         identical_pictures=_identical(items.pictures),
@@ -195,7 +203,7 @@ def hints(report: CheckReport) -> list[str]:
 def print_check(report: CheckReport, console: Console) -> None:
     """Print a report as a table, and below it the hints."""
     r = report
-    table = Table(title=f"Data: {r.name}", title_justify="left", show_header=False)
+    table = Table(title=f"Data: {escape(r.name)}", title_justify="left", show_header=False)
     table.add_column(style="bold", no_wrap=True)
     table.add_column()
 
@@ -204,7 +212,7 @@ def print_check(report: CheckReport, console: Console) -> None:
 
     table.add_row("Items", f"{r.items:,}")
     for field, count in r.missing_text.items():
-        table.add_row(f"  without {field}", part(count, r.items))
+        table.add_row(f"  without {escape(field)}", part(count, r.items))
     table.add_row("  without picture", part(r.missing_pictures, r.items))
     table.add_row("  sharing a picture", part(r.identical_pictures, r.items))
     table.add_row("  never in training", part(r.cold_items, r.items), end_section=True)
@@ -239,9 +247,11 @@ def print_check(report: CheckReport, console: Console) -> None:
     table.add_row("  ten longest of test", f"{_percent(r.longest_ten)} of its predictions")
     table.add_row("  test sessions in train", part(r.test_in_train, r.split_sessions["test"]))
     table.add_row("  events cut at a split", f"{r.cut_events:,}")
+    if r.filtered_events:
+        table.add_row("  events filtered out of train", f"{r.filtered_events:,}")
     console.print(table)
     for hint in hints(report):
-        console.print(f"[yellow]![/yellow] {hint}", highlight=False)
+        console.print(f"[yellow]![/yellow] {escape(hint)}", highlight=False)
 
 
 def _percent(share: float) -> str:

@@ -6,12 +6,21 @@ Every key may be left out::
     name = "shop"
     exclude_seen = false          # true: items of the session so far are no candidates
     session_gap_minutes = 30      # where sessions are made from users and times
+    min_session_length = 2        # shorter sessions are no training; validation and test keep them
+    k_core = 1                    # items with fewer training events are taken out of training
+    encoding = "cp1252"           # of CSV files; left out: found out
+    delimiter = ";"               # of CSV files; left out: found out
+    decimal = ","                 # of numbers; left out: "."
+    time_format = "%d.%m.%Y"      # or "ms", "us", "ns"; left out: unix seconds or ISO 8601
 
     [items]
-    id = "item_id"                # these four are the defaults
+    file = "products.csv"         # left out: items.csv, items.csv.gz, items.tsv or items.parquet
+    id = "item_id"                # these six are the defaults
     title = "title"
     description = "description"
     picture = "image"             # a path under images/
+    available_from = "available_from"    # times; an empty cell is no limit
+    available_until = "available_until"
     text_columns = ["genres"]     # further text fields, in this order
     category_columns = ["brand"]
     number_columns = ["price"]
@@ -20,28 +29,32 @@ Every key may be left out::
     never_use = ["n_sold"]        # columns that would leak: declaring them is an error
 
     [interactions]
+    file = "clicks.csv"           # left out: interactions.csv and so on
     item = "item_id"              # these seven are the defaults
     session = "session_id"
     user = "user_id"
-    time = "timestamp"            # unix seconds or ISO 8601
+    time = "timestamp"            # see time_format
     event = "event"
     rating = "rating"
     order = "order"               # number that orders events of the same time
 
 A column that is named must exist; one that is not named is used if a column of the default name
-exists; ``""`` switches it off.
+exists; ``""`` switches it off. ``jmrec data init`` writes a first guess of all this.
 """
 
 import difflib
 import math
+import re
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from jmrec.data.tables import read_header
+from jmrec.data.sources import Source, open_source, read_bytes, regular_file
 from jmrec.errors import UserError
+
+MAX_TOML = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -52,6 +65,8 @@ class ItemColumns:
     title: str = "title"
     description: str = "description"
     picture: str = "image"
+    available_from: str = "available_from"
+    available_until: str = "available_until"
     text_columns: tuple[str, ...] = ()
     category_columns: tuple[str, ...] = ()
     number_columns: tuple[str, ...] = ()
@@ -89,6 +104,14 @@ class Description:
       name: For captions.
       exclude_seen: Whether items of the session so far are excluded from the candidates.
       session_gap_minutes: A longer pause ends a session, where sessions are made from users.
+      min_session_length: Sessions with fewer events are left out of training (of training only).
+      k_core: Items with fewer events in training are taken out of it (of training only).
+      encoding: Of CSV files, "" to find out.
+      delimiter: Of CSV files, "" to find out.
+      decimal: What stands before the decimals of a number: "." or ",".
+      time_format: "" for unix seconds or ISO 8601; "ms", "us", "ns"; or a pattern of strptime.
+      items_file: The file of items, "" for the usual names.
+      interactions_file: The file of events, "" for the usual names.
       items: Columns of items.csv.
       interactions: Columns of interactions.csv.
     """
@@ -96,6 +119,14 @@ class Description:
     name: str = "catalogue"
     exclude_seen: bool = False
     session_gap_minutes: float = 30.0
+    min_session_length: int = 2
+    k_core: int = 1
+    encoding: str = ""
+    delimiter: str = ""
+    decimal: str = "."
+    time_format: str = ""
+    items_file: str = ""
+    interactions_file: str = ""
     items: ItemColumns = field(default_factory=ItemColumns)
     interactions: InteractionColumns = field(default_factory=InteractionColumns)
 
@@ -117,36 +148,71 @@ def describe(folder: str | Path, toml: str | Path | None = None) -> Description:
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder; name one with items.csv and interactions.csv.")
-    path = folder / "dataset.toml" if toml is None else Path(toml)
-    tables: dict[str, Any] = {}
-    if toml is not None or path.exists():
-        try:
-            tables = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
-        except OSError as error:
-            raise UserError(
-                f"{path} can not be read ({error.strerror}); name the TOML that describes the data."
-            ) from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise UserError(f"{path.name}: {error}; mend the TOML.") from None
-    _known(path.name, "", tables, ["dataset", "items", "interactions"])
+    file, tables = _read_toml(folder, toml)
+    _known(file, "", tables, ["dataset", "items", "interactions"])
     for name in tables:
         if not isinstance(tables[name], dict):
-            raise UserError(f"{path.name}: {name} must be a table; write [{name}] above its keys.")
+            raise UserError(f"{file}: {name} must be a table; write [{name}] above its keys.")
     top = Description()
-    own = {k: getattr(top, k) for k in ("name", "exclude_seen", "session_gap_minutes")}
-    settings = _settings(path.name, "dataset", tables.get("dataset", {}), own)
-    if not 0 < settings["session_gap_minutes"] < math.inf:
-        raise UserError(
-            f"{path.name}, [dataset]: session_gap_minutes must be above 0; give minutes."
-        )
-    description = replace(
-        top,
-        **settings,
-        items=_columns(path.name, "items", tables, folder, ItemColumns()),
-        interactions=_columns(path.name, "interactions", tables, folder, InteractionColumns()),
-    )
-    _check_roles(path.name, description)
+    own = {
+        f.name: getattr(top, f.name)
+        for f in fields(top)
+        if f.name not in ("items_file", "interactions_file", "items", "interactions")
+    }
+    settings = _settings(file, "dataset", tables.get("dataset", {}), own)
+    _check_settings(file, settings)
+    columns: dict[str, Any] = {}
+    for table, default in [("items", ItemColumns()), ("interactions", InteractionColumns())]:
+        given = dict(tables.get(table, {}))
+        name = _settings(file, table, {"file": given.pop("file", "")}, {"file": ""})["file"]
+        source = open_source(folder, table, name, settings["encoding"], settings["delimiter"])
+        columns[f"{table}_file"] = source.name
+        columns[table] = _columns(file, table, given, source, default)
+    description = replace(top, **settings, **columns)
+    _check_roles(file, description)
     return description
+
+
+def _read_toml(folder: Path, toml: str | Path | None) -> tuple[str, dict[str, Any]]:
+    """Return the description's file name and its tables; none where the folder has none."""
+    path = folder / "dataset.toml" if toml is None else Path(toml)
+    if toml is None and not (path.exists() or path.is_symlink()):
+        return path.name, {}
+    if toml is not None and not path.exists():
+        raise UserError(f"{path} can not be read; name the TOML that describes the data.")
+    if regular_file(path, folder if toml is None else path.resolve().parent) > MAX_TOML:
+        raise UserError(f"{path.name} has more than {MAX_TOML:,} bytes; write a shorter one.")
+    try:
+        return path.name, tomllib.loads(read_bytes(path, MAX_TOML).decode("utf-8-sig"))
+    except (tomllib.TOMLDecodeError, ValueError, RecursionError) as error:
+        raise UserError(f"{path.name}: {error}; mend the TOML.") from None
+
+
+def _check_settings(file: str, settings: dict[str, Any]) -> None:
+    rules = [
+        ("session_gap_minutes", lambda v: 0 < v < math.inf, "must be above 0; give minutes"),
+        ("min_session_length", lambda v: 2 <= v <= 1000, "must lie between 2 and 1000"),
+        ("k_core", lambda v: 1 <= v <= 10**6, "must lie between 1 and 1000000"),
+        ("decimal", lambda v: v in (".", ","), 'must be "." or ","'),
+        (
+            "delimiter",
+            lambda v: v == "" or (len(v) == 1 and v.isascii() and v not in '"\r\n\0'),
+            'must be one character, such as ";"',
+        ),
+        (
+            "name",
+            lambda v: len(v) <= 200 and v.isprintable(),
+            "must be short and on one line; give the data a plain name",
+        ),
+        (
+            "time_format",
+            lambda v: v in ("", "ms", "us", "ns") or re.search("%[a-zA-Z]", v),
+            'must be "ms", "us", "ns" or a pattern such as "%d.%m.%Y %H:%M"',
+        ),
+    ]
+    for key, good, words in rules:
+        if not good(settings[key]):
+            raise UserError(f"{file}, [dataset]: {key} {words}.")
 
 
 def _known(file: str, where: str, given: dict[str, Any], known: Sequence[str]) -> None:
@@ -169,6 +235,7 @@ def _settings(
         default = defaults[key]
         kind, ok = {
             bool: ("true or false", isinstance(value, bool)),
+            int: ("a whole number", isinstance(value, int) and not isinstance(value, bool)),
             float: (
                 "a number",
                 isinstance(value, int | float)
@@ -187,11 +254,9 @@ def _settings(
     return out
 
 
-def _columns(file: str, table: str, tables: dict[str, Any], folder: Path, default: Any) -> Any:
-    """Resolve one table's columns against the header of its CSV file."""
-    given = tables.get(table, {})
-    csv = f"{table}.csv"
-    header = read_header(folder / csv)
+def _columns(file: str, table: str, given: dict[str, Any], source: Source, default: Any) -> Any:
+    """Resolve one table's columns against the header of its file."""
+    csv, header = source.name, source.header
     settings = _settings(
         file, table, given, {f.name: getattr(default, f.name) for f in fields(default)}
     )
@@ -217,16 +282,20 @@ def _columns(file: str, table: str, tables: dict[str, Any], folder: Path, defaul
 
 def _check_roles(file: str, description: Description) -> None:
     columns, events = description.items, description.interactions
-    for name, value, csv in [("id", columns.id, "items"), ("item", events.item, "interactions")]:
+    for key, value, table, source in [
+        ("id", columns.id, "items", description.items_file),
+        ("item", events.item, "interactions", description.interactions_file),
+    ]:
         if not value:
             raise UserError(
-                f"{csv}.csv has no column 'item_id'; name the column of item ids in {file} as "
-                f'[{csv}] {name} = "...".'
+                f"{source} has no column 'item_id'; name the column of item ids in {file} as "
+                f'[{table}] {key} = "...", or let jmrec data init guess.'
             )
     if not (events.session or events.user):
         raise UserError(
-            "interactions.csv has neither 'session_id' nor 'user_id'; name the column of sessions "
-            f'or users in {file} as [interactions] session = "..." or user = "...".'
+            f"{description.interactions_file} has neither 'session_id' nor 'user_id'; name the "
+            f'column of sessions or users in {file} as [interactions] session = "..." or '
+            'user = "...", or let jmrec data init guess.'
         )
     used = [c for c in (columns.title, columns.description, columns.picture) if c]
     used += [*columns.text_columns, *columns.category_columns, *columns.number_columns]

@@ -1,27 +1,42 @@
-"""Read a catalogue folder: ``items.csv``, ``interactions.csv``, ``images/`` and ``dataset.toml``.
+"""Read a catalogue folder: ``items``, ``interactions``, ``images/`` and ``dataset.toml``.
 
-The keys of ``dataset.toml`` are those of `jmrec.data.description`.
+The keys of ``dataset.toml`` are those of `jmrec.data.description`; what becomes of a broken row is
+the rule of `jmrec.data.findings`.
 """
 
+import stat
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jmrec.data.description import Description, ItemColumns, describe
+from jmrec.data.columns import (
+    alike,
+    codes,
+    good_ids,
+    join_list,
+    likeness,
+    numbers,
+    texts,
+    times,
+    windows,
+)
+from jmrec.data.description import Description, InteractionColumns, ItemColumns, describe
+from jmrec.data.findings import EMPTIED, LEFT_OUT, Findings, shown
 from jmrec.data.pictures import picture_problem
 from jmrec.data.schema import Items
+from jmrec.data.sources import open_source
 from jmrec.data.tables import Table, read_table
 from jmrec.errors import UserError
 
-__all__ = ["Description", "Raw", "describe", "read_folder", "verify_pictures"]
+__all__ = ["Description", "Raw", "describe", "read_folder"]
 
-TIME_LIMIT = 1e11
-"""Unix seconds beyond this (the year 5138) are taken for milliseconds and refused."""
+MAX_PICTURE = 50_000_000
+"""Bytes of a picture file."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +57,7 @@ class Raw:
       row: int64 [N], the row numbers of the events in a spreadsheet.
       item_row: int64 [V], those of the items.
       picture_names: V cells of the picture column, "" where missing.
+      warnings: What was left out or mended, one sentence a kind of fault, with its count.
     """
 
     description: Description
@@ -57,10 +73,15 @@ class Raw:
     row: np.ndarray
     item_row: np.ndarray
     picture_names: list[str]
+    warnings: list[str] = field(default_factory=list)
 
 
 def read_folder(
-    folder: str | Path, toml: str | Path | None = None, *, check_pictures: bool = True
+    folder: str | Path,
+    toml: str | Path | None = None,
+    *,
+    check_pictures: bool = True,
+    strict: bool = False,
 ) -> Raw:
     """Read and validate a whole catalogue folder.
 
@@ -68,6 +89,7 @@ def read_folder(
       folder: The catalogue folder.
       toml: A description to use instead of ``folder/dataset.toml``.
       check_pictures: Whether to decode every picture, so that a broken one is found here.
+      strict: Whether a broken row is an error; else it is left out and counted in the warnings.
 
     Returns:
       The items and the events as columns.
@@ -77,64 +99,87 @@ def read_folder(
     """
     folder = Path(folder)
     description = describe(folder, toml)
-    raw = _read_interactions(folder, description, *_read_items(folder, description.items))
+    findings = Findings(strict)
+    table, items, names = _read_items(folder, description, findings)
+    items = replace(items, pictures=_read_pictures(folder, table, names, findings))
     if check_pictures:
-        verify_pictures(raw)
-    return raw
+        items = replace(items, pictures=_whole_pictures(table, items.pictures, names, findings))
+    return _read_interactions(folder, description, table, items, names, findings)
 
 
-def verify_pictures(raw: Raw) -> None:
-    """Decode every picture once.
-
-    Raises:
-      UserError: naming the first item whose picture does not decode.
-    """
-    with ThreadPoolExecutor() as pool:
-        for i, problem in enumerate(pool.map(picture_problem, raw.items.pictures)):
-            if problem:
-                raise UserError(
-                    f"items.csv, row {raw.item_row[i]}: the picture {raw.picture_names[i]!r} "
-                    f"{problem}; mend the file or empty the cell."
-                )
+def _used(columns: ItemColumns | InteractionColumns) -> set[str]:
+    """Return the names of the columns that are read."""
+    if isinstance(columns, InteractionColumns):
+        return {value for value in vars(columns).values() if value}
+    named = {columns.id, columns.picture, columns.available_from, columns.available_until}
+    named |= {*columns.text_fields.values(), *columns.category_columns, *columns.number_columns}
+    return named - {""}
 
 
-def _read_items(folder: Path, columns: ItemColumns) -> tuple[Table, Items, pa.Array, list[str]]:
-    table = read_table(folder / "items.csv")
-    if not len(table):
-        raise UserError("items.csv has no rows; give every item a row.")
-    ids = table.columns[columns.id]
-    _no_empty(table, ids, columns.id)
+def _read(folder: Path, description: Description, table: str, findings: Findings) -> Table:
+    columns = description.items if table == "items" else description.interactions
+    file = description.items_file if table == "items" else description.interactions_file
+    source = open_source(folder, table, file, description.encoding, description.delimiter)
+    found = read_table(
+        source,
+        _used(columns),
+        findings,
+        texts=description.items.text_fields.values() if table == "items" else (),
+        list_separator=description.items.list_separator,
+    )
+    if not len(found):
+        raise UserError(
+            f"{source.name} has no rows; give every {'item' if table == 'items' else 'event'} a "
+            "row."
+        )
+    return found
+
+
+def _read_items(
+    folder: Path, description: Description, findings: Findings
+) -> tuple[Table, Items, list[str]]:
+    columns = description.items
+    table = good_ids(_read(folder, description, "items", findings), columns.id, findings)
     first: dict[str, int] = {}
-    names = ids.to_pylist()
-    for i, name in enumerate(names):
-        if first.setdefault(name, i) != i:
-            raise table.fail(
-                i,
-                f"the item id {name!r} stands in row {table.rows[first[name]]} already; "
-                "give every item one row.",
-            )
+    names = table.columns[columns.id].to_pylist()
+    again = [i for i, name in enumerate(names) if first.setdefault(name, i) != i]
+    rows = table.rows
+    table = table.drop(
+        again,
+        lambda i: (
+            f"the item id {shown(names[i])} stands in row {rows[first[names[i]]]} already; "
+            "give every item one row"
+        ),
+        findings,
+    )
+    names = table.columns[columns.id].to_pylist()
+    alike(table, names, columns.id, findings)
     text = {}
     for name, column in columns.text_fields.items():
-        cells = table.columns[column].to_pylist() if column else [""] * len(table)
+        cells = texts(table, column, findings) if column else [""] * len(table)
         if column and column in columns.list_columns:
-            cells = [_join(cell, columns.list_separator) for cell in cells]
+            cells = join_list(cells, columns.list_separator)
         text[name] = cells
     category, category_names = {}, {}
     for column in columns.category_columns:
-        category[column], category_names[column] = _codes(table.columns[column])
-    picture_names = (
-        table.columns[columns.picture].to_pylist() if columns.picture else [""] * len(table)
-    )
+        category[column], category_names[column] = codes(table, column, findings)
+    start, end = windows(table, description, findings)
     items = Items(
         ids=names,
         titles=text["title"],
         text=text,
-        pictures=_read_pictures(folder, table, picture_names),
+        pictures=[],
         category=category,
         category_names=category_names,
-        number={c: _floats(table, c).astype(np.float32) for c in columns.number_columns},
+        number={
+            c: numbers(table, c, findings, description.decimal)[0].astype(np.float32)
+            for c in columns.number_columns
+        },
+        available_from=start,
+        available_until=end,
     )
-    return table, items, ids, picture_names
+    pictures = table.columns[columns.picture].to_pylist() if columns.picture else [""] * len(table)
+    return table, items, pictures
 
 
 def _read_interactions(
@@ -142,157 +187,155 @@ def _read_interactions(
     description: Description,
     item_table: Table,
     items: Items,
-    ids: pa.Array,
     picture_names: list[str],
+    findings: Findings,
 ) -> Raw:
     columns = description.interactions
-    table = read_table(folder / "interactions.csv")
-    if not len(table):
-        raise UserError("interactions.csv has no rows; give every event a row.")
-    _no_empty(table, table.columns[columns.item], columns.item)
-    found = pc.index_in(table.columns[columns.item], value_set=ids)
-    if found.null_count:
-        i = int(np.flatnonzero(np.asarray(found.is_null()))[0])
-        name = table.columns[columns.item][i].as_py()
-        raise table.fail(
-            i, f"the item id {name!r} is not in items.csv; add the item or remove the event."
-        )
-    groups: dict[str, tuple[np.ndarray, list[str]]] = {}
-    for role, column in [("session", columns.session), ("user", columns.user)]:
+    table = _read(folder, description, "interactions", findings)
+    for column in dict.fromkeys([columns.item, columns.session, columns.user]):
         if column:
-            _no_empty(table, table.columns[column], column)
-            encoded = table.columns[column].dictionary_encode()
-            groups[role] = (
-                np.asarray(encoded.indices).astype(np.int64),
-                encoded.dictionary.to_pylist(),
-            )
-    if len(groups) == 2:
-        _one_user(table, *groups["session"], groups["user"][0])
-    none = np.full(len(table), np.nan, np.float32)
+            table = good_ids(table, column, findings)
+    table = _known_items(table, columns.item, items, description.items_file, findings)
+    if columns.session and columns.user:
+        table = _one_user(table, columns, findings)
+    time = order = None
+    if columns.time:
+        table = _filled(table, columns.time, findings)
+        time, bad = times(table, columns.time, findings, description.time_format)
+        table, time = table.without(bad), np.delete(time, bad)
+    if columns.order:
+        keep = table.rows
+        table = _filled(table, columns.order, findings)
+        order, bad = numbers(table, columns.order, findings, description.decimal, LEFT_OUT)
+        table, order = table.without(bad), np.delete(order, bad)
+        time = None if time is None else time[np.isin(keep, table.rows)]
+    if not len(table):
+        raise UserError(f"{table.file}: no row is left; mend the rows or the columns' names.")
     event, event_names = np.zeros(len(table), np.int32), [""]
     if columns.event:
-        event, event_names = _codes(table.columns[columns.event])
-    order = None
-    if columns.order:
-        _no_empty(table, table.columns[columns.order], columns.order)
-        order = _floats(table, columns.order)
+        event, event_names = codes(table, columns.event, findings)
+    rating = np.full(len(table), np.nan)
+    if columns.rating:
+        rating, _ = numbers(table, columns.rating, findings, description.decimal)
+    found = pc.index_in(table.columns[columns.item], value_set=pa.array(items.ids))
     return Raw(
         description=description,
         items=items,
         item=np.asarray(found).astype(np.int32),
-        session=groups.get("session"),
-        user=groups.get("user"),
-        time=_times(table, columns.time) if columns.time else None,
+        session=_group(table, columns.session),
+        user=_group(table, columns.user),
+        time=time,
         order=order,
         event=event,
         event_names=event_names,
-        rating=_floats(table, columns.rating).astype(np.float32) if columns.rating else none,
+        rating=rating.astype(np.float32),
         row=table.rows,
         item_row=item_table.rows,
         picture_names=picture_names,
+        warnings=findings.warnings,
     )
 
 
-def _no_empty(table: Table, cells: pa.Array, column: str) -> None:
-    empty = np.flatnonzero(np.asarray(pc.equal(cells, "")))
-    if len(empty):
-        raise table.fail(int(empty[0]), f"{column} is empty; fill it in or remove the row.")
+def _filled(table: Table, column: str, findings: Findings) -> Table:
+    empty = np.flatnonzero(np.asarray(pc.equal(table.columns[column], "")))
+    return table.drop(empty, lambda i: f"{column} is empty; fill it in or remove the row", findings)
 
 
-def _one_user(table: Table, session: np.ndarray, names: list[str], user: np.ndarray) -> None:
+def _known_items(
+    table: Table, column: str, items: Items, items_file: str, findings: Findings
+) -> Table:
+    cells = table.columns[column]
+    found = pc.index_in(cells, value_set=pa.array(items.ids, pa.string()))
+    bad = np.flatnonzero(np.asarray(found.is_null()))
+    near = {likeness(name): name for name in items.ids} if len(bad) else {}
+
+    def message(i: int) -> str:
+        name = cells[i].as_py()
+        same = near.get(likeness(name)) or near.get(likeness(name.removesuffix(".0")))
+        hint = f", which has {shown(same)}" if same else ""
+        return (
+            f"the item id {shown(name)} is not in {items_file}{hint}; "
+            "add the item or remove the event"
+        )
+
+    return table.drop(bad, message, findings)
+
+
+def _group(table: Table, column: str) -> tuple[np.ndarray, list[str]] | None:
+    """Return (codes int64 [N], names) of a column, None where the data has none."""
+    if not column:
+        return None
+    encoded = table.columns[column].dictionary_encode()
+    return np.asarray(encoded.indices).astype(np.int64), encoded.dictionary.to_pylist()
+
+
+def _one_user(table: Table, columns: InteractionColumns, findings: Findings) -> Table:
+    session_group, user_group = _group(table, columns.session), _group(table, columns.user)
+    assert session_group is not None  # both columns are there
+    assert user_group is not None
+    (session, names), (user, _) = session_group, user_group
     first = np.full(len(names), -1)
     first[session[::-1]] = np.arange(len(session))[::-1]
     other = np.flatnonzero(user != user[first[session]])
-    if len(other):
-        i = int(other[0])
-        raise table.fail(
-            i,
-            f"session {names[session[i]]!r} belongs to another user in row "
-            f"{table.rows[first[session[i]]]}; give every session one user.",
-        )
+    rows = table.rows
+    return table.drop(
+        other,
+        lambda i: (
+            f"session {shown(names[session[i]])} belongs to another user in row "
+            f"{rows[first[session[i]]]}; give every session one user"
+        ),
+        findings,
+    )
 
 
-def _join(cell: str, separator: str) -> str:
-    return ", ".join(part.strip() for part in cell.split(separator) if part.strip())
-
-
-def _codes(cells: pa.Array) -> tuple[np.ndarray, list[str]]:
-    """Return int32 codes (0 is "") and names, in the order of the names."""
-    names = ["", *sorted(set(cells.to_pylist()) - {""})]
-    return np.asarray(pc.index_in(cells, value_set=pa.array(names))).astype(np.int32), names
-
-
-def _floats(table: Table, column: str) -> np.ndarray:
-    """Return float64 values, NaN where a cell is empty."""
-    cells = table.columns[column].to_pylist()
-    out = np.full(len(cells), np.nan)
-    for i, cell in enumerate(cells):
-        if cell:
-            try:
-                out[i] = float(cell)
-            except ValueError:
-                out[i] = np.inf
-            if not abs(out[i]) < np.finfo(np.float32).max:
-                raise table.fail(
-                    i, f"{column} is {cell[:40]!r}, not a number; write a number or leave it empty."
-                )
-    return out
-
-
-def _times(table: Table, column: str) -> np.ndarray:
-    _no_empty(table, table.columns[column], column)
-    cells = table.columns[column].to_pylist()
-    out = np.empty(len(cells))
-    for i, cell in enumerate(cells):
-        try:
-            out[i] = float(cell)
-        except ValueError:
-            try:
-                out[i] = _iso(cell)
-            except (ValueError, OverflowError):
-                out[i] = np.nan
-        if not np.isfinite(out[i]):
-            raise table.fail(
-                i,
-                f"{column} is {cell[:40]!r}, not a time; write unix seconds or ISO 8601 like "
-                "2026-11-21T18:05:00Z.",
-            )
-        if abs(out[i]) > TIME_LIMIT:
-            raise table.fail(
-                i, f"{column} is {cell[:40]!r}, too large for unix seconds; divide by 1000 or more."
-            )
-    return out
-
-
-def _iso(cell: str) -> float:
-    time = datetime.fromisoformat(cell)
-    return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
-
-
-def _read_pictures(folder: Path, table: Table, names: list[str]) -> list[bytes]:
+def _read_pictures(folder: Path, table: Table, names: list[str], findings: Findings) -> list[bytes]:
+    """Return the files that the picture column names, b"" where there is none to be used."""
+    out, problems = [], []
+    root = folder.resolve()
     images = (folder / "images").resolve()
-    return [
-        _picture(images, table, i, name.removeprefix("images/")) if name else b""
-        for i, name in enumerate(names)
-    ]
+    for name in names:
+        data, problem = b"", ""
+        if name:
+            data, problem = _picture(root, images, name.removeprefix("images/"))
+        out.append(data)
+        problems.append(problem)
+    _report(table, names, problems, findings)
+    return out
 
 
-def _picture(images: Path, table: Table, index: int, name: str) -> bytes:
+def _picture(root: Path, images: Path, name: str) -> tuple[bytes, str]:
+    """Return a picture's bytes and, where they can not be had, why."""
     try:
         path = (images / name).resolve()
-        if not path.is_relative_to(images) or Path(name).is_absolute():
-            raise table.fail(
-                index, f"the picture {name[:80]!r} lies outside images/; give a path under images/."
-            )
+        if not (path.is_relative_to(images) and images.is_relative_to(root)):
+            return b"", "lies outside images/; give a path under images/"
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for
+            return b"", "can not be read from images/; put the file there or empty the cell"
+        if status.st_size > MAX_PICTURE:
+            return b"", f"has more than {MAX_PICTURE:,} bytes; make it smaller or empty the cell"
         data = path.read_bytes()
-    except (OSError, ValueError, RuntimeError):  # missing, a folder, a name no system allows
-        raise table.fail(
-            index,
-            f"the picture {name[:80]!r} can not be read from images/; "
-            "put the file there or empty the cell.",
-        ) from None
-    if not data:
-        raise table.fail(
-            index, f"the picture {name[:80]!r} is an empty file; mend it or empty the cell."
+    except (OSError, ValueError, RuntimeError):  # missing, a name no system allows, a loop
+        return b"", "can not be read from images/; put the file there or empty the cell"
+    return data, "" if data else "is an empty file; mend it or empty the cell"
+
+
+def _whole_pictures(
+    table: Table, pictures: list[bytes], names: list[str], findings: Findings
+) -> list[bytes]:
+    """Decode every picture once; return them with b"" for those that do not decode."""
+    with ThreadPoolExecutor() as pool:
+        found = list(pool.map(picture_problem, pictures))
+    problems = [f"{each}; mend the file or empty the cell" if each else "" for each in found]
+    _report(table, names, problems, findings)
+    return [b"" if problem else data for data, problem in zip(pictures, problems)]
+
+
+def _report(table: Table, names: list[str], problems: Sequence[str], findings: Findings) -> None:
+    for kind in dict.fromkeys(filter(None, problems)):
+        findings.add(
+            table,
+            [i for i, problem in enumerate(problems) if problem == kind],
+            lambda i: f"the picture {shown(names[i], 80)} {problems[i]}",
+            EMPTIED,
         )
-    return data

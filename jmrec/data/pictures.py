@@ -41,11 +41,10 @@ def picture_problem(data: bytes) -> str:
             image.load()
             image.convert("RGB")
     except Image.UnidentifiedImageError:
-        return (
-            "does not decode"
-            if data[:3] in (b"GIF", b"\x89PN", b"\xff\xd8\xff")
-            else (f"is none of {', '.join(FORMATS)}")
-        )
+        if data[:3] in (b"GIF", b"\x89PN", b"\xff\xd8\xff"):
+            return "does not decode"
+        html = data[:200].lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml", b"<svg"))
+        return f"is none of {', '.join(FORMATS)}" + (" but a web page or SVG" if html else "")
     except Image.DecompressionBombError:
         return f"has more than {MAX_PIXELS:,} pixels"
     except Exception:  # decoders raise whatever they like on broken bytes

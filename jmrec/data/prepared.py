@@ -4,7 +4,7 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from jmrec.data import records
-from jmrec.data.folder import Raw, read_folder, verify_pictures
+from jmrec.data.folder import Raw, read_folder
 from jmrec.data.pictures import shrink
 from jmrec.data.schema import SPLITS, Dataset
-from jmrec.data.sessions import sessionise, split_by_time
+from jmrec.data.sessions import filter_training, sessionise, split_by_time
 from jmrec.errors import UserError, refusal
 
 FORMAT = 1
@@ -46,22 +46,31 @@ def build(
     Raises:
       UserError: if the sessions can not be split.
     """
+    description = raw.description
+    splits = split_by_time(sessionise(raw), fractions, keep_single=keep_single)
+    filters = {"k_core": description.k_core, "min_session_length": description.min_session_length}
+    filtered = filters != {"k_core": 1, "min_session_length": 2}
+    if filtered:
+        splits["train"] = filter_training(splits["train"], **filters)
     dataset = Dataset(
-        name=raw.description.name,
+        name=description.name,
         items=raw.items,
-        splits=split_by_time(sessionise(raw), fractions, keep_single=keep_single),
-        exclude_seen=raw.description.exclude_seen,
+        splits=splits,
+        exclude_seen=description.exclude_seen,
         fingerprint="",
         has_time=raw.time is not None,
         has_users=raw.user is not None,
+        event_names=raw.event_names,
     )
     settings = {
         "format": FORMAT,
         "fractions": [float(f) for f in fractions],
         "keep_single": keep_single,
-        "session_gap_minutes": raw.description.session_gap_minutes,
+        "session_gap_minutes": description.session_gap_minutes,
         "picture_size": picture_size or PICTURE_SIZE,
     }
+    # Only where they are used, so that data prepared before there were filters stays the same.
+    settings |= filters if filtered else {}
     return replace(dataset, fingerprint=_fingerprint(dataset, settings))
 
 
@@ -73,6 +82,8 @@ def prepare(
     fractions: Sequence[float] = (0.8, 0.1, 0.1),
     keep_single: bool = False,
     picture_size: int | None = None,
+    strict: bool = False,
+    warn: Callable[[str], None] = lambda sentence: None,
 ) -> Dataset:
     """Validate, sessionise, split by time and write a catalogue folder once.
 
@@ -86,6 +97,8 @@ def prepare(
       fractions: Shares of the sessions in train, validation and test.
       keep_single: Whether train keeps sessions of one event, see `split_by_time`.
       picture_size: The longest side of a stored picture (None: 512); larger ones are re-encoded.
+      strict: Whether a broken row is an error; else it is left out.
+      warn: Called with each sentence about what was left out or mended.
 
     Returns:
       The data set as `load_prepared` reads it.
@@ -94,7 +107,9 @@ def prepare(
       UserError: if the folder is not valid or ``out`` holds something else.
     """
     out = Path(out)
-    raw = read_folder(folder, toml, check_pictures=False)
+    raw = read_folder(folder, toml, strict=strict)
+    for warning in raw.warnings:
+        warn(warning)
     dataset = build(raw, fractions=fractions, keep_single=keep_single, picture_size=picture_size)
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         if _metadata(out).get("fingerprint") == dataset.fingerprint:
@@ -103,7 +118,6 @@ def prepare(
             f"{out} holds other data than {folder} with these settings would give; "
             "name another folder or delete this one."
         )
-    verify_pictures(raw)
     with ThreadPoolExecutor() as pool:
         pictures = list(
             pool.map(partial(shrink, size=picture_size or PICTURE_SIZE), raw.items.pictures)
@@ -157,6 +171,7 @@ def load_prepared(out: str | Path) -> Dataset:
             fingerprint=metadata["fingerprint"],
             has_time=metadata["has_time"],
             has_users=metadata["has_users"],
+            event_names=metadata["event_names"],
         )
         whole = _counts(dataset) == metadata["counts"]
     except Exception as error:  # TFDS and array_record raise many kinds on damage
@@ -226,6 +241,9 @@ def _fingerprint(dataset: Dataset, settings: dict[str, Any]) -> str:
     add_json("categories", list(items.category_names.items()))
     for name, column in [*items.category.items(), *items.number.items()]:
         add(name, column.tobytes())
+    if items.has_windows:
+        add("available_from", items.available_from.tobytes())
+        add("available_until", items.available_until.tobytes())
     for picture in items.pictures:
         add("picture", picture)
     for name, part in dataset.splits.items():

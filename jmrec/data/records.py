@@ -51,6 +51,10 @@ class JmrecData(tfds.core.GeneratorBasedBuilder):
                 "category": f.Tensor(dtype=np.int32, **many),
                 "number": f.Tensor(dtype=np.float32, **many),
             }
+            if self._dataset.items.has_windows:
+                features["available"] = f.Tensor(
+                    shape=(2,), dtype=np.float64, encoding=f.Encoding.BYTES
+                )
         else:
             features = {
                 "row": f.Scalar(np.int64),
@@ -79,6 +83,7 @@ class JmrecData(tfds.core.GeneratorBasedBuilder):
         yield from ()
 
     def _generate_items(self, items: Items) -> Iterator[tuple[int, dict[str, Any]]]:
+        windows = np.stack([items.available_from, items.available_until], 1)
         for row, name in enumerate(items.ids):
             yield (
                 row,
@@ -89,6 +94,7 @@ class JmrecData(tfds.core.GeneratorBasedBuilder):
                     "picture": items.pictures[row],
                     "category": np.array([c[row] for c in items.category.values()], np.int32),
                     "number": np.array([c[row] for c in items.number.values()], np.float32),
+                    **({"available": windows[row]} if items.has_windows else {}),
                 },
             )
 
@@ -135,6 +141,8 @@ def read_items(
     text = {name: [r["text"][i].decode() for r in records] for i, name in enumerate(fields)}
     category = np.array([r["category"] for r in records], np.int32)
     number = np.array([r["number"] for r in records], np.float32)
+    none = (-np.inf, np.inf)  # data without windows has no such feature
+    windows = np.array([r.get("available", none) for r in records], np.float64)
     return Items(
         ids=[r["id"].decode() for r in records],
         titles=text["title"],
@@ -143,6 +151,8 @@ def read_items(
         category={name: category[:, i] for i, name in enumerate(category_names)},
         category_names=category_names,
         number={name: number[:, i] for i, name in enumerate(numbers)},
+        available_from=windows[:, 0],
+        available_until=windows[:, 1],
     )
 
 

@@ -23,6 +23,9 @@ class Items:
       category: Column name -> int32 [V] codes; 0 is missing.
       category_names: Column name -> names, ``names[code]``; ``names[0]`` is "".
       number: Column name -> float32 [V]; NaN where missing.
+      available_from: float64 [V], unix seconds from which an item may be recommended; -inf where
+        the data says nothing (for all items if the argument is left out).
+      available_until: float64 [V], the last second of that; inf where the data says nothing.
     """
 
     ids: list[str]
@@ -32,9 +35,21 @@ class Items:
     category: dict[str, np.ndarray] = field(default_factory=dict)
     category_names: dict[str, list[str]] = field(default_factory=dict)
     number: dict[str, np.ndarray] = field(default_factory=dict)
+    available_from: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    available_until: np.ndarray = field(default_factory=lambda: np.zeros(0))
+
+    def __post_init__(self) -> None:
+        for name, none in [("available_from", -np.inf), ("available_until", np.inf)]:
+            if not len(getattr(self, name)):
+                object.__setattr__(self, name, np.full(len(self.ids), none))
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def has_windows(self) -> bool:
+        """Whether any item is available for a limited time only."""
+        return bool(np.isfinite([self.available_from, self.available_until]).any())
 
 
 @dataclass(frozen=True)
@@ -86,6 +101,7 @@ class Dataset:
       fingerprint: Hash of everything that prepared it.
       has_time: Whether ``Sessions.times`` are real times.
       has_users: Whether ``Sessions.users`` are real users.
+      event_names: ``event_names[code]`` of ``Sessions.events``; ``event_names[0]`` is "".
     """
 
     name: str
@@ -95,6 +111,7 @@ class Dataset:
     fingerprint: str
     has_time: bool = True
     has_users: bool = False
+    event_names: list[str] = field(default_factory=lambda: [""])
 
     @property
     def train_count(self) -> np.ndarray:

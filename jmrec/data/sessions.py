@@ -97,17 +97,7 @@ def until(sessions: Sessions, time: float) -> Sessions:
     Returns:
       Sessions with the same ids.
     """
-    keep = sessions.times <= time
-    kept = np.concatenate([[0], np.cumsum(keep)])
-    return Sessions(
-        ids=sessions.ids,
-        users=sessions.users,
-        offsets=kept[sessions.offsets].astype(np.int64),
-        items=sessions.items[keep],
-        times=sessions.times[keep],
-        events=sessions.events[keep],
-        ratings=sessions.ratings[keep],
-    )
+    return _events(sessions, sessions.times <= time)
 
 
 def split_by_time(
@@ -167,6 +157,60 @@ def split_by_time(
                 "session_gap_minutes or give times."
             )
     return out
+
+
+def filter_training(train: Sessions, *, k_core: int, min_session_length: int) -> Sessions:
+    """Take rare items and short sessions out of training, again and again until none is left.
+
+    It sees the training sessions alone: what validation and test hold neither keeps an item nor
+    costs one, and they stay as they are. An item that is taken out counts as cold.
+
+    Args:
+      train: The training sessions.
+      k_core: Items with fewer events in training are taken out.
+      min_session_length: Sessions of fewer events are taken out.
+
+    Returns:
+      The sessions that are left, in their order.
+
+    Raises:
+      UserError: if nothing is left.
+
+    Example:
+      >>> s = Sessions(["a", "b"], np.array([0, 1]), np.array([0, 3, 5]), np.array([7, 8, 7, 7, 9]),
+      ...              np.arange(5.0), np.zeros(5, int), np.zeros(5))
+      >>> [x.tolist() for x in filter_training(s, k_core=2, min_session_length=2)]
+      [[7, 7]]
+    """
+    while True:
+        session = np.repeat(np.arange(len(train)), train.lengths)
+        count = np.bincount(train.items) if len(train.items) else np.zeros(0, int)
+        keep = count[train.items] >= k_core
+        left = np.bincount(session[keep], minlength=len(train))
+        keep &= left[session] >= min_session_length
+        if not keep.any():
+            raise UserError(
+                f"k_core = {k_core} and min_session_length = {min_session_length} leave no session "
+                "in training; make them smaller in dataset.toml."
+            )
+        if keep.all():
+            return train
+        train = _events(train, keep)
+
+
+def _events(sessions: Sessions, keep: np.ndarray) -> Sessions:
+    """Return the sessions with the events where ``keep`` (bool [N]), without those left empty."""
+    kept = np.concatenate([[0], np.cumsum(keep)])
+    part = Sessions(
+        ids=sessions.ids,
+        users=sessions.users,
+        offsets=kept[sessions.offsets].astype(np.int64),
+        items=sessions.items[keep],
+        times=sessions.times[keep],
+        events=sessions.events[keep],
+        ratings=sessions.ratings[keep],
+    )
+    return take(part, np.flatnonzero(part.lengths > 0))
 
 
 def _at_least(sessions: Sessions, length: int) -> Sessions:

@@ -1,26 +1,37 @@
-"""CSV files as columns of strings, with the row numbers that a spreadsheet shows."""
+"""CSV and Parquet files as columns of strings, with the row numbers that a person would count."""
 
 import csv
 import io
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
+from jmrec.data.findings import KEPT, LEFT_OUT, Findings
+from jmrec.data.sources import (
+    MAX_BYTES,
+    Source,
+    broken_parquet,
+    decode,
+    open_parquet,
+    read_bytes,
+)
 from jmrec.errors import UserError
 
 
 @dataclass(frozen=True)
 class Table:
-    """One CSV file.
+    """One file.
 
     Attributes:
       file: The file's name, for messages.
       columns: Column name -> N trimmed strings, "" where empty.
-      rows: int64 [N], the row numbers of a spreadsheet (the header is row 1).
+      rows: int64 [N], row numbers: those of a spreadsheet for a CSV (the header is row 1), from 1
+        for Parquet.
     """
 
     file: str
@@ -38,116 +49,245 @@ class Table:
         """Return an error about entry ``index``."""
         return UserError(f"{self.where(index)}: {message}")
 
+    def without(self, bad: Sequence[int] | np.ndarray) -> "Table":
+        """Return the table without some entries."""
+        if not len(bad):
+            return self
+        keep = np.ones(len(self), bool)
+        keep[bad] = False
+        mask = pa.array(keep)
+        columns = {name: column.filter(mask) for name, column in self.columns.items()}
+        return Table(self.file, columns, self.rows[keep])
 
-def read_header(path: Path) -> list[str]:
-    """Return the column names of a CSV file.
+    def drop(
+        self, bad: Sequence[int] | np.ndarray, message: Callable[[int], str], findings: Findings
+    ) -> "Table":
+        """Report entries that are left out, and return the table without them."""
+        findings.add(self, bad, message, LEFT_OUT)
+        return self.without(bad)
 
-    Raises:
-      UserError: if the file is missing, empty, or names a column twice or not at all.
-    """
-    return _header(path, _bytes(path))
 
-
-def read_table(path: Path) -> Table:
-    """Read a UTF-8 CSV file (with or without BOM, quoted newlines allowed), all cells as text.
+def read_table(
+    source: Source,
+    columns: Collection[str],
+    findings: Findings,
+    *,
+    texts: Collection[str],
+    list_separator: str = "|",
+) -> Table:
+    """Read some columns of a file, all cells as text.
 
     Rows whose cells are all empty are left out.
 
+    Args:
+      source: The file.
+      columns: Names of the columns, all of them in its header.
+      findings: Told about rows with too few or too many cells, and cells that do not decode.
+      texts: Those whose cells may hold line breaks. In another column of a CSV a line break says
+        that a quote has swallowed the rows from there to the next quote.
+      list_separator: What joins the entries of a Parquet list column.
+
     Raises:
-      UserError: if the file can not be read, or a row has too few or too many cells.
+      UserError: if the file as a whole can not be read.
     """
-    data = _bytes(path)
-    header = _header(path, data)
-    try:
-        data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        before = io.StringIO(data[: error.start].decode("utf-8-sig") + "x", newline="")
-        raise UserError(
-            f"{path.name}, row {max(1, sum(1 for _ in csv.reader(before)))}: a cell is not UTF-8; "
-            "save the file as comma-separated UTF-8 text."
-        ) from None
-    # pyarrow takes its row numbers from the block it is in: one block, one thread.
-    table, wrong = _parse(path, data, header)
-    if wrong:
-        number, cells = wrong[0]
-        raise UserError(
-            f"{path.name}, row {number}: {cells} cells where the header has {len(header)}; "
-            "check the commas and quotes of this row and the one before."
-        )
-    columns = {
-        name: pc.utf8_trim_whitespace(column.combine_chunks())
-        for name, column in zip(header, table.columns)
-    }
-    rows = np.arange(2, 2 + table.num_rows)
-    filled = np.zeros(table.num_rows, bool)
-    for column in columns.values():
-        filled |= np.asarray(pc.not_equal(column, ""))
-    if not filled.all():
-        keep = pa.array(filled)
-        columns = {name: column.filter(keep) for name, column in columns.items()}
-        rows = rows[filled]
-    return Table(path.name, columns, rows)
-
-
-def _bytes(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist; a catalogue folder needs {path.name}.") from None
-    except OSError as error:
-        raise UserError(f"{path} can not be read ({error.strerror}); check the file.") from None
-
-
-def _header(path: Path, data: bytes) -> list[str]:
-    text = data[:1_000_000].decode("utf-8-sig", errors="replace")
-    try:
-        names = next(csv.reader(io.StringIO(text, newline="")), [])
-    except csv.Error:
-        names = []
-    if not names:
-        raise UserError(
-            f"{path.name}: no header row can be read; save the file as comma-separated UTF-8 text "
-            "whose first row names the columns."
-        )
-    names = [name.strip() for name in names]
-    for name in names:
-        if not name or names.count(name) > 1:
-            raise UserError(
-                f"{path.name}, row 1: the column name {name!r} is "
-                f"{'used twice' if name else 'empty'}; give every column its own name."
+    names = [name for name in source.header if name in columns]
+    if source.parquet:
+        cells, rows = _read_parquet(source, names, list_separator)
+    else:
+        cells, rows = _read_csv(source, names, findings)
+    table = Table(source.name, {n: pc.utf8_trim_whitespace(c) for n, c in cells.items()}, rows)
+    for name in [] if source.parquet else sorted(set(names) - set(texts)):
+        broken = np.flatnonzero(np.asarray(pc.match_substring_regex(table.columns[name], "[\r\n]")))
+        if len(broken):
+            raise table.fail(
+                int(broken[0]),
+                f"{name} holds a line break, so a quote is opened and not closed where it should "
+                "be; close or double it.",
             )
-    return names
+    filled = np.zeros(len(table), bool)
+    for column in table.columns.values():
+        filled |= np.asarray(pc.not_equal(column, ""))
+    return table.without(np.flatnonzero(~filled))
 
 
-def _parse(path: Path, data: bytes, header: list[str]) -> tuple[pa.Table, list[tuple[int, int]]]:
-    """Return the cells as strings and the (number, cells) of rows of another width."""
-    wrong: list[tuple[int, int]] = []
+def _read_csv(
+    source: Source, names: list[str], findings: Findings
+) -> tuple[dict[str, pa.Array], np.ndarray]:
+    file = source.name
+    raw = read_bytes(source.path)
+    data, encoding = decode(file, raw, source.encoding)
+    marks = raw.count("\ufffd".encode()) if encoding.startswith("utf-8") else 0
+    if not source.encoding and encoding in ("cp1252", "latin-1"):
+        findings.note(
+            f"{file}, row {_row_of(data, _first_high(data), source.delimiter)}: a cell is not "
+            f"UTF-8, so the file is read as {encoding}; if that is right, write "
+            f'encoding = "{encoding}" under [dataset] in dataset.toml, else save the file as UTF-8'
+        )
+    broken = data.count("\ufffd".encode()) - marks
+    if broken:
+        where = raw if encoding.startswith("utf-8") else data
+        row = _row_of(data, _first_broken(where, data), source.delimiter)
+        findings.note(
+            f"{file}, row {row}: a cell is not {encoding.removesuffix('-sig').upper()}; save the "
+            f"file as UTF-8 text ({KEPT}, with U+FFFD for what is broken: {broken:,})"
+        )
+    if len(data) > MAX_BYTES:
+        raise UserError(f"{file} has more than {MAX_BYTES:,} bytes as UTF-8; save it as Parquet.")
+    del raw
+    cells, records, skipped = _parse(source, data, names)
+    numbers = np.setdiff1d(np.arange(1, records + 1), [each[0] for each in skipped])
+    wrong = [each for each in skipped if each[1]]
+    everything = Table(file, {}, np.arange(1, 1 + records + sum(n for _, _, n in wrong)))
+    bad = [number - 1 for number, _, _ in wrong]
+    # A quote that swallows lines makes one wrong row of many.
+    bad += range(records, len(everything))
+    width = len(source.header)
+    findings.add(
+        everything,
+        bad,
+        lambda i: (
+            f"{next(cells for number, cells, _ in wrong if number - 1 == i)} cells where the "
+            f"header has {width}; check the delimiters and quotes of this row and the one before"
+        ),
+        LEFT_OUT,
+    )
+    return cells, numbers[1:]
+
+
+def _parse(
+    source: Source, data: bytes, names: list[str]
+) -> tuple[dict[str, pa.Array], int, list[tuple[int, int, int]]]:
+    """Return cells, how many records there are, and (number, cells, more lines) of skipped ones.
+
+    A line of nothing but spaces counts no cells.
+    """
+    skipped: list[tuple[int, int, int]] = []
 
     def handle(row: pyarrow.csv.InvalidRow) -> str:
-        if row.text.strip():  # an empty line is no error
-            wrong.append((row.number, row.actual_columns))
-        return "error" if row.text.strip() else "skip"
+        text = row.text.strip()
+        skipped.append((row.number, row.actual_columns if text else 0, text.count("\n")))
+        return "skip"
 
     # Our own names for the columns, so that a header that pyarrow reads in another way can not
-    # change the types; the header row is then the first data row.
-    names = [str(i) for i in range(len(header))]
+    # change the types; the header row is then the first data row. The last row is ours as well:
+    # where it does not come back, a quote was never closed and has swallowed it.
+    own = [str(i) for i in range(len(source.header))]
+    end = source.delimiter.join(["\x00end"] * len(own)).encode()
+    read = {str(source.header.index(name)): name for name in names} or {"0": ""}
     try:
+        # pyarrow takes its row numbers from the block it is in: one block, one thread.
         table = pyarrow.csv.read_csv(
-            pa.BufferReader(data + b"\n"),
+            pa.BufferReader(b"".join([data, b"\n", end])),
             read_options=pyarrow.csv.ReadOptions(
-                use_threads=False, block_size=min(len(data) + 2, 2**31 - 1), column_names=names
+                use_threads=False, block_size=len(data) + len(end) + 2, column_names=own
             ),
             parse_options=pyarrow.csv.ParseOptions(
-                newlines_in_values=True, ignore_empty_lines=False, invalid_row_handler=handle
+                delimiter=source.delimiter,
+                newlines_in_values=True,
+                ignore_empty_lines=False,
+                invalid_row_handler=handle,
             ),
             convert_options=pyarrow.csv.ConvertOptions(
-                column_types={name: pa.string() for name in names}, strings_can_be_null=False
+                column_types={name: pa.string() for name in own},
+                include_columns=list(read),
+                strings_can_be_null=False,
             ),
         )
-    except pa.ArrowInvalid:
-        if wrong:
-            return pa.table({}), wrong
+    except (pa.ArrowException, OverflowError, ValueError):
         raise UserError(
-            f"{path.name}: the file is not a valid CSV; save it as comma-separated UTF-8 text."
+            f"{source.name}: the file is not a valid CSV; save it as comma-separated UTF-8 text."
         ) from None
-    return table.slice(1), wrong
+    records = table.num_rows + len(skipped)
+    if not table.num_rows or table.column(0)[-1].as_py() != "\x00end":
+        raise UserError(
+            f"{source.name}, row {records}: a quote is opened and never closed; close or double it."
+        )
+    if skipped and skipped[0][0] == 1:
+        raise UserError(
+            f"{source.name}, row 1: the quotes of the header are broken; mend the first row."
+        )
+    cells = {
+        name: column.combine_chunks()
+        for (_, name), column in zip(read.items(), table.slice(1, table.num_rows - 2).columns)
+        if name
+    }
+    return cells, records - 1, skipped
+
+
+def _row_of(data: bytes, place: int, delimiter: str) -> int:
+    """Return the number of the row that holds a byte of UTF-8 text."""
+    before = data[:place].decode("utf-8", errors="replace") + "x"
+    try:
+        return sum(1 for _ in csv.reader(io.StringIO(before, newline=""), delimiter=delimiter))
+    except csv.Error:  # a huge field
+        return before.count("\n") + 1
+
+
+def _first_high(data: bytes) -> int:
+    return next(i for i in range(len(data)) if data[i] > 127)
+
+
+def _first_broken(raw: bytes, data: bytes) -> int:
+    try:
+        raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        return error.start
+    return data.find("\ufffd".encode())
+
+
+def _read_parquet(
+    source: Source, names: list[str], separator: str
+) -> tuple[dict[str, pa.Array], np.ndarray]:
+    parts: dict[str, list[pa.Array]] = {name: [] for name in names}
+    size, rows = 0, 0
+    try:
+        for batch in open_parquet(source.path).iter_batches(batch_size=2**16, columns=names):
+            for name in names:
+                column = batch.column(batch.schema.get_field_index(name))
+                parts[name].append(_strings(source.name, name, column, separator))
+                size += parts[name][-1].nbytes
+            rows += batch.num_rows
+            if size > MAX_BYTES:
+                raise UserError(
+                    f"{source.name}: its columns have more than {MAX_BYTES:,} bytes as text; "
+                    "bring fewer rows or columns."
+                )
+    except (pa.ArrowException, OSError, ValueError, OverflowError, KeyError) as error:
+        raise broken_parquet(source.name, error) from None
+    if not names:
+        rows = open_parquet(source.path).metadata.num_rows
+    empty = pa.array([], pa.string())
+    return {n: pa.concat_arrays(p or [empty]) for n, p in parts.items()}, np.arange(1, rows + 1)
+
+
+def _strings(file: str, name: str, array: pa.Array, separator: str) -> pa.Array:
+    """Return any simple Arrow array as strings, "" for null and NaN, as a CSV would have them."""
+    types, kind = pa.types, array.type
+    if types.is_dictionary(kind):
+        return _strings(file, name, array.dictionary_decode(), separator)
+    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
+        cells: list[Any] = [
+            separator.join(_strings(file, name, each.values, separator).to_pylist())
+            if each.is_valid
+            else ""
+            for each in array
+        ]
+        return pa.array(cells, pa.string())
+    if types.is_floating(kind):
+        values = array.cast(pa.float64()).to_pylist()
+        # Whole numbers as integers: a column of ids with a gap comes as floats.
+        return pa.array([_number(value) for value in values], pa.string())
+    if types.is_nested(kind) or types.is_binary(kind) or types.is_large_binary(kind):
+        raise UserError(
+            f"{file}: the column {name!r} holds {str(kind)[:40]}, which is no plain value; "
+            "write it as text, numbers, times or lists of these."
+        )
+    if types.is_timestamp(kind):
+        array = array.cast(pa.timestamp("us"), safe=False)  # in UTC, a naive time taken as UTC
+    return pc.fill_null(array.cast(pa.string()), "")
+
+
+def _number(value: float | None) -> str:
+    if value is None or value != value:
+        return ""
+    return f"{value:.0f}" if abs(value) < 1e15 and value == int(value) else repr(value)

@@ -115,7 +115,10 @@ def embed(workdir: Path, folder: Path | None) -> int:
         own = resolve_path(config.dir) if config.dir else workdir / "data" / "toyshop"
         source = folder or own
         toml = resolve_path(config.toml) if config.toml else None
-        items = read_folder(source, toml).items
+        raw = read_folder(source, toml)
+        for warning in raw.warnings:
+            tracker.warn(warning)
+        items = raw.items
         index: list[str] = read_json(workdir / INDEX)
         known = _read_added(system)
         if known is None:  # the towers were trained again since
@@ -210,6 +213,8 @@ def take_items(items: Items, rows: Sequence[int]) -> Items:
         category={name: codes[list(rows)] for name, codes in items.category.items()},
         category_names=items.category_names,
         number={name: column[list(rows)] for name, column in items.number.items()},
+        available_from=items.available_from[list(rows)],
+        available_until=items.available_until[list(rows)],
     )
 
 

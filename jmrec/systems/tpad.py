@@ -105,7 +105,9 @@ class Tpad(Towers):
         else:
             source = resolve_path(c.dir)
         toml = None if toml is None else resolve_path(toml)
-        dataset = prepare(source, toml, folder / "prepared", fractions=tuple(c.fractions))
+        dataset = prepare(
+            source, toml, folder / "prepared", fractions=tuple(c.fractions), warn=self.tracker.warn
+        )
         write_json(self.workdir / "item_index.json", dataset.items.ids)
         rows = np.flatnonzero(dataset.train_count > 0)
         Reader.fit(folder, dataset.items, rows, c)

@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from jmrec.files import write_json
+from jmrec.files import csv_cell, write_json
 from jmrec.tools.sweep_optuna import axes
 from jmrec.tools.sweep_trials import FIGURE, METRIC, VALIDATION, Sweep, locked
 
@@ -66,7 +66,7 @@ def write(sweep: Sweep) -> list[dict[str, Any]]:
             for row in table:
                 values = [cell(row["overrides"], name) for name in names]
                 head = [row[key] for key in ("trial", "state", "score", "seconds")]
-                writer.writerow([*head, *values, row["message"]])
+                writer.writerow(map(csv_cell, [*head, *values, row["message"]]))
         side.replace(folder / "sweep.csv")
         side = folder / "sweep.png.tmp"
         plot(table, names).savefig(side, format="png", dpi=150)

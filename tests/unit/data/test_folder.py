@@ -141,7 +141,7 @@ def test_a_broken_cell_is_named(
     (shop / "images/bomb.png").write_bytes(_huge(png((1, 2, 3))))
     _edit(shop / f"{file}.csv", row, column, value)
     with pytest.raises(UserError, match=expected) as error:
-        read_folder(shop)
+        read_folder(shop, strict=True)
     assert "\n" not in str(error.value)
 
 
@@ -207,7 +207,7 @@ def test_a_wrong_description(
 def test_a_broken_file(folder: Path, file: str, data: bytes, expected: str) -> None:
     (folder / f"{file}.csv").write_bytes(data)
     with pytest.raises(UserError, match=expected):
-        read_folder(folder)
+        read_folder(folder, strict=True)
 
 
 def test_missing_files(folder: Path) -> None:

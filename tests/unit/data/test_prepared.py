@@ -124,7 +124,7 @@ def test_a_broken_picture_writes_nothing(tmp_path: Path, make_shop: Callable[...
     shop = make_shop(tmp_path / "shop")
     (shop / "images/4.png").write_bytes((shop / "images/4.png").read_bytes()[:60])
     with pytest.raises(UserError, match=r"items.csv, row 6: .* does not decode"):
-        prepare(shop, None, tmp_path / "out")
+        prepare(shop, None, tmp_path / "out", strict=True)
     assert [p.name for p in tmp_path.iterdir()] == ["shop"]
 
 

@@ -1,0 +1,291 @@
+"""Columns of text cells as what they mean: ids, texts, categories, numbers, times."""
+
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from jmrec.data.description import Description
+from jmrec.data.findings import EMPTIED, KEPT, LEFT_OUT, MENDED, Findings, shown
+from jmrec.data.tables import Table
+from jmrec.errors import UserError
+
+MAX_ID, MAX_TEXT = 1_000, 100_000
+"""Characters of an id or a category, and of a text."""
+EARLIEST, LATEST = -2_208_988_800.0, 7_258_118_400.0
+"""The years 1900 and 2200 in unix seconds; a time outside is a slip, most often milliseconds."""
+
+# Not for eyes: control characters, marks of byte order and of direction, what did not decode.
+_UNSEEN_ID = r"[\x00-\x1F\x7F-\x{9F}\x{2028}-\x{202E}\x{2066}-\x{2069}\x{FEFF}\x{FFFD}]"
+_UNSEEN_TEXT = r"[\x00-\x08\x0B\x0C\x0E-\x1F\x7F-\x{9F}\x{FEFF}]"
+_FORMULA = r"^=|^[+\-@]\s*[A-Za-z_.]+\(|^[+\-@].*\|.*!"
+_UNITS = {"ms": 1e3, "us": 1e6, "ns": 1e9}
+
+
+def _where(mask: pa.Array) -> np.ndarray:
+    return np.flatnonzero(np.asarray(mask))
+
+
+def good_ids(table: Table, column: str, findings: Findings) -> Table:
+    """Return the table without rows whose id is empty, too long or has unseen characters."""
+    return _good_names(table, column, findings, "fill it in or remove the row")
+
+
+def _good_names(table: Table, column: str, findings: Findings, remedy: str) -> Table:
+    cells = table.columns[column]
+    table = table.drop(
+        _where(pc.equal(cells, "")), lambda i: f"{column} is empty; {remedy}", findings
+    )
+    long = _where(pc.greater(pc.utf8_length(table.columns[column]), MAX_ID))
+    table = table.drop(
+        long,
+        lambda i: f"{column} has more than {MAX_ID:,} characters; give a short id",
+        findings,
+    )
+    cells = table.columns[column]
+    table = table.drop(
+        _where(pc.match_substring_regex(cells, _UNSEEN_ID)),
+        lambda i: (
+            f"{column} is {shown(cells[i].as_py())}, which holds control or broken characters; "
+            "remove them"
+        ),
+        findings,
+    )
+    formulas(table, column, findings)
+    return table
+
+
+def formulas(table: Table, column: str, findings: Findings) -> None:
+    """Report cells that a spreadsheet would run as a formula; here they are text."""
+    cells = table.columns[column]
+    findings.add(
+        table,
+        _where(pc.match_substring_regex(cells, _FORMULA)),
+        lambda i: (
+            f"{column} is {shown(cells[i].as_py())}, which a spreadsheet would run as a formula; "
+            "remove its first character if that is not meant"
+        ),
+        KEPT,
+    )
+
+
+def likeness(name: str) -> str:
+    """Return what ids share that differ only in case, white space or Unicode's normal form.
+
+    Example:
+      >>> likeness("Café  1") == likeness("cafe\\u0301 1")
+      True
+    """
+    return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+
+
+def alike(table: Table, names: Sequence[str], column: str, findings: Findings) -> None:
+    """Report ids that only differ in what people do not see."""
+    first: dict[str, int] = {}
+    bad = [i for i, name in enumerate(names) if first.setdefault(likeness(name), i) != i]
+    findings.add(
+        table,
+        bad,
+        lambda i: (
+            f"{column} {shown(names[i])} differs from that of row "
+            f"{table.rows[first[likeness(names[i])]]} only in case, white space or Unicode's "
+            "normal form; make them one if they are"
+        ),
+        KEPT,
+    )
+
+
+def texts(table: Table, column: str, findings: Findings) -> list[str]:
+    """Return a text column without control characters, cut to `MAX_TEXT` characters."""
+    cells = table.columns[column]
+    unseen = _where(pc.match_substring_regex(cells, _UNSEEN_TEXT))
+    findings.add(
+        table,
+        unseen,
+        lambda i: f"{column} holds control characters, which are removed; mend the text",
+        MENDED,
+    )
+    if len(unseen):
+        cells = pc.utf8_trim_whitespace(pc.replace_substring_regex(cells, _UNSEEN_TEXT, ""))
+    long = _where(pc.greater(pc.utf8_length(cells), MAX_TEXT))
+    findings.add(
+        table,
+        long,
+        lambda i: (
+            f"{column} has more than {MAX_TEXT:,} characters and is cut; check the quotes around it"
+        ),
+        MENDED,
+    )
+    if len(long):
+        cells = pc.utf8_slice_codeunits(cells, 0, MAX_TEXT)
+    formulas(table, column, findings)
+    return list(cells.to_pylist())
+
+
+def codes(table: Table, column: str, findings: Findings) -> tuple[np.ndarray, list[str]]:
+    """Return int32 codes (0 is "") and names, in the order of the names."""
+    cells = table.columns[column]
+    bad = pc.or_(
+        pc.greater(pc.utf8_length(cells), MAX_ID), pc.match_substring_regex(cells, _UNSEEN_ID)
+    )
+    findings.add(
+        table,
+        _where(bad),
+        lambda i: (
+            f"{column} is {shown(cells[i].as_py())}, which is too long or holds control "
+            "characters; give a short plain name"
+        ),
+        EMPTIED,
+    )
+    cells = pc.if_else(bad, "", cells)
+    formulas(table, column, findings)
+    names = ["", *sorted(set(cells.unique().to_pylist()) - {""})]
+    return np.asarray(pc.index_in(cells, value_set=pa.array(names))).astype(np.int32), names
+
+
+def numbers(
+    table: Table, column: str, findings: Findings, decimal: str = ".", effect: str = EMPTIED
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return float64 values, NaN where a cell is empty or no number, and which are no number."""
+    cells = table.columns[column].to_pylist()
+    out = np.full(len(cells), np.nan)
+    bad = []
+    for i, cell in enumerate(cells):
+        if cell:
+            try:
+                out[i] = float(cell if decimal == "." else cell.replace(decimal, "."))
+            except ValueError:
+                out[i] = np.inf
+            if not abs(out[i]) < np.finfo(np.float32).max:
+                out[i] = np.nan
+                bad.append(i)
+    comma = 'write decimal = "," under [dataset] in dataset.toml'
+    findings.add(
+        table,
+        bad,
+        lambda i: (
+            f"{column} is {shown(cells[i])}, not a number; "
+            + (
+                comma
+                if re.fullmatch(r"-?\d+,\d+", cells[i])
+                else "write a number or leave it empty"
+            )
+        ),
+        effect,
+    )
+    return out, np.array(bad, int)
+
+
+def times(
+    table: Table, column: str, findings: Findings, time_format: str = "", effect: str = LEFT_OUT
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return float64 unix seconds, NaN where there is none, and which cells are no time."""
+    cells = table.columns[column].to_pylist()
+    out = np.array([seconds(cell, time_format) for cell in cells], np.float64)
+    _no_dates(table, column, cells, out, time_format)
+    filled = np.asarray(pc.not_equal(table.columns[column], ""))
+    bad = np.flatnonzero(filled & ~((out >= EARLIEST) & (out <= LATEST)))
+
+    def message(i: int) -> str:
+        if not np.isfinite(out[i]):
+            wanted = (
+                f"a time written as {time_format}"
+                if "%" in time_format
+                else "unix seconds or ISO 8601 like 2026-11-21T18:05:00Z"
+            )
+            return (
+                f"{column} is {shown(cells[i])}, not a time; write {wanted}, or say under "
+                "[dataset] in dataset.toml what time_format it has"
+            )
+        if re.fullmatch(r"\d{12,}(\.\d*)?", cells[i]) and not time_format:
+            return (
+                f"{column} is {shown(cells[i])}, too large for unix seconds; divide by 1000 or "
+                'more, or write time_format = "ms" under [dataset] in dataset.toml'
+            )
+        return f"{column} is {shown(cells[i])}, outside the years 1900 to 2200; mend the time"
+
+    findings.add(table, bad, message, effect)
+    out[bad] = np.nan
+    return out, bad
+
+
+def seconds(cell: str, time_format: str = "") -> float:
+    """Return a cell as unix seconds, NaN if it is no time; a time without a zone is UTC.
+
+    Example:
+      >>> seconds("60000", "ms"), seconds("1970-01-01T00:01"), seconds("1.1.1970", "%d.%m.%Y")
+      (60.0, 60.0, 0.0)
+    """
+    if "%" not in time_format:
+        try:
+            return float(cell) / _UNITS.get(time_format, 1.0)
+        except ValueError:
+            pass
+    try:
+        if "%" in time_format:
+            try:
+                time = datetime.strptime(cell, time_format)
+            except ValueError:
+                time = datetime.fromisoformat(cell)
+        else:
+            time = datetime.fromisoformat(cell)
+        return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
+    except (ValueError, OverflowError, re.error):
+        return float("nan")
+
+
+def _no_dates(
+    table: Table, column: str, cells: Sequence[str], out: np.ndarray, time_format: str
+) -> None:
+    """Refuse a column of dates like 20261121: as unix seconds all would lie in August 1970."""
+    if time_format or not (len(out) and ((out > 1.9e7) & (out < 2.2e7)).all()):
+        return
+    if all(compact_date(cell) for cell in set(cells)):
+        raise UserError(
+            f"{table.where(0)}: {column} is {shown(cells[0])}, a date and not unix seconds; write "
+            'time_format = "%Y%m%d" under [dataset] in dataset.toml.'
+        )
+
+
+def compact_date(cell: str) -> bool:
+    """Return whether a cell is a date like 20261121."""
+    return bool(re.fullmatch(r"(19|20|21)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])", cell))
+
+
+def windows(
+    table: Table, description: Description, findings: Findings
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return from when and until when each item is available: float64 [V], -inf and inf if open."""
+    names = (description.items.available_from, description.items.available_until)
+    found = []
+    for column, none in zip(names, (-np.inf, np.inf)):
+        out = np.full(len(table), np.nan)
+        if column:
+            out, _ = times(table, column, findings, description.time_format, EMPTIED)
+        found.append(np.where(np.isnan(out), none, out))
+    start, end = found
+    bad = np.flatnonzero(start > end)
+    findings.add(
+        table,
+        bad,
+        lambda i: f"{names[1]} is before {names[0]}; mend one of them",
+        EMPTIED,
+    )
+    start[bad], end[bad] = -np.inf, np.inf
+    return start, end
+
+
+def join_list(cells: Iterable[str], separator: str) -> list[str]:
+    """Return list cells as texts.
+
+    Example:
+      >>> join_list(["red| big |"], "|")
+      ['red, big']
+    """
+    return [
+        ", ".join(part.strip() for part in cell.split(separator) if part.strip()) for cell in cells
+    ]

@@ -1,0 +1,388 @@
+"""Guess the ``dataset.toml`` of a folder, each line with its reason: ``jmrec data init``."""
+
+import json
+import tempfile
+from collections import Counter
+from dataclasses import dataclass, field
+from itertools import permutations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from jmrec.data.description import describe
+from jmrec.data.findings import Findings
+from jmrec.data.guess_columns import (
+    ROLES,
+    Column,
+    decimal_of,
+    follows,
+    is_number,
+    list_separator_of,
+    plain,
+    share,
+    time_format_of,
+)
+from jmrec.data.sources import DELIMITERS, Source, decode, find_table, open_source, read_bytes
+from jmrec.data.tables import Table, read_table
+from jmrec.errors import UserError
+
+MAX_FILES = 20
+_TABLES = (".csv", ".tsv", ".txt", ".gz", ".parquet")
+_SIGNS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
+
+
+@dataclass
+class Lines:
+    """One table of the description: lines of TOML, each below the comment that explains it."""
+
+    lines: list[str] = field(default_factory=list)
+
+    def say(self, key: str, value: Any, why: str) -> None:
+        """Add ``key = value``, explained."""
+        # A JSON string is a TOML string, but for DEL, which no column name may hold.
+        self.lines += [f"# {why}", f"{key} = {json.dumps(value, ensure_ascii=False)}"]
+
+    def idle(self, key: str, example: Any, why: str) -> None:
+        """Add a line that is commented out, explained."""
+        self.lines += [f"# {why}", f"# {key} = {json.dumps(example, ensure_ascii=False)}"]
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The two tables, and the columns that link them."""
+
+    items: Source
+    interactions: Source
+    item_columns: dict[str, Column]
+    event_columns: dict[str, Column]
+    id: str
+    item: str
+    known: float
+
+
+def write_guess(folder: str | Path) -> Path:
+    """Guess what a folder's columns mean and write ``dataset.toml``, to be edited.
+
+    Args:
+      folder: The catalogue folder.
+
+    Returns:
+      The path of what was written, which `describe` reads.
+
+    Raises:
+      UserError: if there is a dataset.toml already, or nothing can be guessed; nothing is written.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"{folder} is not a folder; name the one that holds your tables.")
+    path = folder / "dataset.toml"
+    if path.exists() or path.is_symlink():
+        raise UserError(f"{path} exists and is not overwritten; edit it, or move it away first.")
+    text = guess(folder)
+    with tempfile.TemporaryDirectory() as name:
+        trial = Path(name) / "dataset.toml"
+        trial.write_text(text, encoding="utf-8")
+        describe(folder, trial)
+    with path.open("x", encoding="utf-8") as file:
+        file.write(text)
+    return path
+
+
+def guess(folder: Path) -> str:
+    """Return the text of a description of the folder.
+
+    Raises:
+      UserError: if no two tables are linked by item ids, or nobody can be told from another.
+    """
+    pair = _link(folder)
+    events = Lines()
+    items = Lines()
+    dataset = Lines()
+    decimal = decimal_of([*pair.item_columns.values(), *pair.event_columns.values()])
+    group, form = _events(pair, events, decimal)
+    _items(folder, pair, items, decimal, form)
+    _dataset(folder, pair, dataset, decimal, form, group)
+    head = (
+        "# What the columns of this folder mean: a first guess by jmrec data init. Read every\n"
+        "# line, change what is wrong, then run jmrec data check.\n"
+    )
+    tables = {"dataset": dataset, "items": items, "interactions": events}
+    return head + "".join(
+        f"\n[{name}]\n" + "\n".join(each.lines) + "\n" for name, each in tables.items()
+    )
+
+
+def _columns(source: Source) -> dict[str, Column]:
+    table: Table = read_table(source, source.header, Findings(), texts=source.header)
+    return {name: Column.of(name, cells.to_pylist()) for name, cells in table.columns.items()}
+
+
+def _candidates(folder: Path, table: str) -> list[Source]:
+    if find_table(folder, table).exists():
+        return [open_source(folder, table)]
+    files = sorted(p for p in folder.iterdir() if p.suffix.lower() in _TABLES and p.is_file())
+    if not files:
+        raise UserError(
+            f"{folder} holds no table; put one of items and one of interactions there, as CSV or "
+            "Parquet."
+        )
+    return [open_source(folder, table, path.name) for path in files[:MAX_FILES]]
+
+
+def _link(folder: Path) -> Pair:
+    """Find the two tables, and the columns of item ids in both."""
+    found = {table: _candidates(folder, table) for table in ("items", "interactions")}
+    sources = {each.name: each for each in [*found["items"], *found["interactions"]]}
+    columns = {name: _columns(source) for name, source in sources.items()}
+    names = {table: {each.name for each in list_} for table, list_ in found.items()}
+    best: tuple[float, Pair] | None = None
+    for a, b in permutations(sources, 2):
+        if a not in names["items"] or b not in names["interactions"]:
+            continue
+        for key in columns[a].values():
+            ids = set(key.cells) - {""}
+            if not ids or len(ids) < 0.9 * len(key.cells):
+                continue  # an item has one row
+            for link in columns[b].values():
+                known = float(
+                    pc.mean(
+                        pc.is_in(
+                            pa.array(link.cells, pa.string()), value_set=pa.array(list(ids))
+                        ).cast(pa.float64())
+                    ).as_py()
+                    or 0.0
+                )
+                if known < 0.5 or len(link.cells) <= len(set(link.cells)):
+                    continue
+                seen = len(ids & set(link.cells)) / len(ids)
+                score = known + 0.5 * seen + 0.3 * (key.name == link.name)
+                score += 0.5 * key.is_called("item") + 0.5 * link.is_called("item")
+                score -= sum(link.is_called(r) for r in ("user", "session", "rating", "time"))
+                if best is None or score > best[0]:
+                    pair = Pair(
+                        sources[a], sources[b], columns[a], columns[b], key.name, link.name, known
+                    )
+                    best = (score, pair)
+    if best is None:
+        raise UserError(
+            f"{', '.join(sorted(sources))[:200]}: no column of one table names the rows of "
+            "another; one table needs an id for each item, the other that id in each row."
+        )
+    return best[1]
+
+
+def _events(pair: Pair, lines: Lines, decimal: str) -> tuple[list[str], str]:
+    """Guess [interactions]; return the cells that group events, and the time format."""
+    columns = {n: c for n, c in pair.event_columns.items() if n != pair.item}
+    file = pair.interactions.name
+    lines.say("file", file, "The table with one row for each click, view or purchase.")
+    lines.say("item", pair.item, f"{pair.known:.0%} of its cells are ids of items.")
+    roles: dict[str, str] = {}
+
+    def by_name(role: str, good: Any = lambda column: True) -> None:
+        named = [c for c in columns.values() if c.is_called(role) and c.filled and good(c)]
+        if named:
+            roles[role] = min(named, key=lambda c: ROLES[role].split().index(plain(c.name))).name
+            del columns[roles[role]]
+
+    by_name("session")
+    by_name("user")
+    by_name("time", lambda c: time_format_of(c) is not None)
+    if "time" not in roles:
+        timed = [n for n, c in columns.items() if time_format_of(c) is not None]
+        if timed:
+            roles["time"] = timed[0]
+            del columns[timed[0]]
+    if "session" not in roles and "user" not in roles:
+        repeated = [
+            c for c in columns.values() if c.filled and 1 < c.distinct <= len(c.filled) / 1.5
+        ]
+        if not repeated:
+            raise UserError(
+                f"{file}: no column tells one visitor from another; add one of sessions or users."
+            )
+        roles["user"] = max(repeated, key=lambda c: c.distinct).name
+        del columns[roles["user"]]
+    by_name("event", lambda c: c.distinct <= 100)
+    by_name("rating", lambda c: is_number(c, decimal))
+    by_name("order", lambda c: is_number(c, decimal) and c.distinct > 1)
+    why = {
+        "session": "Events of one value are one session.",
+        "user": "Who did it. Without a column of sessions, they are made of a user's events.",
+        "time": "When it happened; the format is time_format above.",
+        "event": "What kind of event it was.",
+        "rating": "A number that was given with it.",
+        "order": "Orders events of the same time.",
+    }
+    default = {"session": "session_id", "user": "user_id", "time": "timestamp"}
+    for role, reason in why.items():
+        name = default.get(role, role)
+        if role in roles:
+            lines.say(role, roles[role], reason)
+        elif name in pair.event_columns:
+            lines.say(role, "", f"{reason} {name!r} does not look like it.")
+        else:
+            lines.idle(role, name, f"{reason} No column looks like it.")
+    form = time_format_of(pair.event_columns[roles["time"]]) or "" if "time" in roles else ""
+    group = pair.event_columns[roles.get("session") or roles["user"]].cells
+    return group, form
+
+
+def _items(folder: Path, pair: Pair, lines: Lines, decimal: str, form: str) -> None:
+    """Guess [items]."""
+    columns = {n: c for n, c in pair.item_columns.items() if n != pair.id}
+    lines.say("file", pair.items.name, "The table with one row for each item.")
+    why = f"Its values differ from row to row, and {pair.interactions.name} names them."
+    lines.say("id", pair.id, why)
+    text = [c for c in columns.values() if c.filled and not is_number(c, decimal)]
+    roles: dict[str, str] = {}
+    for role in ("title", "description", "picture", "available_from", "available_until"):
+        named = [c for c in columns.values() if c.is_called(role) and c.filled]
+        if role.startswith("available"):
+            named = [c for c in named if time_format_of(c) in ("", form)]
+        if role == "picture":
+            named = [c for c in named + text if _files(folder, c)]
+        elif role in ("title", "description"):
+            named = [c for c in named if c in text]
+        if not named and role == "title":
+            named = [c for c in text if c.distinct > 0.8 * len(c.filled) and _short(c)]
+        if not named and role == "description":
+            named = [c for c in text if c.mean_length >= 60]
+        if named:
+            order = {name: i for i, name in enumerate(ROLES[role].split())}
+            roles[role] = min(named, key=lambda c: order.get(plain(c.name), len(order))).name
+            text = [c for c in text if c.name != roles[role]]
+            del columns[roles[role]]
+    reasons = {
+        "title": "The item's name, read first.",
+        "description": "A longer text about it.",
+        "picture": "A path under images/.",
+        "available_from": "When it may first be recommended.",
+        "available_until": "When it may last be recommended.",
+    }
+    default = {"picture": "image"}
+    for role, reason in reasons.items():
+        name = default.get(role, role)
+        if role in roles:
+            lines.say(role, roles[role], reason)
+        elif name in pair.item_columns or (role == "picture" and "picture" in pair.item_columns):
+            lines.say(role, "", f"{reason} {name!r} does not look like it.")
+        else:
+            lines.idle(role, name, f"{reason} No column looks like it.")
+    _other_columns(pair, columns, lines, decimal)
+
+
+def _other_columns(pair: Pair, columns: dict[str, Column], lines: Lines, decimal: str) -> None:
+    count = Counter(pair.event_columns[pair.item].cells)
+    counts = np.array([count[name] for name in pair.item_columns[pair.id].cells], float)
+    kinds: dict[str, list[str]] = {k: [] for k in ("text", "category", "number", "list", "never")}
+    separators = Counter(s for c in columns.values() if (s := list_separator_of(c)))
+    separator = separators.most_common(1)[0][0] if separators else "|"
+    unused = []
+    for name, column in columns.items():
+        number = bool(column.filled) and is_number(column, decimal)
+        if column.leaks() or (number and follows(column, counts, decimal)):
+            kinds["never"].append(name)
+        elif (
+            column.distinct < 2
+            or _links(column)
+            or name in ("title", "description", "facts")
+            or (column.distinct == len(column.filled) > 20 and _code(column))
+        ):
+            unused.append(name)
+        elif number:
+            kinds["number"].append(name)
+        elif list_separator_of(column) == separator:
+            kinds["text"].append(name)
+            kinds["list"].append(name)
+        elif column.distinct <= min(0.2 * len(column.filled), 1000) and column.mean_length <= 40:
+            kinds["category"].append(name)
+        else:
+            kinds["text"].append(name)
+    lines.say("text_columns", kinds["text"], "Further texts, read in this order.")
+    lines.say("category_columns", kinds["category"], "Few values that many items share.")
+    lines.say("number_columns", kinds["number"], "Numbers that say something about an item.")
+    lines.say("list_columns", kinds["list"], "Texts whose cells are lists.")
+    lines.say("list_separator", separator, "What stands between the entries of a list.")
+    lines.say(
+        "never_use",
+        kinds["never"],
+        "They seem to come from what people did: a model that reads them knows the future.",
+    )
+    if unused:
+        lines.lines.append(f"# Not used (an id, a link, one value, ...): {json.dumps(unused)}")
+
+
+def _dataset(
+    folder: Path, pair: Pair, lines: Lines, decimal: str, form: str, group: list[str]
+) -> None:
+    """Guess [dataset]."""
+    name = folder.resolve().name
+    known = name if name.isprintable() and 0 < len(name) <= 200 else "catalogue"
+    lines.say("name", known.encode("utf-8", "replace").decode(), "For captions.")
+    seen = len(set(zip(group, pair.event_columns[pair.item].cells)))
+    repeated = 1 - seen / max(len(group), 1)
+    lines.say(
+        "exclude_seen",
+        repeated < 0.001,
+        f"{repeated:.1%} of the events repeat an item. true: what was seen is not recommended.",
+    )
+    lines.idle("session_gap_minutes", 30, "A longer pause ends a session made of a user's events.")
+    lines.idle("min_session_length", 3, "Training leaves out sessions with fewer events.")
+    lines.idle("k_core", 5, "Training leaves out items with fewer events in training.")
+    found = _encodings(pair)
+    if len(found) == 1 and found <= {"cp1252", "latin-1"}:
+        lines.say("encoding", min(found), "The files are not UTF-8; this is the likeliest.")
+    else:
+        lines.idle("encoding", "cp1252", "Of CSV files; found out where it is not given.")
+    used = {s.delimiter for s in (pair.items, pair.interactions) if not s.parquet}
+    between = " and ".join(_SIGNS[d] for d in DELIMITERS if d in used) or "nothing"
+    lines.idle("delimiter", ";", f"Of CSV files; found out where it is not given ({between} here).")
+    if decimal == ".":
+        lines.idle("decimal", ",", "What stands before the decimals of a number.")
+    else:
+        lines.say("decimal", decimal, "What stands before the decimals of a number.")
+    if form:
+        swap = " (or is it %m/%d/%Y?)" if form.startswith("%d/%m") else ""
+        lines.say("time_format", form, f"How times are written{swap}.")
+    else:
+        lines.idle("time_format", "%d.%m.%Y %H:%M", "Times are unix seconds or ISO 8601 here.")
+
+
+def _encodings(pair: Pair) -> set[str]:
+    """Return the encodings of the CSV files that are not plain ASCII."""
+    found = set()
+    for source in (pair.items, pair.interactions):
+        if not source.parquet:
+            data, encoding = decode(source.name, read_bytes(source.path))
+            if not data.isascii():
+                found.add(encoding)
+    return found
+
+
+def _links(column: Column) -> bool:
+    return (
+        share(column.filled, [c.startswith(("http://", "https://")) for c in column.filled]) > 0.5
+    )
+
+
+def _files(folder: Path, column: Column) -> bool:
+    """Whether most cells are names of files under images/."""
+    some = [c.removeprefix("images/") for c in column.filled[:100]]
+    inside = [c for c in some if ".." not in c and not c.startswith("/") and len(c) < 200]
+    return share(some, [(folder / "images" / c).is_file() for c in inside if "\0" not in c]) > 0.5
+
+
+def _short(column: Column) -> bool:
+    return 3 <= column.mean_length <= 80 and not _links(column) and not _code(column)
+
+
+def _code(column: Column) -> bool:
+    """Whether cells look like ids: one word with digits."""
+    return (
+        share(column.filled, [" " not in c and any(map(str.isdigit, c)) for c in column.filled])
+        > 0.9
+    )

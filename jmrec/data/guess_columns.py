@@ -1,0 +1,193 @@
+"""What a column looks like: its role by name, its kind by its values. For `jmrec data init`."""
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+
+from jmrec.data.columns import EARLIEST, LATEST, compact_date, seconds
+
+ROLES = {
+    "item": "item itemid product productid sku asin article articleid artikel artikelnr artnr "
+    "artikelnummer artikelid produkt produktid produktnr movieid filmid bookid isbn id iditem "
+    "idproducto producto produit idproduit articulo ref reference nr",
+    "session": "session sessionid sitzung sitzungid sitzungsid sesion idsesion visit visitid "
+    "basket basketid warenkorb besuch sid",
+    "user": "user userid customer customerid kunde kundennr kundenid kundennummer client clientid "
+    "visitor visitorid cliente utilisateur uid buyer reviewerid usuario member memberid",
+    "time": "time timestamp ts date datetime zeit zeitpunkt zeitstempel datum fecha fechahora hora "
+    "horodatage createdat eventtime unixtime when unixreviewtime clickedat",
+    "event": "event eventtype type action ereignis aktion typ evento verb behavior behaviour "
+    "interaction kind",
+    "rating": "rating stars score bewertung sterne puntuacion overall",
+    "order": "order position seq sequence eventindex step reihenfolge",
+    "title": "title name titel titre titulo nombre nom bezeichnung producttitle productname "
+    "produktname itemname artikelname titleclean label",
+    "description": "description desc text beschreibung descripcion overview summary details "
+    "abstract plot longdescription",
+    "picture": "image picture img photo bild imagen foto imagepath poster cover thumbnail "
+    "imagefile bilddatei",
+    "available_from": "availablefrom validfrom onsalefrom startdate verfugbarab gultigab validode",
+    "available_until": "availableuntil validuntil validto enddate verfugbarbis gultigbis expires",
+}
+"""Role -> names in use for it, as `plain` writes them."""
+
+_LEAKS = re.compile(
+    r"(^|_)(n|num|count|cnt|sold|sales|views|clicks|purchases|popularity|rank|bestseller|reviews|"
+    r"votes|rating|ratings|user|users|verkauft|verkaeufe|klicks|interactions)(_|$)"
+)
+_PATTERNS = [
+    date + clock
+    for date in ("%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%Y/%m/%d", "%d-%m-%Y")
+    for clock in (" %H:%M:%S", " %H:%M", "")
+]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column and what was seen of it.
+
+    Attributes:
+      name: Its name.
+      cells: All its cells.
+      filled: Those that are not empty, at most the first 5,000.
+    """
+
+    name: str
+    cells: list[str]
+    filled: list[str]
+
+    @classmethod
+    def of(cls, name: str, cells: list[str]) -> "Column":
+        """Look at a column."""
+        return cls(name, cells, [cell for cell in cells if cell][:5_000])
+
+    @property
+    def distinct(self) -> int:
+        """How many different values the looked-at cells have."""
+        return len(set(self.filled))
+
+    @property
+    def mean_length(self) -> float:
+        """Characters of a cell, on average."""
+        return sum(map(len, self.filled)) / max(len(self.filled), 1)
+
+    def is_called(self, role: str) -> bool:
+        """Whether its name is in use for a role."""
+        return plain(self.name) in ROLES[role].split()
+
+    def leaks(self) -> bool:
+        """Whether its name says that it comes from what people did."""
+        words = re.sub(r"([a-z])([A-Z])", r"\1_\2", self.name).lower()
+        return bool(_LEAKS.search(re.sub(r"[\s\-.]+", "_", words)))
+
+
+def plain(name: str) -> str:
+    """Return a name without case, accents and signs.
+
+    Example:
+      >>> plain("Artikel-Nr."), plain("Título")
+      ('artikelnr', 'titulo')
+    """
+    flat = unicodedata.normalize("NFKD", name.casefold())
+    return re.sub(r"[^a-z0-9]", "", flat)
+
+
+def share(cells: Sequence[str], holds: Sequence[bool]) -> float:
+    """Return the share of cells for which something holds, 0 for none."""
+    return sum(holds) / len(cells) if cells else 0.0
+
+
+def number_of(cell: str, decimal: str) -> float:
+    """Return a cell as a finite number, NaN if it is none."""
+    try:
+        value = float(cell.replace(decimal, ".") if decimal != "." else cell)
+    except ValueError:
+        return float("nan")
+    return value if abs(value) < 1e30 else float("nan")
+
+
+def is_number(column: Column, decimal: str) -> bool:
+    """Whether nearly all cells are numbers."""
+    return (
+        share(
+            column.filled, [number_of(c, decimal) == number_of(c, decimal) for c in column.filled]
+        )
+        >= 0.95
+    )
+
+
+def decimal_of(columns: Sequence[Column]) -> str:
+    """Return "," where some column's numbers need it and none needs a point."""
+    comma = point = False
+    for column in columns:
+        comma |= share(column.filled, [_is(r"-?\d+,\d{1,6}", c) for c in column.filled]) > 0.5
+        point |= share(column.filled, [_is(r"-?\d+\.\d+", c) for c in column.filled]) > 0.5
+    return "," if comma and not point else "."
+
+
+def time_format_of(column: Column) -> str | None:
+    """Return the time format of a column (see `jmrec.data.description`), None if it has none."""
+    cells = column.filled[:1_000]
+    if not cells:
+        return None
+
+    def fits(form: str) -> bool:
+        good = [EARLIEST <= seconds(c, form) <= LATEST for c in cells]
+        return share(cells, good) >= 0.9
+
+    if all(map(compact_date, cells)):
+        return "%Y%m%d"
+    values = [number_of(c, ".") for c in cells]
+    if share(cells, [v == v for v in values]) >= 0.9:
+        middle = float(np.nanmedian(np.abs(values)))
+        for top, form in [(1e8, None), (1e11, ""), (1e14, "ms"), (1e17, "us"), (1e20, "ns")]:
+            if middle < top:
+                # Small numbers may count anything: only the name can tell.
+                return "" if form is None and column.is_called("time") else form
+        return None
+    for form in ["", *_PATTERNS]:
+        if fits(form) and ("%" not in form or _dated(cells, form)):
+            return form
+    return None
+
+
+def list_separator_of(column: Column) -> str:
+    """Return what separates the entries of a list column, "" if it holds no lists."""
+    for separator in ("|", ";", ","):
+        parts = Counter(p.strip() for c in column.filled for p in c.split(separator) if p.strip())
+        several = share(column.filled, [separator in c for c in column.filled])
+        total = sum(parts.values())
+        short = sum(len(p) * n for p, n in parts.items()) <= 25 * max(total, 1)
+        if several >= 0.3 and short and total >= 2 * len(parts):
+            return separator
+    return ""
+
+
+def follows(column: Column, counts: np.ndarray, decimal: str) -> bool:
+    """Whether a number column ranks the items much as their clicks do (float [V] counts)."""
+    values = np.array([number_of(c, decimal) for c in column.cells])
+    ok = np.isfinite(values)
+    if ok.sum() < 20 or len(set(values[ok])) < 5 or len(set(counts[ok])) < 2:
+        return False
+    ranks = [np.argsort(np.argsort(x[ok])).astype(float) for x in (values, counts)]
+    return bool(abs(np.corrcoef(ranks[0], ranks[1])[0, 1]) > 0.7)
+
+
+def _dated(cells: Sequence[str], form: str) -> bool:
+    good = []
+    for cell in cells:
+        try:
+            datetime.strptime(cell, form)
+            good.append(True)
+        except ValueError:
+            good.append(False)
+    return share(cells, good) >= 0.9
+
+
+def _is(pattern: str, cell: str) -> bool:
+    return bool(re.fullmatch(pattern, cell))

@@ -1,0 +1,67 @@
+"""What ``jmrec data ... --help`` says: (description, worked example) of each step."""
+
+DATA_HELP = {
+    "init": (
+        """Write a first dataset.toml for a folder: a guess of what its columns mean, to be edited.
+
+Put two tables in the folder, CSV (any common delimiter and encoding, gzip or not) or Parquet: one
+with a row for each item (its id, a title, whatever else you know), one with a row for each click,
+view or purchase (the item's id, a session or a user, a time). Pictures go into images/. Names of
+files and columns are free. A comment above each line says why it was guessed. A dataset.toml that
+exists is never overwritten.""",
+        """products.csv has ArtNr;Bezeichnung;Preis and clicks.csv has Kunde;ArtNr;Zeit:
+
+  $ jmrec data init SHOP
+  SHOP/dataset.toml was written: a guess. Read and edit it, then run jmrec data check.
+  $ cat SHOP/dataset.toml
+  ...
+  [items]
+  # The table with one row for each item.
+  file = "products.csv"
+  # All values differ, and clicks.csv names them in 'ArtNr'.
+  id = "ArtNr"
+  ...
+  $ jmrec data check SHOP""",
+    ),
+    "check": (
+        """Validate a catalogue folder and print what a scientist wants to know first.
+
+What makes a folder meaningless is always an error: one sentence that names file, row and remedy,
+and exit code 2. That is a table that is missing, can not be read or unpacked, or lies outside the
+folder; a header or a dataset.toml that is wrong; too few sessions.
+
+A fault of single rows (an unknown item id, a second row for an item, a broken number or time, a
+row with too many cells, a picture that does not decode, ...) is, without --strict, left out row by
+row, or taken as an empty cell, and counted: one warning for each kind of fault, naming the first
+row. Where more than half of the rows have it, it is an error all the same. Things that only look
+wrong (a formula, two ids that differ in case) are kept and counted.
+
+With --strict every warning is an error. jmrec run reads as without --strict.
+
+Nothing is ever written by check, and nothing is read outside the folder.""",
+        """$ jmrec data check SHOP
+  jmrec: warning: interactions.csv, row 7: the item id 'i99' is not in items.csv; add the item
+  or remove the event (rows left out: 3).
+  Data: shop
+  ...
+  $ jmrec data check SHOP --strict; echo $?
+  jmrec: interactions.csv, row 7: the item id 'i99' is not in items.csv; add the item or remove
+  the event.
+  2
+
+  jmrec data check ../shared/data/movies --toml experiments/data/movies.toml""",
+    ),
+    "prepare": (
+        """Validate a catalogue folder, make sessions, split them by time, write ArrayRecord files.
+
+The folder is checked first as jmrec data check does, with the same rule for broken rows and the
+same --strict. --out appears whole or not at all; started again with the same folder and settings it
+only reads what is there. jmrec run does this by itself: prepare serves your own programs
+(jmrec.data.prepared.load_prepared, or TFDS without jmrec).
+
+min_session_length and k_core of dataset.toml filter training only. Validation and test keep every
+session, and have no say in what is filtered.""",
+        """$ jmrec data prepare SHOP --out runs/shop-prepared
+  runs/shop-prepared: 3322 items; sessions: 2552 train, 319 validation, 320 test.""",
+    ),
+}

@@ -1,0 +1,295 @@
+"""The files of a catalogue folder as bytes: inside the folder, regular, no bomb, decoded.
+
+A file's first bytes say what it is (gzip, Parquet, text), not its name.
+"""
+
+import codecs
+import csv
+import gzip
+import io
+import re
+import stat
+import zlib
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet
+
+from jmrec.errors import UserError
+
+SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
+DELIMITERS = (",", ";", "\t", "|")
+MAX_BYTES = 2**31 - 2**20
+"""A larger CSV file is refused: pyarrow reads one block of at most 2 GiB."""
+BOMB_BYTES, BOMB_RATIO = 100_000_000, 200
+"""More than this, from a file that is this many times smaller, is taken for a bomb."""
+MAX_COLUMNS, MAX_NAME = 10_000, 200
+_HEAD = 1_000_000
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ufeff]")
+
+
+@dataclass(frozen=True)
+class Source:
+    """One table of a folder, found and looked at.
+
+    Attributes:
+      path: The file.
+      header: Its column names.
+      parquet: Whether it is Parquet, else CSV.
+      encoding: Of a CSV, "" where it is to be found out.
+      delimiter: Of a CSV.
+    """
+
+    path: Path
+    header: list[str]
+    parquet: bool
+    encoding: str = ""
+    delimiter: str = ","
+
+    @property
+    def name(self) -> str:
+        """The file's name, for messages."""
+        return self.path.name
+
+
+def find_table(folder: Path, table: str, file: str = "") -> Path:
+    """Return the path of a table: ``file`` if it is named, else items.csv, items.parquet, ...
+
+    Raises:
+      UserError: if there is none, or more than one, or ``file`` is no plain name.
+    """
+    if file:
+        if file != Path(file).name or file in (".", ".."):
+            raise UserError(
+                f"dataset.toml, [{table}]: file is {file[:80]!r}; give the name of a file that "
+                "lies in the folder itself."
+            )
+        return folder / file
+    present = [p for s in SUFFIXES if (p := folder / f"{table}{s}").exists() or p.is_symlink()]
+    if len(present) > 1:
+        raise UserError(
+            f"{folder} has both {present[0].name} and {present[1].name}; keep one of them, or name "
+            f'it in dataset.toml as [{table}] file = "{present[0].name}".'
+        )
+    return present[0] if present else folder / f"{table}.csv"
+
+
+def regular_file(path: Path, root: Path) -> int:
+    """Check that a file may be read: a regular one that lies in ``root``; return its size.
+
+    Raises:
+      UserError: if it is missing, a folder, a pipe or a device, or a link that leaves ``root``.
+    """
+    try:
+        real = path.resolve(strict=True)
+        status = real.stat()
+        inside = real.is_relative_to(root.resolve())
+    except FileNotFoundError:
+        raise UserError(f"{path} does not exist; a catalogue folder needs {path.name}.") from None
+    except OSError as error:
+        raise UserError(f"{path} can not be read ({error.strerror}); check the file.") from None
+    except (ValueError, RuntimeError):  # a NUL in the name, a loop of links
+        raise UserError(f"{path} can not be read (a loop of links?); check the file.") from None
+    if not inside:
+        raise UserError(
+            f"{path.name} is a link that leaves the folder; copy the file itself into {root}."
+        )
+    if not stat.S_ISREG(status.st_mode):
+        kind = "a folder" if stat.S_ISDIR(status.st_mode) else "a pipe or a device"
+        raise UserError(f"{path} is {kind}, not a file; put the file itself there.")
+    return status.st_size
+
+
+def open_source(
+    folder: Path, table: str, file: str = "", encoding: str = "", delimiter: str = ""
+) -> Source:
+    """Find a table of a folder and read its header.
+
+    Args:
+      folder: The catalogue folder.
+      table: "items" or "interactions".
+      file: The file's name, "" for the usual ones.
+      encoding: Of a CSV, "" to find out.
+      delimiter: Of a CSV, "" to find out.
+
+    Raises:
+      UserError: if the file can not be read, or names a column twice or not at all.
+    """
+    path = find_table(folder, table, file)
+    regular_file(path, folder)
+    if _starts(path, 4) == b"PAR1":
+        return Source(path, _check_header(path.name, open_parquet(path).schema_arrow.names), True)
+    head, _ = decode(path.name, read_bytes(path, _HEAD), encoding)
+    text = head.decode("utf-8", errors="replace")
+    delimiter = delimiter or _guess_delimiter(text)
+    try:
+        names = next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter), [])
+    except csv.Error:
+        names = []
+    if not names:
+        raise UserError(
+            f"{path.name}: no header row can be read; save the file as comma-separated UTF-8 text "
+            "whose first row names the columns."
+        )
+    names = _check_header(path.name, [name.strip() for name in names])
+    return Source(path, names, False, encoding, delimiter)
+
+
+def open_parquet(path: Path) -> pa.parquet.ParquetFile:
+    """Open a Parquet file, which reads its schema only.
+
+    Raises:
+      UserError: if it is damaged or claims far more than a file of its size can hold.
+    """
+    try:
+        file = pa.parquet.ParquetFile(path)
+        about = file.metadata
+        size = sum(about.row_group(i).total_byte_size for i in range(about.num_row_groups))
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:
+        raise broken_parquet(path.name, error) from None
+    _no_bomb(path, max(size, about.num_rows // 8))
+    return file
+
+
+def broken_parquet(name: str, error: Exception) -> UserError:
+    """Return what a user is told about a Parquet file that pyarrow refuses."""
+    reason = " ".join(str(error).split())[:100]
+    return UserError(f"{name} is no whole Parquet file ({reason}); write it again.")
+
+
+def read_bytes(path: Path, most: int | None = None) -> bytes:
+    """Return the (unpacked) bytes of a file, the first ``most`` of them where given.
+
+    Raises:
+      UserError: if it can not be read, is too large, packed wrongly, or a bomb.
+    """
+    limit = MAX_BYTES if most is None else most
+    parts, total = [], 0
+    try:
+        packed = _starts(path, 2) == b"\x1f\x8b"
+        with gzip.open(path) if packed else path.open("rb") as file:
+            while total < limit and (part := file.read(min(2**24, limit - total))):
+                parts.append(part)
+                total += len(part)
+                if packed:
+                    _no_bomb(path, total)
+            more = most is None and total == limit and bool(file.read(1))
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise UserError(f"{path.name} can not be unpacked ({error}); pack it again.") from None
+    except OSError as error:
+        raise UserError(f"{path} can not be read ({error.strerror}); check the file.") from None
+    if more:
+        raise UserError(
+            f"{path.name} has more than {MAX_BYTES:,} bytes; save it as Parquet, which is read in "
+            "pieces."
+        )
+    data = b"".join(parts)
+    if data[:4] == b"PK\x03\x04":
+        raise UserError(f"{path.name} is a zip or Excel file; save it as CSV or Parquet.")
+    return data
+
+
+def decode(name: str, data: bytes, encoding: str = "") -> tuple[bytes, str]:
+    """Return text as UTF-8 without a byte order mark, and the encoding it came in.
+
+    Bytes that can not be decoded become U+FFFD.
+
+    Args:
+      name: The file's name, for messages.
+      data: The bytes.
+      encoding: Its name; "" finds out: a byte order mark, UTF-8, UTF-16, else cp1252 or Latin-1.
+
+    Raises:
+      UserError: if ``encoding`` is none that Python knows.
+
+    Example:
+      >>> decode("items.csv", "Größe".encode("cp1252"))[1]
+      'cp1252'
+    """
+    encoding = encoding or _guess_encoding(data)
+    try:
+        if encoding in ("utf-8", "utf-8-sig"):
+            data = data.removeprefix(codecs.BOM_UTF8)
+            try:
+                data.decode("utf-8")
+                return data, encoding
+            except UnicodeDecodeError:
+                pass
+        text = data.decode(encoding, errors="replace").removeprefix("\ufeff")
+        return text.encode("utf-8", errors="replace"), encoding
+    except (LookupError, UnicodeError):
+        raise UserError(
+            f"{name} can not be read as {encoding[:40]!r}, which is no text encoding; write "
+            '[dataset] encoding = "utf-8", "cp1252", "utf-16" or another that Python knows.'
+        ) from None
+
+
+def _guess_encoding(data: bytes) -> str:
+    for mark, name in [
+        (codecs.BOM_UTF8, "utf-8-sig"),
+        (codecs.BOM_UTF32_LE, "utf-32"),
+        (codecs.BOM_UTF32_BE, "utf-32"),
+        (codecs.BOM_UTF16_LE, "utf-16"),
+        (codecs.BOM_UTF16_BE, "utf-16"),
+    ]:
+        if data.startswith(mark):
+            return name
+    # ASCII letters in UTF-16 are every second byte, with NULs between them.
+    sample = data[:2000]
+    for first, name in [(1, "utf-16-le"), (0, "utf-16-be")]:
+        if len(sample) > 3 and sample[first::2].count(0) > 0.4 * len(sample) / 2 > 0:
+            return name if sample[1 - first :: 2].count(0) == 0 else "utf-8"
+    try:
+        data.decode("utf-8")
+        return "utf-8"
+    except UnicodeDecodeError as error:
+        if error.end == len(data) == _HEAD:  # a character cut at the end of the head
+            return "utf-8"
+    text = data.decode("utf-8", errors="replace")
+    broken = text.count("\ufffd")
+    ascii_bytes = len(re.sub(rb"[\x80-\xff]+", b"", data))
+    if len(text) - ascii_bytes - broken > broken:  # damaged UTF-8, not another encoding
+        return "utf-8"
+    return "latin-1" if re.search(rb"[\x81\x8d\x8f\x90\x9d]", data) else "cp1252"
+
+
+def _guess_delimiter(text: str) -> str:
+    line = re.sub(r'"[^"]*"', "", text[:100_000]).partition("\n")[0]
+    return max(DELIMITERS, key=line.count)
+
+
+def _check_header(file: str, names: list[str]) -> list[str]:
+    if len(names) > MAX_COLUMNS:
+        raise UserError(f"{file}, row 1: {len(names):,} columns; keep at most {MAX_COLUMNS:,}.")
+    counts = Counter(names)
+    for name in names:
+        if not name or counts[name] > 1:
+            raise UserError(
+                f"{file}, row 1: the column name {name[:80]!r} is "
+                f"{'used twice' if name else 'empty'}; give every column its own name."
+            )
+        if len(name) > MAX_NAME or _CONTROL.search(name):
+            raise UserError(
+                f"{file}, row 1: the column name {name[:80]!r} is too long or has control "
+                "characters; give the column a short plain name."
+            )
+    return names
+
+
+def _starts(path: Path, count: int) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(count)
+    except OSError as error:
+        raise UserError(f"{path} can not be read ({error.strerror}); check the file.") from None
+
+
+def _no_bomb(path: Path, unpacked: int) -> None:
+    size = path.stat().st_size
+    if unpacked > BOMB_BYTES and unpacked > BOMB_RATIO * size:
+        raise UserError(
+            f"{path.name} would unpack from {size:,} to more than {unpacked:,} bytes, which looks "
+            "like a decompression bomb; unpack it yourself if you trust it."
+        )
