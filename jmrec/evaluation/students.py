@@ -15,7 +15,8 @@ from jmrec.features import pad_rows
 from jmrec.types import Model, Params
 
 WINDOWS = 64
-"""Windows are encoded in blocks of this many, so that one shape is compiled."""
+"""Windows are encoded in blocks of this many, so that one shape is compiled; a single window, which
+is what serving asks for, goes alone."""
 
 
 class Tower:
@@ -69,10 +70,11 @@ class TowerRanker:
         if self._kept is not None and self._kept[0] is prefixes:
             return self._kept[1]
         windows = prefixes.windows
+        size = 1 if len(windows) == 1 else WINDOWS
         blocks = []
-        for start in range(0, len(windows), WINDOWS):
-            block = windows[start : start + WINDOWS]
-            block = np.pad(block, [(0, WINDOWS - len(block)), (0, 0)], constant_values=-1)
+        for start in range(0, len(windows), size):
+            block = windows[start : start + size]
+            block = np.pad(block, [(0, size - len(block)), (0, 0)], constant_values=-1)
             mask = block >= 0
             blocks.append(
                 np.asarray(

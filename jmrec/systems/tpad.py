@@ -16,7 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jmrec.checkpoint import check_fit, load_params, save_params
+from jmrec.checkpoint import load_params, save_params
 from jmrec.cluster.member import is_first
 from jmrec.config import ConfigDict, flatten, resolve_path
 from jmrec.data.pipeline import item_batches, session_batches
@@ -24,12 +24,13 @@ from jmrec.data.prepared import load_prepared, prepare
 from jmrec.data.schema import Dataset
 from jmrec.data.toyshop import ToyShopConfig, write_toyshop
 from jmrec.errors import UserError
-from jmrec.evaluation.protocol import make_predictions, rank
+from jmrec.evaluation.protocol import ask, rank
 from jmrec.evaluation.students import Tower, TowerRanker
 from jmrec.evaluation.summary import figures
 from jmrec.features import Standardiser
 from jmrec.files import write_json
 from jmrec.models.alignment import AlignmentConfig, alignment
+from jmrec.models.build import check_fit
 from jmrec.models.knowledge import KnowledgeConfig, knowledge_tower
 from jmrec.models.layers import StackConfig
 from jmrec.models.student import StudentConfig
@@ -482,7 +483,7 @@ class Tpad:
         self, tower: Tower, features: Mapping[str, np.ndarray]
     ) -> Callable[[Params, Any], dict[str, float]]:
         """Return the evaluation during training: the primary figure on validation."""
-        predictions = make_predictions(self.dataset.splits["validation"])
+        predictions = ask(self.dataset, "validation")
         predictions = predictions.take(np.flatnonzero(predictions.position <= 20))
 
         def evaluate(params: Params, task_state: Any) -> dict[str, float]:

@@ -1,0 +1,60 @@
+"""The student's scores as one StableHLO program, for servers that run no Python.
+
+The program maps int32 [B, 50] catalogue rows of sessions, oldest first and padded on the right
+with -1, to float32 [B, V] scores, for any B. The parameters and the item vectors are inside; the
+policy is not: whoever runs it masks what may not be recommended.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import export
+
+from jmrec.errors import UserError
+from jmrec.evaluation.protocol import WINDOW
+from jmrec.serving.served import Served
+
+PLATFORMS = ("cpu", "cuda", "tpu")
+
+
+def export_scores(served: Served) -> bytes:
+    """Return the program that scores the whole catalogue."""
+    ranker, count = served.ranker, len(served.ids)
+    encode = ranker.tower.model.fns["encode_session"]
+    rows, items = jnp.asarray(ranker.rows), jnp.asarray(ranker.items)
+    params = jax.tree.map(jnp.asarray, ranker.params)
+
+    def scores(sessions: jax.Array) -> jax.Array:
+        mask = sessions >= 0
+        states, _ = encode(params, rows[jnp.where(mask, sessions, 0)], mask)
+        last = jnp.maximum(mask.sum(1) - 1, 0)
+        return states[jnp.arange(len(sessions)), last] @ items[:count].T
+
+    (batch,) = export.symbolic_shape("batch")
+    wanted = jax.ShapeDtypeStruct((batch, WINDOW), jnp.int32)
+    return bytes(export.export(jax.jit(scores), platforms=PLATFORMS)(wanted).serialize())
+
+
+def load_scores(path: Path) -> Callable[[np.ndarray], np.ndarray]:
+    """Load a program that `export_scores` made.
+
+    Returns:
+      int32 [B, 50] -> float32 [B, V].
+
+    Raises:
+      UserError: The file is missing or damaged.
+    """
+    try:
+        program = export.deserialize(bytearray(path.read_bytes()))
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; make it with jmrec export --stablehlo.") from None
+    except Exception as error:  # a flatbuffer that is damaged fails in many ways
+        raise UserError(
+            f"{path} is damaged ({str(error) or type(error).__name__}); make it again with jmrec "
+            "export --stablehlo."
+        ) from None
+    call = jax.jit(program.call)
+    return lambda sessions: np.asarray(call(jnp.asarray(sessions, jnp.int32)))
