@@ -155,7 +155,7 @@ def parser() -> Parser:
     recommend.add_argument("--items", required=True, help="item ids of the session, oldest first")
     recommend.add_argument("--top", type=int, default=10, help="how many items to recommend")
     recommend.add_argument(
-        "--at", type=_time, metavar="TIME",
+        "--at", metavar="TIME",
         help="for items that are available for a while: a date, or unix seconds (default: now)",
     )  # fmt: skip
     export = verb(
@@ -228,17 +228,6 @@ def parser() -> Parser:
     for each in (embed, evaluate, export):
         each.add_argument("--workdir", type=Path, required=True, help="the workdir of a run")
     return top
-
-
-def _time(text: str) -> float:
-    """Return unix seconds of a date or a number; a date without a zone is in UTC."""
-    from datetime import UTC, datetime
-
-    try:
-        return float(text)
-    except ValueError:
-        time = datetime.fromisoformat(text)
-    return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
 
 
 def data_check(args: argparse.Namespace) -> None:
@@ -328,17 +317,20 @@ def recommend(args: argparse.Namespace) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from jmrec.evaluation.policy import read_time
+
     session = [item.strip() for item in args.items.split(",") if item.strip()]
+    at = None if args.at is None else read_time(args.at)
     if args.serve is not None:
         from jmrec.serving import load
 
         if args.student is not None:
             raise UserError("--serve has one student; leave out --student, or name a --workdir.")
-        found = load(args.serve, args.policy).recommend(session, args.top, args.at)
+        found = load(args.serve, args.policy).recommend(session, args.top, at)
     else:
         from jmrec.systems import serve
 
-        found = serve.recommend(args.workdir, session, args.top, args.student, args.policy, args.at)
+        found = serve.recommend(args.workdir, session, args.top, args.student, args.policy, at)
     if args.json:
         print(json.dumps(found, indent=2))
         return
@@ -350,7 +342,6 @@ def recommend(args: argparse.Namespace) -> None:
 
 def export(args: argparse.Namespace) -> None:
     """Run ``jmrec export``."""
-    from jmrec.evaluation.report_serving import serving_sentences
     from jmrec.systems import serve
 
     section = serve.export(
@@ -359,14 +350,7 @@ def export(args: argparse.Namespace) -> None:
     if args.json:
         print(json.dumps(section, indent=2))
         return
-    same, start = section["same top 20"], section["seconds"]
-    print(
-        f"{args.out}: {section['items']} items, {section['bytes'] / 1e6:.2f} MB, loads in "
-        f"{start['load']:.2f} s ({sum(start.values()):.2f} s from a new process to its first "
-        f"answer); the same top 20 as the run's evaluation on {same['same']} of "
-        f"{same['sessions']} sessions."
-    )
-    for sentence in serving_sentences({"serving": section}):
+    for sentence in serve.describe(section):
         print(sentence)
 
 

@@ -11,10 +11,13 @@ by hand: an allow-list, a block-list and pinned items, in a small TOML file::
 A pinned item that the session holds already is no candidate where the data set excludes those.
 """
 
+import contextlib
 import difflib
+import math
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +29,7 @@ from jmrec.errors import UserError
 PINNED = 3e38
 """The score of the first pinned item; the next ones lie ``PINNED_STEP`` apart below it."""
 PINNED_STEP = 1e32
+WINDOWS = ("available_from", "available_until")
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ class Correction:
 
 @dataclass(frozen=True)
 class Availability:
-    """When each item may be recommended: from ``start`` on, and before ``stop``.
+    """When each item may be recommended: from ``start`` to ``stop``, both included.
 
     Attributes:
       start: float64 [V] unix seconds, -inf where it always was.
@@ -57,38 +61,77 @@ class Availability:
 
     @classmethod
     def of(cls, items: Items) -> "Availability | None":
-        """Return the windows that a catalogue declares, None where it declares none.
+        """Return the windows that a catalogue declares, None where it limits no item.
 
         They are ``items.available_from`` and ``items.available_until``, float64 [V]; what is not
         finite is open.
         """
-        found = [getattr(items, name, None) for name in ("available_from", "available_until")]
-        if all(each is None for each in found):
-            return None
-        closed = []
-        for each, otherwise in zip(found, (-np.inf, np.inf)):
-            times = np.full(len(items), np.nan) if each is None else np.asarray(each, np.float64)
-            closed.append(np.where(np.isfinite(times), times, otherwise))
-        return cls(*closed)
+        found = (getattr(items, name, None) for name in WINDOWS)
+        times = [None if each is None or not len(each) else np.asarray(each) for each in found]
+        return cls._closed(times, len(items))
+
+    @classmethod
+    def from_json(cls, found: Mapping[str, Any]) -> "Availability | None":
+        """Return what `to_json` wrote among other things, None where it is not there."""
+        lists = [found.get(name) for name in WINDOWS]
+        times = [None if each is None else np.array(each, np.float64) for each in lists]
+        return cls._closed(times, max((len(each) for each in lists if each), default=0))
+
+    @classmethod
+    def _closed(cls, times: list[np.ndarray | None], rows: int) -> "Availability | None":
+        closed = [
+            np.full(rows, limit) if each is None else np.where(np.isfinite(each), each, limit)
+            for each, limit in zip(times, (-np.inf, np.inf))
+        ]
+        return cls(*closed) if np.isfinite(closed).any() else None
+
+    def to_json(self) -> dict[str, list[float | None]]:
+        """Return the times by name, None where there is no limit.
+
+        Example:
+          >>> Availability(np.array([1.0]), np.array([np.inf])).to_json()
+          {'available_from': [1.0], 'available_until': [None]}
+        """
+        return {
+            name: [float(each) if np.isfinite(each) else None for each in times]
+            for name, times in zip(WINDOWS, (self.start, self.stop))
+        }
+
+    def first(self, rows: int) -> "Availability":
+        """Return the windows of the first rows."""
+        return Availability(self.start[:rows], self.stop[:rows])
 
     def open(self, time: np.ndarray, items: slice) -> np.ndarray:
         """Return bool [P, slice]: whether an item may be recommended at each time.
 
         Example:
-          >>> windows = Availability(np.array([-np.inf, 5.0]), np.array([5.0, np.inf]))
+          >>> windows = Availability(np.array([-np.inf, 5.0]), np.array([4.0, np.inf]))
           >>> windows.open(np.array([4.0, 5.0]), slice(0, 2)).tolist()
           [[True, False], [False, True]]
         """
         at = np.asarray(time, np.float64)[:, None]
-        return (self.start[items] <= at) & (at < self.stop[items])
+        return (self.start[items] <= at) & (at <= self.stop[items])
 
-    def extend(self, other: "Availability | None", rows: int) -> "Availability":
-        """Return these windows with those of ``rows`` more items after them."""
-        if other is None:
-            other = Availability(np.full(rows, -np.inf), np.full(rows, np.inf))
-        return Availability(
-            np.concatenate([self.start, other.start]), np.concatenate([self.stop, other.stop])
-        )
+
+def join_windows(
+    a: Availability | None, rows_a: int, b: Availability | None, rows_b: int
+) -> Availability | None:
+    """Return the windows of two parts of a catalogue, one after the other; None is no limit.
+
+    Example:
+      >>> window = Availability(np.array([1.0]), np.array([2.0]))
+      >>> join_windows(None, 1, window, 1).start.tolist()
+      [-inf, 1.0]
+    """
+    if a is None and b is None:
+        return None
+    parts = [
+        part or Availability(np.full(rows, -np.inf), np.full(rows, np.inf))
+        for part, rows in ((a, rows_a), (b, rows_b))
+    ]
+    return Availability(
+        np.concatenate([part.start for part in parts]), np.concatenate([p.stop for p in parts])
+    )
 
 
 @dataclass(frozen=True)
@@ -128,9 +171,7 @@ class Policy:
 
     def first(self, rows: int) -> "Policy":
         """Return the policy of the catalogue's first ``rows`` rows."""
-        window = self.availability
-        if window is not None:
-            window = Availability(window.start[:rows], window.stop[:rows])
+        window = None if self.availability is None else self.availability.first(rows)
         pinned = self.pinned[self.pinned < rows]
         return Policy(self.exclude_seen, self.allowed[:rows], pinned, window, self.correction)
 
@@ -241,3 +282,24 @@ def nearest(item: str, ids: Sequence[str]) -> str:
     if near:
         return f"did you mean {near[0]!r}?"
     return "run jmrec embed if it is new, and export the artefact again."
+
+
+def read_time(text: str) -> float:
+    """Return unix seconds of a date or a number; a date without a zone is in UTC.
+
+    Raises:
+      UserError: It is neither.
+
+    Example:
+      >>> read_time("1970-01-02"), read_time("7.5")
+      (86400.0, 7.5)
+    """
+    seconds = math.nan
+    with contextlib.suppress(ValueError):
+        moment = datetime.fromisoformat(text)
+        seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    with contextlib.suppress(ValueError):
+        seconds = float(text)
+    if not math.isfinite(seconds):
+        raise UserError(f"{text!r} is no time; write a date as 2026-07-31, or unix seconds.")
+    return seconds

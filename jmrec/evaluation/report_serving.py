@@ -76,32 +76,40 @@ def serving_sentences(results: Results) -> list[str]:
     """Say what the distillation bought, and what it cost, no more than was measured."""
     serving = results.get("serving") or {}
     student, teacher = serving.get("student") or {}, serving.get("teacher") or {}
-    numbers = [side.get(key) for key in ("median_ms", "parameters") for side in (teacher, student)]
-    if not all(is_number(each) and each > 0 for each in numbers):
+    wanted = ("median_ms", "p99_ms", "parameters")
+    if not all(is_number(side.get(key)) for side in (student, teacher) for key in wanted):
         return []
+    tables = [_number(side.get("table_bytes"), "{:.1f}", 1e6) for side in (student, teacher)]
     said = (
         f"Serving: {student.get('name')} answers a session in {student['median_ms']:.2f} ms at the "
         f"median (p99 {student['p99_ms']:.2f}), its teacher in {teacher['median_ms']:.2f} ms (p99 "
-        f"{teacher['p99_ms']:.2f}): {_ratio(numbers[0], numbers[1], 'as fast', 'as slow')}; it has "
-        f"{student['parameters']:,} parameters against {teacher['parameters']:,}"
+        f"{teacher['p99_ms']:.2f}): {_ratio(teacher['median_ms'], student['median_ms'])}; it has "
+        f"{student['parameters']:,} parameters and {tables[0]} MB of tables, the teacher "
+        f"{teacher['parameters']:,} and {tables[1]} MB."
     )
-    return [f"{said}{_quality(results, str(student.get('name')))}."]
+    sentences = [said, *_quality(results, str(student.get("name")))]
+    return [" ".join(sentences)]
 
 
-def _quality(results: Results, student: str) -> str:
+def _quality(results: Results, student: str) -> list[str]:
+    """Say how the served student ranks beside its teacher, and beside one that had none."""
+    said = []
     for entry in results.get("comparisons") or []:
-        names = (entry.get("a"), entry.get("b"), entry.get("metric"), entry.get("figure"))
-        if names == (student, "teacher", PRIMARY, "session"):
+        a, b = entry.get("a"), entry.get("b")
+        wanted = (entry.get("metric"), entry.get("figure")) == (PRIMARY, "session")
+        if a == student and b in ("teacher", "undistilled") and wanted:
             pair = entry.get("interval")
             around = f" ({signed(pair[0])} to {signed(pair[1])})" if interval(pair) else ""
-            return f", and {signed(entry.get('difference'))} points of {PRIMARY}{around} beside it"
-    return ""
+            said.append(f"{signed(entry.get('difference'))}{around} against {b}")
+    return [f"Its {PRIMARY}, in points: {', '.join(said)}."] if said else []
 
 
-def _ratio(teacher: float, student: float, faster: str, slower: str) -> str:
+def _ratio(teacher: float, student: float) -> str:
+    if max(teacher, student) < 1.05 * min(teacher, student):
+        return "about as fast"
     if teacher >= student:
-        return f"{teacher / student:.1f} times {faster}"
-    return f"{student / teacher:.1f} times {slower}"
+        return f"{teacher / student:.1f} times as fast"
+    return f"{student / teacher:.1f} times as slow"
 
 
 def _number(value: Any, form: str = "{:,}", unit: float = 1) -> str:

@@ -289,8 +289,8 @@ def default_caption(
         f"{dataset.name}, {split} split: every target ranked among all {len(dataset.items):,} "
         f"items{available}, ties against the model; items of the session so far {seen}. The "
         "session figure is the mean over sessions of the mean over positions 1-20; intervals are "
-        f"95 % bootstrap intervals over {units}; rules are fitted on the training sessions alone, their "
-        f"settings chosen on validation; so is the offset of cold items, which {offset}."
+        f"95 % bootstrap intervals over {units}; rules are fitted on the training sessions alone, "
+        f"their settings chosen on validation; so is the offset of cold items, which {offset}."
     )
 
 

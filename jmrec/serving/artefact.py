@@ -134,8 +134,7 @@ def _write_files(artefact: Artefact, folder: Path, program: bytes | None) -> Non
     items = {
         "ids": artefact.ids,
         "titles": artefact.titles,
-        "available_from": None if window is None else _json_times(window.start),
-        "available_until": None if window is None else _json_times(window.stop),
+        **({} if window is None else window.to_json()),
     }
     write_json(folder / SERVE, facts)
     write_json(folder / ITEMS, items)
@@ -145,6 +144,8 @@ def _write_files(artefact: Artefact, folder: Path, program: bytes | None) -> Non
     if program is not None:
         (folder / STABLEHLO).write_bytes(program)
     write_manifest(folder)
+    for path in folder.iterdir():
+        path.chmod(0o644)  # safetensors lets nobody else read what it writes
 
 
 def read(folder: Path) -> Artefact:
@@ -198,16 +199,10 @@ def _parse(folder: Path, facts: Mapping[str, Any]) -> Artefact:
     items = json.loads((folder / ITEMS).read_bytes())
     ids, titles = list(items["ids"]), list(items["titles"])
     table = read_features(folder / TABLE, ids).arrays
-    config = dict(facts["config"])
-    config = StudentConfig(**{**config, "stack": StackConfig(**config["stack"])})
+    size = facts["config"]
+    config = StudentConfig(**{**size, "stack": StackConfig(**size["stack"])})
     with safe_open(folder / STUDENT, "np") as file:
         flat = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    availability = None
-    if items["available_from"] is not None:
-        availability = Availability(
-            _read_times(items["available_from"], -np.inf),
-            _read_times(items["available_until"], np.inf),
-        )
     lists = dict(facts["policy"])
     exclude_seen = bool(lists.pop("exclude_seen"))
     where = str(folder / SERVE)
@@ -220,7 +215,7 @@ def _parse(folder: Path, facts: Mapping[str, Any]) -> Artefact:
         id_rows=table[ID_ROW],
         ids=ids,
         titles=titles,
-        policy=make_policy(ids, exclude_seen, correction, availability, where),
+        policy=make_policy(ids, exclude_seen, correction, Availability.from_json(items), where),
         provenance=dict(facts["provenance"]),
     )
 
@@ -249,11 +244,3 @@ def unflatten_params(flat: Mapping[str, np.ndarray]) -> Params:
             branch = branch.setdefault(each, {})
         branch[name] = array
     return tree
-
-
-def _json_times(times: np.ndarray) -> list[float | None]:
-    return [float(each) if np.isfinite(each) else None for each in times]
-
-
-def _read_times(times: list[float | None], otherwise: float) -> np.ndarray:
-    return np.array([otherwise if each is None else each for each in times], np.float64)

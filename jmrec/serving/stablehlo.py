@@ -5,6 +5,7 @@ with -1, to float32 [B, V] scores, for any B. The parameters and the item vector
 policy is not: whoever runs it masks what may not be recommended.
 """
 
+import importlib.util
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,8 +21,21 @@ from jmrec.serving.served import Served
 PLATFORMS = ("cpu", "cuda", "tpu")
 
 
+def check_installed() -> None:
+    """Raise a UserError where what JAX needs for StableHLO files is not installed."""
+    if importlib.util.find_spec("flatbuffers") is None:
+        raise UserError(
+            "a StableHLO file needs the package flatbuffers; pip install 'jmrec[stablehlo]'."
+        )
+
+
 def export_scores(served: Served) -> bytes:
-    """Return the program that scores the whole catalogue."""
+    """Return the program that scores the whole catalogue.
+
+    Raises:
+      UserError: What JAX needs for it is not installed.
+    """
+    check_installed()
     ranker, count = served.ranker, len(served.ids)
     encode = ranker.tower.model.fns["encode_session"]
     rows, items = jnp.asarray(ranker.rows), jnp.asarray(ranker.items)
@@ -31,7 +45,8 @@ def export_scores(served: Served) -> bytes:
         mask = sessions >= 0
         states, _ = encode(params, rows[jnp.where(mask, sessions, 0)], mask)
         last = jnp.maximum(mask.sum(1) - 1, 0)
-        return states[jnp.arange(len(sessions)), last] @ items[:count].T
+        state = jnp.take_along_axis(states, last[:, None, None], 1)[:, 0]
+        return state @ items[:count].T
 
     (batch,) = export.symbolic_shape("batch")
     wanted = jax.ShapeDtypeStruct((batch, WINDOW), jnp.int32)
@@ -47,6 +62,7 @@ def load_scores(path: Path) -> Callable[[np.ndarray], np.ndarray]:
     Raises:
       UserError: The file is missing or damaged.
     """
+    check_installed()
     try:
         program = export.deserialize(bytearray(path.read_bytes()))
     except FileNotFoundError:

@@ -11,7 +11,7 @@ from jmrec.config import ConfigDict, flatten, resolve_path
 from jmrec.data.folder import read_folder
 from jmrec.data.schema import Items
 from jmrec.errors import UserError
-from jmrec.evaluation.policy import make_policy, read_correction
+from jmrec.evaluation.policy import Availability, join_windows, make_policy, read_correction
 from jmrec.features import hash_ids, read_features, write_features
 from jmrec.files import read_json, write_json
 from jmrec.systems import report
@@ -130,7 +130,7 @@ def embed(workdir: Path, folder: Path | None) -> int:
         index: list[str] = read_json(workdir / INDEX)
         known = read_added(system)
         if known is None:  # the towers were trained again since
-            known = Added([], [], {})
+            known = Added([], [], {}, None)
         present = list(system.dataset.items.ids) + known.ids
         rows = _rows_to_read(items.ids, present, index, source)
         if rows:
@@ -148,7 +148,9 @@ def embed(workdir: Path, folder: Path | None) -> int:
             ids, titles = known.ids + new.ids, known.titles + list(new.titles)
             # Names, features, index: the features count, so that a kill in between is harmless.
             # Names without features are not looked at; the index is mended by the next embed.
-            write_json(workdir / ADDED / "items.json", {"ids": ids, "titles": titles})
+            windows = join_windows(known.windows, len(known.ids), Availability.of(new), len(new))
+            names = {"ids": ids, "titles": titles, **(windows.to_json() if windows else {})}
+            write_json(workdir / ADDED / "items.json", names)
             provenance = {"stage": ADDED, "hash": _embed_hash(workdir)}
             write_features(workdir / ADDED / "features.safetensors", fresh, ids, provenance)
             present += new.ids
@@ -159,11 +161,19 @@ def embed(workdir: Path, folder: Path | None) -> int:
 
 @dataclass(frozen=True)
 class Added:
-    """The items that `embed` read: ids and titles, and "e", "k", "t" -> float32 [N, D]."""
+    """The items that `embed` read.
+
+    Attributes:
+      ids: N item ids.
+      titles: N titles.
+      features: "e", "k", "t" -> float32 [N, D].
+      windows: When they may be recommended; None is always.
+    """
 
     ids: list[str]
     titles: list[str]
     features: dict[str, np.ndarray]
+    windows: Availability | None
 
 
 def read_added(system: Tpad) -> Added | None:
@@ -175,7 +185,7 @@ def read_added(system: Tpad) -> Added | None:
     folder = system.workdir / ADDED
     path = folder / "features.safetensors"
     if not path.is_file():
-        return Added([], [], {})
+        return Added([], [], {}, None)
     table = read_features(path)
     if table.provenance["hash"] != _embed_hash(system.workdir):
         return None
@@ -184,7 +194,8 @@ def read_added(system: Tpad) -> Added | None:
     ids, titles = names["ids"][:rows], names["titles"][:rows]
     if hash_ids(ids) != table.provenance["items"]:
         raise UserError(f"{folder} is damaged; delete the folder and run jmrec embed again.")
-    return Added(ids, titles, table.arrays)
+    windows = Availability.from_json(names)
+    return Added(ids, titles, table.arrays, windows and windows.first(rows))
 
 
 def _embed_hash(workdir: Path) -> str:

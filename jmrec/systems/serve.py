@@ -15,11 +15,13 @@ from jmrec.evaluation.policy import (
     Availability,
     Correction,
     Policy,
+    join_windows,
     make_policy,
     read_correction,
 )
 from jmrec.evaluation.protocol import make_predictions, rank
 from jmrec.evaluation.report import write_report
+from jmrec.evaluation.report_serving import serving_sentences
 from jmrec.evaluation.students import Tower
 from jmrec.features import hash_ids
 from jmrec.files import read_json, write_json
@@ -137,9 +139,9 @@ def whole_catalogue(system: Tpad, policy: Path | None) -> Catalogue:
             "embed again."
         )
     ids = list(dataset.items.ids) + added.ids
-    window = Availability.of(dataset.items)
-    if window is not None:
-        window = window.extend(None, len(added.ids))
+    window = join_windows(
+        Availability.of(dataset.items), len(dataset.items), added.windows, len(added.ids)
+    )
     correction = None if policy is None else read_correction(policy)
     return Catalogue(
         ids,
@@ -283,3 +285,15 @@ def agree(system: Tpad, student: str, served: Served) -> dict[str, int]:
         for best, rows in zip(found, ranked.top_ids, strict=True)
     ]
     return {"sessions": len(same), "same": sum(same)}
+
+
+def describe(section: dict[str, Any]) -> list[str]:
+    """Return what `measure` found, in sentences."""
+    same, start = section["same top 20"], section["seconds"]
+    return [
+        f"{section['items']:,} items in {section['bytes'] / 1e6:.2f} MB, loaded in "
+        f"{start['load']:.2f} s; {sum(start.values()):.2f} s from a new process to its first "
+        f"answer. The same top 20 as the run's evaluation on {same['same']:,} of "
+        f"{same['sessions']:,} sessions.",
+        *serving_sentences({"serving": section}),
+    ]
