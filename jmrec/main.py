@@ -334,9 +334,13 @@ def recommend(args: argparse.Namespace) -> None:
     if args.json:
         print(json.dumps(found, indent=2))
         return
+    if not found:
+        print("No item may be recommended: session, policy and availability leave none.")
+        return
     table = Table("", "item", "title", "score")
     for place, each in enumerate(found, 1):
-        table.add_row(str(place), each["item_id"], each["title"], f"{each['score']:.3f}")
+        mark = f"{place} pinned" if each["pinned"] else str(place)
+        table.add_row(mark, each["item_id"], each["title"], f"{each['score']:.3f}")
     Console().print(table)
 
 

@@ -9,7 +9,7 @@ student.stablehlo   by choice: the scores as a program, see `jmrec.serving.stabl
 checksums.json      the SHA-256 of each
 =================== ======================================================================
 
-There is no time and no path in them: the same run gives the same bytes.
+There is no time and no path in them.
 """
 
 import json
@@ -106,9 +106,13 @@ def write(artefact: Artefact, out: Path, program: bytes | None = None) -> None:
         _write_files(artefact, side, program)
         if out.exists():
             old = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-            out.replace(old)
-            side.replace(out)
-            shutil.rmtree(old, ignore_errors=True)
+            try:
+                out.replace(old)
+                side.replace(out)
+            finally:
+                if not out.exists():
+                    old.replace(out)
+                shutil.rmtree(old, ignore_errors=True)
         else:
             side.replace(out)
     finally:

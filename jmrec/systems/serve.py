@@ -176,14 +176,15 @@ def export(
     Raises:
       UserError: There is no run, ``out`` is something else, or the student or policy is unknown.
     """
-    out = check_target(out)
+    out, device = check_target(out), _cpu()
     with Tracker(workdir) as tracker:
         system = open_run(workdir, tracker)
         artefact = build(system, student, policy)
         program = export_scores(serve(artefact, str(out))) if stablehlo else None
         write(artefact, out, program)
         tracker.say(f"export: {out} is written; now it is measured")
-        section = measure(system, artefact, out, calls)
+        with jax.default_device(device):
+            section = measure(system, artefact, out, calls)
         path = workdir / "evaluate" / "results.json"
         if path.is_file():
             results = {**read_json(path), "serving": section}
@@ -192,8 +193,19 @@ def export(
         return section
 
 
+def _cpu() -> jax.Device:
+    """Return the device that is measured on."""
+    try:
+        return jax.devices("cpu")[0]
+    except RuntimeError:
+        raise UserError(
+            "export measures on the CPU, which JAX_PLATFORMS leaves out; add it, as in "
+            "JAX_PLATFORMS=cuda,cpu."
+        ) from None
+
+
 def measure(system: Tpad, artefact: Artefact, out: Path, calls: int = CALLS) -> dict[str, Any]:
-    """Measure a written artefact, on the CPU: size, start, latency beside the teacher, agreement.
+    """Measure a written artefact: size, start, latency beside the teacher, agreement.
 
     Args:
       system: The run that it was made of.
@@ -206,14 +218,12 @@ def measure(system: Tpad, artefact: Artefact, out: Path, calls: int = CALLS) -> 
         [artefact.ids[row] for row in rows]
         for rows in islice(system.dataset.splits["validation"], calls)
     ]
-    with jax.default_device(jax.devices("cpu")[0]):
-        served, table = load(out), teacher_table(system)
-        model, params, _ = system.teacher()
-        ranker = Tower(model).ranker("Transfer tower", params)
-        ranker.prepare({"e": table})
-        teacher = Served(ranker, served.ids, served.titles, served.policy, "the teacher")
-        student_ms, teacher_ms = latency([served, teacher], sessions, calls)
-        agreement = agree(system, artefact.student, served)
+    served, table = load(out), teacher_table(system)
+    model, params, _ = system.teacher()
+    ranker = Tower(model).ranker("Transfer tower", params)
+    ranker.prepare({"e": table})
+    teacher = Served(ranker, served.ids, served.titles, served.policy, "the teacher")
+    student_ms, teacher_ms = latency([served, teacher], sessions, calls)
     tables = sum(array.nbytes for array in artefact.features.values())
     reader = size(system.params("knowledge", knowledge_tower(system.knowledge_config)))
     return {
@@ -235,7 +245,7 @@ def measure(system: Tpad, artefact: Artefact, out: Path, calls: int = CALLS) -> 
         "seconds": start,
         "calls": calls,
         "knowledge_parameters": reader["parameters"],
-        "same top 20": agreement,
+        "same top 20": agree(system, artefact.student, served),
     }
 
 
