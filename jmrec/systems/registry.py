@@ -11,7 +11,13 @@ from jmrec.config import ConfigDict, flatten, resolve_path
 from jmrec.data.folder import read_folder
 from jmrec.data.schema import Items
 from jmrec.errors import UserError
-from jmrec.evaluation.policy import Availability, join_windows, make_policy, read_correction
+from jmrec.evaluation.policy import (
+    Availability,
+    Policy,
+    join_windows,
+    make_policy,
+    read_correction,
+)
 from jmrec.features import hash_ids, read_features, write_features
 from jmrec.files import read_json, write_json
 from jmrec.systems import report
@@ -95,11 +101,8 @@ def evaluate(workdir: Path, split: str, dump: Path | None, policy: Path | None =
         system = open_run(workdir, tracker)
         made = None
         if policy is not None:
-            items, added = system.dataset.items, read_added(system)
-            ids = list(items.ids) + (added.ids if added else [])
-            correction = read_correction(policy)
-            whole = make_policy(ids, system.dataset.exclude_seen, correction, where=str(policy))
-            made = whole.first(len(items))  # items that were added later are no candidates here
+            # Items that were added later may be named, and are no candidates here.
+            made = whole_catalogue(system, policy).policy.first(len(system.dataset.items))
         report.evaluate(system, workdir / f"evaluate-{split}", split, dump=dump, policy=made)
         tracker.say(f"report: {workdir / f'evaluate-{split}' / 'report.html'}")
 
@@ -196,6 +199,36 @@ def read_added(system: Tpad) -> Added | None:
         raise UserError(f"{folder} is damaged; delete the folder and run jmrec embed again.")
     windows = Availability.from_json(names)
     return Added(ids, titles, table.arrays, windows and windows.first(rows))
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """All items of a run, those that `embed` read last, and the policy for them."""
+
+    ids: list[str]
+    titles: list[str]
+    added: Added
+    policy: Policy
+
+
+def whole_catalogue(system: Tpad, policy: Path | None, with_added: bool = True) -> Catalogue:
+    """Read a run's items, the added ones by choice, and a policy file for them.
+
+    Raises:
+      UserError: The towers were trained again since `embed`, or the policy does not fit.
+    """
+    items = system.dataset.items
+    added = read_added(system) if with_added else Added([], [], {}, None)
+    if added is None:
+        raise UserError(
+            f"{system.workdir} was trained again since jmrec embed read its added items; run jmrec "
+            "embed again."
+        )
+    ids = list(items.ids) + added.ids
+    windows = join_windows(Availability.of(items), len(items), added.windows, len(added.ids))
+    correction = None if policy is None else read_correction(policy)
+    made = make_policy(ids, system.dataset.exclude_seen, correction, windows, str(policy))
+    return Catalogue(ids, list(items.titles) + added.titles, added, made)
 
 
 def _embed_hash(workdir: Path) -> str:

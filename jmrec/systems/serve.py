@@ -1,7 +1,7 @@
 """From a run to what is served: one way for `jmrec recommend`, `jmrec export` and the artefact."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -11,14 +11,7 @@ import numpy as np
 
 from jmrec import __version__
 from jmrec.errors import UserError
-from jmrec.evaluation.policy import (
-    Availability,
-    Correction,
-    Policy,
-    join_windows,
-    make_policy,
-    read_correction,
-)
+from jmrec.evaluation.policy import Correction, make_policy
 from jmrec.evaluation.protocol import make_predictions, rank
 from jmrec.evaluation.report import write_report
 from jmrec.evaluation.report_serving import serving_sentences
@@ -29,7 +22,7 @@ from jmrec.models.knowledge import knowledge_tower
 from jmrec.serving import Artefact, Served, check_target, load, serve, write
 from jmrec.serving.measure import CALLS, cold_start, folder_bytes, latency, size
 from jmrec.serving.stablehlo import export_scores
-from jmrec.systems.registry import Added, open_run, read_added
+from jmrec.systems.registry import open_run, read_added, whole_catalogue
 from jmrec.systems.stages import read_stage
 from jmrec.systems.tpad import Tpad
 from jmrec.tracking import Tracker
@@ -70,6 +63,13 @@ def recommend(
 def build(system: Tpad, student: str | None, policy: Path | None) -> Artefact:
     """Make a run's artefact in memory: the student's first seed, items that `embed` read included.
 
+    They are left out for a student that is shown only texts or only pictures.
+
+    Args:
+      system: A finished run.
+      student: Its name; None is the run's choice.
+      policy: A policy file, or None.
+
     Raises:
       UserError: If the student is unknown, the towers were trained again since `embed`, or the
         policy does not fit.
@@ -79,16 +79,18 @@ def build(system: Tpad, student: str | None, policy: Path | None) -> Artefact:
         raise UserError(
             f"there is no student {name!r}; choose one of {', '.join(system.config.students)}."
         )
-    catalogue = whole_catalogue(system, policy)
+    variant = system.config.students[name]
+    # `embed` reads new items with all that they have; a student that must not see it can not.
+    catalogue = whole_catalogue(system, policy, with_added=variant.view == "both")
+    added = catalogue.added
     _, tower = system.student_trainer(name)
     config = tower.model.config
     # A new item has no id of its own: the last, unknown row stands for it.
     known = np.zeros(len(system.dataset.items), np.int32) if tower.ids is None else tower.ids
-    unknown = np.full(len(catalogue.added.ids), max(config.ids - 1, 0), np.int32)
+    unknown = np.full(len(added.ids), max(config.ids - 1, 0), np.int32)
     features = system.student_features(name)
-    heads = system.config.students[name].features
-    if catalogue.added.ids and heads != "none":
-        more = np.concatenate([catalogue.added.features[head] for head in heads.split("+")], 1)
+    if added.ids and variant.features != "none":
+        more = np.concatenate([added.features[head] for head in variant.features.split("+")], 1)
         features = {"features": np.concatenate([features["features"], more])}
     seed = system.config.seeds[0]
     stages = [stage.name for stage in system.stages() if not stage.name.startswith("students/")]
@@ -109,45 +111,10 @@ def build(system: Tpad, student: str | None, policy: Path | None) -> Artefact:
             "dataset": system.dataset.name,
             "fingerprint": system.dataset.fingerprint,
             "items": hash_ids(catalogue.ids),
-            "added": len(catalogue.added.ids),
+            "added": len(added.ids),
             "seed": seed,
             "stages": {each: facts["hash"] for each, facts in found.items() if facts},
         },
-    )
-
-
-@dataclass(frozen=True)
-class Catalogue:
-    """All items of a run, those that `embed` read last, and the policy for them."""
-
-    ids: list[str]
-    titles: list[str]
-    added: Added
-    policy: Policy
-
-
-def whole_catalogue(system: Tpad, policy: Path | None) -> Catalogue:
-    """Read a run's items, the added ones included, and a policy file for them.
-
-    Raises:
-      UserError: The towers were trained again since `embed`, or the policy does not fit.
-    """
-    dataset, added = system.dataset, read_added(system)
-    if added is None:
-        raise UserError(
-            f"{system.workdir} was trained again since jmrec embed read its added items; run jmrec "
-            "embed again."
-        )
-    ids = list(dataset.items.ids) + added.ids
-    window = join_windows(
-        Availability.of(dataset.items), len(dataset.items), added.windows, len(added.ids)
-    )
-    correction = None if policy is None else read_correction(policy)
-    return Catalogue(
-        ids,
-        list(dataset.items.titles) + added.titles,
-        added,
-        make_policy(ids, dataset.exclude_seen, correction, window, str(policy)),
     )
 
 
@@ -218,7 +185,7 @@ def measure(system: Tpad, artefact: Artefact, out: Path, calls: int = CALLS) -> 
         [artefact.ids[row] for row in rows]
         for rows in islice(system.dataset.splits["validation"], calls)
     ]
-    served, table = load(out), teacher_table(system)
+    served, table = load(out), teacher_table(system, len(artefact.ids))
     model, params, _ = system.teacher()
     ranker = Tower(model).ranker("Transfer tower", params)
     ranker.prepare({"e": table})
@@ -249,11 +216,10 @@ def measure(system: Tpad, artefact: Artefact, out: Path, calls: int = CALLS) -> 
     }
 
 
-def teacher_table(system: Tpad) -> np.ndarray:
-    """Return the features e that the Transfer tower reads, added items included, [V, D]."""
-    added = read_added(system)
-    e = system.e["both"]
-    return np.concatenate([e, added.features["e"]]) if added and added.ids else e
+def teacher_table(system: Tpad, rows: int) -> np.ndarray:
+    """Return the features e that the Transfer tower reads of the first rows, [V, D]."""
+    added, e = read_added(system), system.e["both"]
+    return (np.concatenate([e, added.features["e"]]) if added and added.ids else e)[:rows]
 
 
 def agree(system: Tpad, student: str, served: Served) -> dict[str, int]:

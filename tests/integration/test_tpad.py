@@ -233,22 +233,25 @@ def test_embed_killed_between_its_writes_goes_on(
 def test_the_artefact_gives_what_the_run_gives(
     workdir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["export", "--workdir", str(workdir), "--out", str(tmp_path / "serve"), "--json"]
-    assert main(words) == 0
+    words = ["export", "--workdir", str(workdir), "--out", str(tmp_path / "serve")]
+    assert main([*words, "--json", "--stablehlo"]) == 0
     section = json.loads(capsys.readouterr().out)
     assert section["same top 20"]["same"] == section["same top 20"]["sessions"] > 200
     assert section["bytes"] < 20e6
     assert 0 < section["student"]["median_ms"] <= section["student"]["p99_ms"]
     assert section["student"]["parameters"] < section["teacher"]["parameters"]
     assert results(workdir)["serving"] == section
-    assert "<h" in (page := (workdir / "evaluate" / "report.html").read_text())
-    assert "Serving" in page
+    assert "Serving" in (workdir / "evaluate" / "report.html").read_text()
     assert str(workdir).encode() not in b"".join(
         path.read_bytes() for path in (tmp_path / "serve").iterdir()
     )
 
+    assert (tmp_path / "serve" / "student.stablehlo").is_file()
+
     system = open_run(workdir, Tracker(workdir, quiet=True))
     artefact = build(system, None, None)
+    # What embed read with texts and pictures is nothing for a student that sees texts only.
+    assert len(build(system, "text-only", None).ids) == len(system.dataset.items)
     added = artefact.ids[len(system.dataset.items) :]
     assert len(added) == section["added"] > 0
     cold = np.array(artefact.ids)[: len(system.dataset.items)][~system.train_items]
