@@ -146,11 +146,35 @@ def parser() -> Parser:
         verbs,
         "recommend",
         "Recommend next items for a session.",
-        "jmrec recommend --workdir runs/shop --items 12,57,3 --top 10",
+        "jmrec recommend --workdir runs/shop --items 12,57,3 --top 10\n"
+        "  jmrec recommend --serve serve --items 12,57,3 --policy policy.toml",
     )
+    source = recommend.add_mutually_exclusive_group(required=True)
+    source.add_argument("--workdir", type=Path, help="the workdir of a run")
+    source.add_argument("--serve", type=Path, metavar="DIR", help="what jmrec export wrote")
     recommend.add_argument("--items", required=True, help="item ids of the session, oldest first")
     recommend.add_argument("--top", type=int, default=10, help="how many items to recommend")
-    recommend.add_argument("--student", help="which student of the run (default: the run's choice)")
+    recommend.add_argument(
+        "--at", metavar="TIME",
+        help="for items that are available for a while: a date, or unix seconds (default: now)",
+    )  # fmt: skip
+    recommend.add_argument(
+        "--times", help="when each item of the session was clicked, for a student that reads pauses"
+    )
+    recommend.add_argument("--events", help="what each click was, for one that reads event types")
+    export = verb(
+        verbs,
+        "export",
+        "Write what is served: a folder that recommends without workdir, teacher or backbone. Its\n"
+        "size and speed beside the teacher's go into the run's report.",
+        "jmrec export --workdir runs/shop --out serve\n"
+        "  jmrec recommend --serve serve --items 12,57,3 --top 10",
+    )
+    export.add_argument("--out", type=Path, required=True, help="the folder to write")
+    export.add_argument(
+        "--stablehlo", action="store_true",
+        help="add the scores as one StableHLO program, for servers without Python",
+    )  # fmt: skip
     plan = verb(
         verbs,
         "plan",
@@ -194,9 +218,18 @@ def parser() -> Parser:
         each.add_argument(
             "--config", required=True, help="experiment file, with arguments after a colon"
         )
-    for each in (recommend, plan, look):
+    for each in (recommend, export):
+        each.add_argument(
+            "--student", help="which student of the run (default: the run's choice)"
+        )  # fmt: skip
+    for each in (recommend, export, evaluate):
+        each.add_argument(
+            "--policy", type=Path, metavar="FILE",
+            help="TOML with lists of item ids: allow (only these), block, pin (these first)",
+        )  # fmt: skip
+    for each in (recommend, plan, look, export):
         each.add_argument("--json", action="store_true", help="print JSON for machines")
-    for each in (embed, evaluate, recommend):
+    for each in (embed, evaluate, export):
         each.add_argument("--workdir", type=Path, required=True, help="the workdir of a run")
     return top
 
@@ -294,7 +327,11 @@ def evaluate(args: argparse.Namespace) -> None:
     """Run ``jmrec evaluate``."""
     from jmrec.systems import registry
 
-    registry.evaluate(args.workdir, args.split, args.dump_topk)
+    registry.evaluate(args.workdir, args.split, args.dump_topk, args.policy)
+
+
+def _listed(words: str | None) -> list[str] | None:
+    return None if words is None else [word.strip() for word in words.split(",") if word.strip()]
 
 
 def recommend(args: argparse.Namespace) -> None:
@@ -303,19 +340,50 @@ def recommend(args: argparse.Namespace) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from jmrec.systems import registry
+    from jmrec.evaluation.policy import read_time
 
-    session = [item.strip() for item in args.items.split(",") if item.strip()]
-    found = registry.recommend(args.workdir, session, args.top, args.student)
+    session = _listed(args.items) or []
+    clicked, events = _listed(args.times), _listed(args.events)
+    times = None if clicked is None else [read_time(each) for each in clicked]
+    at = None if args.at is None else read_time(args.at)
+    if args.serve is not None:
+        from jmrec.serving import load
+
+        if args.student is not None:
+            raise UserError("--serve has one student; leave out --student, or name a --workdir.")
+        found = load(args.serve, args.policy).recommend(session, args.top, at, times, events)
+    else:
+        from jmrec.systems import serve
+
+        found = serve.recommend(
+            args.workdir, session, args.top, args.student, args.policy, at, times, events
+        )
     if args.json:
         print(json.dumps(found, indent=2))
         return
+    if not found:
+        print("No item may be recommended: session, policy and availability leave none.")
+        return
     table = Table("", "item", "title", "score")
     for place, each in enumerate(found, 1):
-        table.add_row(
-            str(place), *map(escape, (each["item_id"], each["title"])), f"{each['score']:.3f}"
-        )
+        mark = f"{place} pinned" if each["pinned"] else str(place)
+        named = map(escape, (each["item_id"], each["title"]))
+        table.add_row(mark, *named, f"{each['score']:.3f}")
     Console().print(table)
+
+
+def export(args: argparse.Namespace) -> None:
+    """Run ``jmrec export``."""
+    from jmrec.systems import serve
+
+    section = serve.export(
+        args.workdir, args.out, student=args.student, policy=args.policy, stablehlo=args.stablehlo
+    )
+    if args.json:
+        print(json.dumps(section, indent=2))
+        return
+    for sentence in serve.describe(section):
+        print(sentence)
 
 
 def plan(args: argparse.Namespace, overrides: Sequence[str]) -> None:
@@ -403,7 +471,13 @@ def dispatch(words: Sequence[str]) -> int:
             return 0
         if rest:
             raise UserError(f"{rest[0]!r} is not understood here (see jmrec {args.verb} --help).")
-        verbs = {"embed": embed, "evaluate": evaluate, "recommend": recommend, "inspect": inspect}
+        verbs = {
+            "embed": embed,
+            "evaluate": evaluate,
+            "recommend": recommend,
+            "export": export,
+            "inspect": inspect,
+        }
         if args.verb == "data":
             {"init": data_init, "check": data_check, "prepare": data_prepare}[args.step](args)
         else:

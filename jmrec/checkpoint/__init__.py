@@ -11,13 +11,12 @@ and compared before anything is read.
 
 from jmrec.checkpoint.describe import Recorded, describe, list_checkpoints, read_arrays
 from jmrec.checkpoint.metadata import check_metadata
-from jmrec.checkpoint.params import check_fit, load_params, save_params
+from jmrec.checkpoint.params import load_params, save_params
 from jmrec.checkpoint.steps import Checkpoints
 
 __all__ = [
     "Checkpoints",
     "Recorded",
-    "check_fit",
     "check_metadata",
     "describe",
     "list_checkpoints",

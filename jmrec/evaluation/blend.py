@@ -130,6 +130,8 @@ def fit_blend(
     blocked = np.zeros((len(asked), n_items), bool)
     if allowed is not None:
         blocked |= ~allowed
+    if asked.available is not None:
+        blocked |= ~asked.available.open(asked.time, slice(0, n_items))
     if exclude_seen:
         blocked[asked.seen()] = True
     tables = [Blend([member], [1.0], n_items) for member in members]

@@ -13,7 +13,8 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from jmrec.data.schema import Sessions
+from jmrec.data.schema import Dataset, Sessions
+from jmrec.evaluation.policy import Availability
 from jmrec.metrics.ranks import CUTOFFS
 
 WINDOW = 50
@@ -84,6 +85,7 @@ class Predictions:
       seen_items: int32 [N] items of all sessions, flat.
       seen_start: int64 [P] where the session starts in ``seen_items``; the session so far is
         ``seen_items[seen_start : seen_start + position]``, also beyond the window.
+      available: When items may be recommended at all; asked at ``time``. None is always.
     """
 
     session: np.ndarray
@@ -96,6 +98,7 @@ class Predictions:
     prefixes: Prefixes
     seen_items: np.ndarray
     seen_start: np.ndarray
+    available: Availability | None = None
 
     def __len__(self) -> int:
         return len(self.session)
@@ -120,6 +123,7 @@ class Predictions:
             prefixes=self.prefixes.take(index),
             seen_items=self.seen_items,
             seen_start=self.seen_start[index],
+            available=self.available,
         )
 
 
@@ -155,7 +159,16 @@ class Ranker(Protocol):
         """Return float [P, slice length]; scores are compared within one prediction only."""
 
 
-def make_predictions(sessions: Sessions, window: int = WINDOW) -> Predictions:
+def ask(dataset: Dataset, split: str) -> Predictions:
+    """Lay out every prediction of one split, with the catalogue's windows of availability."""
+    # Without time, the events' order stands in its place, and no window can be asked about it.
+    available = Availability.of(dataset.items) if dataset.has_time else None
+    return make_predictions(dataset.splits[split], available=available)
+
+
+def make_predictions(
+    sessions: Sessions, window: int = WINDOW, available: Availability | None = None
+) -> Predictions:
     """Lay out every prediction that evaluation makes of some sessions.
 
     Positions 1 to ``window`` of every session with two items or more; and the last position
@@ -164,6 +177,7 @@ def make_predictions(sessions: Sessions, window: int = WINDOW) -> Predictions:
     Args:
       sessions: The sessions of one split.
       window: The longest prefix that a Ranker sees.
+      available: When items may be recommended; None is always.
 
     Returns:
       The predictions, ordered by session and position.
@@ -228,6 +242,7 @@ def make_predictions(sessions: Sessions, window: int = WINDOW) -> Predictions:
         prefixes=prefixes,
         seen_items=items.astype(np.int32),
         seen_start=offset.astype(np.int64),
+        available=available,
     )
 
 
@@ -322,7 +337,7 @@ def rank(
       cold: bool [V], items never seen in training; the offsets are added to their scores.
       offsets: One set of ranks is computed for each.
       top: K, how many of the best items to keep (under the first offset); 0 saves time.
-      allowed: bool [V], items that may be recommended at all (availability); None is all.
+      allowed: bool [V], items that may be recommended at all, whenever; None is all.
       only: bool [V], a further restriction of the candidates, such as the cold items.
       item_chunk: Items in a slice.
       batch: Predictions in a chunk; a window's predictions stay together.
@@ -377,6 +392,20 @@ def rank(
     return Ranked(ranks, top_ids, top_scores)
 
 
+def comparable(scores: np.ndarray) -> np.ndarray:
+    """Return a copy as float32 of which any two can be compared; NaN is the lowest there is.
+
+    Example:
+      >>> comparable(np.array([np.nan, -0.0, np.inf])) == np.array([FLOOR, 0.0, -FLOOR])
+      array([ True,  True,  True])
+    """
+    scores = np.array(scores, np.float32, order="C")
+    if not np.isfinite(scores).all():
+        np.nan_to_num(scores, copy=False, nan=FLOOR, posinf=-FLOOR, neginf=FLOOR)
+    scores += 0.0  # -0.0 becomes 0.0, which it ties with
+    return scores
+
+
 class _Masked:
     """Scores of one chunk as float32 with -inf where an item is no candidate."""
 
@@ -388,11 +417,10 @@ class _Masked:
 
     def scores(self, items: slice) -> np.ndarray:
         """Return float32 [P, n], a copy that the caller may change."""
-        scores = np.array(self.ranker.scores(self.asked.prefixes, items), np.float32, order="C")
-        if not np.isfinite(scores).all():
-            np.nan_to_num(scores, copy=False, nan=FLOOR, posinf=-FLOOR, neginf=FLOOR)
-        scores += 0.0  # -0.0 becomes 0.0, which it ties with
+        scores = comparable(self.ranker.scores(self.asked.prefixes, items))
         scores[:, ~self.candidate[items]] = -np.inf
+        if self.asked.available is not None:
+            scores[~self.asked.available.open(self.asked.time, items)] = -np.inf
         inside = (self.item >= items.start) & (self.item < items.stop)
         scores[self.row[inside], self.item[inside] - items.start] = -np.inf
         return scores

@@ -9,6 +9,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from jmrec.evaluation import report_plots as plots
+from jmrec.evaluation import report_serving as serving
 from jmrec.evaluation import report_tables as tables
 from jmrec.evaluation.report_tables import KINDS, Results
 from jmrec.evaluation.report_words import sentences
@@ -112,6 +113,8 @@ def write_report(results: Results, path: str | Path) -> Path:
         *tables.figure_tables(results),
         tables.settings_table(results),
         tables.cost_table(results),
+        serving.serving_table(results),
+        serving.policy_table(results),
         tables.dataset_table(results),
     ]
     page = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from jmrec.evaluation.report_serving import serving_sentences
 from jmrec.evaluation.report_tables import (
     PRIMARY,
     Results,
@@ -45,6 +46,7 @@ def sentences(results: Results) -> list[str]:
             f"{percent(figure(oracles[0]))} %; {model} reaches {share:.0f} % of that."
         )
     said += _cold_sentence(rows, model)
+    said += serving_sentences(results)
     dataset = results.get("dataset") or {}
     reads = results.get("test_reads")
     if dataset.get("split") == "validation":

@@ -16,8 +16,9 @@ from jmrec.features import pad_rows, take_rows
 from jmrec.types import Model, Params
 
 WINDOWS = 64
-"""Windows are encoded in blocks of this many, so that one shape is compiled; one at a time where a
-session is all the tokens of its items, whose attention grows with their number squared."""
+"""Windows are encoded in blocks of this many, so that one shape is compiled. A single window, which
+is what serving asks for, goes alone; so does each where a session is all the tokens of its items,
+whose attention grows with their number squared."""
 
 
 class Tower:
@@ -80,7 +81,7 @@ class TowerRanker:
         if self._kept is not None and self._kept[0] is prefixes:
             return self._kept[1]
         windows = prefixes.windows
-        size = 1 if isinstance(self.rows, dict) else WINDOWS
+        size = 1 if len(windows) == 1 or isinstance(self.rows, dict) else WINDOWS
         blocks = []
         for start in range(0, len(windows), size):
             kept = slice(start, start + size)

@@ -177,6 +177,7 @@ def summarise(
     commands: Mapping[str, str] | None = None,
     cost: Mapping[str, Any] | None = None,
     curves: Mapping[str, Any] | None = None,
+    policy: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Build results.json.
 
@@ -193,6 +194,7 @@ def summarise(
       commands: What to type, by name.
       cost: Stage -> {"seconds": ..}.
       curves: Stage -> {"step": [..], ..}.
+      policy: From :func:`jmrec.evaluation.effect.correction_effect`.
 
     Returns:
       A dict of plain Python values, None where there is no number.
@@ -230,7 +232,7 @@ def summarise(
     if best is not None:
         learned = [row.name for row in rows if row.kind in LEARNED_KINDS]
         wanted += [(name, best) for name in learned if (name, best) not in wanted]
-    result = {
+    result: dict[str, Any] = {
         "caption": caption or default_caption(dataset, split, predictions, warm_loss),
         "dataset": {
             "name": dataset.name,
@@ -261,6 +263,8 @@ def summarise(
         "cost": dict(cost or {}),
         "curves": dict(curves or {}),
     }
+    if policy is not None:
+        result["policy"] = dict(policy)
     return plain(result)
 
 
@@ -279,13 +283,14 @@ def default_caption(
     offset = "is the best for all targets together"
     if warm_loss is not None:
         offset = f"is the best for cold targets that costs warm ones at most {warm_loss:.0%}"
+    available = "" if predictions.available is None else " that were available at the time"
     units = "users" if (predictions.user >= 0).any() else "sessions"
     return (
         f"{dataset.name}, {split} split: every target ranked among all {len(dataset.items):,} "
-        f"items, ties against the model; items of the session so far {seen}. The session figure "
-        "is the mean over sessions of the mean over positions 1-20; intervals are 95 % bootstrap "
-        f"intervals over {units}; rules are fitted on the training sessions alone, their "
-        f"settings chosen on validation; so is the offset of cold items, which {offset}."
+        f"items{available}, ties against the model; items of the session so far {seen}. The "
+        "session figure is the mean over sessions of the mean over positions 1-20; intervals are "
+        f"95 % bootstrap intervals over {units}; rules are fitted on the training sessions alone, "
+        f"their settings chosen on validation; so is the offset of cold items, which {offset}."
     )
 
 

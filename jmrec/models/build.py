@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 from jax.sharding import PartitionSpec
 
+from jmrec.errors import UserError
 from jmrec.types import Model, Params
 
 PureFn = Callable[..., tuple[Any, dict[str, Any]]]
@@ -63,3 +64,47 @@ def make_model(
 
     fns = {name: pure(method) for name, method in methods.items()}
     return Model(config=config, init=init, logical_axes=logical_axes, fns=fns)
+
+
+REMEDY = "run again in another --workdir, or use the version of jmrec that made it"
+
+
+def check_fit(params: Any, wanted: Any, where: str, remedy: str = REMEDY) -> None:
+    """Check that parameters are those of a model, by path and shape.
+
+    Args:
+      params: A nested dict of arrays.
+      wanted: The model's parameters or their shapes.
+      where: What the parameters are, for the message.
+      remedy: What to do, for the message.
+
+    Raises:
+      UserError: A parameter is missing, is one too many, or has another shape.
+
+    Example:
+      >>> check_fit({"w": jax.numpy.ones(2)}, {"w": jax.numpy.ones(2)}, "run/student")
+      >>> try:
+      ...     check_fit({"w": jax.numpy.ones(2)}, {"w": jax.numpy.ones(3)}, "run/student")
+      ... except UserError as error:
+      ...     print(str(error).partition(";")[0])
+      run/student: 'w' has shape (2,), and this jmrec's model wants (3,)
+    """
+
+    def shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+        leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+        return {
+            jax.tree_util.keystr(path, simple=True, separator="/"): tuple(leaf.shape)
+            for path, leaf in leaves
+        }
+
+    have, want = shapes(params), shapes(wanted)
+    for name in sorted(have | want):
+        if have.get(name) == want.get(name):
+            continue
+        if name not in have:
+            found = f"{name!r} is missing"
+        elif name not in want:
+            found = f"{name!r} is no part of this jmrec's model"
+        else:
+            found = f"{name!r} has shape {have[name]}, and this jmrec's model wants {want[name]}"
+        raise UserError(f"{where}: {found}; {remedy}.")

@@ -278,11 +278,11 @@ class Context(nn.Module):
         if self.gaps:
             table = self.param("gaps", named(init, None, "embed"), (GAPS, self.width))
             power = jnp.zeros(mask.shape, int) if gap is None else gap.astype(int)
-            out += table[jnp.clip(power, 0, GAPS - 1)]
+            out += jnp.take(table, jnp.clip(power, 0, GAPS - 1), 0)
         if self.events:
             table = self.param("events", named(init, None, "embed"), (self.events, self.width))
             code = jnp.zeros(mask.shape, int) if event is None else event
-            out += table[jnp.where(code < self.events, code, 0)]
+            out += jnp.take(table, jnp.where(code < self.events, code, 0), 0)
         return out
 
 

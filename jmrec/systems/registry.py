@@ -1,10 +1,8 @@
-"""What the command line asks of a workdir: run, evaluate, embed, recommend."""
+"""What the command line asks of a workdir: run, evaluate, embed; `serve` does the rest."""
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -13,8 +11,13 @@ from jmrec.config import ConfigDict, flatten, resolve_path
 from jmrec.data.folder import read_folder
 from jmrec.data.schema import Items
 from jmrec.errors import UserError
-from jmrec.evaluation.protocol import Prefixes
-from jmrec.evaluation.students import Tower
+from jmrec.evaluation.policy import (
+    Availability,
+    Policy,
+    join_windows,
+    make_policy,
+    read_correction,
+)
 from jmrec.features import hash_ids, read_features, write_features
 from jmrec.files import read_json, write_json
 from jmrec.systems import report
@@ -85,11 +88,22 @@ def open_run(workdir: Path, tracker: Tracker) -> Tpad:
     return Tpad(config, workdir, tracker)
 
 
-def evaluate(workdir: Path, split: str, dump: Path | None) -> None:
-    """Evaluate a finished run on a split and write ``evaluate-SPLIT/``."""
+def evaluate(workdir: Path, split: str, dump: Path | None, policy: Path | None = None) -> None:
+    """Evaluate a finished run on a split and write ``evaluate-SPLIT/``.
+
+    Args:
+      workdir: A finished run.
+      split: "validation" or "test".
+      dump: A folder for every row's recommendations, or None.
+      policy: A policy file whose effect on the served student is reported, or None.
+    """
     with Tracker(workdir) as tracker:
         system = open_run(workdir, tracker)
-        report.evaluate(system, workdir / f"evaluate-{split}", split, dump=dump)
+        made = None
+        if policy is not None:
+            # Items that were added later may be named, and are no candidates here.
+            made = whole_catalogue(system, policy).policy.first(len(system.dataset.items))
+        report.evaluate(system, workdir / f"evaluate-{split}", split, dump=dump, policy=made)
         tracker.say(f"report: {workdir / f'evaluate-{split}' / 'report.html'}")
 
 
@@ -120,9 +134,9 @@ def embed(workdir: Path, folder: Path | None) -> int:
             tracker.warn(warning)
         items = raw.items
         index: list[str] = read_json(workdir / INDEX)
-        known = _read_added(system)
+        known = read_added(system)
         if known is None:  # the towers were trained again since
-            known = Added([], [], {})
+            known = Added([], [], {}, None)
         present = list(system.dataset.items.ids) + known.ids
         rows = _rows_to_read(items.ids, present, index, source)
         if rows:
@@ -140,7 +154,9 @@ def embed(workdir: Path, folder: Path | None) -> int:
             ids, titles = known.ids + new.ids, known.titles + list(new.titles)
             # Names, features, index: the features count, so that a kill in between is harmless.
             # Names without features are not looked at; the index is mended by the next embed.
-            write_json(workdir / ADDED / "items.json", {"ids": ids, "titles": titles})
+            windows = join_windows(known.windows, len(known.ids), Availability.of(new), len(new))
+            names = {"ids": ids, "titles": titles, **(windows.to_json() if windows else {})}
+            write_json(workdir / ADDED / "items.json", names)
             provenance = {"stage": ADDED, "hash": _embed_hash(workdir)}
             write_features(workdir / ADDED / "features.safetensors", fresh, ids, provenance)
             present += new.ids
@@ -151,14 +167,22 @@ def embed(workdir: Path, folder: Path | None) -> int:
 
 @dataclass(frozen=True)
 class Added:
-    """The items that `embed` read: ids and titles, and "e", "k", "t" -> float32 [N, D]."""
+    """The items that `embed` read.
+
+    Attributes:
+      ids: N item ids.
+      titles: N titles.
+      features: "e", "k", "t" -> float32 [N, D].
+      windows: When they may be recommended; None is always.
+    """
 
     ids: list[str]
     titles: list[str]
     features: dict[str, np.ndarray]
+    windows: Availability | None
 
 
-def _read_added(system: Tpad) -> Added | None:
+def read_added(system: Tpad) -> Added | None:
     """Return the items that `embed` read, None where towers read them that are no more.
 
     Raises:
@@ -167,7 +191,7 @@ def _read_added(system: Tpad) -> Added | None:
     folder = system.workdir / ADDED
     path = folder / "features.safetensors"
     if not path.is_file():
-        return Added([], [], {})
+        return Added([], [], {}, None)
     table = read_features(path)
     if table.provenance["hash"] != _embed_hash(system.workdir):
         return None
@@ -176,7 +200,38 @@ def _read_added(system: Tpad) -> Added | None:
     ids, titles = names["ids"][:rows], names["titles"][:rows]
     if hash_ids(ids) != table.provenance["items"]:
         raise UserError(f"{folder} is damaged; delete the folder and run jmrec embed again.")
-    return Added(ids, titles, table.arrays)
+    windows = Availability.from_json(names)
+    return Added(ids, titles, table.arrays, windows and windows.first(rows))
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """All items of a run, those that `embed` read last, and the policy for them."""
+
+    ids: list[str]
+    titles: list[str]
+    added: Added
+    policy: Policy
+
+
+def whole_catalogue(system: Tpad, policy: Path | None, with_added: bool = True) -> Catalogue:
+    """Read a run's items, the added ones by choice, and a policy file for them.
+
+    Raises:
+      UserError: The towers were trained again since `embed`, or the policy does not fit.
+    """
+    items = system.dataset.items
+    added = read_added(system) if with_added else Added([], [], {}, None)
+    if added is None:
+        raise UserError(
+            f"{system.workdir} was trained again since jmrec embed read its added items; run jmrec "
+            "embed again."
+        )
+    ids = list(items.ids) + added.ids
+    windows = join_windows(Availability.of(items), len(items), added.windows, len(added.ids))
+    correction = None if policy is None else read_correction(policy)
+    made = make_policy(ids, system.dataset.exclude_seen, correction, windows, str(policy))
+    return Catalogue(ids, list(items.titles) + added.titles, added, made)
 
 
 def _embed_hash(workdir: Path) -> str:
@@ -216,91 +271,3 @@ def take_items(items: Items, rows: Sequence[int]) -> Items:
         available_from=items.available_from[list(rows)],
         available_until=items.available_until[list(rows)],
     )
-
-
-def recommend(
-    workdir: Path, session: Sequence[str], top: int, student: str | None
-) -> list[dict[str, Any]]:
-    """Recommend items for one session with a run's student (its first seed).
-
-    The candidates are the whole catalogue, new items (`embed`) included, less the session's own
-    items where the data set excludes them.
-
-    Args:
-      workdir: A finished run.
-      session: Item ids, oldest first; the last 50 are read.
-      top: How many to recommend.
-      student: Its name; None is the run's choice.
-
-    Returns:
-      Best first: {"item_id", "title", "score"}.
-
-    Raises:
-      UserError: If an id or the student is unknown, or nothing is asked.
-    """
-    with Tracker(workdir) as tracker:
-        system = open_run(workdir, tracker)
-        name = student or system.config.evaluate.serve
-        if name not in system.config.students:
-            raise UserError(
-                f"there is no student {name!r}; choose one of {', '.join(system.config.students)}."
-            )
-        if top < 1 or not session:
-            raise UserError("name at least one item in --items, and a --top of 1 or more.")
-        ids = list(system.dataset.items.ids)
-        titles = list(system.dataset.items.titles)
-        features = system.student_features(name)
-        added = _read_added(system)
-        if added is None:
-            raise UserError(
-                f"{workdir} was trained again since jmrec embed read its added items; run jmrec "
-                "embed again."
-            )
-        if added.ids:
-            ids, titles = ids + added.ids, titles + added.titles
-            features = _with_added(system, name, features, added)
-        unknown = next((item for item in session if item not in set(ids)), None)
-        if unknown is not None:
-            near = difflib.get_close_matches(unknown, ids, 1)
-            hint = f"did you mean {near[0]!r}?" if near else "run jmrec embed if it is new."
-            raise UserError(f"item {unknown!r} is not in the catalogue of {workdir}; {hint}")
-        rows = report.choose_rows(ids, session)
-        _, tower = system.student_trainer(name)
-        if len(ids) > len(system.dataset.items):
-            # A new item has no id of its own: the last, unknown row stands for it.
-            unknown_row = max(tower.model.config.ids - 1, 0)
-            known_rows = np.zeros(0, np.int32) if tower.ids is None else tower.ids
-            more = np.full(len(ids) - len(known_rows), unknown_row, np.int32)
-            tower = Tower(tower.model, np.concatenate([known_rows, more]))
-        params = system.params(f"students/{name}-{system.config.seeds[0]}", tower.model)
-        ranker = tower.ranker(name, params)
-        ranker.prepare(features)
-        prefix = rows[-50:]
-        prefixes = Prefixes(
-            windows=np.pad(prefix, (0, 50 - len(prefix)), constant_values=-1)[None],
-            gaps=np.zeros((1, 50), np.float32),
-            events=np.zeros((1, 50), np.int32),
-            window=np.zeros(1, np.int32),
-            end=np.array([len(prefix) - 1], np.int32),
-            time=np.zeros(1),
-        )
-        scores = ranker.scores(prefixes, slice(0, len(ids)))[0]
-        if system.dataset.exclude_seen:
-            scores[rows] = -np.inf
-        best = np.argsort(-scores, kind="stable")[:top]
-        return [
-            {"item_id": ids[r], "title": titles[r], "score": float(scores[r])}
-            for r in best
-            if np.isfinite(scores[r])
-        ]
-
-
-def _with_added(
-    system: Tpad, name: str, features: dict[str, np.ndarray], added: Added
-) -> dict[str, np.ndarray]:
-    """Append the features of the items that `embed` read."""
-    heads = system.config.students[name].features
-    if heads == "none":
-        return features
-    more = np.concatenate([added.features[head] for head in heads.split("+")], 1)
-    return {"features": np.concatenate([features["features"], more])}

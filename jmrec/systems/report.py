@@ -9,13 +9,14 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
 from rich.console import Console
 
 from jmrec.cluster.member import first, is_first
 from jmrec.data.toyshop import Oracle
 from jmrec.evaluation.dump import dump_topk
-from jmrec.evaluation.protocol import Ranker, make_predictions
+from jmrec.evaluation.effect import correction_effect
+from jmrec.evaluation.policy import Policy
+from jmrec.evaluation.protocol import Ranker, ask
 from jmrec.evaluation.report import print_results, write_report
 from jmrec.evaluation.rules import fit_rules
 from jmrec.evaluation.students import shuffle_prefixes
@@ -34,6 +35,7 @@ def evaluate(
     split: str,
     *,
     dump: Path | None = None,
+    policy: Policy | None = None,
     command: Sequence[str] = (),
     stage: str = "",
 ) -> None:
@@ -44,14 +46,14 @@ def evaluate(
       folder: Where ``results.json`` and ``report.html`` go.
       split: "validation" or "test".
       dump: A folder for every row's recommendations, see `jmrec.evaluation.dump`.
+      policy: Whose correction's effect on the served student is reported, or None.
       command: What was typed, for the report.
       stage: The hash of the stage that this is, "" for none. A stage that was killed and is
         started again gives the same numbers: it reads test once.
     """
     config, dataset, tracker = system.config, system.dataset, system.tracker
     reads = first(lambda: _note_reading(system.workdir, split, stage))
-    validation = make_predictions(dataset.splits["validation"])
-    predictions = make_predictions(dataset.splits[split])
+    validation, predictions = ask(dataset, "validation"), ask(dataset, split)
     cold = ~system.train_items
     warm_loss = config.evaluate.get("warm_loss")
     rows: list[Row] = []
@@ -95,6 +97,10 @@ def evaluate(
                 add(f"{served}, {shown}", "control", rankers)
                 bar.update(1)
 
+    effect = None
+    if policy is not None:
+        plain = next(row for row in rows if row.name == served)
+        effect = correction_effect(plain, own, predictions, policy)
     names = [row.name for row in rows]
     others = [*[n for n in variants if n != served], "teacher"]
     others += [name for name in names if name.startswith(f"{served}, ")]
@@ -116,6 +122,7 @@ def evaluate(
         commands={"run": " ".join(command)} if command else {},
         cost=seconds_by_stage(system.workdir, [stage.name for stage in system.stages()]),
         curves=curves,
+        policy=effect,
     )
     write_json(folder / "results.json", results)
     write_report(results, folder / "report.html")
@@ -134,17 +141,3 @@ def _note_reading(workdir: Path, split: str, stage: str = "") -> int:
         with path.open("a") as file:
             file.write(lines[-1] + "\n")
     return len(lines)
-
-
-def choose_rows(known: Sequence[str], items: Sequence[str]) -> np.ndarray:
-    """Return int32 rows of item ids, in order.
-
-    Raises:
-      KeyError: With the first unknown id.
-
-    Example:
-      >>> choose_rows(["a", "b"], ["b", "a"]).tolist()
-      [1, 0]
-    """
-    index = {item: row for row, item in enumerate(known)}
-    return np.array([index[item] for item in items], np.int32)

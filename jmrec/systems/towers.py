@@ -11,12 +11,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from jmrec.checkpoint import check_fit, load_params
+from jmrec.checkpoint import load_params
 from jmrec.config import ConfigDict
 from jmrec.data.prepared import load_prepared
 from jmrec.data.schema import Dataset
 from jmrec.evaluation.students import Tower, TowerRanker
 from jmrec.models.alignment import AlignmentConfig, alignment
+from jmrec.models.build import check_fit
 from jmrec.models.knowledge import KnowledgeConfig, knowledge_tower
 from jmrec.models.layers import StackConfig
 from jmrec.models.transfer import ItemTokens, TransferConfig, transfer_tower

@@ -22,7 +22,7 @@ from jmrec.data.pipeline import item_batches, session_batches
 from jmrec.data.prepared import prepare
 from jmrec.data.toyshop import ToyShopConfig, write_toyshop
 from jmrec.errors import UserError
-from jmrec.evaluation.protocol import make_predictions, rank
+from jmrec.evaluation.protocol import ask, rank
 from jmrec.evaluation.students import Tower, TowerRanker
 from jmrec.evaluation.summary import figures
 from jmrec.features import Standardiser
@@ -357,7 +357,7 @@ class Tpad(Towers):
         self, tower: Tower, features: Mapping[str, Any]
     ) -> Callable[[Params, Any], dict[str, float]]:
         """Return the evaluation during training: the primary figure on validation."""
-        predictions = make_predictions(self.dataset.splits["validation"])
+        predictions = ask(self.dataset, "validation")
         predictions = predictions.take(np.flatnonzero(predictions.position <= 20))
 
         def evaluate(params: Params, task_state: Any) -> dict[str, float]:

@@ -22,7 +22,9 @@ import pytest
 from jmrec.data.toyshop import ToyShopConfig, write_toyshop
 from jmrec.errors import REQUEUE
 from jmrec.main import BAD_INPUT, INTERRUPTED, main
+from jmrec.serving import load, serve
 from jmrec.systems.registry import open_run
+from jmrec.systems.serve import build
 from jmrec.tools.plan_shapes import ShapeSystem, Sizes
 from jmrec.tools.plan_verdict import STAGES
 from jmrec.tools.sweep_trials import Trial
@@ -121,9 +123,10 @@ def test_changed_settings_are_refused_by_name(
 
 
 def test_the_referee_agrees_to_the_last_digit(workdir: Path) -> None:
-    dump = workdir / "topk"
+    dump, policy = workdir / "topk", workdir.parent / "policy.toml"
+    policy.write_text('block = ["t0001", "t0002"]\npin = ["t0003"]\n')
     words = ["evaluate", "--workdir", str(workdir), "--split=validation", "--dump-topk", str(dump)]
-    assert main(words) == 0
+    assert main([*words, "--policy", str(policy)]) == 0
     found = {row["name"]: row for row in results(workdir, "evaluate-validation")["rows"]}
     files = sorted(dump.glob("*.npz"))
     assert len(files) == len(found)
@@ -134,6 +137,13 @@ def test_the_referee_agrees_to_the_last_digit(workdir: Path) -> None:
             for metric, value in values.items():
                 assert f"{100 * value:.4f}" == f"{100 * again[figure][metric]:.4f}", (name, metric)
     assert len((workdir / "test_reads.jsonl").read_text().splitlines()) == 1
+    # The rows are judged without the correction, whose effect stands beside them.
+    effect = results(workdir, "evaluate-validation")["policy"]
+    assert (effect["student"], effect["blocked"], effect["pinned"]) == ("distilled", 2, 1)
+    assert effect["figures"]["without"] == found["distilled"]["figures"]["session"]
+    assert effect["figures"]["with"] != effect["figures"]["without"]
+    page = (workdir / "evaluate-validation" / "report.html").read_text()
+    assert "Correction by people" in page
 
 
 def recommended(workdir: Path, capsys: pytest.CaptureFixture[str], *words: str) -> list[dict]:
@@ -220,6 +230,61 @@ def test_embed_killed_between_its_writes_goes_on(
     assert len(found) == len(old)
 
 
+def test_the_artefact_gives_what_the_run_gives(
+    workdir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["export", "--workdir", str(workdir), "--out", str(tmp_path / "serve")]
+    assert main([*words, "--json", "--stablehlo"]) == 0
+    section = json.loads(capsys.readouterr().out)
+    assert section["same top 20"]["same"] == section["same top 20"]["sessions"] > 200
+    assert section["bytes"] < 20e6
+    assert 0 < section["student"]["median_ms"] <= section["student"]["p99_ms"]
+    assert section["student"]["parameters"] < section["teacher"]["parameters"]
+    assert results(workdir)["serving"] == section
+    assert "Serving" in (workdir / "evaluate" / "report.html").read_text()
+    assert str(workdir).encode() not in b"".join(
+        path.read_bytes() for path in (tmp_path / "serve").iterdir()
+    )
+
+    assert (tmp_path / "serve" / "student.stablehlo").is_file()
+
+    system = open_run(workdir, Tracker(workdir, quiet=True))
+    artefact = build(system, None, None)
+    # What embed read with texts and pictures is nothing for a student that sees texts only.
+    assert len(build(system, "text-only", None).ids) == len(system.dataset.items)
+    added = artefact.ids[len(system.dataset.items) :]
+    assert len(added) == section["added"] > 0
+    cold = np.array(artefact.ids)[: len(system.dataset.items)][~system.train_items]
+    sessions = [[artefact.ids[row] for row in rows] for rows in system.dataset.splits["train"]]
+    sessions += [[item, "t0001"] for item in [*added, *cold.tolist()]]
+    expected = serve(artefact, "the run").recommend_batch(sessions, top=20)
+    before = recommended(workdir, capsys, "--items", "t0001,t0002", "--top", "20")
+    (tmp_path / "serve").rename(tmp_path / "elsewhere")
+    workdir.rename(workdir.with_name("away"))
+    try:
+        served = load(tmp_path / "elsewhere")
+        assert served.recommend_batch(sessions, top=20) == expected
+        found = served.recommend_batch([["t0001"]], top=len(artefact.ids))[0]
+        assert set(added) < {each["item_id"] for each in found}
+        where = ["recommend", "--serve", str(tmp_path / "elsewhere"), "--json", "--items"]
+        assert main([*where, "t0001,t0002", "--top", "20"]) == 0
+        assert json.loads(capsys.readouterr().out) == before
+        assert main([*where, "t00010x"]) == BAD_INPUT
+        assert "did you mean 't0001" in capsys.readouterr().err
+        policy = tmp_path / "policy.toml"
+        policy.write_text(f'pin = ["{added[0]}", "t0005"]\nblock = ["{before[0]["item_id"]}"]\n')
+        assert main([*where, "t0001,t0002", "--top", "200", "--policy", str(policy)]) == 0
+        corrected = [each["item_id"] for each in json.loads(capsys.readouterr().out)]
+        assert corrected[:2] == [added[0], "t0005"]
+        assert before[0]["item_id"] not in corrected
+    finally:
+        workdir.with_name("away").rename(workdir)
+    # The run's own way is the same one.
+    again = ["recommend", "--workdir", str(workdir), "--json", "--items", "t0001,t0002"]
+    assert main([*again, "--top", "200", "--policy", str(policy)]) == 0
+    assert [each["item_id"] for each in json.loads(capsys.readouterr().out)] == corrected
+
+
 @pytest.mark.parametrize(
     ("words", "says"),
     [
@@ -233,6 +298,13 @@ def test_embed_killed_between_its_writes_goes_on(
         (["data", "check", "NOWHERE"], "NOWHERE"),
         (["fly"], "fly"),
         (["recommend", "--workdir", "RUN"], "--items"),
+        (["recommend", "--items", "t0001"], "--workdir --serve"),
+        (["recommend", "--serve", "RUN", "--items", "t0001"], "no serving artefact"),
+        (["recommend", "--serve", "RUN", "--items", "t0001", "--student", "x"], "one student"),
+        (["recommend", "--workdir", "RUN", "--items", "t0001", "--at", "noon"], "is no time"),
+        (["export", "--workdir", "RUN", "--out", "RUN"], "no serving artefact; name another"),
+        (["export", "--workdir", "RUN", "--out", "NOWHERE", "--student", "x"], "choose one"),
+        (["evaluate", "--workdir", "RUN", "--policy", "NOWHERE"], "can not be read"),
     ],
 )
 def test_bad_input_is_one_sentence_and_exit_code_2(
@@ -262,7 +334,7 @@ def test_data_verbs_print_what_they_did(
 
 
 @pytest.mark.parametrize("verb", [[], ["data"], ["data", "check"], ["data", "prepare"], ["run"],
-                                  ["embed"], ["evaluate"], ["recommend"]])  # fmt: skip
+                                  ["embed"], ["evaluate"], ["recommend"], ["export"]])  # fmt: skip
 def test_help_has_a_worked_example(verb: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main([*verb, "--help"])

@@ -1,0 +1,284 @@
+"""From a run to what is served: one way for `jmrec recommend`, `jmrec export` and the artefact."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jmrec import __version__
+from jmrec.errors import UserError
+from jmrec.evaluation.policy import Correction, make_policy
+from jmrec.evaluation.protocol import make_predictions, rank
+from jmrec.evaluation.report import write_report
+from jmrec.evaluation.report_serving import serving_sentences
+from jmrec.evaluation.students import Tower
+from jmrec.features import hash_ids
+from jmrec.files import read_json, write_json
+from jmrec.models.knowledge import knowledge_tower
+from jmrec.serving import Artefact, Served, check_target, load, serve, write
+from jmrec.serving.measure import CALLS, cold_start, folder_bytes, latency, size
+from jmrec.serving.stablehlo import export_scores
+from jmrec.systems.registry import open_run, read_added, whole_catalogue
+from jmrec.systems.stages import read_stage
+from jmrec.systems.tpad import Tpad
+from jmrec.tracking import Tracker
+
+AGREE = 1000
+"""So many sessions are asked of the artefact and of the run, and compared."""
+
+
+def recommend(
+    workdir: Path,
+    session: Sequence[str],
+    top: int,
+    student: str | None,
+    policy: Path | None = None,
+    at: float | None = None,
+    times: Sequence[float] | None = None,
+    events: Sequence[str] | None = None,
+) -> list[dict[str, Any]]:
+    """Recommend items for one session with a run's student, as its artefact would.
+
+    Args:
+      workdir: A finished run.
+      session: Item ids, oldest first; the last 50 are read.
+      top: How many to recommend.
+      student: Its name; None is the run's choice.
+      policy: A policy file, see `jmrec.evaluation.policy`.
+      at: Unix seconds, for windows of availability; None is now.
+      times: Of each item of the session, see `jmrec.serving.Served.recommend`.
+      events: The same.
+
+    Returns:
+      See `jmrec.serving.Served.recommend`.
+
+    Raises:
+      UserError: If an id, the student or the policy is unknown, or nothing is asked.
+    """
+    with Tracker(workdir) as tracker:
+        artefact = build(open_run(workdir, tracker), student, policy)
+        return serve(artefact, str(workdir)).recommend(session, top, at, times, events)
+
+
+def build(system: Tpad, student: str | None, policy: Path | None) -> Artefact:
+    """Make a run's artefact in memory: the student's first seed, items that `embed` read included.
+
+    They are left out for a student that is shown only texts or only pictures.
+
+    Args:
+      system: A finished run.
+      student: Its name; None is the run's choice.
+      policy: A policy file, or None.
+
+    Raises:
+      UserError: If the student is unknown, the towers were trained again since `embed`, or the
+        policy does not fit.
+    """
+    name = student or system.config.evaluate.serve
+    if name not in system.config.students:
+        raise UserError(
+            f"there is no student {name!r}; choose one of {', '.join(system.config.students)}."
+        )
+    variant = system.config.students[name]
+    # `embed` reads new items with all that they have; a student that must not see it can not.
+    catalogue = whole_catalogue(system, policy, with_added=variant.view == "both")
+    added = catalogue.added
+    _, tower = system.student_trainer(name)
+    config = tower.model.config
+    # A new item has no id of its own: the last, unknown row stands for it.
+    known = np.zeros(len(system.dataset.items), np.int32) if tower.ids is None else tower.ids
+    unknown = np.full(len(added.ids), max(config.ids - 1, 0), np.int32)
+    features = system.student_features(name)
+    if added.ids and variant.features != "none":
+        more = np.concatenate([added.features[head] for head in variant.features.split("+")], 1)
+        features = {"features": np.concatenate([features["features"], more])}
+    seed = system.config.seeds[0]
+    stages = [stage.name for stage in system.stages() if not stage.name.startswith("students/")]
+    stages.append(f"students/{name}-{seed}")
+    found = {each: read_stage(system.workdir / each) for each in stages}
+    return Artefact(
+        student=name,
+        config=config,
+        params=system.params(f"students/{name}-{seed}", tower.model),
+        features=features,
+        id_rows=np.concatenate([known, unknown]),
+        ids=catalogue.ids,
+        titles=catalogue.titles,
+        policy=catalogue.policy,
+        provenance={
+            "jmrec": __version__,
+            "run": system.workdir.resolve().name,
+            "dataset": system.dataset.name,
+            "fingerprint": system.dataset.fingerprint,
+            "items": hash_ids(catalogue.ids),
+            "added": len(added.ids),
+            "seed": seed,
+            "stages": {each: facts["hash"] for each, facts in found.items() if facts},
+        },
+        event_names=list(system.dataset.event_names),
+    )
+
+
+def export(
+    workdir: Path,
+    out: Path,
+    *,
+    student: str | None = None,
+    policy: Path | None = None,
+    stablehlo: bool = False,
+    calls: int = CALLS,
+) -> dict[str, Any]:
+    """Write a run's serving artefact, measure it beside the teacher, and note it in the report.
+
+    Args:
+      workdir: A finished run.
+      out: The folder to write; an older artefact there is replaced.
+      student: Its name; None is the run's choice.
+      policy: A policy file, which becomes the artefact's own.
+      stablehlo: Whether to add the scores as a StableHLO program.
+      calls: How many answers are timed.
+
+    Returns:
+      What was measured: "serving" of ``evaluate/results.json``.
+
+    Raises:
+      UserError: There is no run, ``out`` is something else, or the student or policy is unknown.
+    """
+    out, device = check_target(out), _cpu()
+    with Tracker(workdir) as tracker:
+        system = open_run(workdir, tracker)
+        artefact = build(system, student, policy)
+        program = export_scores(serve(artefact, str(out))) if stablehlo else None
+        write(artefact, out, program)
+        tracker.say(f"export: {out} is written; now it is measured")
+        with jax.default_device(device):
+            section = measure(system, artefact, out, calls)
+        path = workdir / "evaluate" / "results.json"
+        if path.is_file():
+            results = {**read_json(path), "serving": section}
+            write_json(path, results)
+            write_report(results, path.with_name("report.html"))
+        return section
+
+
+def _cpu() -> jax.Device:
+    """Return the device that is measured on."""
+    try:
+        return jax.devices("cpu")[0]
+    except RuntimeError:
+        raise UserError(
+            "export measures on the CPU, which JAX_PLATFORMS leaves out; add it, as in "
+            "JAX_PLATFORMS=cuda,cpu."
+        ) from None
+
+
+def measure(system: Tpad, artefact: Artefact, out: Path, calls: int = CALLS) -> dict[str, Any]:
+    """Measure a written artefact: size, start, latency beside the teacher, agreement.
+
+    Args:
+      system: The run that it was made of.
+      artefact: What was written.
+      out: Where.
+      calls: How many answers are timed.
+    """
+    start = cold_start(out)
+    sessions = [
+        [artefact.ids[row] for row in rows]
+        for rows in islice(system.dataset.splits["validation"], calls)
+    ]
+    served, table = load(out), teacher_table(system, len(artefact.ids))
+    model, params, _, _ = system.teacher()
+    ranker = Tower(model).ranker("Transfer tower", params)
+    ranker.prepare({"e": table, "tokens": system.tokens})
+    teacher = Served(ranker, served.ids, served.titles, served.policy, "the teacher")
+    student_ms, teacher_ms = latency([served, teacher], sessions, calls)
+    tables = sum(array.nbytes for array in artefact.features.values())
+    reader = size(system.params("knowledge", knowledge_tower(system.knowledge_config)))
+    return {
+        "student": {
+            "name": artefact.student,
+            **size(artefact.params),
+            "table_bytes": tables + artefact.id_rows.nbytes,
+            **student_ms,
+        },
+        "teacher": {
+            "name": teacher.ranker.name,
+            **size(teacher.ranker.params),
+            "table_bytes": table.nbytes,
+            **teacher_ms,
+        },
+        "items": len(artefact.ids),
+        "added": artefact.provenance["added"],
+        "bytes": folder_bytes(out),
+        "seconds": start,
+        "calls": calls,
+        "knowledge_parameters": reader["parameters"],
+        "same top 20": agree(system, artefact.student, served),
+    }
+
+
+def teacher_table(system: Tpad, rows: int) -> np.ndarray:
+    """Return the features e that the Transfer tower reads of the first rows, [V, D]."""
+    added, e = read_added(system), system.e["both"]
+    return (np.concatenate([e, added.features["e"]]) if added and added.ids else e)[:rows]
+
+
+def agree(system: Tpad, student: str, served: Served) -> dict[str, int]:
+    """Ask an artefact and the run's own evaluation for the best 20 of many sessions.
+
+    The run's items are the candidates, without a correction. The sessions are training ones, so
+    that nothing is learned of test.
+
+    Returns:
+      How many "sessions" were asked, and on how many the two lists are the "same".
+    """
+    dataset, train = system.dataset, system.dataset.splits["train"]
+    count = min(len(train), AGREE)
+    stop = int(train.offsets[count])
+    events = {name: getattr(train, name)[:stop] for name in ("items", "times", "events", "ratings")}
+    few = replace(
+        train, ids=train.ids[:count], users=train.users[:count],
+        offsets=train.offsets[: count + 1], **events,
+    )  # fmt: skip
+    made = make_predictions(few)
+    asked = made.take(made.is_last)
+    # A target that ties with others would stand behind them: nobody is asked for one.
+    asked = replace(asked, target=np.full(len(asked), -1, np.int32))
+    ranked = rank(
+        system.student_ranker(student, system.config.seeds[0]), asked,
+        n_items=len(dataset.items), exclude_seen=dataset.exclude_seen, top=20,
+    )  # fmt: skip
+    plain = make_policy(
+        served.ids, dataset.exclude_seen, Correction(allow=tuple(dataset.items.ids))
+    )
+    answering = Served(
+        served.ranker, served.ids, served.titles, plain, served.where, served.event_names
+    )
+    clicks = [slice(start, start + p) for start, p in zip(asked.seen_start, asked.position)]
+    found = answering.recommend_batch(
+        [[served.ids[item] for item in few.items[each]] for each in clicks],
+        top=20,
+        times=[few.times[each].tolist() for each in clicks],
+        events=[[served.event_names[code] for code in few.events[each]] for each in clicks],
+    )
+    same = [
+        [each["item_id"] for each in best] == [served.ids[row] for row in rows if row >= 0]
+        for best, rows in zip(found, ranked.top_ids, strict=True)
+    ]
+    return {"sessions": len(same), "same": sum(same)}
+
+
+def describe(section: dict[str, Any]) -> list[str]:
+    """Return what `measure` found, in sentences."""
+    same, start = section["same top 20"], section["seconds"]
+    return [
+        f"{section['items']:,} items in {section['bytes'] / 1e6:.2f} MB, loaded in "
+        f"{start['load']:.2f} s; {sum(start.values()):.2f} s from a new process to its first "
+        f"answer. The same top 20 as the run's evaluation on {same['same']:,} of "
+        f"{same['sessions']:,} sessions.",
+        *serving_sentences({"serving": section}),
+    ]
