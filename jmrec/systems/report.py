@@ -21,7 +21,7 @@ from jmrec.evaluation.rules import fit_rules
 from jmrec.evaluation.students import shuffle_prefixes
 from jmrec.evaluation.summary import Row, measure, summarise
 from jmrec.files import write_json
-from jmrec.systems.stages import seconds_by_stage
+from jmrec.systems.stages import cost_by_stage
 from jmrec.systems.tpad import Tpad
 from jmrec.tracking import mend_lines, read_curves
 
@@ -114,7 +114,7 @@ def evaluate(
         warm_loss=warm_loss,
         test_reads=reads,
         commands={"run": " ".join(command)} if command else {},
-        cost=seconds_by_stage(system.workdir, [stage.name for stage in system.stages()]),
+        cost=cost_by_stage(system.workdir, [stage.name for stage in system.stages()]),
         curves=curves,
     )
     write_json(folder / "results.json", results)
