@@ -21,6 +21,7 @@ from jmrec.evaluation.rules import fit_rules
 from jmrec.evaluation.students import shuffle_prefixes
 from jmrec.evaluation.summary import Row, measure, summarise
 from jmrec.files import write_json
+from jmrec.systems.examples import examples
 from jmrec.systems.stages import cost_by_stage
 from jmrec.systems.tpad import Tpad
 from jmrec.tracking import mend_lines, read_curves
@@ -117,8 +118,9 @@ def evaluate(
         cost=cost_by_stage(system.workdir, [stage.name for stage in system.stages()]),
         curves=curves,
     )
+    results["examples"], pictures = examples(system, predictions)
     write_json(folder / "results.json", results)
-    write_report(results, folder / "report.html")
+    write_report(results, folder / "report.html", pictures)
     print_results(results, Console())
 
 
