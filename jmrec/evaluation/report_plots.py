@@ -26,6 +26,8 @@ COLOURS = ("#3578c9", "#d9822b", "#2f9e63", "#b8478f", "#8566c9", "#8a8a2e", "#c
 INK = "#000000"
 """Replaced by the page's text colour."""
 MAX_POINTS = 300
+PANEL = (4.6, 3.1)
+"""Inches of a plot: narrow enough that its letters can still be read on a phone."""
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text: it can be searched and takes the page's font
     "text.parse_math": False,  # a dollar sign in a name is a dollar sign
@@ -41,7 +43,7 @@ def ranking_plot(results: Results) -> Markup | None:
     rows = [row for row in ordered_rows(results) if figure(row) > -math.inf]
     if not rows:
         return None
-    drawing = Figure(figsize=(7.2, 0.9 + 0.24 * len(rows)))
+    drawing = Figure(figsize=(5.4, 0.9 + 0.22 * len(rows)))
     axes = drawing.subplots()
     kinds = list(KINDS)
     best = {best_rule(results), best_model(results)}
@@ -77,7 +79,7 @@ def slice_plots(results: Results) -> list[tuple[str, Markup]]:
         buckets = list(dict.fromkeys(b for row in rows for b in row["slices"].get(name) or {}))
         if len(buckets) < 2:
             continue
-        drawing = Figure(figsize=(7.2, 3.0))
+        drawing = Figure(figsize=PANEL)
         axes = drawing.subplots()
         for colour, row in zip(COLOURS, rows):
             found = row["slices"].get(name) or {}
@@ -88,10 +90,46 @@ def slice_plots(results: Results) -> list[tuple[str, Markup]]:
         axes.set_ylabel(f"{PRIMARY}, %")
         axes.set_xlabel(name)
         axes.grid(axis="y", color="#8888884d")
-        _legend(axes, loc="upper left", bbox_to_anchor=(1.01, 1.0))
+        _legend(axes, loc="lower left", bbox_to_anchor=(-0.08, 1.0), ncols=2)
         words = f"{PRIMARY} by {name} for {', '.join(row['name'] for row in rows)}"
         drawn.append((name, _svg(drawing, f"slice{number}", words)))
     return drawn
+
+
+@matplotlib.rc_context(STYLE)
+def cold_plot(results: Results) -> Markup | None:
+    """Draw warm against cold targets, and where the score offset of cold items moves a row."""
+    rows = [row for row in _shown_rows(results) if row.get("cold")]
+    drawn = []
+    for row in rows:
+        cold = row["cold"]
+        warm = ((row["slices"].get("target") or {}).get("warm") or {}).get(PRIMARY)
+        ends = [warm, cold.get(PRIMARY)], [
+            cold.get(f"warm {PRIMARY} with offset"),
+            cold.get(f"{PRIMARY} with offset"),
+        ]
+        points = [[_percent(each) for each in end] for end in ends]
+        if all(map(math.isfinite, [*points[0], *points[1]])):
+            drawn.append((row["name"], *points))
+    if not drawn:
+        return None
+    drawing = Figure(figsize=PANEL)
+    axes = drawing.subplots()
+    for colour, (name, before, after) in zip(COLOURS, drawn):
+        axes.plot(*zip(before, after), color=colour, lw=1.3)
+        axes.plot(*before, "o", color=colour, ms=4, mfc="none")
+        axes.plot(*after, "o", color=colour, ms=6, label=name)
+    axes.set_xlim(left=0)
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel(f"{PRIMARY} of warm targets, %")
+    axes.set_ylabel(f"{PRIMARY} of cold targets, %")
+    axes.grid(color="#8888884d")
+    _legend(axes, loc="lower left", bbox_to_anchor=(-0.08, 1.0), ncols=2)
+    words = "; ".join(
+        f"{name} from {b[0]:.2f} warm and {b[1]:.2f} cold to {a[0]:.2f} and {a[1]:.2f}"
+        for name, b, a in drawn
+    )
+    return _svg(drawing, "cold", f"{PRIMARY} without and with the offset in percent: {words}")
 
 
 @matplotlib.rc_context(STYLE)
@@ -121,8 +159,8 @@ def curve_plots(results: Results) -> list[tuple[str, Markup]]:
         panels = [(part, label) for part, label in ((losses, "loss"), (scores, "score")) if part]
         if not panels:
             continue
-        drawing = Figure(figsize=(3.4 * len(panels) + 0.6, 2.6))
-        every = drawing.subplots(1, len(panels), squeeze=False)[0]
+        drawing = Figure(figsize=(4.6, 2.3 * len(panels)))
+        every = drawing.subplots(len(panels), 1, squeeze=False)[:, 0]
         for axes, (part, label) in zip(every, panels):
             for colour, (name, points) in zip(COLOURS, part.items()):
                 marker = "o-" if len(points) < 25 else "-"
