@@ -113,7 +113,8 @@ def example_sessions(results: Results, pictures: Mapping[str, bytes]) -> list[Ex
         low, high = min(ends), max(ends)
         recommended = []
         for found in session["recommended"]:
-            parts = [*((OWN.get(n, n), "", x, ABSENT.get(n, "")) for n, x in found["own"].items())]
+            own = found["own"]
+            parts = [(OWN[n], "", own[n], ABSENT[n]) for n in OWN if n in own]
             parts += [
                 (f"click {place}", click.title, each, "the only click: nothing is left without it")
                 for place, (click, each) in enumerate(zip(clicks, found["past"]), 1)
@@ -147,8 +148,9 @@ def example_note(results: Results) -> list[str]:
         "exact: the item is scored again with one thing taken away, and the bar is the score "
         "that this costs (to the right: the thing helped; to the left: it stood in the way). "
         "Beside it stands the place that the item would have without the thing. A click is "
-        "taken out of the session; text, picture and id are taken from the recommended item. "
-        "What works together is counted in each part, so the bars need not add up to the score.",
+        "taken out of the session; text, picture and id are taken from the recommended item, "
+        "which is read again as a new item would be that came without them. What works together "
+        "is counted in each part, so the bars need not add up to the score.",
     ]
 
 

@@ -18,6 +18,8 @@ from jmrec.evaluation.report_tables import (
     best_model,
     best_rule,
     figure,
+    in_order,
+    keys_of,
     ordered_rows,
 )
 
@@ -34,6 +36,8 @@ STYLE: dict[Any, Any] = {
     "font.size": 9,
     "font.family": "sans-serif",
 }
+VALIDATION = f"validation {PRIMARY}"
+"""What a stage is judged by while it trains; metrics.jsonl calls it eval/score."""
 SCORES = ("MRR", "HR@", "NDCG", "accuracy", "recall")
 
 
@@ -43,7 +47,7 @@ def ranking_plot(results: Results) -> Markup | None:
     rows = [row for row in ordered_rows(results) if figure(row) > -math.inf]
     if not rows:
         return None
-    drawing = Figure(figsize=(5.4, 0.9 + 0.22 * len(rows)))
+    drawing = Figure(figsize=(4.9, 0.9 + 0.21 * len(rows)))
     axes = drawing.subplots()
     kinds = list(KINDS)
     best = {best_rule(results), best_model(results)}
@@ -59,7 +63,7 @@ def ranking_plot(results: Results) -> Markup | None:
     axes.set_yticks(range(len(rows)), [str(row.get("name", "")) for row in rows])
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_xlim(left=0)
-    axes.set_xlabel(f"{PRIMARY}, session average, % (line: 95 % interval)")
+    axes.set_xlabel(f"{PRIMARY}, %")
     axes.grid(axis="x", color="#8888884d")
     named = ", ".join(f"{row.get('name')} {100 * figure(row):.2f}" for row in rows)
     return _svg(drawing, "ranking", f"{PRIMARY} by session in percent: {named}")
@@ -76,7 +80,7 @@ def slice_plots(results: Results) -> list[tuple[str, Markup]]:
     names = list(dict.fromkeys(name for row in rows for name in row["slices"]))
     drawn = []
     for number, name in enumerate(names):
-        buckets = list(dict.fromkeys(b for row in rows for b in row["slices"].get(name) or {}))
+        buckets = in_order(keys_of(row["slices"].get(name) or {} for row in rows))
         if len(buckets) < 2:
             continue
         drawing = Figure(figsize=PANEL)
@@ -134,43 +138,54 @@ def cold_plot(results: Results) -> Markup | None:
 
 @matplotlib.rc_context(STYLE)
 def curve_plots(results: Results) -> list[tuple[str, Markup]]:
-    """Draw every stage's losses, and its validation figures beside them where it has some.
+    """Draw every stage's losses, and its validation figures below them where it has some.
+
+    The seeds of a student are drawn together, in one colour a figure.
 
     Returns:
       (stage name, SVG) pairs; stages without a curve are left out.
     """
-    drawn = []
-    for number, (stage, curve) in enumerate((results.get("curves") or {}).items()):
+    groups: dict[str, list[dict[str, list[tuple[float, float]]]]] = {}
+    for stage, curve in (results.get("curves") or {}).items():
         steps = curve.get("step") or []
         series = {
-            name: _points(steps, values)
+            re.sub("^eval/", "validation ", name).replace("validation score", VALIDATION): _points(
+                steps, values
+            )
             for name, values in curve.items()
             if name != "step" and isinstance(values, Sequence) and not isinstance(values, str)
         }
-        series = {name: points for name, points in series.items() if points}
-        scores = {name: points for name, points in series.items() if _is_score(name)}
-        losses = {
-            name: points
-            for name, points in series.items()
-            if name not in scores and "loss" in name.lower()
-        }
+        base = re.sub(r"-\d+$", "", stage) if stage.startswith("students/") else stage
+        groups.setdefault(base, []).append({n: points for n, points in series.items() if points})
+    drawn = []
+    for number, (stage, seeds) in enumerate(groups.items()):
+        names = keys_of(seeds)
+        scores = [name for name in names if _is_score(name)]
+        losses = [name for name in names if name not in scores and "loss" in name.lower()]
         if not losses and not scores:  # names of which we know nothing are better than none
-            losses = dict(list(series.items())[:4])
+            losses = names[:4]
         panels = [(part, label) for part, label in ((losses, "loss"), (scores, "score")) if part]
         if not panels:
             continue
-        drawing = Figure(figsize=(4.6, 2.3 * len(panels)))
+        drawing = Figure(figsize=(4.6, 2.1 * len(panels) + 0.2))
         every = drawing.subplots(len(panels), 1, squeeze=False)[:, 0]
         for axes, (part, label) in zip(every, panels):
-            for colour, (name, points) in zip(COLOURS, part.items()):
-                marker = "o-" if len(points) < 25 else "-"
-                axes.plot(*zip(*points), marker, color=colour, label=name, ms=3, lw=1.3)
+            for colour, name in zip(COLOURS, part):
+                for place, series in enumerate(one for one in seeds if name in one):
+                    points = series[name]
+                    marker = "o-" if len(points) < 25 else "-"
+                    shown = {"color": colour, "label": None if place else name}
+                    axes.plot(*zip(*points), marker, ms=2.5, lw=1.1, **shown)
             axes.set_xlabel("update")
             axes.set_ylabel(label)
             axes.grid(color="#8888884d")
             _legend(axes)
-        last = ", ".join(f"{name} ends at {points[-1][1]:.4g}" for name, points in series.items())
-        drawn.append((stage, _svg(drawing, f"curve{number}", f"curves of {stage}: {last}")))
+        last = ", ".join(
+            f"{name} ends at {' and '.join(f'{s[name][-1][1]:.4g}' for s in seeds if name in s)}"
+            for name in [*losses, *scores]
+        )
+        title = f"{stage} ({len(seeds)} seeds)" if len(seeds) > 1 else stage
+        drawn.append((title, _svg(drawing, f"curve{number}", f"curves of {stage}: {last}")))
     return drawn
 
 

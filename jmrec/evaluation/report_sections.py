@@ -39,9 +39,11 @@ COLD_COLUMNS = {
 }
 BIAS_COLUMNS = {
     "coverage@20": "coverage, %",
-    "mean training count@20": "mean training clicks of what is recommended",
+    "mean training count@20": "training clicks",
 }
-NO_PERCENT = ("offset", "mean training count@20")
+POPULARITY = "mean training count@20"
+NO_PERCENT = ("offset", POPULARITY)
+SIDE = "Side by side"
 KNOWN = frozenset(
     {
         *("caption", "dataset", "rows", "comparisons", "best_rule", "test_reads", "commands"),
@@ -85,38 +87,48 @@ def cold_table(results: Results) -> Table | None:
 def bias_table(results: Results) -> Table | None:
     """Return coverage and popularity of what is recommended, None where no row has it.
 
-    The last line says what people chose, against which popularity is to be read.
+    The best model and its teacher come first, with what people chose, against which popularity
+    is to be read.
     """
     rows = [row for row in ordered_rows(results) if row.get("bias")]
     rows = [row for row in rows if row.get("kind") != "control"]
+    if not rows:
+        return None
     names = keys_of(row["bias"] for row in rows)
-    most = {
-        name: max((row["bias"][name] for row in rows if is_number(row["bias"].get(name))), default=0)
-        for name in names
-    }
-    most["coverage@20"] = 1.0
+    model = best_model(results)
+    first = [row for row in rows if row.get("name") == model]
+    first += [row for row in rows if row.get("kind") == "teacher" and row not in first]
+    shown = [(str(row.get("name", MISSING)), row["bias"], SIDE) for row in first]
+    dataset = results.get("dataset") or {}
+    chosen = (dataset.get("training count") or {}).get("mean of targets")
+    if is_number(chosen) and POPULARITY in names:
+        shown.append(("what people chose next", {POPULARITY: chosen}, SIDE))
+    shown += [
+        (str(row.get("name", MISSING)), row["bias"], str(row.get("kind", "")))
+        for row in rows
+        if row not in first
+    ]
+    numbers = {n: [x[n] for _, x, _ in shown if is_number(x.get(n))] for n in names}
+    most = {name: max(found, default=0.0) for name, found in numbers.items()} | {"coverage@20": 1.0}
     lines = []
-    for row in rows:
-        cells = []
-        for name in names:
-            value = row["bias"].get(name)
-            bar = value / most[name] if is_number(value) and most[name] > 0 else None
-            cells.append(Cell(_value(name, value), bar=bar))
-        lines.append(line_of(row, cells, {best_model(results)}))
-    chosen = ((results.get("dataset") or {}).get("training count") or {}).get("mean of targets")
-    if lines and is_number(chosen) and "mean training count@20" in names:
-        cells = [Cell(MISSING) for _ in names]
-        top = most["mean training count@20"]
-        bar = min(chosen / top, 1.0) if top > 0 else None
-        cells[names.index("mean training count@20")] = Cell(f"{chosen:.4g}", bar=bar)
-        lines.append(Line("what people chose next", cells))
+    for name, bias, kind in shown:
+        cells = [
+            Cell(
+                _value(column, bias.get(column)),
+                bar=bias[column] / most[column]
+                if is_number(bias.get(column)) and most[column] > 0
+                else None,
+            )
+            for column in names
+        ]
+        lines.append(Line(name, cells, kind, strong=name == model))
     columns = [BIAS_COLUMNS.get(name, name) for name in names]
     note = (
         "Coverage: the share of the catalogue that is in anybody's top 20. Training clicks: how "
         "often an item of a top 20 was clicked in the training sessions, on average; far above "
         "what people chose next means that popular items are pushed."
     )
-    return Table("Bias", columns, lines, note) if lines else None
+    return Table("Bias", columns, lines, note)
 
 
 def control_table(results: Results) -> Table | None:

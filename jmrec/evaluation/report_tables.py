@@ -1,6 +1,7 @@
 """What the report shows, as plain tables: no terminal and no HTML in here."""
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -187,7 +188,7 @@ def slice_tables(results: Results) -> list[Table]:
     strong = {best_rule(results), best_model(results)}
     tables = []
     for name in keys_of(row["slices"] for row in rows):
-        buckets = keys_of(row["slices"].get(name) or {} for row in rows)
+        buckets = in_order(keys_of(row["slices"].get(name) or {} for row in rows))
         lines: list[Line] = []
         counts: dict[str, Any] = {}
         for row in rows:
@@ -215,28 +216,53 @@ def slice_title(name: str) -> str:
 
 
 def comparison_table(results: Results) -> Table | None:
-    """Return the paired comparisons, None where there are none."""
-    lines = []
+    """Return the paired comparisons, a line for each pair; None where there are none."""
+    pairs: dict[tuple[str, str], dict[str, Mapping[str, Any]]] = {}
     for each in results.get("comparisons") or []:
-        pair = each.get("interval")
-        cells = [
-            Cell(str(each.get("b", MISSING))),
-            Cell(f"{each.get('metric', MISSING)} by {each.get('figure', MISSING)}"),
-            Cell(signed(each.get("difference"))),
-            Cell(f"{signed(pair[0])} to {signed(pair[1])}" if interval(pair) else MISSING),
-            Cell(
-                str(each.get("verdict", MISSING)),
-                note=str(each.get("reason") or ""),
-                best=each.get("verdict") == "above",
-            ),
-        ]
-        lines.append(Line(str(each.get("a", MISSING)), cells))
-    columns = ["against", "figure", "difference", "95 % interval", "verdict"]
+        pair = str(each.get("a", MISSING)), str(each.get("b", MISSING))
+        measure = f"{each.get('metric', MISSING)} by {each.get('figure', MISSING)}"
+        pairs.setdefault(pair, {})[measure] = each
+    measures = keys_of(pairs.values())
+    lines = []
+    for (a, b), found in pairs.items():
+        cells = []
+        for measure in measures:
+            each = found.get(measure) or {}
+            ends = each.get("interval")
+            note = f"{signed(ends[0])} to {signed(ends[1])}" if interval(ends) else ""
+            above = each.get("verdict") == "above"
+            cells += [
+                Cell(signed(each.get("difference")), note),
+                Cell(str(each.get("verdict", MISSING)), str(each.get("reason") or ""), above),
+            ]
+        # Many against one or one against many: whichever says more under one heading.
+        many = sum(one == a for one, _ in pairs) > 1
+        kind, name = (f"{a} against", b) if many else (f"Against {b}", a)
+        lines.append(Line(name, cells, kind))
+    kinds = list(dict.fromkeys(line.kind for line in lines))
+    lines.sort(key=lambda line: kinds.index(line.kind))
     note = (
-        'Differences in percentage points, paired by session, seeds averaged. "Above" and '
-        '"below" mean that the interval excludes 0.'
+        "Differences in percentage points with 95 % intervals, paired by session, seeds averaged. "
+        '"Above" (underlined) and "below" mean that the interval excludes 0.'
     )
-    return Table("Paired comparisons", columns, lines, note, text=True) if lines else None
+    spans = [(measure, 2) for measure in measures]
+    columns = ["difference", "verdict"] * len(measures)
+    return Table("Paired comparisons", columns, lines, note, spans, True) if lines else None
+
+
+def in_order(buckets: Iterable[str]) -> list[str]:
+    """Return the buckets of a slice in the order of their numbers, warm before cold.
+
+    Example:
+      >>> in_order(["1", "11-20", "2-5", "21+"]), in_order(["cold", "warm"])
+      (['1', '2-5', '11-20', '21+'], ['warm', 'cold'])
+    """
+
+    def key(bucket: str) -> tuple[int, bool]:
+        number = re.match(r"\d+", bucket)
+        return int(number.group()) if number else -1, bucket == "cold"
+
+    return sorted(buckets, key=key)
 
 
 def _best(results: Results, kinds: Sequence[str]) -> str | None:
