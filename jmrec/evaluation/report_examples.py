@@ -1,7 +1,7 @@
 """The report's example sessions, ready to be shown: titles, pictures, and bars for the reasons."""
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,7 +108,7 @@ def example_sessions(results: Results, pictures: Mapping[str, bytes]) -> list[Ex
             each["contribution"]
             for found in session["recommended"]
             for each in [*found["past"], *found["own"].values()]
-            if each is not None
+            if each is not None and is_number(each["contribution"])
         ]
         low, high = min(ends), max(ends)
         recommended = []
@@ -160,7 +160,8 @@ def _reason(
     if found is None:
         return Reason(name, of, absent=absent)
     value = found["contribution"]
-    ends: Sequence[float] = sorted((_share(0.0, low, high), _share(value, low, high)))
+    length = value if is_number(value) else 0.0
+    ends = sorted((_share(0.0, low, high), _share(length, low, high)))
     return Reason(
         name,
         of,

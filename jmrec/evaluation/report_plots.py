@@ -36,6 +36,8 @@ STYLE: dict[Any, Any] = {
     "font.size": 9,
     "font.family": "sans-serif",
 }
+LONGEST = 30
+"""Characters of a name that are shown in a plot; its description has them all."""
 VALIDATION = f"validation {PRIMARY}"
 """What a stage is judged by while it trains; metrics.jsonl calls it eval/score."""
 SCORES = ("MRR", "HR@", "NDCG", "accuracy", "recall")
@@ -60,7 +62,7 @@ def ranking_plot(results: Results) -> Markup | None:
             axes.plot([100 * pair[0], 100 * pair[1]], [place, place], color=colour, lw=2)
         size = 7 if row.get("name") in best else 4.5
         axes.plot([value], [place], "o", color=colour, markersize=size)
-    axes.set_yticks(range(len(rows)), [str(row.get("name", "")) for row in rows])
+    axes.set_yticks(range(len(rows)), [short(str(row.get("name", ""))) for row in rows])
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_xlim(left=0)
     axes.set_xlabel(f"{PRIMARY}, %")
@@ -88,7 +90,9 @@ def slice_plots(results: Results) -> list[tuple[str, Markup]]:
         for colour, row in zip(COLOURS, rows):
             found = row["slices"].get(name) or {}
             values = [_percent((found.get(bucket) or {}).get(PRIMARY)) for bucket in buckets]
-            axes.plot(range(len(buckets)), values, "o-", color=colour, label=row["name"], ms=4)
+            axes.plot(
+                range(len(buckets)), values, "o-", color=colour, label=short(row["name"]), ms=4
+            )
         axes.set_xticks(range(len(buckets)), buckets)
         axes.set_ylim(bottom=0)
         axes.set_ylabel(f"{PRIMARY}, %")
@@ -108,10 +112,13 @@ def cold_plot(results: Results) -> Markup | None:
     for row in rows:
         cold = row["cold"]
         warm = ((row["slices"].get("target") or {}).get("warm") or {}).get(PRIMARY)
-        ends = [warm, cold.get(PRIMARY)], [
-            cold.get(f"warm {PRIMARY} with offset"),
-            cold.get(f"{PRIMARY} with offset"),
-        ]
+        ends = (
+            [warm, cold.get(PRIMARY)],
+            [
+                cold.get(f"warm {PRIMARY} with offset"),
+                cold.get(f"{PRIMARY} with offset"),
+            ],
+        )
         points = [[_percent(each) for each in end] for end in ends]
         if all(map(math.isfinite, [*points[0], *points[1]])):
             drawn.append((row["name"], *points))
@@ -122,7 +129,7 @@ def cold_plot(results: Results) -> Markup | None:
     for colour, (name, before, after) in zip(COLOURS, drawn):
         axes.plot(*zip(before, after), color=colour, lw=1.3)
         axes.plot(*before, "o", color=colour, ms=4, mfc="none")
-        axes.plot(*after, "o", color=colour, ms=6, label=name)
+        axes.plot(*after, "o", color=colour, ms=6, label=short(name))
     axes.set_xlim(left=0)
     axes.set_ylim(bottom=0)
     axes.set_xlabel(f"{PRIMARY} of warm targets, %")
@@ -174,7 +181,7 @@ def curve_plots(results: Results) -> list[tuple[str, Markup]]:
                 for place, series in enumerate(one for one in seeds if name in one):
                     points = series[name]
                     marker = "o-" if len(points) < 25 else "-"
-                    shown = {"color": colour, "label": None if place else name}
+                    shown = {"color": colour, "label": None if place else short(name)}
                     axes.plot(*zip(*points), marker, ms=2.5, lw=1.1, **shown)
             axes.set_xlabel("update")
             axes.set_ylabel(label)
@@ -219,6 +226,16 @@ def _points(steps: Sequence[Any], values: Sequence[Any]) -> list[tuple[float, fl
     ]
     stride = math.ceil(len(points) / MAX_POINTS) or 1
     return points[::-1][::stride][::-1]
+
+
+def short(name: str) -> str:
+    """Return a name that leaves room for a plot beside it.
+
+    Example:
+      >>> short("distilled, order shuffled"), short("x" * 99) == "x" * 29 + "…"
+      ('distilled, order shuffled', True)
+    """
+    return name if len(name) <= LONGEST else name[: LONGEST - 1] + "…"
 
 
 def _legend(axes: Axes, **place: Any) -> None:

@@ -1,4 +1,4 @@
-"""The report's smaller tables: cold targets, controls, bias, cost, settings, data, what others add."""
+"""The report's smaller tables: cold targets, controls, bias, cost, settings, data, and the rest."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence

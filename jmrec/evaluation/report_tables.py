@@ -229,7 +229,7 @@ def comparison_table(results: Results) -> Table | None:
         for measure in measures:
             each = found.get(measure) or {}
             ends = each.get("interval")
-            note = f"{signed(ends[0])} to {signed(ends[1])}" if interval(ends) else ""
+            note = f"{signed(ends[0])} to {signed(ends[1])}" if ends and interval(ends) else ""
             above = each.get("verdict") == "above"
             cells += [
                 Cell(signed(each.get("difference")), note),

@@ -19,9 +19,7 @@ COUNT, CLICKS, TOP = 4, 6, 3
 """Sessions shown, clicks of each, recommendations of each."""
 
 
-def examples(
-    system: Tpad, predictions: Predictions
-) -> tuple[dict[str, Any], dict[str, bytes]]:
+def examples(system: Tpad, predictions: Predictions) -> tuple[dict[str, Any], dict[str, bytes]]:
     """Return the report's section "examples", and small pictures of the items in it.
 
     Args:

@@ -1,175 +1,53 @@
 """The report: what it says must follow from the numbers, and the page must stand alone."""
 
 import copy
+import importlib.util
 import io
-import math
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-import numpy as np
 import pytest
 from markupsafe import Markup
 from rich.console import Console
 
 from jmrec.evaluation import report_plots
 from jmrec.evaluation.report import print_results, write_report
+from jmrec.evaluation.report_examples import example_sessions
+from jmrec.evaluation.report_sections import bias_table, cold_table, cost_table, extra_tables
 from jmrec.evaluation.report_tables import (
     best_model,
     best_rule,
-    cold_table,
+    comparison_table,
     main_table,
     slice_tables,
 )
-from jmrec.evaluation.report_words import sentences
-
-BUCKETS = {
-    "train count": {"0": 337, "1-4": 702, "5-19": 1040, "20+": 1075},
-    "position": {"1": 320, "2-5": 1011, "6-10": 802, "11-20": 1021, "21-50": 1965},
-    "session length": {"2": 12, "3-5": 140, "6-10": 411, "11-20": 803, "21+": 1788},
-    "target": {"warm": 2817, "cold": 337},
-}
-ROWS = [
-    ("oracle", "oracle", 0.41, 1),
-    ("popularity", "rule", 0.041, 1),
-    ("first-order Markov", "rule", 0.182, 1),
-    ("V-SKNN", "rule", 0.2213, 1),
-    ("EASE, recency decay", "rule", 0.2105, 1),
-    ("newest first", "content", 0.012, 1),
-    ("content-kNN, TF-IDF", "content", 0.0913, 1),
-    ("content-kNN, k and t", "content", 0.131, 1),
-    ("blend: V-SKNN, EASE, TF-IDF", "blend", 0.2377, 1),
-    ("id only", "student", 0.2011, 3),
-    ("text only", "student", 0.2204, 3),
-    ("picture only", "student", 0.1902, 3),
-    ("undistilled", "student", 0.2498, 3),
-    ("distilled", "student", 0.2611, 3),
-    ("Transfer tower", "teacher", 0.2555, 1),
-    ("distilled, order shuffled", "control", 0.2104, 3),
-    ("distilled, pictures permuted", "control", 0.2291, 3),
-    ("distilled, texts permuted", "control", 0.1722, 3),
-]
+from jmrec.evaluation.report_words import bias_sentence, sentences, tiles
 
 
-def make_row(name: str, kind: str, value: float, seeds: int) -> dict[str, Any]:
-    """Return a row whose numbers differ from each other and follow from ``value``."""
-
-    def scaled(factor: float) -> dict[str, float]:
-        return {
-            f"{metric}@{cutoff}": round(value * factor * step * share, 5)
-            for metric, step in (("HR", 1.7), ("MRR", 1.0), ("NDCG", 1.2))
-            for cutoff, share in ((1, 0.5), (5, 0.8), (10, 0.92), (20, 1.0))
-        }
-
-    figures = {"session": scaled(1), "prediction": scaled(0.8), "last": scaled(0.9)}
-    row: dict[str, Any] = {
-        "name": name,
-        "kind": kind,
-        "seeds": seeds,
-        "settings": {"k": 100, "weight": 0.25} if kind == "rule" else {},
-        "figures": figures,
-        "interval": {
-            averaged: {
-                metric: [figures[averaged][metric] * 0.93, figures[averaged][metric] * 1.06]
-                for metric in ("HR@20", "MRR@20")
-            }
-            for averaged in figures
-        },
-        "slices": {
-            slicing: {
-                bucket: {
-                    "n": n,
-                    "HR@20": value * (0.9 + 0.2 * i),
-                    "MRR@20": value * (0.5 + 0.15 * i),
-                }
-                for i, (bucket, n) in enumerate(buckets.items())
-            }
-            for slicing, buckets in BUCKETS.items()
-        },
-        "bias": {"coverage@20": 0.31, "mean training count@20": 55.25},
-    }
-    if kind not in ("oracle", "control"):
-        row["cold"] = {
-            **{"n": 337, "HR@20 among cold": value * 1.5, "HR@20": value / 9, "MRR@20": value / 30},
-            **{"offset": 1.25, "HR@20 with offset": value / 3, "MRR@20 with offset": value / 7},
-            **{"warm HR@20 lost": 0.011, "warm MRR@20 with offset": value * 0.97},
-            **{"share of cold in top 20": 0.02, "share of cold in top 20 with offset": 0.11},
-        }
-    return row
+def load(name: str) -> ModuleType:
+    """Return a file of this folder as a module."""
+    path = Path(__file__).with_name(f"{name}.py")
+    spec = importlib.util.spec_from_file_location(f"{__name__}_{name}", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
-def make_curve(seed: int, updates: int = 400) -> dict[str, list]:
-    steps = list(range(1, updates + 1))
-    noise = np.random.default_rng(seed).normal(0, 0.05, updates)
-    loss = [3 * math.exp(-step / 90) + 1 + float(each) for step, each in zip(steps, noise)]
-    every = [0.25 * (1 - math.exp(-step / 80)) if step % 50 == 0 else None for step in steps]
-    return {
-        **{"step": steps, "loss": loss, "loss_kl": [each / 3 for each in loss]},
-        **{"validation MRR@20": every, "learning_rate": [1e-3] * updates},
-    }
-
-
-def make_results() -> dict[str, Any]:
-    return {
-        "caption": "movies, test split: every target ranked among all 3,322 items; items of the "
-        "session so far are no candidates; 95 % bootstrap intervals over users.",
-        "dataset": {
-            **{"name": "movies", "items": 3322, "exclude_seen": True, "split": "test"},
-            "sessions": {"train": 2552, "validation": 319, "test": 320},
-            "predictions": {"all": 10156, "1-50": 5119, "1-20": 3154, "cold": 337},
-        },
-        "rows": [make_row(*row) for row in ROWS],
-        "comparisons": [
-            {
-                **{"a": "distilled", "b": "blend: V-SKNN, EASE, TF-IDF", "figure": "session"},
-                **{"metric": metric, "difference": 0.0234, "interval": [0.0071, 0.0402]},
-                "verdict": "above",
-            }
-            for metric in ("MRR@20", "HR@20")
-        ]
-        + [
-            {
-                **{"a": "distilled", "b": "undistilled", "figure": "session", "metric": "MRR@20"},
-                **{"difference": 0.0113, "interval": [-0.0021, 0.0252]},
-                "verdict": "not told apart",
-            },
-            {
-                **{"a": "Transfer tower", "b": "V-SKNN", "figure": "session", "metric": "MRR@20"},
-                **{"difference": 0.03, "interval": [0.01, 0.05], "verdict": "not told apart"},
-                "reason": "fewer than 3 seeds: Transfer tower",
-            },
-        ],
-        "best_rule": "blend: V-SKNN, EASE, TF-IDF",
-        "test_reads": 1,
-        "commands": {
-            "run": "jmrec run --config experiments/tpad.py:data=folder,size=small --workdir RUN",
-            "recommend": "jmrec recommend --workdir RUN --items 12,57,3 --top 10",
-        },
-        "cost": {
-            **{"knowledge": {"seconds": 512.4}, "transition": {"seconds": 201.0}},
-            **{"distill": {"seconds": 33.2}, "student": {"seconds": 4210.0}},
-        },
-        "curves": {
-            stage: make_curve(i) for i, stage in enumerate(["knowledge", "transition", "student/0"])
-        },
-    }
-
-
-def small_results() -> dict[str, Any]:
-    """Return the same with one plot of each sort, which are what takes time."""
-    results = make_results()
-    results["rows"] = results["rows"][::3]
-    for row in results["rows"]:
-        row["slices"] = {"target": row["slices"]["target"]}
-    results["curves"] = {"student": make_curve(0, 60)}
-    return results
+sample = load("sample_results")
+ROWS, make_results, small_results = sample.ROWS, sample.make_results, sample.small_results
+make_curve = sample.make_curve
 
 
 class Page(HTMLParser):
     """Collects tags, attributes and text, and checks that the tags nest."""
 
-    VOID = frozenset({"meta", "br", "link", "img", "input", "hr"})
+    VOID = frozenset({"meta", "br", "link", "img", "input", "hr", "col"})
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -196,8 +74,9 @@ class Page(HTMLParser):
             self.text.append(data)
 
 
-def page_of(results: dict, folder: Path) -> tuple[str, Page]:
-    text = write_report(results, folder / "report.html").read_text(encoding="utf-8")
+def page_of(results: dict, folder: Path, pictures: dict | None = None) -> tuple[str, Page]:
+    path = write_report(results, folder / "report.html", pictures)
+    text = path.read_text(encoding="utf-8")
     return text, Page(text)
 
 
@@ -357,19 +236,21 @@ def test_page_is_whole_and_stands_alone(whole: tuple[str, Page]) -> None:
     for heading in (
         *("Results", "Controls", "Paired comparisons", "Cold targets", "Bias"),
         *("All cut-offs, by session", "All cut-offs, by prediction", "All cut-offs, last click"),
-        *("Settings", "Cost", "Data", "Learning curves", "Commands"),
+        *("Settings", "Cost", "Data", "Learning curves", "Commands", "Examples, and why"),
+        *("Serving artefact", "Correction by people"),
         *("Slices by how often", "Slices by position", "Slices by length", "Slices by whether"),
     ):
         assert heading in words, heading
     assert "jmrec run --config experiments/tpad.py" in words
-    assert "1 h 10 min" in words
+    assert "1 h 22 min" in words  # the stages' seconds added up
     assert "fewer than 3 seeds" in words
     # No script, and nothing is asked of anybody.
     names = {tag for tag, _ in page.tags}
-    assert not names & {"script", "link", "img", "iframe", "object", "base"}
+    assert not names & {"script", "link", "iframe", "object", "base"}
     for tag, attributes in page.tags:
         for key in ("src", "href", "action", "data"):
-            assert (attributes.get(key) or "#").startswith("#"), (tag, attributes)
+            own = "data:image/jpeg;base64," if tag == "img" else "#"
+            assert (attributes.get(key) or own).startswith(own), (tag, attributes)
         assert not any(key.startswith("on") for key in attributes)
     assert "http" not in text
     assert "@import" not in text
@@ -383,7 +264,7 @@ def test_page_is_sound(whole: tuple[str, Page]) -> None:
     links = {a["href"][1:] for _, a in page.tags if (a.get("href") or "").startswith("#")}
     assert links <= set(ids)
     plots = [attributes for tag, attributes in page.tags if tag == "svg"]
-    assert len(plots) == 1 + 4 + 3  # the ranking, four slices, three stages
+    assert len(plots) == 1 + 4 + 1 + 3  # the ranking, slices, cold targets, stages
     assert all(a.get("role") == "img" and len(a.get("aria-label", "")) > 20 for a in plots)
     assert "#000000" not in text.split("</style>")[1]  # black ink cannot be read on a dark page
     assert "NaN" not in text
@@ -457,3 +338,168 @@ def test_numbers_that_are_none_are_dashes(tmp_path: Path) -> None:
 def test_nothing_at_all(tmp_path: Path) -> None:
     page_of({}, tmp_path)
     assert printed({}).strip() == ""
+
+
+# --- sections -------------------------------------------------------------------------------
+
+
+def test_comparisons_stand_by_pair_with_both_metrics() -> None:
+    table = comparison_table(make_results())
+    assert table is not None
+    assert table.spans == [("MRR@20 by session", 2), ("HR@20 by session", 2)]
+    assert [(line.kind, line.name) for line in table.lines] == [
+        ("distilled against", "blend: V-SKNN, EASE, TF-IDF"),
+        ("distilled against", "undistilled"),
+        ("Against V-SKNN", "Transfer tower"),
+    ]
+    first = table.lines[0].cells
+    assert (first[0].text, first[0].note) == ("+2.34", "+0.71 to +4.02")
+    assert first[1].text == "above"
+    assert first[1].best
+    assert table.lines[2].cells[1].note == "fewer than 3 seeds: Transfer tower"
+
+
+def test_the_teacher_stands_beside_the_student_and_beside_people() -> None:
+    results = make_results()
+    for row in results["rows"]:
+        if row["kind"] == "teacher":
+            row["bias"] = {"coverage@20": 0.62, "mean training count@20": 40.0}
+    results["dataset"]["training count"] = {"mean of targets": 22.1}
+    table = bias_table(results)
+    assert table is not None
+    assert [line.name for line in table.lines[:3]] == [
+        *("distilled", "Transfer tower", "what people chose next")
+    ]
+    assert [cell.text for cell in table.lines[1].cells] == ["62.00", "40"]
+    assert table.lines[1].cells[0].bar == pytest.approx(0.62)
+    assert table.lines[2].cells[1].bar == pytest.approx(22.1 / 55.25)
+    assert len({line.name for line in table.lines}) == len(table.lines) == 16
+    assert bias_sentence(results) == (
+        "distilled puts 31 % of the catalogue into somebody's top 20, its teacher 62 %. What it "
+        "recommends was clicked 55 times in training on average, what its teacher recommends 40 "
+        "times."
+    )
+
+
+def test_cost_adds_up_the_seeds_of_a_student() -> None:
+    table = cost_table(make_results())
+    assert table is not None
+    shown = {line.name: [cell.text for cell in line.cells] for line in table.lines}
+    assert table.columns == ["time", "peak memory", "updates", "FLOPs an update", "FLOPs in all"]
+    assert shown["students/distilled (3 seeds)"] == [
+        *("1 h 10 min", "1.3 GB", "1,350", "1.5 G", "2.02 T")
+    ]
+    assert shown["read"] == ["33.2 s", "2.4 GB", "–", "–", "–"]
+    assert shown["in all"][:2] == ["1 h 22 min", "2.4 GB"]
+    old = cost_table({"cost": {"data": {"seconds": 7.0}}})  # an older run knows the time only
+    assert old is not None
+    assert old.columns == ["time"]
+
+
+def test_sections_of_others_are_shown_as_tables() -> None:
+    serving, policy = extra_tables(make_results())
+    assert (serving.title, serving.note) == ("Serving artefact", "On one core.")
+    assert [(x.name, x.cells[0].text) for x in serving.lines] == [
+        *(("megabytes", "1.9"), ("load, seconds", "0.4"))
+    ]
+    assert (policy.title, policy.columns) == ("Correction by people", ["items", "HR@20"])
+    assert [cell.text for cell in policy.lines[1].cells] == ["3", "0.21"]
+    odd: dict[str, Any] = {
+        **{"none": None, "empty": {}, "text": "a <b>", "number": 3, "list": [1, 2]},
+        **{"rows": [], "over_time": [{"month": "May", "MRR@20": 0.5}, {"month": "June"}]},
+        "deep": {"a": {"b": [{"c": 1}, {"c": [2, {"d": None}]}]}},
+    }
+    found = {table.title: table for table in extra_tables(odd)}
+    assert set(found) == {"Text", "Number", "List", "Over time", "Deep"}
+    assert found["Over time"].columns == ["month", "MRR@20"]
+    assert [line.name for line in found["Deep"].lines] == [
+        "a, b 1, c",
+        "a, b 2, c 1",
+        "a, b 2, c 2, d",
+    ]
+
+
+def test_tiles_hold_the_figures_of_the_first_sentence() -> None:
+    shown = tiles(make_results())
+    assert [(value, note) for _, value, note in shown] == [
+        ("26.11 %", "distilled, 24.3–27.7"),
+        ("23.77 %", "blend: V-SKNN, EASE, TF-IDF, 22.1–25.2"),
+        ("+2.34", "above, +0.71 to +4.02"),
+        ("39.2 %", "distilled"),
+    ]
+    assert tiles({}) == []
+
+
+# --- examples -------------------------------------------------------------------------------
+
+
+def test_reasons_lie_on_one_scale_and_say_what_is_missing() -> None:
+    pictures = {"i1": b"\xff\xd8picture"}
+    first, second = example_sessions(make_results(), pictures)
+    assert [thing.title for thing in first.clicks] == ["Kettle", "Tea, green"]
+    assert first.clicks[0].picture.startswith("data:image/jpeg;base64,")
+    assert first.clicks[1].picture == ""
+    hit, other = first.recommended
+    assert (hit.hit, other.hit) == (True, False)
+    names = [(reason.name, reason.of, reason.value, reason.place) for reason in hit.reasons]
+    assert names == [
+        *(("its text", "", "+3.50", "812"), ("its picture", "", "−0.25", "1")),
+        *(("its id", "", "+0.10", "2"), ("click 1", "Kettle", "+1.00", "3")),
+        ("click 2", "Tea, green", "−0.50", "1"),
+    ]
+    # From -0.5 to 7: zero lies at a fifteenth, and +3.5 is 7 / 15 long.
+    assert hit.zero == other.zero == pytest.approx(100 / 15)
+    assert hit.reasons[0].left == pytest.approx(100 / 15, abs=0.01)
+    assert hit.reasons[0].width == pytest.approx(100 * 3.5 / 7.5, abs=0.01)
+    assert hit.reasons[1].left == pytest.approx(100 * 0.25 / 7.5, abs=0.01)
+    assert other.reasons[2].absent == "a new item, without an id of its own"
+    assert second.next.new
+    assert second.clicks[0].title == "i4"  # without a title its id says what it is
+    assert "only click" in second.recommended[0].reasons[-1].absent
+    # Files are read with their keys in any order.
+    backwards = make_results()
+    for session in backwards["examples"]["sessions"]:
+        for found in session["recommended"]:
+            found["own"] = dict(reversed(found["own"].items()))
+    assert example_sessions(backwards, pictures)[0] == first
+
+
+@pytest.mark.usefixtures("quick_plots")
+def test_titles_and_ids_of_the_data_are_escaped(tmp_path: Path) -> None:
+    results = small_results()
+    nasty = '<script>x</script><img src=x onerror="alert(1)"> {{ 7 * 7 }} \u202e&amp;'
+    results["examples"]["items"]["i1"]["title"] = nasty
+    results["examples"]["items"]["i4"] = {"title": ""}
+    text = json.dumps(results["examples"]).replace('"i4"', json.dumps(nasty + "id"))
+    results["examples"] = json.loads(text)
+    page, parsed = page_of(results, tmp_path, {"i1": b"\xff\xd8"})
+    assert "<script" not in page
+    assert "onerror=" not in page.replace("onerror=&#34;", "")
+    assert nasty in "".join(parsed.text)
+    assert nasty + "id" in "".join(parsed.text)
+    assert page.count("<img") == sum(tag == "img" for tag, _ in parsed.tags) == 2
+    assert all(nasty in attributes["alt"] for tag, attributes in parsed.tags if tag == "img")
+
+
+def test_words_can_be_read_in_light_and_dark() -> None:
+    """WCAG 2.2: 4.5 to 1 for text, 3 to 1 for what is drawn."""
+    css = (Path(report_plots.__file__).with_name("report.css")).read_text()
+    light = dict(re.findall(r"--(\w+): (#\w{6})", css.split("@media")[0]))
+    dark = dict(re.findall(r"--(\w+): (#\w{6})", css.split("@media")[1]))
+    assert len(light) == len(dark) >= 9
+
+    def luminance(colour: str) -> float:
+        parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4 for x in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    def contrast(one: str, other: str) -> float:
+        low, high = sorted((luminance(one), luminance(other)))
+        return (high + 0.05) / (low + 0.05)
+
+    for scheme in (light, dark):
+        for ink in ("ink", "soft", "accent", "against", "new"):
+            for paper in ("page", "band", "strong"):
+                assert contrast(scheme[ink], scheme[paper]) >= 4.5, (ink, paper)
+        for colour in report_plots.COLOURS:
+            assert contrast(colour, scheme["page"]) >= 3, colour
