@@ -24,7 +24,7 @@ from jmrec.evaluation.report_tables import (
 )
 
 # Readable on white and on black.
-COLOURS = ("#3578c9", "#d9822b", "#2f9e63", "#b8478f", "#8566c9", "#8a8a2e", "#c9483b")
+COLOURS = ("#3578c9", "#cc7519", "#2f9e63", "#b8478f", "#8566c9", "#8a8a2e", "#c9483b")
 INK = "#000000"
 """Replaced by the page's text colour."""
 MAX_POINTS = 300

@@ -5,12 +5,11 @@ fail.
 """
 
 import copy
-import importlib.util
 import io
 import os
+import runpy
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -22,18 +21,10 @@ WIDTHS = {"phone": 390, "laptop": 1280, "paper": 703}
 """CSS pixels; paper is A4 less its margins, as it is printed."""
 
 
-def load(name: str) -> ModuleType:
-    """Return a file of this folder as a module."""
-    path = Path(__file__).with_name(f"{name}.py")
-    spec = importlib.util.spec_from_file_location(f"{__name__}_{name}", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-browser, sample = load("browser"), load("sample_results")
+HERE = Path(__file__).parent
+browser = runpy.run_path(str(HERE / "browser.py"))
+sample = runpy.run_path(str(HERE / "sample_results.py"))
+)
 
 
 def hostile(results: dict[str, Any]) -> dict[str, Any]:
@@ -51,13 +42,13 @@ def hostile(results: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    program = browser.find_chromium()
+    program = browser["find_chromium"]()
     if program is None:
         missing = "Chromium is not installed (Debian: the package chromium)"
         if os.environ.get("CI"):
             pytest.fail(missing)
         pytest.skip(missing)
-    with browser.Browser(program, tmp_path_factory.mktemp("profile")) as opened:
+    with browser["Browser"](program, tmp_path_factory.mktemp("profile")) as opened:
         yield opened
 
 
@@ -71,7 +62,7 @@ def write(folder: Path, results: dict[str, Any]) -> str:
 
 @pytest.mark.parametrize("evil", [False, True])
 def test_it_is_whole_quiet_and_fits(page: Any, tmp_path: Path, evil: bool) -> None:
-    results = sample.make_results()
+    results = sample["make_results"]()
     page.requests.clear()
     address = write(tmp_path, hostile(results) if evil else results)
     page.open(address)
@@ -99,7 +90,7 @@ def test_it_is_whole_quiet_and_fits(page: Any, tmp_path: Path, evil: bool) -> No
 
 
 def test_what_is_folded_is_printed(page: Any, tmp_path: Path) -> None:
-    page.open(write(tmp_path, sample.small_results()))
+    page.open(write(tmp_path, sample["small_results"]()))
     seen = "document.querySelector('details table').checkVisibility()"
     page.show(1280)
     assert page.evaluate(seen) is False
