@@ -177,5 +177,7 @@ def _share(value: float, low: float, high: float) -> float:
 
 
 def _number(value: Any, sign: str = "") -> str:
-    text = f"{value:{sign}.2f}" if is_number(value) else MISSING
+    if not is_number(value):
+        return MISSING
+    text = f"{round(value, 2) + 0.0:{sign}.2f}"  # there is no minus nought
     return text.replace("-", "−")

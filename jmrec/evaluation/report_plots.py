@@ -10,6 +10,7 @@ import matplotlib
 from markupsafe import Markup, escape
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from jmrec.evaluation.report_tables import (
     KINDS,
@@ -184,6 +185,7 @@ def curve_plots(results: Results) -> list[tuple[str, Markup]]:
                     shown = {"color": colour, "label": None if place else short(name)}
                     axes.plot(*zip(*points), marker, ms=2.5, lw=1.1, **shown)
             axes.set_xlabel("update")
+            axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
             axes.set_ylabel(label)
             axes.grid(color="#8888884d")
             _legend(axes)

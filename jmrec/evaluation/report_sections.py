@@ -13,7 +13,6 @@ from jmrec.evaluation.report_tables import (
     Results,
     Table,
     as_text,
-    best_model,
     counted,
     figure,
     figure_text,
@@ -23,6 +22,7 @@ from jmrec.evaluation.report_tables import (
     line_of,
     ordered_rows,
     percent,
+    served_student,
 )
 
 COLD_COLUMNS = {
@@ -87,7 +87,7 @@ def cold_table(results: Results) -> Table | None:
 def bias_table(results: Results) -> Table | None:
     """Return coverage and popularity of what is recommended, None where no row has it.
 
-    The best model and its teacher come first, with what people chose, against which popularity
+    The served student and its teacher come first, with what people chose, against which popularity
     is to be read.
     """
     rows = [row for row in ordered_rows(results) if row.get("bias")]
@@ -95,7 +95,7 @@ def bias_table(results: Results) -> Table | None:
     if not rows:
         return None
     names = keys_of(row["bias"] for row in rows)
-    model = best_model(results)
+    model = served_student(results)
     first = [row for row in rows if row.get("name") == model]
     first += [row for row in rows if row.get("kind") == "teacher" and row not in first]
     shown = [(str(row.get("name", MISSING)), row["bias"], SIDE) for row in first]
@@ -132,11 +132,11 @@ def bias_table(results: Results) -> Table | None:
 
 
 def control_table(results: Results) -> Table | None:
-    """Return the controls beside the best model, None where there is none."""
+    """Return the controls beside the student that they are of, None where there is none."""
     controls = [row for row in ordered_rows(results) if row.get("kind") == "control"]
     if not controls:
         return None
-    model = best_model(results)
+    model = served_student(results)
     rows = [row for row in results["rows"] if row.get("name") == model] + controls
     whole = figure(rows[0]) if rows[0].get("name") == model else 0.0
     metrics = [f"{metric}@20" for metric in METRICS]

@@ -136,6 +136,13 @@ def best_model(results: Results) -> str | None:
     return _best(results, ("student",)) or _best(results, ("teacher",))
 
 
+def served_student(results: Results) -> str | None:
+    """Return the name of the student that is served, of the best model where none is named."""
+    named = (results.get("examples") or {}).get("student")
+    known = [row.get("name") for row in results.get("rows") or []]
+    return named if named in known else best_model(results)
+
+
 def main_table(results: Results) -> Table:
     """Return the table of all rows: three ways of averaging, intervals at the primary one."""
     metrics = [f"{metric}@20" for metric in METRICS]

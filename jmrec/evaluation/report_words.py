@@ -13,6 +13,7 @@ from jmrec.evaluation.report_tables import (
     interval,
     is_number,
     percent,
+    served_student,
     signed,
 )
 
@@ -80,10 +81,10 @@ def tiles(results: Results) -> list[tuple[str, str, str]]:
 
 
 def bias_sentence(results: Results) -> str:
-    """Say what the model and its teacher recommend, "" where one of the two is not known."""
+    """Say what student and teacher recommend, "" where one of the two is not known."""
     rows = {row.get("name"): row for row in results.get("rows") or []}
     teachers = [row for row in rows.values() if row.get("kind") == "teacher" and row.get("bias")]
-    model = rows.get(best_model(results)) or {}
+    model = rows.get(served_student(results)) or {}
     if not teachers or not model.get("bias") or model["name"] == teachers[0]["name"]:
         return ""
     (mine, my_count), (its, its_count) = (

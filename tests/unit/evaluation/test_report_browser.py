@@ -24,7 +24,6 @@ WIDTHS = {"phone": 390, "laptop": 1280, "paper": 703}
 HERE = Path(__file__).parent
 browser = runpy.run_path(str(HERE / "browser.py"))
 sample = runpy.run_path(str(HERE / "sample_results.py"))
-)
 
 
 def hostile(results: dict[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import pytest
 
 from jmrec.evaluation import report_plots
 from jmrec.evaluation.report_examples import example_sessions
-from jmrec.evaluation.report_sections import bias_table, cost_table, extra_tables
+from jmrec.evaluation.report_sections import bias_table, control_table, cost_table, extra_tables
 from jmrec.evaluation.report_tables import comparison_table
 from jmrec.evaluation.report_words import bias_sentence, tiles
 
@@ -52,6 +52,23 @@ def test_the_teacher_stands_beside_the_student_and_beside_people() -> None:
         "recommends was clicked 55 times in training on average, what its teacher recommends 40 "
         "times."
     )
+
+
+def test_controls_are_held_against_the_student_that_they_are_of() -> None:
+    results = make_results()
+    rows = {row["name"]: row for row in results["rows"]}
+    for each in rows["undistilled"]["figures"]["session"]:
+        rows["undistilled"]["figures"]["session"][each] = 0.9  # the best, but nobody serves it
+    table = control_table(results)
+    assert table is not None
+    assert [line.name for line in table.lines] == [
+        *("distilled", "distilled, order shuffled"),
+        *("distilled, pictures permuted", "distilled, texts permuted"),
+    ]
+    assert [line.cells[-1].text for line in table.lines] == ["–", "81", "88", "66"]
+    sides = bias_table(results)
+    assert sides is not None
+    assert sides.lines[0].name == "distilled"
 
 
 def test_cost_adds_up_the_seeds_of_a_student() -> None:
