@@ -26,6 +26,7 @@ from jax.sharding import Mesh
 
 from jmrec.checkpoint import Checkpoints
 from jmrec.errors import Preempted, UserError
+from jmrec.flops import matmul_flops
 from jmrec.optim import OptimConfig, gradient_sums, make_optimizer, opt_state_shardings
 from jmrec.preemption import Sigterm
 from jmrec.sharding import (
@@ -88,6 +89,7 @@ class FitResult:
       step: Updates done.
       best, best_step: The best score and its step, -inf and 0 without evaluations.
       history: One dict per evaluation: its metrics and "step".
+      flops: Of all updates, as `jmrec.flops` counts them, over all devices together.
     """
 
     params: Params
@@ -96,6 +98,7 @@ class FitResult:
     best: float
     best_step: int
     history: list[dict[str, float]]
+    flops: int = 0
 
 
 @dataclass
@@ -105,6 +108,7 @@ class _Loop:
     history: list[dict[str, float]] = field(default_factory=list)
     window: dict[str, list[float]] = field(default_factory=dict)
     evaluated: bool = False
+    flops: int = 0
 
 
 def _check(task: Task, config: TrainConfig) -> None:
@@ -157,6 +161,7 @@ class Trainer:
         self.config = config
         self.mesh = make_mesh(config.rules) if mesh is None else mesh
         self.compilations = 0
+        self._flops: dict[tuple[tuple[int, ...], ...], int] = {}
         optim = config.optim
         if not optim.steps:
             optim = replace(optim, steps=config.steps)
@@ -382,6 +387,7 @@ class Trainer:
                     if n + k < config.steps:
                         upcoming = pool.submit(load, n + k)
                     placed = put_batch(host, self.mesh, stacked=k > 1)
+                    loop.flops += self._count_flops(state, frozen, placed, traced)
                     state, metrics = self._step(state, frozen, placed, traced)
                     if pending:
                         self._log(pending, loop, tracker)
@@ -398,7 +404,14 @@ class Trainer:
                 params, task_state = chosen.params, chosen.task_state
         if sigterm.agreed(True):  # it came after the loop looked for the last time
             raise Preempted(f"SIGTERM after {n} updates; the state is saved.")
-        return FitResult(params, task_state, n, best, best_step, loop.history)
+        return FitResult(params, task_state, n, best, best_step, loop.history, loop.flops)
+
+    def _count_flops(self, *args: Any) -> int:
+        """Return the FLOPs of a call; the trace is the one that the call itself compiles."""
+        shapes = tuple(leaf.shape for leaf in jax.tree.leaves(args[2]))
+        if shapes not in self._flops:
+            self._flops[shapes] = matmul_flops(self._step.trace(*args).jaxpr)
+        return self._flops[shapes]
 
     def _start(
         self, checkpoints: Checkpoints, seed: int, stored: Mapping[str, Any]

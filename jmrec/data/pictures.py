@@ -80,6 +80,35 @@ def shrink(data: bytes, size: int = 512) -> bytes:
         return out.getvalue()
 
 
+def thumbnail(data: bytes, size: int = 120) -> bytes:
+    """Return a small JPEG of a picture for a page, always encoded anew.
+
+    What came with the file (comments, positions, whatever a decoder overlooks) stays behind.
+
+    Args:
+      data: Encoded bytes, ``b""`` where missing.
+      size: The longest side in pixels.
+
+    Returns:
+      JPEG bytes, ``b""`` where the picture is missing.
+
+    Example:
+      >>> thumbnail(b"")
+      b''
+    """
+    if not data:
+        return b""
+    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        image.draft("RGB", (2 * size, 2 * size))
+        small = _upright(image)
+        small.thumbnail((size, size), Image.Resampling.LANCZOS)
+        clean = Image.new("RGB", small.size)
+        clean.paste(small)
+        out = io.BytesIO()
+        clean.save(out, "JPEG", quality=80, optimize=True)
+        return out.getvalue()
+
+
 def decode_pictures(items: Items, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Decode all pictures of a catalogue to one square size.
 

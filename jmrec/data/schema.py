@@ -3,7 +3,7 @@
 The item index (item id -> row) is the order of ``Items.ids``. Sessions are ragged and stored flat.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -50,6 +50,21 @@ class Items:
     def has_windows(self) -> bool:
         """Whether any item is available for a limited time only."""
         return bool(np.isfinite([self.available_from, self.available_until]).any())
+
+
+def take_items(items: Items, rows: Sequence[int]) -> Items:
+    """Return the catalogue's items at ``rows``."""
+    return Items(
+        ids=[items.ids[r] for r in rows],
+        titles=[items.titles[r] for r in rows],
+        text={name: [column[r] for r in rows] for name, column in items.text.items()},
+        pictures=[items.pictures[r] for r in rows],
+        category={name: codes[list(rows)] for name, codes in items.category.items()},
+        category_names=items.category_names,
+        number={name: column[list(rows)] for name, column in items.number.items()},
+        available_from=items.available_from[list(rows)],
+        available_until=items.available_until[list(rows)],
+    )
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """The results shown: a table on the terminal, and one self-contained HTML page."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import jinja2
@@ -9,12 +10,14 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from jmrec.evaluation import report_plots as plots
+from jmrec.evaluation import report_sections as sections
 from jmrec.evaluation import report_serving as serving
 from jmrec.evaluation import report_tables as tables
+from jmrec.evaluation.report_examples import example_note, example_sessions
 from jmrec.evaluation.report_tables import KINDS, Results
-from jmrec.evaluation.report_words import sentences
+from jmrec.evaluation.report_words import bias_sentence, sentences, tiles
 
-TEMPLATE = Path(__file__).with_name("report.html")
+FOLDER = Path(__file__).parent
 WIDE = 118
 """From so many columns on, an interval stands beside its figure, else under it."""
 SMALL = 92
@@ -77,15 +80,20 @@ def print_results(results: Results, console: Console | None = None) -> None:
         console.print(Text(sentence))
 
 
-def write_report(results: Results, path: str | Path) -> Path:
+def write_report(
+    results: Results, path: str | Path, pictures: Mapping[str, bytes] | None = None
+) -> Path:
     """Write the results as one HTML page that needs nothing beside it.
 
     The page holds no script, asks for nothing, follows the reader's light or dark setting, and
     can be read on a phone and on paper. The same results give the same bytes.
 
     Args:
-      results: The contents of results.json; what is missing is left out.
+      results: The contents of results.json; what is missing is left out, and a section that the
+        page does not know is shown as a plain table.
       path: The file to write; its folder is made where it is missing.
+      pictures: Item id -> small JPEG, for the example sessions; an item without one gets a tile
+        with its first letter.
 
     Returns:
       The path.
@@ -100,40 +108,44 @@ def write_report(results: Results, path: str | Path) -> Path:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     environment = jinja2.Environment(
-        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+        loader=jinja2.FileSystemLoader(FOLDER),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
     )
     dataset = results.get("dataset") or {}
     main = tables.main_table(results)
-    details = [
-        tables.control_table(results),
-        tables.comparison_table(results),
-        tables.cold_table(results),
-        *tables.slice_tables(results),
-        tables.bias_table(results),
-        *tables.figure_tables(results),
-        tables.settings_table(results),
-        tables.cost_table(results),
-        serving.serving_table(results),
-        serving.policy_table(results),
-        tables.dataset_table(results),
-    ]
-    page = environment.from_string(TEMPLATE.read_text(encoding="utf-8")).render(
+    examples = example_sessions(results, pictures or {})
+    curves = plots.curve_plots(results)
+    extras = [serving.serving_table(results), serving.policy_table(results)]
+    extras += sections.extra_tables(results)
+    page = environment.get_template("report.html").render(
         title=f"jmrec: {dataset.get('name', 'results')}",
         caption=results.get("caption", ""),
         sentences=sentences(results),
+        tiles=tiles(results),
         main=main if main.lines else None,
         ranking=plots.ranking_plot(results),
-        sections=[(_anchor(table.title), table) for table in details if table is not None],
-        slices=plots.slice_plots(results),
-        curves=plots.curve_plots(results),
+        comparisons=tables.comparison_table(results),
+        examples=examples,
+        example_note=example_note(results),
+        slices=list(plots.slice_plots(results)),
+        slice_tables=tables.slice_tables(results),
+        cold=sections.cold_table(results),
+        cold_plot=plots.cold_plot(results),
+        controls=sections.control_table(results),
+        bias=sections.bias_table(results),
+        bias_sentence=bias_sentence(results),
+        curves=curves,
+        extras=[(f"more-{n}", table) for n, table in enumerate(filter(None, extras))],
+        cost=sections.cost_table(results),
+        figures=tables.figure_tables(results),
+        settings=sections.settings_table(results),
+        data=sections.dataset_table(results),
         commands=dict(results.get("commands") or {}),
         kinds=KINDS,
-        slice_anchor=lambda name: _anchor(tables.slice_title(name)),
     )
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_text(page, encoding="utf-8")
     return temporary.replace(path)
-
-
-def _anchor(title: str) -> str:
-    return "-".join("".join(c if c.isalnum() else " " for c in title.lower()).split())

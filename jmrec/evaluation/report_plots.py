@@ -10,6 +10,7 @@ import matplotlib
 from markupsafe import Markup, escape
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from jmrec.evaluation.report_tables import (
     KINDS,
@@ -18,20 +19,28 @@ from jmrec.evaluation.report_tables import (
     best_model,
     best_rule,
     figure,
+    in_order,
+    keys_of,
     ordered_rows,
 )
 
 # Readable on white and on black.
-COLOURS = ("#3578c9", "#d9822b", "#2f9e63", "#b8478f", "#8566c9", "#8a8a2e", "#c9483b")
+COLOURS = ("#3578c9", "#cc7519", "#2f9e63", "#b8478f", "#8566c9", "#8a8a2e", "#c9483b")
 INK = "#000000"
 """Replaced by the page's text colour."""
 MAX_POINTS = 300
+PANEL = (4.6, 3.1)
+"""Inches of a plot: narrow enough that its letters can still be read on a phone."""
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text: it can be searched and takes the page's font
     "text.parse_math": False,  # a dollar sign in a name is a dollar sign
     "font.size": 9,
     "font.family": "sans-serif",
 }
+LONGEST = 30
+"""Characters of a name that are shown in a plot; its description has them all."""
+VALIDATION = f"validation {PRIMARY}"
+"""What a stage is judged by while it trains; metrics.jsonl calls it eval/score."""
 SCORES = ("MRR", "HR@", "NDCG", "accuracy", "recall")
 
 
@@ -41,7 +50,7 @@ def ranking_plot(results: Results) -> Markup | None:
     rows = [row for row in ordered_rows(results) if figure(row) > -math.inf]
     if not rows:
         return None
-    drawing = Figure(figsize=(7.2, 0.9 + 0.24 * len(rows)))
+    drawing = Figure(figsize=(4.9, 0.9 + 0.21 * len(rows)))
     axes = drawing.subplots()
     kinds = list(KINDS)
     best = {best_rule(results), best_model(results)}
@@ -54,10 +63,10 @@ def ranking_plot(results: Results) -> Markup | None:
             axes.plot([100 * pair[0], 100 * pair[1]], [place, place], color=colour, lw=2)
         size = 7 if row.get("name") in best else 4.5
         axes.plot([value], [place], "o", color=colour, markersize=size)
-    axes.set_yticks(range(len(rows)), [str(row.get("name", "")) for row in rows])
+    axes.set_yticks(range(len(rows)), [short(str(row.get("name", ""))) for row in rows])
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_xlim(left=0)
-    axes.set_xlabel(f"{PRIMARY}, session average, % (line: 95 % interval)")
+    axes.set_xlabel(f"{PRIMARY}, %")
     axes.grid(axis="x", color="#8888884d")
     named = ", ".join(f"{row.get('name')} {100 * figure(row):.2f}" for row in rows)
     return _svg(drawing, "ranking", f"{PRIMARY} by session in percent: {named}")
@@ -74,65 +83,118 @@ def slice_plots(results: Results) -> list[tuple[str, Markup]]:
     names = list(dict.fromkeys(name for row in rows for name in row["slices"]))
     drawn = []
     for number, name in enumerate(names):
-        buckets = list(dict.fromkeys(b for row in rows for b in row["slices"].get(name) or {}))
+        buckets = in_order(keys_of(row["slices"].get(name) or {} for row in rows))
         if len(buckets) < 2:
             continue
-        drawing = Figure(figsize=(7.2, 3.0))
+        drawing = Figure(figsize=PANEL)
         axes = drawing.subplots()
         for colour, row in zip(COLOURS, rows):
             found = row["slices"].get(name) or {}
             values = [_percent((found.get(bucket) or {}).get(PRIMARY)) for bucket in buckets]
-            axes.plot(range(len(buckets)), values, "o-", color=colour, label=row["name"], ms=4)
+            axes.plot(
+                range(len(buckets)), values, "o-", color=colour, label=short(row["name"]), ms=4
+            )
         axes.set_xticks(range(len(buckets)), buckets)
         axes.set_ylim(bottom=0)
         axes.set_ylabel(f"{PRIMARY}, %")
         axes.set_xlabel(name)
         axes.grid(axis="y", color="#8888884d")
-        _legend(axes, loc="upper left", bbox_to_anchor=(1.01, 1.0))
+        _legend(axes, loc="lower left", bbox_to_anchor=(-0.08, 1.0), ncols=2)
         words = f"{PRIMARY} by {name} for {', '.join(row['name'] for row in rows)}"
         drawn.append((name, _svg(drawing, f"slice{number}", words)))
     return drawn
 
 
 @matplotlib.rc_context(STYLE)
+def cold_plot(results: Results) -> Markup | None:
+    """Draw warm against cold targets, and where the score offset of cold items moves a row."""
+    rows = [row for row in _shown_rows(results) if row.get("cold")]
+    drawn = []
+    for row in rows:
+        cold = row["cold"]
+        warm = ((row["slices"].get("target") or {}).get("warm") or {}).get(PRIMARY)
+        ends = (
+            [warm, cold.get(PRIMARY)],
+            [
+                cold.get(f"warm {PRIMARY} with offset"),
+                cold.get(f"{PRIMARY} with offset"),
+            ],
+        )
+        points = [[_percent(each) for each in end] for end in ends]
+        if all(map(math.isfinite, [*points[0], *points[1]])):
+            drawn.append((row["name"], *points))
+    if not drawn:
+        return None
+    drawing = Figure(figsize=PANEL)
+    axes = drawing.subplots()
+    for colour, (name, before, after) in zip(COLOURS, drawn):
+        axes.plot(*zip(before, after), color=colour, lw=1.3)
+        axes.plot(*before, "o", color=colour, ms=4, mfc="none")
+        axes.plot(*after, "o", color=colour, ms=6, label=short(name))
+    axes.set_xlim(left=0)
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel(f"{PRIMARY} of warm targets, %")
+    axes.set_ylabel(f"{PRIMARY} of cold targets, %")
+    axes.grid(color="#8888884d")
+    _legend(axes, loc="lower left", bbox_to_anchor=(-0.08, 1.0), ncols=2)
+    words = "; ".join(
+        f"{name} from {b[0]:.2f} warm and {b[1]:.2f} cold to {a[0]:.2f} and {a[1]:.2f}"
+        for name, b, a in drawn
+    )
+    return _svg(drawing, "cold", f"{PRIMARY} without and with the offset in percent: {words}")
+
+
+@matplotlib.rc_context(STYLE)
 def curve_plots(results: Results) -> list[tuple[str, Markup]]:
-    """Draw every stage's losses, and its validation figures beside them where it has some.
+    """Draw every stage's losses, and its validation figures below them where it has some.
+
+    The seeds of a student are drawn together, in one colour a figure.
 
     Returns:
       (stage name, SVG) pairs; stages without a curve are left out.
     """
-    drawn = []
-    for number, (stage, curve) in enumerate((results.get("curves") or {}).items()):
+    groups: dict[str, list[dict[str, list[tuple[float, float]]]]] = {}
+    for stage, curve in (results.get("curves") or {}).items():
         steps = curve.get("step") or []
         series = {
-            name: _points(steps, values)
+            re.sub("^eval/", "validation ", name).replace("validation score", VALIDATION): _points(
+                steps, values
+            )
             for name, values in curve.items()
             if name != "step" and isinstance(values, Sequence) and not isinstance(values, str)
         }
-        series = {name: points for name, points in series.items() if points}
-        scores = {name: points for name, points in series.items() if _is_score(name)}
-        losses = {
-            name: points
-            for name, points in series.items()
-            if name not in scores and "loss" in name.lower()
-        }
+        base = re.sub(r"-\d+$", "", stage) if stage.startswith("students/") else stage
+        groups.setdefault(base, []).append({n: points for n, points in series.items() if points})
+    drawn = []
+    for number, (stage, seeds) in enumerate(groups.items()):
+        names = keys_of(seeds)
+        scores = [name for name in names if _is_score(name)]
+        losses = [name for name in names if name not in scores and "loss" in name.lower()]
         if not losses and not scores:  # names of which we know nothing are better than none
-            losses = dict(list(series.items())[:4])
+            losses = names[:4]
         panels = [(part, label) for part, label in ((losses, "loss"), (scores, "score")) if part]
         if not panels:
             continue
-        drawing = Figure(figsize=(3.4 * len(panels) + 0.6, 2.6))
-        every = drawing.subplots(1, len(panels), squeeze=False)[0]
+        drawing = Figure(figsize=(4.6, 2.1 * len(panels) + 0.2))
+        every = drawing.subplots(len(panels), 1, squeeze=False)[:, 0]
         for axes, (part, label) in zip(every, panels):
-            for colour, (name, points) in zip(COLOURS, part.items()):
-                marker = "o-" if len(points) < 25 else "-"
-                axes.plot(*zip(*points), marker, color=colour, label=name, ms=3, lw=1.3)
+            for colour, name in zip(COLOURS, part):
+                for place, series in enumerate(one for one in seeds if name in one):
+                    points = series[name]
+                    marker = "o-" if len(points) < 25 else "-"
+                    shown = {"color": colour, "label": None if place else short(name)}
+                    axes.plot(*zip(*points), marker, ms=2.5, lw=1.1, **shown)
             axes.set_xlabel("update")
+            axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
             axes.set_ylabel(label)
             axes.grid(color="#8888884d")
             _legend(axes)
-        last = ", ".join(f"{name} ends at {points[-1][1]:.4g}" for name, points in series.items())
-        drawn.append((stage, _svg(drawing, f"curve{number}", f"curves of {stage}: {last}")))
+        last = ", ".join(
+            f"{name} ends at {' and '.join(f'{s[name][-1][1]:.4g}' for s in seeds if name in s)}"
+            for name in [*losses, *scores]
+        )
+        title = f"{stage} ({len(seeds)} seeds)" if len(seeds) > 1 else stage
+        drawn.append((title, _svg(drawing, f"curve{number}", f"curves of {stage}: {last}")))
     return drawn
 
 
@@ -166,6 +228,16 @@ def _points(steps: Sequence[Any], values: Sequence[Any]) -> list[tuple[float, fl
     ]
     stride = math.ceil(len(points) / MAX_POINTS) or 1
     return points[::-1][::stride][::-1]
+
+
+def short(name: str) -> str:
+    """Return a name that leaves room for a plot beside it.
+
+    Example:
+      >>> short("distilled, order shuffled"), short("x" * 99) == "x" * 29 + "…"
+      ('distilled, order shuffled', True)
+    """
+    return name if len(name) <= LONGEST else name[: LONGEST - 1] + "…"
 
 
 def _legend(axes: Axes, **place: Any) -> None:

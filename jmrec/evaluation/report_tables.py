@@ -1,6 +1,7 @@
 """What the report shows, as plain tables: no terminal and no HTML in here."""
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -31,19 +32,6 @@ SLICE_TITLES = {
     "session length": "by length of the session",
     "target": "by whether the target was ever seen in training",
 }
-COLD_COLUMNS = {
-    "HR@20 among cold": "HR@20 among cold items only",
-    "HR@20": "HR@20",
-    "MRR@20": "MRR@20",
-    "offset": "offset",
-    "HR@20 with offset": "HR@20 with offset",
-    "MRR@20 with offset": "MRR@20 with offset",
-    "warm HR@20 lost": "warm HR@20 lost",
-    "warm MRR@20 with offset": "warm MRR@20 with offset",
-    "share of cold in top 20": "cold in top 20",
-    "share of cold in top 20 with offset": "cold in top 20 with offset",
-}
-NO_PERCENT = ("offset", "mean training count@20")
 
 
 @dataclass(frozen=True)
@@ -54,11 +42,13 @@ class Cell:
       text: What is shown.
       note: Shown smaller under or beside it, such as an interval.
       best: Whether it is the best of its column.
+      bar: How long a bar is drawn under it, from 0 to 1; None draws none.
     """
 
     text: str
     note: str = ""
     best: bool = False
+    bar: float | None = None
 
 
 @dataclass(frozen=True)
@@ -146,6 +136,13 @@ def best_model(results: Results) -> str | None:
     return _best(results, ("student",)) or _best(results, ("teacher",))
 
 
+def served_student(results: Results) -> str | None:
+    """Return the name of the student that is served, of the best model where none is named."""
+    named = (results.get("examples") or {}).get("student")
+    known = [row.get("name") for row in results.get("rows") or []]
+    return named if named in known else best_model(results)
+
+
 def main_table(results: Results) -> Table:
     """Return the table of all rows: three ways of averaging, intervals at the primary one."""
     metrics = [f"{metric}@20" for metric in METRICS]
@@ -158,8 +155,8 @@ def main_table(results: Results) -> Table:
             intervals = (row.get("interval") or {}).get(averaged) or {}
             for metric in metrics:
                 note = interval(intervals.get(metric)) if averaged == "session" else ""
-                cells.append(Cell(_figure_text(row, metric, averaged), note))
-        lines.append(_line(row, cells, strong))
+                cells.append(Cell(figure_text(row, metric, averaged), note))
+        lines.append(line_of(row, cells, strong))
     return Table(
         "Results",
         metrics * len(FIGURES),
@@ -181,9 +178,9 @@ def figure_tables(results: Results) -> list[Table]:
         for row in rows:
             found = (row.get("interval") or {}).get(averaged) or {}
             cells = [
-                Cell(_figure_text(row, name, averaged), interval(found.get(name))) for name in names
+                Cell(figure_text(row, name, averaged), interval(found.get(name))) for name in names
             ]
-            lines.append(_line(row, cells, strong))
+            lines.append(line_of(row, cells, strong))
         if lines:
             spans = [(metric, len(CUTOFFS)) for metric in METRICS]
             columns = [f"@{cutoff}" for _ in METRICS for cutoff in CUTOFFS]
@@ -197,8 +194,8 @@ def slice_tables(results: Results) -> list[Table]:
     rows = [row for row in ordered_rows(results) if row.get("slices")]
     strong = {best_rule(results), best_model(results)}
     tables = []
-    for name in _keys(row["slices"] for row in rows):
-        buckets = _keys(row["slices"].get(name) or {} for row in rows)
+    for name in keys_of(row["slices"] for row in rows):
+        buckets = in_order(keys_of(row["slices"].get(name) or {} for row in rows))
         lines: list[Line] = []
         counts: dict[str, Any] = {}
         for row in rows:
@@ -208,8 +205,8 @@ def slice_tables(results: Results) -> list[Table]:
                 entry = found.get(bucket) or {}
                 counts.setdefault(bucket, entry.get("n"))
                 cells += [Cell(percent(entry.get(metric))) for metric in ("HR@20", PRIMARY)]
-            lines.append(_line(row, cells, strong))
-        spans = [(f"{bucket} (n={_count(counts.get(bucket))})", 2) for bucket in buckets]
+            lines.append(line_of(row, cells, strong))
+        spans = [(f"{bucket} (n={counted(counts.get(bucket))})", 2) for bucket in buckets]
         title = slice_title(name)
         note = (
             "In %: the mean over the sessions that have such a prediction of the mean over "
@@ -225,153 +222,54 @@ def slice_title(name: str) -> str:
     return f"Slices {SLICE_TITLES.get(name, 'by ' + name)}"
 
 
-def cold_table(results: Results) -> Table | None:
-    """Return the panel of targets that training never saw, None where no row has one."""
-    rows = [row for row in ordered_rows(results) if row.get("cold")]
-    if not rows:
-        return None
-    names = [name for name in COLD_COLUMNS if any(name in row["cold"] for row in rows)]
-    names += [name for name in _keys(row["cold"] for row in rows) if name not in {*names, "n"}]
-    lines = [
-        _line(row, [Cell(_value(name, row["cold"].get(name))) for name in names], set())
-        for row in rows
-    ]
-    count = next((row["cold"]["n"] for row in rows if "n" in row["cold"]), None)
-    return Table(
-        "Cold targets",
-        [COLD_COLUMNS.get(name, name) for name in names],
-        lines,
-        note=f"{_count(count)} predictions whose target was never seen in training; in %, the "
-        "offset in units of the score. The first column asks whether new items can be told "
-        "apart; the rest rank the whole catalogue. The offset is added to the score of cold "
-        "items and was chosen on validation; a model that merely pushes new items up loses "
-        "warm targets and fills its top 20 with new items.",
-    )
-
-
-def bias_table(results: Results) -> Table | None:
-    """Return coverage and popularity of what is recommended, None where no row has it."""
-    rows = [row for row in ordered_rows(results) if row.get("bias")]
-    names = _keys(row["bias"] for row in rows)
-    lines = [
-        _line(row, [Cell(_value(name, row["bias"].get(name))) for name in names], set())
-        for row in rows
-    ]
-    note = "Coverage: share of the catalogue, in %, that is in anybody's top 20."
-    return Table("Bias", names, lines, note) if lines else None
-
-
-def control_table(results: Results) -> Table | None:
-    """Return the controls beside the best model, None where there is none."""
-    controls = [row for row in ordered_rows(results) if row.get("kind") == "control"]
-    if not controls:
-        return None
-    model = best_model(results)
-    rows = [row for row in results["rows"] if row.get("name") == model] + controls
-    metrics = [f"{metric}@20" for metric in METRICS]
-    lines = []
-    for row in rows:
-        found = (row.get("interval") or {}).get("session") or {}
-        cells = [Cell(_figure_text(row, name), interval(found.get(name))) for name in metrics]
-        lines.append(_line(row, cells, {model}))
-    note = (
-        "In %, primary figure. A control breaks one thing: the order inside sessions, or which "
-        "picture or text belongs to which item. What does not fall with it was not used."
-    )
-    return Table("Controls", metrics, lines, note)
-
-
 def comparison_table(results: Results) -> Table | None:
-    """Return the paired comparisons, None where there are none."""
-    lines = []
+    """Return the paired comparisons, a line for each pair; None where there are none."""
+    pairs: dict[tuple[str, str], dict[str, Mapping[str, Any]]] = {}
     for each in results.get("comparisons") or []:
-        pair = each.get("interval")
-        cells = [
-            Cell(str(each.get("b", MISSING))),
-            Cell(f"{each.get('metric', MISSING)} by {each.get('figure', MISSING)}"),
-            Cell(signed(each.get("difference"))),
-            Cell(f"{signed(pair[0])} to {signed(pair[1])}" if interval(pair) else MISSING),
-            Cell(
-                str(each.get("verdict", MISSING)),
-                note=str(each.get("reason") or ""),
-                best=each.get("verdict") == "above",
-            ),
-        ]
-        lines.append(Line(str(each.get("a", MISSING)), cells))
-    columns = ["against", "figure", "difference", "95 % interval", "verdict"]
+        pair = str(each.get("a", MISSING)), str(each.get("b", MISSING))
+        measure = f"{each.get('metric', MISSING)} by {each.get('figure', MISSING)}"
+        pairs.setdefault(pair, {})[measure] = each
+    measures = keys_of(pairs.values())
+    lines = []
+    for (a, b), found in pairs.items():
+        cells = []
+        for measure in measures:
+            each = found.get(measure) or {}
+            ends = each.get("interval")
+            note = f"{signed(ends[0])} to {signed(ends[1])}" if ends and interval(ends) else ""
+            above = each.get("verdict") == "above"
+            cells += [
+                Cell(signed(each.get("difference")), note),
+                Cell(str(each.get("verdict", MISSING)), str(each.get("reason") or ""), above),
+            ]
+        # Many against one or one against many: whichever says more under one heading.
+        many = sum(one == a for one, _ in pairs) > 1
+        kind, name = (f"{a} against", b) if many else (f"Against {b}", a)
+        lines.append(Line(name, cells, kind))
+    kinds = list(dict.fromkeys(line.kind for line in lines))
+    lines.sort(key=lambda line: kinds.index(line.kind))
     note = (
-        'Differences in percentage points, paired by session, seeds averaged. "Above" and '
-        '"below" mean that the interval excludes 0.'
+        "Differences in percentage points with 95 % intervals, paired by session, seeds averaged. "
+        '"Above" (underlined) and "below" mean that the interval excludes 0.'
     )
-    return Table("Paired comparisons", columns, lines, note, text=True) if lines else None
+    spans = [(measure, 2) for measure in measures]
+    columns = ["difference", "verdict"] * len(measures)
+    return Table("Paired comparisons", columns, lines, note, spans, True) if lines else None
 
 
-def settings_table(results: Results) -> Table | None:
-    """Return every row's seeds and settings, None where no row has any."""
-    lines = []
-    for row in ordered_rows(results):
-        settings = row.get("settings") or {}
-        text = ", ".join(f"{name}={_plain(value)}" for name, value in settings.items())
-        lines.append(_line(row, [Cell(str(row.get("seeds", 1))), Cell(text or MISSING)], set()))
-    note = "Chosen on validation where there was a choice."
-    return Table("Settings", ["seeds", "settings"], lines, note, text=True) if lines else None
-
-
-def cost_table(results: Results) -> Table | None:
-    """Return the time that each stage took, None where it is not known."""
-    cost = results.get("cost") or {}
-    if not cost:
-        return None
-    others = [name for name in _keys(cost.values()) if name != "seconds"]
-    lines, total = [], 0.0
-    for stage, entry in cost.items():
-        seconds = entry.get("seconds")
-        total += seconds if is_number(seconds) else 0.0
-        cells = [Cell(duration(seconds)), *(Cell(_plain(entry.get(name))) for name in others)]
-        lines.append(Line(stage, cells))
-    lines.append(Line("in all", [Cell(duration(total)), *(Cell("") for _ in others)], strong=True))
-    return Table("Cost", ["time", *others], lines)
-
-
-def dataset_table(results: Results) -> Table | None:
-    """Return what was evaluated on, None where it is not known."""
-    dataset = results.get("dataset") or {}
-    flat: dict[str, Any] = {}
-    for name, value in dataset.items():
-        if isinstance(value, Mapping):
-            flat |= {f"{name}, {part}": inner for part, inner in value.items()}
-        else:
-            flat[name] = value
-    names = {
-        "exclude_seen": "items of the session so far",
-        "predictions, 1-50": "predictions, positions 1-50",
-        "predictions, 1-20": "predictions, positions 1-20",
-        "predictions, cold": "predictions, cold target",
-    }
-    lines = []
-    for name, value in flat.items():
-        if name == "exclude_seen":
-            value = "are no candidates" if value else "are candidates"
-        text = _count(value) if isinstance(value, int) else _plain(value)
-        lines.append(Line(names.get(name, name), [Cell(text)]))
-    return Table("Data", [""], lines, text=True) if lines else None
-
-
-def duration(seconds: Any) -> str:
-    """Return seconds as "7.0 s", "3 min 20 s" or "2 h 05 min".
+def in_order(buckets: Iterable[str]) -> list[str]:
+    """Return the buckets of a slice in the order of their numbers, warm before cold.
 
     Example:
-      >>> duration(7), duration(200), duration(7500), duration(None)
-      ('7.0 s', '3 min 20 s', '2 h 05 min', '–')
+      >>> in_order(["1", "11-20", "2-5", "21+"]), in_order(["cold", "warm"])
+      (['1', '2-5', '11-20', '21+'], ['warm', 'cold'])
     """
-    if not is_number(seconds):
-        return MISSING
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes = round(seconds) // 60
-    if minutes < 60:
-        return f"{minutes} min {round(seconds) % 60:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+    def key(bucket: str) -> tuple[int, bool]:
+        number = re.match(r"\d+", bucket)
+        return int(number.group()) if number else -1, bucket == "cold"
+
+    return sorted(buckets, key=key)
 
 
 def _best(results: Results, kinds: Sequence[str]) -> str | None:
@@ -380,7 +278,8 @@ def _best(results: Results, kinds: Sequence[str]) -> str | None:
     return str(max(rows, key=figure)["name"]) if rows else None
 
 
-def _line(row: Mapping[str, Any], cells: list[Cell], strong: set[str | None]) -> Line:
+def line_of(row: Mapping[str, Any], cells: list[Cell], strong: set[str | None]) -> Line:
+    """Return a row of results.json as a line, bold where its name is among ``strong``."""
     name = str(row.get("name", MISSING))
     return Line(name, cells, str(row.get("kind", "")), name in strong)
 
@@ -400,19 +299,14 @@ def _mark_best(table: Table) -> Table:
     return table
 
 
-def _figure_text(row: Mapping[str, Any], metric: str, averaged: str = "session") -> str:
+def figure_text(row: Mapping[str, Any], metric: str, averaged: str = "session") -> str:
+    """Return a row's figure in percent, "–" where it has none."""
     return percent(figure(row, metric, averaged))
 
 
-def _keys(mappings: Iterable[Mapping[str, Any]]) -> list[str]:
+def keys_of(mappings: Iterable[Mapping[str, Any]]) -> list[str]:
     """Return all keys in the order of their first appearance."""
     return list(dict.fromkeys(key for mapping in mappings for key in mapping))
-
-
-def _value(name: str, value: Any) -> str:
-    if name in NO_PERCENT:
-        return f"{value:.4g}" if is_number(value) else MISSING
-    return percent(value) if is_number(value) or value is None else str(value)
 
 
 def signed(value: Any) -> str:
@@ -420,11 +314,13 @@ def signed(value: Any) -> str:
     return f"{100 * value:+.2f}".replace("-", "−") if is_number(value) else MISSING
 
 
-def _count(value: Any) -> str:
+def counted(value: Any) -> str:
+    """Return a number with thousands apart, "–" where there is none."""
     return f"{value:,}" if is_number(value) else MISSING
 
 
-def _plain(value: Any) -> str:
+def as_text(value: Any) -> str:
+    """Return any value in a few characters: floats with four digits, None as "–"."""
     if value is None:
         return MISSING
     return f"{value:.4g}" if isinstance(value, float) else str(value)

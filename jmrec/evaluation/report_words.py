@@ -14,6 +14,7 @@ from jmrec.evaluation.report_tables import (
     interval,
     is_number,
     percent,
+    served_student,
     signed,
 )
 
@@ -55,6 +56,50 @@ def sentences(results: Results) -> list[str]:
         times = "once" if reads == 1 else f"{reads} times"
         said.append(f"The test split was read {times} in this workdir.")
     return said
+
+
+def tiles(results: Results) -> list[tuple[str, str, str]]:
+    """Return the figures to be seen first: (what it is of, figure, what stands below it)."""
+    rows = {row.get("name"): row for row in results.get("rows") or []}
+    shown = []
+    for what, name in (("best model", best_model(results)), ("best rule", best_rule(results))):
+        if name in rows and figure(rows[name]) > -math.inf:
+            found = ((rows[name].get("interval") or {}).get("session") or {}).get(PRIMARY)
+            ends = f", {interval(found)}" if interval(found) else ""
+            value = f"{percent(figure(rows[name]))} %"
+            shown.append((f"{PRIMARY}, {what}", value, f"{name}{ends}"))
+    pair = (best_model(results), best_rule(results))
+    for each in results.get("comparisons") or []:
+        right = each.get("figure") == "session" and each.get("metric") == PRIMARY
+        if right and (each.get("a"), each.get("b")) == pair and interval(each.get("interval")):
+            low, high = each["interval"]
+            note = f"{each.get('verdict')}, {signed(low)} to {signed(high)}"
+            shown.append(("model less rule, points", signed(each.get("difference")), note))
+    name = "HR@20 among cold"
+    cold = ((rows.get(pair[0]) or {}).get("cold") or {}).get(name)
+    if is_number(cold):
+        shown.append(("HR@20 among cold items", f"{percent(cold, 1)} %", str(pair[0])))
+    return shown
+
+
+def bias_sentence(results: Results) -> str:
+    """Say what student and teacher recommend, "" where one of the two is not known."""
+    rows = {row.get("name"): row for row in results.get("rows") or []}
+    teachers = [row for row in rows.values() if row.get("kind") == "teacher" and row.get("bias")]
+    model = rows.get(served_student(results)) or {}
+    if not teachers or not model.get("bias") or model["name"] == teachers[0]["name"]:
+        return ""
+    (mine, my_count), (its, its_count) = (
+        [row["bias"].get(name) for name in ("coverage@20", "mean training count@20")]
+        for row in (model, teachers[0])
+    )
+    if not all(map(is_number, (mine, my_count, its, its_count))):
+        return ""
+    return (
+        f"{model['name']} puts {percent(mine, 0)} % of the catalogue into somebody's top 20, its "
+        f"teacher {percent(its, 0)} %. What it recommends was clicked {my_count:.0f} times in "
+        f"training on average, what its teacher recommends {its_count:.0f} times."
+    )
 
 
 def _verdict(results: Results, model: Mapping[str, Any], rule: Mapping[str, Any]) -> list[str]:

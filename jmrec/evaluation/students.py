@@ -76,6 +76,19 @@ class TowerRanker:
         self.items = np.asarray(table)
         self._kept = None
 
+    def vectors(self, features: np.ndarray | None, ids: np.ndarray) -> np.ndarray:
+        """Return what a student's items would be with other features or ids.
+
+        Args:
+          features: float32 [R, F], None for an id-only student.
+          ids: int32 [R], rows of the id table.
+
+        Returns:
+          float32 [R, D].
+        """
+        given = None if features is None else pad_rows(features)
+        return np.asarray(self.tower.table(self.params, given, pad_rows(ids)))[: len(ids)]
+
     def states(self, prefixes: Prefixes) -> np.ndarray:
         """Return the session state at each prediction, float32 [P, D]."""
         if self._kept is not None and self._kept[0] is prefixes:

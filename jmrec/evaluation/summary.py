@@ -210,7 +210,7 @@ def summarise(
         raise ValueError(f"no row named {', '.join(sorted(unknown))}")
     train_count = dataset.train_count
     new = train_count[predictions.target] == 0
-    last = predictions.is_last
+    last, early = predictions.is_last, predictions.position <= 20
     table = []
     for row in rows:
         ranks = row.ranks()
@@ -246,9 +246,14 @@ def summarise(
                 "all": int((predictions.length[last] - 1).sum()),
                 "scored": len(predictions),
                 "1-50": int((predictions.position <= 50).sum()),
-                "1-20": int((predictions.position <= 20).sum()),
+                "1-20": int(early.sum()),
                 "last": int(last.sum()),
-                "cold": int((new & (predictions.position <= 20)).sum()),
+                "cold": int((new & early).sum()),
+            },
+            # What is recommended is held against these.
+            "training count": {
+                "mean of targets": _mean(train_count[predictions.target[early]]),
+                "mean of the catalogue": _mean(train_count),
             },
         },
         "rows": table,
@@ -266,6 +271,10 @@ def summarise(
     if policy is not None:
         result["policy"] = dict(policy)
     return plain(result)
+
+
+def _mean(numbers: np.ndarray) -> float | None:
+    return float(numbers.mean()) if len(numbers) else None
 
 
 def default_caption(

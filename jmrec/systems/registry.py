@@ -9,7 +9,7 @@ import numpy as np
 from jmrec.cluster.member import first, is_first
 from jmrec.config import ConfigDict, flatten, resolve_path
 from jmrec.data.folder import read_folder
-from jmrec.data.schema import Items
+from jmrec.data.schema import take_items
 from jmrec.errors import UserError
 from jmrec.evaluation.policy import (
     Availability,
@@ -256,18 +256,3 @@ def _rows_to_read(
             "put it back, or name the folder with --dir."
         )
     return rows
-
-
-def take_items(items: Items, rows: Sequence[int]) -> Items:
-    """Return the catalogue's items at ``rows``."""
-    return Items(
-        ids=[items.ids[r] for r in rows],
-        titles=[items.titles[r] for r in rows],
-        text={name: [column[r] for r in rows] for name, column in items.text.items()},
-        pictures=[items.pictures[r] for r in rows],
-        category={name: codes[list(rows)] for name, codes in items.category.items()},
-        category_names=items.category_names,
-        number={name: column[list(rows)] for name, column in items.number.items()},
-        available_from=items.available_from[list(rows)],
-        available_until=items.available_until[list(rows)],
-    )

@@ -22,7 +22,8 @@ from jmrec.evaluation.rules import fit_rules
 from jmrec.evaluation.students import shuffle_prefixes
 from jmrec.evaluation.summary import Row, measure, summarise
 from jmrec.files import write_json
-from jmrec.systems.stages import seconds_by_stage
+from jmrec.systems.examples import examples, pictures_of
+from jmrec.systems.stages import cost_by_stage
 from jmrec.systems.tpad import Tpad
 from jmrec.tracking import mend_lines, read_curves
 
@@ -120,12 +121,14 @@ def evaluate(
         warm_loss=warm_loss,
         test_reads=reads,
         commands={"run": " ".join(command)} if command else {},
-        cost=seconds_by_stage(system.workdir, [stage.name for stage in system.stages()]),
+        cost=cost_by_stage(system.workdir, [stage.name for stage in system.stages()]),
         curves=curves,
         policy=effect,
     )
+    results["examples"] = examples(system, predictions)
     write_json(folder / "results.json", results)
-    write_report(results, folder / "report.html")
+    pictures = pictures_of(dataset.items, results)
+    write_report(results, folder / "report.html", pictures)
     print_results(results, Console())
 
 

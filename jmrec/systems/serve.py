@@ -22,6 +22,7 @@ from jmrec.models.knowledge import knowledge_tower
 from jmrec.serving import Artefact, Served, check_target, load, serve, write
 from jmrec.serving.measure import CALLS, cold_start, folder_bytes, latency, size
 from jmrec.serving.stablehlo import export_scores
+from jmrec.systems.examples import pictures_of
 from jmrec.systems.registry import open_run, read_added, whole_catalogue
 from jmrec.systems.stages import read_stage
 from jmrec.systems.tpad import Tpad
@@ -161,7 +162,8 @@ def export(
         if path.is_file():
             results = {**read_json(path), "serving": section}
             write_json(path, results)
-            write_report(results, path.with_name("report.html"))
+            pictures = pictures_of(system.dataset.items, results)
+            write_report(results, path.with_name("report.html"), pictures)
         return section
 
 

@@ -18,6 +18,7 @@ from jmrec.cluster.member import first
 from jmrec.config import difference, flatten
 from jmrec.errors import UserError
 from jmrec.files import read_json, remove_leftovers, write_json
+from jmrec.memory import watch
 from jmrec.tracking import Tracker
 
 FORMAT = 1
@@ -87,6 +88,7 @@ def walk(
             "inputs": inputs,
             "done": False,
             "seconds": 0.0,
+            "peak_memory": None,
         }
         plan.append((stage, fresh))
 
@@ -104,12 +106,13 @@ def walk(
         if known["done"]:
             continue
         begin = time.monotonic()
-        if stage.alone:
-            first(lambda: stage.run(folder))  # noqa: B023
-        else:
-            stage.run(folder)
+        with watch() as peak:
+            if stage.alone:
+                first(lambda: stage.run(folder))  # noqa: B023
+            else:
+                stage.run(folder)
         spent = round(known["seconds"] + time.monotonic() - begin, 1)
-        done = {**fresh, "done": True, "seconds": spent}
+        done = {**fresh, "done": True, "seconds": spent, "peak_memory": peak.bytes}
         first(lambda: write_json(folder / "stage.json", done))  # noqa: B023
     return hashes
 
@@ -169,11 +172,26 @@ def _what_changed(stage: Stage, known: Mapping[str, Any], fresh: Mapping[str, An
     )
 
 
-def seconds_by_stage(workdir: Path, names: Sequence[str]) -> dict[str, dict[str, float]]:
-    """Return what each finished stage cost, for the report."""
+def cost_by_stage(workdir: Path, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Return what each finished stage cost, for the report.
+
+    Args:
+      workdir: The run's folder.
+      names: Stages, in the order of the report.
+
+    Returns:
+      Stage -> {"seconds", "peak_memory" in bytes of the first process (None where unknown), and
+      where something was trained "updates" and "flops"}.
+    """
     found = {}
     for name in names:
-        path = workdir / name / "stage.json"
-        if path.is_file():
-            found[name] = {"seconds": float(read_json(path)["seconds"])}
+        facts = read_stage(workdir / name)
+        if facts is None:
+            continue
+        entry = {"seconds": float(facts["seconds"]), "peak_memory": facts.get("peak_memory")}
+        trained = workdir / name / "metrics.json"
+        if trained.is_file():
+            metrics = read_json(trained)
+            entry |= {"updates": metrics.get("step"), "flops": metrics.get("flops")}
+        found[name] = entry
     return found

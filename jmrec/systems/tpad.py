@@ -349,7 +349,7 @@ class Tpad(Towers):
             write_json(
                 folder / "metrics.json",
                 {"best": result.best if evaluate else None, "best_step": result.best_step,
-                 "step": result.step, "history": result.history},
+                 "step": result.step, "flops": result.flops, "history": result.history},
             )  # fmt: skip
         return result
 

@@ -18,8 +18,8 @@ from jax.experimental import topologies
 
 from jmrec.config import ConfigDict
 from jmrec.errors import UserError
+from jmrec.flops import matmul_flops
 from jmrec.sharding import replicated_share
-from jmrec.tools.plan_flops import matmul_flops
 from jmrec.tools.plan_hlo import collectives
 from jmrec.tools.plan_shapes import ShapeSystem, Sizes, Step
 from jmrec.tools.plan_verdict import StagePlan

@@ -33,8 +33,12 @@ from jmrec.features import read_features
 
 ROOT = Path(__file__).resolve().parents[2]
 EXPERIMENT = ROOT / "tests" / "integration" / "kill_experiment.py"
-CLOCK = {"stage.json": ("seconds",), "results.json": ("cost",), "test_reads.jsonl": ("time",)}
-"""File name -> fields that hold clock time: the only ones that may differ."""
+CLOCK = {
+    "stage.json": ("seconds", "peak_memory"),
+    "results.json": ("cost",),
+    "test_reads.jsonl": ("time",),
+}
+"""File name -> fields that hold clock time or memory: the only ones that may differ."""
 NOT_COMPARED = ("report.html", "*.array_record-*")
 """The page shows the seconds; record files hold random ids (metadata.json has the fingerprint)."""
 PATIENCE = 3600

@@ -376,3 +376,59 @@ def test_a_sweep_reads_the_score_and_the_curve_of_a_real_run(workdir: Path) -> N
     trial = Trial(0, {}, workdir, "distilled", 0)
     assert sorted(trial.curve()) == [4, 8]
     assert trial.score() is None  # it was evaluated on test
+
+
+def test_the_reasons_of_the_report_are_what_recommending_again_gives(
+    workdir: Path, shop: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Without a click: the session without it. Without text or picture: an item that has none."""
+    section = results(workdir)["examples"]
+    cost = results(workdir)["cost"]
+    for stage in ("vision", "knowledge", "transition", "distill", "students/distilled-0"):
+        assert cost[stage]["flops"] > 1e6, stage
+        assert cost[stage]["peak_memory"] > 1e8, stage
+    session = max(section["sessions"], key=lambda each: len(each["past"]))
+    past, found = session["past"], session["recommended"]
+    assert len(section["sessions"]) == 4
+    assert len(past) > 1
+
+    def scores(items: list[str]) -> dict[str, float]:
+        words = recommended(workdir, capsys, "--items", ",".join(items), "--top", "400")
+        return {each["item_id"]: each["score"] for each in words}
+
+    whole = scores(past)
+    best = [item for item in whole if item in section["items"]][: len(found)]
+    assert best == [each["item"] for each in found]
+    for place in range(len(past)):
+        again = scores(past[:place] + past[place + 1 :])
+        for each in found:
+            lost = whole[each["item"]] - again[each["item"]]
+            assert each["past"][place]["contribution"] == pytest.approx(lost, abs=1e-4)
+
+    # The same items once more, as new ones: without an id of their own, and without a part.
+    more = shop.parent / "bare"
+    shutil.copytree(shop, more)
+    with (more / "items.csv").open() as file:
+        rows = {row["item_id"]: row for row in csv.DictReader(file)}
+    index = json.loads((workdir / "item_index.json").read_text())
+    old = [{**rows["t0009"], "item_id": item} for item in index if item not in rows]
+    new = []
+    for each in found:
+        row = rows[each["item"]]
+        new += [
+            {**row, "item_id": f"unread-{each['item']}", "image": ""},
+            {**dict.fromkeys(row, ""), "item_id": f"unsaid-{each['item']}", "image": row["image"]},
+            {**row, "item_id": f"twin-{each['item']}"},
+        ]
+    with (more / "items.csv").open("a", newline="") as file:
+        csv.DictWriter(file, list(rows["t0009"])).writerows([*old, *new])
+    assert main(["embed", "--workdir", str(workdir), "--dir", str(more)]) == 0
+    again = scores(past)
+    for each in found:
+        item, own = each["item"], each["own"]
+        # Features and id are added up in an item's vector, so their contributions add up too.
+        known = own["id"]["contribution"] if own["id"] else 0.0
+        for name, part in (("unread", "picture"), ("unsaid", "text")):
+            lost = again[item] - again[f"{name}-{item}"] - known
+            assert own[part]["contribution"] == pytest.approx(lost, abs=1e-3), (item, part)
+        assert again[item] - again[f"twin-{item}"] == pytest.approx(known, abs=1e-3)

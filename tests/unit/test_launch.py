@@ -241,13 +241,37 @@ def test_ci_runs_everything_and_fails_if_anything_does(
         f'if [ "$1" = "-m" ]; then echo "RAN $2 $3"; [ "$2" != "{broken}" ]; exit; fi\n'
         f'exec {sys.executable} "$@"\n',
     )
-    done = run(checkout / ".ci/run", cwd=tmp_path, JMREC_PYTHON=str(python))
+    script(tmp_path / "bin" / "chromium", "exit 1\n")  # there: nothing is installed
+    path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
+    done = run(checkout / ".ci/run", cwd=tmp_path, JMREC_PYTHON=str(python), PATH=path)
+    assert "apt-get" not in done.stdout
     ran = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("RAN")]
     assert ran == ["ruff", "ruff", "mypy", "pytest"]
     assert done.stdout.splitlines()[-1].startswith("RAN pytest")
     assert (done.returncode != 0) == bool(broken)
     if broken in ("ruff", "mypy"):
         assert f"FAILED: {broken}" in done.stdout
+
+
+@pytest.mark.parametrize("works", [True, False])
+def test_ci_installs_a_browser_or_says_what_is_skipped(
+    checkout: Path, tmp_path: Path, works: bool
+) -> None:
+    tools = tmp_path / "bin"  # all that is on the PATH, so no browser
+    python = script(
+        tools / "python", f'[ "$1" = "-m" ] && echo "RAN $2" && exit\nexec {sys.executable} "$@"\n'
+    )
+    end = f"touch {tools}/chromium; chmod +x {tools}/chromium" if works else "exit 100"
+    script(tools / "apt-get", f'echo "$@" >>{tmp_path}/asked\n{end}\n')
+    script(tools / "sudo", '[ "$1" = "-n" ] && shift && exec "$@"\n')
+    for name in ("bash", "cat", "chmod", "dirname", "env", "id", "touch"):
+        (tools / name).symlink_to(str(shutil.which(name)))
+    done = run(checkout / ".ci/run", cwd=tmp_path, JMREC_PYTHON=str(python), PATH=str(tools))
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "asked").read_text().splitlines()[0] == "update -qq"
+    said = [line for line in done.stdout.splitlines() if "chromium" in line or "skipped" in line]
+    assert len(said) == (1 if works else 2)
+    assert done.stdout.splitlines()[-1] == "RAN pytest"
 
 
 # --- when it installs -----------------------------------------------------------------------

@@ -15,7 +15,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 LAYERS = [
     {"types", "errors"},
-    {"kernels", "config", "tracking", "metrics", "preemption", "files", "cluster"},
+    {"kernels", "config", "tracking", "metrics", "preemption", "files", "cluster"}
+    | {"flops", "memory"},
     {"losses", "models", "optim", "sharding", "data"},
     {"convert", "checkpoint", "features"},
     {"tasks", "evaluation"},

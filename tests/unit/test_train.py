@@ -47,7 +47,9 @@ class Quadratic:
         ok = batch["ok"]
         total = jnp.sum(jnp.where(ok, rows, 0.0))
         mean = 0.9 * state["mean"] + 0.1 * jax.lax.stop_gradient(params["w"])
-        return total, ok.sum(), {"mean": mean}, {"rows": (ok.sum(), 1)}
+        products = (batch["x"] @ jnp.ones(DIM)).sum()  # 2 * rows * DIM FLOPs, and the only ones
+        metrics = {"rows": (ok.sum(), 1), "products": (products, 1)}
+        return total, ok.sum(), {"mean": mean}, metrics
 
 
 class Batches:
@@ -113,6 +115,7 @@ def same(a: FitResult, b: FitResult) -> None:
     ):
         np.testing.assert_array_equal(np.asarray(x), np.asarray(y))
     assert (a.step, a.best, a.best_step, a.history) == (b.step, b.best, b.best_step, b.history)
+    assert a.flops == b.flops > 0
 
 
 def test_equals_an_optax_loop_by_hand(tmp_path: Path) -> None:
@@ -212,6 +215,7 @@ def test_one_compilation_per_shape_and_none_for_seeds_or_hparams(tmp_path: Path)
     trainer.fit(tmp_path / "a", Batches((4, 2)), seed=0)
     assert trainer.compilations == 2
     assert trainer._step._cache_size() == 2
+    assert a.flops == b.flops == 2 * DIM * (6 * 4 + 6 * 2)
     assert not np.array_equal(a.params["w"], b.params["w"])
     assert not np.array_equal(a.params["w"], c.params["w"])
 
@@ -227,6 +231,7 @@ def test_several_updates_per_call_are_the_same_updates(tmp_path: Path) -> None:
     np.testing.assert_allclose(one.params["w"], three.params["w"], rtol=1e-6)
     assert [step for step, _ in logs[0].lines] == [step for step, _ in logs[1].lines]
     assert trainer.compilations == 1
+    assert one.flops == three.flops == 2 * DIM * 12 * 4
     with pytest.raises(UserError, match="several shapes"):
         trainer.fit(tmp_path / "s", Batches((4, 2)), seed=0)
     with pytest.raises(UserError, match="update 4 is nan"):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jmrec.data.pictures import decode_pictures, picture_problem, shrink
+from jmrec.data.pictures import decode_pictures, picture_problem, shrink, thumbnail
 from jmrec.data.schema import Items
 
 
@@ -82,3 +82,20 @@ def test_bombs_are_not_decoded(size: tuple[int, int]) -> None:
     data = _encode(Image.new("1", size), "PNG")
     assert len(data) < 100_000
     assert "more than 40,000,000 pixels" in picture_problem(data)
+
+
+def test_a_thumbnail_is_encoded_anew_and_says_nothing_of_its_file() -> None:
+    image = Image.new("RGB", (400, 300), (200, 30, 30))
+    exif = Image.Exif()
+    exif[0x010E] = "taken at home"
+    large = _encode(image, "JPEG", exif=exif, comment=b"secret words")
+    little = _encode(image.resize((30, 40)), "PNG")
+    for data, side in ((large, 120), (little, 40)):
+        small = thumbnail(data, 120)
+        with Image.open(io.BytesIO(small)) as found:
+            assert found.format == "JPEG"
+            assert max(found.size) == side
+            assert not found.getexif()
+        assert b"secret" not in small
+        assert b"home" not in small
+    assert thumbnail(b"") == b""

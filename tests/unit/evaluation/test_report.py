@@ -2,174 +2,37 @@
 
 import copy
 import io
-import math
+import json
 import re
+import runpy
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from markupsafe import Markup
 from rich.console import Console
 
 from jmrec.evaluation import report_plots
 from jmrec.evaluation.report import print_results, write_report
+from jmrec.evaluation.report_sections import cold_table
 from jmrec.evaluation.report_tables import (
     best_model,
     best_rule,
-    cold_table,
     main_table,
     slice_tables,
 )
 from jmrec.evaluation.report_words import sentences
 
-BUCKETS = {
-    "train count": {"0": 337, "1-4": 702, "5-19": 1040, "20+": 1075},
-    "position": {"1": 320, "2-5": 1011, "6-10": 802, "11-20": 1021, "21-50": 1965},
-    "session length": {"2": 12, "3-5": 140, "6-10": 411, "11-20": 803, "21+": 1788},
-    "target": {"warm": 2817, "cold": 337},
-}
-ROWS = [
-    ("oracle", "oracle", 0.41, 1),
-    ("popularity", "rule", 0.041, 1),
-    ("first-order Markov", "rule", 0.182, 1),
-    ("V-SKNN", "rule", 0.2213, 1),
-    ("EASE, recency decay", "rule", 0.2105, 1),
-    ("newest first", "content", 0.012, 1),
-    ("content-kNN, TF-IDF", "content", 0.0913, 1),
-    ("content-kNN, k and t", "content", 0.131, 1),
-    ("blend: V-SKNN, EASE, TF-IDF", "blend", 0.2377, 1),
-    ("id only", "student", 0.2011, 3),
-    ("text only", "student", 0.2204, 3),
-    ("picture only", "student", 0.1902, 3),
-    ("undistilled", "student", 0.2498, 3),
-    ("distilled", "student", 0.2611, 3),
-    ("Transfer tower", "teacher", 0.2555, 1),
-    ("distilled, order shuffled", "control", 0.2104, 3),
-    ("distilled, pictures permuted", "control", 0.2291, 3),
-    ("distilled, texts permuted", "control", 0.1722, 3),
-]
-
-
-def make_row(name: str, kind: str, value: float, seeds: int) -> dict[str, Any]:
-    """Return a row whose numbers differ from each other and follow from ``value``."""
-
-    def scaled(factor: float) -> dict[str, float]:
-        return {
-            f"{metric}@{cutoff}": round(value * factor * step * share, 5)
-            for metric, step in (("HR", 1.7), ("MRR", 1.0), ("NDCG", 1.2))
-            for cutoff, share in ((1, 0.5), (5, 0.8), (10, 0.92), (20, 1.0))
-        }
-
-    figures = {"session": scaled(1), "prediction": scaled(0.8), "last": scaled(0.9)}
-    row: dict[str, Any] = {
-        "name": name,
-        "kind": kind,
-        "seeds": seeds,
-        "settings": {"k": 100, "weight": 0.25} if kind == "rule" else {},
-        "figures": figures,
-        "interval": {
-            averaged: {
-                metric: [figures[averaged][metric] * 0.93, figures[averaged][metric] * 1.06]
-                for metric in ("HR@20", "MRR@20")
-            }
-            for averaged in figures
-        },
-        "slices": {
-            slicing: {
-                bucket: {
-                    "n": n,
-                    "HR@20": value * (0.9 + 0.2 * i),
-                    "MRR@20": value * (0.5 + 0.15 * i),
-                }
-                for i, (bucket, n) in enumerate(buckets.items())
-            }
-            for slicing, buckets in BUCKETS.items()
-        },
-        "bias": {"coverage@20": 0.31, "mean training count@20": 55.25},
-    }
-    if kind not in ("oracle", "control"):
-        row["cold"] = {
-            **{"n": 337, "HR@20 among cold": value * 1.5, "HR@20": value / 9, "MRR@20": value / 30},
-            **{"offset": 1.25, "HR@20 with offset": value / 3, "MRR@20 with offset": value / 7},
-            **{"warm HR@20 lost": 0.011, "warm MRR@20 with offset": value * 0.97},
-            **{"share of cold in top 20": 0.02, "share of cold in top 20 with offset": 0.11},
-        }
-    return row
-
-
-def make_curve(seed: int, updates: int = 400) -> dict[str, list]:
-    steps = list(range(1, updates + 1))
-    noise = np.random.default_rng(seed).normal(0, 0.05, updates)
-    loss = [3 * math.exp(-step / 90) + 1 + float(each) for step, each in zip(steps, noise)]
-    every = [0.25 * (1 - math.exp(-step / 80)) if step % 50 == 0 else None for step in steps]
-    return {
-        **{"step": steps, "loss": loss, "loss_kl": [each / 3 for each in loss]},
-        **{"validation MRR@20": every, "learning_rate": [1e-3] * updates},
-    }
-
-
-def make_results() -> dict[str, Any]:
-    return {
-        "caption": "movies, test split: every target ranked among all 3,322 items; items of the "
-        "session so far are no candidates; 95 % bootstrap intervals over users.",
-        "dataset": {
-            **{"name": "movies", "items": 3322, "exclude_seen": True, "split": "test"},
-            "sessions": {"train": 2552, "validation": 319, "test": 320},
-            "predictions": {"all": 10156, "1-50": 5119, "1-20": 3154, "cold": 337},
-        },
-        "rows": [make_row(*row) for row in ROWS],
-        "comparisons": [
-            {
-                **{"a": "distilled", "b": "blend: V-SKNN, EASE, TF-IDF", "figure": "session"},
-                **{"metric": metric, "difference": 0.0234, "interval": [0.0071, 0.0402]},
-                "verdict": "above",
-            }
-            for metric in ("MRR@20", "HR@20")
-        ]
-        + [
-            {
-                **{"a": "distilled", "b": "undistilled", "figure": "session", "metric": "MRR@20"},
-                **{"difference": 0.0113, "interval": [-0.0021, 0.0252]},
-                "verdict": "not told apart",
-            },
-            {
-                **{"a": "Transfer tower", "b": "V-SKNN", "figure": "session", "metric": "MRR@20"},
-                **{"difference": 0.03, "interval": [0.01, 0.05], "verdict": "not told apart"},
-                "reason": "fewer than 3 seeds: Transfer tower",
-            },
-        ],
-        "best_rule": "blend: V-SKNN, EASE, TF-IDF",
-        "test_reads": 1,
-        "commands": {
-            "run": "jmrec run --config experiments/tpad.py:data=folder,size=small --workdir RUN",
-            "recommend": "jmrec recommend --workdir RUN --items 12,57,3 --top 10",
-        },
-        "cost": {
-            **{"knowledge": {"seconds": 512.4}, "transition": {"seconds": 201.0}},
-            **{"distill": {"seconds": 33.2}, "student": {"seconds": 4210.0}},
-        },
-        "curves": {
-            stage: make_curve(i) for i, stage in enumerate(["knowledge", "transition", "student/0"])
-        },
-    }
-
-
-def small_results() -> dict[str, Any]:
-    """Return the same with one plot of each sort, which are what takes time."""
-    results = make_results()
-    results["rows"] = results["rows"][::3]
-    for row in results["rows"]:
-        row["slices"] = {"target": row["slices"]["target"]}
-    results["curves"] = {"student": make_curve(0, 60)}
-    return results
+sample = runpy.run_path(str(Path(__file__).with_name("sample_results.py")))
+ROWS, make_curve = sample["ROWS"], sample["make_curve"]
+make_results, small_results = sample["make_results"], sample["small_results"]
 
 
 class Page(HTMLParser):
     """Collects tags, attributes and text, and checks that the tags nest."""
 
-    VOID = frozenset({"meta", "br", "link", "img", "input", "hr"})
+    VOID = frozenset({"meta", "br", "link", "img", "input", "hr", "col"})
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -196,8 +59,9 @@ class Page(HTMLParser):
             self.text.append(data)
 
 
-def page_of(results: dict, folder: Path) -> tuple[str, Page]:
-    text = write_report(results, folder / "report.html").read_text(encoding="utf-8")
+def page_of(results: dict, folder: Path, pictures: dict | None = None) -> tuple[str, Page]:
+    path = write_report(results, folder / "report.html", pictures)
+    text = path.read_text(encoding="utf-8")
     return text, Page(text)
 
 
@@ -357,19 +221,21 @@ def test_page_is_whole_and_stands_alone(whole: tuple[str, Page]) -> None:
     for heading in (
         *("Results", "Controls", "Paired comparisons", "Cold targets", "Bias"),
         *("All cut-offs, by session", "All cut-offs, by prediction", "All cut-offs, last click"),
-        *("Settings", "Cost", "Data", "Learning curves", "Commands"),
+        *("Settings", "Cost", "Data", "Learning curves", "Commands", "Examples, and why"),
+        *("Serving artefact", "Correction by people"),
         *("Slices by how often", "Slices by position", "Slices by length", "Slices by whether"),
     ):
         assert heading in words, heading
     assert "jmrec run --config experiments/tpad.py" in words
-    assert "1 h 10 min" in words
+    assert "1 h 22 min" in words  # the stages' seconds added up
     assert "fewer than 3 seeds" in words
     # No script, and nothing is asked of anybody.
     names = {tag for tag, _ in page.tags}
-    assert not names & {"script", "link", "img", "iframe", "object", "base"}
+    assert not names & {"script", "link", "iframe", "object", "base"}
     for tag, attributes in page.tags:
         for key in ("src", "href", "action", "data"):
-            assert (attributes.get(key) or "#").startswith("#"), (tag, attributes)
+            own = "data:image/jpeg;base64," if tag == "img" else "#"
+            assert (attributes.get(key) or own).startswith(own), (tag, attributes)
         assert not any(key.startswith("on") for key in attributes)
     assert "http" not in text
     assert "@import" not in text
@@ -383,7 +249,7 @@ def test_page_is_sound(whole: tuple[str, Page]) -> None:
     links = {a["href"][1:] for _, a in page.tags if (a.get("href") or "").startswith("#")}
     assert links <= set(ids)
     plots = [attributes for tag, attributes in page.tags if tag == "svg"]
-    assert len(plots) == 1 + 4 + 3  # the ranking, four slices, three stages
+    assert len(plots) == 1 + 4 + 1 + 3  # the ranking, slices, cold targets, stages
     assert all(a.get("role") == "img" and len(a.get("aria-label", "")) > 20 for a in plots)
     assert "#000000" not in text.split("</style>")[1]  # black ink cannot be read on a dark page
     assert "NaN" not in text
@@ -457,3 +323,20 @@ def test_numbers_that_are_none_are_dashes(tmp_path: Path) -> None:
 def test_nothing_at_all(tmp_path: Path) -> None:
     page_of({}, tmp_path)
     assert printed({}).strip() == ""
+
+
+@pytest.mark.usefixtures("quick_plots")
+def test_titles_and_ids_of_the_data_are_escaped(tmp_path: Path) -> None:
+    results = small_results()
+    nasty = '<script>x</script><img src=x onerror="alert(1)"> {{ 7 * 7 }} \u202e&amp;'
+    results["examples"]["items"]["i1"]["title"] = nasty
+    results["examples"]["items"]["i4"] = {"title": ""}
+    text = json.dumps(results["examples"]).replace('"i4"', json.dumps(nasty + "id"))
+    results["examples"] = json.loads(text)
+    page, parsed = page_of(results, tmp_path, {"i1": b"\xff\xd8"})
+    assert "<script" not in page
+    assert "onerror=" not in page.replace("onerror=&#34;", "")
+    assert nasty in "".join(parsed.text)
+    assert nasty + "id" in "".join(parsed.text)
+    assert page.count("<img") == sum(tag == "img" for tag, _ in parsed.tags) == 2
+    assert all(nasty in attributes["alt"] for tag, attributes in parsed.tags if tag == "img")

@@ -178,6 +178,11 @@ def test_results_have_every_part_and_are_json(dataset, asked, ranks) -> None:
     assert counted["last"] == (lengths > 1).sum()
     assert counted["cold"] == result["rows"][0]["slices"]["target"]["cold"]["n"] > 0
     assert result["dataset"]["sessions"]["test"] == (lengths > 1).sum()
+    held = [counts[t] for t, p in zip(asked.target, asked.position) if p <= 20]
+    assert result["dataset"]["training count"] == {
+        "mean of targets": pytest.approx(np.mean(held)),
+        "mean of the catalogue": pytest.approx(counts.sum() / V),
+    }
     for row in result["rows"]:
         assert set(row["figures"]["session"]) == set(NAMES)
         assert set(row["interval"]["last"]) == {"HR@20", "MRR@20"}

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from jmrec.errors import UserError
-from jmrec.files import read_json
-from jmrec.systems.stages import Stage, seconds_by_stage, walk
+from jmrec.files import read_json, write_json
+from jmrec.systems.stages import Stage, cost_by_stage, walk
 from jmrec.tracking import Tracker
 
 
@@ -36,7 +36,12 @@ def test_done_stages_are_skipped_and_half_done_ones_resumed(tmp_path: Path) -> N
     assert log == ["a", "b", "b", "c"]
     walk(make(log), tmp_path, tracker=tracker)
     assert log == ["a", "b", "b", "c"]
-    assert set(seconds_by_stage(tmp_path, ["a", "b", "nothing"])) == {"a", "b"}
+    write_json(tmp_path / "b" / "metrics.json", {"step": 8, "flops": 1200})
+    cost = cost_by_stage(tmp_path, ["a", "b", "nothing"])
+    assert list(cost) == ["a", "b"]
+    assert cost["a"]["seconds"] >= 0
+    assert cost["a"]["peak_memory"] > 10_000_000  # no Python is smaller
+    assert (cost["b"]["updates"], cost["b"]["flops"]) == (8, 1200)
 
 
 def test_changed_settings_stop_and_name_the_field(tmp_path: Path) -> None:

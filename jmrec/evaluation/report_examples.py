@@ -1,0 +1,183 @@
+"""The report's example sessions, ready to be shown: titles, pictures, and bars for the reasons."""
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from jmrec.evaluation.report_tables import MISSING, Results, counted, is_number
+
+LONGEST = 90
+"""Characters of a title that are shown."""
+OWN = {"text": "its text", "picture": "its picture", "id": "its id"}
+ABSENT = {
+    "text": "it has no text",
+    "picture": "it has no picture",
+    "id": "a new item, without an id of its own",
+}
+
+
+@dataclass(frozen=True)
+class Thing:
+    """An item as it is shown.
+
+    Attributes:
+      title: Its title, else its id; cut where it is very long.
+      picture: A data URI, "" where it has no picture.
+      new: Whether training never saw it.
+    """
+
+    title: str
+    picture: str
+    new: bool
+
+
+@dataclass(frozen=True)
+class Reason:
+    """One thing that was taken away, and what the score lost.
+
+    Attributes:
+      name: What it is, such as "its text".
+      of: The title of a past item, "" where the thing is the recommended item's own.
+      value: The contribution, signed, "" where it was not taken away.
+      place: The recommended item's place without it.
+      absent: Why it was not taken away, else "".
+      left, width: Where its bar lies, in percent of the room for bars.
+    """
+
+    name: str
+    of: str
+    value: str = ""
+    place: str = ""
+    absent: str = ""
+    left: float = 0.0
+    width: float = 0.0
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """A recommended item: its place and score, its reasons, whether it is what came next.
+
+    Attributes:
+      zero: Where the bars begin, in percent of the room for bars.
+    """
+
+    place: int
+    thing: Thing
+    score: str
+    hit: bool
+    reasons: list[Reason]
+    zero: float
+
+
+@dataclass(frozen=True)
+class Example:
+    """One session: its clicks, what came next and at which place, what was recommended."""
+
+    title: str
+    clicks: list[Thing]
+    next: Thing
+    next_place: str
+    recommended: list[Recommendation]
+
+
+def example_sessions(results: Results, pictures: Mapping[str, bytes]) -> list[Example]:
+    """Return the section "examples" of results.json, ready to be shown.
+
+    Args:
+      results: The contents of results.json.
+      pictures: Item id -> JPEG.
+    """
+    section = results.get("examples") or {}
+    items = section.get("items") or {}
+
+    def thing(item: str) -> Thing:
+        facts = items.get(item) or {}
+        title = " ".join(str(facts.get("title") or item).split())
+        title = title if len(title) <= LONGEST else title[: LONGEST - 1] + "…"
+        data = pictures.get(item)
+        uri = "data:image/jpeg;base64," + base64.b64encode(data).decode() if data else ""
+        return Thing(title, uri, facts.get("train count") == 0)
+
+    shown = []
+    for number, session in enumerate(section.get("sessions") or [], 1):
+        clicks = [thing(item) for item in session["past"]]
+        after = session["next"]
+        # One scale for the session, so that its bars can be compared.
+        ends = [0.0] + [
+            each["contribution"]
+            for found in session["recommended"]
+            for each in [*found["past"], *found["own"].values()]
+            if each is not None and is_number(each["contribution"])
+        ]
+        low, high = min(ends), max(ends)
+        recommended = []
+        for found in session["recommended"]:
+            own = found["own"]
+            parts = [(OWN[n], "", own[n], ABSENT[n]) for n in OWN if n in own]
+            parts += [
+                (f"click {place}", click.title, each, "the only click: nothing is left without it")
+                for place, (click, each) in enumerate(zip(clicks, found["past"]), 1)
+            ]
+            recommended.append(
+                Recommendation(
+                    place=found["place"],
+                    thing=thing(found["item"]),
+                    score=_number(found["score"]),
+                    hit=found["item"] == after["item"],
+                    reasons=[_reason(*part, low, high) for part in parts],
+                    zero=_share(0.0, low, high),
+                )
+            )
+        plural = "" if len(clicks) == 1 else "s"
+        title = f"Example {number}: after {len(clicks)} click{plural}"
+        place = counted(after.get("place"))
+        shown.append(Example(title, clicks, thing(after["item"]), place, recommended))
+    return shown
+
+
+def example_note(results: Results) -> list[str]:
+    """Return what one must know to read the examples."""
+    section = results.get("examples") or {}
+    if not section.get("sessions"):
+        return []
+    return [
+        str(section.get("rule") or ""),
+        f"What {section.get('student', 'the student')} (seed {section.get('seed', MISSING)}) "
+        f"recommends out of {counted(section.get('candidates'))} items, and why. Each bar is "
+        "exact: the item is scored again with one thing taken away, and the bar is the score "
+        "that this costs (to the right: the thing helped; to the left: it stood in the way). "
+        "Beside it stands the place that the item would have without the thing. A click is "
+        "taken out of the session; text, picture and id are taken from the recommended item, "
+        "which is read again as a new item would be that came without them. What works together "
+        "is counted in each part, so the bars need not add up to the score.",
+    ]
+
+
+def _reason(
+    name: str, of: str, found: Mapping[str, Any] | None, absent: str, low: float, high: float
+) -> Reason:
+    if found is None:
+        return Reason(name, of, absent=absent)
+    value = found["contribution"]
+    length = value if is_number(value) else 0.0
+    ends = sorted((_share(0.0, low, high), _share(length, low, high)))
+    return Reason(
+        name,
+        of,
+        value=_number(value, "+"),
+        place=counted(found["place"]),
+        left=round(ends[0], 2),
+        width=round(ends[1] - ends[0], 2),
+    )
+
+
+def _share(value: float, low: float, high: float) -> float:
+    return 100 * (value - low) / (high - low) if high > low else 0.0
+
+
+def _number(value: Any, sign: str = "") -> str:
+    if not is_number(value):
+        return MISSING
+    text = f"{round(value, 2) + 0.0:{sign}.2f}"  # there is no minus nought
+    return text.replace("-", "−")

@@ -1,0 +1,332 @@
+"""The report's smaller tables: cold targets, controls, bias, cost, settings, data, and the rest."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from jmrec.evaluation.report_tables import (
+    METRICS,
+    MISSING,
+    PRIMARY,
+    Cell,
+    Line,
+    Results,
+    Table,
+    as_text,
+    counted,
+    figure,
+    figure_text,
+    interval,
+    is_number,
+    keys_of,
+    line_of,
+    ordered_rows,
+    percent,
+    served_student,
+)
+
+COLD_COLUMNS = {
+    "HR@20 among cold": "HR@20 among cold items only",
+    "HR@20": "HR@20",
+    "MRR@20": "MRR@20",
+    "offset": "offset",
+    "HR@20 with offset": "HR@20 with offset",
+    "MRR@20 with offset": "MRR@20 with offset",
+    "warm HR@20 lost": "warm HR@20 lost",
+    "warm MRR@20 with offset": "warm MRR@20 with offset",
+    "share of cold in top 20": "cold in top 20",
+    "share of cold in top 20 with offset": "cold in top 20 with offset",
+}
+BIAS_COLUMNS = {
+    "coverage@20": "coverage, %",
+    "mean training count@20": "training clicks",
+}
+POPULARITY = "mean training count@20"
+NO_PERCENT = ("offset", POPULARITY)
+SIDE = "Side by side"
+KNOWN = frozenset(
+    {
+        *("caption", "dataset", "rows", "comparisons", "best_rule", "test_reads", "commands"),
+        *("cost", "curves", "examples", "policy", "serving"),
+    }
+)
+"""Sections of results.json that have a place of their own on the page."""
+TITLES = {
+    "drift": "Over time",
+}
+MOST_LINES = 200
+"""Lines shown of a section about which the page knows nothing."""
+
+
+def cold_table(results: Results) -> Table | None:
+    """Return the panel of targets that training never saw, None where no row has one."""
+    rows = [row for row in ordered_rows(results) if row.get("cold")]
+    if not rows:
+        return None
+    names = [name for name in COLD_COLUMNS if any(name in row["cold"] for row in rows)]
+    names += [name for name in keys_of(row["cold"] for row in rows) if name not in {*names, "n"}]
+    lines = [
+        line_of(row, [Cell(_value(name, row["cold"].get(name))) for name in names], set())
+        for row in rows
+    ]
+    count = next((row["cold"]["n"] for row in rows if "n" in row["cold"]), None)
+    return Table(
+        "Cold targets",
+        [COLD_COLUMNS.get(name, name) for name in names],
+        lines,
+        note=f"{counted(count)} predictions whose target was never seen in training; in %, the "
+        "offset in units of the score. The first column asks whether new items can be told "
+        "apart; the rest rank the whole catalogue. The offset is added to the score of cold "
+        "items and was chosen on validation; a model that merely pushes new items up loses "
+        "warm targets and fills its top 20 with new items.",
+    )
+
+
+def bias_table(results: Results) -> Table | None:
+    """Return coverage and popularity of what is recommended, None where no row has it.
+
+    The served student and its teacher come first, with what people chose, against which popularity
+    is to be read.
+    """
+    rows = [row for row in ordered_rows(results) if row.get("bias")]
+    rows = [row for row in rows if row.get("kind") != "control"]
+    if not rows:
+        return None
+    names = keys_of(row["bias"] for row in rows)
+    model = served_student(results)
+    first = [row for row in rows if row.get("name") == model]
+    first += [row for row in rows if row.get("kind") == "teacher" and row not in first]
+    shown = [(str(row.get("name", MISSING)), row["bias"], SIDE) for row in first]
+    dataset = results.get("dataset") or {}
+    chosen = (dataset.get("training count") or {}).get("mean of targets")
+    if is_number(chosen) and POPULARITY in names:
+        shown.append(("what people chose next", {POPULARITY: chosen}, SIDE))
+    shown += [
+        (str(row.get("name", MISSING)), row["bias"], str(row.get("kind", "")))
+        for row in rows
+        if row not in first
+    ]
+    numbers = {n: [x[n] for _, x, _ in shown if is_number(x.get(n))] for n in names}
+    most = {name: max(found, default=0.0) for name, found in numbers.items()} | {"coverage@20": 1.0}
+    lines = []
+    for name, bias, kind in shown:
+        cells = [
+            Cell(
+                _value(column, bias.get(column)),
+                bar=bias[column] / most[column]
+                if is_number(bias.get(column)) and most[column] > 0
+                else None,
+            )
+            for column in names
+        ]
+        lines.append(Line(name, cells, kind, strong=name == model))
+    columns = [BIAS_COLUMNS.get(name, name) for name in names]
+    note = (
+        "Coverage: the share of the catalogue that is in anybody's top 20. Training clicks: how "
+        "often an item of a top 20 was clicked in the training sessions, on average; far above "
+        "what people chose next means that popular items are pushed."
+    )
+    return Table("Bias", columns, lines, note)
+
+
+def control_table(results: Results) -> Table | None:
+    """Return the controls beside the student that they are of, None where there is none."""
+    controls = [row for row in ordered_rows(results) if row.get("kind") == "control"]
+    if not controls:
+        return None
+    model = served_student(results)
+    rows = [row for row in results["rows"] if row.get("name") == model] + controls
+    whole = figure(rows[0]) if rows[0].get("name") == model else 0.0
+    metrics = [f"{metric}@20" for metric in METRICS]
+    lines = []
+    for row in rows:
+        found = (row.get("interval") or {}).get("session") or {}
+        cells = [Cell(figure_text(row, name), interval(found.get(name))) for name in metrics]
+        share = figure(row) / whole if whole > 0 else None
+        known = is_number(share) and row["name"] != model
+        cells.append(Cell(percent(share, 0) if known else MISSING, bar=share if known else None))
+        lines.append(line_of(row, cells, {model}))
+    note = (
+        "In %, primary figure. A control breaks one thing: the order inside sessions, or which "
+        "picture or text belongs to which item. What does not fall with it was not used."
+    )
+    return Table("Controls", [*metrics, f"{PRIMARY} kept, %"], lines, note)
+
+
+def settings_table(results: Results) -> Table | None:
+    """Return every row's seeds and settings, None where no row has any."""
+    lines = []
+    for row in ordered_rows(results):
+        settings = row.get("settings") or {}
+        text = ", ".join(f"{name}={as_text(value)}" for name, value in settings.items())
+        lines.append(line_of(row, [Cell(str(row.get("seeds", 1))), Cell(text or MISSING)], set()))
+    note = "Chosen on validation where there was a choice."
+    return Table("Settings", ["seeds", "settings"], lines, note, text=True) if lines else None
+
+
+def cost_table(results: Results) -> Table | None:
+    """Return what each stage cost, seeds of a student together; None where it is not known."""
+    cost = results.get("cost") or {}
+    if not cost:
+        return None
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for stage, entry in cost.items():
+        base = re.sub(r"-\d+$", "", stage) if stage.startswith("students/") else stage
+        groups.setdefault(base, []).append(entry)
+    longest = max(_sum(entries, "seconds") or 0.0 for entries in groups.values())
+    lines, every = [], [entry for entries in groups.values() for entry in entries]
+    for stage, entries in groups.items():
+        seeds = f" ({len(entries)} seeds)" if len(entries) > 1 else ""
+        lines.append(Line(stage + seeds, _cost_cells(entries, longest)))
+    lines.append(Line("in all", _cost_cells(every, 0.0), strong=True))
+    columns = ["time", "peak memory", "updates", "FLOPs an update", "FLOPs in all"]
+    kept = [
+        place
+        for place in range(len(columns))
+        if any(line.cells[place].text != MISSING for line in lines)
+    ]
+    lines = [Line(x.name, [x.cells[p] for p in kept], x.kind, x.strong) for x in lines]
+    note = (
+        "Time by the clock, on this machine beside whatever else it did. Peak memory is what the "
+        "process (the first of several) held at most. FLOPs count the products of matrices in "
+        "the training updates, over all devices, as the traced program states them: forward, "
+        "backward, recomputed blocks and frozen teachers; evaluation and reading are not in them."
+    )
+    return Table("Cost", [columns[place] for place in kept], lines, note)
+
+
+def dataset_table(results: Results) -> Table | None:
+    """Return what was evaluated on, None where it is not known."""
+    dataset = results.get("dataset") or {}
+    flat: dict[str, Any] = {}
+    for name, value in dataset.items():
+        if isinstance(value, Mapping):
+            flat |= {f"{name}, {part}": inner for part, inner in value.items()}
+        else:
+            flat[name] = value
+    names = {
+        "exclude_seen": "items of the session so far",
+        "predictions, 1-50": "predictions, positions 1-50",
+        "predictions, 1-20": "predictions, positions 1-20",
+        "predictions, cold": "predictions, cold target",
+    }
+    lines = []
+    for name, value in flat.items():
+        if name == "exclude_seen":
+            value = "are no candidates" if value else "are candidates"
+        text = counted(value) if isinstance(value, int) else as_text(value)
+        lines.append(Line(names.get(name, name), [Cell(text)]))
+    return Table("Data", [""], lines, text=True) if lines else None
+
+
+def extra_tables(results: Results) -> list[Table]:
+    """Return the sections of results.json that have no place of their own, as plain tables.
+
+    Each may hold anything that JSON can. A mapping of mappings, or a list of mappings, becomes a
+    table with a row for each; all else becomes names and values. A text under "note" stands below.
+    """
+    tables = []
+    for name, value in results.items():
+        if name in KNOWN or value is None or value in ({}, [], ""):
+            continue
+        title = TITLES.get(name, name.replace("_", " ").capitalize())
+        note = ""
+        if isinstance(value, Mapping):
+            note = str(value.get("note") or "")
+            value = {key: each for key, each in value.items() if key != "note"}
+        rows = _as_rows(value)
+        if rows:
+            columns = keys_of(row for _, row in rows)
+            lines = [
+                Line(label, [Cell(as_text(row.get(column))) for column in columns])
+                for label, row in rows[:MOST_LINES]
+            ]
+            tables.append(Table(title, columns, lines, note))
+        else:
+            flat = [Line(path or name, [Cell(as_text(each))]) for path, each in _flat(value)]
+            tables.append(Table(title, [""], flat[:MOST_LINES], note, text=True))
+    return tables
+
+
+def duration(seconds: Any) -> str:
+    """Return seconds as "7.0 s", "3 min 20 s" or "2 h 05 min".
+
+    Example:
+      >>> duration(7), duration(200), duration(7500), duration(None)
+      ('7.0 s', '3 min 20 s', '2 h 05 min', '–')
+    """
+    if not is_number(seconds):
+        return MISSING
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes = round(seconds) // 60
+    if minutes < 60:
+        return f"{minutes} min {round(seconds) % 60:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def scaled(value: Any, unit: str) -> str:
+    """Return a large number with a prefix.
+
+    Example:
+      >>> scaled(1_234_000_000, "FLOP"), scaled(12, "B"), scaled(None, "B")
+      ('1.23 GFLOP', '12 B', '–')
+    """
+    if not is_number(value):
+        return MISSING
+    for power, prefix in ((18, "E"), (15, "P"), (12, "T"), (9, "G"), (6, "M"), (3, "k")):
+        if value >= 10**power:
+            return f"{value / 10**power:.3g} {prefix}{unit}"
+    return f"{value:.3g} {unit}"
+
+
+def _cost_cells(entries: Sequence[Mapping[str, Any]], longest: float) -> list[Cell]:
+    seconds, updates, flops = (_sum(entries, name) for name in ("seconds", "updates", "flops"))
+    peaks = [e["peak_memory"] for e in entries if is_number(e.get("peak_memory"))]
+    each = flops / updates if flops and updates and longest else None
+    bar = seconds / longest if seconds is not None and longest > 0 else None
+    return [
+        Cell(duration(seconds), bar=bar),
+        Cell(scaled(max(peaks, default=None), "B")),
+        Cell(counted(updates)),
+        Cell(scaled(each, "")),
+        Cell(scaled(flops, "")),
+    ]
+
+
+def _sum(entries: Sequence[Mapping[str, Any]], name: str) -> Any:
+    """Return the sum of what is known, None where nothing is."""
+    known = [entry[name] for entry in entries if is_number(entry.get(name))]
+    return sum(known) if known else None
+
+
+def _as_rows(value: Any) -> list[tuple[str, Mapping[str, Any]]]:
+    """Return (label, row of plain values) where a value is a table, else nothing."""
+    if isinstance(value, Mapping):
+        pairs = [(str(label), row) for label, row in value.items()]
+    elif isinstance(value, list):
+        pairs = [(str(place), row) for place, row in enumerate(value, 1)]
+    else:
+        return []
+    for _, row in pairs:
+        if not isinstance(row, Mapping) or any(isinstance(x, Mapping | list) for x in row.values()):
+            return []
+    return pairs
+
+
+def _flat(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield (path, plain value) of whatever JSON can hold."""
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _flat(inner, f"{path}, {name}" if path else str(name))
+    elif isinstance(value, list) and any(isinstance(each, Mapping | list) for each in value):
+        for place, inner in enumerate(value, 1):
+            yield from _flat(inner, f"{path} {place}".strip())
+    else:
+        yield path, ", ".join(map(as_text, value)) if isinstance(value, list) else value
+
+
+def _value(name: str, value: Any) -> str:
+    if name in NO_PERCENT:
+        return f"{value:.4g}" if is_number(value) else MISSING
+    return percent(value) if is_number(value) or value is None else str(value)

@@ -1,0 +1,117 @@
+"""The page in a real browser: nothing complains, nothing is asked of anybody, it fits every width.
+
+Needs Chromium, which `.ci/run` installs; where it is missing these tests are skipped, in CI they
+fail.
+"""
+
+import copy
+import io
+import os
+import runpy
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from jmrec.evaluation.report import write_report
+
+WIDTHS = {"phone": 390, "laptop": 1280, "paper": 703}
+"""CSS pixels; paper is A4 less its margins, as it is printed."""
+
+
+HERE = Path(__file__).parent
+browser = runpy.run_path(str(HERE / "browser.py"))
+sample = runpy.run_path(str(HERE / "sample_results.py"))
+
+
+def hostile(results: dict[str, Any]) -> dict[str, Any]:
+    """Return results whose names would ask, run or break something if they were not escaped."""
+    results = copy.deepcopy(results)
+    for number, facts in enumerate(results["examples"]["items"].values()):
+        facts["title"] = (
+            f'<img src="http://evil.test/{number}" onerror="console.error(1)"> '
+            f"<script>console.error({number})</script> \u202e" + "W" * 4000
+        )
+    results["rows"][1]["name"] = "<style>@import 'http://evil.test/a.css'</style>" + "w" * 300
+    results["caption"] = '"><script src="http://evil.test/b.js"></script>' + "v" * 3000
+    return results
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    program = browser["find_chromium"]()
+    if program is None:
+        missing = "Chromium is not installed (Debian: the package chromium)"
+        if os.environ.get("CI"):
+            pytest.fail(missing)
+        pytest.skip(missing)
+    with browser["Browser"](program, tmp_path_factory.mktemp("profile")) as opened:
+        yield opened
+
+
+def write(folder: Path, results: dict[str, Any]) -> str:
+    picture = io.BytesIO()
+    Image.new("RGB", (80, 120), (30, 90, 160)).save(picture, "JPEG")
+    first = next(iter(results["examples"]["items"]))
+    path = write_report(results, folder / "report.html", {first: picture.getvalue()})
+    return path.as_uri()
+
+
+@pytest.mark.parametrize("evil", [False, True])
+def test_it_is_whole_quiet_and_fits(page: Any, tmp_path: Path, evil: bool) -> None:
+    results = sample["make_results"]()
+    page.requests.clear()
+    address = write(tmp_path, hostile(results) if evil else results)
+    page.open(address)
+    for name, width in WIDTHS.items():
+        for dark in (False, True):
+            page.show(width, media="print" if name == "paper" else "", dark=dark)
+            found = page.evaluate(
+                "[document.documentElement.scrollWidth, document.body.scrollWidth,"
+                " getComputedStyle(document.body).backgroundColor]"
+            )
+            assert max(found[:2]) <= width, (name, found)
+            assert found[2] == ("rgb(20, 23, 27)" if dark and name != "paper" else
+                                "rgb(255, 255, 255)")  # fmt: skip
+    asked = [each for each in page.requests if not each.startswith("data:image/jpeg;base64,")]
+    assert asked == [address]
+    assert page.complaints == []
+    assert page.evaluate("document.scripts.length") == 0
+    assert page.evaluate("document.querySelectorAll('main h2').length") > 8
+    pictures = (
+        "[...document.images].map(each => each.complete && each.naturalWidth > 0 && each.alt)"
+    )
+    shown = page.evaluate(pictures)
+    assert shown
+    assert all(shown)
+
+
+def test_what_is_folded_is_printed(page: Any, tmp_path: Path) -> None:
+    page.open(write(tmp_path, sample["small_results"]()))
+    seen = "document.querySelector('details table').checkVisibility()"
+    page.show(1280)
+    assert page.evaluate(seen) is False
+    page.show(WIDTHS["paper"], media="print")
+    assert page.evaluate(seen) is True
+    assert page.evaluate("getComputedStyle(document.querySelector('nav')).display") == "none"
+    assert page.pdf().startswith(b"%PDF")
+
+
+def test_a_page_that_asks_and_complains_is_noticed(page: Any, tmp_path: Path) -> None:
+    """The browser's eyes are open: what the first test wants absent is seen where it is there."""
+    bad = tmp_path / "bad.html"
+    bad.write_text(
+        "<!doctype html><img src='http://evil.test/a.png'><script>console.error('loud')</script>"
+        "<script>throw new Error('thrown')</script><div style='width:2000px'>wide</div>"
+    )
+    page.requests.clear()
+    page.show(390)
+    page.open(bad.as_uri())
+    assert "http://evil.test/a.png" in page.requests
+    said = " ".join(page.complaints)
+    page.complaints.clear()
+    assert "loud" in said
+    assert "Uncaught" in said
+    assert page.evaluate("document.documentElement.scrollWidth") >= 2000
