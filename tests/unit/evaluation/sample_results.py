@@ -140,8 +140,8 @@ def make_results() -> dict[str, Any]:
             )
         },
         "examples": make_examples(),
-        "serving": {"megabytes": 1.9, "load": {"seconds": 0.4}, "note": "On one core."},
-        "policy": {"allow": {"items": 12, "HR@20": 0.25}, "block": {"items": 3, "HR@20": 0.21}},
+        "stock_on_hand": {"megabytes": 1.9, "load": {"seconds": 0.4}, "note": "On one core."},
+        "returns": {"allow": {"items": 12, "HR@20": 0.25}, "block": {"items": 3, "HR@20": 0.21}},
     }
 
 

@@ -222,7 +222,7 @@ def test_page_is_whole_and_stands_alone(whole: tuple[str, Page]) -> None:
         *("Results", "Controls", "Paired comparisons", "Cold targets", "Bias"),
         *("All cut-offs, by session", "All cut-offs, by prediction", "All cut-offs, last click"),
         *("Settings", "Cost", "Data", "Learning curves", "Commands", "Examples, and why"),
-        *("Serving artefact", "Correction by people"),
+        *("Stock on hand", "Returns"),
         *("Slices by how often", "Slices by position", "Slices by length", "Slices by whether"),
     ):
         assert heading in words, heading

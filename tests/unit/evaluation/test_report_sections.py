@@ -87,13 +87,13 @@ def test_cost_adds_up_the_seeds_of_a_student() -> None:
 
 
 def test_sections_of_others_are_shown_as_tables() -> None:
-    serving, policy = extra_tables(make_results())
-    assert (serving.title, serving.note) == ("Serving artefact", "On one core.")
-    assert [(x.name, x.cells[0].text) for x in serving.lines] == [
+    stock, returns = extra_tables(make_results())
+    assert (stock.title, stock.note) == ("Stock on hand", "On one core.")
+    assert [(x.name, x.cells[0].text) for x in stock.lines] == [
         *(("megabytes", "1.9"), ("load, seconds", "0.4"))
     ]
-    assert (policy.title, policy.columns) == ("Correction by people", ["items", "HR@20"])
-    assert [cell.text for cell in policy.lines[1].cells] == ["3", "0.21"]
+    assert (returns.title, returns.columns) == ("Returns", ["items", "HR@20"])
+    assert [cell.text for cell in returns.lines[1].cells] == ["3", "0.21"]
     odd: dict[str, Any] = {
         **{"none": None, "empty": {}, "text": "a <b>", "number": 3, "list": [1, 2]},
         **{"rows": [], "over_time": [{"month": "May", "MRR@20": 0.5}, {"month": "June"}]},
