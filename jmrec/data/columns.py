@@ -225,17 +225,16 @@ def seconds(cell: str, time_format: str = "") -> float:
             return float(cell) / _UNITS.get(time_format, 1.0)
         except ValueError:
             pass
-    try:
-        if "%" in time_format:
-            try:
-                time = datetime.strptime(cell, time_format)
-            except ValueError:
-                time = datetime.fromisoformat(cell)
-        else:
-            time = datetime.fromisoformat(cell)
-        return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, OverflowError, re.error):
-        return float("nan")
+    # A time may be written without its clock.
+    for form in dict.fromkeys([time_format, time_format.partition(" ")[0], ""]):
+        if form and "%" not in form:
+            continue
+        try:
+            time = datetime.strptime(cell, form) if form else datetime.fromisoformat(cell)
+            return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
+        except (ValueError, OverflowError, re.error):
+            pass
+    return float("nan")
 
 
 def _no_dates(

@@ -242,7 +242,7 @@ def _items(folder: Path, pair: Pair, lines: Lines, decimal: str, form: str) -> N
     for role in ("title", "description", "picture", "available_from", "available_until"):
         named = [c for c in columns.values() if c.is_called(role) and c.filled]
         if role.startswith("available"):
-            named = [c for c in named if time_format_of(c) in ("", form)]
+            named = [c for c in named if time_format_of(c) in ("", form, form.partition(" ")[0])]
         if role == "picture":
             named = [c for c in named + text if _files(folder, c)]
         elif role in ("title", "description"):
@@ -284,15 +284,18 @@ def _other_columns(pair: Pair, columns: dict[str, Column], lines: Lines, decimal
     unused = []
     for name, column in columns.items():
         number = bool(column.filled) and is_number(column, decimal)
-        if column.leaks() or (number and follows(column, counts, decimal)):
+        if column.leaks():
             kinds["never"].append(name)
         elif (
             column.distinct < 2
             or _links(column)
             or name in ("title", "description", "facts")
-            or (column.distinct == len(column.filled) > 20 and _code(column))
+            or (not number and time_format_of(column) is not None)
+            or (column.distinct == len(column.filled) > 20 and _code(column, number))
         ):
             unused.append(name)
+        elif number and follows(column, counts, decimal):
+            kinds["never"].append(name)
         elif number:
             kinds["number"].append(name)
         elif list_separator_of(column) == separator:
@@ -313,7 +316,9 @@ def _other_columns(pair: Pair, columns: dict[str, Column], lines: Lines, decimal
         "They seem to come from what people did: a model that reads them knows the future.",
     )
     if unused:
-        lines.lines.append(f"# Not used (an id, a link, one value, ...): {json.dumps(unused)}")
+        lines.lines.append(
+            f"# Not used (an id, a link, a time, one value, ...): {json.dumps(unused)}"
+        )
 
 
 def _dataset(
@@ -377,12 +382,10 @@ def _files(folder: Path, column: Column) -> bool:
 
 
 def _short(column: Column) -> bool:
-    return 3 <= column.mean_length <= 80 and not _links(column) and not _code(column)
+    return 3 <= column.mean_length <= 80 and not _links(column) and not _code(column, False)
 
 
-def _code(column: Column) -> bool:
-    """Whether cells look like ids: one word with digits."""
-    return (
-        share(column.filled, [" " not in c and any(map(str.isdigit, c)) for c in column.filled])
-        > 0.9
-    )
+def _code(column: Column, number: bool) -> bool:
+    """Whether cells look like ids: one word with digits, or a whole number."""
+    like = str.isdigit if number else (lambda c: " " not in c and any(map(str.isdigit, c)))
+    return share(column.filled, [like(c) for c in column.filled]) > 0.9

@@ -1,0 +1,42 @@
+"""A short run of the fuzzer, and that it finds what it is for."""
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from jmrec.data import folder as folder_module
+
+
+@pytest.fixture(scope="module")
+def fuzzer() -> ModuleType:
+    path = Path(__file__).with_name("fuzz_folders.py")
+    spec = importlib.util.spec_from_file_location("fuzz_folders", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["fuzz_folders"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_forty_folders(fuzzer: ModuleType) -> None:
+    answers = fuzzer.fuzz(40, 1, lambda line: None)
+    assert sum(answers.values()) >= 40
+    assert min(answers.values()) > 0
+
+
+def test_a_planted_traceback_is_found(
+    fuzzer: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise ZeroDivisionError("planted")
+
+    monkeypatch.setattr(folder_module, "_known_items", broken)
+    assert fuzzer.main(["--folders", "10", "--seed", "5"]) == 1
+    out = capsys.readouterr().out
+    assert "planted" in out
+    assert "fuzz_folders.py --folders 10 --seed 5" in out

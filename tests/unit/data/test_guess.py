@@ -1,0 +1,142 @@
+"""`jmrec data init`: what it guesses, that check reads it, and that it overwrites nothing."""
+
+import random
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from jmrec.data.description import describe
+from jmrec.data.folder import read_folder
+from jmrec.data.guess import write_guess
+from jmrec.errors import UserError
+from jmrec.main import main
+
+PICTURE = b"\x89PNG\r\n\x1a\n"
+
+
+@pytest.fixture
+def german(tmp_path: Path) -> Path:
+    """A shop of another language: semicolons, cp1252, decimal commas, its own names and dates."""
+    shop = tmp_path / "laden"
+    (shop / "images").mkdir(parents=True)
+    draw = random.Random(0)
+    rows = ["ArtNr;Bezeichnung;Beschreibung;Preis;Marke;Farben;verkauft;Foto;gültig ab;Quelle;EAN"]
+    for i in range(60):
+        (shop / f"images/{i}.png").write_bytes(PICTURE)
+        text = f"Ein schöner Schuh der Nummer {i} für lange Spaziergänge am Abend, warm und weich"
+        colours = ",".join(draw.sample(["rot", "blau", "grün"], 2))
+        rows.append(
+            f"A{i:03d};Größe {i} Schuh;{text};{i % 30 + 10},{i % 10}0;{['Acme', 'Öko'][i % 2]};"
+            f"{colours};{i * 3};{i}.png;01.{i % 12 + 1:02d}.2025;Import;400{i:05d}"
+        )
+    events = ["Kunde;ArtNr;Zeit;Aktion"]
+    for k in range(800):
+        item = min(int(draw.expovariate(1 / 15)), 59)
+        when = f"{1 + k // 40:02d}.11.2026 {k % 24:02d}:{k % 60:02d}"
+        events.append(f"K{draw.randrange(150)};A{item:03d};{when};{'Kauf' if k % 9 else 'Klick'}")
+    (shop / "Produkte.csv").write_bytes("\n".join(rows).encode("cp1252"))
+    (shop / "Klicks.csv").write_bytes("\n".join(events).encode("cp1252"))
+    return shop
+
+
+def test_a_shop_of_another_language(german: Path) -> None:
+    path = write_guess(german)
+    found = describe(german)
+    items, events = found.items, found.interactions
+    assert (found.name, found.encoding, found.decimal) == ("laden", "cp1252", ",")
+    assert found.time_format == "%d.%m.%Y %H:%M"
+    assert (found.items_file, found.interactions_file) == ("Produkte.csv", "Klicks.csv")
+    assert (items.id, items.title, items.description) == ("ArtNr", "Bezeichnung", "Beschreibung")
+    assert items.picture == "Foto"
+    assert items.text_columns == items.list_columns == ("Farben",)
+    assert items.list_separator == ","
+    assert items.category_columns == ("Marke",)
+    assert items.available_from == "gültig ab"
+    assert read_folder(german, check_pictures=False).items.available_from[0] == 1_735_689_600
+    assert items.number_columns == ("Preis",)
+    assert items.never_use == ("verkauft",)
+    assert (events.item, events.user, events.time) == ("ArtNr", "Kunde", "Zeit")
+    assert (events.session, events.event) == ("", "Aktion")
+    text = path.read_text(encoding="utf-8")
+    assert '"Quelle"' in text  # one value
+    assert '"EAN"' in text  # an id
+    # Every key stands below the comment that explains it.
+    lines = text.splitlines()
+    for above, line in pairwise(lines):
+        assert " = " not in line.split("#")[0] or above.startswith("# "), line
+
+
+def test_check_reads_it_unchanged(
+    tmp_path: Path, make_shop: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    shop = make_shop(tmp_path / "shop", "")
+    assert main(["data", "init", str(shop)]) == 0
+    written = (shop / "dataset.toml").read_bytes()
+    assert main(["data", "check", str(shop), "--strict"]) == 0
+    assert (shop / "dataset.toml").read_bytes() == written
+    found = describe(shop)
+    assert found.items.picture == "image"
+    assert found.interactions.session == "session_id"
+    assert found.interactions.event == "event"
+    assert "was written: a guess" in capsys.readouterr().out
+
+
+def test_nothing_is_overwritten(
+    tmp_path: Path, make_shop: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    shop = make_shop(tmp_path / "shop")
+    before = (shop / "dataset.toml").read_bytes()
+    assert main(["data", "init", str(shop)]) == 2
+    assert "exists and is not overwritten; edit it" in capsys.readouterr().err
+    assert (shop / "dataset.toml").read_bytes() == before
+    (shop / "dataset.toml").unlink()
+    (shop / "dataset.toml").symlink_to(tmp_path / "elsewhere")
+    assert main(["data", "init", str(shop)]) == 2
+    assert not (tmp_path / "elsewhere").exists()
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({}, "holds no table; put one of items"),
+        ({"a.csv": "x,y\n1,2\n2,3\n", "b.csv": "u,v\nq,r\nq,s\n"}, "no column of one table names"),
+        (
+            {"items.csv": "item_id\na\nb\n", "interactions.csv": "item_id\na\na\nb\n"},
+            "no column te",
+        ),
+    ],
+)
+def test_nothing_to_guess(tmp_path: Path, files: dict[str, str], expected: str) -> None:
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    with pytest.raises(UserError, match=expected):
+        write_guess(tmp_path)
+    assert not (tmp_path / "dataset.toml").exists()
+
+
+def test_a_column_that_follows_popularity_is_never_used(tmp_path: Path) -> None:
+    """Its name says nothing; its values do."""
+    draw = random.Random(0)
+    clicks = [int(40 * draw.random() ** 3) for _ in range(2000)]
+    rows = [
+        f"{i},thing {i} of all,{clicks.count(i) + draw.random()},{draw.random()}" for i in range(40)
+    ]
+    (tmp_path / "items.csv").write_text("item_id,title,heat,weight\n" + "\n".join(rows))
+    events = [f"{k // 4},{i},{1.7e9 + k}" for k, i in enumerate(clicks)]
+    (tmp_path / "interactions.csv").write_text("session_id,item_id,timestamp\n" + "\n".join(events))
+    write_guess(tmp_path)
+    found = describe(tmp_path).items
+    assert found.never_use == ("heat",)
+    assert found.number_columns == ("weight",)
+
+
+@pytest.mark.parametrize("step", ["init", "check", "prepare"])
+def test_help_has_a_worked_example(step: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as done:
+        main(["data", step, "--help"])
+    assert done.value.code == 0
+    out = capsys.readouterr().out
+    assert f"$ jmrec data {step} SHOP" in out
+    assert max(map(len, out.splitlines())) <= 110
