@@ -150,10 +150,26 @@ def test_what_is_not_available_at_the_time_is_no_candidate(asked: Predictions) -
     assert rank(ByRow(), gone, n_items=6, exclude_seen=True).ranks[0].tolist()[1:] == [21, 21]
     part = windows.take(np.array([2]))
     assert rank(ByRow(), part, n_items=6, exclude_seen=True).ranks[0].tolist() == [2]
-    # A blend chooses its weights among the same candidates.
-    blend = fit_blend([ByRow()], windows, n_items=6, exclude_seen=True)
-    ranks = rank(blend, windows, n_items=6, exclude_seen=True).ranks[0]
-    assert ranks.tolist() == [2, 1, 2]
+
+
+class Backwards(ByRow):
+    """Scores items by their row, the first the best."""
+
+    name = "backwards"
+
+    def scores(self, prefixes: Prefixes, item_slice: slice) -> np.ndarray:
+        return -super().scores(prefixes, item_slice)
+
+
+def test_a_blend_chooses_among_the_same_candidates(make_sessions: Callable) -> None:
+    asked = make_predictions(make_sessions([[0, 2], [0, 2]]))
+    rankers = [ByRow(), Backwards()]
+    open_to_all = fit_blend(rankers, asked, n_items=6, exclude_seen=True)
+    assert "backwards" in open_to_all.settings  # 1 stands before 2; by row, 5, 4 and 3 do
+    stop = np.array([np.inf, np.inf, np.inf, -9.0, -9.0, -9.0])
+    windows = replace(asked, available=Availability(np.full(6, -np.inf), stop))
+    blend = fit_blend(rankers, windows, n_items=6, exclude_seen=True)
+    assert blend.settings == {"by row": 1.0}
 
 
 def test_a_data_set_without_time_has_no_windows(make_dataset: Callable, asked: Predictions) -> None:
@@ -176,12 +192,12 @@ def _sessions(asked: Predictions) -> object:
 
 
 def test_pinned_items_stand_first_whatever_the_slices(asked: Predictions) -> None:
-    pinned = Pinned(ByRow(), np.array([1, 3]))
+    pinned = Pinned(ByRow(), np.array([3, 1]))
     for chunk in (1, 2, 8192):
         found = rank(pinned, asked, n_items=6, exclude_seen=True, top=3, item_chunk=chunk)
         # Item 1 is in the second session already.
-        assert found.top_ids.tolist() == [[1, 3, 5], [3, 5, 4], [1, 3, 4]]
-        assert found.ranks[0].tolist() == [2, 3, 4]
+        assert found.top_ids.tolist() == [[3, 1, 5], [3, 5, 4], [3, 1, 4]]
+        assert found.ranks[0].tolist() == [1, 3, 4]
 
 
 def test_the_effect_of_a_correction(
