@@ -92,6 +92,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
             "dir": placeholder(str),
             "toml": placeholder(str),
             "fractions": (0.8, 0.1, 0.1),
+            "back": 0,
             "vocab": 1000 if toyshop else 2000,
             "max_tokens": 32,
             "picture_size": 32 if toyshop else 64,

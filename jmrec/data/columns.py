@@ -278,6 +278,22 @@ def windows(
     return start, end
 
 
+def listed(table: Table, column: str, separator: str) -> Table:
+    """Return a table with a row for each entry of a column of lists, in order.
+
+    The other cells are repeated, and so are the row numbers. An empty list stays one row with an
+    empty cell; empty entries, as between two separators, are left out.
+    """
+    parts = [
+        [part.strip() for part in cell.split(separator) if part.strip()] or [""]
+        for cell in table.columns[column].to_pylist()
+    ]
+    parent = np.repeat(np.arange(len(table)), [len(part) for part in parts])
+    columns = {name: cells.take(pa.array(parent)) for name, cells in table.columns.items()}
+    columns[column] = pa.array([entry for part in parts for entry in part], pa.string())
+    return Table(table.file, columns, table.rows[parent])
+
+
 def join_list(cells: Iterable[str], separator: str) -> list[str]:
     """Return list cells as texts.
 

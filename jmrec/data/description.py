@@ -30,6 +30,8 @@ Every key may be left out::
 
     [interactions]
     file = "clicks.csv"           # left out: interactions.csv and so on
+    test_file = "later.csv"       # a test split that is given; the rest is training and validation
+    item_separator = " "          # where a row is a session whose cell of items lists them in order
     item = "item_id"              # these seven are the defaults
     session = "session_id"
     user = "user_id"
@@ -85,7 +87,10 @@ class ItemColumns:
 
 @dataclass(frozen=True)
 class InteractionColumns:
-    """The [interactions] table of a description; ``""`` means no such column."""
+    """The [interactions] table of a description; ``""`` means no such column.
+
+    With an ``item_separator`` a row is a session, whose cell of items lists them in order.
+    """
 
     item: str = "item_id"
     session: str = "session_id"
@@ -94,6 +99,12 @@ class InteractionColumns:
     event: str = "event"
     rating: str = "rating"
     order: str = "order"
+    item_separator: str = ""
+
+    @property
+    def named(self) -> set[str]:
+        """The names of the columns that are read."""
+        return {v for k, v in vars(self).items() if v and k != "item_separator"}
 
 
 @dataclass(frozen=True)
@@ -112,6 +123,7 @@ class Description:
       time_format: "" for unix seconds or ISO 8601; "ms", "us", "ns"; or a pattern of strptime.
       items_file: The file of items, "" for the usual names.
       interactions_file: The file of events, "" for the usual names.
+      test_file: The file of the events of a test split that is given, "" where none is.
       items: Columns of items.csv.
       interactions: Columns of interactions.csv.
     """
@@ -127,6 +139,7 @@ class Description:
     time_format: str = ""
     items_file: str = ""
     interactions_file: str = ""
+    test_file: str = ""
     items: ItemColumns = field(default_factory=ItemColumns)
     interactions: InteractionColumns = field(default_factory=InteractionColumns)
 
@@ -157,18 +170,25 @@ def describe(folder: str | Path, toml: str | Path | None = None) -> Description:
     own = {
         f.name: getattr(top, f.name)
         for f in fields(top)
-        if f.name not in ("items_file", "interactions_file", "items", "interactions")
+        if f.name not in ("items_file", "interactions_file", "test_file", "items", "interactions")
     }
     settings = _settings(file, "dataset", tables.get("dataset", {}), own)
     _check_settings(file, settings)
     columns: dict[str, Any] = {}
     for table, default in [("items", ItemColumns()), ("interactions", InteractionColumns())]:
         given = dict(tables.get(table, {}))
+        if table == "interactions":
+            test = _settings(
+                file, table, {"test_file": given.pop("test_file", "")}, {"test_file": ""}
+            )
+            columns |= test
         name = _settings(file, table, {"file": given.pop("file", "")}, {"file": ""})["file"]
         source = open_source(folder, table, name, settings["encoding"], settings["delimiter"])
         columns[f"{table}_file"] = source.name
         columns[table] = _columns(file, table, given, source, default)
     description = replace(top, **settings, **columns)
+    if description.test_file:
+        _check_test(file, folder, description)
     _check_roles(file, description)
     return description
 
@@ -261,9 +281,9 @@ def _columns(file: str, table: str, given: dict[str, Any], source: Source, defau
         file, table, given, {f.name: getattr(default, f.name) for f in fields(default)}
     )
     for key, value in settings.items():
-        if key == "list_separator":
-            if not value:
-                raise UserError(f"{file}, [{table}]: list_separator is empty; write one, like '|'.")
+        if key in ("list_separator", "item_separator"):
+            if not value and key in given | {"list_separator": ""}:
+                raise UserError(f"{file}, [{table}]: {key} is empty; write one, like '|'.")
             continue
         if isinstance(value, str) and value and value not in header and key not in given:
             settings[key] = ""
@@ -278,6 +298,23 @@ def _columns(file: str, table: str, given: dict[str, Any], source: Source, defau
     if table == "items" and not settings["picture"] and "picture" not in given:
         settings["picture"] = "picture" if "picture" in header else ""
     return type(default)(**settings)
+
+
+def _check_test(file: str, folder: Path, description: Description) -> None:
+    source = open_source(
+        folder, "interactions", description.test_file, description.encoding, description.delimiter
+    )
+    for column in sorted(description.interactions.named):
+        if column not in source.header:
+            raise UserError(
+                f"{source.name} has no column {column!r}, which {description.interactions_file} "
+                "has; give both files the same columns."
+            )
+    if not description.interactions.session:
+        raise UserError(
+            f"{file}, [interactions]: test_file needs a column of sessions, so that none is in "
+            'both files; name it with session = "...".'
+        )
 
 
 def _check_roles(file: str, description: Description) -> None:

@@ -20,6 +20,7 @@ from jmrec.data.columns import (
     good_ids,
     join_list,
     likeness,
+    listed,
     numbers,
     texts,
     times,
@@ -57,6 +58,7 @@ class Raw:
       row: int64 [N], the row numbers of the events in a spreadsheet.
       item_row: int64 [V], those of the items.
       picture_names: V cells of the picture column, "" where missing.
+      given_test: bool [N], the events of a test split that is given; None where none is.
       warnings: What was left out or mended, one sentence a kind of fault, with its count.
     """
 
@@ -73,6 +75,7 @@ class Raw:
     row: np.ndarray
     item_row: np.ndarray
     picture_names: list[str]
+    given_test: np.ndarray | None = None
     warnings: list[str] = field(default_factory=list)
 
 
@@ -104,21 +107,29 @@ def read_folder(
     items = replace(items, pictures=_read_pictures(folder, table, names, findings))
     if check_pictures:
         items = replace(items, pictures=_whole_pictures(table, items.pictures, names, findings))
-    return _read_interactions(folder, description, table, items, names, findings)
+    file = description.interactions_file
+    raw = _read_interactions(folder, description, file, table, items, names, findings)
+    if description.test_file:
+        file = description.test_file
+        raw = _join(
+            raw, _read_interactions(folder, description, file, table, items, names, findings)
+        )
+    return raw
 
 
 def _used(columns: ItemColumns | InteractionColumns) -> set[str]:
     """Return the names of the columns that are read."""
     if isinstance(columns, InteractionColumns):
-        return {value for value in vars(columns).values() if value}
+        return columns.named
     named = {columns.id, columns.picture, columns.available_from, columns.available_until}
     named |= {*columns.text_fields.values(), *columns.category_columns, *columns.number_columns}
     return named - {""}
 
 
-def _read(folder: Path, description: Description, table: str, findings: Findings) -> Table:
+def _read(
+    folder: Path, description: Description, table: str, file: str, findings: Findings
+) -> Table:
     columns = description.items if table == "items" else description.interactions
-    file = description.items_file if table == "items" else description.interactions_file
     source = open_source(folder, table, file, description.encoding, description.delimiter)
     found = read_table(
         source,
@@ -139,7 +150,8 @@ def _read_items(
     folder: Path, description: Description, findings: Findings
 ) -> tuple[Table, Items, list[str]]:
     columns = description.items
-    table = good_ids(_read(folder, description, "items", findings), columns.id, findings)
+    found = _read(folder, description, "items", description.items_file, findings)
+    table = good_ids(found, columns.id, findings)
     first: dict[str, int] = {}
     names = table.columns[columns.id].to_pylist()
     again = [i for i, name in enumerate(names) if first.setdefault(name, i) != i]
@@ -185,13 +197,16 @@ def _read_items(
 def _read_interactions(
     folder: Path,
     description: Description,
+    file: str,
     item_table: Table,
     items: Items,
     picture_names: list[str],
     findings: Findings,
 ) -> Raw:
     columns = description.interactions
-    table = _read(folder, description, "interactions", findings)
+    table = _read(folder, description, "interactions", file, findings)
+    if columns.item_separator:
+        table = listed(table, columns.item, columns.item_separator)
     for column in dict.fromkeys([columns.item, columns.session, columns.user]):
         if column:
             table = good_ids(table, column, findings)
@@ -234,6 +249,50 @@ def _read_interactions(
         picture_names=picture_names,
         warnings=findings.warnings,
     )
+
+
+def _join(train: Raw, test: Raw) -> Raw:
+    """Return the events of both, those of the test split last; no session is in both."""
+    assert train.session is not None  # describe() asks for them
+    assert test.session is not None
+    codes, names = train.session
+    more, others = test.session
+    users = None
+    if train.user is not None and test.user is not None:
+        users = _one_coding(train.user, test.user)
+    event, event_names = _one_coding(
+        (train.event, train.event_names), (test.event, test.event_names)
+    )
+
+    def both(a: np.ndarray | None, b: np.ndarray | None) -> np.ndarray | None:
+        return None if a is None or b is None else np.concatenate([a, b])
+
+    return replace(
+        train,
+        item=np.concatenate([train.item, test.item]),
+        session=(
+            np.concatenate([codes, more + len(names)]),
+            names + [f"test:{name}" for name in others],
+        ),
+        user=users,
+        time=both(train.time, test.time),
+        order=both(train.order, test.order),
+        event=event.astype(np.int32),
+        event_names=event_names,
+        rating=np.concatenate([train.rating, test.rating]),
+        row=np.concatenate([train.row, test.row]),
+        given_test=np.arange(len(train.item) + len(test.item)) >= len(train.item),
+    )
+
+
+def _one_coding(
+    first: tuple[np.ndarray, list[str]], second: tuple[np.ndarray, list[str]]
+) -> tuple[np.ndarray, list[str]]:
+    """Return the codes of both, one after the other, with one list of names."""
+    names = first[1] + sorted(set(second[1]) - set(first[1]))
+    code = {name: at for at, name in enumerate(names)}
+    own = np.array([code[name] for name in second[1]], np.int64)
+    return np.concatenate([first[0], own[second[0]]]), names
 
 
 def _filled(table: Table, column: str, findings: Findings) -> Table:

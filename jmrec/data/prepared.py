@@ -17,7 +17,7 @@ from jmrec.data import records
 from jmrec.data.folder import Raw, read_folder
 from jmrec.data.pictures import shrink
 from jmrec.data.schema import SPLITS, Dataset
-from jmrec.data.sessions import filter_training, sessionise, split_by_time
+from jmrec.data.sessions import filter_training, sessionise, split_by_time, split_given
 from jmrec.errors import UserError, refusal
 
 FORMAT = 1
@@ -31,6 +31,7 @@ def build(
     fractions: Sequence[float] = (0.8, 0.1, 0.1),
     keep_single: bool = False,
     picture_size: int | None = None,
+    back: int = 0,
 ) -> Dataset:
     """Make the data set of a catalogue folder in memory; pictures stay as they are on disk.
 
@@ -39,6 +40,7 @@ def build(
       fractions: Shares of the sessions in train, validation and test.
       keep_single: Whether train keeps sessions of one event, see `split_by_time`.
       picture_size: The size pictures will be stored at (it enters the fingerprint).
+      back: See `split_by_time`.
 
     Returns:
       The data set; its fingerprint covers the content and these settings, no path and no date.
@@ -47,7 +49,16 @@ def build(
       UserError: if the sessions can not be split.
     """
     description = raw.description
-    splits = split_by_time(sessionise(raw), fractions, keep_single=keep_single)
+    sessions = sessionise(raw)
+    if raw.given_test is None:
+        splits = split_by_time(sessions, fractions, keep_single=keep_single, back=back)
+    elif back:
+        raise UserError("the test split of this data is given, so there are no earlier ones.")
+    else:
+        assert raw.session is not None  # describe() asks for it
+        codes, names = raw.session
+        test = {names[code] for code in np.unique(codes[raw.given_test])}
+        splits = split_given(sessions, np.array([each in test for each in sessions.ids]), fractions)
     filters = {"k_core": description.k_core, "min_session_length": description.min_session_length}
     filtered = filters != {"k_core": 1, "min_session_length": 2}
     if filtered:
@@ -71,6 +82,7 @@ def build(
     }
     # Only where they are used, so that data prepared before there were filters stays the same.
     settings |= filters if filtered else {}
+    settings |= {"back": back} if back else {}
     return replace(dataset, fingerprint=_fingerprint(dataset, settings))
 
 
@@ -82,6 +94,7 @@ def prepare(
     fractions: Sequence[float] = (0.8, 0.1, 0.1),
     keep_single: bool = False,
     picture_size: int | None = None,
+    back: int = 0,
     strict: bool = False,
     warn: Callable[[str], None] = lambda sentence: None,
 ) -> Dataset:
@@ -97,6 +110,7 @@ def prepare(
       fractions: Shares of the sessions in train, validation and test.
       keep_single: Whether train keeps sessions of one event, see `split_by_time`.
       picture_size: The longest side of a stored picture (None: 512); larger ones are re-encoded.
+      back: See `split_by_time`.
       strict: Whether a broken row is an error; else it is left out.
       warn: Called with each sentence about what was left out or mended.
 
@@ -110,7 +124,9 @@ def prepare(
     raw = read_folder(folder, toml, strict=strict)
     for warning in raw.warnings:
         warn(warning)
-    dataset = build(raw, fractions=fractions, keep_single=keep_single, picture_size=picture_size)
+    dataset = build(
+        raw, fractions=fractions, keep_single=keep_single, picture_size=picture_size, back=back
+    )
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         if _metadata(out).get("fingerprint") == dataset.fingerprint:
             return load_prepared(out)

@@ -105,6 +105,7 @@ def split_by_time(
     fractions: Sequence[float] = (0.8, 0.1, 0.1),
     *,
     keep_single: bool = False,
+    back: int = 0,
 ) -> dict[str, Sessions]:
     """Split sessions by their start into training, validation and test.
 
@@ -120,6 +121,8 @@ def split_by_time(
         stay in train. They hold no transition, so no model learns from them, and an item that
         occurs in nothing else has been learned by nobody: by default they are left out, and such
         an item counts as cold.
+      back: How many test windows earlier the data ends: with 1 the test is the window before the
+        last, what follows it is not there, and training is as much shorter.
 
     Returns:
       "train", "validation" and "test", each sorted by start time.
@@ -132,9 +135,15 @@ def split_by_time(
             f"The split fractions {tuple(fractions)} are not three shares above 0 that add up to "
             "1; write for example 0.8, 0.1, 0.1."
         )
+    if back < 0 or fractions[0] - back * fractions[2] < 1e-6:
+        raise UserError(
+            f"{back} test windows back leave nothing to train on; choose from 0 to "
+            f"{int(round(fractions[0] / fractions[2], 6) - 1e-6)}, or smaller windows."
+        )
     two = np.flatnonzero(sessions.lengths >= 2)
     # Rounded, because 0.7 + 0.2 is less than 0.9.
-    edges = [int(round(share * len(two), 6)) for share in np.cumsum(fractions[:2])]
+    shares = np.cumsum(fractions) - back * fractions[2]
+    edges = [int(round(share * len(two), 6)) for share in shares]
     parts = dict(zip(SPLITS, np.split(two, edges)))
     if any(len(part) == 0 for part in parts.values()):
         raise UserError(
@@ -157,6 +166,37 @@ def split_by_time(
                 "session_gap_minutes or give times."
             )
     return out
+
+
+def split_given(
+    sessions: Sessions, test: np.ndarray, fractions: Sequence[float] = (0.8, 0.1, 0.1)
+) -> dict[str, Sessions]:
+    """Split sessions whose test split is given: validation is the last of the others.
+
+    Nothing is cut by time: the split is taken as it is.
+
+    Args:
+      sessions: All sessions, sorted by start time, or in the file's order.
+      test: bool [S], those of the given test split.
+      fractions: The first two say how the others are shared between train and validation.
+
+    Returns:
+      "train", "validation" and "test", sessions of one event left out.
+
+    Raises:
+      UserError: if a split has no session of two events.
+    """
+    two = sessions.lengths >= 2
+    others = np.flatnonzero(two & ~test)
+    edge = int(round(fractions[0] / (fractions[0] + fractions[1]) * len(others), 6))
+    rows = {"train": others[:edge], "validation": others[edge:], "test": np.flatnonzero(two & test)}
+    for name, part in rows.items():
+        if not len(part):
+            raise UserError(
+                f"No session of two or more events is in {name}; bring more sessions, or leave out "
+                "test_file in dataset.toml to split by time."
+            )
+    return {name: take(sessions, part) for name, part in rows.items()}
 
 
 def filter_training(train: Sessions, *, k_core: int, min_session_length: int) -> Sessions:

@@ -4,7 +4,7 @@ Rolling-origin evaluation trains anew before every window, so that a test of a f
 becomes one of a few thousand without any of them having been learned from.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,11 @@ import numpy as np
 from jmrec.errors import UserError
 from jmrec.evaluation.figures import per_prediction, units
 from jmrec.evaluation.protocol import Predictions
-from jmrec.evaluation.summary import MEASURES, Row
+from jmrec.evaluation.summary import LEARNED_KINDS, MEASURES, MIN_SEEDS, Row, best_rule
 from jmrec.metrics.bootstrap import interval, paired
 
 NAMES = tuple(name for _, name in MEASURES)
+PRIMARY = "MRR@20"
 
 
 @dataclass(frozen=True)
@@ -94,16 +95,18 @@ def read_units(path: Path) -> Units:
 def pool(windows: Sequence[Units], labels: Sequence[str], served: str) -> dict[str, Any]:
     """Pool the windows of a rolling-origin evaluation.
 
+    Every session weighs the same, whichever window it is of; the bootstrap draws users, or sessions
+    where there are none.
+
     Args:
-      windows: One a test window; rows are matched by name, and only those of every window count.
+      windows: One a test window, the oldest first; rows are matched by name, and only those of
+        every window count.
       labels: What the windows are called.
       served: The row that is compared with all others.
 
     Returns:
-      {"metrics", "windows", "sessions", "rows": [{"name", "kind", "seeds", "by_window" [W][M],
-      "value" [M], "interval" [M][2]}], "comparisons": [{"a", "b", "metric", "difference",
-      "interval", "verdict"}]}. Every session weighs the same, whichever window it is of; the
-      bootstrap draws users, or sessions where there are none.
+      A results.json with "rows" (session figures and intervals), "comparisons", and "over_time" by
+      window (see `jmrec.evaluation.drift.over_time`).
     """
     common = [n for n in windows[0].names if all(n in window.names for window in windows)]
     place = [[window.names.index(name) for name in common] for window in windows]
@@ -114,33 +117,66 @@ def pool(windows: Sequence[Units], labels: Sequence[str], served: str) -> dict[s
         for number, window in enumerate(windows)
     ]
     cluster, whole = np.concatenate(clusters), np.concatenate(values, axis=2)
-    rows = []
+    rows, by_window = [], {}
     for at, name in enumerate(common):
-        first = windows[0]
+        ends = interval(whole[at].T, cluster)
         rows.append(
             {
                 "name": name,
-                "kind": first.kinds[place[0][at]],
-                "seeds": int(first.seeds[place[0][at]]),
-                "by_window": [part[at].mean(axis=1).tolist() for part in values],
-                "value": whole[at].mean(axis=1).tolist(),
-                "interval": interval(whole[at].T, cluster).T.tolist(),
+                "kind": windows[0].kinds[place[0][at]],
+                "seeds": int(windows[0].seeds[place[0][at]]),
+                "figures": {"session": dict(zip(NAMES, whole[at].mean(axis=1).tolist()))},
+                "interval": {"session": {n: ends[:, m].tolist() for m, n in enumerate(NAMES)}},
             }
         )
-    comparisons = []
-    if served in common:
-        mine = whole[common.index(served)]
-        for at, name in enumerate(common):
-            for m, metric in enumerate(NAMES if name != served else ()):
-                found = paired(mine[m], whole[at, m], cluster)
-                comparisons.append(
-                    {"a": served, "b": name, "metric": metric, "difference": found.difference,
-                     "interval": [found.low, found.high], "verdict": found.verdict}
-                )  # fmt: skip
+        primary = [part[at, NAMES.index(PRIMARY)] for part in values]
+        by_window[name] = {
+            "value": [float(each.mean()) for each in primary],
+            "interval": [interval(each, who).tolist() for each, who in zip(primary, clusters)],
+        }
+    comparisons = [
+        _compare(rows, whole, cluster, common.index(served), at, m)
+        for at, name in enumerate(common)
+        for m in range(len(NAMES))
+        if served in common and name != served
+    ]
     return {
-        "metrics": list(NAMES),
-        "windows": list(labels),
-        "sessions": [len(window.cluster) for window in windows],
         "rows": rows,
         "comparisons": comparisons,
+        "best_rule": best_rule(rows),
+        "over_time": {
+            "by": "test window",
+            "metric": PRIMARY,
+            "periods": list(labels),
+            "sessions": [len(window.cluster) for window in windows],
+            "rows": by_window,
+        },
     }
+
+
+def _compare(
+    rows: Sequence[Mapping[str, Any]],
+    whole: np.ndarray,
+    cluster: np.ndarray,
+    a: int,
+    b: int,
+    metric: int,
+) -> dict[str, Any]:
+    found = paired(whole[a, metric], whole[b, metric], cluster)
+    few = [r["name"] for r in (rows[a], rows[b]) if r["kind"] in LEARNED_KINDS
+           and r["seeds"] < MIN_SEEDS]  # fmt: skip
+    entry = {
+        "a": rows[a]["name"],
+        "b": rows[b]["name"],
+        "figure": "session",
+        "metric": NAMES[metric],
+        "difference": found.difference,
+        "interval": [found.low, found.high],
+        "verdict": found.verdict,
+    }
+    if few and found.verdict != "not told apart":
+        entry |= {
+            "verdict": "not told apart",
+            "reason": f"fewer than {MIN_SEEDS} seeds: {', '.join(few)}",
+        }
+    return entry

@@ -13,6 +13,7 @@ from jmrec.evaluation import report_plots as plots
 from jmrec.evaluation import report_sections as sections
 from jmrec.evaluation import report_serving as serving
 from jmrec.evaluation import report_tables as tables
+from jmrec.evaluation import report_time as over_time
 from jmrec.evaluation.report_examples import example_note, example_sessions
 from jmrec.evaluation.report_tables import KINDS, Results
 from jmrec.evaluation.report_words import bias_sentence, sentences, tiles
@@ -132,6 +133,8 @@ def write_report(
         example_note=example_note(results),
         slices=list(plots.slice_plots(results)),
         slice_tables=tables.slice_tables(results),
+        time=over_time.time_table(results),
+        time_plot=over_time.time_plot(results),
         cold=sections.cold_table(results),
         cold_plot=plots.cold_plot(results),
         controls=sections.control_table(results),

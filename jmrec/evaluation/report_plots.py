@@ -69,7 +69,7 @@ def ranking_plot(results: Results) -> Markup | None:
     axes.set_xlabel(f"{PRIMARY}, %")
     axes.grid(axis="x", color="#8888884d")
     named = ", ".join(f"{row.get('name')} {100 * figure(row):.2f}" for row in rows)
-    return _svg(drawing, "ranking", f"{PRIMARY} by session in percent: {named}")
+    return svg(drawing, "ranking", f"{PRIMARY} by session in percent: {named}")
 
 
 @matplotlib.rc_context(STYLE)
@@ -99,9 +99,9 @@ def slice_plots(results: Results) -> list[tuple[str, Markup]]:
         axes.set_ylabel(f"{PRIMARY}, %")
         axes.set_xlabel(name)
         axes.grid(axis="y", color="#8888884d")
-        _legend(axes, loc="lower left", bbox_to_anchor=(-0.08, 1.0), ncols=2)
+        legend(axes, loc="lower left", bbox_to_anchor=(-0.08, 1.0), ncols=2)
         words = f"{PRIMARY} by {name} for {', '.join(row['name'] for row in rows)}"
-        drawn.append((name, _svg(drawing, f"slice{number}", words)))
+        drawn.append((name, svg(drawing, f"slice{number}", words)))
     return drawn
 
 
@@ -136,12 +136,12 @@ def cold_plot(results: Results) -> Markup | None:
     axes.set_xlabel(f"{PRIMARY} of warm targets, %")
     axes.set_ylabel(f"{PRIMARY} of cold targets, %")
     axes.grid(color="#8888884d")
-    _legend(axes, loc="lower left", bbox_to_anchor=(-0.08, 1.0), ncols=2)
+    legend(axes, loc="lower left", bbox_to_anchor=(-0.08, 1.0), ncols=2)
     words = "; ".join(
         f"{name} from {b[0]:.2f} warm and {b[1]:.2f} cold to {a[0]:.2f} and {a[1]:.2f}"
         for name, b, a in drawn
     )
-    return _svg(drawing, "cold", f"{PRIMARY} without and with the offset in percent: {words}")
+    return svg(drawing, "cold", f"{PRIMARY} without and with the offset in percent: {words}")
 
 
 @matplotlib.rc_context(STYLE)
@@ -188,13 +188,13 @@ def curve_plots(results: Results) -> list[tuple[str, Markup]]:
             axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
             axes.set_ylabel(label)
             axes.grid(color="#8888884d")
-            _legend(axes)
+            legend(axes)
         last = ", ".join(
             f"{name} ends at {' and '.join(f'{s[name][-1][1]:.4g}' for s in seeds if name in s)}"
             for name in [*losses, *scores]
         )
         title = f"{stage} ({len(seeds)} seeds)" if len(seeds) > 1 else stage
-        drawn.append((title, _svg(drawing, f"curve{number}", f"curves of {stage}: {last}")))
+        drawn.append((title, svg(drawing, f"curve{number}", f"curves of {stage}: {last}")))
     return drawn
 
 
@@ -240,13 +240,14 @@ def short(name: str) -> str:
     return name if len(name) <= LONGEST else name[: LONGEST - 1] + "…"
 
 
-def _legend(axes: Axes, **place: Any) -> None:
+def legend(axes: Axes, **place: Any) -> None:
+    """Add a legend that takes the page's text colour."""
     legend = axes.legend(fontsize=7.5, frameon=False, **place)
     for text in legend.get_texts():
         text.set_color(INK)
 
 
-def _svg(drawing: Figure, name: str, words: str) -> Markup:
+def svg(drawing: Figure, name: str, words: str) -> Markup:
     """Return the drawing as inline SVG with ids of its own and words for who cannot see it."""
     buffer = io.StringIO()
     with matplotlib.rc_context({"svg.hashsalt": name}):  # else ids are random

@@ -47,13 +47,10 @@ SIDE = "Side by side"
 KNOWN = frozenset(
     {
         *("caption", "dataset", "rows", "comparisons", "best_rule", "test_reads", "commands"),
-        *("cost", "curves", "examples", "policy", "serving"),
+        *("cost", "curves", "examples", "policy", "serving", "over_time"),
     }
 )
 """Sections of results.json that have a place of their own on the page."""
-TITLES = {
-    "drift": "Over time",
-}
 MOST_LINES = 200
 """Lines shown of a section about which the page knows nothing."""
 
@@ -229,7 +226,7 @@ def extra_tables(results: Results) -> list[Table]:
     for name, value in results.items():
         if name in KNOWN or value is None or value in ({}, [], ""):
             continue
-        title = TITLES.get(name, name.replace("_", " ").capitalize())
+        title = name.replace("_", " ").capitalize()
         note = ""
         if isinstance(value, Mapping):
             note = str(value.get("note") or "")

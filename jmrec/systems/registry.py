@@ -80,15 +80,22 @@ def open_run(workdir: Path, tracker: Tracker) -> Tpad:
     if not (workdir / CONFIG).is_file():
         raise UserError(f"{workdir} holds no finished run; make one with jmrec run.")
     config = ConfigDict(read_json(workdir / CONFIG))
-    if "vision" not in config:
+    lacks = next((name for name in ("vision", "context") if name not in config), None)
+    if lacks is not None:
         raise UserError(
-            f"{workdir} was made by an older jmrec, which had no stage 'vision'; run again in "
+            f"{workdir} was made by an older jmrec, whose config has no {lacks!r}; run again in "
             "another --workdir."
         )
     return Tpad(config, workdir, tracker)
 
 
-def evaluate(workdir: Path, split: str, dump: Path | None, policy: Path | None = None) -> None:
+def evaluate(
+    workdir: Path,
+    split: str,
+    dump: Path | None,
+    policy: Path | None = None,
+    by: str | None = None,
+) -> None:
     """Evaluate a finished run on a split and write ``evaluate-SPLIT/``.
 
     Args:
@@ -96,6 +103,7 @@ def evaluate(workdir: Path, split: str, dump: Path | None, policy: Path | None =
       split: "validation" or "test".
       dump: A folder for every row's recommendations, or None.
       policy: A policy file whose effect on the served student is reported, or None.
+      by: "week" or "month", to see how rows age; None does not.
     """
     with Tracker(workdir) as tracker:
         system = open_run(workdir, tracker)
@@ -103,7 +111,8 @@ def evaluate(workdir: Path, split: str, dump: Path | None, policy: Path | None =
         if policy is not None:
             # Items that were added later may be named, and are no candidates here.
             made = whole_catalogue(system, policy).policy.first(len(system.dataset.items))
-        report.evaluate(system, workdir / f"evaluate-{split}", split, dump=dump, policy=made)
+        folder = workdir / f"evaluate-{split}"
+        report.evaluate(system, folder, split, dump=dump, policy=made, by=by)
         tracker.say(f"report: {workdir / f'evaluate-{split}' / 'report.html'}")
 
 

@@ -13,9 +13,12 @@ from rich.console import Console
 
 from jmrec.cluster.member import first, is_first
 from jmrec.data.toyshop import Oracle
+from jmrec.errors import UserError
+from jmrec.evaluation.drift import over_time
 from jmrec.evaluation.dump import dump_topk
 from jmrec.evaluation.effect import correction_effect
 from jmrec.evaluation.policy import Policy
+from jmrec.evaluation.pool import units_of, write_units
 from jmrec.evaluation.protocol import Ranker, ask
 from jmrec.evaluation.report import print_results, write_report
 from jmrec.evaluation.rules import fit_rules
@@ -27,6 +30,8 @@ from jmrec.systems.stages import cost_by_stage
 from jmrec.systems.tpad import Tpad
 from jmrec.tracking import mend_lines, read_curves
 
+UNITS = "units.npz"
+"""Beside results.json: what pooled test windows are made of."""
 CONTROLS = ("pictures permuted", "texts permuted")
 
 
@@ -37,6 +42,7 @@ def evaluate(
     *,
     dump: Path | None = None,
     policy: Policy | None = None,
+    by: str | None = None,
     command: Sequence[str] = (),
     stage: str = "",
 ) -> None:
@@ -48,11 +54,14 @@ def evaluate(
       split: "validation" or "test".
       dump: A folder for every row's recommendations, see `jmrec.evaluation.dump`.
       policy: Whose correction's effect on the served student is reported, or None.
+      by: "week" or "month": report every row by calendar period too. None does not.
       command: What was typed, for the report.
       stage: The hash of the stage that this is, "" for none. A stage that was killed and is
         started again gives the same numbers: it reads test once.
     """
     config, dataset, tracker = system.config, system.dataset, system.tracker
+    if by is not None and not dataset.has_time:
+        raise UserError(f"{dataset.name} has no times, so there is no --by={by}; leave it out.")
     reads = first(lambda: _note_reading(system.workdir, split, stage))
     validation, predictions = ask(dataset, "validation"), ask(dataset, split)
     cold = ~system.train_items
@@ -125,8 +134,12 @@ def evaluate(
         curves=curves,
         policy=effect,
     )
+    if by is not None:
+        asked = dataset.splits[split]
+        results["over_time"] = over_time(rows, predictions, asked.times[asked.offsets[:-1]], by)
     results["examples"] = examples(system, predictions)
     write_json(folder / "results.json", results)
+    write_units(folder / UNITS, units_of(rows, predictions))
     pictures = pictures_of(dataset.items, results)
     write_report(results, folder / "report.html", pictures)
     print_results(results, Console())

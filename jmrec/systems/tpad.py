@@ -106,8 +106,9 @@ class Tpad(Towers):
             source = resolve_path(c.dir)
         toml = None if toml is None else resolve_path(toml)
         dataset = prepare(
-            source, toml, folder / "prepared", fractions=tuple(c.fractions), warn=self.tracker.warn
-        )
+            source, toml, folder / "prepared", fractions=tuple(c.fractions), back=c.back,
+            warn=self.tracker.warn,
+        )  # fmt: skip
         write_json(self.workdir / "item_index.json", dataset.items.ids)
         rows = np.flatnonzero(dataset.train_count > 0)
         Reader.fit(folder, dataset.items, rows, c)

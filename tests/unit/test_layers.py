@@ -22,7 +22,7 @@ LAYERS = [
     {"tasks", "evaluation"},
     {"train", "serving"},
     {"systems"},
-    {"tools"},
+    {"tools", "words"},
     {"main"},
 ]
 LAYER = {name: layer for layer, names in enumerate(LAYERS) for name in names}

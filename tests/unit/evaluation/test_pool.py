@@ -38,19 +38,18 @@ def test_every_session_of_every_window_weighs_the_same(users: bool, tmp_path: Pa
     for path, (units, _) in zip(paths, made):
         write_units(path, units)
     found = pool([read_units(path) for path in paths], ["old", "new"], "a")
-    assert found["sessions"] == [7, 40]
-    a = found["rows"][0]
-    at = found["metrics"].index("MRR@20")
-    each = [values.mean() for _, values in made]
-    assert [row[at] for row in a["by_window"]] == pytest.approx(each)
-    whole = np.concatenate([values for _, values in made])
-    assert a["value"][at] == pytest.approx(whole.mean())
-    assert a["interval"][at][0] < whole.mean() < a["interval"][at][1]
-    assert (a["kind"], a["seeds"]) == ("student", 3)
+    time = found["over_time"]
+    assert (time["periods"], time["sessions"]) == (["old", "new"], [7, 40])
+    assert time["rows"]["a"]["value"] == pytest.approx([values.mean() for _, values in made])
+    a, b = found["rows"]
+    whole = np.concatenate([values for _, values in made]).mean()
+    assert a["figures"]["session"]["MRR@20"] == pytest.approx(whole)
+    low, high = a["interval"]["session"]["MRR@20"]
+    assert low < whole < high
+    assert (a["kind"], a["seeds"], found["best_rule"]) == ("student", 3, "b")
     one = next(c for c in found["comparisons"] if c["metric"] == "MRR@20")
-    b = found["rows"][1]
     assert (one["a"], one["b"]) == ("a", "b")
-    assert one["difference"] == pytest.approx(a["value"][at] - b["value"][at])
+    assert one["difference"] == pytest.approx(whole - b["figures"]["session"]["MRR@20"])
 
 
 def test_sessions_of_two_windows_are_never_one_and_users_are() -> None:
@@ -60,9 +59,9 @@ def test_sessions_of_two_windows_are_never_one_and_users_are() -> None:
 
     # One user with a good and a bad window: a bootstrap over users has nothing to draw.
     user = pool([units([3], [1.0]), units([3], [0.0])], ["0", "1"], "")
-    assert user["rows"][0]["interval"][0] == [0.5, 0.5]
+    assert user["rows"][0]["interval"]["session"]["MRR@20"] == [0.5, 0.5]
     alone = pool([units([-1], [1.0]), units([-1], [0.0])], ["0", "1"], "")
-    assert alone["rows"][0]["interval"][0] == [0.0, 1.0]
+    assert alone["rows"][0]["interval"]["session"]["MRR@20"] == [0.0, 1.0]
 
 
 def test_damaged_units_are_refused(tmp_path: Path) -> None:

@@ -278,7 +278,7 @@ def test_names_are_escaped(tmp_path: Path) -> None:
 @pytest.fixture
 def quick_plots(monkeypatch: pytest.MonkeyPatch) -> None:
     """Build the plots but do not draw them, which is what takes time."""
-    monkeypatch.setattr(report_plots, "_svg", lambda drawing, name, words: Markup("<svg></svg>"))
+    monkeypatch.setattr(report_plots, "svg", lambda drawing, name, words: Markup("<svg></svg>"))
 
 
 @pytest.mark.usefixtures("quick_plots")

@@ -96,12 +96,12 @@ def test_sections_of_others_are_shown_as_tables() -> None:
     assert [cell.text for cell in returns.lines[1].cells] == ["3", "0.21"]
     odd: dict[str, Any] = {
         **{"none": None, "empty": {}, "text": "a <b>", "number": 3, "list": [1, 2]},
-        **{"rows": [], "over_time": [{"month": "May", "MRR@20": 0.5}, {"month": "June"}]},
+        **{"rows": [], "upside_down": [{"month": "May", "MRR@20": 0.5}, {"month": "June"}]},
         "deep": {"a": {"b": [{"c": 1}, {"c": [2, {"d": None}]}]}},
     }
     found = {table.title: table for table in extra_tables(odd)}
-    assert set(found) == {"Text", "Number", "List", "Over time", "Deep"}
-    assert found["Over time"].columns == ["month", "MRR@20"]
+    assert set(found) == {"Text", "Number", "List", "Upside down", "Deep"}
+    assert found["Upside down"].columns == ["month", "MRR@20"]
     assert [line.name for line in found["Deep"].lines] == [
         "a, b 1, c",
         "a, b 2, c 1",

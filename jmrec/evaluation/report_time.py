@@ -1,0 +1,76 @@
+"""Figures over time, or over test windows: a table and a plot of results.json's "over_time"."""
+
+import matplotlib
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from jmrec.evaluation import report_plots as plots
+from jmrec.evaluation.report_tables import (
+    Cell,
+    Line,
+    Results,
+    Table,
+    best_model,
+    best_rule,
+    interval,
+    ordered_rows,
+    percent,
+    served_student,
+)
+
+
+def time_table(results: Results) -> Table | None:
+    """Return every row's figure in every period, None where nothing was asked by period."""
+    found = results.get("over_time") or {}
+    if not found:
+        return None
+    kinds = {row["name"]: row.get("kind", "") for row in ordered_rows(results)}
+    lines = []
+    for name in (name for name in kinds if name in found["rows"]):
+        row = found["rows"][name]
+        cells = [
+            Cell(percent(value), interval(pair))
+            for value, pair in zip(row["value"], row["interval"])
+        ]
+        lines.append(Line(name, cells, kinds[name]))
+    sessions = ", ".join(f"{p}: {n:,}" for p, n in zip(found["periods"], found["sessions"]))
+    return Table(
+        f"By {found['by']}",
+        list(found["periods"]),
+        lines,
+        note=f"{found['metric']} by session, in %, with 95 % intervals. A session belongs to the "
+        f"{found['by']} in which it begins. Sessions: {sessions}.",
+    )
+
+
+@matplotlib.rc_context(plots.STYLE)
+def time_plot(results: Results) -> Markup | None:
+    """Draw the served student, the best rule, the best model and the teacher over time.
+
+    None where there are fewer than two periods.
+    """
+    found = results.get("over_time") or {}
+    if len(found.get("periods") or ()) < 2:
+        return None
+    teacher = next((r["name"] for r in ordered_rows(results) if r.get("kind") == "teacher"), None)
+    wanted = [served_student(results), best_rule(results), best_model(results), teacher]
+    names = [str(name) for name in dict.fromkeys(wanted) if name in found["rows"]]
+    drawing = Figure(figsize=plots.PANEL)
+    axes = drawing.subplots()
+    places = range(len(found["periods"]))
+    for number, (colour, name) in enumerate(zip(plots.COLOURS, names)):
+        row = found["rows"][name]
+        # A little apart, so that intervals do not hide one another.
+        at = [place + 0.06 * (number - (len(names) - 1) / 2) for place in places]
+        value = [100 * each for each in row["value"]]
+        axes.plot(at, value, "o-", color=colour, ms=4, label=plots.short(name))
+        for x, (low, high) in zip(at, row["interval"]):
+            axes.plot([x, x], [100 * low, 100 * high], color=colour, lw=1)
+    step = -(-len(places) // 6)
+    axes.set_xticks(places[::step], found["periods"][::step])
+    axes.set_ylim(bottom=0)
+    axes.set_ylabel(f"{found['metric']}, %")
+    axes.grid(axis="y", color="#8888884d")
+    plots.legend(axes, loc="lower left", bbox_to_anchor=(-0.08, 1.0), ncols=2)
+    words = f"{found['metric']} by {found['by']} for {', '.join(names)}"
+    return plots.svg(drawing, "time", words)

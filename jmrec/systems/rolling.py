@@ -1,0 +1,95 @@
+"""Rolling-origin evaluation: the whole system trained anew before each of several test windows."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from jmrec.cluster.member import first
+from jmrec.config import ConfigDict
+from jmrec.data.prepared import load_prepared
+from jmrec.data.schema import Dataset
+from jmrec.errors import UserError
+from jmrec.evaluation.pool import pool, read_units
+from jmrec.evaluation.report import print_results, write_report
+from jmrec.files import read_json, write_json
+from jmrec.systems import registry
+from jmrec.systems.report import UNITS
+
+POOLED = "pooled"
+
+
+def roll(
+    config: ConfigDict,
+    workdir: Path,
+    origins: int,
+    *,
+    resume: str,
+    stale: str,
+    command: Sequence[str],
+) -> None:
+    """Run an experiment before each test window, then report the windows together.
+
+    Window k ends k test windows before the end of the data; its run lies in ``back-k/``, the
+    report in ``pooled/``. Started again, it goes on.
+
+    Args:
+      config: From an experiment file.
+      workdir: Where everything is written.
+      origins: How many windows.
+      resume: See `jmrec.systems.registry.run`.
+      stale: The same.
+      command: What was typed.
+
+    Raises:
+      UserError: There are too many windows, or what `run` raises.
+    """
+    shares = config.data.fractions
+    most = int(round(shares[0] / shares[2], 6) + 1 - 1e-6)
+    if not 2 <= origins <= most:
+        raise UserError(
+            f"--origins={origins} is not from 2 to {most}: training keeps what is before all "
+            "windows; choose fewer or smaller ones."
+        )
+    split = config.evaluate.split
+    folders = [workdir / f"back-{back}" for back in reversed(range(origins))]
+    for back, folder in zip(reversed(range(origins)), folders):
+        own = config.copy_and_resolve_references()
+        own.data.back = back
+        registry.run(own, folder, resume=resume, stale=stale, command=command)
+    first(lambda: _report(config, workdir, folders, split, command))
+
+
+def _report(
+    config: ConfigDict, workdir: Path, folders: Sequence[Path], split: str, command: Sequence[str]
+) -> None:
+    datasets = [load_prepared(folder / "data" / "prepared") for folder in folders]
+    labels = [_label(each, split, number) for number, each in enumerate(datasets, 1)]
+    units = [read_units(folder / "evaluate" / UNITS) for folder in folders]
+    found = [read_json(folder / "evaluate" / "results.json") for folder in folders]
+    last = datasets[-1]
+    results: dict[str, Any] = {
+        "caption": f"{last.name}, {len(folders)} {split} windows, one after the other and none "
+        "learned from: everything was trained and every setting chosen anew before each, on what "
+        "was there by then. Every session weighs the same. " + found[-1]["caption"],
+        "dataset": {**found[-1]["dataset"], "predictions": {}, "sessions": {}},
+        **pool(units, labels, config.evaluate.serve),
+        "test_reads": max(each["test_reads"] for each in found),
+        "commands": {"run": " ".join(command)},
+    }
+    folder = workdir / POOLED
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "results.json", results)
+    path = write_report(results, folder / "report.html")
+    print_results(results, Console())
+    print(f"report: {path}")
+
+
+def _label(dataset: Dataset, split: str, number: int) -> str:
+    """Return when a window begins, or its number where the data has no times."""
+    if not dataset.has_time:
+        return f"window {number}"
+    begin = float(dataset.splits[split].times[0])
+    return f"from {datetime.fromtimestamp(begin, UTC):%Y-%m-%d}"
