@@ -270,7 +270,7 @@ def test_the_artefact_gives_what_the_run_gives(
         assert main([*where, "t0001,t0002", "--top", "20"]) == 0
         assert json.loads(capsys.readouterr().out) == before
         assert main([*where, "t00010x"]) == BAD_INPUT
-        assert "did you mean 't0001" in capsys.readouterr().err
+        assert "did you mean 't00" in capsys.readouterr().err
         policy = tmp_path / "policy.toml"
         policy.write_text(f'pin = ["{added[0]}", "t0005"]\nblock = ["{before[0]["item_id"]}"]\n')
         assert main([*where, "t0001,t0002", "--top", "200", "--policy", str(policy)]) == 0

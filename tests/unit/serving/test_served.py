@@ -65,6 +65,7 @@ def test_blocked_never_allowed_only_pinned_first() -> None:
     assert ids(found) == ["e", "a", "b"]
     assert [each["score"] for each in found] == [2.0, 1.0, 5.0]
     assert [each["pinned"] for each in found] == [True, True, False]
+    assert ids(pinned.recommend(["c"], top=10)) == ["e", "a", "b", "d"]  # nothing comes twice
     # What the session holds is no candidate, pinned or not; and no more than what is asked comes.
     assert ids(pinned.recommend(["e"], top=3)) == ["a", "b", "c"]
     assert ids(pinned.recommend(["c"], top=1)) == ["e"]
