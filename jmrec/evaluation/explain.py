@@ -198,13 +198,13 @@ def choose_examples(
 
 
 RULE = (
-    "Which sessions are shown was settled before any model ran: those in the middle of {parts} "
-    "equal parts of the split, in order of time, each after its first {clicks} clicks (or one "
-    "click before its end){cold}."
+    "No model had a say in which sessions are shown: they are those in the middle of {parts} "
+    "equal parts of the split, in its order, each after its first {clicks} clicks (or one click "
+    "before its end){cold}."
 )
 
 
 def rule_in_words(parts: int, clicks: int, cold: bool) -> str:
     """Return what `choose_examples` did, for the page."""
-    also = "; and the middle one of all that were followed by a cold item" if cold else ""
+    also = "; and, of all that a new item followed so early, the one in the middle" if cold else ""
     return RULE.format(parts=parts, clicks=clicks, cold=also)

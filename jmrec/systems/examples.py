@@ -45,6 +45,8 @@ def examples(system: Tpad, predictions: Predictions) -> dict[str, Any]:
         for row in chosen.tolist()
     ]  # fmt: skip
     best = [each.top_ids[0][each.top_ids[0] >= 0] for each in found]
+    if not any(map(len, best)):  # the sessions have seen the whole catalogue
+        return {}
     vectors = without_parts(system, ranker, np.unique(np.concatenate(best)))
     window = predictions.prefixes.windows.shape[1]
     sessions, shown = [], set()

@@ -21,8 +21,10 @@ import pytest
 
 from jmrec.data.toyshop import ToyShopConfig, write_toyshop
 from jmrec.errors import REQUEUE
+from jmrec.evaluation.protocol import make_predictions
 from jmrec.main import BAD_INPUT, INTERRUPTED, main
 from jmrec.serving import load, serve
+from jmrec.systems.examples import examples, pictures_of
 from jmrec.systems.registry import open_run
 from jmrec.systems.serve import build
 from jmrec.tools.plan_shapes import ShapeSystem, Sizes
@@ -432,3 +434,24 @@ def test_the_reasons_of_the_report_are_what_recommending_again_gives(
             lost = again[item] - again[f"{name}-{item}"] - known
             assert own[part]["contribution"] == pytest.approx(lost, abs=1e-3), (item, part)
         assert again[item] - again[f"twin-{item}"] == pytest.approx(known, abs=1e-3)
+
+
+def test_every_student_has_reasons_for_what_it_reads(workdir: Path) -> None:
+    system = open_run(workdir, Tracker(workdir, quiet=True))
+    asked = make_predictions(system.dataset.splits["validation"])
+    reads = {
+        **{"undistilled": {"text", "picture", "id"}, "id-only": {"id"}},
+        **{"text-only": {"text"}, "picture-only": {"picture"}},
+    }
+    for name, parts in reads.items():
+        system.config.evaluate.serve = name
+        section = examples(system, asked)
+        found = [each for session in section["sessions"] for each in session["recommended"]]
+        assert section["student"] == name
+        assert {part for each in found for part in each["own"]} == parts
+        pictures = pictures_of(system.dataset.items, {"examples": section})
+        assert 0 < len(pictures) <= len(section["items"])
+        if len(parts) == 1 and "id" not in parts:  # nothing is left of such an item
+            for each in found:
+                (lost,) = each["own"].values()
+                assert lost["contribution"] == pytest.approx(each["score"], abs=1e-5)

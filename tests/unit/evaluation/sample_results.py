@@ -166,7 +166,7 @@ def make_examples() -> dict[str, Any]:
     return {
         "student": "distilled",
         "seed": 0,
-        "rule": "Which sessions are shown was settled before any model ran.",
+        "rule": "No model had a say in which sessions are shown.",
         "candidates": 3322,
         "items": {
             f"i{row}": {"title": title, "train count": 7 * row} for row, title in enumerate(titles)

@@ -129,8 +129,8 @@ def test_examples_are_evenly_spaced_and_one_is_cold(make_sessions) -> None:
     few = choose_examples(make_predictions(make_sessions([[1, 2], [3]])), cold)
     assert few.tolist() == [0]
     assert choose_examples(make_predictions(make_sessions([[3]])), cold).tolist() == []
-    assert "cold" in rule_in_words(3, 6, True)
-    assert "cold" not in rule_in_words(4, 6, False)
+    assert "new item" in rule_in_words(3, 6, True)
+    assert "new item" not in rule_in_words(4, 6, False)
 
 
 def test_without_a_click_the_pauses_around_it_are_one() -> None:
