@@ -106,9 +106,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
              "sessions": 1500 if size == "tiny" else 20_000}
         )  # fmt: skip
 
-    # What the Transfer tower and the students read of a session beside its items. The times of
-    # ToyShop mean nothing.
-    config.context = ConfigDict({"gap": not toyshop, "event": True})
+    # What the Transfer tower and the students read of a session beside its items. Whoever asks a
+    # student that reads time gaps has to say when each item was clicked.
+    config.context = ConfigDict({"gap": False, "event": True})
 
     distortion = {"zoom": 0.3, "move": 0.125, "flip": 0.5, "brighten": 0.3}
     vision = ConfigDict()
