@@ -173,8 +173,8 @@ def _link(folder: Path) -> Pair:
                     best = (score, pair)
     if best is None:
         raise UserError(
-            f"{', '.join(sorted(sources))[:200] or folder}: no column of one table names the rows of "
-            "another; one table needs an id for each item, the other that id in each row."
+            f"{', '.join(sorted(sources))[:200] or folder}: no column of one table names the rows "
+            "of another; one table needs an id for each item, the other that id in each row."
         )
     return best[1]
 
