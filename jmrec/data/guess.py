@@ -1,5 +1,6 @@
 """Guess the ``dataset.toml`` of a folder, each line with its reason: ``jmrec data init``."""
 
+import contextlib
 import json
 import tempfile
 from collections import Counter
@@ -129,7 +130,11 @@ def _candidates(folder: Path, table: str) -> list[Source]:
             f"{folder} holds no table; put one of items and one of interactions there, as CSV or "
             "Parquet."
         )
-    return [open_source(folder, table, path.name) for path in files[:MAX_FILES]]
+    found = []
+    for path in files[:MAX_FILES]:
+        with contextlib.suppress(UserError):  # a note or a log is no table
+            found.append(open_source(folder, table, path.name))
+    return [source for source in found if len(source.header) > 1]
 
 
 def _link(folder: Path) -> Pair:
@@ -168,8 +173,8 @@ def _link(folder: Path) -> Pair:
                     best = (score, pair)
     if best is None:
         raise UserError(
-            f"{', '.join(sorted(sources))[:200]}: no column of one table names the rows of "
-            "another; one table needs an id for each item, the other that id in each row."
+            f"{', '.join(sorted(sources))[:200] or folder}: no column of one table names the rows "
+            "of another; one table needs an id for each item, the other that id in each row."
         )
     return best[1]
 

@@ -130,7 +130,8 @@ def embed(workdir: Path, folder: Path | None) -> int:
       How many items are new.
 
     Raises:
-      UserError: If there is no run, no folder, or a new item is broken.
+      UserError: If there is no run, or the folder can not be read; a broken row is left out with
+        a warning.
     """
     with Tracker(workdir) as tracker:
         system = open_run(workdir, tracker)

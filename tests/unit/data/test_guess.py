@@ -36,6 +36,7 @@ def german(tmp_path: Path) -> Path:
         item = min(int(draw.expovariate(1 / 15)), 59)
         when = f"{1 + k // 40:02d}.11.2026 {k % 24:02d}:{k % 60:02d}"
         events.append(f"K{draw.randrange(150)};A{item:03d};{when};{'Kauf' if k % 9 else 'Klick'}")
+    (shop / "LIESMICH.txt").write_text("Das ist keine Tabelle, ,, sondern ein Brief.\n")
     (shop / "Produkte.csv").write_bytes("\n".join(rows).encode("cp1252"))
     (shop / "Klicks.csv").write_bytes("\n".join(events).encode("cp1252"))
     return shop
