@@ -73,7 +73,7 @@ class Composed:
 
         Returns:
           (sum, count, metrics). Every term is averaged over its own unmasked examples; sum / count
-          is the weighted sum of these averages, and count is that of the first term. Metrics are
+          is the weighted sum of these averages, and count the largest of their counts. Metrics are
           (sum, count): a term's own under its name, times weight and schedule under
           ``name/weighted``.
 
@@ -85,7 +85,7 @@ class Composed:
                 f"inputs for {', '.join(inputs)} do not fit the terms {', '.join(self.terms)}"
             )
         numbers = self.hparams if hparams is None else hparams
-        total, count = jnp.float32(0), None
+        total = count = jnp.float32(0)
         metrics: dict[str, SumCount] = {}
         for name, term in self.terms.items():
             settings = dict(numbers[name])
@@ -96,12 +96,11 @@ class Composed:
             else:
                 values, where = term.loss(**{**term.fixed, **settings, **given}), given.get("where")
             summed, own = sum_and_count(values, where)
-            count = own if count is None else count
+            count = jnp.maximum(count, own)
             metrics[name] = (summed, own)
             metrics[f"{name}/weighted"] = (weight * summed, own)
-            total = total + weight * summed * (count / jnp.maximum(own, 1.0))
-        assert count is not None
-        return total, count, metrics
+            total = total + weight * summed / jnp.maximum(own, 1.0)
+        return total * count, count, metrics
 
 
 def compose(table: Mapping[str, Any]) -> Composed:

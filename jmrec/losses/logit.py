@@ -120,24 +120,24 @@ def jensen_shannon(
     teacher_logits: Array,
     student_logits: Array,
     *,
-    weight: Any = 0.5,
+    share: Any = 0.5,
     temperature: Any = 1.0,
     valid: Array | None = None,
     where: Array | None = None,
 ) -> jax.Array:
     """Return T**2 times the Jensen-Shannon divergence of teacher and student.
 
-    Compatible with jit, vmap and grad (student_logits). At ``weight`` 0.5 it is symmetric and,
+    Compatible with jit, vmap and grad (student_logits). At ``share`` 0.5 it is symmetric and,
     before the factor T**2, at most log 2.
 
-    Use: where a teacher is sure of what is wrong: no example can cost more than T**2 log 2. Weights
-      near 0 go over to `kl`, near 1 to `reverse_kl`, both scaled by weight (1 - weight).
+    Use: where a teacher is sure of what is wrong: no example can cost more than T**2 log 2. Shares
+      near 0 go over to `kl`, near 1 to `reverse_kl`, both scaled by share (1 - share).
     Formula: T**2 (w KL(p || m) + (1 - w) KL(q || m)), m = w p + (1 - w) q.
 
     Args:
       teacher_logits: [..., V].
       student_logits: [..., V].
-      weight: w, the teacher's share of the mixture, in (0, 1); a number or a traced scalar.
+      share: w, the teacher's share of the mixture, in (0, 1); a number or a traced scalar.
       temperature: T > 0, a number or a traced scalar.
       valid: bool, broadcastable to [..., V], False for entries that are no candidates.
       where: bool [...], False for masked positions.
@@ -161,10 +161,10 @@ def jensen_shannon(
     log_p, log_q, squared = _log_softmaxes(
         teacher_logits, student_logits, temperature, valid, where
     )
-    weight = jax.lax.stop_gradient(jnp.asarray(weight, jnp.float32))
-    log_m = _log_mixture(log_p, log_q, weight)
-    losses = weight * _divergence(log_p, log_m, valid)
-    losses += (1.0 - weight) * _divergence(log_q, log_m, valid)
+    share = jax.lax.stop_gradient(jnp.asarray(share, jnp.float32))
+    log_m = _log_mixture(log_p, log_q, share)
+    losses = share * _divergence(log_p, log_m, valid)
+    losses += (1.0 - share) * _divergence(log_q, log_m, valid)
     return mask_losses(squared * losses, where)
 
 

@@ -107,7 +107,7 @@ def sampled_loss(a: dict, where: Any, **settings: Any) -> jax.Array:
 
 def in_batch_loss(a: dict, where: Any, **settings: Any) -> jax.Array:
     return losses.in_batch_softmax(
-        a["a"], a["b"], ids=a["ids"], log_q=LOG_Q[a["targets"]], where=where, temperature=0.7,
+        a["a"], a["b"], ids=a["ids"], log_q=jnp.asarray(LOG_Q)[a["targets"]], where=where, temperature=0.7,
         **settings,
     )  # fmt: skip
 
@@ -206,7 +206,7 @@ CASES = {
         )
         for loss in (losses.kl, losses.reverse_kl, losses.jensen_shannon, losses.skew_kl)
     },
-    "jensen_shannon": Case(pair_loss(losses.jensen_shannon, weight=0.2), LOGITS, cut=("a",)),
+    "jensen_shannon": Case(pair_loss(losses.jensen_shannon, share=0.2), LOGITS, cut=("a",)),
     "decoupled_kd": Case(
         lambda a, where: losses.decoupled_kd(
             a["a"], a["b"], a["targets"], temperature=2.0, valid=VALID, where=where

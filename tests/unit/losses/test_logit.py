@@ -127,15 +127,15 @@ def test_jensen_shannon_against_scipy(valid):
     np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-5)
     m = 0.2 * p + 0.8 * q
     expected = 9 * (0.2 * rel_entr(p, m) + 0.8 * rel_entr(q, m)).sum(-1)
-    ours = jensen_shannon(TEACHER, STUDENT, weight=0.2, temperature=3.0, valid=valid)
+    ours = jensen_shannon(TEACHER, STUDENT, share=0.2, temperature=3.0, valid=valid)
     np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_jensen_shannon_lies_between_the_two_kls():
     small = 1e-4
-    near = jensen_shannon(TEACHER, STUDENT, weight=small) / small
+    near = jensen_shannon(TEACHER, STUDENT, share=small) / small
     np.testing.assert_allclose(near, kl(TEACHER, STUDENT), rtol=5e-2)
-    far = jensen_shannon(TEACHER, STUDENT, weight=1 - small) / small
+    far = jensen_shannon(TEACHER, STUDENT, share=1 - small) / small
     np.testing.assert_allclose(far, reverse_kl(TEACHER, STUDENT), rtol=5e-2)
 
 
