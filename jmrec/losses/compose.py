@@ -11,7 +11,8 @@
 
 The table is checked when it is built, in sentences. Weights, and settings that are written as
 floats (2.0), are traced numbers: they stand in ``terms.hparams``, and other values of them compile
-nothing anew. Whole numbers (2), truth values and schedules are fixed.
+nothing anew. Whole numbers (2), truth values, names of losses (``"divergence": "reverse_kl"``) and
+schedules are fixed.
 """
 
 import inspect
@@ -161,7 +162,9 @@ def _term(line: Any) -> tuple[Term, HParams]:
             raise UserError(f'{whose} has no setting "{key}"; {suggest(key, choices)}')
         if known[key].kind is not _KEYWORD:
             raise UserError(f'"{key}" is an array; hand it in with the inputs.')
-        if not isinstance(value, bool | int | float | str):
+        if inspect.isfunction(known[key].default):  # a loss of losses, such as topk_kl's divergence
+            value = _loss(value)
+        elif not isinstance(value, bool | int | float):
             raise UserError(f"{key} must be a number or a truth value, not {value!r}.")
         (numbers if isinstance(value, float) else fixed)[key] = value
     return Term(loss, fixed, constant() if factor is None else schedule(factor)), numbers

@@ -137,7 +137,7 @@ def layer_map(
     students: Sequence[Array],
     pairs: Sequence[tuple[int, int]],
     *,
-    loss: Callable[..., jax.Array] = feature_mse,
+    feature_loss: Callable[..., jax.Array] = feature_mse,
     where: Array | None = None,
 ) -> jax.Array:
     """Return the mean of a feature loss over pairs of a teacher's and a student's layers.
@@ -145,13 +145,13 @@ def layer_map(
     Compatible with jit, vmap and grad (students).
 
     Use: to guide a student's layers as well as its output; `uniform_layers` makes the usual pairs.
-    Formula: mean over (t, s) in pairs of loss(teachers[t], students[s]).
+    Formula: mean over (t, s) in pairs of feature_loss(teachers[t], students[s]).
 
     Args:
       teachers: One array per layer of the teacher.
       students: One array per layer of the student.
       pairs: (teacher's layer, student's layer), static; negative numbers count from the end.
-      loss: ``(teacher, student, where=...) -> [...]``, static.
+      feature_loss: ``(teacher, student, where=...) -> [...]``, static.
       where: bool [...], False for masked positions.
 
     Returns:
@@ -177,7 +177,7 @@ def layer_map(
         for name, layers, n in zip(("teachers", "students"), (teachers, students), pair):
             if not -len(layers) <= n < len(layers):
                 raise ValueError(f"pairs name layer {n} of {name}, which have {len(layers)}")
-    losses = [loss(teachers[t], students[s], where=where) for t, s in pairs]
+    losses = [feature_loss(teachers[t], students[s], where=where) for t, s in pairs]
     return jnp.stack(losses).mean(axis=0)
 
 

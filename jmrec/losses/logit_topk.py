@@ -105,8 +105,8 @@ def topk_kl(
       ValueError: If the shapes do not fit.
 
     References:
-      Anshumann et al., Sparse Logit Sampling: Accelerating Knowledge Distillation in LLMs, 2025 (why
-      a top k without the rest misleads): https://arxiv.org/abs/2503.16870
+      Anshumann et al., Sparse Logit Sampling: Accelerating Knowledge Distillation in LLMs, 2025
+      (why a top k without the rest misleads): https://arxiv.org/abs/2503.16870
 
     Example:
       >>> import jax.numpy as jnp

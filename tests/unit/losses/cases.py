@@ -107,8 +107,8 @@ def sampled_loss(a: dict, where: Any, **settings: Any) -> jax.Array:
 
 def in_batch_loss(a: dict, where: Any, **settings: Any) -> jax.Array:
     return losses.in_batch_softmax(
-        a["a"], a["b"], ids=a["ids"], log_q=jnp.asarray(LOG_Q)[a["targets"]], where=where, temperature=0.7,
-        **settings,
+        a["a"], a["b"], ids=a["ids"], log_q=jnp.asarray(LOG_Q)[a["targets"]], where=where,
+        temperature=0.7, **settings,
     )  # fmt: skip
 
 

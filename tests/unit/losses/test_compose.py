@@ -117,9 +117,27 @@ def test_whole_numbers_stay_fixed():
     assert float(total) == pytest.approx(0.0, abs=1e-5)
 
 
+def test_a_setting_may_name_a_loss():
+    line = {"loss": "topk_kl", "divergence": "reverse_kl", "temperature": 2.0}
+    tails = TEACHER[:, 0], STUDENT[:, 0]
+    inputs = {
+        "teacher_logits": TEACHER,
+        "teacher_tail": tails[0],
+        "student_logits": STUDENT,
+        "student_tail": tails[1],
+    }
+    total, _, _ = losses.compose({"x": line})({"x": inputs})
+    expected = losses.topk_kl(
+        TEACHER, tails[0], STUDENT, tails[1], temperature=2.0, divergence=losses.reverse_kl
+    )
+    assert float(total) == pytest.approx(float(expected.sum()), rel=1e-5)
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [
+        ({"loss": "topk_kl", "divergence": "revrese_kl"}, 'did you mean "reverse_kl"?'),
+        ({"loss": "kl", "temperature": "hot"}, "temperature must be a number or a truth value"),
         ({"loss": "kll"}, 'term "x": there is no loss "kll"; did you mean "kl"?'),
         ({"loss": "zzzzzz"}, 'there is no loss "zzzzzz"; there are '),
         ({"loss": "kl", "temprature": 2.0}, 'the loss "kl" has no setting "temprature"; did you'),

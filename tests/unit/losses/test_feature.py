@@ -43,7 +43,7 @@ def test_layer_map_averages_over_its_pairs():
         np.asarray(losses.feature_cosine(layers[1], S))
         + np.asarray(losses.feature_cosine(layers[3], T))
     ) / 2
-    ours = losses.layer_map(layers, [S, T], [(1, 0), (-1, 1)], loss=losses.feature_cosine)
+    ours = losses.layer_map(layers, [S, T], [(1, 0), (-1, 1)], feature_loss=losses.feature_cosine)
     np.testing.assert_allclose(ours, expected, rtol=1e-5)
 
 

@@ -48,12 +48,12 @@ def test_bilinear_is_a_form_and_concatenated_a_network_of_both() -> None:
 @every_kind
 def test_a_bound_rises_to_what_the_kind_can_see(kind: str) -> None:
     """y is x or -x at random: of the three only the bilinear critic cannot see it."""
-    model = critic(CriticConfig(x=1, y=1, kind=kind, hidden=16, width=8))
+    model = critic(CriticConfig(x=1, y=1, kind=kind, hidden=32, width=16))
     optimiser = optax.adam(1e-2)
 
     def draw(key: jax.Array) -> tuple[jax.Array, jax.Array]:
-        x = jax.random.normal(key, (128, 1))
-        return x, x * jax.random.rademacher(jax.random.fold_in(key, 1), (128, 1), jnp.float32)
+        x = jax.random.normal(key, (64, 1))
+        return x, x * jax.random.rademacher(jax.random.fold_in(key, 1), (64, 1), jnp.float32)
 
     def value(params: dict, key: jax.Array) -> jax.Array:
         return losses.infonce(model.fns["scores"](params, *draw(key))[0]).mean()
@@ -66,12 +66,12 @@ def test_a_bound_rises_to_what_the_kind_can_see(kind: str) -> None:
             updates, state = optimiser.update(grads, state)
             return (optax.apply_updates(params, updates), state), None
 
-        keys = jax.random.split(jax.random.key(1), 200)
+        keys = jax.random.split(jax.random.key(1), 300)
         (params, _), _ = jax.lax.scan(step, (params, optimiser.init(params)), keys)
         return jax.vmap(value, (None, 0))(params, jax.random.split(jax.random.key(2), 8)).mean()
 
     information = float(train(model.init(jax.random.key(0))))
-    assert information > 0.5 if kind != "bilinear" else information < 0.1
+    assert information > 0.4 if kind != "bilinear" else information < 0.1
 
 
 def test_an_unknown_kind_is_named() -> None:

@@ -20,6 +20,7 @@ from jmrec.tasks.knowledge import KnowledgeTask
 from jmrec.tasks.session import DISTILL, StudentTask, Teacher, id_rows, id_table_size
 from jmrec.tasks.transition import TransitionTask
 from jmrec.tasks.vision import VisionTask, distort, word_weights
+from jmrec.train import TrainConfig, Trainer
 
 TINY = StackConfig(width=16, layers=1, heads=2, kv_heads=1, mlp=16)
 KNOWLEDGE = KnowledgeConfig(
@@ -252,6 +253,30 @@ def test_distill_keeps_the_moving_averages_of_mine() -> None:
         assert float(second[name]) == pytest.approx(np.log(mixed), rel=1e-4, abs=1e-6)
         assert float(second[name]) != float(first[name])
     assert distill_task("smile").init(jax.random.key(0))[1] == {}
+
+
+def test_the_averages_of_mine_are_saved_and_go_on_after_a_kill(tmp_path) -> None:
+    class Batches:
+        kill = -1
+
+        def __getitem__(self, n: int) -> dict:
+            if n == self.kill:
+                raise RuntimeError("killed")
+            item = (np.asarray(SESSIONS["item"]) + n) % 3
+            return {**{name: np.asarray(x) for name, x in SESSIONS.items()}, "item": item}
+
+    task = distill_task("mine")
+    config = TrainConfig(steps=4, eval_every=2, save_every=2, log_every=4)
+    trainer = Trainer(task, config, frozen=task.frozen(Path()))
+    whole = trainer.fit(tmp_path / "whole", Batches(), seed=0)
+    killed = Batches()
+    killed.kill = 3
+    with pytest.raises(RuntimeError, match="killed"):
+        trainer.fit(tmp_path / "killed", killed, seed=0)
+    resumed = trainer.fit(tmp_path / "killed", Batches(), seed=0)
+    for name in ("next", "last"):
+        assert np.isfinite(whole.task_state[name])
+        assert float(resumed.task_state[name]) == float(whole.task_state[name])
 
 
 def test_an_unknown_estimator_is_a_sentence() -> None:
