@@ -187,6 +187,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
     )[pick]
     if toyshop and size != "base":
         student.train.weight_decay = 1.0
+    # How it follows its teacher: kl, or topk_ kl, reverse_kl, jensen_shannon, skew_kl.
+    student.distill = "kl"
     student.hparams = ConfigDict({"dropout": 0.2, "id_dropout": 0.5, "teacher_temperature": 1.0})
     config.student = student
 

@@ -17,6 +17,7 @@ from jmrec.losses.masks import (
     mask_losses,
     pair_mask,
 )
+from jmrec.losses.vectors import centre, squared_distances
 from jmrec.types import Array
 
 
@@ -27,6 +28,9 @@ def orthogonality(a: Array, b: Array, *, where: Array | None = None) -> jax.Arra
     [Da, Db] matrix of correlations and the estimate is ||C||_F**2 / (Da Db), between 0 (no linear
     relation) and 1; Da and Db may differ. Example i contributes a_i^T C b_i / (Da Db). Independent
     features still give about 1 / n.
+
+    Use: to part two codes cheaply, blind to their scale and to what is not linear.
+    Formula: ||corr(a, b)||_F**2 / (Da Db).
 
     Args:
       a: [B, Da].
@@ -69,6 +73,9 @@ def hsic(
     Compatible with jit, vmap and grad. The estimate is the biased one, tr(K H L H) / n**2: at least
     0, and in the limit 0 only for independent features. Needs [B, B] arrays.
 
+    Use: to part two codes where what joins them need not be linear.
+    Formula: tr(K H L H) / n**2.
+
     Args:
       a: [B, Da].
       b: [B, Db].
@@ -100,6 +107,85 @@ def hsic(
     return mask_losses((kernel_a * kernel_b).sum(axis=1) / count, where)
 
 
+def cross_covariance(a: Array, b: Array, *, where: Array | None = None) -> jax.Array:
+    """Return contributions to half the squared Frobenius norm of the cross-covariance.
+
+    Compatible with jit, vmap and grad. Unlike `orthogonality` it sees the features' scale: it can
+    be made small by shrinking them, so something else must hold their size (a reconstruction, say).
+
+    Use: to part two codes of one example, as XCov parts the class from the style.
+    Formula: ||a^T b / n||_F**2 / 2, with centred columns.
+
+    Args:
+      a: [B, Da].
+      b: [B, Db].
+      where: bool [B], False for masked examples.
+
+    Returns:
+      float32 [B], 0 where masked; single contributions may be negative, their mean is not.
+
+    Raises:
+      ValueError: If the shapes do not fit.
+
+    References:
+      Cheung et al., Discovering Hidden Factors of Variation in Deep Networks, 2014:
+      https://arxiv.org/abs/1412.6583
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> a = jnp.array([[2.0], [-2.0]])
+      >>> float(cross_covariance(a, a).mean())  # the variance is 4
+      8.0
+    """
+    a, b, size = _two(a, b, where)
+    count = at_least_one(full_mask(where, size).sum())
+    a, b = centre(a, where), centre(b, where)
+    covariance = a.T @ b / count
+    return mask_losses(0.5 * ((a @ covariance) * b).sum(axis=1), where)
+
+
+def coral(a: Array, b: Array, *, where: Array | None = None) -> jax.Array:
+    """Return contributions to the CORAL distance of two sets of features.
+
+    Compatible with jit, vmap and grad. It brings two distributions *together*, in their second
+    moments, row i of one having nothing to do with row i of the other; it does not part a from b.
+
+    Use: to lessen the discrepancy of two domains (a teacher's and a student's features, warm and
+      cold items), not to disentangle.
+    Formula: ||cov(a) - cov(b)||_F**2 / (4 D**2), covariances with n - 1.
+
+    Args:
+      a: [B, D].
+      b: [B, D].
+      where: bool [B], False for masked examples, of both.
+
+    Returns:
+      float32 [B], 0 where masked; single contributions may be negative, their mean is not.
+
+    Raises:
+      ValueError: If the shapes do not fit.
+
+    References:
+      Sun, Saenko, Deep CORAL: Correlation Alignment for Deep Domain Adaptation, 2016:
+      https://arxiv.org/abs/1607.01719
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> a = jnp.array([[1.0], [-1.0], [0.0]])
+      >>> float(coral(a, a[::-1] + 5.0).mean()), float(coral(a, 0 * a).mean())
+      (0.0, 0.25)
+    """
+    a, b, size = _two(a, b, where)
+    if a.shape != b.shape:
+        raise ValueError(f"a and b must both be [B, D]: {a.shape} and {b.shape}")
+    count = full_mask(where, size).sum()
+    others = at_least_one(count - 1)
+    a, b = centre(a, where), centre(b, where)
+    gap = (a.T @ a - b.T @ b) / others
+    contributions = ((a @ gap) * a - (b @ gap) * b).sum(axis=1) * at_least_one(count) / others
+    return mask_losses(contributions / (4.0 * a.shape[1] ** 2), where)
+
+
 def _two(a: Array, b: Array, where: Array | None) -> tuple[jax.Array, jax.Array, int]:
     a, b = as_float32(a), as_float32(b)
     if a.ndim != 2 or b.ndim != 2 or a.shape[0] != b.shape[0]:
@@ -111,19 +197,15 @@ def _two(a: Array, b: Array, where: Array | None) -> tuple[jax.Array, jax.Array,
 def _standardise(x: jax.Array, where: Array | None) -> jax.Array:
     """Columns with mean 0 and variance 1 over the unmasked rows, masked rows 0."""
     count = at_least_one(full_mask(where, x.shape[0]).sum())
-    x = mask_inputs(x - x.sum(axis=0) / count, where)
+    x = centre(x, where)
     variance = jnp.square(x).sum(axis=0) / count
     return x * jax.lax.rsqrt(variance + 1e-8)
 
 
 def _gaussian_kernel(x: jax.Array, where: Array | None, bandwidth: Any | None) -> jax.Array:
     """[B, B] of exp(-distance**2 / (2 s**2)), 1 on the diagonal."""
-    count = at_least_one(full_mask(where, x.shape[0]).sum())
-    x = mask_inputs(x - x.sum(axis=0) / count, where)  # keeps the expanded square accurate
-    norms = jnp.square(x).sum(axis=1)
-    squares = jnp.maximum(norms[:, None] + norms[None, :] - 2.0 * x @ x.T, 0.0)
     pairs = pair_mask(where, x.shape[0])
-    squares = jnp.where(pairs, squares, 0.0)
+    squares = jnp.where(pairs, squared_distances(x, where), 0.0)
     if bandwidth is None:
         doubled = jax.lax.stop_gradient(squares.sum() / at_least_one(pairs.sum()))
         doubled = jnp.where(doubled > 0, doubled, 1.0)

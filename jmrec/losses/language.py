@@ -14,6 +14,9 @@ def token_cross_entropy(
 
     Compatible with jit, vmap and grad.
 
+    Use: to learn a text token by token.
+    Formula: log sum_k exp z_k - ((1 - e) z_target + e mean_k z_k).
+
     Args:
       logits: [..., T, K] over K tokens.
       targets: int [..., T], the token that comes; ignored where masked.
@@ -55,6 +58,9 @@ def bag_cross_entropy(
 
     The target distribution gives each token that occurs, however often, its weight, and sums to 1.
     Compatible with jit, vmap and grad.
+
+    Use: to learn which words a text holds and not their order (a picture from its caption, say).
+    Formula: -sum_k b_k log softmax(z)_k, b_k ~ weight_k where token k occurs.
 
     Args:
       logits: [..., K] over K tokens.

@@ -61,3 +61,40 @@ def flatten_leading(array: Array, leading: tuple[int, ...]) -> jax.Array:
     """Return ``array`` [*leading, *rest] as [prod(leading), *rest]."""
     array = jnp.asarray(array)
     return array.reshape((math.prod(leading), *array.shape[len(leading) :]))
+
+
+def log_softmax(logits: jax.Array, valid: Array | None) -> jax.Array:
+    """Return log-probabilities over the last axis, 0 (not -inf) where not valid.
+
+    So that p * log p stays finite; `probabilities` gives the p that belong to them.
+
+    Args:
+      logits: float32 [..., K].
+      valid: bool, broadcastable to [..., K], or None.
+    """
+    if valid is None:
+        return jax.nn.log_softmax(logits, axis=-1)
+    logits = jnp.where(valid, logits, -jnp.inf)
+    log_p = logits - jax.nn.logsumexp(logits, axis=-1, keepdims=True)
+    return jnp.where(valid, log_p, 0.0)
+
+
+def probabilities(log_p: jax.Array, valid: Array | None) -> jax.Array:
+    """Return exp(log_p), 0 where not valid."""
+    return jnp.exp(log_p) if valid is None else jnp.where(valid, jnp.exp(log_p), 0.0)
+
+
+def entry_mask(name: str, valid: Array | None, shape: tuple[int, ...]) -> jax.Array:
+    """Return ``valid`` as bool of this shape, all True for None.
+
+    Raises:
+      ValueError: If it does not broadcast to the shape.
+    """
+    if valid is None:
+        return jnp.ones(shape, bool)
+    try:
+        return jnp.broadcast_to(jnp.asarray(valid), shape)
+    except ValueError:
+        raise ValueError(
+            f"{name} must be broadcastable to {shape}, not {jnp.shape(valid)}"
+        ) from None

@@ -17,7 +17,7 @@ import numpy as np
 
 from jmrec.checkpoint import save_params
 from jmrec.cluster.member import is_first
-from jmrec.config import ConfigDict, flatten, resolve_path
+from jmrec.config import ConfigDict, choose, flatten, resolve_path
 from jmrec.data.pipeline import item_batches, session_batches
 from jmrec.data.prepared import prepare
 from jmrec.data.toyshop import ToyShopConfig, write_toyshop
@@ -35,9 +35,9 @@ from jmrec.systems.catalogue import VIEWS, Reader, view
 from jmrec.systems.stages import Stage
 from jmrec.systems.tables import write_tables
 from jmrec.systems.towers import Towers
-from jmrec.tasks.distill import DistillTask
+from jmrec.tasks.distill import LOWER, UPPER, DistillTask
 from jmrec.tasks.knowledge import KnowledgeTask
-from jmrec.tasks.session import StudentTask, Teacher, id_rows, id_table_size
+from jmrec.tasks.session import DISTILL, StudentTask, Teacher, id_rows, id_table_size
 from jmrec.tasks.transition import TransitionTask
 from jmrec.tasks.vision import VisionTask, word_weights
 from jmrec.tracking import Tracker
@@ -63,6 +63,10 @@ class Tpad(Towers):
     def stages(self) -> list[Stage]:
         """Return the training stages in order; evaluation follows in jmrec.systems.report."""
         c = self.config
+        # Before the towers are trained: each is read by a late stage only.
+        choose("distill.lower", c.distill.lower, tuple(LOWER))
+        choose("distill.upper", c.distill.upper, UPPER)
+        choose("student.distill", c.student.distill, tuple(DISTILL))
         seed = {"seed": c.seed}
 
         def settings(*names: str, **more: Any) -> dict[str, Any]:
@@ -262,7 +266,9 @@ class Tpad(Towers):
             teacher = Teacher(*self.teacher()) if variant.logit > 0 else None
             train, hparams = (self._student_settings(name, kind) for kind in ("train", "hparams"))
             numbers = {"learning_rate": train.learning_rate, "logit": variant.logit}
-            task = StudentTask(config, features, self.train_items, teacher, {**hparams, **numbers})
+            task = StudentTask(
+                config, features, self.train_items, teacher, {**hparams, **numbers}, c.distill
+            )
             trainer = self._trainer(task, train)
             tower = Tower(task.model, id_rows(self.train_items, max(ids, 1)))
             self._trainers[name] = (trainer, tower)

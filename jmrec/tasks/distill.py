@@ -5,7 +5,7 @@ rises, where h are the frozen Transfer tower's states; an upper bound of I(k; t)
 predicting e. The Transfer tower is never touched.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +14,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from jmrec import losses
+from jmrec.config import choose
 from jmrec.features import pad_rows, take_rows
 from jmrec.models.alignment import AlignmentConfig, alignment
 from jmrec.types import Batch, HParams, Model, Params, State, SumCount
 
-LOWER = {
+LOWER: dict[str, Callable[..., Any]] = {
     "infonce": losses.infonce,
     "jsd": losses.jsd,
+    "mine": losses.mine,
     "nwj": losses.nwj,
     "smile": losses.smile,
 }
-UPPER = ("vclub", "orthogonal", "hsic")
+UPPER = ("vclub", "l1out", "orthogonal", "hsic")
 
 
 class DistillTask:
@@ -60,8 +62,8 @@ class DistillTask:
         hparams: HParams,
         tokens: Mapping[str, np.ndarray] | None = None,
     ) -> None:
-        if lower not in LOWER or upper not in UPPER:
-            raise ValueError(f"unknown estimator: lower {lower!r}, upper {upper!r}")
+        choose("distill.lower", lower, tuple(LOWER))
+        choose("distill.upper", upper, UPPER)
         self.model, self.transfer = alignment(config), transfer
         self.lower, self.upper, self.items = lower, upper, items
         self.transfer_params = transfer_params
@@ -81,8 +83,9 @@ class DistillTask:
         }
 
     def init(self, key: jax.Array) -> tuple[Params, State]:
-        """Return fresh heads and critics; the task has no state."""
-        return self.model.init(key), {}
+        """Return fresh heads and critics; the state is MINE's moving averages, else nothing."""
+        start = {name: jnp.float32(losses.MINE_START) for name in ("next", "last")}
+        return self.model.init(key), start if self.lower == "mine" else {}
 
     def logical_axes(self) -> Any:
         """Return the parameters' logical axes."""
@@ -116,12 +119,18 @@ class DistillTask:
         )
         h = jax.lax.stop_gradient(h).reshape(ok.shape[0], -1)
 
-        def bound(rows: jax.Array, scores: str) -> jax.Array:
-            (_, t), _ = fns["heads"](params, frozen["e"][rows.reshape(-1)])
-            return LOWER[self.lower](fns[scores](params, t, h)[0], where=ok)
+        state = dict(state)
 
-        following = bound(batch["target"], "next_scores")
-        current = bound(batch["item"], "last_scores")
+        def bound(rows: jax.Array, which: str) -> jax.Array:
+            (_, t), _ = fns["heads"](params, frozen["e"][rows.reshape(-1)])
+            scores, _ = fns[f"{which}_scores"](params, t, h)
+            if self.lower == "mine":
+                values, state[which] = losses.mine(scores, state[which], where=ok)
+                return values
+            return LOWER[self.lower](scores, where=ok)
+
+        following = bound(batch["target"], "next")
+        current = bound(batch["item"], "last")
         metrics: dict[str, SumCount] = {
             "information_next": (following.sum(), ok.sum()),
             "information_last": (current.sum(), ok.sum()),
@@ -156,4 +165,5 @@ class DistillTask:
         (mean, log_variance), _ = conditional(params, stop(k))
         fit = -losses.gaussian_log_likelihood(mean, log_variance, stop(t))
         (mean, log_variance), _ = conditional(stop(params), k)
-        return losses.vclub(mean, log_variance, t), fit / t.shape[-1]
+        upper = losses.l1out if self.upper == "l1out" else losses.vclub
+        return upper(mean, log_variance, t), fit / t.shape[-1]

@@ -1,6 +1,6 @@
 """Stage "student": train the light student on next items and, by choice, on its teacher."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,9 +9,22 @@ import jax
 import numpy as np
 
 from jmrec import losses
+from jmrec.config import choose
 from jmrec.features import pad_rows, take_rows
+from jmrec.kernels import chunked_logsumexp, chunked_topk
 from jmrec.models.student import StudentConfig, student
 from jmrec.types import Batch, HParams, Model, Params, State, SumCount
+
+DISTILL: dict[str, Callable[..., jax.Array]] = {
+    "kl": losses.kl,
+    "topk_kl": losses.kl,
+    "topk_reverse_kl": losses.reverse_kl,
+    "topk_jensen_shannon": losses.jensen_shannon,
+    "topk_skew_kl": losses.skew_kl,
+}
+"""Divergences of the teacher's and the student's distribution: "kl" over the whole catalogue in
+blocks, the others over the teacher's `TOP` items and one bucket for the rest."""
+TOP = 100
 
 
 @dataclass(frozen=True)
@@ -55,6 +68,7 @@ class StudentTask:
       train: bool [V], items that occur in training.
       teacher: The teacher, or None for no distillation of logits.
       hparams: Overrides of the traced numbers.
+      distill: How the student follows its teacher, a key of `DISTILL`.
     """
 
     name = "student"
@@ -66,7 +80,9 @@ class StudentTask:
         train: np.ndarray,
         teacher: Teacher | None,
         hparams: HParams,
+        distill: str = "kl",
     ) -> None:
+        self.distill = choose("student.distill", distill, tuple(DISTILL))
         self.model = student(config)
         self.teacher = teacher
         self.tables: dict[str, Any] = {
@@ -114,7 +130,7 @@ class StudentTask:
         step: jax.Array,
         hparams: HParams,
     ) -> tuple[jax.Array, jax.Array, State, dict[str, SumCount]]:
-        """Return next-item cross-entropy plus, with a teacher, KL over the training catalogue."""
+        """Return next-item cross-entropy plus, with a teacher, the distance of the two."""
         fns, ok, valid = self.model.fns, batch["target_ok"], frozen["valid"]
         key_table, key_session = jax.random.split(key)
         table, _ = fns["item_table"](
@@ -137,10 +153,32 @@ class StudentTask:
                 batch["event"],
             )
             y, _ = teach["item_table"](frozen["teacher"], frozen["e"])
-            kl = losses.catalogue_kl(
-                h, y, states, table,
-                temperature=hparams["teacher_temperature"], valid=valid, where=ok,
-            )  # fmt: skip
-            loss = loss + hparams["logit"] * kl
-            metrics["teacher_kl"] = (kl.sum(), ok.sum())
+            apart = self._apart(h, y, states, table, valid, ok, hparams["teacher_temperature"])
+            loss = loss + hparams["logit"] * apart
+            metrics[f"teacher_{self.distill}"] = (apart.sum(), ok.sum())
         return loss.sum(), ok.sum(), state, metrics
+
+    def _apart(
+        self,
+        h: jax.Array,
+        y: jax.Array,
+        states: jax.Array,
+        table: jax.Array,
+        valid: jax.Array,
+        ok: jax.Array,
+        temperature: jax.Array,
+    ) -> jax.Array:
+        """Return how far the student is from its teacher at each position; no [..., V] array."""
+        if self.distill == "kl":
+            return losses.catalogue_kl(
+                h, y, states, table, temperature=temperature, valid=valid, where=ok
+            )
+        flat = h.reshape(-1, h.shape[-1])
+        logits, rows = chunked_topk(flat, y, min(TOP, y.shape[0]), valid=valid)
+        lse = chunked_logsumexp(flat / temperature, y, valid=valid)
+        tail = losses.tail_logit(logits, lse, temperature=temperature, valid=rows >= 0)
+        return losses.catalogue_topk(
+            logits.reshape(*ok.shape, -1), tail.reshape(ok.shape), rows.reshape(*ok.shape, -1),
+            states, table, temperature=temperature, valid=valid, where=ok,
+            divergence=DISTILL[self.distill],
+        )  # fmt: skip

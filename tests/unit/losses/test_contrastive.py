@@ -1,4 +1,4 @@
-"""InfoNCE against plain loops."""
+"""Contrastive losses against plain loops."""
 
 import jax
 import numpy as np
@@ -66,3 +66,58 @@ def test_wrong_shapes_are_named():
         info_nce(A, P[:3], temperature=1.0)
     with pytest.raises(ValueError, match="ids must have shape"):
         info_nce(A, P, temperature=1.0, ids=np.arange(5))
+    with pytest.raises(ValueError, match=r"images and texts must both be \[B, D\]"):
+        losses.sigmoid_contrast(A, P[:3], temperature=1.0)
+    with pytest.raises(ValueError, match=r"student and teacher must both be \[B, D\]"):
+        losses.crd(A, P[:3], temperature=1.0, data_size=9)
+    with pytest.raises(ValueError, match="labels must have shape"):
+        losses.supervised_contrast(A, IDS[:3], temperature=1.0)
+
+
+def unit(x):
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+
+def softplus(x):
+    return np.log1p(np.exp(x))
+
+
+def test_sigmoid_contrast_against_loops():
+    z = unit(A) @ unit(P).T / 0.3 - 2.0
+    expected = np.zeros(6)
+    for i in np.flatnonzero(WHERE):
+        for j in np.flatnonzero(WHERE):
+            if i == j:
+                expected[i] += softplus(-z[i, j])
+            elif IDS[i] != IDS[j]:
+                expected[i] += softplus(z[i, j])
+    ours = losses.sigmoid_contrast(A, P, temperature=0.3, bias=-2.0, ids=IDS, where=WHERE)
+    np.testing.assert_allclose(ours, expected, rtol=1e-4)
+
+
+def test_crd_is_the_classifier_of_the_paper():
+    """h = e / (e + N / M) tells a joint pair from N of the product, e = exp(<s, t> / T)."""
+    e = np.exp(unit(P) @ unit(A).T / 0.5)
+    expected = np.zeros(6)
+    for i in np.flatnonzero(WHERE):
+        others = [j for j in np.flatnonzero(WHERE) if IDS[j] != IDS[i]]
+        ratio = len(others) / 40
+        expected[i] = -np.log(e[i, i] / (e[i, i] + ratio))
+        expected[i] -= sum(np.log(1 - e[i, j] / (e[i, j] + ratio)) for j in others)
+    ours = losses.crd(A, P, temperature=0.5, data_size=40, ids=IDS, where=WHERE)
+    np.testing.assert_allclose(ours, expected, rtol=1e-4)
+    assert not losses.crd(A, P, temperature=0.5, data_size=40, ids=np.zeros(6, int)).any()
+
+
+def test_supervised_contrast_against_loops():
+    z = np.exp(unit(A) @ unit(A).T / 0.4)
+    expected = np.zeros(6)
+    for i in np.flatnonzero(WHERE):
+        others = [a for a in np.flatnonzero(WHERE) if a != i]
+        total = sum(z[i, a] for a in others)
+        same = [p for p in others if IDS[p] == IDS[i]]
+        if same:
+            expected[i] = -np.mean([np.log(z[i, p] / total) for p in same])
+    ours = losses.supervised_contrast(A, IDS, temperature=0.4, where=WHERE)
+    np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=1e-6)
+    assert (expected > 0).sum() == 2

@@ -69,3 +69,27 @@ def test_wrong_shapes_are_named():
             loss(A, B[:4])
         with pytest.raises(ValueError, match="where must have shape"):
             loss(A, B, where=np.ones(4, bool))
+    with pytest.raises(ValueError, match="do not fit"):
+        losses.cross_covariance(A, B[:4])
+    with pytest.raises(ValueError, match=r"must both be \[B, D\]"):
+        losses.coral(A, B)
+
+
+def test_cross_covariance_against_numpy():
+    covariance = np.cov(A.T, B.T, ddof=0)[:3, 3:]
+    expected = 0.5 * (covariance**2).sum()
+    assert float(losses.cross_covariance(A + 7, B).mean()) == pytest.approx(expected, rel=1e-4)
+    scaled = losses.cross_covariance(3 * A, B).mean()  # it sees the scale
+    assert float(scaled) == pytest.approx(9 * expected, rel=1e-4)
+
+
+def test_coral_against_numpy():
+    other = RNG.normal(size=(9, 3)) * [0.5, 1.0, 2.0] + 4
+    gap = np.cov(A.T) - np.cov(other.T)
+    expected = (gap**2).sum() / (4 * 3**2)
+    ours = losses.coral(A, other)
+    assert ours.shape == (9,)
+    assert float(ours.mean()) == pytest.approx(expected, rel=1e-4)
+    # Rows do not belong together: any order is the same.
+    assert float(losses.coral(A, other[::-1]).mean()) == pytest.approx(expected, rel=1e-4)
+    assert float(losses.coral(A, A[::-1] + 3).mean()) == pytest.approx(0, abs=1e-6)

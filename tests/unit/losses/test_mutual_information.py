@@ -14,6 +14,7 @@ from jmrec import losses
 
 infonce, jsd, nwj, smile = map(jax.jit, (losses.infonce, losses.jsd, losses.nwj, losses.smile))
 vclub, l1out = map(jax.jit, (losses.vclub, losses.l1out))
+mine = jax.jit(losses.mine)
 gaussian_log_likelihood = jax.jit(losses.gaussian_log_likelihood)
 
 R, D, N = 0.6, 2, 1500
@@ -137,3 +138,55 @@ def test_wrong_shapes_are_named():
         vclub(np.zeros((3, 1)), np.zeros((3, 2)), np.zeros((3, 2)))
     with pytest.raises(ValueError, match=r"y must be \[B, D\]"):
         l1out(*np.zeros((3, 2, 2, 2)))
+    with pytest.raises(ValueError, match=r"log_likelihoods must be \[B, B\]"):
+        losses.club(np.zeros((3, 4)))
+    with pytest.raises(ValueError, match="average must have shape"):
+        losses.mine(np.zeros((3, 3)), np.zeros(3))
+
+
+def test_mine_is_the_donsker_varadhan_bound(critic):
+    values, average = mine(critic, losses.MINE_START)
+    np.testing.assert_allclose(values, smile(critic, np.inf), rtol=1e-4, atol=1e-5)
+    others = np.exp(critic)[~np.eye(N, dtype=bool)]
+    assert float(average) == pytest.approx(np.log(others.mean()), abs=1e-3)
+    # The average of other batches changes the gradient, never the value.
+    np.testing.assert_allclose(mine(critic, np.float32(3.0))[0], values, rtol=1e-4, atol=1e-5)
+
+
+def test_the_average_of_mine_moves_as_told():
+    rng = np.random.default_rng(0)
+    state, expected = losses.MINE_START, None
+    for n in range(5):
+        scores = rng.normal(size=(6, 6))
+        where = np.arange(6) < (6, 5, 4, 1, 6)[n]  # one example alone leaves it as it is
+        _, state = mine(scores, state, decay=0.8, where=where)
+        pairs = np.exp(scores)[where[:, None] & where[None] & ~np.eye(6, dtype=bool)]
+        if pairs.size:
+            mean = pairs.mean()
+            expected = mean if expected is None else 0.8 * expected + 0.2 * mean
+        assert float(state) == pytest.approx(np.log(expected), rel=1e-4)
+
+
+def test_the_gradient_of_mine_is_divided_by_the_average():
+    """d/ds of s_ii - mean(exp s) / average, the average a constant that holds this batch too."""
+    scores = np.random.default_rng(0).normal(size=(6, 6)).astype(np.float32)
+    other = ~np.eye(6, dtype=bool)
+    average = 0.9 * np.exp(2.0) + 0.1 * np.exp(scores)[other].mean()
+    gradient = jax.grad(lambda s: mine(s, np.float32(2.0), decay=0.9)[0].mean())(scores)
+    expected = np.eye(6) / 6 - other * np.exp(scores) / (30 * average)
+    np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_averages_of_huge_scores_are_finite():
+    values, state = mine(np.full((4, 4), 500.0), losses.MINE_START)
+    np.testing.assert_allclose(values, 0, atol=1e-4)
+    assert float(state) == pytest.approx(500.0)
+
+
+def test_club_with_the_true_conditional():
+    x, y = sample()
+    log_p = norm.logpdf(y[None], R * x[:, None], STD).sum(-1)
+    values = jax.jit(losses.club)(log_p)
+    assert float(values.mean()) == pytest.approx(D * R**2 / (1 - R**2), abs=0.1)
+    log_variance = np.full_like(x, 2 * np.log(STD))
+    np.testing.assert_allclose(values, vclub(R * x, log_variance, y), rtol=1e-3, atol=1e-3)

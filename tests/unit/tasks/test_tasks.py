@@ -7,17 +7,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jmrec.errors import UserError
 from jmrec.models.alignment import AlignmentConfig
 from jmrec.models.knowledge import KnowledgeConfig
 from jmrec.models.layers import StackConfig
 from jmrec.models.student import StudentConfig
 from jmrec.models.transfer import ItemTokens, TransferConfig, transfer_tower
 from jmrec.models.vision import VisionConfig, picture_words
+from jmrec.tasks import session
 from jmrec.tasks.distill import LOWER, UPPER, DistillTask
 from jmrec.tasks.knowledge import KnowledgeTask
-from jmrec.tasks.session import StudentTask, Teacher, id_rows, id_table_size
+from jmrec.tasks.session import DISTILL, StudentTask, Teacher, id_rows, id_table_size
 from jmrec.tasks.transition import TransitionTask
 from jmrec.tasks.vision import VisionTask, distort, word_weights
+from jmrec.train import TrainConfig, Trainer
 
 TINY = StackConfig(width=16, layers=1, heads=2, kv_heads=1, mlp=16)
 KNOWLEDGE = KnowledgeConfig(
@@ -229,6 +232,60 @@ def test_distill_estimators_have_finite_gradients(lower: str, upper: str) -> Non
     assert float(jnp.abs(grads["head_k"]["kernel"]).sum()) > 0
 
 
+def test_distill_keeps_the_moving_averages_of_mine() -> None:
+    """Its state holds one for each bound, and each step moves them; others have no state."""
+    task = distill_task("mine")
+    params, state = task.init(jax.random.key(0))
+    assert state == {"next": -jnp.inf, "last": -jnp.inf}
+    frozen = jax.tree.map(jnp.asarray, task.frozen(Path())[0])
+
+    @jax.jit
+    def step(params, state):
+        return task.loss(
+            params, state, frozen, SESSIONS, jax.random.key(0), jnp.int32(0), task.hparams
+        )[2]
+
+    first = step(params, state)
+    moved = jax.tree.map(lambda x: 3.0 * x, params)
+    second, alone = step(moved, first), step(moved, state)
+    for name in ("next", "last"):
+        mixed = 0.99 * np.exp(float(first[name])) + 0.01 * np.exp(float(alone[name]))
+        assert float(second[name]) == pytest.approx(np.log(mixed), rel=1e-4, abs=1e-6)
+        assert float(second[name]) != float(first[name])
+    assert distill_task("smile").init(jax.random.key(0))[1] == {}
+
+
+def test_the_averages_of_mine_are_saved_and_go_on_after_a_kill(tmp_path) -> None:
+    class Batches:
+        kill = -1
+
+        def __getitem__(self, n: int) -> dict:
+            if n == self.kill:
+                raise RuntimeError("killed")
+            item = (np.asarray(SESSIONS["item"]) + n) % 3
+            return {**{name: np.asarray(x) for name, x in SESSIONS.items()}, "item": item}
+
+    task = distill_task("mine")
+    config = TrainConfig(steps=4, eval_every=2, save_every=2, log_every=4)
+    trainer = Trainer(task, config, frozen=task.frozen(Path()))
+    whole = trainer.fit(tmp_path / "whole", Batches(), seed=0)
+    killed = Batches()
+    killed.kill = 3
+    with pytest.raises(RuntimeError, match="killed"):
+        trainer.fit(tmp_path / "killed", killed, seed=0)
+    resumed = trainer.fit(tmp_path / "killed", Batches(), seed=0)
+    for name in ("next", "last"):
+        assert np.isfinite(whole.task_state[name])
+        assert float(resumed.task_state[name]) == float(whole.task_state[name])
+
+
+def test_an_unknown_estimator_is_a_sentence() -> None:
+    with pytest.raises(UserError, match=r'distill.lower="minne" is not one of .* "mine"'):
+        distill_task("minne")
+    with pytest.raises(UserError, match=r'distill.upper="club" is not one of vclub, l1out'):
+        distill_task("infonce", "club")
+
+
 def test_distill_ablations_silence_their_terms() -> None:
     off = {"next": 0.0, "last": 0.0, "disentangle": 0.0}
     _, (_, grads) = call(distill_task(**off), SESSIONS)
@@ -321,6 +378,47 @@ def test_student_with_its_own_teacher_has_no_kl() -> None:
     _, ((with_kl, _), _) = call(task, SESSIONS, {"logit": 1.0})
     _, ((without, _), _) = call(task, SESSIONS, {"logit": 0.0})
     np.testing.assert_allclose(with_kl - without, kl / count, rtol=1e-4)
+
+
+@pytest.mark.parametrize("distill", list(DISTILL))
+def test_students_follow_their_teacher_by_every_divergence(distill: str) -> None:
+    """With k at least the catalogue the top-k forms are the divergences of the whole logits."""
+    transfer = transfer_tower(TransferConfig(features=5, stack=TINY, out=4))
+    params = transfer.init(jax.random.key(5))
+    config = StudentConfig(features=5, ids=id_table_size(TRAIN), stack=TINY)
+    numbers = {"dropout": 0.0, "id_dropout": 0.0, "teacher_temperature": 2.0}
+    teacher = Teacher(transfer, params, E_TABLE)
+    task = StudentTask(config, E_TABLE, TRAIN, teacher, numbers, distill)
+    own, ((loss, (_, count, metrics)), grads) = call(task, SESSIONS)
+    assert all(jnp.isfinite(g).all() for g in jax.tree.leaves(grads))
+    fns = task.model.fns
+    table, _ = fns["item_table"](own, E_TABLE, task.tables["ids"][: len(E_TABLE)])
+    states, _ = fns["encode_session"](own, table[SESSIONS["item"]], SESSIONS["mask"])
+    h, _ = transfer.fns["encode_session"](params, E_TABLE[SESSIONS["item"]], SESSIONS["mask"])
+    y, _ = transfer.fns["item_table"](params, E_TABLE)
+    apart = DISTILL[distill](
+        h @ y.T, states @ table.T, temperature=2.0, valid=TRAIN, where=SESSIONS["target_ok"]
+    )
+    np.testing.assert_allclose(metrics[f"teacher_{distill}"][0], apart.sum(), rtol=1e-3)
+    total = metrics["next_item"][0] + metrics[f"teacher_{distill}"][0]
+    np.testing.assert_allclose(loss, total / count, rtol=1e-5)
+
+
+def test_students_that_follow_a_few_items_pay_for_the_rest(monkeypatch) -> None:
+    """With k = 2 the loss is that of two items and one bucket: less than over the catalogue."""
+    monkeypatch.setattr(session, "TOP", 2)
+    transfer = transfer_tower(TransferConfig(features=5, stack=TINY, out=4))
+    teacher = Teacher(transfer, transfer.init(jax.random.key(5)), E_TABLE)
+    config = StudentConfig(features=5, ids=id_table_size(TRAIN), stack=TINY)
+    quiet = {"dropout": 0.0, "id_dropout": 0.0}
+    costs = []
+    for distill in ("topk_kl", "kl"):
+        task = StudentTask(config, E_TABLE, TRAIN, teacher, quiet, distill)
+        _, ((_, (_, _, metrics)), _) = call(task, SESSIONS)
+        costs.append(float(metrics[f"teacher_{distill}"][0]))
+    assert 0 < costs[0] < 0.95 * costs[1]
+    with pytest.raises(UserError, match=r'student.distill="topk" is not one of kl, topk_kl'):
+        StudentTask(config, E_TABLE, TRAIN, teacher, quiet, "topk")
 
 
 def test_students_learn_nothing_from_items_outside_training() -> None:

@@ -1,0 +1,88 @@
+"""Every public loss by family: what `compose` finds by name and the index page lists."""
+
+from collections.abc import Callable
+from typing import Any
+
+from jmrec.losses.attention import attention_transfer, minilm_relations
+from jmrec.losses.contrastive import (
+    crd,
+    info_nce,
+    sigmoid_contrast,
+    supervised_contrast,
+    symmetric_info_nce,
+)
+from jmrec.losses.disentangle import coral, cross_covariance, hsic, orthogonality
+from jmrec.losses.feature import feature_cosine, feature_mse, fitnets, layer_map
+from jmrec.losses.imbalance import class_balanced, class_weighted, focal, logit_adjusted
+from jmrec.losses.language import bag_cross_entropy, token_cross_entropy
+from jmrec.losses.logit import (
+    catalogue_kl,
+    decoupled_kd,
+    importance_weighted,
+    jensen_shannon,
+    kl,
+    reverse_kl,
+    skew_kl,
+)
+from jmrec.losses.logit_topk import catalogue_topk, topk_kl
+from jmrec.losses.mutual_information import (
+    club,
+    gaussian_log_likelihood,
+    infonce,
+    jsd,
+    l1out,
+    mine,
+    nwj,
+    smile,
+    vclub,
+)
+from jmrec.losses.next_item import bce, bpr, full_softmax, in_batch_softmax, sampled_softmax
+from jmrec.losses.ranking import (
+    list_mle,
+    listnet,
+    pairwise_margin,
+    plackett_luce,
+    rank_distil,
+)
+from jmrec.losses.relational import (
+    angle_relations,
+    cka,
+    distance_relations,
+    similarity_preserving,
+)
+
+FAMILIES: dict[str, tuple[Callable[..., Any], ...]] = {
+    "next item": (full_softmax, sampled_softmax, in_batch_softmax, bpr, bce),
+    "language": (token_cross_entropy, bag_cross_entropy),
+    "logit": (
+        kl,
+        catalogue_kl,
+        reverse_kl,
+        jensen_shannon,
+        skew_kl,
+        decoupled_kd,
+        topk_kl,
+        catalogue_topk,
+        importance_weighted,
+    ),
+    "ranking": (listnet, list_mle, plackett_luce, rank_distil, pairwise_margin),
+    "feature": (feature_mse, feature_cosine, fitnets, layer_map),
+    "relational": (distance_relations, angle_relations, similarity_preserving, cka),
+    "attention": (attention_transfer, minilm_relations),
+    "contrastive": (info_nce, symmetric_info_nce, sigmoid_contrast, crd, supervised_contrast),
+    "mutual information": (
+        infonce,
+        nwj,
+        mine,
+        jsd,
+        smile,
+        club,
+        vclub,
+        l1out,
+        gaussian_log_likelihood,
+    ),
+    "disentangle": (orthogonality, cross_covariance, hsic, coral),
+    "imbalance": (class_weighted, focal, logit_adjusted, class_balanced),
+}
+
+LOSSES = {loss.__name__: loss for family in FAMILIES.values() for loss in family}
