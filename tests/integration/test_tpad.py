@@ -130,7 +130,10 @@ def test_the_referee_agrees_to_the_last_digit(workdir: Path) -> None:
     dump, policy = workdir / "topk", workdir.parent / "policy.toml"
     policy.write_text('block = ["t0001", "t0002"]\npin = ["t0003"]\n')
     words = ["evaluate", "--workdir", str(workdir), "--split=validation", "--dump-topk", str(dump)]
-    assert main([*words, "--policy", str(policy)]) == 0
+    assert main([*words, "--policy", str(policy), "--by=month"]) == 0
+    time = results(workdir, "evaluate-validation")["over_time"]
+    assert set(time["rows"]) == {row["name"] for row in results(workdir)["rows"]}
+    assert "By month" in (workdir / "evaluate-validation" / "report.html").read_text()
     found = {row["name"]: row for row in results(workdir, "evaluate-validation")["rows"]}
     files = sorted(dump.glob("*.npz"))
     assert len(files) == len(found)
