@@ -194,12 +194,15 @@ def catalogue_topk(
         known &= jnp.asarray(valid)[rows]
         items = mask_inputs(items, valid)
     temperature = jax.lax.stop_gradient(jnp.asarray(temperature, jnp.float32))
-    logits = jnp.einsum("...d,...kd->...k", states, items[rows], preferred_element_type=jnp.float32)
+    # The same rounding in both, or a tail of small mass would be noise.
+    scaled = (as_float32(states) / temperature).astype(states.dtype)
+    logits = jnp.einsum("...d,...kd->...k", scaled, items[rows], preferred_element_type=jnp.float32)
+    logits = temperature * logits
     bias = None if student_bias is None else as_float32(student_bias)
     if bias is not None:
         logits = logits + jnp.where(known, bias[rows], 0.0)
     lse = chunked_logsumexp(
-        flatten_leading((as_float32(states) / temperature).astype(states.dtype), leading),
+        flatten_leading(scaled, leading),
         items,
         bias=None if bias is None else bias / temperature,
         valid=valid,

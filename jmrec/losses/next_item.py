@@ -117,7 +117,7 @@ def sampled_softmax(
       temperature: > 0, a number or a traced scalar.
 
     Returns:
-      float32 [...], 0 where masked.
+      float32 [...], 0 where masked; +inf where a target is out of range.
 
     Raises:
       ValueError: If the shapes do not fit.
@@ -156,7 +156,9 @@ def sampled_softmax(
         own = own - log_count[targets] if correct_target else own
     others = jnp.where(samples == targets[..., None], -jnp.inf, others)
     together = jnp.concatenate([own[..., None], others], axis=-1)
-    return mask_losses(jax.nn.logsumexp(together, axis=-1) - own, where)
+    known = (targets >= 0) & (targets < items.shape[0])
+    losses = jnp.where(known, jax.nn.logsumexp(together, axis=-1) - own, jnp.inf)
+    return mask_losses(losses, where)
 
 
 def in_batch_softmax(

@@ -74,6 +74,16 @@ def test_sampling_every_item_once_is_the_full_softmax():
     np.testing.assert_allclose(ours, expected, rtol=1e-5)
 
 
+def test_a_target_that_is_not_there_stops_the_training():
+    for loss in (
+        lambda t: full_softmax(STATES, ITEMS, t, chunk=9),
+        lambda t: losses.sampled_softmax(STATES, ITEMS, t, EVERYTHING),
+    ):
+        for wrong in (-1, 9):
+            values = loss(np.where(np.arange(3) == 1, wrong, TARGETS))
+            np.testing.assert_array_equal(np.isposinf(values), [[False, True, False]] * 2)
+
+
 @pytest.mark.parametrize("correct_target", [False, True])
 def test_sampled_softmax_by_hand(correct_target):
     q = np.arange(1, 10) / 45
