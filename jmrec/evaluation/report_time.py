@@ -20,41 +20,42 @@ from jmrec.evaluation.report_tables import (
 
 
 def time_table(results: Results) -> Table | None:
-    """Return every row's figure in every period, None where nothing was asked by period."""
+    """Return the figures of `shown_names` by period, None where nothing was asked so."""
     found = results.get("over_time") or {}
     if not found:
         return None
-    kinds = {row["name"]: row.get("kind", "") for row in ordered_rows(results)}
+    names = shown_names(results)
     lines = []
-    for name in (name for name in kinds if name in found["rows"]):
-        row = found["rows"][name]
-        cells = [
-            Cell(percent(value), interval(pair))
-            for value, pair in zip(row["value"], row["interval"])
-        ]
-        lines.append(Line(name, cells, kinds[name]))
-    sessions = ", ".join(f"{p}: {n:,}" for p, n in zip(found["periods"], found["sessions"]))
+    for at, (period, sessions) in enumerate(zip(found["periods"], found["sessions"])):
+        cells = [Cell(f"{sessions:,}")]
+        for name in names:
+            row = found["rows"][name]
+            cells.append(Cell(percent(row["value"][at]), interval(row["interval"][at])))
+        lines.append(Line(str(period), cells))
     return Table(
         f"By {found['by']}",
-        list(found["periods"]),
+        ["sessions", *names],
         lines,
-        note=f"{found['metric']} by session, in %, with 95 % intervals. A session belongs to the "
-        f"{found['by']} in which it begins. Sessions: {sessions}.",
+        note=f"{found['metric']} by session, in %, with 95 % intervals; results.json has the other "
+        f"rows. A session belongs to the {found['by']} in which it begins.",
     )
+
+
+def shown_names(results: Results) -> list[str]:
+    """Return the served student, the best rule, the best model and the teacher, each once."""
+    found = results.get("over_time") or {}
+    teacher = next((r["name"] for r in ordered_rows(results) if r.get("kind") == "teacher"), None)
+    wanted = [served_student(results), best_rule(results), best_model(results), teacher]
+    return [str(name) for name in dict.fromkeys(wanted) if name in found["rows"]]
 
 
 @matplotlib.rc_context(plots.STYLE)
 def time_plot(results: Results) -> Markup | None:
-    """Draw the served student, the best rule, the best model and the teacher over time.
-
-    None where there are fewer than two periods.
-    """
+    """Draw the figures of `shown_names`, None where there are fewer than two periods."""
     found = results.get("over_time") or {}
     if len(found.get("periods") or ()) < 2:
         return None
-    teacher = next((r["name"] for r in ordered_rows(results) if r.get("kind") == "teacher"), None)
-    wanted = [served_student(results), best_rule(results), best_model(results), teacher]
-    names = [str(name) for name in dict.fromkeys(wanted) if name in found["rows"]]
+    names = shown_names(results)
     drawing = Figure(figsize=plots.PANEL)
     axes = drawing.subplots()
     places = range(len(found["periods"]))
