@@ -34,7 +34,8 @@ def test_class_weighted_against_sklearn():
 @pytest.mark.parametrize("gamma", [0.0, 0.5, 2.0])
 def test_focal_against_optax(gamma):
     ours = losses.focal(Z, Y, gamma=gamma, weights=np.array([0.75, 0.25]))
-    expected = optax.losses.sigmoid_focal_loss(Z, np.float32(Y), alpha=0.25, gamma=gamma)
+    z, y = np.float32(Z), np.float32(Y)
+    expected = optax.losses.sigmoid_focal_loss(z, y, alpha=0.25, gamma=gamma)
     np.testing.assert_allclose(ours, expected, rtol=1e-4)
     log_p = picked(LOGITS)
     expected = -((1 - np.exp(log_p)) ** gamma) * log_p

@@ -148,7 +148,7 @@ def test_bce_without_calibration_against_optax():
     valid = np.array([[1, 1, 1, 1], [1, 0, 1, 0], [0, 0, 0, 0]], bool)
     logits = np.concatenate([positive[:, None], negatives], axis=1)
     labels = np.eye(5)[0]
-    each = np.asarray(optax.sigmoid_binary_cross_entropy(logits, labels))
+    each = np.asarray(optax.sigmoid_binary_cross_entropy(np.float32(logits), np.float32(labels)))
     counted = np.concatenate([np.ones((3, 1), bool), valid], axis=1)
     expected = (each * counted).sum(1) / counted.sum(1)
     np.testing.assert_allclose(losses.bce(positive, negatives, valid=valid), expected, rtol=1e-5)
