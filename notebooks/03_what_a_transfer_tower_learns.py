@@ -143,9 +143,9 @@ axis.legend()
 
 # %% [markdown]
 # ## Items that nobody has clicked
-# Now the same with *cold* items as the only candidates. The counts know nothing of them (their bars
-# can only be even); the tower knows them as vectors e, read from pictures and texts. This is what
-# the two towers are for.
+# A tower can also have learned by heart what follows each item, as the counts do. So now *cold* items
+# are the only candidates. The counts know nothing of them (their bars can only be even); the tower
+# knows them as vectors e, read from pictures and texts, and only what it truly reads can help it.
 
 # %%
 new = {name: probabilities(array, ~system.train_items) for name, array in scores.items()}

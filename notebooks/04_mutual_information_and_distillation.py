@@ -79,8 +79,8 @@ for axis in axes:
 
 # %% [markdown]
 # - **InfoNCE** hardly varies and never passes the log of the batch size: a careful liar.
-# - **NWJ** is right on average, but once in a while a batch explodes the mean of exponentials; on a
-#   mean over few batches do not count.
+# - **NWJ** is right on average, but once in a while a batch explodes the mean of exponentials:
+#   trust no mean over a few batches.
 # - **SMILE** buys calm with its clipping, and may lie above the truth.
 # - **vCLUB** is far above where there is much to know; as something to push *down* that is no harm.
 #

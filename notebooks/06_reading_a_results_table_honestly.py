@@ -124,10 +124,10 @@ draw([test_once() for _ in range(40)], "two equal models")
 # why it matters how many comparisons one has made.
 #
 # And the other way round: a model that *is* a little better. The two intervals overlap widely, and
-# yet the paired one sees it.
+# yet the paired one mostly sees it.
 
 # %%
-tests = [test_once(better_by=0.05) for _ in range(40)]
+tests = [test_once(better_by=0.03) for _ in range(40)]
 draw(tests, "a is better by a little")
 a, b = tests[0]
 figure, axis = plt.subplots(figsize=(7, 1.8))
@@ -135,6 +135,7 @@ for place, (name, values) in enumerate({"b": b, "a": a}.items()):
     axis.plot(interval(values, sessions), [place, place], color="tab:blue")
     axis.plot(values.mean(), place, "o", color="tab:blue")
 axis.set_yticks([0, 1], ["b", "a"])
+axis.margins(y=0.5)
 axis.set(xlabel="the first of those tests, each model by itself")
 
 # %% [markdown]
@@ -157,6 +158,7 @@ for place, seed in enumerate(system.config.seeds):
     axis.plot(interval(means, clusters), [place, place], color="tab:blue")
     axis.plot(means.mean(), place, "o", color="tab:blue")
 axis.set_yticks(range(len(system.config.seeds)), [f"seed {s}" for s in system.config.seeds])
+axis.margins(y=0.3)
 axis.set(xlabel="MRR@20 on validation", xlim=(0, None))
 
 # %% [markdown]
@@ -164,9 +166,11 @@ axis.set(xlabel="MRR@20 on validation", xlim=(0, None))
 # An average hides who pays for it. Targets by how often training saw them:
 
 # %%
+from jmrec.evaluation.figures import COUNT_SLICES
+
 best = results["best_rule"]
 shown = [best, name, "teacher"]
-parts = list(rows[name]["slices"]["train count"])
+parts = list(COUNT_SLICES)
 figure, axis = plt.subplots(figsize=(8, 3))
 for shift, each in zip((-0.27, 0, 0.27), shown):
     slices = rows[each]["slices"]["train count"]
@@ -184,23 +188,24 @@ axis.legend()
 # ## The cold panel
 # Any model finds more cold items if all of them are pushed up by a constant, and pays with warm
 # ones. So three things stand side by side: can it tell cold items *from each other*, does it find
-# them among all, and how large a share of what it shows is cold?
+# them among all (with no offset, and with the one that validation chose), and how large a share of
+# what it shows is cold?
 
 # %%
-panel = [
-    "HR@20 among cold",
-    "HR@20",
-    "HR@20 with offset",
-    "warm HR@20 lost",
-    "share of cold in top 20",
-]
-shown = [
-    each for each in (best, "content-kNN (TF-IDF)", name, "teacher", "newest first") if each in rows
-]
+panel = {
+    "HR@20 among cold": "found among\ncold items",
+    "HR@20": "found among\nall items",
+    "HR@20 with offset": "the same, with\nthe offset",
+    "warm HR@20 lost": "warm HR@20 that\nthe offset costs",
+    "share of cold in top 20": "share of cold\nin the top 20",
+}
+shown = dict.fromkeys([best, "content-kNN (TF-IDF)", name, "teacher", "newest first"])
 figure, axis = plt.subplots(figsize=(10, 3.2))
-for shift, each in zip(np.linspace(-0.32, 0.32, len(shown)), dict.fromkeys(shown)):
-    axis.bar(np.arange(5) + shift, [rows[each]["cold"][p] or 0 for p in panel], 0.16, label=each)
-axis.set_xticks(range(5), [p.replace(" with", "\nwith").replace(" in", "\nin") for p in panel])
+for shift, each in zip(np.linspace(-0.32, 0.32, 5), shown):
+    bars = [rows[each]["cold"][part] or 0 for part in panel]
+    axis.bar(np.arange(5) + shift, bars, 0.16, label=each)
+axis.set_xticks(range(5), panel.values())
+axis.set(ylabel="share")
 axis.legend(fontsize=8)
 
 # %% [markdown]

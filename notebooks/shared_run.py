@@ -20,14 +20,14 @@ SMALLER = [
     "--config.seeds=0,1,2",  # three students, so that a claim is possible
     "--config.data.toyshop.sessions=1200",
     "--config.data.vocab=600",
-    "--config.vision.train.steps=200",
+    "--config.vision.train.steps=150",
     "--config.knowledge.train.steps=40",
     "--config.knowledge.train.batch_size=32",
-    "--config.transition.train.steps=150",
+    "--config.transition.train.steps=100",
     "--config.transition.train.eval_every=50",
-    "--config.distill.train.steps=100",
-    "--config.student.train.steps=100",
-    "--config.student.train.eval_every=50",
+    "--config.distill.train.steps=60",
+    "--config.student.train.steps=60",
+    "--config.student.train.eval_every=30",
     "--config.student.train.batch_size=64",
 ]
 
