@@ -4,7 +4,8 @@
 # What a session is, what exactly is predicted, and how a prediction is judged, on ToyShop: a small
 # shop that jmrec makes by a process we know.
 #
-# **Needs** jmrec and nothing else: no trained model, no download. **Takes** TIME01.
+# **Needs** jmrec and nothing else: no trained model, no download.
+# **Takes** about 7 seconds of processor time.
 
 # %%
 import tempfile

@@ -5,7 +5,8 @@
 # Which items does it take for neighbours when it only looks, only reads, or does both?
 #
 # **Needs** the shared run, a small TPAD that the first of the notebooks 02, 03, 04 and 06 trains
-# (TIMERUN); after that it is reused. **Takes** TIME02 beside that.
+# (TIMERUN); after that it is reused.
+# **Takes** about 10 seconds of processor time beside that.
 
 # %%
 import matplotlib.pyplot as plt
@@ -134,7 +135,10 @@ axis.set(ylabel="cold items read right")
 axis.legend(ncols=3, fontsize=8)
 
 # %% [markdown]
-# With so few cold items a bar can be off by several points: differences that small say nothing.
+# With so few cold items a bar may be off by several points: small differences say nothing. And do not
+# be surprised if the tower's eye hardly passes the raw pixels, or its texts not even TF-IDF. It was
+# trained from scratch, for a moment, on a few hundred items. Pretrained towers know the world; this
+# one knows this shop.
 #
 # ## A map
 # The two directions in which e varies most, seen by picture: what lies together, and is that what
@@ -156,12 +160,13 @@ axis.set(xticks=[], yticks=[], title="every second item, by picture")
 # ## Limits
 # This tower is tiny, trained from scratch for a moment on a toy catalogue; it knows no word and no
 # shape but those. Nearness in e is not what ranks items either: notebook 03 shows what is read out
-# of e, and and what a linear classifier finds in e another tower may still leave unused.
+# of e, and what a linear classifier finds in e another tower may still leave unused.
 #
 # ## Questions to try
 # 1. Show other items. Find one whose neighbours by picture look wrong to you. What do they share?
 # 2. Titles word one category in several ways. Do the neighbours by text cross the wordings?
 # 3. Use 1 or 20 neighbours instead of 5. Which conclusions change?
-# 4. Look at `e["both"]` only: which of the nine attributes decide, and why should the longest texts
-#    weigh most?
-# 5. Train longer (raise the steps in `shared_run.py`; the run is made again). Which bars move?
+# 4. By both, which of the nine attributes decide? Count how many of the numbers in e come from the
+#    picture and how many from texts (`KnowledgeConfig.features` says how e is put together).
+# 5. Train the eye longer (raise `vision.train.steps` in `shared_run.py`; the run is made again).
+#    Which bars move, and do those of notebook 03 move with them?

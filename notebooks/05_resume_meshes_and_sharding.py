@@ -4,7 +4,8 @@
 # How one program runs on one device or on many, how its arrays are cut, and why a run that was
 # killed on eight devices goes on along the same curve on one. No accelerator needed: we pretend.
 #
-# **Needs** jmrec and a CPU; no trained model. **Takes** TIME05.
+# **Needs** jmrec and a CPU; no trained model.
+# **Takes** about 20 seconds of processor time.
 # Run it in a fresh kernel: how many devices there are is decided when jax starts.
 
 # %%

@@ -21,7 +21,7 @@ cells = runpy.run_path(str(SCRIPT))["cells"]
 
 @pytest.fixture(scope="module")
 def run_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Where the shared run is made; one that is there already saves whoever writes a notebook time."""
+    """The folder of the shared run; who writes a notebook may name one that is made already."""
     return os.environ.get("JMREC_NOTEBOOKS_RUN") or str(
         tmp_path_factory.mktemp("notebooks") / "run"
     )
@@ -57,7 +57,8 @@ def test_is_a_percent_notebook_for_a_student(path: Path) -> None:
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_runs_from_the_first_cell_to_the_last(path: Path, run_folder: str) -> None:
     env = {"JAX_PLATFORMS": "cpu", "MPLBACKEND": "Agg", "PYTHONPATH": str(ROOT)}
-    env["XLA_FLAGS"] = ""  # the shared run trains: here compiling less costs more
+    # They train for a while: less optimised code than this would cost more than it saves.
+    env["XLA_FLAGS"] = "--xla_backend_optimization_level=1"
     env |= {"JMREC_NOTEBOOKS_RUN": run_folder}
     done = subprocess.run(
         [sys.executable, str(SCRIPT), str(path)],
