@@ -5,7 +5,7 @@
 # Which items does it take for neighbours when it only looks, only reads, or does both?
 #
 # **Needs** the shared run, a small TPAD that the first of the notebooks 02, 03, 04 and 06 trains
-# (TIMERUN); after that it is reused.
+# in about two and a half minutes of processor time; after that it is reused.
 # **Takes** about 10 seconds of processor time beside that.
 
 # %%

@@ -4,7 +4,8 @@
 # The Transfer tower reads a session, one vector e per item, and says what may come next. ToyShop's
 # sessions are drawn by a process we know, so we can lay what it learned beside the truth.
 #
-# **Needs** the shared run (TIMERUN where no notebook has made it yet).
+# **Needs** the shared run (about two and a half minutes of processor time, where no notebook has
+# made it yet).
 # **Takes** about 12 seconds of processor time beside that.
 
 # %%
@@ -102,8 +103,9 @@ show("category")
 
 # %% [markdown]
 # A bright cell in every row, each column once: that is the cycle. Where the tower's map looks like
-# the truth it has found the rule behind the clicks, from vectors that nobody labelled with a
-# colour. Paler cells in the right places mean that it found it and is less sure.
+# the truth it has found the rule behind the clicks, from vectors that nobody labelled with a colour,
+# or it has learned its items by heart: the last figure tells which. Paler cells in the right places
+# mean that it is less sure.
 #
 # ## All nine attributes at once
 # How much probability goes to items that have the wanted value? The truth's own bar is the goal;

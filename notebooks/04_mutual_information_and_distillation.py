@@ -4,7 +4,8 @@
 # TPAD pulls "what follows" into the item vectors by raising one mutual information and lowering
 # another. First we watch the estimators where the answer is known, then we use them.
 #
-# **Needs** the shared run (TIMERUN where no notebook has made it yet).
+# **Needs** the shared run (about two and a half minutes of processor time, where no notebook has
+# made it yet).
 # **Takes** about 25 seconds of processor time beside that.
 #
 # ## Part 1: where the answer is known

@@ -3,7 +3,8 @@
 #
 # A run ends in `results.json` (and a report made of it). What may one conclude from it, and what not?
 #
-# **Needs** the shared run (TIMERUN where no notebook has made it yet).
+# **Needs** the shared run (about two and a half minutes of processor time, where no notebook has
+# made it yet).
 # **Takes** about 12 seconds of processor time beside that.
 
 # %%

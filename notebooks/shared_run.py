@@ -7,8 +7,6 @@ prove anything. It lies in ``runs/notebooks`` of the checkout, or where ``JMREC_
 import os
 from pathlib import Path
 
-from absl import flags
-
 from jmrec.config import load_config
 from jmrec.systems.registry import open_run, run
 from jmrec.systems.tpad import Tpad
@@ -35,10 +33,8 @@ SMALLER = [
 def shared_run() -> Tpad:
     """Return the finished run, after making it where it is not there yet."""
     folder = Path(os.environ.get("JMREC_NOTEBOOKS_RUN", CHECKOUT / "runs/notebooks"))
-    if not flags.FLAGS.is_parsed():
-        flags.FLAGS.mark_as_parsed()  # Grain reads absl's flags, which no notebook parses
     config = load_config(EXPERIMENT, SMALLER)
-    config.data.toyshop["items"] = 256
+    config.data.toyshop["items"] = 256  # no override: a ConfigDict has a method of that name
     # What is done is skipped; what was made with other settings is made again.
     run(config, folder, resume="auto", stale="rerun", command=["notebooks/shared_run.py"])
     return open_run(folder, Tracker(folder, quiet=True))

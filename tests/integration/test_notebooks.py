@@ -62,7 +62,7 @@ def test_runs_from_the_first_cell_to_the_last(path: Path, run_folder: str) -> No
     env |= {"JMREC_NOTEBOOKS_RUN": run_folder}
     done = subprocess.run(
         [sys.executable, str(SCRIPT), str(path)],
-        env={**os.environ, **env}, capture_output=True, text=True, timeout=900,
+        env={**os.environ, **env}, capture_output=True, text=True, timeout=1800,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
     assert "Warning" not in done.stderr, done.stderr[-3000:]
