@@ -7,6 +7,8 @@ prove anything. It lies in ``runs/notebooks`` of the checkout, or where ``JMREC_
 import os
 from pathlib import Path
 
+import matplotlib
+
 from jmrec.config import load_config
 from jmrec.systems.registry import open_run, run
 from jmrec.systems.tpad import Tpad
@@ -35,8 +37,10 @@ def shared_run() -> Tpad:
     folder = Path(os.environ.get("JMREC_NOTEBOOKS_RUN", CHECKOUT / "runs/notebooks"))
     config = load_config(EXPERIMENT, SMALLER)
     config.data.toyshop["items"] = 256  # no override: a ConfigDict has a method of that name
-    # What is done is skipped; what was made with other settings is made again.
-    run(config, folder, resume="auto", stale="rerun", command=["notebooks/shared_run.py"])
+    # The report lays out its own plots: a notebook's style is not for them.
+    with matplotlib.rc_context({"figure.constrained_layout.use": False}):
+        # What is done is skipped; what was made with other settings is made again.
+        run(config, folder, resume="auto", stale="rerun", command=["notebooks/shared_run.py"])
     return open_run(folder, Tracker(folder, quiet=True))
 
 
