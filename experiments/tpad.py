@@ -102,7 +102,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     )
     if toyshop:
         config.data.toyshop = ConfigDict(
-            {"seed": 0, "items": 400 if size == "tiny" else 2000,
+            {"seed": 0, "n_items": 400 if size == "tiny" else 2000,
              "sessions": 1500 if size == "tiny" else 20_000}
         )  # fmt: skip
 

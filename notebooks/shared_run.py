@@ -18,6 +18,7 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 EXPERIMENT = f"{CHECKOUT / 'experiments/tpad.py'}:size=tiny,students=served"
 SMALLER = [
     "--config.seeds=0,1,2",  # three students, so that a claim is possible
+    "--config.data.toyshop.n_items=256",
     "--config.data.toyshop.sessions=1200",
     "--config.data.vocab=600",
     "--config.vision.train.steps=150",
@@ -36,7 +37,6 @@ def shared_run() -> Tpad:
     """Return the finished run, after making it where it is not there yet."""
     folder = Path(os.environ.get("JMREC_NOTEBOOKS_RUN", CHECKOUT / "runs/notebooks"))
     config = load_config(EXPERIMENT, SMALLER)
-    config.data.toyshop["items"] = 256  # no override: a ConfigDict has a method of that name
     # The report lays out its own plots: a notebook's style is not for them.
     with matplotlib.rc_context({"figure.constrained_layout.use": False}):
         # What is done is skipped; what was made with other settings is made again.

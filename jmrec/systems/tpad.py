@@ -103,7 +103,9 @@ class Tpad(Towers):
         if c.source == "toyshop":
             source = folder / "toyshop"
             if not (source / "truth.npz").is_file():
-                write_toyshop(source, ToyShopConfig(**c.toyshop.to_dict()))
+                sizes = c.toyshop.to_dict()
+                # A ConfigDict has a method "items", so that no override could reach such a field.
+                write_toyshop(source, ToyShopConfig(items=sizes.pop("n_items"), **sizes))
         elif c.dir is None:
             raise UserError("data=folder needs your catalogue folder: --config.data.dir=FOLDER.")
         else:

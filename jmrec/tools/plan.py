@@ -59,7 +59,7 @@ def plan(
     if config.get("system") != "tpad":
         raise UserError(f"the system {config.get('system')!r} is unknown; there is: tpad.")
     if items is None:
-        items = config.data.toyshop["items"] if "toyshop" in config.data else 10_000
+        items = config.data.toyshop.n_items if "toyshop" in config.data else 10_000
     vocab = config.data.vocab if vocab is None else vocab
     fields = list(fields or [config.data.max_tokens] * FIELDS)
     if min(items, vocab, *fields) < 1:

@@ -22,7 +22,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     tpad = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(tpad)
     config = tpad.get_config(arg or "size=tiny")
-    config.data.toyshop.items, config.data.toyshop.sessions = 60, 160
+    config.data.toyshop.n_items, config.data.toyshop.sessions = 60, 160
     config.data.vocab = 320
     config.knowledge.stack.update(width=32, layers=1, mlp=64)
     config.knowledge.vision.stack.update(width=32, mlp=64)

@@ -18,6 +18,7 @@ TINY = [
     "--config.data.max_tokens=6",
     "--config.data.vocab=300",
     "--config.data.picture_size=16",
+    "--config.data.toyshop.n_items=60",
     "--config.data.toyshop.sessions=200",
     "--config.transition.train.batch_size=8",
     "--config.distill.train.batch_size=8",
@@ -29,7 +30,6 @@ TINY = [
 
 def test_a_teacher_of_tokens_teaches_and_ranks(tmp_path: Path) -> None:
     config = load_config(f"{ROOT}/experiments/tpad.py:size=tiny,students=served", TINY)
-    config.data.toyshop["items"] = 60
     with Tracker(tmp_path, quiet=True) as tracker:
         system = Tpad(config, tmp_path, tracker)
         walk(system.stages(), tmp_path, stale="stop", tracker=tracker)
