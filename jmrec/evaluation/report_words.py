@@ -132,14 +132,17 @@ def _verdict(results: Results, model: Mapping[str, Any], rule: Mapping[str, Any]
         f"The best model, {model_name}, does not beat the best rule, {rule_name}: "
         "the two cannot be told apart",
     )
+    if reason:  # the interval may exclude 0 all the same
+        words = (
+            f"Nothing is claimed of the best model, {model_name}, and the best rule, {rule_name}, "
+            f"for there are {reason}"
+        )
     said = [
         f"{words}: {against}, a paired difference of {signed(difference)} points "
         f"(95 % interval {signed(pair[0])} to {signed(pair[1])})."
     ]
     seeds = model.get("seeds", 1)
-    if reason:
-        said.append(f"Nothing is claimed, for there are {reason}.")
-    elif verdict == "above" and is_number(seeds) and seeds < 3:
+    if not reason and verdict == "above" and is_number(seeds) and seeds < 3:
         plural = "" if seeds == 1 else "s"
         said.append(f'This rests on {seeds} seed{plural}; "above" needs at least three.')
     return said
