@@ -111,6 +111,8 @@ def evaluate(
     if policy is not None:
         plain = next(row for row in rows if row.name == served)
         effect = correction_effect(plain, own, predictions, policy)
+    # Parameters are read by all processes together, so that this stands before they part.
+    why = examples(system, predictions)
     names = [row.name for row in rows]
     others = [*[n for n in variants if n != served], "teacher"]
     others += [name for name in names if name.startswith(f"{served}, ")]
@@ -137,7 +139,7 @@ def evaluate(
     if by is not None:
         asked = dataset.splits[split]
         results["over_time"] = over_time(rows, predictions, asked.times[asked.offsets[:-1]], by)
-    results["examples"] = examples(system, predictions)
+    results["examples"] = why
     write_json(folder / "results.json", results)
     write_units(folder / UNITS, units_of(rows, predictions))
     pictures = pictures_of(dataset.items, results)
