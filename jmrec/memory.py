@@ -1,13 +1,16 @@
-"""How much memory the process held at most while something ran."""
+"""How much memory a process held at most."""
 
+import json
 import resource
+import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+_UNIT = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss
 STATM = Path("/proc/self/statm")
 INTERVAL = 0.05
 """Seconds between two looks at the memory that is held."""
@@ -61,9 +64,51 @@ def watch() -> Iterator[Peak]:
         peak.bytes = found or None
 
 
+# What a process held before it became another program counts as its peak; so a small one stands
+# between, whatever the size of whoever asks.
+BETWEEN = """
+import json, os, subprocess, sys
+child = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL)
+_, status, usage = os.wait4(child.pid, 0)
+seconds = usage.ru_utime + usage.ru_stime
+print(json.dumps([os.waitstatus_to_exitcode(status), seconds, usage.ru_maxrss]))
+"""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What `measured` found of a command.
+
+    Attributes:
+      code: Its exit code.
+      said: What it wrote to standard error.
+      cpu_seconds: Processor time.
+      peak_bytes: The most memory that was resident.
+    """
+
+    code: int
+    said: str
+    cpu_seconds: float
+    peak_bytes: int
+
+
+def measured(words: Sequence[str]) -> Run:
+    """Run a command in a process of its own and measure it.
+
+    Example:
+      >>> run = measured([sys.executable, "-c", "kept = bytearray(300_000_000)"])
+      >>> run.code, run.peak_bytes > 3e8
+      (0, True)
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", BETWEEN, *words], capture_output=True, text=True, check=True
+    )
+    code, seconds, peak = json.loads(done.stdout)
+    return Run(code, done.stderr, seconds, peak * _UNIT)
+
+
 def _lifetime_peak() -> int:
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _UNIT
 
 
 def _resident() -> int:

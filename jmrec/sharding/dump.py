@@ -59,7 +59,7 @@ def replicated_share(shapes_tree: Any, placement: Any) -> float:
     """
     whole = total = 0
     for array, sharding in zip(jax.tree.leaves(shapes_tree), jax.tree.leaves(placement)):
-        size = math.prod(array.shape) * np.dtype(array.dtype).itemsize
+        size = math.prod(array.shape) * array.dtype.itemsize
         total += size
         whole += size if sharding.is_fully_replicated else 0
     return whole / max(total, 1)

@@ -3,7 +3,6 @@
 import argparse
 import os
 import platform
-import subprocess
 import sys
 import tempfile
 import time
@@ -15,6 +14,7 @@ import pyarrow as pa
 import pyarrow.csv
 
 from jmrec.errors import UserError
+from jmrec.memory import measured
 
 WORDS = ("red", "blue", "small", "large", "light", "warm", "soft", "round", "old", "new")
 
@@ -92,22 +92,11 @@ def _items(rows: int) -> int:
 def _measure(*words: str) -> dict[str, float]:
     """Run a jmrec command; return its seconds and peak resident memory in MB."""
     begin = time.monotonic()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "jmrec.main", *words],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stderr is not None
-    said = process.stderr.read()
-    # wait4 gives the usage of this one child; the usual wait only the most of all children.
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise UserError(f"jmrec {' '.join(words[:2])} failed: {said.strip()[-500:]}")
-    unit = 1 if sys.platform == "darwin" else 1024
+    run = measured([sys.executable, "-m", "jmrec.main", *words])
+    if run.code:
+        raise UserError(f"jmrec {' '.join(words[:2])} failed: {run.said.strip()[-500:]}")
     return {
         "seconds": round(time.monotonic() - begin, 1),
-        "cpu_seconds": round(usage.ru_utime + usage.ru_stime, 1),
-        "peak_mb": round(usage.ru_maxrss * unit / 1e6, 1),
+        "cpu_seconds": round(run.cpu_seconds, 1),
+        "peak_mb": round(run.peak_bytes / 1e6, 1),
     }
