@@ -31,8 +31,11 @@ cd "$ROOT"
 if [ "$#" -eq 0 ]; then
   cores="$("$PYTHON" -c 'import os; print(len(getattr(os, "sched_getaffinity", lambda _: range(os.cpu_count() or 1))(0)))')"
   workers=$((cores / 2 > 8 ? 8 : cores / 2 > 2 ? cores / 2 : 2))
-  # A file stays in one process, so that its compiled functions and fixtures are made once.
-  if [ "$cores" -ge 2 ]; then set -- -q -n "$workers" --dist loadfile; fi
+  # A file stays in one process, so that its compiled functions and fixtures are made once; in the
+  # order of the folders, so that the long ones (integration) are not the last.
+  if [ "$cores" -ge 2 ]; then
+    set -- -q -n "$workers" --dist loadfile --no-loadscope-reorder
+  fi
 fi
 say "running: $PYTHON -m pytest $*"
 exec "$PYTHON" -m pytest "$@"
