@@ -99,6 +99,8 @@ install() {
 # Set PYTHON to an interpreter that can run jmrec; "$1" is an extra of setup.cfg, or nothing.
 ensure_environment() {
   local extra="${1:-}" missing
+  # From the folder above the checkout, Python would take the checkout itself for the package.
+  export PYTHONPATH="$ROOT${PYTHONPATH:+:$PYTHONPATH}"
   if [ -n "${JMREC_PYTHON:-}" ]; then
     PYTHON="$(command -v "$JMREC_PYTHON" || true)"
     [ -n "$PYTHON" ] || fail "JMREC_PYTHON=$JMREC_PYTHON is not there; name an existing Python."
@@ -109,7 +111,6 @@ ensure_environment() {
     [ -z "$missing" ] ||
       fail "JMREC_PYTHON=$JMREC_PYTHON lacks: $missing; install these there," \
         "or leave JMREC_PYTHON away and a virtual environment is made."
-    export PYTHONPATH="$ROOT${PYTHONPATH:+:$PYTHONPATH}"
     say "using $PYTHON (Python $(python_version "$PYTHON")); nothing is installed into it"
     return
   fi
