@@ -215,9 +215,9 @@ def test_a_small_study_learns_and_prunes_before_it_ends(
 
 
 def test_a_study_of_some_trials_runs_as_many(tmp_path: Path) -> None:
-    workdir = run(tmp_path, SIX, study="some", count=4, parallel=2)
+    workdir = run(tmp_path, SIX, study="some", count=4, parallel=2, prune=False)
     assert sorted(states(workdir)) == ["done"] * 4 + ["not ended"] * 2
-    run(tmp_path, SIX, study="some", count=6)
+    run(tmp_path, SIX, study="some", count=6, prune=False)
     assert states(workdir) == ["done"] * 6
     assert counts(workdir, "starts.txt") == [1] * 6
 
