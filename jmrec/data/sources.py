@@ -169,12 +169,16 @@ def read_bytes(path: Path, most: int | None = None) -> bytes:
     parts, total = [], 0
     try:
         packed = _starts(path, 2) == b"\x1f\x8b"
+        if packed:  # once without keeping anything, for a bomb is known late
+            with gzip.open(path) as file:
+                unpacked = 0
+                while unpacked < limit and (part := file.read(min(2**24, limit - unpacked))):
+                    unpacked += len(part)
+                    _no_bomb(path, unpacked)
         with gzip.open(path) if packed else path.open("rb") as file:
             while total < limit and (part := file.read(min(2**24, limit - total))):
                 parts.append(part)
                 total += len(part)
-                if packed:
-                    _no_bomb(path, total)
             more = most is None and total == limit and bool(file.read(1))
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise UserError(f"{path.name} can not be unpacked ({error}); pack it again.") from None

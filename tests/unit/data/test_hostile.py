@@ -370,8 +370,7 @@ def test_memory_is_bounded(name: str, tmp_path: Path, make_shop: Callable[..., P
 
     good = peak()
     next(case for case in CASES if case.name == name).make(shop)
-    # What unpacks to 2 GB is known for a bomb at 200 times its packed size, some 400 MB.
-    assert peak() < good + 450
+    assert peak() < good + 250
 
 
 def test_markup_in_names_is_text(
