@@ -52,12 +52,15 @@ while IFS= read -r found; do
   if [ -z "$report" ] || [ "$found" -nt "$report" ]; then report="$found"; fi
 done < <(find "$workdir" -name 'report*.html' -type f)
 
+# From the folder above the checkout, python -m would take the checkout for the package.
+jmrec="$(dirname "$PYTHON")/jmrec"
+if [ ! -x "$jmrec" ]; then jmrec="$PYTHON -m jmrec.main"; fi
 say ""
 if [ -n "$report" ]; then say "The report: $report (open it in a browser)"; fi
 cat <<TEXT
 What to try next:
-  recommend    $PYTHON -m jmrec.main recommend --workdir $workdir --items t0012,t0057,t0003
+  recommend    $jmrec recommend --workdir $workdir --items t0012,t0057,t0003
   another seed bash $ROOT/launch/quickstart.sh runs/seed1 --config.seed=1
-  your data    $PYTHON -m jmrec.main data check --help
-  all commands $PYTHON -m jmrec.main --help
+  your data    $jmrec data init --help
+  all commands $jmrec --help
 TEXT
