@@ -77,12 +77,7 @@ def chunked_kl(
     teacher = make_side(teacher_states, teacher_items, teacher_bias)
     student = make_side(student_states, student_items, student_bias)
     valid, where = optional(valid), optional(where)
-    for side in (teacher, student):
-        check_side(side, valid=valid, where=where)
-    for name in ("states", "items"):
-        rows = [getattr(side, name).shape[0] for side in (teacher, student)]
-        if rows[0] != rows[1]:
-            raise ValueError(f"teacher and student {name} differ in rows: {rows[0]} and {rows[1]}")
+    check_sides(teacher, student, valid=valid, where=where)
     if where is not None:
         teacher, student = (
             side._replace(states=jnp.where(where[:, None], side.states, 0))
@@ -90,11 +85,20 @@ def chunked_kl(
         )
     teacher = jax.lax.stop_gradient(teacher)
     scale = jax.lax.stop_gradient(1.0 / jnp.asarray(temperature, jnp.float32))
-    if student.items.shape[0] <= chunk:
-        divergence = _plain(teacher, student, valid, scale)
-    else:
-        divergence = _scanned(teacher, student, valid, scale, chunk)
+    divergence = kl_and_logsumexps(teacher, student, valid, scale, chunk)[0]
     return divergence if where is None else jnp.where(where, divergence, 0.0)
+
+
+def check_sides(
+    teacher: Side, student: Side, *, valid: jax.Array | None, where: jax.Array | None
+) -> None:
+    """Raise ValueError unless teacher and student fit the masks and have the same rows."""
+    for side in (teacher, student):
+        check_side(side, valid=valid, where=where)
+    for name in ("states", "items"):
+        rows = [getattr(side, name).shape[0] for side in (teacher, student)]
+        if rows[0] != rows[1]:
+            raise ValueError(f"teacher and student {name} differ in rows: {rows[0]} and {rows[1]}")
 
 
 def kl_reference(
@@ -112,36 +116,47 @@ def kl_reference(
     """Return what `chunked_kl` returns, from the plain [N, V] logits."""
     teacher = jax.lax.stop_gradient(make_side(teacher_states, teacher_items, teacher_bias))
     student = make_side(student_states, student_items, student_bias)
-    divergence = _plain(teacher, student, optional(valid), 1.0 / temperature)
+    divergence = _plain(teacher, student, optional(valid), 1.0 / temperature)[0]
     return divergence if where is None else jnp.where(where, divergence, 0.0)
 
 
-def _plain(teacher: Side, student: Side, valid: jax.Array | None, scale: Any) -> jax.Array:
-    """KL float32 [N] from whole [N, V] logits; autodiff keeps them and saves recomputing."""
-    log_p, log_q = (
-        _log_softmax(block_logits(side, valid, 0, side.items.shape[0], scale), valid)
-        for side in (teacher, student)
-    )
-    p = jnp.exp(log_p) if valid is None else jnp.where(valid, jnp.exp(log_p), 0.0)
-    return (p * (log_p - log_q)).sum(axis=1)
+def kl_and_logsumexps(
+    teacher: Side, student: Side, valid: jax.Array | None, scale: jax.Array, chunk: int
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Return KL and both sides' logsumexp of the scaled logits, float32 [N] each.
+
+    The gradient goes to the student. Without a valid item KL is 0 and a logsumexp -inf.
+    """
+    if student.items.shape[0] <= chunk:
+        return _plain(teacher, student, valid, scale)
+    return _scanned(teacher, student, valid, scale, chunk)
 
 
-def _log_softmax(logits: jax.Array, valid: jax.Array | None) -> jax.Array:
-    """Log-probabilities, with 0 (not -inf) where not valid so that p * log p stays finite."""
-    log_p = logits - jax.nn.logsumexp(logits, axis=1, keepdims=True)
-    return log_p if valid is None else jnp.where(valid, log_p, 0.0)
+def _plain(
+    teacher: Side, student: Side, valid: jax.Array | None, scale: Any
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """From whole [N, V] logits; autodiff keeps them and saves recomputing."""
+    logs, lses = [], []
+    for side in (teacher, student):
+        logits = block_logits(side, valid, 0, side.items.shape[0], scale)
+        lses.append(jax.nn.logsumexp(logits, axis=1))
+        log_p = logits - lses[-1][:, None]
+        # 0 (not -inf) where not valid, so that p * log p stays finite.
+        logs.append(log_p if valid is None else jnp.where(valid, log_p, 0.0))
+    p = jnp.exp(logs[0]) if valid is None else jnp.where(valid, jnp.exp(logs[0]), 0.0)
+    return (p * (logs[0] - logs[1])).sum(axis=1), lses[0], lses[1]
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(4,))
 def _scanned(
     teacher: Side, student: Side, valid: jax.Array | None, scale: jax.Array, chunk: int
-) -> jax.Array:
+) -> tuple[jax.Array, jax.Array, jax.Array]:
     return _scanned_forward(teacher, student, valid, scale, chunk)[0]
 
 
 def _scanned_forward(
     teacher: Side, student: Side, valid: jax.Array | None, scale: jax.Array, chunk: int
-) -> tuple[jax.Array, Any]:
+) -> tuple[tuple[jax.Array, jax.Array, jax.Array], Any]:
     """One pass: KL = E_p[teacher logit - student logit] - teacher lse + student lse."""
 
     def step(carry: Any, start: Any, size: int) -> Any:
@@ -166,17 +181,19 @@ def _scanned_forward(
     s_lse = finite_or_zero(s_peak) + jnp.log(jnp.where(any_valid, s_total, 1.0))
     mean_gap = weighted / jnp.where(any_valid, t_total, 1.0)
     residuals = (teacher, student, valid, scale, t_lse, s_lse)
-    return mean_gap - t_lse + s_lse, residuals
+    lses = (jnp.where(any_valid, lse, LOWEST) for lse in (t_lse, s_lse))
+    return (mean_gap - t_lse + s_lse, *lses), residuals
 
 
-def _scanned_backward(chunk: int, residuals: Any, cotangent: jax.Array) -> Any:
+def _scanned_backward(chunk: int, residuals: Any, cotangents: Any) -> Any:
     teacher, student, valid, scale, t_lse, s_lse = residuals
+    of_kl, _, of_lse = cotangents
 
     def logit_gradients(start: Any, size: int) -> jax.Array:
         t = block_logits(teacher, valid, start, size, scale)
         s = block_logits(student, valid, start, size, scale)
-        excess = jnp.exp(s - s_lse[:, None]) - jnp.exp(t - t_lse[:, None])
-        return (cotangent * scale)[:, None] * excess
+        q, p = jnp.exp(s - s_lse[:, None]), jnp.exp(t - t_lse[:, None])
+        return scale * ((of_kl + of_lse)[:, None] * q - of_kl[:, None] * p)
 
     d_student = fold_gradients(student, valid, chunk, logit_gradients)
     return None, d_student, None, None

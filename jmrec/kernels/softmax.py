@@ -116,7 +116,7 @@ def chunked_softmax_cross_entropy(
         raise ValueError(f"targets must have shape {side.states.shape[:1]}, not {targets.shape}")
     if where is not None:
         side = side._replace(states=jnp.where(where[:, None], side.states, 0))
-    loss = _logsumexp(side, valid, chunk) - _target_logits(side, targets, valid)
+    loss = _logsumexp(side, valid, chunk) - target_logits(side, targets, valid)
     return loss if where is None else jnp.where(where, loss, 0.0)
 
 
@@ -139,7 +139,7 @@ def softmax_cross_entropy_reference(
     return loss if where is None else jnp.where(where, loss, 0.0)
 
 
-def _target_logits(side: Side, targets: jax.Array, valid: jax.Array | None) -> jax.Array:
+def target_logits(side: Side, targets: jax.Array, valid: jax.Array | None) -> jax.Array:
     """float32 [N]; -inf where the target is out of range or not valid."""
     known = (targets >= 0) & (targets < side.items.shape[0])
     rows = jnp.where(known, targets, 0)

@@ -12,11 +12,12 @@ from typing import Any
 from rich.table import Table
 
 from jmrec.errors import UserError
-from jmrec.tools import benchmark_data
+from jmrec.tools import benchmark_data, benchmark_kernels
 from jmrec.tools.text import wide_console
 
-BENCHMARKS = {"data": benchmark_data}
-"""Name -> module with ``add_arguments(parser)`` and ``run(args) -> {name: plain value}``."""
+BENCHMARKS = {"data": benchmark_data, "kernels": benchmark_kernels}
+"""Name -> module with ``add_arguments(parser)`` and ``run(args) -> {name: plain value}``, where "rows"
+may hold a list of such dicts."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,14 +42,28 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def show(title: str, found: dict[str, Any]) -> None:
-    """Print a benchmark's figures as a table, then as one line of JSON."""
+    """Print a benchmark's figures as tables, then as one line of JSON."""
+    plain = {name: value for name, value in found.items() if name != "rows"}
     table = Table(title=f"benchmark: {title}", title_justify="left", show_header=False)
-    for name, value in found.items():
-        table.add_row(
-            name.replace("_", " "), f"{value:,}" if isinstance(value, int | float) else str(value)
-        )
+    for name, value in plain.items():
+        table.add_row(name.replace("_", " "), _text(value))
     wide_console().print(table)
+    rows = found.get("rows", [])
+    if rows:
+        table = Table()
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        for name in names:
+            table.add_column(name.replace("_", " "), justify="right")
+        for row in rows:
+            table.add_row(*(_text(row.get(name, "")) for name in names))
+        wide_console().print(table)
     print(json.dumps({"benchmark": title, **found}))
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float) and 0 < abs(value) < 1e-3:
+        return f"{value:.0e}"
+    return f"{value:,}" if isinstance(value, int | float) else str(value)
 
 
 if __name__ == "__main__":
