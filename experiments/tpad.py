@@ -11,7 +11,8 @@ Arguments:
          picture_only|id_only|no_context (time gaps, event types)|no_facts (declared numbers and
          categories)   one change to the system, nothing else (without
          generation text still teaches: the words that stage "vision" names, and the contrast)
-  students=all|served   every student, or only the one that is served (for sweeps)
+  students=all|served|rules   every student; only the one that is served (for sweeps); or every one
+         and a student that follows the blend of rules, which labels sessions out of fold
 
 Sweep (get_hyper): the student's learning rate by its weight decay, six trials, judged by the served
 student on validation.
@@ -76,7 +77,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     toyshop = choose("data", args.data, {"toyshop": True, "folder": False})
     size = choose("size", args.size, ("tiny", "small", "base"))
     ablate = choose("ablate", args.ablate, ABLATIONS)
-    served = choose("students", args.students, {"all": False, "served": True})
+    choose("students", args.students, ("all", "served", "rules"))
     pick = {"tiny": 0, "small": 1, "base": 2}[size]
 
     config = ConfigDict()
@@ -171,6 +172,11 @@ def get_config(arg: str | None = None) -> ConfigDict:
         training(300, 128 if toyshop else 32, 2e-3, 300),
         training(4000, 256, 1e-3, 1000),
     )[pick]
+    # How a term's weight changes over the run: a table of jmrec.losses.schedules, such as
+    # {"name": "linear", "steps": 100}.
+    distill.schedules = ConfigDict(
+        {name: {"name": "constant"} for name in ("next", "last", "disentangle", "rebuild")}
+    )
     distill.hparams = ConfigDict({"next": 1.0, "last": 0.5, "disentangle": 0.1, "rebuild": 1.0})
     config.distill = distill
 
@@ -189,6 +195,11 @@ def get_config(arg: str | None = None) -> ConfigDict:
         student.train.weight_decay = 1.0
     # How it follows its teacher: kl, or topk_ kl, reverse_kl, jensen_shannon, skew_kl.
     student.distill = "kl"
+    # How many items the topk_ ones follow one by one.
+    student.top = 100
+    student.schedules = ConfigDict(
+        {name: {"name": "constant"} for name in ("next_item", "teacher")}
+    )
     student.hparams = ConfigDict({"dropout": 0.2, "id_dropout": 0.5, "teacher_temperature": 1.0})
     config.student = student
 
@@ -205,6 +216,13 @@ def get_config(arg: str | None = None) -> ConfigDict:
             "distilled": {**variant, "logit": 1.0},
         }
     )
+
+    # In how many parts the users are cut: the rules that label one have not seen it.
+    config.teach = ConfigDict({"folds": 5})
+    if args.students == "rules":
+        config.students["rule-taught"] = ConfigDict(
+            {**variant, "logit": 1.0, "teacher": "rules", "distill": "topk_kl"}
+        )
 
     if toyshop and size != "base":
         config.students["id-only"].train = ConfigDict({"weight_decay": 0.1})
@@ -230,7 +248,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         kept = ablate.replace("_", "-")
         config.students = ConfigDict({kept: config.students[kept].to_dict()})
         config.evaluate.serve = kept
-    if served:
+    if args.students == "served":
         kept = config.evaluate.serve
         config.students = ConfigDict({kept: config.students[kept].to_dict()})
     return config

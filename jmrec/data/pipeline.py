@@ -77,6 +77,7 @@ def session_batches(
     has_time: bool = True,
     known: np.ndarray | None = None,
     read: Callable[[int], np.ndarray] | None = None,
+    places: bool = False,
 ) -> "grain.MapDataset[Batch]":
     """Return endless batches of session windows.
 
@@ -93,10 +94,12 @@ def session_batches(
       known: bool [V], items that may be targets; others get ``target_ok`` False. None is all.
       read: Batch size -> which rows of a batch to read, see `jmrec.sharding.process_rows`. None
         is all.
+      places: Whether the batch says where in ``sessions`` its events lie.
 
     Returns:
       A dataset whose ``[n]`` is the batch of step n, for any n >= 0: a dict of ``item``,
-      ``mask``, ``target``, ``target_ok``, ``gap``, ``event``, all [B, L] as in `jmrec.types`.
+      ``mask``, ``target``, ``target_ok``, ``gap``, ``event`` and, if wanted, ``place``, all
+      [B, L] as in `jmrec.types`.
 
     Raises:
       UserError: if no session has two events.
@@ -106,7 +109,7 @@ def session_batches(
         if not len(windows):
             continue
         length, batch_size = buckets[bucket]
-        gather = _SessionGather(sessions, windows, length, has_time, known)
+        gather = _SessionGather(sessions, windows, length, has_time, known, places)
         draw = _Epochs(len(windows), batch_size, (seed, bucket), read)
         parts.append(_numbers().map(draw).map(gather))
         weights.append(len(windows) / batch_size)
@@ -237,6 +240,7 @@ class _SessionGather:
     length: int
     has_time: bool
     known: np.ndarray | None
+    places: bool
 
     def __call__(self, index: np.ndarray) -> Batch:
         sessions = self.sessions
@@ -249,7 +253,7 @@ class _SessionGather:
             later = mask & (place > 0)
             pause = sessions.times[event] - sessions.times[np.where(later, event - 1, event)]
             gap[later] = np.log1p(np.maximum(pause[later], 0))
-        return {
+        batch = {
             "item": np.where(mask, sessions.items[event], 0).astype(np.int32),
             "mask": mask,
             "target": target.astype(np.int32),
@@ -257,6 +261,7 @@ class _SessionGather:
             "gap": gap,
             "event": np.where(mask, sessions.events[event], 0).astype(np.int32),
         }
+        return batch | ({"place": event.astype(np.int32)} if self.places else {})
 
 
 @dataclass(frozen=True)

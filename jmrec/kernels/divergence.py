@@ -181,8 +181,9 @@ def _scanned_forward(
     s_lse = finite_or_zero(s_peak) + jnp.log(jnp.where(any_valid, s_total, 1.0))
     mean_gap = weighted / jnp.where(any_valid, t_total, 1.0)
     residuals = (teacher, student, valid, scale, t_lse, s_lse)
-    lses = (jnp.where(any_valid, lse, LOWEST) for lse in (t_lse, s_lse))
-    return (mean_gap - t_lse + s_lse, *lses), residuals
+    divergence = mean_gap - t_lse + s_lse
+    t_out, s_out = jnp.where(any_valid, t_lse, LOWEST), jnp.where(any_valid, s_lse, LOWEST)
+    return (divergence, t_out, s_out), residuals
 
 
 def _scanned_backward(chunk: int, residuals: Any, cotangents: Any) -> Any:

@@ -219,9 +219,7 @@ def parallel_topk(
         )
         found = jnp.where(found < 0, -1, found + lax.axis_index(axis) * rows)
         # In the order of the rows: top_k takes the earlier of equal scores, the lower row.
-        scores, found = (
-            lax.all_gather(each, axis, axis=1, tiled=True) for each in (scores, found)
-        )
+        scores, found = (lax.all_gather(each, axis, axis=1, tiled=True) for each in (scores, found))
         scores, columns = lax.top_k(scores, k)
         return scores, jnp.take_along_axis(found, columns, axis=1)
 
@@ -253,11 +251,13 @@ def _shard(
             f"{items.shape[0]} items do not divide by the {mesh.shape[axis]} devices of {axis!r}; "
             "pad the table with rows that are not valid"
         )
-    specs = tuple(
-        each if isinstance(each, Side) else PartitionSpec(*([each] if each else [])) for each in rows
-    )
+    specs = tuple(each if isinstance(each, Side) else _spec(each) for each in rows)
     run = partial(jax.shard_map, mesh=mesh, out_specs=PartitionSpec(batch), check_vma=False)
     return run(local, in_specs=specs)
+
+
+def _spec(axis: str | None) -> PartitionSpec:
+    return PartitionSpec() if axis is None else PartitionSpec(axis)
 
 
 def _join(lse: jax.Array, axis: str) -> jax.Array:

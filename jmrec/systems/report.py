@@ -117,6 +117,9 @@ def evaluate(
     others = [*[n for n in variants if n != served], "teacher"]
     others += [name for name in names if name.startswith(f"{served}, ")]
     pairs = [(served, other) for other in others]
+    # What another teacher gave.
+    taught = [n for n in variants if n != served and config.students[n].logit > 0]
+    pairs += [(n, "undistilled") for n in taught if "undistilled" in variants]
     curves = {
         name: curve for name, curve in read_curves(system.workdir).items() if "/" not in name
         or name.startswith(f"students/{served}-")

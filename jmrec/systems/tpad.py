@@ -1,7 +1,8 @@
 """The system "tpad": data, vision, knowledge, read, transition, distill, embed, students, evaluate.
 
-Each stage is a method that reads the workdir and writes its own folder. Big models train in the
-first stages; a student needs the feature table and nothing else of them.
+Before the students comes "teach", where one of them learns from the rules. Each stage is a method
+that reads the workdir and writes its own folder. Big models train in the first stages; a student
+needs the feature table and nothing else of them.
 
 References:
   Su et al., Distilling Transitional Pattern to Large Language Models for Multimodal
@@ -22,10 +23,11 @@ from jmrec.data.pipeline import item_batches, session_batches
 from jmrec.data.prepared import prepare
 from jmrec.data.toyshop import ToyShopConfig, write_toyshop
 from jmrec.errors import UserError
+from jmrec.evaluation.lessons import blend_of, out_of_fold
 from jmrec.evaluation.protocol import ask, rank
 from jmrec.evaluation.students import Tower, TowerRanker
 from jmrec.evaluation.summary import figures
-from jmrec.features import Standardiser
+from jmrec.features import Standardiser, read_features, write_features
 from jmrec.files import write_json
 from jmrec.models.layers import StackConfig
 from jmrec.models.student import StudentConfig
@@ -37,12 +39,23 @@ from jmrec.systems.tables import write_tables
 from jmrec.systems.towers import Towers
 from jmrec.tasks.distill import LOWER, UPPER, DistillTask
 from jmrec.tasks.knowledge import KnowledgeTask
-from jmrec.tasks.session import DISTILL, StudentTask, Teacher, id_rows, id_table_size
+from jmrec.tasks.session import (
+    DISTILL,
+    CachedTeacher,
+    StudentTask,
+    Teacher,
+    id_rows,
+    id_table_size,
+)
 from jmrec.tasks.transition import TransitionTask
 from jmrec.tasks.vision import VisionTask, word_weights
 from jmrec.tracking import Tracker
 from jmrec.train import FitResult, TrainConfig, Trainer
 from jmrec.types import Params, Task
+
+TEACHERS = ("transfer", "rules")
+"""Whom a student may follow: the Transfer tower, live, or the blend of rules, out of fold."""
+LESSONS = "lessons.safetensors"
 
 
 class Tpad(Towers):
@@ -67,6 +80,8 @@ class Tpad(Towers):
         choose("distill.lower", c.distill.lower, tuple(LOWER))
         choose("distill.upper", c.distill.upper, UPPER)
         choose("student.distill", c.student.distill, tuple(DISTILL))
+        for name, variant in c.students.items():
+            choose(f"students.{name}.teacher", variant.get("teacher", "transfer"), TEACHERS)
         seed = {"seed": c.seed}
 
         def settings(*names: str, **more: Any) -> dict[str, Any]:
@@ -88,11 +103,16 @@ class Tpad(Towers):
             Stage("distill", settings("distill", **seed), ("read", "transition"), self.distill),
             Stage("embed", {}, ("read", "distill"), self.embed),
         ]
+        learners = [name for name in c.students if self._taught_by_rules(name)]
+        if learners:
+            own = settings(**seed, **c.teach, top=c.student.top, window=c.data.window)
+            stages.append(Stage("teach", own, ("read",), self.teach, alone=True))
         for name in c.students:
+            inputs = ("embed", "teach") if name in learners else ("embed",)
             for each in c.seeds:
                 own = {"student": c.student, "variant": c.students[name], "seed": each}
                 stages.append(
-                    Stage(f"students/{name}-{each}", own, ("embed",), self._student(name, each))
+                    Stage(f"students/{name}-{each}", own, inputs, self._student(name, each))
                 )
         return stages
 
@@ -181,7 +201,7 @@ class Tpad(Towers):
         model, params, _, tokens = self.teacher()
         task = DistillTask(
             self.alignment_config, model, params, self.e["both"], self.train_items,
-            lower=c.lower, upper=c.upper,
+            lower=c.lower, upper=c.upper, schedules=c.schedules,
             hparams={**c.hparams, "learning_rate": c.train.learning_rate}, tokens=tokens,
         )  # fmt: skip
         batches = self.sessions(c.train.batch_size)
@@ -204,6 +224,41 @@ class Tpad(Towers):
             out |= {f"{head}/mean": scaler.mean[None], f"{head}/scale": scaler.scale[None]}
         write_tables(folder, self.dataset.items.ids, out)
 
+    def teach(self, folder: Path) -> None:
+        """Stage "teach": what the blend of rules says of each training session, out of fold."""
+        c = self.config.teach
+        validation = ask(self.dataset, "validation")
+        with self.tracker.stage("teach").progress(c.folds, "teach") as bar:
+            lessons, temperatures = out_of_fold(
+                self.dataset, validation,
+                blend_of(validation, {"Knowledge tower": self.e["both"]}),
+                folds=c.folds, top=self.config.student.top, seed=self.config.seed,
+                window=self.config.data.window, progress=lambda _: bar.update(1),
+            )  # fmt: skip
+        facts = {
+            "stage": "teach", "teacher": "blend of rules", "folds": str(c.folds),
+            "temperatures": ", ".join(f"{each:.4g}" for each in temperatures),
+        }  # fmt: skip
+        write_features(folder / LESSONS, vars(lessons), self._event_names, facts)
+
+    @property
+    def _event_names(self) -> list[str]:
+        """What identifies the rows of lessons: each training event's session and item."""
+        train, ids = self.dataset.splits["train"], self.dataset.items.ids
+        owner = np.repeat(np.arange(len(train)), train.lengths)
+        return [f"{train.ids[s]} {ids[i]}" for s, i in zip(owner, train.items)]
+
+    def _taught_by_rules(self, name: str) -> bool:
+        variant = self.config.students[name]
+        return variant.logit > 0 and variant.get("teacher", "transfer") == "rules"
+
+    def _teacher_of(self, name: str) -> Teacher | CachedTeacher:
+        """Return whom a student follows."""
+        if not self._taught_by_rules(name):
+            return Teacher(*self.teacher())
+        path = self.workdir / "teach" / LESSONS
+        return CachedTeacher(**read_features(path, self._event_names).arrays)
+
     def _student(self, name: str, seed: int) -> Callable[[Path], None]:
         """Return the stage that trains one student with one seed."""
 
@@ -212,7 +267,7 @@ class Tpad(Towers):
             features = self.student_features(name)
             evaluate = self._validate(tower, features)
             train = self._student_settings(name, "train")
-            batches = self.sessions(train.batch_size, seed)
+            batches = self.sessions(train.batch_size, seed, self._taught_by_rules(name))
             label = f"students/{name}-{seed}"
             self._fit(folder, label, trainer, train, batches, seed, evaluate)
 
@@ -265,12 +320,13 @@ class Tpad(Towers):
                 stack=StackConfig(**c.stack),
                 **self.context,
             )
-            teacher = Teacher(*self.teacher()) if variant.logit > 0 else None
+            teacher = self._teacher_of(name) if variant.logit > 0 else None
             train, hparams = (self._student_settings(name, kind) for kind in ("train", "hparams"))
             numbers = {"learning_rate": train.learning_rate, "logit": variant.logit}
             task = StudentTask(
-                config, features, self.train_items, teacher, {**hparams, **numbers}, c.distill
-            )
+                config, features, self.train_items, teacher, {**hparams, **numbers},
+                variant.get("distill", c.distill), c.top, c.schedules,
+            )  # fmt: skip
             trainer = self._trainer(task, train)
             tower = Tower(task.model, id_rows(self.train_items, max(ids, 1)))
             self._trainers[name] = (trainer, tower)
@@ -296,13 +352,14 @@ class Tpad(Towers):
         unit = batch_size if batch_size >= 256 else 8
         return (short, wide - wide % unit), (longest, batch_size)
 
-    def sessions(self, batch_size: int, seed: int | None = None) -> Any:
+    def sessions(self, batch_size: int, seed: int | None = None, places: bool = False) -> Any:
         """Return training batches of sessions, short and long ones apart, this process's share."""
         return session_batches(
             self.dataset.splits["train"],
             buckets=self.session_buckets(batch_size),
             seed=self.config.seed if seed is None else seed,
             read=process_rows(make_mesh(self.config.rules)),
+            places=places,
         )
 
     def items(self, arrays: Mapping[str, np.ndarray], rows: np.ndarray, batch_size: int) -> Any:

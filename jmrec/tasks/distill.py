@@ -27,10 +27,14 @@ LOWER: dict[str, Callable[..., Any]] = {
     "smile": losses.smile,
 }
 UPPER = ("vclub", "l1out", "orthogonal", "hsic")
+TERMS = ("next", "last", "disentangle", "rebuild", "conditional")
 
 
 class DistillTask:
     """The task; ``hparams``: learning_rate, next, last, disentangle, rebuild.
+
+    Its loss is a `jmrec.losses.compose` sum of the `TERMS`: the bounds with their sign turned, and
+    the fit of q(t | k), whose weight is 1.
 
     Args:
       config: Sizes of heads and critics.
@@ -43,6 +47,7 @@ class DistillTask:
       items: How many training items a step draws for the terms on single items.
       hparams: Overrides of the traced numbers.
       tokens: The items' tokens, name -> [V, ...], where the Transfer tower reads them.
+      schedules: Term -> how its weight changes over the run, see `jmrec.losses.schedules`.
     """
 
     name = "distill"
@@ -61,9 +66,13 @@ class DistillTask:
         items: int = 256,
         hparams: HParams,
         tokens: Mapping[str, np.ndarray] | None = None,
+        schedules: Mapping[str, Any] | None = None,
     ) -> None:
         choose("distill.lower", lower, tuple(LOWER))
         choose("distill.upper", upper, UPPER)
+        self.terms = losses.compose(
+            {name: {"schedule": (schedules or {}).get(name, "constant")} for name in TERMS}
+        )
         self.model, self.transfer = alignment(config), transfer
         self.lower, self.upper, self.items = lower, upper, items
         self.transfer_params = transfer_params
@@ -131,27 +140,28 @@ class DistillTask:
 
         following = bound(batch["target"], "next")
         current = bound(batch["item"], "last")
-        metrics: dict[str, SumCount] = {
-            "information_next": (following.sum(), ok.sum()),
-            "information_last": (current.sum(), ok.sum()),
-        }
         draw = jax.random.randint(key, (self.items,), 0, frozen["rows"].shape[0])
         e = frozen["e"][frozen["rows"][draw]]
         (k, t), _ = fns["heads"](params, e)
         rebuilt, _ = fns["reconstruct"](params, k)
-        rebuild = jnp.square(rebuilt - e).mean(-1)
         apart, fit = self._apart(params, k, t)
-        count = ok.sum()
-        aligned = -(hparams["next"] * following + hparams["last"] * current).sum()
-        # Information is never negative: where the estimate is, q(t | k) is off and there is nothing
-        # to part. Without this floor k and t run away from q for ever.
-        parted = jnp.maximum(apart.mean(), 0.0)
-        single = hparams["disentangle"] * parted + (hparams["rebuild"] * rebuild + fit).mean()
+        inputs = {
+            "next": (-following, ok),
+            "last": (-current, ok),
+            # Information is never negative: where the estimate is, q(t | k) is off and there is
+            # nothing to part. Without this floor k and t run away from q for ever.
+            "disentangle": jnp.maximum(apart.mean(), 0.0)[None],
+            "rebuild": jnp.square(rebuilt - e).mean(-1),
+            "conditional": jnp.atleast_1d(fit),
+        }
+        numbers = {name: {"weight": hparams.get(name, 1.0)} for name in TERMS}
+        total, count, metrics = self.terms(inputs, step=step, hparams=numbers)
         metrics |= {
-            "rebuild": (rebuild.sum(), rebuild.size),
+            "information_next": (following.sum(), ok.sum()),
+            "information_last": (current.sum(), ok.sum()),
             self.upper: (apart.sum(), apart.size),
         }
-        return aligned + single * count, count, state, metrics
+        return total, count, state, metrics
 
     def _apart(self, params: Params, k: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Return (the term that parts k and t, the fit of q(t | k)), each [items]."""

@@ -20,6 +20,9 @@ from jmrec.types import Batch, HParams, Params, State, SumCount
 class KnowledgeTask:
     """The task; ``hparams``: learning_rate, dropout, generation, rewrite, contrast, temperature.
 
+    Its loss is a `jmrec.losses.compose` sum of generation, rewrite (times generation) and contrast,
+    each a mean over items.
+
     ``rewrite`` weighs the shown fields, which are written too: e has to say what the item is, also
     where nothing of it helps to guess the hidden fields.
 
@@ -55,6 +58,8 @@ class KnowledgeTask:
         }
         self.token_field = jnp.array(config.token_fields(), jnp.int32)
         self.couples_examples = self.hparams["contrast"] > 0
+        names = ["generation", "rewrite", *(["contrast"] if self.couples_examples else [])]
+        self.terms = losses.compose({name: {} for name in names})
 
     def init(self, key: jax.Array) -> tuple[Params, State]:
         """Return fresh parameters, but a vision encoder that has learned; there is no state."""
@@ -116,22 +121,22 @@ class KnowledgeTask:
         predicted, copied = written & hidden, written & ~hidden
         known = written.any(1)
         right = (logits.argmax(-1) == text) & predicted
-        metrics: dict[str, SumCount] = {
-            "generation": (jnp.where(predicted, token, 0.0).sum(), predicted.sum()),
-            "rewriting": (jnp.where(copied, token, 0.0).sum(), copied.sum()),
-            "token_accuracy": (right.sum(), predicted.sum()),
-        }
-        total = hparams["generation"] * (mean(predicted) + hparams["rewrite"] * mean(copied))
+        values = {"generation": mean(predicted), "rewrite": mean(copied)}
         if self.couples_examples:
             kept = jax.random.uniform(key_pair, text.shape) >= hparams["hide_tokens"]
             said = (text > 0) & kept
             read, _ = fns["encode_item"](params, text, None, said, None, key=key_pair, **drop)
             (a, b), _ = fns["contrast"](params, seen, read)
             pair_ok = batch["picture_ok"] & said.any(1)
-            pair = losses.symmetric_info_nce(
+            values["contrast"] = losses.symmetric_info_nce(
                 a, b, temperature=hparams["temperature"], where=pair_ok, ids=batch["row"]
             )
-            total = total + hparams["contrast"] * pair
             known |= pair_ok
-            metrics["contrast"] = (pair.sum(), pair_ok.sum())
-        return total.sum(), known.sum(), state, metrics
+        weights = {**hparams, "rewrite": hparams["generation"] * hparams["rewrite"]}
+        total, count, metrics = self.terms(
+            {name: (value, known) for name, value in values.items()},
+            step=step,
+            hparams={name: {"weight": weights[name]} for name in values},
+        )
+        metrics["token_accuracy"] = (right.sum(), predicted.sum())
+        return total, count, state, metrics

@@ -16,7 +16,7 @@ from jmrec.tools import benchmark_data, benchmark_kernels
 from jmrec.tools.text import wide_console
 
 BENCHMARKS = {"data": benchmark_data, "kernels": benchmark_kernels}
-"""Name -> module with ``add_arguments(parser)`` and ``run(args) -> {name: plain value}``, where "rows"
+"""Name -> module with ``add_arguments(parser)`` and ``run(args) -> {name: plain value}``; "rows"
 may hold a list of such dicts."""
 
 

@@ -20,6 +20,7 @@ from jmrec.errors import UserError
 from jmrec.sharding import DATA_AXES, abstract_arrays, batch_sharding, make_mesh, shardings
 from jmrec.systems.catalogue import Reader
 from jmrec.systems.tpad import Tpad
+from jmrec.tasks.session import CachedTeacher, Teacher
 from jmrec.tools.plan_verdict import STAGES
 from jmrec.train import Trainer
 from jmrec.types import Batch, Model, Params, Task
@@ -33,11 +34,13 @@ class Sizes:
       items: Items of the catalogue, all of which occur in training.
       vocab: Tokens of the tokenizer.
       fields: Tokens of each text field.
+      events: Events of the training sessions; a student that the rules teach holds a row for each.
     """
 
     items: int
     vocab: int
     fields: tuple[int, ...]
+    events: int = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -188,7 +191,7 @@ class ShapeSystem(Tpad):
         heads = self.config.distill
         return {"features": self._table(sum(heads[head] for head in features.split("+")))}
 
-    def sessions(self, batch_size: int, seed: int | None = None) -> Any:
+    def sessions(self, batch_size: int, seed: int | None = None, places: bool = False) -> Any:
         """Return the shapes of a batch of the longest sessions, and all numbers of rows.
 
         Batches of shorter sessions have no more positions, so that they need no more memory.
@@ -198,8 +201,21 @@ class ShapeSystem(Tpad):
         shape = (size, length)
         kinds = {"item": np.int32, "mask": bool, "target": np.int32, "target_ok": bool,
                  "gap": np.float32, "event": np.int32}  # fmt: skip
+        kinds |= {"place": np.int32} if places else {}
         batch = {name: self._shape(shape, kind) for name, kind in kinds.items()}
         return batch, tuple(rows for _, rows in buckets)
+
+    def _teacher_of(self, name: str) -> Teacher | CachedTeacher:
+        """Return whom a student follows, as shapes."""
+        if not self._taught_by_rules(name):
+            return super()._teacher_of(name)
+        shape = (self.sizes.events, self.config.student.top)
+        lessons: Any = {
+            "rows": self._shape(shape, np.int32),
+            "logits": self._shape(shape, np.float32),
+            "tail": self._shape(shape[:1], np.float32),
+        }
+        return CachedTeacher(**lessons)
 
     def _validate(self, tower: Any, features: Mapping[str, Any]) -> Any:
         return None

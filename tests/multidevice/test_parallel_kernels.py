@@ -23,7 +23,9 @@ def found(on_eight: Any) -> dict[str, Any]:
 
 def clean() -> dict[str, np.ndarray]:
     return {
-        name: np.nan_to_num(array.astype(np.float64), nan=0.0) if array.dtype == np.float32 else array
+        name: np.nan_to_num(array.astype(np.float64), nan=0.0)
+        if array.dtype == np.float32
+        else array
         for name, array in inputs().items()
     }
 
@@ -35,9 +37,7 @@ def logits_of(m: dict[str, np.ndarray], who: str = "") -> np.ndarray:
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("name", ["softmax", "kl"])
-def test_values_and_gradients_against_numpy(
-    found: dict[str, Any], name: str, layout: str
-) -> None:
+def test_values_and_gradients_against_numpy(found: dict[str, Any], name: str, layout: str) -> None:
     m = clean()
     logits, where = logits_of(m), m["where"]
     if name == "softmax":

@@ -14,7 +14,6 @@ from jmrec.models.layers import StackConfig
 from jmrec.models.student import StudentConfig
 from jmrec.models.transfer import ItemTokens, TransferConfig, transfer_tower
 from jmrec.models.vision import VisionConfig, picture_words
-from jmrec.tasks import session
 from jmrec.tasks.distill import LOWER, UPPER, DistillTask
 from jmrec.tasks.knowledge import KnowledgeTask
 from jmrec.tasks.session import DISTILL, StudentTask, Teacher, id_rows, id_table_size
@@ -404,16 +403,15 @@ def test_students_follow_their_teacher_by_every_divergence(distill: str) -> None
     np.testing.assert_allclose(loss, total / count, rtol=1e-5)
 
 
-def test_students_that_follow_a_few_items_pay_for_the_rest(monkeypatch) -> None:
+def test_students_that_follow_a_few_items_pay_for_the_rest() -> None:
     """With k = 2 the loss is that of two items and one bucket: less than over the catalogue."""
-    monkeypatch.setattr(session, "TOP", 2)
     transfer = transfer_tower(TransferConfig(features=5, stack=TINY, out=4))
     teacher = Teacher(transfer, transfer.init(jax.random.key(5)), E_TABLE)
     config = StudentConfig(features=5, ids=id_table_size(TRAIN), stack=TINY)
     quiet = {"dropout": 0.0, "id_dropout": 0.0}
     costs = []
     for distill in ("topk_kl", "kl"):
-        task = StudentTask(config, E_TABLE, TRAIN, teacher, quiet, distill)
+        task = StudentTask(config, E_TABLE, TRAIN, teacher, quiet, distill, top=2)
         _, ((_, (_, _, metrics)), _) = call(task, SESSIONS)
         costs.append(float(metrics[f"teacher_{distill}"][0]))
     assert 0 < costs[0] < 0.95 * costs[1]
