@@ -244,7 +244,7 @@ def _apply(config: ConfigDict, values: dict[str, str]) -> ConfigDict:
         elif kind is type(None):  # a bare None may become anything
             parsed[name] = _literal(text)
         else:
-            plain.append(f"--config.{name}={text}")
+            plain.append(f"--config.{_path(name)}={text}")
     # Flags of its own: nothing global is touched, and every call starts afresh.
     values_of_flags = flags.FlagValues()
     argv = ["jmrec", *plain]
@@ -259,10 +259,11 @@ def _apply(config: ConfigDict, values: dict[str, str]) -> ConfigDict:
         ) from error
     for word in plain:
         # One at a time, so that the message names the field that does not fit.
-        name, _, text = word.removeprefix("--config.").partition("=")
         try:
             values_of_flags(["jmrec", word])
         except (flags.Error, TypeError, ValueError, AttributeError, KeyError) as error:
+            path, _, text = word.removeprefix("--config.").partition("=")
+            name = next(each for each in values if _path(each) == path)
             wanted = config_type(config, name).__name__
             raise UserError(
                 f'--config.{name}="{text}" does not fit: the field is of type {wanted}'
@@ -277,6 +278,18 @@ def _apply(config: ConfigDict, values: dict[str, str]) -> ConfigDict:
                 group = group[each]
             group[last] = value
     return result.lock()
+
+
+def _path(name: str) -> str:
+    """Return a dotted name as config_flags reads it: a part that is no Python name in brackets.
+
+    Example:
+      >>> _path("students.id-only.logit")
+      'students["id-only"].logit'
+    """
+    first, *others = name.split(".")
+    parts = (f".{each}" if each.isidentifier() else f'["{each}"]' for each in others)
+    return first + "".join(parts)
 
 
 def _literal(text: str) -> Any:

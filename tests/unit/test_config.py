@@ -169,6 +169,19 @@ def test_bools_take_the_usual_words(experiment: Path) -> None:
     assert load_config(f"{experiment}:deep", ["--config.deep=false"]).deep is False
 
 
+def test_a_field_whose_name_is_no_python_name(experiment: Path) -> None:
+    text = experiment.read_text().replace(
+        "    return config",
+        '    config.students = ConfigDict({"id-only": {"logit": 0.0}})\n    return config',
+    )
+    other = experiment.with_name("dashed.py")
+    other.write_text(text)
+    config = load_config(str(other), ["--config.students.id-only.logit=0.5"])
+    assert config.students["id-only"].logit == 0.5
+    message = error(load_config, str(other), ["--config.students.id-only.logit=much"])
+    assert '--config.students.id-only.logit="much" does not fit' in message
+
+
 def test_the_last_override_wins_and_loads_share_nothing(experiment: Path) -> None:
     first = load_config(str(experiment), ["--config.seed=1", "--config.seed=2"])
     second = load_config(str(experiment))

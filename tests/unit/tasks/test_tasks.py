@@ -16,7 +16,14 @@ from jmrec.models.transfer import ItemTokens, TransferConfig, transfer_tower
 from jmrec.models.vision import VisionConfig, picture_words
 from jmrec.tasks.distill import LOWER, UPPER, DistillTask
 from jmrec.tasks.knowledge import KnowledgeTask
-from jmrec.tasks.session import DISTILL, StudentTask, Teacher, id_rows, id_table_size
+from jmrec.tasks.session import (
+    DISTILL,
+    CachedTeacher,
+    StudentTask,
+    Teacher,
+    id_rows,
+    id_table_size,
+)
 from jmrec.tasks.transition import TransitionTask
 from jmrec.tasks.vision import VisionTask, distort, word_weights
 from jmrec.train import TrainConfig, Trainer
@@ -417,6 +424,49 @@ def test_students_that_follow_a_few_items_pay_for_the_rest() -> None:
     assert 0 < costs[0] < 0.95 * costs[1]
     with pytest.raises(UserError, match=r'student.distill="topk" is not one of kl, topk_kl'):
         StudentTask(config, E_TABLE, TRAIN, teacher, quiet, "topk")
+
+
+def test_students_of_a_cached_teacher_read_its_word_on_each_event() -> None:
+    """A live teacher's top k written down gives the loss that it gives live."""
+    transfer = transfer_tower(TransferConfig(features=5, stack=TINY, out=4))
+    params = transfer.init(jax.random.key(5))
+    config = StudentConfig(features=5, ids=id_table_size(TRAIN), stack=TINY)
+    quiet = {"dropout": 0.0, "id_dropout": 0.0}
+    live = StudentTask(
+        config, E_TABLE, TRAIN, Teacher(transfer, params, E_TABLE), quiet, "topk_kl", top=3
+    )
+    h, _ = transfer.fns["encode_session"](params, E_TABLE[SESSIONS["item"]], SESSIONS["mask"])
+    y, _ = transfer.fns["item_table"](params, E_TABLE)
+    logits = np.where(TRAIN, np.asarray(h @ y.T).reshape(-1, len(TRAIN)), -np.inf)
+    rows = np.argsort(-logits, axis=1)[:, :3].astype(np.int32)
+    best = np.take_along_axis(logits, rows, 1)
+    np.put_along_axis(logits, rows, -np.inf, 1)
+    tail = np.asarray(jax.nn.logsumexp(logits, axis=1))
+    order = np.random.default_rng(0).permutation(len(rows))  # where an event's lesson lies
+    place = jnp.asarray(np.argsort(order).reshape(SESSIONS["item"].shape))
+    cached = CachedTeacher(rows[order], best[order].astype(np.float32), tail[order])
+    task = StudentTask(config, E_TABLE, TRAIN, cached, quiet, "topk_kl")
+    _, ((want, (_, _, metrics)), grads) = call(live, SESSIONS)
+    _, ((loss, (_, _, found)), own) = call(task, {**SESSIONS, "place": place})
+    assert float(metrics["teacher_topk_kl"][0]) > 0
+    np.testing.assert_allclose(
+        found["teacher_topk_kl"][0], metrics["teacher_topk_kl"][0], rtol=1e-4
+    )
+    np.testing.assert_allclose(loss, want, rtol=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), own, grads)
+    with pytest.raises(UserError, match="only its likeliest items are known"):
+        StudentTask(config, E_TABLE, TRAIN, cached, quiet)
+
+
+def test_the_teacher_s_weight_follows_its_schedule() -> None:
+    transfer = transfer_tower(TransferConfig(features=5, stack=TINY, out=4))
+    teacher = Teacher(transfer, transfer.init(jax.random.key(5)), E_TABLE)
+    config = StudentConfig(features=5, ids=id_table_size(TRAIN), stack=TINY)
+    quiet = {"dropout": 0.0, "id_dropout": 0.0}
+    table = {"teacher": {"name": "linear", "steps": 4, "start": 0.5}}
+    task = StudentTask(config, E_TABLE, TRAIN, teacher, quiet, schedules=table)
+    _, ((_, (_, _, metrics)), _) = call(task, SESSIONS)  # at update 0
+    np.testing.assert_allclose(metrics["teacher/weighted"][0], 0.5 * metrics["teacher_kl"][0])
 
 
 def test_students_learn_nothing_from_items_outside_training() -> None:
