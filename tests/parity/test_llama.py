@@ -10,6 +10,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from jmrec.convert import convert, llama
+from jmrec.generate import make_generator
 from jmrec.models.decoder import decoder
 from jmrec.models.layers import Attention, Block, RMSNorm, causal, positions_of
 from jmrec.types import Model
@@ -113,3 +114,18 @@ def test_every_module_and_the_whole_model(pair: Pair) -> None:
     )
     np.testing.assert_allclose(got[mask], want[mask], rtol=0, atol=MODEL)
     np.testing.assert_allclose(tapped["states"][mask], seen["last"][1][mask], rtol=0, atol=MODEL)
+
+
+@pytest.mark.parametrize("pair", ["llama3"], indirect=True)
+def test_greedy_generation_on_20_prompts_of_mixed_length(pair: Pair) -> None:
+    rng = np.random.default_rng(1)
+    prompts = [rng.integers(0, 37, n).tolist() for n in [*range(1, 20), 40]]
+    write = make_generator(pair.jax, max_new=12)
+    got = write(pair.params, prompts)
+    settings = {"max_new_tokens": 12, "do_sample": False, "eos_token_id": None, "pad_token_id": 0}
+    for prompt, text in zip(prompts, got):
+        # One by one: no padding of torch's own.
+        ids = torch.tensor([prompt])
+        out = pair.torch.generate(ids, attention_mask=torch.ones_like(ids), **settings)
+        assert text == out[0, len(prompt) :].tolist()
+    assert len({tuple(text) for text in got}) > 10

@@ -14,10 +14,14 @@ from jmrec.convert import convert, llama
 from jmrec.convert.gguf_tokenizer import gguf_tokenizer
 from jmrec.convert.provenance import open_source
 from jmrec.convert.sources import Source
+from jmrec.generate import make_generator, pad_prompts
 from jmrec.models.decoder import decoder
+from jmrec.types import Model, Params
 from tests.parity.against import shapes
 
 QUESTION = "The capital of France is"
+STORY = """Once upon a time there was a small shop at the corner of two streets, and in its window
+stood 3 red shoes and 1 lamp. Nobody knew who had made them. One evening a woman came in"""
 
 
 @pytest.fixture(scope="module")
@@ -64,27 +68,50 @@ def transformers_loads(source: Source) -> Any:
     return model.eval()
 
 
-def test_it_knows_paris_and_has_the_logits_of_torch(source: Source, tokenizer: Tokenizer) -> None:
-    texts = [QUESTION, "A film of 1994 about a man who, in prison, makes a friend and waits."]
-    rows = [tokenizer.encode(text).ids for text in texts]
-    length = max(map(len, rows))
-    text = np.array([row + [0] * (length - len(row)) for row in rows], np.int32)
-    mask = np.arange(length) < np.array([[len(row)] for row in rows])
+@pytest.fixture(scope="module")
+def theirs(source: Source) -> Any:
+    return transformers_loads(source)
 
+
+@pytest.fixture(scope="module")
+def ours(source: Source) -> tuple[Model, Params]:
     tied = "output.weight" not in source.names()
     model = decoder(llama.config_from_gguf(source.metadata, tied=tied))
-    table = llama.gguf_table(model.config, "llama")
-    params = convert(source, table, shapes(model))
-    got, _ = jax.jit(model.fns["lm_logits"])(params, text, mask)
-    del params
-    best = int(np.argmax(got[0, len(rows[0]) - 1]))
-    assert tokenizer.decode([best]) == " Paris"
+    return model, convert(source, llama.gguf_table(model.config, "llama"), shapes(model))
 
-    theirs: Any = transformers_loads(source)
+
+def test_it_knows_paris_and_has_the_logits_of_torch(ours, theirs, tokenizer: Tokenizer) -> None:
+    texts = [QUESTION, "A film of 1994 about a man who, in prison, makes a friend and waits."]
+    rows = [tokenizer.encode(text).ids for text in texts]
+    text, mask = pad_prompts(rows, 64)
+    model, params = ours
+    got = np.asarray(jax.jit(model.fns["lm_logits"])(params, text, mask)[0])
+    assert tokenizer.decode([int(np.argmax(got[0, len(rows[0]) - 1]))]) == " Paris"
     with torch.no_grad():
         want = theirs(
             input_ids=torch.tensor(text), attention_mask=torch.tensor(mask)
         ).logits.numpy()
-    error = np.abs(np.asarray(got)[mask] - want[mask]).max() / np.abs(want[mask]).max()
+    error = np.abs(got[mask] - want[mask]).max() / np.abs(want[mask]).max()
     assert error < 1e-3, error
-    print(f"SmolLM2 logits: relative error {error:.1e}")
+
+
+def test_it_writes_what_torch_writes(ours, theirs, tokenizer: Tokenizer) -> None:
+    model, params = ours
+    words = tokenizer.encode(STORY).ids
+    prompts = [tokenizer.encode(QUESTION).ids, *(words[:n] for n in range(1, 20))]
+    stop = tokenizer.token_to_id("<|im_end|>")
+    got = make_generator(model, max_new=6, stop=[stop])(params, prompts)
+    width = max(map(len, prompts))
+    left = torch.tensor([[0] * (width - len(p)) + p for p in prompts])
+    shown = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
+    out = theirs.generate(
+        left,
+        attention_mask=shown,
+        max_new_tokens=6,
+        do_sample=False,
+        eos_token_id=stop,
+        pad_token_id=stop,
+    )
+    want = [[token for token in row if token != stop] for row in out[:, width:].tolist()]
+    assert got == want
+    assert tokenizer.decode(got[0]).startswith(" Paris")
