@@ -140,12 +140,13 @@ class Linear(nn.Dense):
       https://arxiv.org/abs/2106.09685
     """
 
-    def __call__(self, inputs: jax.Array) -> jax.Array:
+    def __call__(self, inputs: Any) -> Any:
         """Map [..., D] to [..., features]."""
         out = super().__call__(inputs)
         if not self.has_variable("lora", "a"):
             return out
-        a, b = (self.get_variable("lora", name).astype(out.dtype) for name in ("a", "b"))
+        a: jax.Array = self.get_variable("lora", "a").astype(out.dtype)
+        b: jax.Array = self.get_variable("lora", "b").astype(out.dtype)
         return out + (inputs.astype(out.dtype) @ a) @ b
 
 

@@ -36,7 +36,7 @@ def tower() -> tuple[Model, dict, dict]:
 
 @pytest.fixture(scope="module")
 def logits(tower):
-    model, params, _ = tower
+    model, _, _ = tower
 
     @jax.jit
     def run(params: dict, lora: dict | None = None) -> jax.Array:
