@@ -63,7 +63,7 @@ def find_wheel(distribution: str) -> Wheel:
 
 def _licence(found: importlib.metadata.Distribution) -> str | None:
     for key in ("License-Expression", "License"):
-        stated = found.metadata[key] if key in found.metadata else ""
+        stated = (found.metadata.get_all(key) or [""])[0]
         if stated and stated.upper() != "UNKNOWN":
             return stated.splitlines()[0]
     for each in found.files or ():
