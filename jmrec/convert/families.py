@@ -6,8 +6,8 @@ and one line in `FAMILIES`.
 
 import os
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, is_dataclass
+from typing import Any, get_args, get_origin, get_type_hints
 
 import jax
 
@@ -16,7 +16,7 @@ from jmrec.convert.provenance import open_source
 from jmrec.convert.sources import Source
 from jmrec.convert.table import Entry, convert
 from jmrec.errors import UserError
-from jmrec.models.efficientnet import efficientnet
+from jmrec.models.efficientnet import EfficientNetConfig, efficientnet
 from jmrec.types import Model, Params
 
 
@@ -25,6 +25,7 @@ class Family:
     """How a kind of model is read.
 
     Attributes:
+      config_class: The frozen dataclass of its configs.
       recognises: Whether a source is of this family.
       config: The model's config, read from the source.
       model: The model of a config.
@@ -32,6 +33,7 @@ class Family:
       ignore: Patterns of the tensors that are left out on purpose.
     """
 
+    config_class: type
     recognises: Callable[[Source], bool]
     config: Callable[[Source], Any]
     model: Callable[[Any], Model]
@@ -41,6 +43,7 @@ class Family:
 
 FAMILIES: dict[str, Family] = {
     "efficientnet": Family(
+        EfficientNetConfig,
         efficientnet_table.recognises,
         efficientnet_table.config_of,
         efficientnet,
@@ -59,12 +62,14 @@ class Pretrained:
       model: The model, with its config.
       params: Its parameters.
       provenance: Where they came from (`jmrec.convert.provenance`).
+      source: What was read; None where it was converted before.
     """
 
     family: str
     model: Model
     params: Params
     provenance: dict[str, Any]
+    source: Source | None = None
 
 
 def load_pretrained(
@@ -112,4 +117,28 @@ def load_pretrained(
         dtype=dtype,
         shardings=None if place is None else place(model, shapes),
     )
-    return Pretrained(family, model, params, origin.provenance())
+    return Pretrained(family, model, params, origin.provenance(), source)
+
+
+def config_from(kind: Any, value: Any) -> Any:
+    """Return the frozen dataclass that JSON was made of.
+
+    Args:
+      kind: The dataclass, or the type of one of its fields.
+      value: What ``json.loads(json.dumps(dataclasses.asdict(config)))`` gave.
+
+    Raises:
+      TypeError: It has a field that the dataclass has not, or lacks one without a default.
+
+    Example:
+      >>> config_from(EfficientNetConfig, {"blocks": [{"out": 8}]}).blocks
+      (BlockConfig(out=8, kernel=3, stride=1, expand=6),)
+    """
+    if value is not None:
+        kinds = [each for each in get_args(kind) or [kind] if each is not type(None)]
+        if is_dataclass(kinds[0]) and isinstance(value, dict):
+            hints = get_type_hints(kinds[0])
+            return kinds[0](**{k: config_from(hints.get(k), v) for k, v in value.items()})  # type: ignore[operator]
+        if get_origin(kind) is tuple:
+            return tuple(config_from(kinds[0], each) for each in value)
+    return value
