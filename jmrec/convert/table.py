@@ -302,7 +302,8 @@ def _fill(
                 if not first <= layer < last:
                     continue
                 piece, cut = part[layer - first, ...], cut[1:]
-            piece[...] = tensor[cut]
+            with np.errstate(over="ignore"):  # what is too large is told just below
+                piece[...] = tensor[cut]
             if floating and not np.isfinite(piece).all():
                 raise UserError(
                     f"{place}: tensor {each[0]!r} holds a number that is not finite in {kind}; "

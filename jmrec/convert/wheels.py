@@ -68,8 +68,8 @@ def _licence(found: importlib.metadata.Distribution) -> str | None:
             return stated.splitlines()[0]
     for each in found.files or ():
         if each.name.upper().startswith("LICEN"):
-            text = each.read_text()[:2000]
+            text = each.read_text()[:2000].strip()
             if "Apache" in text and "Version 2.0" in text:
                 return "Apache-2.0"
-            return text.strip().splitlines()[0]
+            return text.partition("\n")[0] or None
     return None
