@@ -3,10 +3,16 @@
 from collections.abc import Mapping
 from typing import Any
 
-from jmrec.convert.hf import hf_config, require
+from jmrec.convert.hf import folder_of, hf_config, is_one_of, prefix_of, read_config, require
+from jmrec.convert.sources import Source
 from jmrec.convert.table import Entry, transpose
 from jmrec.models.bert import BertConfig
 from jmrec.models.encoder import ACTIVATIONS, EncoderConfig
+
+KINDS = ("bert",)
+"""The values of "model_type" that are read."""
+IGNORE = ("*pooler.*", "*embeddings.position_ids", "cls.*")
+"""The heads of BERT's own training: sentence vectors are means of states."""
 
 
 def config_from_hf(
@@ -26,7 +32,7 @@ def config_from_hf(
       >>> config_from_hf({"model_type": "bert", "num_hidden_layers": 6}).encoder.layers
       6
     """
-    hf = hf_config(config, ("bert",))
+    hf = hf_config(config, KINDS)
     require(hf.hidden_act in ACTIVATIONS, f"the activation {hf.hidden_act!r}")
     require(not hf.is_decoder, "causal attention")
     places = getattr(hf, "position_embedding_type", None) or "absolute"
@@ -87,15 +93,17 @@ def table(prefix: str = "") -> list[Entry]:
     ]
 
 
-def ignored(config: BertConfig, layers: int = 0, prefix: str = "") -> list[str]:
-    """Return what is left out on purpose, as shell patterns.
+def recognises(source: Source) -> bool:
+    """Tell whether a source is a Hugging Face folder with a BERT."""
+    return is_one_of(source, KINDS)
 
-    The pooler serves the next-sentence task only; sentence vectors are means of states.
 
-    Args:
-      config: The encoder's; with fewer layers than the source, the later ones are left out.
-      layers: Layers of the source.
-      prefix: As in `table`.
-    """
-    later = [f"{prefix}encoder.layer.{i}.*" for i in range(config.encoder.layers, layers)]
-    return [*later, f"{prefix}pooler.*", f"{prefix}embeddings.position_ids"]
+def config_of(source: Source) -> BertConfig:
+    """Return the config of a Hugging Face folder; raises UserError as `config_from_hf`."""
+    return config_from_hf(read_config(folder_of(source)))
+
+
+def entries(config: BertConfig, source: Source) -> list[Entry]:
+    """Return the table of a Hugging Face folder."""
+    del config
+    return table(prefix_of(source, "bert."))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from jmrec.convert.sources import REMEDY, check_weights, map_bytes
+from jmrec.convert.sources import REMEDY, check_weights, first_line, map_bytes
 from jmrec.errors import UserError
 
 
@@ -34,7 +34,8 @@ class Gguf:
         try:
             self._reader = reader_class(self.path)
         except Exception as error:  # whatever broken bytes lead to
-            raise UserError(f"{self.path} is no whole GGUF file ({error}); {REMEDY}.") from None
+            why = first_line(error)
+            raise UserError(f"{self.path} is no whole GGUF file ({why}); {REMEDY}.") from None
         self._tensors = {tensor.name: tensor for tensor in self._reader.tensors}
 
     @cached_property
@@ -47,7 +48,8 @@ class Gguf:
                 if not key.startswith("GGUF.")
             }
         except Exception as error:  # text that is no UTF-8, types that do not exist
-            raise UserError(f"{self.path}: its metadata are broken ({error}); {REMEDY}.") from None
+            why = first_line(error)
+            raise UserError(f"{self.path}: its metadata are broken ({why}); {REMEDY}.") from None
 
     def names(self) -> list[str]:
         """Return the names of all tensors, sorted."""

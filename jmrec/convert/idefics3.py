@@ -5,12 +5,14 @@ from dataclasses import replace
 from typing import Any
 
 from jmrec.convert import llama, vit
-from jmrec.convert.hf import hf_config
+from jmrec.convert.hf import folder_of, hf_config, is_one_of, read_config, read_pixels
+from jmrec.convert.sources import Source
 from jmrec.convert.table import Entry, transpose
 from jmrec.models.idefics3 import Idefics3Config
 
 KINDS = ("idefics3", "smolvlm")
 """The values of "model_type" that are read."""
+IGNORE = llama.IGNORE
 _VISION, _TEXT = "model.vision_model.", "model.text_model."
 
 
@@ -65,11 +67,12 @@ def table(config: Idefics3Config) -> list[Entry]:
     ]
 
 
-def ignored(config: Idefics3Config, layers: int = 0) -> list[str]:
-    """Return what is left out on purpose, as shell patterns.
+def recognises(source: Source) -> bool:
+    """Tell whether a source is a Hugging Face folder with an Idefics3 or SmolVLM."""
+    return is_one_of(source, KINDS)
 
-    Args:
-      config: The model's; with fewer layers of text than the source, the later ones are left out.
-      layers: Layers of the source's decoder.
-    """
-    return llama.ignored(config.decoder, layers, _TEXT)
+
+def config_of(source: Source) -> Idefics3Config:
+    """Return the config of a Hugging Face folder; raises UserError as `config_from_hf`."""
+    folder = folder_of(source)
+    return config_from_hf(read_config(folder), read_pixels(folder))

@@ -3,7 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from jmrec.convert.hf import hf_config, require
+from jmrec.convert.gguf_file import Gguf
+from jmrec.convert.hf import folder_of, hf_config, is_one_of, prefix_of, read_config, require
+from jmrec.convert.sources import Source
 from jmrec.convert.table import Entry, Transform, chain, halves, identity, transpose
 from jmrec.errors import UserError
 from jmrec.models.decoder import DecoderConfig
@@ -11,6 +13,11 @@ from jmrec.models.layers import RopeScaling, StackConfig
 
 KINDS = ("llama", "qwen2", "qwen3")
 """The values of "model_type" that are read."""
+IGNORE = ("*rotary_emb.inv_freq", "lm_head.weight")
+"""What is computed here; and the head where it is the table of words, which some files hold twice.
+
+A head of its own is in the table, and so not left out.
+"""
 
 
 def config_from_hf(
@@ -105,19 +112,6 @@ def table(config: DecoderConfig, prefix: str = "model.", head: str = "lm_head") 
         "down": "mlp.down_proj",
     }
     return _entries(config, names)
-
-
-def ignored(config: DecoderConfig, layers: int = 0, prefix: str = "model.") -> list[str]:
-    """Return what is left out of a Hugging Face model on purpose, as shell patterns.
-
-    Args:
-      config: The decoder's; with fewer layers than the source, the later ones are left out.
-      layers: Layers of the source.
-      prefix: What stands before the names of the decoder's tensors.
-    """
-    later = [f"{prefix}layers.{i}.*" for i in range(config.stack.layers, layers)]
-    # A tied head is the table of words, which some files hold twice.
-    return [*later, f"{prefix}*rotary_emb.inv_freq", *(["lm_head.weight"] if config.tied else [])]
 
 
 def _entries(
@@ -232,6 +226,24 @@ def gguf_table(config: DecoderConfig, kind: str) -> list[Entry]:
     return _entries(config, names, (halves(config.stack.heads), halves(config.stack.kv_heads)))
 
 
-def gguf_ignored(config: DecoderConfig, layers: int = 0) -> list[str]:
-    """Return what is left out of a GGUF file: layers beyond those of ``config``."""
-    return [f"blk.{i}.*" for i in range(config.stack.layers, layers)]
+def recognises(source: Source) -> bool:
+    """Tell whether a source is a decoder of the Llama family."""
+    return source.metadata.get("general.architecture") in KINDS or is_one_of(source, KINDS)
+
+
+def config_of(source: Source) -> DecoderConfig:
+    """Return the config of a Hugging Face folder or a GGUF file.
+
+    Raises:
+      UserError: As `config_from_hf`.
+    """
+    if isinstance(source, Gguf):
+        return config_from_gguf(source.metadata, tied="output.weight" not in source.names())
+    return config_from_hf(read_config(folder_of(source)))
+
+
+def entries(config: DecoderConfig, source: Source) -> list[Entry]:
+    """Return the table of a Hugging Face folder or a GGUF file."""
+    if isinstance(source, Gguf):
+        return gguf_table(config, source.metadata["general.architecture"])
+    return table(config, prefix_of(source, "model."))

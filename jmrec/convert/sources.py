@@ -145,6 +145,12 @@ def check_weights(path: Path, head: bytes) -> None:
         )
 
 
+def first_line(error: BaseException) -> str:
+    """Return what a library says of broken bytes, short enough for a sentence."""
+    lines = str(error).splitlines()
+    return lines[0][:160] if lines and lines[0] else type(error).__name__
+
+
 def _only_file(path: Path) -> str:
     if not path.is_dir():
         return path.name
@@ -201,6 +207,6 @@ def _map_file(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     except UserError:
         raise
     except Exception as error:  # the library raises a class of its own
-        why = (str(error).splitlines() or ["damaged"])[0][:160]
+        why = first_line(error)
         raise UserError(f"{path} is no whole safetensors file ({why}); {REMEDY}.") from None
     return tensors, metadata

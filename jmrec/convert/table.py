@@ -18,7 +18,7 @@ from jmrec.convert.sources import Source
 from jmrec.errors import UserError
 from jmrec.types import Params
 
-Transform = Callable[[np.ndarray], np.ndarray]
+Transform = Callable[..., np.ndarray]
 LAYER = "{layer}"
 
 
@@ -110,15 +110,25 @@ class Entry:
 
     Attributes:
       target: The parameter's path, such as "stack/blocks/attention/query/kernel".
-      source: The tensor's name. With "{layer}" in it, the tensors of all layers become one
-        parameter with an axis of layers in front.
-      transform: A pure function of one tensor (of one layer). Where it only moves axes, a slice of
-        the parameter costs the memory of that slice.
+      source: The tensor's name, or several names. With "{layer}" in it, the tensors of all layers
+        become one parameter with an axis of layers in front.
+      transform: A pure function of that tensor, or of those tensors (of one layer). Where it only
+        moves axes, a slice of the parameter costs the memory of that slice.
     """
 
     target: str
-    source: str
+    source: str | tuple[str, ...]
     transform: Transform = identity
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The names, also where there is only one."""
+        return (self.source,) if isinstance(self.source, str) else self.source
+
+    @property
+    def stacked(self) -> bool:
+        """Whether the tensors of all layers become one parameter."""
+        return any(LAYER in name for name in self.sources)
 
 
 def convert(
@@ -196,18 +206,19 @@ def _plan(entries: Iterable[Entry], leaves: Collection[str]) -> dict[str, Entry]
     return plan
 
 
-def _names(entry: Entry, leaf: Any) -> list[str]:
-    """Return the tensors that fill a parameter; more than one where layers are stacked."""
-    if LAYER not in entry.source:
-        return [entry.source]
-    return [entry.source.replace(LAYER, str(layer)) for layer in range(leaf.shape[0])]
+def _names(entry: Entry, leaf: Any) -> list[tuple[str, ...]]:
+    """Return the names of each layer's tensors; one layer where nothing is stacked."""
+    layers = leaf.shape[0] if entry.stacked else 1
+    return [
+        tuple(name.replace(LAYER, str(layer)) for name in entry.sources) for layer in range(layers)
+    ]
 
 
 def _check_names(
-    source: Source, names: dict[str, list[str]], ignore: Collection[str], place: str
+    source: Source, names: dict[str, list[tuple[str, ...]]], ignore: Collection[str], place: str
 ) -> None:
     have = set(source.names())
-    used = {name: target for target, each in names.items() for name in each}
+    used = {name: target for target, each in names.items() for layer in each for name in layer}
     missing = [name for name in used if name not in have]
     extra = sorted(
         name
@@ -231,28 +242,33 @@ def _check_names(
 
 
 def _check_shapes(
-    source: Source, entry: Entry, names: Sequence[str], target: str, leaf: Any, place: str
+    source: Source,
+    entry: Entry,
+    names: Sequence[tuple[str, ...]],
+    target: str,
+    leaf: Any,
+    place: str,
 ) -> None:
-    want = tuple(leaf.shape[1:]) if LAYER in entry.source else tuple(leaf.shape)
-    for name in names:
-        shape = source.shape(name)
+    want = tuple(leaf.shape[1:]) if entry.stacked else tuple(leaf.shape)
+    for layer in names:
+        shapes = [source.shape(name) for name in layer]
         try:
-            # All strides of this are zero: it costs nothing, and neither do moved axes.
-            made = entry.transform(np.broadcast_to(np.int8(0), shape)).shape
+            # All strides of these are zero: they cost nothing, and neither do moved axes.
+            made = entry.transform(*(np.broadcast_to(np.float32(1), s) for s in shapes)).shape
         except (ValueError, IndexError, TypeError):  # a number of axes that it does not take
             made = None
         if made != want:
-            turned = "" if made in (None, shape) else f" (turned: {made})"
+            turned = "" if made in (None, shapes[0]) else f" (turned: {made})"
+            shown = " and ".join(f"{n!r} has shape {s}" for n, s in zip(layer, shapes))
             raise UserError(
-                f"{place}: tensor {name!r} has shape {shape}{turned}, and {target!r} wants "
-                f"{want}; {_REMEDY}."
+                f"{place}: tensor {shown}{turned}, and {target!r} wants {want}; {_REMEDY}."
             )
 
 
 def _fill(
     source: Source,
     entry: Entry,
-    names: Sequence[str],
+    names: Sequence[tuple[str, ...]],
     leaf: Any,
     dtype: Any,
     sharding: Any,
@@ -261,7 +277,7 @@ def _fill(
     """Return one parameter: a numpy array, or an array of the mesh made of its own slices."""
     shape = tuple(leaf.shape)
     kind = np.dtype(leaf.dtype if dtype is None else dtype)
-    stacked = LAYER in entry.source
+    floating = jnp.issubdtype(kind, jnp.floating)
     everything = (slice(None),) * len(shape)
     indices: list[Any] = [everything]
     if sharding is not None:
@@ -271,17 +287,26 @@ def _fill(
         size = [len(range(*cut.indices(n))) for cut, n in zip(index, shape)]
         parts[_bounds(index, shape)] = np.empty(size, kind)
     # A tensor is read once, and each part takes its slice of it.
-    for layer, name in enumerate(names):
-        tensor = entry.transform(source.read(name))
+    for layer, each in enumerate(names):
+        tensor = entry.transform(*(source.read(name) for name in each))
+        if floating and not jnp.issubdtype(tensor.dtype, jnp.floating):
+            raise UserError(
+                f"{place}: tensor {each[0]!r} holds {tensor.dtype} and no floating numbers: it is "
+                "quantised in a way that is not read here; use the weights in bfloat16 or float32."
+            )
         for bounds, part in parts.items():
-            cut = tuple(slice(*each) for each in bounds)
-            if stacked and not bounds[0][0] <= layer < bounds[0][1]:
-                continue
-            piece = part[layer - bounds[0][0]] if stacked else part
-            piece[...] = tensor[cut[1:] if stacked else cut]
-            if jnp.issubdtype(kind, jnp.floating) and not np.isfinite(piece).all():
+            cut = tuple(slice(*ends) for ends in bounds)
+            piece = part
+            if entry.stacked:
+                first, last = bounds[0]
+                if not first <= layer < last:
+                    continue
+                piece, cut = part[layer - first, ...], cut[1:]
+            with np.errstate(over="ignore"):  # what is too large is told just below
+                piece[...] = tensor[cut]
+            if floating and not np.isfinite(piece).all():
                 raise UserError(
-                    f"{place}: tensor {name!r} holds a number that is not finite in {kind}; "
+                    f"{place}: tensor {each[0]!r} holds a number that is not finite in {kind}; "
                     "fetch it again, or convert it to a wider type."
                 )
     if sharding is None:

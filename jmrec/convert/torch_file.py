@@ -15,12 +15,12 @@ from typing import IO, Any
 import ml_dtypes
 import numpy as np
 
-from jmrec.convert.sources import REMEDY, check_weights, map_bytes
+from jmrec.convert.sources import REMEDY, check_weights, first_line, map_bytes
 from jmrec.errors import UserError
 
 _MAGIC = 0x1950A86A20F9469CFC6C
 _PROTOCOL = 1001
-_MOST, _LONGEST = 1_000_000, 1_000
+_MOST, _LONGEST = 200_000, 1_000
 _STORAGES: dict[str, Any] = {
     **{"DoubleStorage": np.float64, "FloatStorage": np.float32, "HalfStorage": np.float16},
     **{"BFloat16Storage": ml_dtypes.bfloat16, "LongStorage": np.int64, "IntStorage": np.int32},
@@ -66,7 +66,7 @@ class TorchFile:
                 "read from a torch file; save its state_dict alone."
             ) from None
         except Exception as error:  # whatever broken bytes lead to
-            why = (str(error).splitlines() or [""])[0][:160] or type(error).__name__
+            why = first_line(error)
             raise UserError(f"{self.path} is no whole torch file ({why}); {REMEDY}.") from None
         if not self._tensors:
             raise UserError(f"{self.path} holds no tensors; {REMEDY}.")

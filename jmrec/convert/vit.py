@@ -6,7 +6,16 @@ from typing import Any
 import numpy as np
 
 from jmrec.convert.bert import both, norm
-from jmrec.convert.hf import hf_config, require
+from jmrec.convert.hf import (
+    folder_of,
+    hf_config,
+    is_one_of,
+    prefix_of,
+    read_config,
+    read_pixels,
+    require,
+)
+from jmrec.convert.sources import Source
 from jmrec.convert.table import Entry, Transform, chain, conv, transpose
 from jmrec.models.encoder import ACTIVATIONS, EncoderConfig
 from jmrec.models.vit import ViTConfig
@@ -18,6 +27,14 @@ POOLS = {
     "smolvlm_vision": "mean",
 }
 """The "model_type" of vision towers -> how they pool."""
+WHOLE = ("clip", "siglip")
+"""Those of models with a tower for texts beside."""
+KINDS = (*WHOLE, *POOLS)
+IGNORE = (
+    *("text_model.*", "text_projection.weight", "logit_scale", "logit_bias"),
+    *("visual_projection.weight", "*embeddings.position_ids"),
+)
+"""The tower for texts; a projection that is wanted is in the table."""
 
 
 def config_from_hf(
@@ -45,11 +62,9 @@ def config_from_hf(
       4
     """
     kind = config.get("model_type")
-    if kind in ("clip", "siglip"):
-        whole = hf_config(config, ("clip", "siglip"))
-        hf = whole.vision_config
-    else:
-        hf = hf_config(config, tuple(POOLS))
+    hf = hf_config(config, KINDS)
+    if kind in WHOLE:
+        hf = hf.vision_config
     pool = POOLS[hf.model_type]
     require(hf.hidden_act in ACTIVATIONS, f"the activation {hf.hidden_act!r}")
     require(hf.num_channels == 3, f"{hf.num_channels} colours")
@@ -143,15 +158,21 @@ def table(config: ViTConfig, prefix: str = "vision_model.") -> list[Entry]:
     return found
 
 
-def ignored(config: ViTConfig, layers: int = 0, prefix: str = "vision_model.") -> list[str]:
-    """Return what is left out on purpose, as shell patterns: the text tower of a whole CLIP.
+def recognises(source: Source) -> bool:
+    """Tell whether a source is a Hugging Face folder with a CLIP or SigLIP."""
+    return is_one_of(source, KINDS)
 
-    Args:
-      config: The tower's; with fewer layers than the source, the later ones are left out.
-      layers: Layers of the source.
-      prefix: As in `table`.
+
+def config_of(source: Source) -> ViTConfig:
+    """Return the config of a Hugging Face folder; raises UserError as `config_from_hf`.
+
+    CLIP's projection is taken where the folder holds it.
     """
-    later = [f"{prefix}encoder.layers.{i}.*" for i in range(config.encoder.layers, layers)]
-    texts = ["text_model.*", "text_projection.weight", "logit_scale", "logit_bias"]
-    whole = [] if config.projection else ["visual_projection.weight"]
-    return [*later, *texts, *whole, f"{prefix}embeddings.position_ids"]
+    folder = folder_of(source)
+    projection = "visual_projection.weight" in source.names()
+    return config_from_hf(read_config(folder), read_pixels(folder), projection=projection)
+
+
+def entries(config: ViTConfig, source: Source) -> list[Entry]:
+    """Return the table of a Hugging Face folder."""
+    return table(config, prefix_of(source, "vision_model."))

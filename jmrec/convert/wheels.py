@@ -63,13 +63,13 @@ def find_wheel(distribution: str) -> Wheel:
 
 def _licence(found: importlib.metadata.Distribution) -> str | None:
     for key in ("License-Expression", "License"):
-        stated = found.metadata[key] if key in found.metadata else ""
+        stated = (found.metadata.get_all(key) or [""])[0]
         if stated and stated.upper() != "UNKNOWN":
             return stated.splitlines()[0]
     for each in found.files or ():
         if each.name.upper().startswith("LICEN"):
-            text = each.read_text()[:2000]
+            text = each.read_text()[:2000].strip()
             if "Apache" in text and "Version 2.0" in text:
                 return "Apache-2.0"
-            return text.strip().splitlines()[0]
+            return text.partition("\n")[0] or None
     return None

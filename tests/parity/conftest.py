@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 MISSING = [name for name in ("torch", "gguf") if find_spec(name) is None]
+# No test modules; pytest would import them for their doctests.
+collect_ignore = ["against.py", "torch_efficientnet.py"]
 
 
 class WithoutTorch(pytest.Module):

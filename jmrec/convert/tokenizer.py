@@ -1,10 +1,13 @@
-"""The tokenizer of a GGUF file, rebuilt from its metadata without torch."""
+"""The tokenizer of a pretrained model: of a folder, or rebuilt from a GGUF file's metadata."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
+from jmrec.convert.gguf_file import Gguf
+from jmrec.convert.hf import folder_of
+from jmrec.convert.sources import Source
 from jmrec.errors import UserError
 
 CONTROL, USER_DEFINED = 3, 4
@@ -67,4 +70,31 @@ def gguf_tokenizer(metadata: Mapping[str, Any]) -> Tokenizer:
     tokenizer.add_tokens(
         [AddedToken(t, normalized=False) for t, k in zip(tokens, types) if k == USER_DEFINED]
     )
+    return tokenizer
+
+
+def load_tokenizer(source: Source) -> Tokenizer:
+    """Return the tokenizer that goes with weights.
+
+    It neither pads nor cuts, whatever its file says: whoever makes batches does that.
+
+    Args:
+      source: A GGUF file, or a folder (or a file in one) with ``tokenizer.json``.
+
+    Raises:
+      UserError: There is none, or it is broken.
+    """
+    if isinstance(source, Gguf):
+        return gguf_tokenizer(source.metadata)
+    file = folder_of(source) / "tokenizer.json"
+    if not file.is_file():
+        raise UserError(
+            f"{file} is missing; save the folder again with a fast tokenizer (tokenizer.json)."
+        )
+    try:
+        tokenizer = Tokenizer.from_file(str(file))
+    except Exception as error:  # the library raises a class of its own
+        raise UserError(f"{file} is no tokenizer ({error}); fetch the folder again.") from None
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
     return tokenizer
