@@ -175,6 +175,21 @@ def export(args: argparse.Namespace) -> None:
         print(sentence)
 
 
+def convert(args: argparse.Namespace) -> None:
+    """Run ``jmrec convert``."""
+    from jmrec.systems.pretrained import convert_to
+
+    found = convert_to(args.source, args.out, args.family, args.dtype)
+    if args.json:
+        print(json.dumps(found, indent=2))
+        return
+    origin = found["provenance"]
+    print(
+        f"{args.out}: {found['family']}, {found['parameters']:,} parameters from "
+        f"{origin['source']} (licence: {origin['licence'] or 'not stated'})."
+    )
+
+
 def plan(args: argparse.Namespace, overrides: Sequence[str]) -> None:
     """Run ``jmrec plan``; what does not fit is a result, and no error."""
     from jmrec.config import load_config
@@ -265,6 +280,7 @@ def dispatch(words: Sequence[str]) -> int:
             "evaluate": evaluate,
             "recommend": recommend,
             "export": export,
+            "convert": convert,
             "inspect": inspect,
         }
         if args.verb == "data":

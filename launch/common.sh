@@ -57,6 +57,17 @@ print(" ".join(missing))
 PY
 }
 
+# Print the lines of an extra of setup.cfg.
+extra_lines() {
+  "$1" - "$ROOT/setup.cfg" "$2" <<'PY'
+import configparser, sys
+
+config = configparser.ConfigParser()
+config.read(sys.argv[1])
+print(config["options.extras_require"][sys.argv[2]].strip())
+PY
+}
+
 # A hash of all that decides what is installed.
 environment_hash() {
   "$1" - "$ROOT" "${2:-}" <<'PY'
@@ -138,6 +149,30 @@ ensure_environment() {
   # An extra comes on top of the base, so the base is installed too.
   environment_hash "$PYTHON" "" >"$venv/jmrec-installed-base"
   printf '%s\n' "$hash" >"$venv/jmrec-installed-${extra:-base}"
+}
+
+# After ensure_environment: install the lines of the extra "$1" by pip, as the machine's own
+# settings of pip say where from. Torch's right build for a machine is found so, and not by uv.
+ensure_by_pip() {
+  local extra="$1" lines=() line missing stamp hash
+  if [ -n "${JMREC_PYTHON:-}" ]; then
+    missing="$(missing_packages "$PYTHON" "$extra")"
+    [ -z "$missing" ] ||
+      fail "JMREC_PYTHON=$JMREC_PYTHON lacks: $missing; install these there," \
+        "or leave JMREC_PYTHON away and a virtual environment is made."
+    return
+  fi
+  stamp="$(dirname "$(dirname "$PYTHON")")/jmrec-installed-$extra"
+  hash="$(environment_hash "$PYTHON" "$extra")"
+  if [ "$(cat "$stamp" 2>/dev/null)" = "$hash" ]; then return; fi
+  line="$(extra_lines "$PYTHON" "$extra")"
+  while IFS= read -r line; do lines+=("$line"); done <<<"$line"
+  say "installing the extra \"$extra\" by pip: ${lines[*]} ..."
+  "$PYTHON" -m pip install --quiet --disable-pip-version-check \
+    -c "$ROOT/constraints.txt" "${lines[@]}" ||
+    fail "${lines[*]} could not be installed into $(dirname "$(dirname "$PYTHON")") (see above);" \
+      "mend the connection to your package index and run this again."
+  printf '%s\n' "$hash" >"$stamp"
 }
 
 # Run a command, and again while it ends with 75 ("start me again"); `again TIMES COMMAND ...`.

@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
 # Runs the tests: installs jmrec with its test extra where that is not done yet, then pytest.
-# Needs: bash, Python 3.11 or newer with pip, 2 cores, 8 GB of memory; no GPU.
+# Needs: bash, Python 3.11 or newer with pip, 2 cores, 8 GB of memory, 3 GB of disk; no GPU.
 set -euo pipefail
 
 usage() {
   cat <<'TEXT'
 usage: bash launch/test.sh [PYTEST ARGUMENT ...]
 
-Makes or reuses .venv in the checkout, installs jmrec with the extra "test" and runs pytest in
+Makes or reuses .venv in the checkout, installs jmrec with the extra "test", torch for the tests of
+parity (the extra "parity", by pip: where pip would bring a build for GPUs, that is gigabytes, so set
+pip up for torch's CPU builds first) and pretrained weights (launch/pretrained.sh), and runs pytest in
 the checkout. Without arguments: the whole suite, in several processes where there are cores.
 Arguments go to pytest as they are; paths are read from the root of the checkout.
 
@@ -25,6 +27,10 @@ case "${1:-}" in -h | --help) usage && exit 0 ;; esac
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 ensure_environment test
+ensure_by_pip parity
+# Its tests skip where weights are not to be had, and say so.
+[ -n "${JMREC_PYTHON:-}" ] || bash "$ROOT/launch/pretrained.sh" ||
+  say "some pretrained weights are missing: tests that read them will be skipped"
 export JAX_PLATFORMS="${JAX_PLATFORMS-cpu}"
 cd "$ROOT"
 

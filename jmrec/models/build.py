@@ -28,9 +28,10 @@ def make_model(
       methods: Public function name -> method name.
 
     Returns:
-      A model whose functions are ``(params, *inputs, key=None, train=False, taps=(), **hparams)
-      -> (out, tapped)``. ``key`` is the dropout key and is used in training only; asking for a
-      tap that the function does not have raises KeyError.
+      A model whose functions are ``(params, *inputs, key=None, train=False, taps=(), lora=None,
+      **hparams) -> (out, tapped)``. ``key`` is the dropout key and is used in training only; asking
+      for a tap that the function does not have raises KeyError; ``lora`` holds low-rank updates of
+      matrices, from `jmrec.models.lora.applied`.
     """
 
     def boxed(key: jax.Array) -> Any:
@@ -52,11 +53,13 @@ def make_model(
             key: jax.Array | None = None,
             train: bool = False,
             taps: tuple[str, ...] = (),
+            lora: Params | None = None,
             **hparams: Any,
         ) -> tuple[Any, dict[str, Any]]:
             rngs = {"drop": key} if train and key is not None else {}
+            variables = {"params": params} if lora is None else {"params": params, "lora": lora}
             out, intermediates = module.apply(
-                {"params": params}, *inputs, method=method, rngs=rngs, **hparams
+                variables, *inputs, method=method, rngs=rngs, **hparams
             )
             return out, {tap: intermediates[tap] for tap in taps}
 

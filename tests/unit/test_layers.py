@@ -18,7 +18,7 @@ LAYERS = [
     {"kernels", "config", "tracking", "metrics", "preemption", "files", "cluster"}
     | {"flops", "memory"},
     {"losses", "models", "optim", "sharding", "data"},
-    {"convert", "checkpoint", "features"},
+    {"convert", "checkpoint", "features", "generate"},
     {"tasks", "evaluation"},
     {"train", "serving"},
     {"systems"},

@@ -29,7 +29,7 @@ def test_grouped_query_attention_is_attention_with_repeated_keys() -> None:
     positions, allowed = positions_of(jnp.asarray(mask)), causal(jnp.asarray(mask))
     boxed = module.init(jax.random.key(0), x, positions, allowed)
     params = nn.unbox(boxed)["params"]
-    got = module.apply({"params": params}, x, positions, allowed)
+    got, _ = module.apply({"params": params}, x, positions, allowed)
 
     def turned(name: str, heads: int) -> np.ndarray:
         out = (x @ np.asarray(params[name]["kernel"])).reshape(2, 5, heads, 2)

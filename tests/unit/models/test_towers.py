@@ -9,6 +9,7 @@ import pytest
 
 from jmrec.models.alignment import AlignmentConfig, alignment
 from jmrec.models.critics import CriticConfig, critic
+from jmrec.models.efficientnet import BlockConfig, EfficientNetConfig, efficientnet
 from jmrec.models.knowledge import KnowledgeConfig, knowledge_tower
 from jmrec.models.layers import StackConfig
 from jmrec.models.student import StudentConfig, student
@@ -99,6 +100,7 @@ MODELS = {
     ),
     "alignment": lambda: alignment(AlignmentConfig(features=6, states=8, k=4, t=3)),
     "student": lambda: student(StudentConfig(features=6, ids=9, stack=TINY)),
+    "efficientnet": lambda: efficientnet(EfficientNetConfig(8, (BlockConfig(8),), 8, 8, 3)),
     "bilinear critic": lambda: critic(CriticConfig(x=3, y=2, kind="bilinear")),
     "separable critic": lambda: critic(CriticConfig(x=3, y=2, kind="separable")),
     "concatenated critic": lambda: critic(CriticConfig(x=3, y=2, kind="concatenated")),

