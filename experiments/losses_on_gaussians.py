@@ -13,7 +13,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         arg, size="small", dimensions=20, nats=(2.0,), critic="separable", estimators="all"
     )
     tiny = choose("size", args.size, {"tiny": True, "small": False})
-    names = ESTIMATORS if args.estimators == "all" else args.estimators.split("+")
+    names = ESTIMATORS if args.estimators == "all" else tuple(args.estimators.split("+"))
 
     config = ConfigDict()
     config.system = "gaussians"
@@ -23,7 +23,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
     config.dimensions = args.dimensions
     config.nats = tuple(float(each) for each in args.nats)
-    config.estimators = tuple(choose("estimators", name, ESTIMATORS) for name in names)
+    config.estimators = names
     config.critic = ConfigDict(
         {"kind": args.critic, "hidden": 32 if tiny else 256, "width": 16 if tiny else 64}
     )
@@ -31,11 +31,11 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.hparams = ConfigDict({"clip": 5.0, "decay": 0.99})
     config.train = ConfigDict(
         {
-            "steps": 150 if tiny else 4000,
+            "steps": 300 if tiny else 4000,
             "batch_size": 64 if tiny else 256,
             "learning_rate": 3e-3 if tiny else 1e-3,
-            "eval_every": 150 if tiny else 4000,
-            "save_every": 50 if tiny else 1000,
+            "eval_every": 300 if tiny else 4000,
+            "save_every": 100 if tiny else 1000,
             "patience": 0,
             "warmup": 100,
             "schedule": "cosine",

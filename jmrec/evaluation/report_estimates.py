@@ -71,10 +71,10 @@ def print_estimates(results: Results, console: Console) -> None:
         table = estimate_table(results, nats)
         shown = RichTable(box=box.SIMPLE, pad_edge=False, padding=(0, 1), header_style="")
         shown.add_column(f"truth {nats:g}", overflow="fold")
-        for column in table.columns:
-            shown.add_column(column, justify="right")
+        for column in table.columns[1:]:
+            shown.add_column(column, justify="right", no_wrap=True)
         for line in table.lines:
-            cells = [Text(f"{cell.text} {cell.note}".strip()) for cell in line.cells]
+            cells = [Text(f"{cell.text} {cell.note}") for cell in line.cells[1:]]
             shown.add_row(Text(line.name), *cells)
         console.print(shown)
     for sentence in sentences(results):
@@ -120,12 +120,12 @@ def estimate_table(results: Results, nats: float) -> Table:
     form = results["closed_form"][f"{nats:g}"]
     return Table(
         f"At {nats:g} nats",
-        ["is", *(f"seed {seed}" for seed in seeds), "all seeds, true critic or q"],
+        ["is", *(f"seed {seed}" for seed in seeds), "true critic"],
         lines,
         note=f"± is one standard error over batches. CLUB is {form:.3f} in closed form with the "
-        "true q, and so is vCLUB there. The last column asks the same pairs with the density "
-        "ratio, or the conditional, that made them. NWJ and MINE have heavy tails at many nats: "
-        "their errors are then too small.",
+        "true q, and so is vCLUB there. The last column asks the pairs of all seeds with the "
+        "density ratio, or the conditional, that made them. NWJ and MINE have heavy tails at many "
+        "nats: their errors are then too small.",
     )
 
 

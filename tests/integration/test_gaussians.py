@@ -76,27 +76,24 @@ def test_a_killed_run_ends_in_the_same_bits(
 
     with monkeypatch.context() as patched:
         patched.setattr(PairBatches, "__getitem__", kill)
-        assert run(workdir, "estimators=mine+vclub+club") == REQUEUE
+        assert run(workdir, "estimators=mine+club") == REQUEUE
+    stage = "critics/mine-1-0"
+    assert (workdir / stage / "checkpoints").is_dir()
+    assert not (workdir / stage / "params").exists()
     assert not (workdir / "evaluate").exists()
-    critic = workdir / "critics" / "mine-1-0"
-    assert 0 < len(list((critic / "checkpoints").iterdir()))
-    assert not (critic / "params").exists()
 
-    assert run(workdir, "estimators=mine+vclub+club") == 0
-    for name in ("mine", "likelihood"):
-        stage = f"critics/{name}-1-0"
-        for a, b in zip(
-            *(_leaves(load_params(folder / stage / "params")[0]) for folder in (finished, workdir)),
-            strict=True,
-        ):
-            np.testing.assert_array_equal(a, b)
-        once, twice = (folder / stage / "metrics.json" for folder in (finished, workdir))
-        assert once.read_text() == twice.read_text()
-    assert (finished / "metrics.jsonl").read_text() == (workdir / "metrics.jsonl").read_text()
-    clock = ("cost", "commands")
-    assert [{k: v for k, v in results(each).items() if k not in clock} for each in (finished,)] == [
-        {k: v for k, v in results(workdir).items() if k not in clock}
-    ]
+    assert run(workdir, "estimators=mine+club") == 0
+    both = (finished, workdir)
+    whole, resumed = (_leaves(load_params(each / stage / "params")[0]) for each in both)
+    for a, b in zip(whole, resumed, strict=True):
+        np.testing.assert_array_equal(a, b)
+    whole, resumed = ((each / stage / "metrics.json").read_text() for each in both)
+    assert whole == resumed
+    lines = (finished / "metrics.jsonl").read_text().splitlines()
+    mine = [line for line in lines if stage in line]
+    assert mine == (workdir / "metrics.jsonl").read_text().splitlines()
+    rows = [row for row in results(finished)["estimates"] if row["name"] != "vclub"]
+    assert rows == results(workdir)["estimates"]
 
 
 def _leaves(tree: dict) -> list[np.ndarray]:
