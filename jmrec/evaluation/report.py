@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import jinja2
 from rich import box
@@ -106,22 +107,15 @@ def write_report(
       >>> "Nothing &lt;yet&gt;" in page
       True
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(FOLDER),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
     dataset = results.get("dataset") or {}
     main = tables.main_table(results)
     examples = example_sessions(results, pictures or {})
     curves = plots.curve_plots(results)
     extras = [serving.serving_table(results), serving.policy_table(results)]
     extras += sections.extra_tables(results)
-    page = environment.get_template("report.html").render(
+    return write_page(
+        path,
+        "report.html",
         title=f"jmrec: {dataset.get('name', 'results')}",
         caption=results.get("caption", ""),
         sentences=sentences(results),
@@ -149,6 +143,29 @@ def write_report(
         commands=dict(results.get("commands") or {}),
         kinds=KINDS,
     )
+
+
+def write_page(path: str | Path, template: str, **values: Any) -> Path:
+    """Fill a template of this folder and write it.
+
+    Args:
+      path: The file to write; its folder is made where it is missing.
+      template: Its name.
+      **values: What it names; all of it must be there.
+
+    Returns:
+      The path.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(FOLDER),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    page = environment.get_template(template).render(**values)
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_text(page, encoding="utf-8")
     return temporary.replace(path)

@@ -157,9 +157,7 @@ def curve_plots(results: Results) -> list[tuple[str, Markup]]:
     for stage, curve in (results.get("curves") or {}).items():
         steps = curve.get("step") or []
         series = {
-            re.sub("^eval/", "validation ", name).replace("validation score", VALIDATION): _points(
-                steps, values
-            )
+            _in_words(name): curve_points(steps, values)
             for name, values in curve.items()
             if name != "step" and isinstance(values, Sequence) and not isinstance(values, str)
         }
@@ -211,6 +209,10 @@ def _shown_rows(results: Results) -> list[Mapping[str, Any]]:
     return list(unique.values())[:6]
 
 
+def _in_words(name: str) -> str:
+    return re.sub("^eval/", "validation ", name).replace("validation score", VALIDATION)
+
+
 def _is_score(name: str) -> bool:
     return any(word.lower() in name.lower() for word in SCORES) and "loss" not in name.lower()
 
@@ -219,7 +221,7 @@ def _percent(value: Any) -> float:
     return 100 * value if isinstance(value, int | float) else math.nan
 
 
-def _points(steps: Sequence[Any], values: Sequence[Any]) -> list[tuple[float, float]]:
+def curve_points(steps: Sequence[Any], values: Sequence[Any]) -> list[tuple[float, float]]:
     """Return the finite points, thinned out evenly, the last one kept."""
     points = [
         (float(step), float(value))

@@ -168,7 +168,8 @@ def cost_table(results: Results) -> Table | None:
         return None
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for stage, entry in cost.items():
-        base = re.sub(r"-\d+$", "", stage) if stage.startswith("students/") else stage
+        seeded = stage.startswith(("students/", "critics/"))
+        base = re.sub(r"-\d+$", "", stage) if seeded else stage
         groups.setdefault(base, []).append(entry)
     longest = max(_sum(entries, "seconds") or 0.0 for entries in groups.values())
     lines, every = [], [entry for entries in groups.values() for entry in entries]

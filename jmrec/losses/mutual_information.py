@@ -141,7 +141,8 @@ def smile(scores: Array, clip: Any = 5.0, *, where: Array | None = None) -> jax.
     maximises; a finite clip trades a little bias (it may exceed I) for much less variance.
     Tight with the critic log p(y|x) / p(y) + c.
 
-    Use: for the value of large informations, where `infonce` ends at log B.
+    Use: for the value of large informations, where `infonce` ends at log B, with a critic that
+    `jsd` trains. Its own gradient lets a flexible critic's scores grow without end beyond the clip.
     Formula: s_ii - log mean_{j != k} exp clip(s_jk, -clip, clip).
 
     Args:

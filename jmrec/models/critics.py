@@ -1,4 +1,7 @@
-"""Critics for bounds of mutual information: a score for every pair of an x and a y of a batch."""
+"""Critics and conditionals for bounds of mutual information.
+
+A critic scores every pair of an x and a y of a batch; a conditional is a Gaussian q(y | x).
+"""
 
 from dataclasses import dataclass
 
@@ -89,3 +92,57 @@ def critic(config: CriticConfig) -> Model:
         return jnp.zeros((2, config.x)), jnp.zeros((2, config.y))
 
     return make_model(config, Critic(config), example, {"scores": "__call__"})
+
+
+@dataclass(frozen=True)
+class ConditionalConfig:
+    """The sizes of a conditional.
+
+    Attributes:
+      x: Width of x.
+      y: Width of y.
+      hidden: Width of the hidden layer.
+    """
+
+    x: int
+    y: int
+    hidden: int = 128
+
+
+class Conditional(nn.Module):
+    """The module; see `conditional` for the pure function."""
+
+    config: ConditionalConfig
+
+    def setup(self) -> None:
+        """Declare the layers."""
+        c = self.config
+        self.first = dense(c.hidden, ("embed", "mlp"), jnp.float32, "first", bias=True)
+        self.mean = dense(c.y, ("mlp", "out"), jnp.float32, "mean", bias=True)
+        self.spread = dense(c.y, ("mlp", "out"), jnp.float32, "spread", bias=True)
+
+    def __call__(self, x: jax.Array) -> tuple[tuple[jax.Array, jax.Array], dict[str, jax.Array]]:
+        """Map x [..., X] to mean and log-variance [..., Y]."""
+        hidden = nn.gelu(self.first(x))
+        # Bounded, so that a start far off cannot overflow.
+        return (self.mean(hidden), 4.0 * jnp.tanh(self.spread(hidden) / 4.0)), {}
+
+
+def conditional(config: ConditionalConfig) -> Model:
+    """Return a diagonal Gaussian q(y | x): fns ``gaussian``, (params, x) -> (mean, log-variance).
+
+    What `vclub` and `l1out` of `jmrec.losses.mutual_information` take, trained with
+    `gaussian_log_likelihood`.
+
+    Example:
+      >>> model = conditional(ConditionalConfig(x=3, y=2))
+      >>> (mean, log_variance), _ = model.fns["gaussian"](
+      ...     model.init(jax.random.key(0)), jnp.ones((5, 3)))
+      >>> mean.shape, log_variance.shape
+      ((5, 2), (5, 2))
+    """
+
+    def example() -> tuple[jax.Array, ...]:
+        return (jnp.zeros((2, config.x)),)
+
+    return make_model(config, Conditional(config), example, {"gaussian": "__call__"})

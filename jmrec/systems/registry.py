@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from jmrec.cluster.member import first, is_first
-from jmrec.config import ConfigDict, flatten, resolve_path
+from jmrec.config import ConfigDict, choose, flatten, resolve_path
 from jmrec.data.folder import read_folder
 from jmrec.data.schema import take_items
 from jmrec.errors import UserError
@@ -21,6 +21,7 @@ from jmrec.evaluation.policy import (
 from jmrec.features import hash_ids, read_features, write_features
 from jmrec.files import read_json, write_json
 from jmrec.systems import report
+from jmrec.systems.gaussians import GaussianStudy
 from jmrec.systems.stages import Stage, walk
 from jmrec.systems.tables import read_standardiser
 from jmrec.systems.tpad import Tpad
@@ -44,8 +45,7 @@ def run(
     Raises:
       UserError: If the system is unknown, or the workdir holds another run.
     """
-    if config.get("system") != "tpad":
-        raise UserError(f"the system {config.get('system')!r} is unknown; there is: tpad.")
+    stages = choose("system", str(config.get("system")), STAGES)
 
     def claim() -> None:
         if resume == "never" and workdir.is_dir() and any(workdir.iterdir()):
@@ -56,30 +56,50 @@ def run(
     with Tracker(
         workdir, wandb=config.wandb, config=flatten(config), quiet=not is_first()
     ) as tracker:
-        system = Tpad(config, workdir, tracker)
-        split = config.evaluate.split
-
-        def last(folder: Path) -> None:
-            own = read_json(folder / "stage.json")["hash"]
-            report.evaluate(system, folder, split, command=command, stage=own)
-
-        training = system.stages()
-        settings = {"evaluate": config.evaluate, "students": list(config.students)}
-        final = Stage("evaluate", settings, tuple(s.name for s in training), last)
-        walk([*training, final], workdir, stale=stale, tracker=tracker)
+        walk(stages(config, workdir, tracker, command), workdir, stale=stale, tracker=tracker)
         first(lambda: write_json(workdir / CONFIG, config.to_dict()))
         tracker.say(f"report: {workdir / 'evaluate' / 'report.html'}")
+
+
+def _tpad_stages(
+    config: ConfigDict, workdir: Path, tracker: Tracker, command: Sequence[str]
+) -> list[Stage]:
+    system = Tpad(config, workdir, tracker)
+    split = config.evaluate.split
+
+    def last(folder: Path) -> None:
+        own = read_json(folder / "stage.json")["hash"]
+        report.evaluate(system, folder, split, command=command, stage=own)
+
+    training = system.stages()
+    settings = {"evaluate": config.evaluate, "students": list(config.students)}
+    return [*training, Stage("evaluate", settings, tuple(s.name for s in training), last)]
+
+
+def _gaussian_stages(
+    config: ConfigDict, workdir: Path, tracker: Tracker, command: Sequence[str]
+) -> list[Stage]:
+    return GaussianStudy(config, workdir, tracker).stages(command)
+
+
+STAGES = {"tpad": _tpad_stages, "gaussians": _gaussian_stages}
+"""System -> all its stages; the last is "evaluate", which writes the report."""
 
 
 def open_run(workdir: Path, tracker: Tracker) -> Tpad:
     """Open a finished run.
 
     Raises:
-      UserError: If the workdir holds none, or one of an older jmrec.
+      UserError: If the workdir holds none, one of another system, or one of an older jmrec.
     """
     if not (workdir / CONFIG).is_file():
         raise UserError(f"{workdir} holds no finished run; make one with jmrec run.")
     config = ConfigDict(read_json(workdir / CONFIG))
+    if (other := config.get("system")) != "tpad":
+        raise UserError(
+            f"{workdir} is a run of the system {other!r}, which has no items to recommend; name a "
+            "run of experiments/tpad.py."
+        )
     lacks = next((name for name in ("vision", "context") if name not in config), None)
     if lacks is not None:
         raise UserError(

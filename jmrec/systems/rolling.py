@@ -46,6 +46,11 @@ def roll(
     Raises:
       UserError: There are too many windows, or what `run` raises.
     """
+    if "data" not in config:
+        raise UserError(
+            f"the system {config.get('system')!r} has no data that is split by time; leave out "
+            "--origins."
+        )
     shares = config.data.fractions
     most = int(round(shares[0] / shares[2], 6) + 1 - 1e-6)
     if not 2 <= origins <= most:

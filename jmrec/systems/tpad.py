@@ -13,11 +13,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
-from jmrec.checkpoint import save_params
-from jmrec.cluster.member import is_first
 from jmrec.config import ConfigDict, choose, flatten, resolve_path
 from jmrec.data.pipeline import item_batches, session_batches
 from jmrec.data.prepared import prepare
@@ -31,9 +28,9 @@ from jmrec.features import Standardiser, read_features, write_features
 from jmrec.files import write_json
 from jmrec.models.layers import StackConfig
 from jmrec.models.student import StudentConfig
-from jmrec.optim import OptimConfig
-from jmrec.sharding import make_mesh, process_local, process_rows
+from jmrec.sharding import make_mesh, process_rows
 from jmrec.systems.catalogue import VIEWS, Reader, view
+from jmrec.systems.fits import fit, train_config
 from jmrec.systems.stages import Stage
 from jmrec.systems.tables import write_tables
 from jmrec.systems.towers import Towers
@@ -50,7 +47,7 @@ from jmrec.tasks.session import (
 from jmrec.tasks.transition import TransitionTask
 from jmrec.tasks.vision import VisionTask, word_weights
 from jmrec.tracking import Tracker
-from jmrec.train import FitResult, TrainConfig, Trainer
+from jmrec.train import FitResult, Trainer
 from jmrec.types import Params, Task
 
 TEACHERS = ("transfer", "rules")
@@ -369,25 +366,9 @@ class Tpad(Towers):
 
     # ---- helpers --------------------------------------------------------------------------
 
-    def _train_config(self, train: ConfigDict) -> TrainConfig:
-        optim = OptimConfig(
-            clip=train.clip,
-            weight_decay=train.weight_decay,
-            muon=train.muon,
-            schedule=train.schedule,
-            warmup=min(train.warmup, train.steps // 10),
-        )
-        return TrainConfig(
-            steps=train.steps,
-            eval_every=train.eval_every,
-            save_every=train.save_every,
-            patience=train.patience,
-            optim=optim,
-            rules=self.config.rules,
-        )
-
     def _trainer(self, task: Task, train: ConfigDict) -> Trainer:
-        return Trainer(task, self._train_config(train), frozen=task.frozen(self.workdir))
+        settings = train_config(train, self.config.rules)
+        return Trainer(task, settings, frozen=task.frozen(self.workdir))
 
     def _fit(
         self,
@@ -405,19 +386,10 @@ class Tpad(Towers):
             "fingerprint": self.dataset.fingerprint,
             "config": flatten(train),
         }
-        result = trainer.fit(
-            folder, batches, seed=seed, evaluate=evaluate, tracker=self.tracker.stage(name),
-            metadata=metadata,
+        return fit(
+            trainer, folder, batches, seed=seed, evaluate=evaluate,
+            tracker=self.tracker.stage(name), metadata=metadata,
         )  # fmt: skip
-        params = jax.device_get(process_local(result.params, trainer.mesh))
-        save_params(folder / "params", params, metadata)
-        if is_first():
-            write_json(
-                folder / "metrics.json",
-                {"best": result.best if evaluate else None, "best_step": result.best_step,
-                 "step": result.step, "flops": result.flops, "history": result.history},
-            )  # fmt: skip
-        return result
 
     def _validate(
         self, tower: Tower, features: Mapping[str, Any]

@@ -56,8 +56,8 @@ def plan(
     Raises:
       UserError: The experiment cannot be planned, or the compiler broke down.
     """
-    if config.get("system") != "tpad":
-        raise UserError(f"the system {config.get('system')!r} is unknown; there is: tpad.")
+    if (system := config.get("system")) != "tpad":
+        raise UserError(f"the system {system!r} has no towers to plan; name experiments/tpad.py.")
     if items is None:
         items = config.data.toyshop.n_items if "toyshop" in config.data else 10_000
     vocab = config.data.vocab if vocab is None else vocab

@@ -19,6 +19,7 @@ from jmrec.config import ConfigDict
 from jmrec.errors import UserError
 from jmrec.sharding import DATA_AXES, abstract_arrays, batch_sharding, make_mesh, shardings
 from jmrec.systems.catalogue import Reader
+from jmrec.systems.fits import train_config
 from jmrec.systems.tpad import Tpad
 from jmrec.tasks.session import CachedTeacher, Teacher
 from jmrec.tools.plan_verdict import STAGES
@@ -221,7 +222,7 @@ class ShapeSystem(Tpad):
         return None
 
     def _trainer(self, task: Task, train: ConfigDict) -> Trainer:
-        return Trainer(task, self._train_config(train), mesh=self.mesh)
+        return Trainer(task, train_config(train, self.config.rules), mesh=self.mesh)
 
     def _fit(
         self,

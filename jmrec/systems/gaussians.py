@@ -1,0 +1,263 @@
+"""The system "gaussians": estimators of mutual information where the answer is known.
+
+For each value of I(x; y), each seed and each objective one critic (or conditional) is trained; then
+every estimator is asked on fresh pairs, with what was trained and with the true critic.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from rich.console import Console
+
+from jmrec.checkpoint import load_params
+from jmrec.cluster.member import is_first
+from jmrec.config import ConfigDict, choose, flatten
+from jmrec.data.gaussians import FRESH, Gaussians, PairBatches, stream_key
+from jmrec.errors import UserError
+from jmrec.evaluation.estimates import check, summarise
+from jmrec.evaluation.report_estimates import print_estimates, write_estimates
+from jmrec.files import write_json
+from jmrec.models.critics import KINDS, CriticConfig
+from jmrec.sharding import make_mesh, process_rows
+from jmrec.systems.fits import fit, train_config
+from jmrec.systems.stages import Stage, cost_by_stage
+from jmrec.tasks.gaussians import ESTIMATORS, CriticTask, reads_critic
+from jmrec.tracking import Tracker, read_curves
+from jmrec.train import Trainer
+
+Estimates = dict[str, jax.Array]
+"""Estimator -> the estimate of each batch, float32 [batches]."""
+
+
+class GaussianStudy:
+    """The system on one workdir.
+
+    Args:
+      config: From experiments/losses_on_gaussians.py.
+      workdir: The run's folder.
+      tracker: Metrics and messages.
+
+    Raises:
+      UserError: A setting that nothing can be estimated with.
+    """
+
+    def __init__(self, config: ConfigDict, workdir: Path, tracker: Tracker) -> None:
+        self.config, self.workdir, self.tracker = config, workdir, tracker
+        choose("critic.kind", config.critic.kind, KINDS)
+        for name in config.estimators:
+            choose("estimators", name, tuple(ESTIMATORS))
+        for name in ("estimators", "nats", "seeds"):
+            listed = list(config[name])
+            if not listed or len(set(listed)) < len(listed):
+                raise UserError(f"{name} is {listed}; name one or more, each once.")
+        if min(config.nats) <= 0:
+            raise UserError(f"nats holds {min(config.nats)}; an information is above 0.")
+        for name, value, least in (
+            ("dimensions", config.dimensions, 1),
+            ("train.batch_size", self.batch_size, 2),
+            ("evaluate.samples", config.evaluate.samples, 2 * self.batch_size),
+        ):
+            if value < least:
+                raise UserError(f"{name} is {value}; make it {least} or more.")
+        self._trainers: dict[str, Trainer] = {}
+
+    @property
+    def batch_size(self) -> int:
+        """Pairs in a batch, in training as in estimation."""
+        return int(self.config.train.batch_size)
+
+    @property
+    def batches(self) -> int:
+        """Batches of fresh pairs: those that hold the samples wanted, the last one whole."""
+        return -(-int(self.config.evaluate.samples) // self.batch_size)
+
+    @cached_property
+    def objectives(self) -> list[str]:
+        """What is trained, for the estimators wanted."""
+        wanted = (ESTIMATORS[name].objective for name in self.config.estimators)
+        return [name for name in dict.fromkeys(wanted) if name]
+
+    def stages(self, command: Sequence[str] = ()) -> list[Stage]:
+        """Return a stage for each fit, and the one that estimates and reports.
+
+        Args:
+          command: What was typed, for the report.
+        """
+        c = self.config
+        stages = [
+            Stage(
+                fit_name(objective, nats, seed),
+                # Not the estimators: which of them read a critic does not change it.
+                {"objective": objective, "dimensions": c.dimensions, "nats": nats, "seed": seed,
+                 "critic": c.critic, "hparams": c.hparams, "train": c.train},
+                (),
+                self._train(objective, nats, seed),
+            )
+            for nats in c.nats for objective in self.objectives for seed in c.seeds
+        ]  # fmt: skip
+        settings = {
+            **{name: c[name] for name in ("dimensions", "evaluate", "hparams")},
+            **{name: list(c[name]) for name in ("estimators", "nats", "seeds")},
+            "batch_size": self.batch_size,
+        }
+        inputs = tuple(stage.name for stage in stages)
+
+        def last(folder: Path) -> None:
+            self.evaluate(folder, inputs, command)
+
+        return [*stages, Stage("evaluate", settings, inputs, last)]
+
+    def _train(self, objective: str, nats: float, seed: int) -> Callable[[Path], None]:
+        """Return the stage that trains one critic or conditional."""
+
+        def run(folder: Path) -> None:
+            c, name = self.config, fit_name(objective, nats, seed)
+            trainer = self.trainer(objective)
+            batches = PairBatches(
+                Gaussians(c.dimensions, nats), self.batch_size, seed, process_rows(trainer.mesh)
+            )
+            fit(
+                trainer, folder, batches, seed=seed, tracker=self.tracker.stage(name),
+                metadata={"stage": name, "fingerprint": f"gaussians {c.dimensions} {nats} {seed}",
+                          "config": flatten(c.train)},
+            )  # fmt: skip
+
+        return run
+
+    def task(self, objective: str) -> CriticTask:
+        """Return what an objective trains."""
+        c = self.config
+        sizes = CriticConfig(x=c.dimensions, y=c.dimensions, **c.critic)
+        numbers = {"learning_rate": c.train.learning_rate, **c.hparams}
+        return CriticTask(objective, sizes, c.estimators, numbers)
+
+    def trainer(self, objective: str) -> Trainer:
+        """Return an objective's trainer, compiled once for all seeds and values of I(x; y)."""
+        if objective not in self._trainers:
+            task, rules = self.task(objective), self.config.rules
+            self._trainers[objective] = Trainer(
+                task, train_config(self.config.train, rules), mesh=make_mesh(rules),
+                frozen=task.frozen(self.workdir),
+            )  # fmt: skip
+        return self._trainers[objective]
+
+    # ---- estimates ------------------------------------------------------------------------
+
+    def evaluate(self, folder: Path, fits: Sequence[str], command: Sequence[str] = ()) -> None:
+        """Estimate on fresh pairs; write results.json and the report.
+
+        Args:
+          folder: The stage's.
+          fits: The stages that trained.
+          command: What was typed.
+        """
+        c = self.config
+        trained = {objective: self._with_trained(objective) for objective in self.objectives}
+        true = self._with_truth()
+        rows = []
+        every = [(nats, seed) for nats in c.nats for seed in c.seeds]
+        with self.tracker.stage("evaluate").progress(len(every), "estimate") as bar:
+            for nats, seed in every:
+                # The same fresh pairs for all: estimators differ by nothing else.
+                key = stream_key(seed, FRESH)
+                best = jax.device_get(true(key, nats))
+                found: dict[str, np.ndarray] = {}
+                for objective, estimate in trained.items():
+                    params, _ = load_params(
+                        self.workdir / fit_name(objective, nats, seed) / "params"
+                    )
+                    found |= jax.device_get(estimate(params, key, nats))
+                for name in c.estimators:
+                    mine = found.get(name, best[name])  # CLUB reads the truth and nothing else
+                    rows.append(
+                        {"nats": nats, "seed": seed, "name": name, "kind": ESTIMATORS[name].kind,
+                         "objective": ESTIMATORS[name].objective, **summarise(mine),
+                         "true": summarise(best[name])}
+                    )  # fmt: skip
+                bar.update(1)
+        if not is_first():
+            return
+        results = {
+            "estimates": rows,
+            "checks": check(rows, self.batch_size),
+            "settings": {
+                "dimensions": c.dimensions,
+                "critic": flatten(c.critic),
+                "hparams": flatten(c.hparams),
+                "train": flatten(c.train),
+                "samples": self.batches * self.batch_size,
+                "batches": self.batches,
+                "batch_size": self.batch_size,
+                "seeds": list(c.seeds),
+            },
+            "closed_form": {f"{n:g}": float(Gaussians(c.dimensions, n).club) for n in c.nats},
+            "cost": cost_by_stage(self.workdir, fits),
+            "curves": {n: c for n, c in read_curves(self.workdir).items() if n in fits},
+            "commands": {"run": " ".join(command)} if command else {},
+        }  # fmt: skip
+        write_json(folder / "results.json", results)
+        write_estimates(results, folder / "report.html")
+        print_estimates(results, Console())
+
+    def _over_batches(
+        self, one: Callable[[jax.Array, jax.Array], Estimates], key: Any
+    ) -> Estimates:
+        """Return the estimate of each batch: the mean of its per-example values."""
+
+        def batch(n: jax.Array) -> Estimates:
+            values = one(jax.random.fold_in(key, n), n)
+            return {name: each.mean() for name, each in values.items()}
+
+        return jax.lax.map(batch, jnp.arange(self.batches))
+
+    def _with_trained(self, objective: str) -> Callable[..., Estimates]:
+        """Return ``(params, key, nats) -> Estimates`` of an objective's estimators."""
+        task, clip = self.task(objective), self.config.hparams.clip
+
+        @jax.jit
+        def run(params: Any, key: jax.Array, nats: jax.Array) -> Estimates:
+            pairs = Gaussians(self.config.dimensions, nats)
+
+            def one(key: jax.Array, n: jax.Array) -> Any:
+                return task.values(task.read(params, *pairs.draw(key, self.batch_size)), clip)
+
+            return self._over_batches(one, key)
+
+        return run
+
+    def _with_truth(self) -> Callable[..., Estimates]:
+        """Return ``(key, nats) -> Estimates`` with the true critic and conditional."""
+        clip = self.config.hparams.clip
+
+        @jax.jit
+        def run(key: jax.Array, nats: jax.Array) -> Estimates:
+            pairs = Gaussians(self.config.dimensions, nats)
+
+            def one(key: jax.Array, n: jax.Array) -> Any:
+                x, y = pairs.draw(key, self.batch_size)
+                scores, given = pairs.log_ratio(x, y), (*pairs.conditional(x), y)
+                return {
+                    name: ESTIMATORS[name].values(scores + ESTIMATORS[name].best, clip)
+                    if reads_critic(name)
+                    else ESTIMATORS[name].values(*given)
+                    for name in self.config.estimators
+                }
+
+            return self._over_batches(one, key)
+
+        return run
+
+
+def fit_name(objective: str, nats: float, seed: int) -> str:
+    """Return the stage that trains for an objective.
+
+    Example:
+      >>> fit_name("nwj", 0.5, 3)
+      'critics/nwj-0.5-3'
+    """
+    return f"critics/{objective}-{nats:g}-{seed}"
