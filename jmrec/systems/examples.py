@@ -127,7 +127,7 @@ def without_parts(
     has: dict[str, Any] = {}
     if features is not None:
         arrays = system.reader.read(take_items(system.dataset.items, rows.tolist()))
-        has = {"text": np.any(arrays["text"] > 0, axis=1), "picture": arrays["picture_ok"]}
+        has = {"text": np.any(arrays["text"] != 0, axis=1), "picture": arrays["picture_ok"]}
         if variant.view == "both":
             bare = _read_without(system, arrays, variant.features)
         else:

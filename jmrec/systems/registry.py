@@ -21,6 +21,7 @@ from jmrec.evaluation.policy import (
 from jmrec.features import hash_ids, read_features, write_features
 from jmrec.files import read_json, write_json
 from jmrec.systems import report
+from jmrec.systems.frozen import FrozenTpad
 from jmrec.systems.gaussians import GaussianStudy
 from jmrec.systems.stages import Stage, walk
 from jmrec.systems.tables import read_standardiser
@@ -61,10 +62,16 @@ def run(
         tracker.say(f"report: {workdir / 'evaluate' / 'report.html'}")
 
 
+def _tpad(config: ConfigDict, workdir: Path, tracker: Tracker) -> Tpad:
+    """Return the system, on towers that it trains or on a backbone."""
+    kind = Tpad if config.backbone.name == "tiny" else FrozenTpad
+    return kind(config, workdir, tracker)
+
+
 def _tpad_stages(
     config: ConfigDict, workdir: Path, tracker: Tracker, command: Sequence[str]
 ) -> list[Stage]:
-    system = Tpad(config, workdir, tracker)
+    system = _tpad(config, workdir, tracker)
     split = config.evaluate.split
 
     def last(folder: Path) -> None:
@@ -100,13 +107,13 @@ def open_run(workdir: Path, tracker: Tracker) -> Tpad:
             f"{workdir} is a run of the system {other!r}, which has no items to recommend; name a "
             "run of experiments/tpad.py."
         )
-    lacks = next((name for name in ("vision", "context") if name not in config), None)
+    lacks = next((name for name in ("context", "backbone") if name not in config), None)
     if lacks is not None:
         raise UserError(
             f"{workdir} was made by an older jmrec, whose config has no {lacks!r}; run again in "
             "another --workdir."
         )
-    return Tpad(config, workdir, tracker)
+    return _tpad(config, workdir, tracker)
 
 
 def evaluate(

@@ -18,7 +18,6 @@ from jmrec.evaluation.report_serving import serving_sentences
 from jmrec.evaluation.students import Tower
 from jmrec.features import hash_ids
 from jmrec.files import read_json, write_json
-from jmrec.models.knowledge import knowledge_tower
 from jmrec.serving import Artefact, Served, check_target, load, serve, write
 from jmrec.serving.measure import CALLS, cold_start, folder_bytes, latency, size
 from jmrec.serving.stablehlo import export_scores
@@ -199,7 +198,7 @@ def measure(system: Tpad, artefact: Artefact, out: Path, calls: int = CALLS) -> 
     teacher = Served(ranker, served.ids, served.titles, served.policy, "the teacher")
     student_ms, teacher_ms = latency([served, teacher], sessions, calls)
     tables = sum(array.nbytes for array in artefact.features.values())
-    reader = size(system.params("knowledge", knowledge_tower(system.knowledge_config)))
+    reader = size(system.params("knowledge", system.reader_tower))
     return {
         "student": {
             "name": artefact.student,

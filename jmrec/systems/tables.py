@@ -12,19 +12,26 @@ from jmrec.files import read_json, write_json
 TABLES, STATISTICS = "features.safetensors", "standardise.json"
 
 
-def write_tables(folder: Path, ids: Sequence[str], arrays: Mapping[str, np.ndarray]) -> None:
+def write_tables(
+    folder: Path,
+    ids: Sequence[str],
+    arrays: Mapping[str, np.ndarray],
+    facts: Mapping[str, str] | None = None,
+) -> None:
     """Write a stage's tables with their provenance; the first process writes, all may call.
 
     Args:
       folder: The stage's folder, which has its ``stage.json``.
       ids: V item ids.
       arrays: Name -> table [V, D], or a statistic [1, D] of a `Standardiser`.
+      facts: What more is to be known of where they came from.
     """
     if not is_first():
         return
     statistics = {name: array for name, array in arrays.items() if len(array) != len(ids)}
     tables = {name: array for name, array in arrays.items() if name not in statistics}
     provenance = {"stage": folder.name, "hash": read_json(folder / "stage.json")["hash"]}
+    provenance |= facts or {}
     write_features(folder / TABLES, tables, ids, provenance)
     kept = {name: array[0].tolist() for name, array in statistics.items()}
     write_json(folder / STATISTICS, kept)

@@ -102,6 +102,11 @@ class Towers:
         }
 
     @property
+    def features_width(self) -> int:
+        """Width of e."""
+        return self.knowledge_config.features
+
+    @property
     def reader_tower(self) -> Model:
         """The Knowledge tower."""
         return knowledge_tower(self.knowledge_config)
@@ -115,12 +120,13 @@ class Towers:
     @property
     def transfer_config(self) -> TransferConfig:
         """The Transfer tower's size."""
-        c, known = self.config.transition, self.knowledge_config
+        c = self.config.transition
         tokens = None
         if c.prompt == "tokens":
+            known = self.knowledge_config
             tokens = ItemTokens(known.vocab, known.tokens, known.vision.tokens, known.stack.width)
         return TransferConfig(
-            features=known.features, stack=StackConfig(**c.stack), out=c.out, tokens=tokens,
+            features=self.features_width, stack=StackConfig(**c.stack), out=c.out, tokens=tokens,
             **self.context,
         )  # fmt: skip
 
@@ -148,7 +154,7 @@ class Towers:
         """The sizes of heads and critics."""
         c = self.config.distill
         return AlignmentConfig(
-            features=self.knowledge_config.features,
+            features=self.features_width,
             states=self.config.transition.out,
             k=c.k,
             t=c.t,

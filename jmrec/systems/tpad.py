@@ -86,13 +86,7 @@ class Tpad(Towers):
 
         stages = [
             Stage("data", settings("data"), (), self.prepare, alone=True),
-            Stage(
-                "vision",
-                settings("vision", encoder=c.knowledge.vision, out=c.knowledge.stack.width, **seed),
-                ("data",),
-                self.vision,
-            ),
-            Stage("knowledge", settings("knowledge", **seed), ("vision",), self.knowledge),
+            *self.reading_stages(),
             Stage("read", {"views": VIEWS, "seed": c.seed}, ("knowledge",), self.read),
             Stage(
                 "transition", settings("transition", "context", **seed), ("read",), self.transition
@@ -112,6 +106,17 @@ class Tpad(Towers):
                     Stage(f"students/{name}-{each}", own, inputs, self._student(name, each))
                 )
         return stages
+
+    def reading_stages(self) -> list[Stage]:
+        """Return the stages in which items are read, up to the Knowledge tower."""
+        c = self.config
+        eye = {"vision": c.vision, "encoder": c.knowledge.vision, "out": c.knowledge.stack.width}
+        return [
+            Stage("vision", {**eye, "seed": c.seed}, ("data",), self.vision),
+            Stage(
+                "knowledge", {"knowledge": c.knowledge, "seed": c.seed}, ("vision",), self.knowledge
+            ),
+        ]
 
     def prepare(self, folder: Path) -> None:
         """Stage "data": the prepared data set, the item index, the tokenizer."""
@@ -164,6 +169,7 @@ class Tpad(Towers):
         arrays = {
             name: self.encode(view(self.arrays, name, self.config.seed), name) for name in VIEWS
         }
+        self._refuse_blindness(arrays)
         known = Standardiser.fit(arrays["both"], np.flatnonzero(self.train_items))
         alone = {
             name: Standardiser.fit(arrays[name], np.flatnonzero(self.train_items))
@@ -173,6 +179,17 @@ class Tpad(Towers):
         out = {name: alone.get(name, known)(array) for name, array in arrays.items()}
         out |= {"mean": known.mean[None], "scale": known.scale[None]}
         write_tables(folder, self.dataset.items.ids, out)
+
+    def _refuse_blindness(self, e: Mapping[str, np.ndarray]) -> None:
+        """Raise UserError where other pictures, or other texts, give every item the same e."""
+        for part, array in (("pictures", "picture"), ("texts", "text")):
+            shown = view(self.arrays, f"{part} permuted", self.config.seed)[array]
+            moved = not np.array_equal(shown, self.arrays[array])
+            if moved and np.array_equal(e["both"], e[f"{part} permuted"]):
+                raise UserError(
+                    f"the Knowledge tower does not see {part}: permuting them across items changes "
+                    "nothing that it says of any; train it longer, or look at its settings."
+                )
 
     def transition(self, folder: Path) -> None:
         """Stage "transition": the Transfer tower, on sessions of cached features."""

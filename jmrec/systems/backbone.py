@@ -1,0 +1,222 @@
+"""Pretrained readers, frozen: every item's text and picture once through them, as features.
+
+A catalogue is read in blocks of items. A block that is done lies on disk, so that a reading that
+was killed goes on; texts of a block are sorted by length into the declared buckets, one compiled
+shape each, and batches are shared out over the devices.
+"""
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jmrec.config import ConfigDict, choose
+from jmrec.convert.families import Pretrained, load_pretrained
+from jmrec.convert.tokenizer import load_tokenizer
+from jmrec.data.pictures import decode_pictures
+from jmrec.data.schema import Items, take_items
+from jmrec.errors import UserError
+from jmrec.features import read_features, write_features
+from jmrec.sharding import batch_sharding, make_mesh, replicated
+from jmrec.systems.catalogue import with_facts
+from jmrec.tracking import Tracker
+
+BLOCK = 512
+TEXT, PICTURE = "bert", "efficientnet"
+"""The families that read texts and pictures."""
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """The readers of one run.
+
+    Attributes:
+      settings: "text" and "picture" (what `load_pretrained` reads), "lengths" (buckets of tokens),
+        "batch" and "picture_size".
+      facts: Whether declared numbers and categories are read as text.
+    """
+
+    settings: ConfigDict
+    facts: bool = True
+
+    @cached_property
+    def text(self) -> Pretrained:
+        """The reader of texts.
+
+        Raises:
+          UserError: The weights are not there, or the settings do not fit them.
+        """
+        found = load_pretrained(self.settings.text, TEXT)
+        if max(self.settings.lengths) > found.model.config.context:
+            raise UserError(
+                f"backbone.lengths={tuple(self.settings.lengths)} is longer than the "
+                f"{found.model.config.context} tokens that {self.settings.text} reads; shorten it."
+            )
+        return found
+
+    @cached_property
+    def picture(self) -> Pretrained:
+        """The reader of pictures; raises UserError where the weights are not there."""
+        return load_pretrained(self.settings.picture, PICTURE)
+
+    @property
+    def provenance(self) -> dict[str, str]:
+        """What made the features, for those who read them."""
+        sources = {"text": self.text.provenance, "picture": self.picture.provenance}
+        settings = {k: v for k, v in self.settings.to_dict().items() if k in ("lengths", "batch")}
+        return {
+            **{name: json.dumps(found, sort_keys=True) for name, found in sources.items()},
+            "settings": json.dumps({**settings, "picture_size": self.settings.picture_size}),
+        }
+
+    def read(
+        self, items: Items, tracker: Tracker | None = None, parts: Path | None = None
+    ) -> dict[str, np.ndarray]:
+        """Read items.
+
+        Args:
+          items: V items.
+          tracker: Shows progress; None is silent.
+          parts: A folder for what is done of a long reading; None keeps nothing.
+
+        Returns:
+          "text" float32 [V, D] (zeros without text), "picture" float32 [V, C] (zeros without
+          picture) and "picture_ok" bool [V].
+        """
+        begin, found = time.perf_counter(), []
+        start = 0
+        if tracker is None:
+            return _joined([self._block(items)])
+        with tracker.progress(len(items), "read") as bar:
+            for start in range(0, len(items), BLOCK):
+                rows = list(range(start, min(start + BLOCK, len(items))))
+                found.append(self._kept(take_items(items, rows), parts, start))
+                bar.update(len(rows))
+        seconds = time.perf_counter() - begin
+        tracker.say(
+            f"read {len(items)} items in {seconds:.1f} s, {len(items) / seconds:.1f} items/s"
+        )
+        return _joined(found)
+
+    def _kept(self, items: Items, parts: Path | None, start: int) -> dict[str, np.ndarray]:
+        """Return a block, from disk where it lies there and was made by the same readers."""
+        if parts is None:
+            return self._block(items)
+        path, facts = parts / f"{start:08d}.safetensors", self.provenance
+        if path.is_file():
+            table = read_features(path, items.ids)
+            if all(table.provenance.get(name) == fact for name, fact in facts.items()):
+                return table.arrays
+        block = self._block(items)
+        write_features(path, block, items.ids, facts)
+        return block
+
+    def _block(self, items: Items) -> dict[str, np.ndarray]:
+        pixels, ok = decode_pictures(items, self.settings.picture_size)
+        picture = np.zeros((len(items), self.picture.model.config.head), np.float32)
+        rows = np.flatnonzero(ok)
+        for part in self._batches(rows):
+            few = pixels[part.padded]
+            picture[part.rows] = self._look(self._picture_params, self._put(few))[: len(part.rows)]
+        return {"text": self._read_texts(items), "picture": picture, "picture_ok": ok}
+
+    def _read_texts(self, items: Items) -> np.ndarray:
+        known = with_facts(items) if self.facts else items
+        texts = [
+            ". ".join(value for column in known.text.values() if (value := column[row]))
+            for row in range(len(items))
+        ]
+        longest = max(self.settings.lengths)
+        tokenizer = self._tokenizer
+        tokens = [each.ids for each in tokenizer.encode_batch(texts)]
+        out = np.zeros((len(items), self.text.model.config.encoder.width), np.float32)
+        size = np.array([len(each) for each in tokens])
+        has = np.array([bool(text) for text in texts], bool)
+        lengths = sorted(self.settings.lengths)
+        bucket = np.searchsorted(lengths, np.minimum(size, longest))
+        for index, length in enumerate(lengths):
+            for part in self._batches(np.flatnonzero(has & (bucket == index))):
+                ids = np.zeros((len(part.padded), length), np.int32)
+                for place, row in enumerate(part.padded):
+                    ids[place, : size[row]] = tokens[row]
+                mask = np.arange(length) < size[part.padded, None]
+                read = self._say(self._text_params, self._put(ids), self._put(mask))
+                out[part.rows] = read[: len(part.rows)]
+        return out
+
+    # ---- the compiled readers -----------------------------------------------------------------
+
+    @cached_property
+    def _mesh(self) -> Any:
+        return make_mesh("dp", jax.local_devices())
+
+    def _put(self, array: np.ndarray) -> jax.Array:
+        return jax.device_put(array, batch_sharding(self._mesh))
+
+    @cached_property
+    def _text_params(self) -> Any:
+        return jax.device_put(self.text.params, replicated(self._mesh))
+
+    @cached_property
+    def _picture_params(self) -> Any:
+        return jax.device_put(self.picture.params, replicated(self._mesh))
+
+    @cached_property
+    def _say(self) -> Callable[..., np.ndarray]:
+        run = jax.jit(lambda params, *given: self.text.model.fns["sentence"](params, *given)[0])
+        return lambda *given: np.asarray(run(*given))
+
+    @cached_property
+    def _look(self) -> Callable[..., np.ndarray]:
+        run = jax.jit(lambda params, *given: self.picture.model.fns["pooled"](params, *given)[0])
+        return lambda *given: np.asarray(run(*given))
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        assert self.text.source is not None
+        tokenizer = load_tokenizer(self.text.source)
+        tokenizer.enable_truncation(max(self.settings.lengths))
+        return tokenizer
+
+    def _batches(self, rows: np.ndarray) -> list["_Batch"]:
+        """Cut rows into batches of one size, which divides over the devices."""
+        devices = len(jax.local_devices())
+        size = -(-self.settings.batch // devices) * devices
+        parts = []
+        for start in range(0, len(rows), size):
+            few = rows[start : start + size]
+            parts.append(_Batch(few, np.pad(few, (0, size - len(few)), mode="edge")))
+        return parts
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """Rows, and the same padded to the compiled size by repeating the last."""
+
+    rows: np.ndarray
+    padded: np.ndarray
+
+
+def _joined(blocks: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    return {name: np.concatenate([each[name] for each in blocks]) for name in blocks[0]}
+
+
+def check_backbone(settings: Mapping[str, Any]) -> None:
+    """Refuse settings that make no sense before anything is read.
+
+    Raises:
+      UserError: They do not.
+    """
+    choose("backbone.name", settings["name"], ("tiny", "minilm"))
+    lengths = settings["lengths"]
+    if not lengths or min(lengths) < 3 or settings["batch"] < 1 or settings["picture_size"] < 32:
+        raise UserError(
+            "backbone: lengths must be 3 or more, batch 1 or more and picture_size 32 or more; "
+            "mend that setting."
+        )
