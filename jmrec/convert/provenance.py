@@ -53,6 +53,16 @@ def open_source(where: str | os.PathLike[str]) -> Origin:
 
     Raises:
       UserError: There is nothing there, or it is not what its format says.
+
+    Example:
+      >>> import tempfile
+      >>> import numpy as np
+      >>> from safetensors.numpy import save_file
+      >>> path = Path(tempfile.mkdtemp()) / "m.safetensors"
+      >>> save_file({"w": np.ones(2)}, path, metadata={"license": "mit"})
+      >>> origin = open_source(path)
+      >>> origin.source.names(), origin.name, origin.licence
+      (['w'], 'm.safetensors', 'mit')
     """
     text = os.fspath(where)
     if text.startswith(WHEEL):

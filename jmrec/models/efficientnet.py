@@ -214,7 +214,7 @@ class EfficientNet(nn.Module):
         self.stem = Stem(c.stem)
         self.blocks = [Block(block) for block in c.blocks]
         self.head = Pointwise(c.head, ("embed", "mlp"))
-        self.classes = Pointwise(c.classes, ("mlp", "vocab"))
+        self.classes = Pointwise(c.classes, ("embed", "vocab"))
 
     def features(self, picture: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Map pictures [B, H, W, 3] in 0..255 to features [B, h, w, head]; taps: stem, block_N."""

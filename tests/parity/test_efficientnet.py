@@ -26,6 +26,7 @@ from jmrec.models.efficientnet import (
 )
 
 MODULE, MODEL = 1e-5, 1e-4
+torch.set_num_threads(1)  # beside other tests, several would mostly wait for each other
 reference = runpy.run_path(str(Path(__file__).with_name("torch_efficientnet.py")))
 
 # Every kind of block: with and without expansion, way around, stride; both sides of a kernel.

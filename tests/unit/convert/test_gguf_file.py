@@ -23,11 +23,11 @@ def text(value: str) -> bytes:
     return struct.pack("<Q", len(value)) + value.encode()
 
 
-def by_hand() -> bytes:
+def by_hand(numbers: int = 3, tensor_count: int = 2) -> bytes:
     """Return a file of version 3: two keys, a float32 tensor [2, 3] and a Q4_1 tensor [1, 32]."""
     keys = [
         text("general.license") + struct.pack("<I", 8) + text("apache-2.0"),
-        text("numbers") + struct.pack("<IIQ", 9, 5, 3) + struct.pack("<3i", 1, -2, 3),
+        text("numbers") + struct.pack("<IIQ", 9, 5, numbers) + struct.pack("<3i", 1, -2, 3),
     ]
     plain = np.arange(6, dtype="<f4").tobytes()
     # A block: scale, minimum, then 16 bytes with number i below and number 16 + i above.
@@ -37,7 +37,7 @@ def by_hand() -> bytes:
         text("plain") + struct.pack("<IQQIQ", 2, 3, 2, 0, 0),
         text("packed") + struct.pack("<IQQIQ", 2, 32, 1, 3, 32),
     ]
-    head = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(keys)) + b"".join(keys + tensors)
+    head = b"GGUF" + struct.pack("<IQQ", 3, tensor_count, len(keys)) + b"".join(keys + tensors)
     head += bytes(-len(head) % 32)
     return head + plain + bytes(32 - len(plain)) + block
 
@@ -85,6 +85,16 @@ def test_a_file_that_is_cut_off_is_a_sentence(tmp_path: Path) -> None:
         path.write_bytes(content[:size])
         with pytest.raises(UserError, match="GGUF file"):
             Gguf(path)
+
+
+@pytest.mark.parametrize("impossible", [{"numbers": 2**60}, {"tensor_count": 2**60}])
+def test_an_impossible_length_is_refused_at_once(
+    tmp_path: Path, impossible: dict[str, int]
+) -> None:
+    path = tmp_path / "m.gguf"
+    path.write_bytes(by_hand(**impossible))
+    with pytest.raises(UserError, match="no whole GGUF file"):
+        Gguf(path)
 
 
 @settings(max_examples=100, deadline=None)

@@ -15,6 +15,8 @@ from jmrec.models.layers import StackConfig
 from jmrec.models.student import StudentConfig, student
 from jmrec.models.transfer import ItemTokens, TransferConfig, transfer_tower
 from jmrec.models.vision import VisionConfig
+from jmrec.sharding import make_mesh, shardings
+from jmrec.sharding.rules import RULES
 from jmrec.types import Model
 
 TINY = StackConfig(width=16, layers=2, heads=2, kv_heads=1, mlp=16)
@@ -120,6 +122,8 @@ def test_every_parameter_has_a_logical_name_for_every_axis(name: str) -> None:
         assert len(names) == len(shapes[path].shape), path
         assert len(set(names) - {None}) == len([n for n in names if n]), path
         assert shapes[path].dtype == jnp.float32
+    for rules in RULES:  # no two axes of one array on one axis of the mesh
+        shardings(axes, params, make_mesh(), rules)
 
 
 def test_bfloat16_computes_near_float32_and_keeps_float32_parameters(items) -> None:
