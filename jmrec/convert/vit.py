@@ -62,9 +62,8 @@ def config_from_hf(
       4
     """
     kind = config.get("model_type")
-    hf = hf_config(config, KINDS)
-    if kind in WHOLE:
-        hf = hf.vision_config
+    whole = hf_config(config, KINDS)
+    hf = whole.vision_config if kind in WHOLE else whole
     pool = POOLS[hf.model_type]
     require(hf.hidden_act in ACTIVATIONS, f"the activation {hf.hidden_act!r}")
     require(hf.num_channels == 3, f"{hf.num_channels} colours")
@@ -91,7 +90,7 @@ def config_from_hf(
         size=hf.image_size,
         patch=hf.patch_size,
         pool=pool,
-        projection=hf.projection_dim if projection else 0,
+        projection=whole.projection_dim if projection else 0,
         **colours,  # type: ignore[arg-type]
     )
 

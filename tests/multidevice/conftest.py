@@ -17,6 +17,7 @@ collect_ignore = [
     "parallel_kernels.py",
     "plan_eight_devices.py",
     "topologies.py",
+    "writers.py",
 ]
 
 OnEight = Callable[..., dict[str, Any]]
