@@ -15,7 +15,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from jmrec.evaluation import report_plots as plots
-from jmrec.evaluation.report import write_page
+from jmrec.evaluation.report import WIDE, write_page
 from jmrec.evaluation.report_sections import cost_table
 from jmrec.evaluation.report_tables import Cell, Line, Results, Table
 
@@ -67,14 +67,15 @@ def write_estimates(results: Results, path: str | Path) -> Path:
 def print_estimates(results: Results, console: Console) -> None:
     """Print a table for each truth and what it says in words."""
     console.print(Text(caption(results)), style="italic")
+    between = " " if console.width >= WIDE else "\n"
     for nats in _truths(results):
         table = estimate_table(results, nats)
         shown = RichTable(box=box.SIMPLE, pad_edge=False, padding=(0, 1), header_style="")
-        shown.add_column(f"truth {nats:g}", overflow="fold")
+        shown.add_column(f"truth {nats:g}", overflow="fold", min_width=14)
         for column in table.columns[1:]:
             shown.add_column(column, justify="right", no_wrap=True)
         for line in table.lines:
-            cells = [Text(f"{cell.text} {cell.note}") for cell in line.cells[1:]]
+            cells = [Text(cell.text + between + cell.note) for cell in line.cells[1:]]
             shown.add_row(Text(line.name), *cells)
         console.print(shown)
     for sentence in sentences(results):
@@ -120,11 +121,12 @@ def estimate_table(results: Results, nats: float) -> Table:
     form = results["closed_form"][f"{nats:g}"]
     return Table(
         f"At {nats:g} nats",
-        ["is", *(f"seed {seed}" for seed in seeds), "true critic"],
+        ["is", *(f"seed {seed}" for seed in seeds), "with the truth"],
         lines,
-        note=f"± is one standard error over batches. CLUB is {form:.3f} in closed form with the "
-        "true q, and so is vCLUB there. The last column asks the pairs of all seeds with the "
-        "density ratio, or the conditional, that made them. NWJ and MINE have heavy tails at many "
+        note="In the plot dots are seeds with two standard errors, diamonds estimates with the "
+        "truth, the line is the truth. ± is one standard error over batches. With the truth: the "
+        "pairs of all seeds, asked with the density ratio, or the conditional, that made them; "
+        f"CLUB and vCLUB are then {form:.3f} in closed form. NWJ and MINE have heavy tails at many "
         "nats: their errors are then too small.",
     )
 
@@ -173,7 +175,7 @@ def estimate_plot(results: Results, nats: float) -> Markup:
     axes.set_yticks(range(len(found)), [plots.short(NAMES[name]) for name in found])
     axes.set_ylim(len(found) - 0.4, -0.6)
     axes.set_xlim(0, 1.03 * right)
-    axes.set_xlabel("nats; dots: seeds, diamond: true critic or q, line: truth")
+    axes.set_xlabel("nats")
     axes.grid(axis="x", color="#8888884d")
     means = {name: [_number(row["mean"]) for row in rows] for name, rows in found.items()}
     words = "; ".join(f"{NAMES[name]} {' and '.join(each)}" for name, each in means.items())
