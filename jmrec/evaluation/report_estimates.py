@@ -45,10 +45,10 @@ def write_estimates(results: Results, path: str | Path) -> Path:
     """
     truths = _truths(results)
     sections: list[tuple[str, Table, list[Markup | None]]] = []
+    if len(truths) > 1:
+        sections.append(("truths", truth_table(results), [truth_plot(results)]))
     for number, nats in enumerate(truths):
         drawn = [estimate_plot(results, nats), training_plot(results, nats)]
-        if number == 0 and len(truths) > 1:
-            drawn = [truth_plot(results), *drawn]
         sections.append((f"truth-{number}", estimate_table(results, nats), drawn))
     sections.append(("checks", check_table(results), []))
     if (cost := cost_table(results)) is not None:
@@ -131,6 +131,16 @@ def estimate_table(results: Results, nats: float) -> Table:
     )
 
 
+def truth_table(results: Results) -> Table:
+    """Return the mean over seeds of every estimator at every truth."""
+    truths = _truths(results)
+    lines = [
+        Line(NAMES[name], [Cell(_number(_mean(results, nats, name))) for nats in truths])
+        for name in _by_name(results, truths[0])
+    ]
+    return Table("All truths", [f"{nats:g}" for nats in truths], lines, "Seeds averaged; nats.")
+
+
 def check_table(results: Results) -> Table:
     """Return every check with its figures."""
     lines = [
@@ -192,10 +202,7 @@ def truth_plot(results: Results) -> Markup:
     axes.plot(truths, truths, color=plots.INK, lw=0.8)
     axes.axhline(ceiling, color=plots.INK, lw=0.8, ls=":")
     for name, line in _lines(_by_name(results, truths[0])).items():
-        means = []
-        for nats in truths:
-            rows = _by_name(results, nats)[name]
-            means.append(sum(row["mean"] for row in rows) / len(rows))
+        means = [_mean(results, nats, name) for nats in truths]
         axes.plot(truths, means, label=NAMES[name], **line)
     axes.set_ylim(0, 1.5 * truths[-1])
     axes.set_xlabel("truth, nats (line), and the log of the batch size (dots)")
@@ -245,6 +252,11 @@ def _by_name(results: Results, nats: float) -> dict[str, list[Mapping[str, Any]]
         if row["nats"] == nats:
             found.setdefault(row["name"], []).append(row)
     return found
+
+
+def _mean(results: Results, nats: float, name: str) -> float:
+    rows = _by_name(results, nats)[name]
+    return float(sum(row["mean"] for row in rows) / len(rows))
 
 
 def _lines(names: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
