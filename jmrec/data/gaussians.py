@@ -69,7 +69,9 @@ class Gaussians:
 
     def conditional(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
         """Return mean and log-variance of p(y | x), [..., D] each."""
-        return self.correlation * x, jnp.broadcast_to(2.0 * self.log_deviation, x.shape)
+        # No broadcast number: XLA for CPUs (seen in jax 0.10.2) gives garbage for the sum over a
+        # product of two matrices of which one is that.
+        return self.correlation * x, 2.0 * self.log_deviation + 0.0 * x
 
 
 def stream_key(seed: int, stream: int) -> jax.Array:

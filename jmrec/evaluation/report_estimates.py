@@ -15,7 +15,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from jmrec.evaluation import report_plots as plots
-from jmrec.evaluation.report import write_page
+from jmrec.evaluation.report import WIDE, write_page
 from jmrec.evaluation.report_sections import cost_table
 from jmrec.evaluation.report_tables import Cell, Line, Results, Table
 
@@ -45,10 +45,10 @@ def write_estimates(results: Results, path: str | Path) -> Path:
     """
     truths = _truths(results)
     sections: list[tuple[str, Table, list[Markup | None]]] = []
+    if len(truths) > 1:
+        sections.append(("truths", truth_table(results), [truth_plot(results)]))
     for number, nats in enumerate(truths):
         drawn = [estimate_plot(results, nats), training_plot(results, nats)]
-        if number == 0 and len(truths) > 1:
-            drawn = [truth_plot(results), *drawn]
         sections.append((f"truth-{number}", estimate_table(results, nats), drawn))
     sections.append(("checks", check_table(results), []))
     if (cost := cost_table(results)) is not None:
@@ -67,14 +67,15 @@ def write_estimates(results: Results, path: str | Path) -> Path:
 def print_estimates(results: Results, console: Console) -> None:
     """Print a table for each truth and what it says in words."""
     console.print(Text(caption(results)), style="italic")
+    between = " " if console.width >= WIDE else "\n"
     for nats in _truths(results):
         table = estimate_table(results, nats)
         shown = RichTable(box=box.SIMPLE, pad_edge=False, padding=(0, 1), header_style="")
-        shown.add_column(f"truth {nats:g}", overflow="fold")
+        shown.add_column(f"truth {nats:g}", overflow="fold", min_width=14)
         for column in table.columns[1:]:
             shown.add_column(column, justify="right", no_wrap=True)
         for line in table.lines:
-            cells = [Text(f"{cell.text} {cell.note}") for cell in line.cells[1:]]
+            cells = [Text(cell.text + between + cell.note) for cell in line.cells[1:]]
             shown.add_row(Text(line.name), *cells)
         console.print(shown)
     for sentence in sentences(results):
@@ -120,13 +121,24 @@ def estimate_table(results: Results, nats: float) -> Table:
     form = results["closed_form"][f"{nats:g}"]
     return Table(
         f"At {nats:g} nats",
-        ["is", *(f"seed {seed}" for seed in seeds), "true critic"],
+        ["is", *(f"seed {seed}" for seed in seeds), "with the truth"],
         lines,
-        note=f"± is one standard error over batches. CLUB is {form:.3f} in closed form with the "
-        "true q, and so is vCLUB there. The last column asks the pairs of all seeds with the "
-        "density ratio, or the conditional, that made them. NWJ and MINE have heavy tails at many "
+        note="In the plot dots are seeds with two standard errors, diamonds estimates with the "
+        "truth, the line is the truth. ± is one standard error over batches. With the truth: the "
+        "pairs of all seeds, asked with the density ratio, or the conditional, that made them; "
+        f"CLUB and vCLUB are then {form:.3f} in closed form. NWJ and MINE have heavy tails at many "
         "nats: their errors are then too small.",
     )
+
+
+def truth_table(results: Results) -> Table:
+    """Return the mean over seeds of every estimator at every truth."""
+    truths = _truths(results)
+    lines = [
+        Line(NAMES[name], [Cell(_number(_mean(results, nats, name))) for nats in truths])
+        for name in _by_name(results, truths[0])
+    ]
+    return Table("All truths", [f"{nats:g}" for nats in truths], lines, "Seeds averaged; nats.")
 
 
 def check_table(results: Results) -> Table:
@@ -173,7 +185,7 @@ def estimate_plot(results: Results, nats: float) -> Markup:
     axes.set_yticks(range(len(found)), [plots.short(NAMES[name]) for name in found])
     axes.set_ylim(len(found) - 0.4, -0.6)
     axes.set_xlim(0, 1.03 * right)
-    axes.set_xlabel("nats; dots: seeds, diamond: true critic or q, line: truth")
+    axes.set_xlabel("nats")
     axes.grid(axis="x", color="#8888884d")
     means = {name: [_number(row["mean"]) for row in rows] for name, rows in found.items()}
     words = "; ".join(f"{NAMES[name]} {' and '.join(each)}" for name, each in means.items())
@@ -190,10 +202,7 @@ def truth_plot(results: Results) -> Markup:
     axes.plot(truths, truths, color=plots.INK, lw=0.8)
     axes.axhline(ceiling, color=plots.INK, lw=0.8, ls=":")
     for name, line in _lines(_by_name(results, truths[0])).items():
-        means = []
-        for nats in truths:
-            rows = _by_name(results, nats)[name]
-            means.append(sum(row["mean"] for row in rows) / len(rows))
+        means = [_mean(results, nats, name) for nats in truths]
         axes.plot(truths, means, label=NAMES[name], **line)
     axes.set_ylim(0, 1.5 * truths[-1])
     axes.set_xlabel("truth, nats (line), and the log of the batch size (dots)")
@@ -243,6 +252,11 @@ def _by_name(results: Results, nats: float) -> dict[str, list[Mapping[str, Any]]
         if row["nats"] == nats:
             found.setdefault(row["name"], []).append(row)
     return found
+
+
+def _mean(results: Results, nats: float, name: str) -> float:
+    rows = _by_name(results, nats)[name]
+    return float(sum(row["mean"] for row in rows) / len(rows))
 
 
 def _lines(names: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

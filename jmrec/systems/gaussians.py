@@ -53,7 +53,9 @@ class GaussianStudy:
             choose("estimators", name, tuple(ESTIMATORS))
         for name in ("estimators", "nats", "seeds"):
             listed = list(config[name])
-            if not listed or len(set(listed)) < len(listed):
+            # Stages are named by six digits.
+            names = {f"{each:g}" if name == "nats" else each for each in listed}
+            if not listed or len(names) < len(listed):
                 raise UserError(f"{name} is {listed}; name one or more, each once.")
         if min(config.nats) <= 0:
             raise UserError(f"nats holds {min(config.nats)}; an information is above 0.")
@@ -204,13 +206,11 @@ class GaussianStudy:
         write_estimates(results, folder / "report.html")
         print_estimates(results, Console())
 
-    def _over_batches(
-        self, one: Callable[[jax.Array, jax.Array], Estimates], key: Any
-    ) -> Estimates:
+    def _over_batches(self, one: Callable[[jax.Array], Any], key: Any) -> Estimates:
         """Return the estimate of each batch: the mean of its per-example values."""
 
         def batch(n: jax.Array) -> Estimates:
-            values = one(jax.random.fold_in(key, n), n)
+            values = one(jax.random.fold_in(key, n))
             return {name: each.mean() for name, each in values.items()}
 
         return jax.lax.map(batch, jnp.arange(self.batches))
@@ -223,7 +223,7 @@ class GaussianStudy:
         def run(params: Any, key: jax.Array, nats: jax.Array) -> Estimates:
             pairs = Gaussians(self.config.dimensions, nats)
 
-            def one(key: jax.Array, n: jax.Array) -> Any:
+            def one(key: jax.Array) -> Any:
                 return task.values(task.read(params, *pairs.draw(key, self.batch_size)), clip)
 
             return self._over_batches(one, key)
@@ -238,7 +238,7 @@ class GaussianStudy:
         def run(key: jax.Array, nats: jax.Array) -> Estimates:
             pairs = Gaussians(self.config.dimensions, nats)
 
-            def one(key: jax.Array, n: jax.Array) -> Any:
+            def one(key: jax.Array) -> Any:
                 x, y = pairs.draw(key, self.batch_size)
                 scores, given = pairs.log_ratio(x, y), (*pairs.conditional(x), y)
                 return {

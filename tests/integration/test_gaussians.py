@@ -12,6 +12,8 @@ import pytest
 from jmrec.checkpoint import load_params
 from jmrec.data.gaussians import PairBatches
 from jmrec.errors import REQUEUE
+from jmrec.evaluation.estimates import check
+from jmrec.evaluation.report_estimates import write_estimates
 from jmrec.main import BAD_INPUT, main
 
 TINY = "experiments/losses_on_gaussians.py:size=tiny"
@@ -62,6 +64,20 @@ def test_the_page_shows_every_estimate(finished: Path) -> None:
     for row in results(finished)["estimates"]:
         assert f"{row['mean']:.3f}" in page
     assert "2 of 2 checks hold." in page
+
+
+def test_a_page_of_two_truths_says_what_does_not_hold(finished: Path, tmp_path: Path) -> None:
+    found = results(finished)
+    far = [{**row, "nats": 3.0, "mean": 2e7} for row in found["estimates"]]
+    found["estimates"] += far
+    found["checks"] = check(found["estimates"], 64)
+    found["closed_form"]["3"] = 4 * math.expm1(1.5)
+    page = write_estimates(found, tmp_path / "report.html").read_text()
+    assert page.count("<svg") == 4  # both truths, each by itself, and one seed's training
+    assert "All truths" in page
+    assert "2.0e+07" in page
+    assert "3 of 4 checks hold." in page
+    assert "Not so: MINE at 3 nats, seed 0: at most the truth plus two standard errors" in page
 
 
 def test_a_killed_run_ends_in_the_same_bits(
