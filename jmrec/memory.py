@@ -45,7 +45,7 @@ def watch() -> Iterator[Peak]:
       True
     """
     peak, highest, stop = Peak(), _resident(), threading.Event()
-    before = _lifetime_peak()
+    before = peak_bytes()
 
     def look() -> None:
         nonlocal highest
@@ -59,7 +59,7 @@ def watch() -> Iterator[Peak]:
     finally:
         stop.set()
         thread.join()
-        after = _lifetime_peak()
+        after = peak_bytes()
         found = after if after > before else max(highest, _resident())
         peak.bytes = found or None
 
@@ -107,7 +107,8 @@ def measured(words: Sequence[str]) -> Run:
     return Run(code, done.stderr, seconds, peak * _UNIT)
 
 
-def _lifetime_peak() -> int:
+def peak_bytes() -> int:
+    """Return the most memory that this process ever had resident, in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _UNIT
 
 

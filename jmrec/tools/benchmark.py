@@ -12,10 +12,14 @@ from typing import Any
 from rich.table import Table
 
 from jmrec.errors import UserError
-from jmrec.tools import benchmark_data, benchmark_kernels
+from jmrec.tools import benchmark_backbone, benchmark_data, benchmark_kernels
 from jmrec.tools.text import wide_console
 
-BENCHMARKS = {"data": benchmark_data, "kernels": benchmark_kernels}
+BENCHMARKS = {
+    "backbone": benchmark_backbone,
+    "data": benchmark_data,
+    "kernels": benchmark_kernels,
+}
 """Name -> module with ``add_arguments(parser)`` and ``run(args) -> {name: plain value}``; "rows"
 may hold a list of such dicts."""
 

@@ -36,3 +36,46 @@ def test_data(capsys: pytest.CaptureFixture[str]) -> None:
 def test_too_few_rows(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "--rows", "10"]) == 2
     assert "give 1000 or more" in capsys.readouterr().err
+
+
+def test_kernels(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--items", "40,300", "--batch", "6", "--width", "8", "--chunk", "64", "--repeats", "1"]
+    assert main(["kernels", *words]) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    rows = {(row["kernel"], row["items"]): row for row in found["rows"]}
+    assert set(rows) == {(k, n) for k in ("softmax", "kl") for n in (40, 300)}
+    for (kernel, items), row in rows.items():
+        assert row["values_apart"] < 1e-5
+        assert row["states_apart"] < 1e-5
+        assert row["items_apart"] < 1e-5
+        arrays = 1 if kernel == "softmax" else 2
+        assert row["dense_least_mb"] == round(4 * 6 * items * arrays / 1e6, 1)
+        assert row["time"] > 0
+
+
+def test_backbone(capsys: pytest.CaptureFixture[str]) -> None:
+    """Both sides run, and read the same."""
+    pytest.importorskip("torch", reason="torch is not installed; bash launch/test.sh does that")
+    words = ["--models", "minilm", "--lengths", "4,6", "--batch", "2", "--rounds", "1"]
+    assert main(["backbone", *words]) == 0
+    (row,) = json.loads(capsys.readouterr().out.splitlines()[-1])["rows"]
+    assert row["same"] < 1e-5
+    assert row["jmrec_rate"] > 0
+    assert row["torch_peak_mb"] > 100
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["kernels", "--items", "many"], "--items=many is no list of sizes"),
+        (["kernels", "--batch", "0"], "--batch=0 is too small"),
+        (["backbone", "--models", "bert"], "'bert' is none of minilm, smollm2, efficientnet"),
+        (["backbone", "--lengths", "1"], "--lengths=1 are no lengths"),
+        (["backbone", "--size", "8"], "--size 32 or more"),
+    ],
+)
+def test_what_makes_no_sense_is_said(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 2
+    assert said in capsys.readouterr().err

