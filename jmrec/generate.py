@@ -102,9 +102,10 @@ def pick(
 
     Example:
       >>> logits = jnp.log(jnp.array([[0.1, 0.6, 0.3]]))
-      >>> pick(logits, jax.random.key(0), 0.0, 1.0).tolist()
+      >>> draw = jax.jit(pick)
+      >>> draw(logits, jax.random.key(0), 0.0, 1.0).tolist()
       [1]
-      >>> sorted({int(pick(logits, jax.random.key(i), 1.0, 0.8)[0]) for i in range(50)})
+      >>> sorted({int(draw(logits, jax.random.key(i), 1.0, 0.8)[0]) for i in range(50)})
       [1, 2]
     """
 

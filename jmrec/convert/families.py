@@ -6,7 +6,7 @@ and one line in `FAMILIES`.
 
 import os
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass, is_dataclass, replace
 from typing import Any, get_args, get_origin, get_type_hints
 
 import jax
@@ -39,6 +39,8 @@ class Family:
       model: The model of a config.
       entries: The table for a config and a source.
       ignore: Patterns of the tensors that are left out on purpose.
+      depth: Where the number of layers stands in the config, and where their parameters stand, as
+        paths; None where there is no stack of equal layers.
     """
 
     config_class: type
@@ -47,6 +49,7 @@ class Family:
     model: Callable[[Any], Model]
     entries: Callable[[Any, Source], Sequence[Entry]]
     ignore: Collection[str] = ()
+    depth: tuple[str, str] | None = None
 
 
 FAMILIES: dict[str, Family] = {
@@ -65,6 +68,7 @@ FAMILIES: dict[str, Family] = {
         decoder,
         llama_table.entries,
         llama_table.IGNORE,
+        ("stack/layers", "stack/blocks"),
     ),
     "bert": Family(
         BertConfig,
@@ -73,6 +77,7 @@ FAMILIES: dict[str, Family] = {
         bert,
         bert_table.entries,
         bert_table.IGNORE,
+        ("encoder/layers", "blocks"),
     ),
     "vit": Family(
         ViTConfig,
@@ -81,6 +86,7 @@ FAMILIES: dict[str, Family] = {
         vit,
         vit_table.entries,
         vit_table.IGNORE,
+        ("encoder/layers", "blocks"),
     ),
     "idefics3": Family(
         Idefics3Config,
@@ -89,6 +95,7 @@ FAMILIES: dict[str, Family] = {
         idefics3,
         lambda config, source: idefics3_table.table(config),
         idefics3_table.IGNORE,
+        ("decoder/stack/layers", "decoder/stack/blocks"),
     ),
 }
 
@@ -158,6 +165,46 @@ def load_pretrained(
         shardings=None if place is None else place(model, shapes),
     )
     return Pretrained(family, model, params, origin.provenance(), source)
+
+
+def first_layers(pretrained: Pretrained, layers: int) -> Pretrained:
+    """Return a shallower model: the first layers, and all that stands before and after them.
+
+    A CPU reads with a few layers what it would take minutes to read with thirty.
+
+    Args:
+      pretrained: From `load_pretrained`. Of an Idefics3, the decoder becomes shallower.
+      layers: How many to keep.
+
+    Raises:
+      UserError: The model has fewer layers, or no stack of equal ones.
+    """
+    depth = FAMILIES[pretrained.family].depth
+    if depth is None:
+        raise UserError(f"{pretrained.family} has no stack of equal layers; take it whole.")
+    names, path = (each.split("/") for each in depth)
+
+    def shallower(config: Any, names: Sequence[str]) -> Any:
+        name, *rest = names
+        old = getattr(config, name)
+        if rest:
+            return replace(config, **{name: shallower(old, rest)})
+        if not 1 <= layers <= old:
+            raise UserError(f"layers={layers}: this model has {old}; choose 1 to {old}.")
+        return replace(config, **{name: layers})
+
+    def cut(tree: Any, path: Sequence[str]) -> Any:
+        if not path:
+            return jax.tree.map(lambda array: array[:layers], tree)
+        return {**tree, path[0]: cut(tree[path[0]], path[1:])}
+
+    model = FAMILIES[pretrained.family].model(shallower(pretrained.model.config, names))
+    return replace(
+        pretrained,
+        model=model,
+        params=cut(pretrained.params, path),
+        provenance={**pretrained.provenance, "layers": layers},
+    )
 
 
 def config_from(kind: Any, value: Any) -> Any:

@@ -9,7 +9,8 @@ from jmrec.convert.sources import Source
 from jmrec.convert.table import Entry, Transform, chain, halves, identity, transpose
 from jmrec.errors import UserError
 from jmrec.models.decoder import DecoderConfig
-from jmrec.models.layers import RopeScaling, StackConfig
+from jmrec.models.layers import StackConfig
+from jmrec.models.rope import RopeScaling
 
 KINDS = ("llama", "qwen2", "qwen3")
 """The values of "model_type" that are read."""

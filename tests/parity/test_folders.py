@@ -17,7 +17,7 @@ from transformers import (
     CLIPVisionModelWithProjection,
 )
 
-from jmrec.convert.families import load_pretrained
+from jmrec.convert.families import first_layers, load_pretrained
 from jmrec.errors import UserError
 from tests.parity.against import MODEL, shake
 
@@ -99,6 +99,15 @@ def test_a_saved_model_is_found_and_read_whole(case: str, tmp_path: Path) -> Non
     assert len(list(tmp_path.glob("*.safetensors"))) > 1 or case != "llama"
     got, want = outputs(family, theirs, pretrained)
     np.testing.assert_allclose(got, want, rtol=0, atol=MODEL)
+    if case in ("llama", "bert"):
+        # Torch without its last layer.
+        stack = theirs.model if case == "llama" else theirs.encoder
+        name = "layers" if case == "llama" else "layer"
+        setattr(stack, name, getattr(stack, name)[:1])
+        got, want = outputs(family, theirs, first_layers(pretrained, 1))
+        np.testing.assert_allclose(got, want, rtol=0, atol=MODEL)
+        with pytest.raises(UserError, match="this model has 2"):
+            first_layers(pretrained, 3)
     if case != "clip":
         return
     # Not one tensor of the tower may be missing, strange, or of another shape.

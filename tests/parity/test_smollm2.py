@@ -16,8 +16,7 @@ from jmrec.convert.tokenizer import load_tokenizer
 from jmrec.generate import make_generator, pad_prompts
 
 QUESTION = "The capital of France is"
-STORY = """Once upon a time there was a small shop at the corner of two streets, and in its window
-stood 3 red shoes and 1 lamp. Nobody knew who had made them. One evening a woman came in"""
+STORY = "Once upon a time there was a small shop, and in its window stood 3 red shoes"
 
 
 @pytest.fixture(scope="module")
@@ -90,16 +89,17 @@ def test_it_knows_paris_and_has_the_logits_of_torch(ours, theirs, tokenizer: Tok
 
 def test_it_writes_what_torch_writes(ours, theirs, tokenizer: Tokenizer) -> None:
     words = tokenizer.encode(STORY).ids
-    prompts = [tokenizer.encode(QUESTION).ids, *(words[:n] for n in range(1, 20))]
+    # Few, because it has all its layers; twenty are in test_llama.py.
+    prompts = [tokenizer.encode(QUESTION).ids, *(words[:n] for n in (1, 4, 9, 15))]
     stop = tokenizer.token_to_id("<|im_end|>")
-    got = make_generator(ours.model, max_new=6, stop=[stop])(ours.params, prompts)
+    got = make_generator(ours.model, max_new=4, stop=[stop])(ours.params, prompts)
     width = max(map(len, prompts))
     left = torch.tensor([[0] * (width - len(p)) + p for p in prompts])
     shown = torch.tensor([[0] * (width - len(p)) + [1] * len(p) for p in prompts])
     out = theirs.generate(
         left,
         attention_mask=shown,
-        max_new_tokens=6,
+        max_new_tokens=4,
         do_sample=False,
         eos_token_id=stop,
         pad_token_id=stop,

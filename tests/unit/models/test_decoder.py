@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from jmrec.models.decoder import CACHE_AXES, DecoderConfig, decoder, empty_cache
-from jmrec.models.layers import RopeScaling, StackConfig
+from jmrec.models.layers import StackConfig
+from jmrec.models.rope import RopeScaling
 from jmrec.sharding import make_mesh, shardings
 from jmrec.types import Model
 

@@ -15,8 +15,8 @@ from jmrec.models.layers import (
     drop,
     gather,
     positions_of,
-    rotate,
 )
+from jmrec.models.rope import rotate
 
 TINY = StackConfig(width=8, layers=2, heads=4, kv_heads=2, mlp=12)
 

@@ -8,19 +8,25 @@ import numpy as np
 import pytest
 
 from jmrec.models.alignment import AlignmentConfig, alignment
+from jmrec.models.bert import BertConfig, bert
 from jmrec.models.critics import CriticConfig, critic
+from jmrec.models.decoder import DecoderConfig, decoder
 from jmrec.models.efficientnet import BlockConfig, EfficientNetConfig, efficientnet
+from jmrec.models.encoder import EncoderConfig
+from jmrec.models.idefics3 import Idefics3Config, idefics3
 from jmrec.models.knowledge import KnowledgeConfig, knowledge_tower
 from jmrec.models.layers import StackConfig
 from jmrec.models.student import StudentConfig, student
 from jmrec.models.transfer import ItemTokens, TransferConfig, transfer_tower
 from jmrec.models.vision import VisionConfig
+from jmrec.models.vit import ViTConfig, vit
 from jmrec.sharding import make_mesh, shardings
 from jmrec.sharding.rules import RULES
 from jmrec.types import Model
 
 TINY = StackConfig(width=16, layers=2, heads=2, kv_heads=1, mlp=16)
 VISION = VisionConfig(size=16, patch=4, merge=2, stack=TINY)
+BLOCKS = EncoderConfig(width=8, layers=2, heads=2, mlp=12)
 KNOWLEDGE = KnowledgeConfig(vocab=11, fields=(3, 4), vision=VISION, stack=TINY, contrast=8)
 
 
@@ -103,6 +109,17 @@ MODELS = {
     "alignment": lambda: alignment(AlignmentConfig(features=6, states=8, k=4, t=3)),
     "student": lambda: student(StudentConfig(features=6, ids=9, stack=TINY)),
     "efficientnet": lambda: efficientnet(EfficientNetConfig(8, (BlockConfig(8),), 8, 8, 3)),
+    "decoder": lambda: decoder(
+        DecoderConfig(9, replace(TINY, qkv_bias=True, mlp_bias=True, qk_norm=True), tied=False)
+    ),
+    "bert": lambda: bert(BertConfig(9, replace(BLOCKS, pre_norm=False))),
+    "clip": lambda: vit(ViTConfig(BLOCKS, size=8, patch=4, projection=6)),
+    "siglip": lambda: vit(ViTConfig(BLOCKS, size=8, patch=4, pool="attention")),
+    "idefics3": lambda: idefics3(
+        Idefics3Config(
+            ViTConfig(BLOCKS, size=8, patch=4, pool="mean"), DecoderConfig(9, TINY, image_token=8)
+        )
+    ),
     "bilinear critic": lambda: critic(CriticConfig(x=3, y=2, kind="bilinear")),
     "separable critic": lambda: critic(CriticConfig(x=3, y=2, kind="separable")),
     "concatenated critic": lambda: critic(CriticConfig(x=3, y=2, kind="concatenated")),
