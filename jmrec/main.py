@@ -2,7 +2,7 @@
 
 Exit codes: 0 done; 2 something that the user can mend; 75 stopped by SIGTERM after saving, or by
 the loss of another process of the run, to be started again with the same command; 130 interrupted
-by the keyboard.
+by the keyboard (a fit saves first; a second Ctrl-C ends it at once), not to be started again.
 """
 
 import argparse
@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Sequence
 
-from jmrec.errors import REQUEUE, Preempted, UserError, refusal
+from jmrec.errors import REQUEUE, Interrupted, Preempted, UserError, refusal
 from jmrec.preemption import stop_on_sigterm
 from jmrec.words import parser
 
@@ -212,6 +212,8 @@ def explain(error: BaseException) -> tuple[int, str] | None:
         return BAD_INPUT, str(error)
     if isinstance(error, Preempted):
         return REQUEUE, f"{error} Start the same command again to go on."
+    if isinstance(error, Interrupted):
+        return INTERRUPTED, f"{error}."
     if isinstance(error, KeyboardInterrupt):
         return INTERRUPTED, "interrupted; start the same command again to go on."
     reason = refusal(error)
