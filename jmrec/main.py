@@ -203,7 +203,9 @@ def inspect(args: argparse.Namespace) -> None:
         print(json.dumps(found, indent=2)) if args.json else inspect.show(found)
     else:
         found = inspect.compare(args.path, args.other, args.step)
-        print(json.dumps(found, indent=2)) if args.json else inspect.show_comparison(found, args.all)
+        print(json.dumps(found, indent=2)) if args.json else inspect.show_comparison(
+            found, args.all
+        )
 
 
 def explain(error: BaseException) -> tuple[int, str] | None:

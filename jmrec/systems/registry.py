@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -67,8 +68,18 @@ def run(
         settings = {"evaluate": config.evaluate, "students": list(config.students)}
         final = Stage("evaluate", settings, tuple(s.name for s in training), last)
         walk([*training, final], workdir, stale=stale, tracker=tracker)
-        first(lambda: write_json(workdir / CONFIG, config.to_dict()))
+        first(lambda: write_json(workdir / CONFIG, _stored(config)))
         tracker.say(f"report: {workdir / 'evaluate' / 'report.html'}")
+
+
+def _stored(config: ConfigDict) -> dict[str, Any]:
+    """Return what is kept of a config: the data's paths absolute, for commands typed elsewhere."""
+    kept: dict[str, Any] = config.to_dict()
+    for name in ("dir", "toml"):
+        given = kept["data"].get(name)
+        if given and (path := resolve_path(given)).exists():
+            kept["data"][name] = str(path.absolute())
+    return kept
 
 
 def open_run(workdir: Path, tracker: Tracker) -> Tpad:
@@ -138,6 +149,8 @@ def embed(workdir: Path, folder: Path | None) -> int:
         config = system.config.data
         own = resolve_path(config.dir) if config.dir else workdir / "data" / "toyshop"
         source = folder or own
+        if folder is None and not own.is_dir():
+            raise UserError(f"the run's folder {own} is not here; name it with --dir.")
         toml = resolve_path(config.toml) if config.toml else None
         raw = read_folder(source, toml)
         for warning in raw.warnings:

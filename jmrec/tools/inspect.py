@@ -79,9 +79,7 @@ def compare(a: Path, b: Path, step: int | None = None) -> dict[str, Any]:
         pairs = [_compare(_locate(a, step), _locate(b, step))]
     else:
         both = [name for name in stages_a if name in stages_b]
-        pairs = [
-            {"stage": name, **_compare_stages(a / name, b / name, step)} for name in both
-        ]
+        pairs = [{"stage": name, **_compare_stages(a / name, b / name, step)} for name in both]
         configs = [path / "config.json" for path in (a, b)]
         settings = difference(*(flatten(read_json(c)) if c.is_file() else {} for c in configs))
     return {
