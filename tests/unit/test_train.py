@@ -331,9 +331,15 @@ except BaseException as error:
 
 @pytest.mark.parametrize(
     ("name", "code", "says"),
-    [("SIGTERM", 75, r"SIGTERM after (\d+) updates; the state is saved\. Start .* again to go on\."),
-     ("SIGINT", 130, r"interrupted after (\d+) updates; the state is saved; the same command goes on\.")],
-)  # fmt: skip
+    [
+        ("SIGTERM", 75, r"SIGTERM after (\d+) updates; the state is saved\. Start .* to go on\."),
+        (
+            "SIGINT",
+            130,
+            r"interrupted after (\d+) updates; the state is saved; the same command goes on\.",
+        ),
+    ],
+)
 def test_a_signal_saves_and_the_run_goes_on(
     trainer: Trainer, tmp_path: Path, name: str, code: int, says: str
 ) -> None:

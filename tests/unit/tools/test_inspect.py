@@ -176,8 +176,8 @@ def test_runs_differ_in_tables_settings_and_missing_arrays(
         "setting warm_loss: 0 -> 1",
         "data: no arrays to compare",
         f"knowledge: all {knowledge['equal']} arrays are equal, bit by bit",
-        "read: 1 of 1 arrays differ, by 1 at most (features.safetensors/e), relative to the array's "
-        "largest entry by 0.25 (features.safetensors/e)",
+        "read: 1 of 1 arrays differ, by 1 at most (features.safetensors/e), relative to the "
+        "array's largest entry by 0.25 (features.safetensors/e)",
         "not bit-equal",
     ]
     assert main(["inspect", *map(str, runs), "--all"]) == 0
