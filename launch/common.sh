@@ -138,6 +138,7 @@ ensure_environment() {
   # An extra comes on top of the base, so the base is installed too.
   environment_hash "$PYTHON" "" >"$venv/jmrec-installed-base"
   printf '%s\n' "$hash" >"$venv/jmrec-installed-${extra:-base}"
+  say "the command is $venv/bin/jmrec; \". $venv/bin/activate\" puts it on the PATH of your shell"
 }
 
 # Run a command, and again while it ends with 75 ("start me again"); `again TIMES COMMAND ...`.
