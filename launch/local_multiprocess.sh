@@ -40,8 +40,16 @@ ensure_environment ""
 
 started=()
 stopped=""
-# shellcheck disable=SC2154  # each is set by the loop
-trap 'stopped=1; for each in "${started[@]}"; do kill -TERM "$each" 2>/dev/null || true; done' TERM INT
+interrupted=""
+# shellcheck disable=SC2329  # the traps call it
+end() {
+  local each
+  stopped=1
+  for each in "${started[@]}"; do kill "-$1" "$each" 2>/dev/null || true; done
+}
+trap 'end TERM' TERM
+# The first Ctrl-C saves, the second ends at once; neither asks to be started again.
+trap 'if [ -n "$interrupted" ]; then end KILL; else end TERM; fi; interrupted=1' INT
 
 # Start all processes, wait for all of them; 75 where any of them says so, else the highest code.
 # shellcheck disable=SC2329  # again calls it
@@ -82,4 +90,5 @@ if [ "$processes" -eq 1 ]; then plural=""; fi
 say "running in $processes process$plural: $PYTHON -m jmrec.main run ${words[*]}"
 code=0
 again "${JMREC_RESTARTS:-0}" together || code=$?
+if [ "$code" -eq 75 ] && [ -n "$interrupted" ]; then code=130; fi
 exit "$code"

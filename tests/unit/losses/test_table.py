@@ -169,8 +169,8 @@ def wanted(name: str) -> set[str]:
 
 @pytest.mark.parametrize("name", sorted(public() - OTHERS.keys()))
 def test_every_public_loss_has_every_check(name: str) -> None:
-    lacks = {check: ADD[check] for check in wanted(name) - checks_of(name)}
-    assert not lacks, f"{name} lacks {lacks}"
+    lacks = sorted({ADD[check] for check in wanted(name) - checks_of(name)})
+    assert not lacks, f"{name} lacks {'; '.join(lacks)}"
     assert checks_of(name) == wanted(name)
 
 
