@@ -131,12 +131,13 @@ class Served:
         if events is None:
             return [np.zeros(len(rows), np.int32) for rows in asked]
         self._check(asked, events, "events")
-        known = ", ".join(filter(None, self.event_names)) or "none"
+        known = ", ".join(filter(None, self.event_names))
+        trained = f"it knows {known}: name one of those" if known else "it knows none"
         for event in (event for each in events for event in each):
             if event not in self.event_names:
                 raise UserError(
-                    f"event type {event!r} is none that {self.where} was trained with ({known}); "
-                    "name one of those, leave out --events, or train again with data that has it."
+                    f"event type {event!r} is none that {self.where} was trained with; {trained}, "
+                    "leave out --events, or train again with data that has it."
                 )
         code = {name: at for at, name in enumerate(self.event_names)}
         return [np.array([code[event] for event in each], np.int32)[-WINDOW:] for each in events]

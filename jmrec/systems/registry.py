@@ -75,10 +75,10 @@ def run(
 def _stored(config: ConfigDict) -> dict[str, Any]:
     """Return what is kept of a config: the data's paths absolute, for commands typed elsewhere."""
     kept: dict[str, Any] = config.to_dict()
+    data = kept.get("data", {})
     for name in ("dir", "toml"):
-        given = kept["data"].get(name)
-        if given and (path := resolve_path(given)).exists():
-            kept["data"][name] = str(path.absolute())
+        if data.get(name) and (path := resolve_path(data[name])).exists():
+            data[name] = str(path.absolute())
     return kept
 
 
