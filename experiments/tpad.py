@@ -220,7 +220,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     )[pick]
     if toyshop and size != "base":
         student.train.weight_decay = 1.0
-    # How it follows its teacher: kl, or topk_ kl, reverse_kl, jensen_shannon, skew_kl.
+    # How it follows its teacher: kl, topk_kl, topk_reverse_kl, topk_jensen_shannon, topk_skew_kl.
     student.distill = "kl"
     # How many items the topk_ ones follow one by one.
     student.top = 100

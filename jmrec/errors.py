@@ -28,6 +28,10 @@ class Preempted(BaseException):
     """
 
 
+class Interrupted(KeyboardInterrupt):
+    """Raised after a Ctrl-C during a fit, once the state is saved; its exit code is 130."""
+
+
 REFUSALS = tuple(
     getattr(errno, name)
     for name in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EACCES", "EPERM", "ENOTDIR", "EIO")

@@ -2,7 +2,7 @@
 
 Exit codes: 0 done; 2 something that the user can mend; 75 stopped by SIGTERM after saving, or by
 the loss of another process of the run, to be started again with the same command; 130 interrupted
-by the keyboard.
+by the keyboard (a fit saves first; a second Ctrl-C ends it at once), not to be started again.
 """
 
 import argparse
@@ -10,8 +10,9 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
-from jmrec.errors import REQUEUE, Preempted, UserError, refusal
+from jmrec.errors import REQUEUE, Interrupted, Preempted, UserError, refusal
 from jmrec.preemption import stop_on_sigterm
 from jmrec.words import parser
 
@@ -104,8 +105,19 @@ def sweep(args: argparse.Namespace, overrides: Sequence[str]) -> None:
     )  # fmt: skip
 
 
+def _finished(workdir: Path) -> None:
+    """Refuse a workdir without a finished run, before anything is imported or made there."""
+    if not workdir.is_dir():
+        raise UserError(
+            f"{workdir} is no folder: there is no finished run; name the workdir of one."
+        )
+    if not (workdir / "config.json").is_file():
+        raise UserError(f"{workdir} holds no finished run; make one with jmrec run.")
+
+
 def embed(args: argparse.Namespace) -> None:
     """Run ``jmrec embed``."""
+    _finished(args.workdir)
     from jmrec.systems import registry
 
     new = registry.embed(args.workdir, args.dir)
@@ -114,6 +126,7 @@ def embed(args: argparse.Namespace) -> None:
 
 def evaluate(args: argparse.Namespace) -> None:
     """Run ``jmrec evaluate``."""
+    _finished(args.workdir)
     from jmrec.systems import registry
 
     registry.evaluate(args.workdir, args.split, args.dump_topk, args.policy, args.by)
@@ -125,13 +138,21 @@ def _listed(words: str | None) -> list[str] | None:
 
 def recommend(args: argparse.Namespace) -> None:
     """Run ``jmrec recommend``."""
+    session = _listed(args.items)
+    if not session:
+        raise UserError("name at least one item of the session (--items).")
+    if args.top < 1:
+        raise UserError("ask for 1 item or more (--top).")
+    if args.workdir is not None:
+        _finished(args.workdir)
+    if sys.stderr.isatty():  # jax and a compilation: seconds
+        print(f"loading {args.workdir or args.serve} ...", file=sys.stderr)
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
     from jmrec.evaluation.policy import read_time
 
-    session = _listed(args.items) or []
     clicked, events = _listed(args.times), _listed(args.events)
     times = None if clicked is None else [read_time(each) for each in clicked]
     at = None if args.at is None else read_time(args.at)
@@ -163,6 +184,7 @@ def recommend(args: argparse.Namespace) -> None:
 
 def export(args: argparse.Namespace) -> None:
     """Run ``jmrec export``."""
+    _finished(args.workdir)
     from jmrec.systems import serve
 
     section = serve.export(
@@ -218,7 +240,9 @@ def inspect(args: argparse.Namespace) -> None:
         print(json.dumps(found, indent=2)) if args.json else inspect.show(found)
     else:
         found = inspect.compare(args.path, args.other, args.step)
-        print(json.dumps(found, indent=2)) if args.json else inspect.show_comparison(found)
+        print(json.dumps(found, indent=2)) if args.json else inspect.show_comparison(
+            found, args.all
+        )
 
 
 def explain(error: BaseException) -> tuple[int, str] | None:
@@ -227,6 +251,8 @@ def explain(error: BaseException) -> tuple[int, str] | None:
         return BAD_INPUT, str(error)
     if isinstance(error, Preempted):
         return REQUEUE, f"{error} Start the same command again to go on."
+    if isinstance(error, Interrupted):
+        return INTERRUPTED, f"{error}."
     if isinstance(error, KeyboardInterrupt):
         return INTERRUPTED, "interrupted; start the same command again to go on."
     reason = refusal(error)

@@ -1,4 +1,4 @@
-"""SIGTERM, noted instead of died of."""
+"""SIGTERM, and Ctrl-C during a fit, noted instead of died of."""
 
 import os
 import signal
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from jmrec.errors import Preempted
+from jmrec.errors import Interrupted, Preempted
 
 
 class Sigterm:
@@ -18,37 +18,60 @@ class Sigterm:
     Only the main thread can do this; elsewhere nothing is ever received. Whoever opens it must
     look at ``received`` once more after it: a signal may come late.
 
+    Args:
+      keyboard: Whether the first Ctrl-C is noted too, where Ctrl-C would raise KeyboardInterrupt.
+        The second ends a command on the spot; in a notebook it is KeyboardInterrupt again.
+
     Attributes:
-      received: True once a SIGTERM came.
+      received: The number of the first signal that came, 0 before.
 
     Example:
       >>> with Sigterm() as sigterm:
       ...     signal.raise_signal(signal.SIGTERM)
-      ...     sigterm.received
+      ...     sigterm.received == signal.SIGTERM
       True
     """
 
-    def __init__(self) -> None:
-        self.received = False
-        self._old: Any = None
-        self._armed = threading.current_thread() is threading.main_thread()
+    def __init__(self, keyboard: bool = False) -> None:
+        self.received = 0
+        self._old: dict[int, Any] = {}
+        self._noted: list[int] = []
+        if threading.current_thread() is threading.main_thread():
+            self._noted.append(signal.SIGTERM)
+            # Ignored where a script starts a command by "&": then it stays so.
+            if keyboard and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+                self._noted.append(signal.SIGINT)
 
     def __enter__(self) -> "Sigterm":
-        """Take the signal over."""
-        if self._armed:
-            self._old = signal.signal(signal.SIGTERM, self._note)
+        """Take the signals over."""
+        for each in self._noted:
+            self._old[each] = signal.signal(each, self._note)
         return self
 
     def _note(self, signum: int, frame: FrameType | None) -> None:
-        self.received = True
+        self.received = self.received or signum
+        if signum == signal.SIGINT:
+            # A command loses nothing by dying, whatever it waits for; a notebook's kernel does.
+            command = self._old[signal.SIGTERM] is _stop
+            signal.signal(signum, signal.SIG_DFL if command else self._old[signum])
+            # print is not to be called where it may itself be interrupted.
+            os.write(2, b"\njmrec: saving the state; Ctrl-C once more ends at once.\n")
 
     def __exit__(self, *_: object) -> None:
-        """Give the signal back."""
-        if self._armed:
-            signal.signal(signal.SIGTERM, self._old or signal.SIG_DFL)
+        """Give the signals back."""
+        for each, old in self._old.items():
+            signal.signal(each, old or signal.SIG_DFL)
+
+    def saved(self, updates: int) -> BaseException:
+        """Return what a fit raises once it has saved its state."""
+        if self.received == signal.SIGINT:
+            return Interrupted(
+                f"interrupted after {updates} updates; the state is saved; the same command goes on"
+            )
+        return Preempted(f"SIGTERM after {updates} updates; the state is saved.")
 
     def agreed(self, ask: bool) -> bool:
-        """Return whether any process has received it, the same answer in all of them.
+        """Return whether any process has received one, the same answer in all of them.
 
         Args:
           ask: With several processes only asked when True (they must all ask at once, and
@@ -61,8 +84,10 @@ class Sigterm:
         from jax.experimental import multihost_utils
 
         if jax.process_count() == 1:
-            return self.received
-        return ask and bool(multihost_utils.process_allgather(np.bool_(self.received)).any())
+            return bool(self.received)
+        if ask:  # all must end alike: where both signals came, by SIGTERM
+            self.received = int(multihost_utils.process_allgather(np.int32(self.received)).max())
+        return ask and bool(self.received)
 
 
 @contextmanager
@@ -88,6 +113,10 @@ def hold_sigterm() -> Iterator[None]:
             signal.raise_signal(signal.SIGTERM)
 
 
+def _stop(signum: int, frame: FrameType | None) -> None:
+    raise Preempted("SIGTERM; what was finished is kept.")
+
+
 @contextmanager
 def stop_on_sigterm() -> Iterator[None]:
     """Turn a SIGTERM into `Preempted` where no training loop takes care of it.
@@ -108,9 +137,6 @@ def stop_on_sigterm() -> Iterator[None]:
         yield
         return
 
-    def stop(signum: int, frame: FrameType | None) -> None:
-        raise Preempted("SIGTERM; what was finished is kept.")
-
     old_hook = sys.unraisablehook
 
     def swallowed(unraisable: Any) -> None:
@@ -119,7 +145,7 @@ def stop_on_sigterm() -> Iterator[None]:
         else:
             old_hook(unraisable)
 
-    old = signal.signal(signal.SIGTERM, stop)
+    old = signal.signal(signal.SIGTERM, _stop)
     sys.unraisablehook = swallowed
     try:
         yield

@@ -245,8 +245,9 @@ class _Lines:
 
     def __init__(self, say: Any, total: int | None, description: str, start: int) -> None:
         self._say, self._total, self._description = say, total, description
-        self._start = self._done = start
+        self._done = start
         self._begin = self._last = time.monotonic()
+        self._first: tuple[int, float] | None = None
         self._shown = ""
 
     def update(self, n: int = 1, **shown: Any) -> None:
@@ -254,6 +255,8 @@ class _Lines:
         self._done += n
         self._shown = _show(shown) if shown else self._shown
         now = time.monotonic()
+        # The first of this process took the compilation with it: what is left is told from then on.
+        self._first = self._first or (self._done, now)
         if now - self._last >= PLAIN_SECONDS:
             self._last = now
             self._say(self._line(now))
@@ -266,7 +269,8 @@ class _Lines:
         self._say(", ".join(part for part in parts if part))
 
     def _line(self, now: float) -> str:
-        rate = (self._done - self._start) / max(now - self._begin, 1e-9)
+        done, since = self._first or (self._done, now)
+        rate = (self._done - done) / max(now - since, 1e-9)
         parts = [f"{self._description}: {self._done}"]
         if self._total:
             parts[0] += f"/{self._total} ({100 * self._done / self._total:.0f} %)"

@@ -6,7 +6,6 @@ and the key of update n are functions of n, and a checkpoint of step n holds all
 to go on in the same bits.
 """
 
-import logging
 import math
 import shutil
 from collections.abc import Callable, Mapping
@@ -25,7 +24,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from jmrec.checkpoint import Checkpoints
-from jmrec.errors import Preempted, UserError
+from jmrec.errors import UserError
 from jmrec.flops import matmul_flops
 from jmrec.optim import OptimConfig, gradient_sums, make_optimizer, opt_state_shardings
 from jmrec.preemption import Sigterm
@@ -43,8 +42,6 @@ from jmrec.sharding import (
     stacked_batch_sharding,
 )
 from jmrec.types import Batch, HParams, Params, State, Task, TrainState
-
-log = logging.getLogger(__name__)
 
 NOT_PART_OF_A_RUN = ("keep", "log_every", "rules", "updates_per_call")
 """Settings that may change when a run is resumed: they do not change what is computed."""
@@ -309,7 +306,7 @@ class Trainer:
         Raises:
           UserError: Another run's checkpoint, a loss that is not finite, a batch that does not
             fit the devices.
-          Preempted: SIGTERM came; the state is saved.
+          Preempted: SIGTERM came; the state is saved. Interrupted: so after the first Ctrl-C.
         """
         config, k, name = self.config, self.config.updates_per_call, self.task.name
         numbers = self._hparams(hparams)
@@ -326,11 +323,13 @@ class Trainer:
         traced = put_tree(numbers, jax.tree.map(lambda _: replicated(self.mesh), numbers))
 
         with (
-            Sigterm() as sigterm,
+            Sigterm(keyboard=True) as sigterm,
             Checkpoints(directory, config.keep) as checkpoints,
             ThreadPoolExecutor(1, "next-batch") as pool,
         ):
-            state, loop = self._start(checkpoints, seed, stored)
+            state, loop, resumed = self._start(checkpoints, seed, stored)
+            if resumed and hasattr(tracker, "say"):
+                tracker.say(f"{tracker.prefix or name}: {resumed}")
             n = int(state.step)
             best, best_step, stale = float(state.best), int(state.best_step), int(state.stale)
             saved = n if checkpoints.latest_step() == n else -1
@@ -379,7 +378,7 @@ class Trainer:
                         saved = n
                     if stop:
                         checkpoints.wait()
-                        raise Preempted(f"SIGTERM after {n} updates; the state is saved.")
+                        raise sigterm.saved(n)
                     if finished:
                         break
 
@@ -403,7 +402,7 @@ class Trainer:
                 chosen, _ = checkpoints.restore(self._abstract, best_step)
                 params, task_state = chosen.params, chosen.task_state
         if sigterm.agreed(True):  # it came after the loop looked for the last time
-            raise Preempted(f"SIGTERM after {n} updates; the state is saved.")
+            raise sigterm.saved(n)
         return FitResult(params, task_state, n, best, best_step, loop.history, loop.flops)
 
     def _count_flops(self, *args: Any) -> int:
@@ -415,14 +414,16 @@ class Trainer:
 
     def _start(
         self, checkpoints: Checkpoints, seed: int, stored: Mapping[str, Any]
-    ) -> tuple[TrainState, _Loop]:
-        """Return the newest checkpoint's state, or a new one."""
+    ) -> tuple[TrainState, _Loop, str]:
+        """Return the newest checkpoint's state and where it goes on, or a new state and ""."""
         if checkpoints.latest_step() is None:
             init_key, run_key = jax.random.split(jax.random.key(seed))
-            return self._initialise(init_key, run_key), _Loop()
+            return self._initialise(init_key, run_key), _Loop(), ""
         state, found = checkpoints.restore(self._abstract, expected=stored)
-        log.info("%s: going on after %d updates", checkpoints.directory, int(state.step))
-        return state, _Loop(**found["loop"])
+        before, now = (math.prod(each["mesh"].values()) for each in (found, stored))
+        moved = f" (saved on {before} device{'s' * (before > 1)}, now {now})"
+        resumed = f"resumed at {int(state.step)}{moved if before != now else ''}"
+        return state, _Loop(**found["loop"]), resumed
 
     def _evaluate(
         self, evaluate: Callable[[Params, State], Mapping[str, float]], state: TrainState, n: int

@@ -234,6 +234,10 @@ picture processor. jmrec inspect DIR shows it. The licence of the weights is the
     look.add_argument("path", type=Path, help="a workdir, a stage, its checkpoints or its params")
     look.add_argument("other", type=Path, nargs="?", help="what to compare it with")
     look.add_argument("--step", type=int, help="which checkpoint (default: the newest)")
+    look.add_argument(
+        "--all", action="store_true",
+        help="of two workdirs: every array and setting that differs, not a line a stage",
+    )  # fmt: skip
     for each in (run, plan):
         each.add_argument(
             "--config", required=True, help="experiment file, with arguments after a colon"

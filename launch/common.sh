@@ -149,6 +149,7 @@ ensure_environment() {
   # An extra comes on top of the base, so the base is installed too.
   environment_hash "$PYTHON" "" >"$venv/jmrec-installed-base"
   printf '%s\n' "$hash" >"$venv/jmrec-installed-${extra:-base}"
+  say "the command is $venv/bin/jmrec; \". $venv/bin/activate\" puts it on the PATH of your shell"
 }
 
 # After ensure_environment: install the lines of the extra "$1" by pip, as the machine's own

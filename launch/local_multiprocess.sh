@@ -7,9 +7,10 @@ usage() {
   cat <<'TEXT'
 usage: bash launch/local_multiprocess.sh PROCESSES --config FILE --workdir WORKDIR [...]
 
-Starts `jmrec run` with these words in so many processes, which share every batch; the result is
-that of one process. When one of them dies the others end within a minute and say which, and this
-script ends with 75: start the same command again to go on.
+Starts `jmrec run` with these words in so many processes, which share every batch. When one of them
+dies the others end within a minute and say which, and this script ends with 75: start the same
+command again to go on. A run that was stopped and goes on ends in the same bits on the same number
+of devices and processes; on another number it follows the same curve within rounding.
 
   JMREC_DEVICES=4     each process pretends to have 4 CPU devices, to try a topology without one
   JMREC_GPUS=1        process number P is shown GPU number P alone
@@ -18,7 +19,8 @@ script ends with 75: start the same command again to go on.
   JMREC_PYTHON=/path/to/python   use this interpreter as it is and install nothing
   JMREC_VENV=folder              use a virtual environment in another place
 
-example: bash launch/local_multiprocess.sh 2 --config experiments/tpad.py:size=tiny --workdir runs/two
+example: JMREC_DEVICES=8 bash launch/local_multiprocess.sh 1 --config ... --workdir runs/eight
+         bash launch/local_multiprocess.sh 2 --config experiments/tpad.py:size=tiny --workdir runs/two
 TEXT
 }
 
@@ -38,8 +40,16 @@ ensure_environment ""
 
 started=()
 stopped=""
-# shellcheck disable=SC2154  # each is set by the loop
-trap 'stopped=1; for each in "${started[@]}"; do kill -TERM "$each" 2>/dev/null || true; done' TERM INT
+interrupted=""
+# shellcheck disable=SC2329  # the traps call it
+end() {
+  local each
+  stopped=1
+  for each in "${started[@]}"; do kill "-$1" "$each" 2>/dev/null || true; done
+}
+trap 'end TERM' TERM
+# The first Ctrl-C saves, the second ends at once; neither asks to be started again.
+trap 'if [ -n "$interrupted" ]; then end KILL; else end TERM; fi; interrupted=1' INT
 
 # Start all processes, wait for all of them; 75 where any of them says so, else the highest code.
 # shellcheck disable=SC2329  # again calls it
@@ -75,7 +85,10 @@ together() {
 }
 
 words=("$@")
-say "running in $processes processes: $PYTHON -m jmrec.main run ${words[*]}"
+plural="es"
+if [ "$processes" -eq 1 ]; then plural=""; fi
+say "running in $processes process$plural: $PYTHON -m jmrec.main run ${words[*]}"
 code=0
 again "${JMREC_RESTARTS:-0}" together || code=$?
+if [ "$code" -eq 75 ] && [ -n "$interrupted" ]; then code=130; fi
 exit "$code"

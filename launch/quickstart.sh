@@ -64,3 +64,5 @@ What to try next:
   your data    $jmrec data init --help
   all commands $jmrec --help
 TEXT
+activate="$(dirname "$PYTHON")/activate"
+if [ -f "$activate" ]; then say "\". $activate\" puts jmrec on the PATH of your shell."; fi

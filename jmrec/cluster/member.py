@@ -22,7 +22,7 @@ import jax
 from jax._src import distributed  # the board: jax has no public door to it
 
 from jmrec.cluster.settings import AUTO, EXPLICIT, KEPT, Settings
-from jmrec.errors import REQUEUE, Preempted, UserError
+from jmrec.errors import REQUEUE, Interrupted, Preempted, UserError
 
 BEAT = 1.0
 """Seconds between signs of life."""
@@ -109,7 +109,7 @@ def together(
             known = BROKEN, f"process {watch.process} failed ({kind}); its traceback says where."
         elif watch.process and isinstance(error, Exception):
             known = known[0], f"process {watch.process}: {known[1]}"
-        if isinstance(error, Preempted) and watch.process:
+        if isinstance(error, Preempted | Interrupted) and watch.process:
             # All were stopped. The first has more to write, and ends the others when it is done.
             time.sleep(LAST_WORDS)
         watch.end(*known)

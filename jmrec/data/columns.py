@@ -147,37 +147,77 @@ def codes(table: Table, column: str, findings: Findings) -> tuple[np.ndarray, li
     return np.asarray(pc.index_in(cells, value_set=pa.array(names))).astype(np.int32), names
 
 
+def read_numbers(cells: Sequence[str], decimal: str = ".") -> tuple[np.ndarray, list[int]]:
+    """Read numbers, with or without marks between groups of three digits.
+
+    "1.409" under the decimal "," may be 1409 or 1.409: the other cells of the column tell where
+    some can be read in one way only ("1.409,83", "7.5"), else it is not read.
+
+    Args:
+      cells: Of one column.
+      decimal: "." or ","; the other of the two is the mark of groups.
+
+    Returns:
+      (float64 values, NaN for what is no number; which cells could be read in two ways).
+
+    Example:
+      >>> read_numbers(["1.409,83", "1.500", "7,5"], ",")[0].tolist()
+      [1409.83, 1500.0, 7.5]
+      >>> read_numbers(["1,409", "7.5"])[1]
+      [0]
+    """
+    mark = "." if decimal == "," else ","
+    d, m = re.escape(decimal), re.escape(mark)
+    twofold = re.compile(rf"[+-]?[1-9]\d{{0,2}}{m}\d{{3}}")
+    grouped = re.compile(rf"{twofold.pattern}(?:{m}\d{{3}})*(?:{d}\d*)?")
+    marked = {cell for cell in cells if mark in cell}
+    groups = any(grouped.fullmatch(c) and not twofold.fullmatch(c) for c in marked)
+    points = mark == "." and any(
+        re.fullmatch(r"[+-]?\d*\.\d*", c) and not grouped.fullmatch(c) for c in marked
+    )
+    out, unsure = np.full(len(cells), np.nan), []
+    for i, cell in enumerate(cells):
+        plain = cell
+        if cell in marked and grouped.fullmatch(cell):
+            if groups == points and twofold.fullmatch(cell):
+                unsure.append(i)
+                continue
+            if groups:
+                plain = cell.replace(mark, "")
+        try:
+            out[i] = float(plain.replace(decimal, "."))
+        except ValueError:
+            continue
+    out[~(np.abs(out) < np.finfo(np.float32).max)] = np.nan
+    return out, unsure
+
+
 def numbers(
     table: Table, column: str, findings: Findings, decimal: str = ".", effect: str = EMPTIED
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return float64 values, NaN where a cell is empty or no number, and which are no number."""
     cells = table.columns[column].to_pylist()
-    out = np.full(len(cells), np.nan)
-    bad = []
-    for i, cell in enumerate(cells):
-        if cell:
-            try:
-                out[i] = float(cell if decimal == "." else cell.replace(decimal, "."))
-            except ValueError:
-                out[i] = np.inf
-            if not abs(out[i]) < np.finfo(np.float32).max:
-                out[i] = np.nan
-                bad.append(i)
-    comma = 'write decimal = "," under [dataset] in dataset.toml'
-    findings.add(
-        table,
-        bad,
-        lambda i: (
-            f"{column} is {shown(cells[i])}, not a number; "
-            + (
-                comma
-                if re.fullmatch(r"-?\d+,\d+", cells[i])
-                else "write a number or leave it empty"
+    out, unsure = read_numbers(cells, decimal)
+    filled = np.asarray(pc.not_equal(table.columns[column], ""))
+    bad = np.flatnonzero(filled & np.isnan(out))
+    mark = "." if decimal == "," else ","
+
+    def message(i: int) -> str:
+        comma = 'write decimal = "," under [dataset] in dataset.toml'
+        if i in unsure:
+            one, other = cells[i].replace(mark, ""), cells[i].replace(mark, decimal)
+            more = f", or {comma}" if decimal == "." else ""
+            return (
+                f"{column} is {shown(cells[i])}, which may be {one} or {other}; write which of the "
+                f"two it is{more}"
             )
-        ),
-        effect,
-    )
-    return out, np.array(bad, int)
+        remedy = "write a number or leave it empty"
+        if re.fullmatch(r"-?\d+,\d+", cells[i]):
+            remedy = comma
+        return f"{column} is {shown(cells[i])}, not a number; {remedy}"
+
+    findings.add(table, bad, message, effect)
+    return out, bad
 
 
 def times(

@@ -53,7 +53,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from jmrec.data.sources import Source, open_source, read_bytes, regular_file
+from jmrec.data.sources import Source, find_table, open_source, read_bytes, regular_file
 from jmrec.errors import UserError
 
 MAX_TOML = 1_000_000
@@ -183,6 +183,7 @@ def describe(folder: str | Path, toml: str | Path | None = None) -> Description:
             )
             columns |= test
         name = _settings(file, table, {"file": given.pop("file", "")}, {"file": ""})["file"]
+        _is_there(folder, table, name, file, bool(tables))
         source = open_source(folder, table, name, settings["encoding"], settings["delimiter"])
         columns[f"{table}_file"] = source.name
         columns[table] = _columns(file, table, given, source, default)
@@ -191,6 +192,17 @@ def describe(folder: str | Path, toml: str | Path | None = None) -> Description:
         _check_test(file, folder, description)
     _check_roles(file, description)
     return description
+
+
+def _is_there(folder: Path, table: str, name: str, file: str, described: bool) -> None:
+    """Refuse a folder without a table of the usual names that is described nowhere else."""
+    path = find_table(folder, table, name)
+    if name or path.exists() or path.is_symlink():
+        return
+    remedy = f"run jmrec data init {folder}, which guesses which table is which"
+    if described:
+        remedy = f'name the table in {file} as [{table}] file = "..."'
+    raise UserError(f"{path} does not exist; a catalogue folder needs {path.name}: or {remedy}.")
 
 
 def _read_toml(folder: Path, toml: str | Path | None) -> tuple[str, dict[str, Any]]:
@@ -202,10 +214,16 @@ def _read_toml(folder: Path, toml: str | Path | None) -> tuple[str, dict[str, An
         raise UserError(f"{path} can not be read; name the TOML that describes the data.")
     if regular_file(path, folder if toml is None else path.resolve().parent) > MAX_TOML:
         raise UserError(f"{path.name} has more than {MAX_TOML:,} bytes; write a shorter one.")
+    text = ""
     try:
-        return path.name, tomllib.loads(read_bytes(path, MAX_TOML).decode("utf-8-sig"))
+        text = read_bytes(path, MAX_TOML).decode("utf-8-sig")
+        return path.name, tomllib.loads(text)
     except (tomllib.TOMLDecodeError, ValueError, RecursionError) as error:
-        raise UserError(f"{path.name}: {error}; mend the TOML.") from None
+        place = re.search(r"at line (\d+)", str(error))
+        line = text.split("\n")[int(place[1]) - 1] if place else ""
+        bare = re.search(r"=\s*\[?\s*(?!true|false|inf|nan)[^\s\"'\[\]{\d+.#-]", line)
+        remedy = "text stands in quotes; " if bare else ""
+        raise UserError(f"{path.name}: {error}; {remedy}mend the TOML.") from None
 
 
 def _check_settings(file: str, settings: dict[str, Any]) -> None:
@@ -291,9 +309,15 @@ def _columns(file: str, table: str, given: dict[str, Any], source: Source, defau
         for column in [value] if isinstance(value, str) else value:
             if column and column not in header:
                 near = difflib.get_close_matches(column, header, n=1, cutoff=0.0)
+                remedy = f"did you mean {near[0]!r}?"
+                if "\ufffd" in "".join(header):
+                    remedy = (
+                        f"its header is not {source.encoding or 'UTF-8'}: name its encoding as "
+                    )
+                    remedy += 'encoding = "..." under [dataset].'
                 raise UserError(
                     f"{file}, [{table}]: {key} names the column {column!r}, which {csv} does not "
-                    f"have; did you mean {near[0]!r}?"
+                    f"have; {remedy}"
                 )
     if table == "items" and not settings["picture"] and "picture" not in given:
         settings["picture"] = "picture" if "picture" in header else ""

@@ -22,6 +22,7 @@ from jmrec.data.guess_columns import (
     follows,
     is_number,
     list_separator_of,
+    names_pictures,
     plain,
     share,
     time_format_of,
@@ -243,15 +244,21 @@ def _items(folder: Path, pair: Pair, lines: Lines, decimal: str, form: str) -> N
     why = f"Its values differ from row to row, and {pair.interactions.name} names them."
     lines.say("id", pair.id, why)
     text = [c for c in columns.values() if c.filled and not is_number(c, decimal)]
+    named_files = [c for c in text if names_pictures(c)]
+    text = [c for c in text if c not in named_files]
+    where = ""
     roles: dict[str, str] = {}
     for role in ("title", "description", "picture", "available_from", "available_until"):
         named = [c for c in columns.values() if c.is_called(role) and c.filled]
         if role.startswith("available"):
             named = [c for c in named if time_format_of(c) in ("", form, form.partition(" ")[0])]
         if role == "picture":
-            named = [c for c in named + text if _files(folder, c)]
+            # Under images/ whatever they are called, else where the names say that they are files.
+            named = [c for c in named + text + named_files if _files(folder, c, "images")]
+            if not named and (found := _elsewhere(folder, named_files)):
+                named, where = [found[0]], f" {found[1]}"
         elif role in ("title", "description"):
-            named = [c for c in named if c in text]
+            named = [c for c in named if c in text + named_files]
         if not named and role == "title":
             named = [c for c in text if c.distinct > 0.8 * len(c.filled) and _short(c)]
         if not named and role == "description":
@@ -264,7 +271,7 @@ def _items(folder: Path, pair: Pair, lines: Lines, decimal: str, form: str) -> N
     reasons = {
         "title": "The item's name, read first.",
         "description": "A longer text about it.",
-        "picture": "A path under images/.",
+        "picture": f"A path under images/.{where}",
         "available_from": "When it may first be recommended.",
         "available_until": "When it may last be recommended.",
     }
@@ -273,6 +280,9 @@ def _items(folder: Path, pair: Pair, lines: Lines, decimal: str, form: str) -> N
         name = default.get(role, role)
         if role in roles:
             lines.say(role, roles[role], reason)
+        elif role == "picture" and named_files:
+            lost = f"{named_files[0].name!r} names files that are not in this folder: put them into"
+            lines.say(role, "", f"{reason} {lost} images/ and write its name here.")
         elif name in pair.item_columns or (role == "picture" and "picture" in pair.item_columns):
             lines.say(role, "", f"{reason} {name!r} does not look like it.")
         else:
@@ -294,6 +304,7 @@ def _other_columns(pair: Pair, columns: dict[str, Column], lines: Lines, decimal
         elif (
             column.distinct < 2
             or _links(column)
+            or names_pictures(column)
             or name in ("title", "description", "facts")
             or (not number and time_format_of(column) is not None)
             or (column.distinct == len(column.filled) > 20 and _code(column, number))
@@ -379,11 +390,25 @@ def _links(column: Column) -> bool:
     )
 
 
-def _files(folder: Path, column: Column) -> bool:
-    """Whether most cells are names of files under images/."""
+def _files(folder: Path, column: Column, under: str) -> bool:
+    """Whether most cells are names of files under a folder."""
     some = [c.removeprefix("images/") for c in column.filled[:100]]
     inside = [c for c in some if ".." not in c and not c.startswith("/") and len(c) < 200]
-    return share(some, [(folder / "images" / c).is_file() for c in inside if "\0" not in c]) > 0.5
+    return share(some, [(folder / under / c).is_file() for c in inside if "\0" not in c]) > 0.5
+
+
+def _elsewhere(folder: Path, columns: list[Column]) -> tuple[Column, str] | None:
+    """Return a column of files that do not lie under images/, and what is to be done with them."""
+    for column in columns:
+        if _files(folder, column, ""):
+            first = Path(column.filled[0]).parts
+            here = f"in {first[0]}/" if len(first) > 1 else "beside the tables"
+            move = f"move {first[0]}/ into" if len(first) > 1 else "move them to"
+            return column, f"These files stand {here}: {move} a folder images/."
+        for each in sorted(path.name for path in folder.iterdir() if path.is_dir()):
+            if _files(folder, column, each):
+                return column, f"These files stand in {each}/: rename that folder to images/."
+    return None
 
 
 def _short(column: Column) -> bool:

@@ -9,7 +9,7 @@ from datetime import datetime
 
 import numpy as np
 
-from jmrec.data.columns import EARLIEST, LATEST, compact_date, seconds
+from jmrec.data.columns import EARLIEST, LATEST, compact_date, read_numbers, seconds
 
 ROLES = {
     "item": "item itemid product productid sku asin article articleid artikel artikelnr artnr "
@@ -97,36 +97,31 @@ def plain(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", flat)
 
 
-def share(cells: Sequence[str], holds: Sequence[bool]) -> float:
+def share(cells: Sequence[str], holds: Sequence[bool] | np.ndarray) -> float:
     """Return the share of cells for which something holds, 0 for none."""
-    return sum(holds) / len(cells) if cells else 0.0
+    return float(sum(holds)) / len(cells) if cells else 0.0
 
 
-def number_of(cell: str, decimal: str) -> float:
-    """Return a cell as a finite number, NaN if it is none."""
-    try:
-        value = float(cell.replace(decimal, ".") if decimal != "." else cell)
-    except ValueError:
-        return float("nan")
-    return value if abs(value) < 1e30 else float("nan")
+def names_pictures(column: Column) -> bool:
+    """Whether most cells end as the names of picture files do, and are no links."""
+    files = [_is(r"(?!\w+://).+\.(png|jpe?g|webp|gif|bmp)", c.lower()) for c in column.filled]
+    return share(column.filled, files) > 0.5
 
 
 def is_number(column: Column, decimal: str) -> bool:
-    """Whether nearly all cells are numbers."""
-    return (
-        share(
-            column.filled, [number_of(c, decimal) == number_of(c, decimal) for c in column.filled]
-        )
-        >= 0.95
-    )
+    """Whether nearly all cells are numbers, one that could be read in two ways among them."""
+    values, unsure = read_numbers(column.filled, decimal)
+    return share(column.filled, ~np.isnan(values)) + len(unsure) / max(len(values), 1) >= 0.95
 
 
 def decimal_of(columns: Sequence[Column]) -> str:
     """Return "," where some column's numbers need it and none needs a point."""
     comma = point = False
     for column in columns:
-        comma |= share(column.filled, [_is(r"-?\d+,\d{1,6}", c) for c in column.filled]) > 0.5
-        point |= share(column.filled, [_is(r"-?\d+\.\d+", c) for c in column.filled]) > 0.5
+        # "1.409" may be either.
+        cells = [c for c in column.filled if not _is(r"-?[1-9]\d{0,2}[.,]\d{3}", c)]
+        comma |= share(cells, [_is(r"-?(\d+|\d{1,3}(\.\d{3})+),\d{1,6}", c) for c in cells]) > 0.5
+        point |= share(cells, [_is(r"-?(\d+|\d{1,3}(,\d{3})+)\.\d+", c) for c in cells]) > 0.5
     return "," if comma and not point else "."
 
 
@@ -142,8 +137,8 @@ def time_format_of(column: Column) -> str | None:
 
     if all(map(compact_date, cells)):
         return "%Y%m%d"
-    values = [number_of(c, ".") for c in cells]
-    if share(cells, [v == v for v in values]) >= 0.9:
+    values, _ = read_numbers(cells)
+    if share(cells, ~np.isnan(values)) >= 0.9:
         middle = float(np.nanmedian(np.abs(values)))
         for top, form in [(1e8, None), (1e11, ""), (1e14, "ms"), (1e17, "us"), (1e20, "ns")]:
             if middle < top:
@@ -170,7 +165,7 @@ def list_separator_of(column: Column) -> str:
 
 def follows(column: Column, counts: np.ndarray, decimal: str) -> bool:
     """Whether a number column ranks the items much as their clicks do (float [V] counts)."""
-    values = np.array([number_of(c, decimal) for c in column.cells])
+    values, _ = read_numbers(column.cells, decimal)
     ok = np.isfinite(values)
     if ok.sum() < 20 or len(set(values[ok])) < 5 or len(set(counts[ok])) < 2:
         return False

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -123,18 +123,16 @@ def _read_csv(
             f"UTF-8, so the file is read as {encoding}; if that is right, write "
             f'encoding = "{encoding}" under [dataset] in dataset.toml, else save the file as UTF-8'
         )
-    broken = data.count("\ufffd".encode()) - marks
-    if broken:
+    broken = 0
+    if data.count("\ufffd".encode()) > marks:
         where = raw if encoding.startswith("utf-8") else data
-        row = _row_of(data, _first_broken(where, data), source.delimiter)
-        findings.note(
-            f"{file}, row {row}: a cell is not {encoding.removesuffix('-sig').upper()}; save the "
-            f"file as UTF-8 text ({KEPT}, with U+FFFD for what is broken: {broken:,})"
-        )
+        broken = _row_of(data, _first_broken(where, data), source.delimiter)
     if len(data) > MAX_BYTES:
         raise UserError(f"{file} has more than {MAX_BYTES:,} bytes as UTF-8; save it as Parquet.")
     del raw
     cells, records, skipped = _parse(source, data, names)
+    if broken and cells:
+        _undecoded(f"{file}, row {broken}", encoding, cells.values(), findings)
     numbers = np.setdiff1d(np.arange(1, records + 1), [each[0] for each in skipped])
     wrong = [each for each in skipped if each[1]]
     everything = Table(file, {}, np.arange(1, 1 + records + sum(n for _, _, n in wrong)))
@@ -152,6 +150,22 @@ def _read_csv(
         LEFT_OUT,
     )
     return cells, numbers[1:]
+
+
+def _undecoded(where: str, encoding: str, columns: Iterable[pa.Array], findings: Findings) -> None:
+    """Report cells with U+FFFD; where most rows have one, the encoding is another."""
+    holds = np.array([np.asarray(pc.match_substring(each, "\ufffd")) for each in columns], bool)
+    rows = int(holds.any(0).sum())
+    if not rows:  # it stands in columns that nobody reads
+        return
+    sentence = (
+        f"{where}: a cell is not {encoding.removesuffix('-sig').upper()}; name the file's encoding "
+        'as encoding = "..." under [dataset] in dataset.toml, such as "cp1252", or save the file '
+        "as UTF-8 text"
+    )
+    if 2 * rows > holds.shape[1]:
+        raise UserError(f"{sentence} ({rows:,} of {holds.shape[1]:,} rows are like that).")
+    findings.note(f"{sentence} ({KEPT}, with U+FFFD for what is broken: {int(holds.sum()):,})")
 
 
 def _parse(

@@ -271,17 +271,17 @@ def parse_correction(found: Mapping[str, Any], where: str) -> Correction:
     return Correction(**lists)
 
 
-def nearest(item: str, ids: Sequence[str]) -> str:
-    """Return what to do about an unknown id.
+def nearest(item: str, ids: Sequence[str], exported: bool = False) -> str:
+    """Return what to do about an unknown id; ``exported`` where an artefact was asked.
 
     Example:
       >>> nearest("t0001x", ["t0001", "b"]), nearest("?", ["t0001"])
-      ("did you mean 't0001'?", 'run jmrec embed if it is new, and export the artefact again.')
+      ("did you mean 't0001'?", 'run jmrec embed if it is new.')
     """
     near = difflib.get_close_matches(item, ids, 1)
     if near:
         return f"did you mean {near[0]!r}?"
-    return "run jmrec embed if it is new, and export the artefact again."
+    return f"run jmrec embed if it is new{', and jmrec export again' if exported else ''}."
 
 
 def read_time(text: str) -> float:

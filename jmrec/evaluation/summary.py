@@ -16,6 +16,8 @@ RULE_KINDS = ("rule", "content", "blend")
 LEARNED_KINDS = ("student", "teacher", "control")
 MIN_SEEDS = 3
 """A learned row is above or below another only with at least so many seeds."""
+SMALL_CATALOGUE = 200
+"""Of fewer items, 20 recommendations are more than a tenth."""
 MEASURES = (("session", "MRR@20"), ("session", "HR@20"))
 
 
@@ -280,7 +282,7 @@ def _mean(numbers: np.ndarray) -> float | None:
 def default_caption(
     dataset: Dataset, split: str, predictions: Predictions, warm_loss: float | None = None
 ) -> str:
-    """Return one sentence that states the protocol.
+    """Return what states the protocol, in a sentence or two.
 
     Args:
       dataset: What was evaluated on.
@@ -293,6 +295,13 @@ def default_caption(
     if warm_loss is not None:
         offset = f"is the best for cold targets that costs warm ones at most {warm_loss:.0%}"
     available = "" if predictions.available is None else " that were available at the time"
+    small = ""
+    if len(dataset.items) < SMALL_CATALOGUE:
+        drawn = min(1.0, 20 / max(len(dataset.items), 1))
+        small = (
+            " In a catalogue this small HR@20 says little (20 items drawn by lot hit "
+            f"{drawn:.0%}): look at MRR@20."
+        )
     units = "users" if (predictions.user >= 0).any() else "sessions"
     return (
         f"{dataset.name}, {split} split: every target ranked among all {len(dataset.items):,} "
@@ -300,6 +309,7 @@ def default_caption(
         "session figure is the mean over sessions of the mean over positions 1-20; intervals are "
         f"95 % bootstrap intervals over {units}; rules are fitted on the training sessions alone, "
         f"their settings chosen on validation; so is the offset of cold items, which {offset}."
+        f"{small}"
     )
 
 

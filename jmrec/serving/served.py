@@ -30,6 +30,7 @@ class Served:
       policy: Of the V items.
       where: What is served, for messages.
       event_names: ``event_names[code]`` of the event types that the ranker was trained with.
+      exported: Whether an artefact is served, else a run; for messages.
     """
 
     def __init__(
@@ -40,9 +41,10 @@ class Served:
         policy: Policy,
         where: str,
         event_names: Sequence[str] = ("",),
+        exported: bool = False,
     ) -> None:
         self.ranker, self.policy, self.where = ranker, policy, where
-        self.event_names = list(event_names)
+        self.event_names, self.exported = list(event_names), exported
         self.ids, self.titles = list(ids), list(titles)
         self._row_of = {item: row for row, item in enumerate(self.ids)}
 
@@ -109,7 +111,7 @@ class Served:
             if item not in self._row_of:
                 raise UserError(
                     f"item {item!r} is not in the catalogue of {self.where}; "
-                    f"{nearest(item, self.ids)}"
+                    f"{nearest(item, self.ids, self.exported)}"
                 )
         return np.array([self._row_of[item] for item in session], np.int32)
 
@@ -129,11 +131,13 @@ class Served:
         if events is None:
             return [np.zeros(len(rows), np.int32) for rows in asked]
         self._check(asked, events, "events")
+        known = ", ".join(filter(None, self.event_names))
+        trained = f"it knows {known}: name one of those" if known else "it knows none"
         for event in (event for each in events for event in each):
             if event not in self.event_names:
                 raise UserError(
-                    f"event type {event!r} is not one that {self.where} was trained with; "
-                    f"{nearest(event, self.event_names)}"
+                    f"event type {event!r} is none that {self.where} was trained with; {trained}, "
+                    "leave out --events, or train again with data that has it."
                 )
         code = {name: at for at, name in enumerate(self.event_names)}
         return [np.array([code[event] for event in each], np.int32)[-WINDOW:] for each in events]
@@ -201,12 +205,13 @@ def _prefixes(
     )
 
 
-def serve(artefact: Artefact, where: str) -> Served:
+def serve(artefact: Artefact, where: str, exported: bool = False) -> Served:
     """Make an artefact in memory ready to answer.
 
     Args:
       artefact: What is served.
       where: What it was read from, for messages.
+      exported: Whether it was read from an artefact's folder, not made from a run.
 
     Raises:
       UserError: Its parameters are not those of this jmrec's student.
@@ -221,7 +226,13 @@ def serve(artefact: Artefact, where: str) -> Served:
     ranker = Tower(model, artefact.id_rows).ranker(artefact.student, artefact.params)
     ranker.prepare(artefact.features)
     return Served(
-        ranker, artefact.ids, artefact.titles, artefact.policy, where, artefact.event_names
+        ranker,
+        artefact.ids,
+        artefact.titles,
+        artefact.policy,
+        where,
+        artefact.event_names,
+        exported,
     )
 
 
@@ -238,7 +249,7 @@ def load(path: str | Path, policy: str | Path | None = None) -> Served:
     """
     folder = Path(path)
     artefact = read(folder)
-    served = serve(artefact, str(folder))
+    served = serve(artefact, str(folder), exported=True)
     if policy is not None:
         own = artefact.policy
         lists = read_correction(Path(policy))

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -58,8 +59,18 @@ def run(
         workdir, wandb=config.wandb, config=flatten(config), quiet=not is_first()
     ) as tracker:
         walk(stages(config, workdir, tracker, command), workdir, stale=stale, tracker=tracker)
-        first(lambda: write_json(workdir / CONFIG, config.to_dict()))
+        first(lambda: write_json(workdir / CONFIG, _stored(config)))
         tracker.say(f"report: {workdir / 'evaluate' / 'report.html'}")
+
+
+def _stored(config: ConfigDict) -> dict[str, Any]:
+    """Return what is kept of a config: the data's paths absolute, for commands typed elsewhere."""
+    kept: dict[str, Any] = config.to_dict()
+    data = kept.get("data", {})
+    for name in ("dir", "toml"):
+        if data.get(name) and (path := resolve_path(data[name])).exists():
+            data[name] = str(path.absolute())
+    return kept
 
 
 def _tpad(config: ConfigDict, workdir: Path, tracker: Tracker) -> Tpad:
@@ -165,6 +176,8 @@ def embed(workdir: Path, folder: Path | None) -> int:
         config = system.config.data
         own = resolve_path(config.dir) if config.dir else workdir / "data" / "toyshop"
         source = folder or own
+        if folder is None and not own.is_dir():
+            raise UserError(f"the run's folder {own} is not here; name it with --dir.")
         toml = resolve_path(config.toml) if config.toml else None
         raw = read_folder(source, toml)
         for warning in raw.warnings:

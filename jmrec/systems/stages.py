@@ -156,7 +156,9 @@ def _begin(
     if known is None:
         write_json(folder / "stage.json", fresh)
     remove_leftovers(folder)
-    tracker.say(f"{stage.name}: {'resumed' if known else 'started'}")
+    steps = (folder / "checkpoints").glob("*")
+    if not any(path.name.isdigit() for path in steps):  # else the fit says where it goes on
+        tracker.say(f"{stage.name}: {'resumed' if known else 'started'}")
     return dict(known or fresh)
 
 

@@ -62,9 +62,10 @@ def compare(a: Path, b: Path, step: int | None = None) -> dict[str, Any]:
     Returns:
       json-able: "settings" of the runs (lines ``name: a -> b``); "pairs", one a stage, each with
       "a", "b", "settings", "only_a", "only_b" (paths), "shapes" (path -> two texts), "values" (path
-      -> largest absolute difference, None where one of the two is not finite), "equal" (number of
-      arrays of the same bits) and "bit_equal" (whether all are); "stages_only_a",
-      "stages_only_b"; "bit_equal" of all. Feature tables count as arrays.
+      -> largest absolute difference, None where one of the two is not finite), "relative" (the same
+      over the largest entry of the array), "equal" (number of arrays of the same bits) and
+      "bit_equal" (whether all are), of a run also "stage"; "stages_only_a", "stages_only_b";
+      "bit_equal" of all. Feature tables count as arrays.
 
     Raises:
       UserError: One of them is not there or is damaged, or only one is a workdir.
@@ -78,7 +79,7 @@ def compare(a: Path, b: Path, step: int | None = None) -> dict[str, Any]:
         pairs = [_compare(_locate(a, step), _locate(b, step))]
     else:
         both = [name for name in stages_a if name in stages_b]
-        pairs = [_compare_stages(a / name, b / name, step) for name in both]
+        pairs = [{"stage": name, **_compare_stages(a / name, b / name, step)} for name in both]
         configs = [path / "config.json" for path in (a, b)]
         settings = difference(*(flatten(read_json(c)) if c.is_file() else {} for c in configs))
     return {
@@ -206,6 +207,7 @@ def _compare_stages(a: Path, b: Path, step: int | None) -> dict[str, Any]:
             "only_b": lone if _has_arrays(b) else [],
             "shapes": {},
             "values": {},
+            "relative": {},
             "equal": 0,
         }
     left, right = (_tables(stage) for stage in (a, b))
@@ -216,7 +218,7 @@ def _compare_stages(a: Path, b: Path, step: int | None) -> dict[str, Any]:
         if (one.dtype, one.shape) != (other.dtype, other.shape):
             pair["shapes"][name] = [f"{each.dtype}{list(each.shape)}" for each in (one, other)]
         elif one.tobytes() != other.tobytes():
-            pair["values"][name] = _furthest(one, other)
+            pair["values"][name], pair["relative"][name] = _furthest(one, other)
         else:
             pair["equal"] += 1
     parts = ("only_a", "only_b", "shapes", "values")
@@ -249,11 +251,12 @@ def _compare(a: tuple[Path, Path, list[int]], b: tuple[Path, Path, list[int]]) -
         else:
             shapes[name] = texts
     values: dict[str, float | None] = {}
+    relative: dict[str, float | None] = {}
     for group in _groups(same):
         left, right = read_arrays(a[0], group), read_arrays(b[0], group)
         for name in group:
             if left[name].tobytes() != right[name].tobytes():
-                values[name] = _furthest(left[name], right[name])
+                values[name], relative[name] = _furthest(left[name], right[name])
     only_a = [name for name in arrays_a if name not in arrays_b]
     only_b = [name for name in arrays_b if name not in arrays_a]
     return {
@@ -264,6 +267,7 @@ def _compare(a: tuple[Path, Path, list[int]], b: tuple[Path, Path, list[int]]) -
         "only_b": only_b,
         "shapes": shapes,
         "values": values,
+        "relative": relative,
         "equal": len(same) - len(values),
         "bit_equal": not (only_a or only_b or shapes or values),
     }
@@ -283,12 +287,20 @@ def _groups(arrays: Mapping[str, Recorded]) -> Iterator[list[str]]:
         yield group
 
 
-def _furthest(a: np.ndarray, b: np.ndarray) -> float | None:
-    """Return the largest absolute difference; None where only one of two numbers is finite."""
+def _furthest(a: np.ndarray, b: np.ndarray) -> tuple[float | None, float | None]:
+    """Return the largest difference, and that over the largest entry of the two.
+
+    None where only one of two numbers is finite.
+    """
     wide_a, wide_b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     alike = (wide_a == wide_b) | (np.isnan(wide_a) & np.isnan(wide_b))
-    far = np.abs(np.where(alike, 0.0, wide_a) - np.where(alike, 0.0, wide_b))
-    return float(far.max()) if np.isfinite(far).all() else None
+    wide_a, wide_b = np.where(alike, 0.0, wide_a), np.where(alike, 0.0, wide_b)
+    far = np.abs(wide_a - wide_b)
+    if not np.isfinite(far).all():
+        return None, None
+    finite = [np.abs(np.asarray(x, np.float64))[np.isfinite(x)] for x in (a, b)]
+    largest = max(x.max(initial=0.0) for x in finite)
+    return float(far.max()), float(far.max() / largest) if largest else 0.0
 
 
 # ---- for people ----------------------------------------------------------------------------------
@@ -343,12 +355,15 @@ def show(found: Mapping[str, Any]) -> None:
     out.print(f"in all: {found['parameters']:,} parameters, {human(found['bytes'])}")
 
 
-def show_comparison(found: Mapping[str, Any]) -> None:
-    """Print what `compare` found."""
+def show_comparison(found: Mapping[str, Any], everything: bool = False) -> None:
+    """Print what `compare` found: of runs a line for each stage, or everything."""
     out = wide_console()
     for line in found["settings"]:
         out.print(f"setting {line}")
     for pair in found["pairs"]:
+        if "stage" in pair and not everything:
+            out.print(f"{pair['stage']}: {_summary(pair)}")
+            continue
         out.print(f"{pair['a']} and {pair['b']}:")
         for line in pair["settings"]:
             out.print(f"  setting {line}")
@@ -360,16 +375,37 @@ def show_comparison(found: Mapping[str, Any]) -> None:
         for name, (left, right) in pair["shapes"].items():
             out.print(f"  {name}: {left} and {right}")
         for name, furthest in pair["values"].items():
-            far = "one is not finite" if furthest is None else f"max |difference| {furthest:.3g}"
+            far = "one is not finite"
+            if furthest is not None:
+                far = f"max |difference| {furthest:.3g}, {pair['relative'][name]:.3g} relative"
             out.print(f"  {name}: {far}")
-        if pair["bit_equal"]:
-            out.print(f"  all {pair['equal']} arrays are equal, bit by bit")
-        else:
-            out.print(f"  {pair['equal']} arrays are equal, bit by bit; the others are above")
+        equal = f"{pair['equal']} arrays are equal, bit by bit; the others are above"
+        out.print(f"  {_summary(pair) if pair['bit_equal'] else equal}")
     for side, where in (("a", "first"), ("b", "second")):
         if names := found[f"stages_only_{side}"]:
             out.print(f"only in the {where}: {', '.join(names)}")
     out.print("bit-equal" if found["bit_equal"] else "not bit-equal")
+
+
+def _summary(pair: Mapping[str, Any]) -> str:
+    """Return one line on a pair: the largest difference, and over the array's largest entry."""
+    lone = len(pair["only_a"]) + len(pair["only_b"])
+    other, differ, equal = len(pair["shapes"]), len(pair["values"]), pair["equal"]
+    if not (lone or other or differ):
+        return f"all {equal} arrays are equal, bit by bit" if equal else "no arrays to compare"
+    parts = []
+    if differ:
+        parts.append(f"{differ} of {equal + differ} arrays differ")
+        if None in pair["values"].values():
+            parts[0] += ", some are not finite in one"
+        else:
+            most = [max(pair[key], key=pair[key].get) for key in ("values", "relative")]
+            parts[0] += (
+                f", by {pair['values'][most[0]]:.3g} at most ({most[0]}), relative to the array's "
+                f"largest entry by {pair['relative'][most[1]]:.3g} ({most[1]})"
+            )
+    parts += [f"{other} have other shapes"] * bool(other) + [f"{lone} are in one only"] * bool(lone)
+    return "; ".join(parts)
 
 
 def _print_settings(out: Any, settings: Mapping[str, Any]) -> None:

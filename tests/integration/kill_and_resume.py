@@ -116,7 +116,7 @@ class Run:
         """Start, kill at a moment, and return the exit code."""
         child = self.start()
         folder = self.workdir / moment.stage
-        begun = [f"{moment.stage}: {word}\n" for word in ("started", "resumed")]
+        begun = [f"{moment.stage}: {word}" for word in ("started", "resumed")]
 
         def wait(met: Callable[[], bool]) -> None:
             while child.poll() is None and not met():

@@ -66,10 +66,16 @@ class Batches:
 
 
 class Losses:
-    """A tracker that keeps the losses."""
+    """A tracker that keeps the losses and what is said."""
+
+    prefix = "stage"
 
     def __init__(self) -> None:
         self.values: list[float] = []
+        self.said: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
 
     def log(self, step: int, metrics: dict[str, float]) -> None:
         self.values.append(metrics["loss"])
@@ -108,6 +114,7 @@ def crossed(workdir: Path, first: Trainer, then: Trainer) -> dict[str, Any]:
     result = then.fit(workdir, Batches(), seed=0, tracker=tracker)
     return {
         "losses": tracker.values,
+        "said": tracker.said,
         "devices": len(result.params["table"].sharding.device_set),
     }
 

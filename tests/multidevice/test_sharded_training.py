@@ -73,6 +73,8 @@ def test_a_checkpoint_opens_on_another_topology(
     found: dict[str, Any], way: str, devices: int
 ) -> None:
     assert found[way]["devices"] == devices
+    saved = {"8 to 1": "8 devices, now 1", "1 to 8": "1 device, now 8"}[way]
+    assert found[way]["said"] == [f"stage: resumed at 5 (saved on {saved})"]
     losses = found[way]["losses"]
     np.testing.assert_allclose(losses, found["losses"]["one"][5:], rtol=RELATIVE)
 

@@ -1,5 +1,6 @@
 """What importing jmrec pulls in, and what its files must not hold."""
 
+import os
 import re
 import subprocess
 import sys
@@ -48,6 +49,30 @@ def test_importing_everything_loads_neither_tensorflow_nor_torch(tmp_path: Path)
 
 def test_a_heavy_import_would_be_seen(tmp_path: Path) -> None:
     assert loaded(["jmrec", "torch"], tmp_path) == ["torch"]
+
+
+def test_what_can_be_refused_at_once_is_refused_without_jax_and_leaves_nothing(
+    tmp_path: Path,
+) -> None:
+    code = (
+        "import sys\n"
+        "from jmrec.main import main\n"
+        "ask = ['recommend', '--workdir']\n"
+        "for words in (['none', '--items', 'a'], ['.', '--items', 'a'], ['.', '--items', ' , '],\n"
+        "              ['.', '--items', 'a', '--top', '0']):\n"
+        "    assert main([*ask, *words]) == 2\n"
+        "print('jax' in sys.modules)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, timeout=300, check=True,
+    )  # fmt: skip
+    assert done.stdout == "False\n"
+    said = done.stderr.splitlines()
+    for sentence, says in zip(said, ("no folder", "no finished run", "at least one", "--top")):
+        assert says in sentence
+    assert len(said) == 4
+    assert list(tmp_path.iterdir()) == []
 
 
 # Addresses that tie a file to one machine or one package index. Written in pieces, so that this

@@ -1,6 +1,8 @@
 """A SIGTERM is not lost, whenever it comes."""
 
 import signal
+import subprocess
+import sys
 import time
 from contextlib import suppress
 
@@ -58,3 +60,37 @@ def test_a_held_sigterm_comes_before_the_error_of_what_held_it() -> None:
 
     with pytest.raises(Preempted):
         run()
+
+
+TWICE = """
+import os, signal, sys, time
+from jmrec.preemption import Sigterm, stop_on_sigterm
+signal.signal(signal.SIGINT, signal.default_int_handler)
+def interrupt():
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(0.05)
+def fit():
+    with Sigterm(keyboard=True) as noted:
+        interrupt()
+        print(noted.received == signal.SIGINT, flush=True)
+        try:
+            interrupt()
+        except KeyboardInterrupt:
+            print("KeyboardInterrupt", flush=True)
+with Sigterm():
+    fit()  # as a notebook does
+with stop_on_sigterm():
+    try:
+        fit()
+    finally:
+        print("never said", flush=True)
+"""
+
+
+def test_a_second_interrupt_ends_a_command_on_the_spot_and_no_notebook() -> None:
+    found = subprocess.run(
+        [sys.executable, "-c", TWICE], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert found.returncode == -signal.SIGINT
+    assert found.stdout.split() == ["True", "KeyboardInterrupt", "True"]
+    assert found.stderr.count("Ctrl-C once more ends at once") == 2

@@ -143,6 +143,23 @@ def test_plain_lines_come_every_ten_seconds(tmp_path: Path, clock: list[float]) 
     assert said[-1] == "student: train: 100/100 in 40.0 s, loss 1.235, step 79"
 
 
+def test_what_is_left_counts_neither_the_compilation_nor_what_was_done_before(
+    tmp_path: Path, clock: list[float]
+) -> None:
+    out = console()
+    with Tracker(tmp_path, console=out).progress(100, "train", start=40) as bar:
+        clock[0] = 60.0  # compiled
+        bar.update()
+        for _ in range(9):
+            clock[0] += 2
+            bar.update()
+        said = out.file.getvalue().splitlines()  # type: ignore[attr-defined]
+    assert said == [
+        "train: 41/100 (41 %)",
+        "train: 46/100 (46 %), 1 min 48 s left",
+    ]
+
+
 def test_plain_lines_without_a_total(tmp_path: Path, clock: list[float]) -> None:
     out = console()
     with Tracker(tmp_path, console=out, prefix="read").progress(None, "read") as bar:

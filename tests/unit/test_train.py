@@ -1,8 +1,10 @@
 """The loop against an optax loop by hand, against itself when killed, and against bad input."""
 
 import dataclasses
+import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,10 +18,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from rich.console import Console
 
 from jmrec.checkpoint import Checkpoints
 from jmrec.errors import Preempted, UserError
 from jmrec.optim import OptimConfig
+from jmrec.tracking import Tracker
 from jmrec.train import FitResult, TrainConfig, Trainer
 
 DIM = 3
@@ -299,44 +303,66 @@ def test_fits_outside_the_main_thread(trainer: Trainer, tmp_path: Path) -> None:
     same(found[0], trainer.fit(tmp_path / "m", Batches(), seed=0))
 
 
-SIGTERM = """
+SIGNALLED = """
 import os, signal, sys
 sys.path.insert(0, {here!r})
 from test_train import CONFIG, Batches, Evaluate, Quadratic
-from jmrec.errors import Preempted
+from jmrec.main import explain
 from jmrec.train import Trainer
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's "&" ignores it
 
 class Killing(Batches):
     def __getitem__(self, n):
         if n == 5:
-            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.{name})
         return super().__getitem__(n)
 
-before = signal.getsignal(signal.SIGTERM)
+before = signal.getsignal(signal.{name})
 try:
     Trainer(Quadratic(), CONFIG).fit({workdir!r}, Killing(), seed=2, evaluate=Evaluate())
-except Preempted as error:
-    assert signal.getsignal(signal.SIGTERM) == before
-    print(error)
-    sys.exit(75)
+except BaseException as error:
+    assert signal.getsignal(signal.{name}) == before
+    code, sentence = explain(error)
+    print(sentence)
+    sys.exit(code)
 """
 
 
-def test_sigterm_saves_and_the_run_goes_on(trainer: Trainer, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "code", "says"),
+    [
+        ("SIGTERM", 75, r"SIGTERM after (\d+) updates; the state is saved\. Start .* to go on\."),
+        (
+            "SIGINT",
+            130,
+            r"interrupted after (\d+) updates; the state is saved; the same command goes on\.",
+        ),
+    ],
+)
+def test_a_signal_saves_and_the_run_goes_on(
+    trainer: Trainer, tmp_path: Path, name: str, code: int, says: str
+) -> None:
     here = str(Path(__file__).resolve().parent)
-    code = textwrap.dedent(SIGTERM).format(here=here, workdir=str(tmp_path / "run"))
+    script = textwrap.dedent(SIGNALLED).format(here=here, workdir=str(tmp_path / "run"), name=name)
     root = Path(__file__).resolve().parents[2]
     found = subprocess.run(
-        [sys.executable, "-c", code],
+        [sys.executable, "-c", script],
         env={**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(root)},
         capture_output=True,
         text=True,
         timeout=120,
     )
-    assert found.returncode == 75, found.stderr[-2000:]
-    saved = int(found.stdout.split("SIGTERM after ")[1].split()[0])
-    assert (tmp_path / "run" / "checkpoints" / str(saved)).is_dir()
-    again = trainer.fit(tmp_path / "run", Batches(), seed=2, evaluate=Evaluate())
+    assert found.returncode == code, found.stderr[-2000:]
+    sentence = re.fullmatch(says, found.stdout.strip())
+    assert sentence is not None, found.stdout
+    assert (tmp_path / "run" / "checkpoints" / sentence[1]).is_dir()
+    said = io.StringIO()
+    with Tracker(tmp_path, console=Console(file=said)) as tracker:
+        again = trainer.fit(
+            tmp_path / "run", Batches(), seed=2, evaluate=Evaluate(), tracker=tracker.stage("a")
+        )
+    assert f"a: resumed at {sentence[1]}\n" in said.getvalue()
     same(trainer.fit(tmp_path / "whole", Batches(), seed=2, evaluate=Evaluate()), again)
 
 

@@ -176,7 +176,10 @@ def _huge(data: bytes) -> bytes:
         ('[items]\ntext_columns = ["tags", "tags"]', r"text_columns names 'tags' twice"),
         ('[items]\nid = ""', r"items.csv has no column 'item_id'"),
         ('[interactions]\nsession = ""\nuser = ""', r"neither 'session_id' nor 'user_id'"),
-        ("[dataset", r"dataset.toml: .*mend the TOML"),
+        ("[dataset", r"dataset.toml: (?!.*quotes).*mend the TOML"),
+        ("[items]\ntitle = Name", r"dataset.toml: .*; text stands in quotes; mend the TOML"),
+        ("[items]\ntext_columns = [tags]", r"text stands in quotes"),
+        ("[dataset]\nexclude_seen = true 3", r"dataset.toml: (?!.*quotes).*mend the TOML"),
     ],
 )
 def test_a_wrong_description(

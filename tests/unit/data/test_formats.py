@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet
 import pytest
 
+from jmrec.data.columns import read_numbers
 from jmrec.data.folder import Raw, read_folder
 from jmrec.data.prepared import build, prepare
 from jmrec.data.schema import Sessions
@@ -131,6 +132,69 @@ def test_decimal_comma(tmp_path: Path) -> None:
         '[dataset]\ndecimal = ","\n[items]\nnumber_columns = ["price"]\n'
     )
     assert read_folder(tmp_path, strict=True).items.number["price"].tolist() == [3.5, -2.0]
+
+
+@pytest.mark.parametrize(
+    ("decimal", "cells", "expected"),
+    [
+        (",", ["1.409,83", "1.500", "12,5", "1.234.567", "-1.000,5"],
+         [1409.83, 1500, 12.5, 1234567, -1000.5]),
+        (".", ["1,409.83", "1,500", "12.5", "1,234,567", "0.409"],
+         [1409.83, 1500, 12.5, 1234567, 0.409]),
+        (",", ["1.409", "7.5", "0.125"], [1.409, 7.5, 0.125]),  # points, as Parquet writes them
+        (",", ["1.409", "7,5", "0.409"], [1.409, 7.5, 0.409]),
+        (",", ["12.34,5", "1.2345,6", "1.409,83"], [None, None, 1409.83]),
+        (".", ["1,409", "7.5"], [None, 7.5]),
+        (",", ["1.409", "7,5"], [None, 7.5]),
+        (",", ["1.409", "1.409,5", "7.5"], [None, 1409.5, 7.5]),
+    ],
+)  # fmt: skip
+def test_marks_between_thousands(
+    decimal: str, cells: list[str], expected: list[float | None]
+) -> None:
+    found, _ = read_numbers(cells, decimal)
+    assert [None if value != value else value for value in found.tolist()] == expected
+
+
+@pytest.mark.parametrize(
+    ("decimal", "cell", "says"),
+    [
+        (",", "1.409", r"row 3: price is '1\.409', which may be 1409 or 1,409; write which of the "
+         r"two it is\.$"),
+        (".", "1,409", r"which may be 1409 or 1\.409; .* or write decimal = \",\" under \[dataset"),
+    ],
+)  # fmt: skip
+def test_a_number_of_two_meanings_is_refused(
+    tmp_path: Path, decimal: str, cell: str, says: str
+) -> None:
+    (tmp_path / "items.csv").write_text(f"item_id;price\na;5\nb;{cell}\n")
+    (tmp_path / "interactions.csv").write_text("item_id;user_id\na;u\n")
+    (tmp_path / "dataset.toml").write_text(
+        f'[dataset]\ndecimal = "{decimal}"\n[items]\nnumber_columns = ["price"]\n'
+    )
+    with pytest.raises(UserError, match=says):
+        read_folder(tmp_path, strict=True)
+
+
+def test_a_wrong_encoding_is_told_by_its_key(tmp_path: Path) -> None:
+    rows = ["item_id;title", *(f"{i};Größe {i} für Füße" for i in range(6)), "6;plain", "7;plain"]
+    (tmp_path / "items.csv").write_bytes("\n".join(rows).encode("cp1252"))
+    (tmp_path / "interactions.csv").write_text("item_id;user_id\n0;u\n")
+    toml = tmp_path / "dataset.toml"
+    toml.write_text('[dataset]\nencoding = "utf-8"\n')
+    with pytest.raises(
+        UserError, match=r'row 2: a cell is not UTF-8; .* encoding = "\.\.\." .*\(6 of 8 rows'
+    ):
+        read_folder(tmp_path)
+    rows = [*rows[:4], *(f"{i};plain" for i in range(3, 8))]
+    (tmp_path / "items.csv").write_bytes("\n".join(rows).encode("cp1252"))
+    (warning,) = read_folder(tmp_path).warnings
+    assert 'encoding = "..." under [dataset]' in warning
+    assert "broken: 3)" in warning  # cells; each has four broken characters
+    (tmp_path / "items.csv").write_bytes("item_id;Größe\na;1\n".encode("cp1252"))
+    toml.write_text('[dataset]\nencoding = "utf-8"\n[items]\nnumber_columns = ["Größe"]\n')
+    with pytest.raises(UserError, match=r"its header is not utf-8: name its encoding as encoding"):
+        read_folder(tmp_path)
 
 
 def test_windows_are_carried(tmp_path: Path, make_shop: Callable[..., Path]) -> None:

@@ -1,6 +1,7 @@
 """`jmrec data init`: what it guesses, that check reads it, and that it overwrites nothing."""
 
 import random
+import re
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -67,6 +68,55 @@ def test_a_shop_of_another_language(german: Path) -> None:
     lines = text.splitlines()
     for above, line in pairwise(lines):
         assert " = " not in line.split("#")[0] or above.startswith("# "), line
+
+
+def test_prices_with_marks_between_thousands_are_numbers(german: Path) -> None:
+    path = german / "Produkte.csv"
+    dear = re.sub(rb";(1\d),", rb";1.4\1,", path.read_bytes())
+    path.write_bytes(dear)
+    write_guess(german)
+    found = describe(german)
+    assert (found.decimal, found.items.number_columns) == (",", ("Preis",))
+    assert read_folder(german, check_pictures=False).items.number["Preis"].max() > 1400
+
+
+@pytest.mark.parametrize(
+    ("where", "prefix", "says"),
+    [
+        ("bilder", "", "These files stand in bilder/: rename that folder to images/."),
+        ("bilder", "bilder/", "These files stand in bilder/: move bilder/ into a folder images/."),
+        ("", "", "These files stand beside the tables: move them to a folder images/."),
+        (None, "", "'Foto' names files that are not in this folder: put them into images/"),
+    ],
+)
+def test_pictures_that_stand_in_another_folder(
+    german: Path, where: str | None, prefix: str, says: str
+) -> None:
+    images, path = german / "images", german / "Produkte.csv"
+    target = german.parent / "elsewhere" if where is None else german / where
+    target.mkdir(exist_ok=True)
+    for file in images.iterdir():
+        file.rename(target / file.name)
+    images.rmdir()
+    path.write_bytes(re.sub(rb";(\d+\.png)", rb";" + prefix.encode() + rb"\1", path.read_bytes()))
+    text = write_guess(german).read_text(encoding="utf-8")
+    found = describe(german).items
+    assert says in text
+    assert found.picture == ("" if where is None else "Foto")
+    assert "Foto" not in found.text_columns
+    if where == "bilder":  # doing as it says is enough
+        if prefix:
+            images.mkdir()
+        target.rename(images / "bilder" if prefix else images)
+        assert all(read_folder(german, check_pictures=False).items.pictures)
+
+
+def test_a_folder_without_a_description_is_sent_to_init(german: Path) -> None:
+    with pytest.raises(UserError, match=r"items.csv does not exist.*run jmrec data init .*laden"):
+        read_folder(german)
+    (german / "dataset.toml").write_text('[dataset]\nname = "laden"\n')
+    with pytest.raises(UserError, match=r'items.csv does not exist.*\[items\] file = "\.\.\."'):
+        read_folder(german)
 
 
 def test_check_reads_it_unchanged(

@@ -225,7 +225,7 @@ CASES = [
     Case("parquet-broken", data(ITEMS, b"PAR1" + bytes(100) + b"PAR1"), "items.csv is no whole Parquet file"),
     Case("parquet-nested", both(lambda s: (s / ITEMS).unlink(), lambda s: parquet(s / "items.parquet", {n: [{"a": 1}] * 8 for n in ("item_id", "title", "description", "image", "tags", "brand", "price")})), "items.parquet: the column 'item_id' holds struct<a: int64>, which is no plain value; write"),
     Case("quote-open", lines(EVENTS, lambda d: d.replace(b"\r\ns3,", b'\r\n"s3,', 1)), "a quote is opened and never closed; close or double it"),
-    Case("utf8-cut", lines(ITEMS, lambda d: d.replace("Töy, no. 5".encode(), b"T\xc3y, no. 5")), "items.csv, row 7: a cell is not UTF-8; save the file as UTF-8", "broken: 1)"),
+    Case("utf8-cut", lines(ITEMS, lambda d: d.replace("Töy, no. 5".encode(), b"T\xc3y, no. 5")), "items.csv, row 7: a cell is not UTF-8; name the file's encoding as encoding = ", "broken: 1)"),
     Case("latin1", lines(ITEMS, lambda d: d.decode().encode("latin-1")), "items.csv, row 2: a cell is not UTF-8, so the file is read as cp1252; if that is right, write encoding", "under [dataset] in dataset.toml, else"),
     Case("encoding-none", toml("encoding", '"zip_codec"'), "can not be read as 'zip_codec', which is no text encoding; write"),
     # Rows.

@@ -180,6 +180,11 @@ def test_a_data_set_without_time_has_no_windows(make_dataset: Callable, asked: P
     assert found.available.start.tolist() == [1e9] * 6
     assert "available at the time" in default_caption(dataset, "test", found)
     assert "available" not in default_caption(dataset, "test", asked)
+    few, enough = (replace(dataset, items=Items([""] * n, [], {}, [])) for n in (199, 200))
+    assert "HR@20 says little (20 items drawn by lot hit 10%)" in default_caption(
+        few, "test", asked
+    )
+    assert "says little" not in default_caption(enough, "test", asked)
 
 
 def _sessions(asked: Predictions) -> object:

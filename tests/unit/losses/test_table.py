@@ -93,6 +93,13 @@ CONTRACT = {
 }
 VALID = "entries that are not valid"
 CHECKS = {"truth", "doctest", *CONTRACT}
+ADD = {
+    **dict.fromkeys(CONTRACT, "a Case of its name in tests/unit/losses/cases.py"),
+    VALID: "entries=(...) in its Case in tests/unit/losses/cases.py",
+    "truth": "a test of its values that calls it, named in TRUTHS of this file",
+    "doctest": "an example in its docstring that calls it and shows a result",
+}
+"""Check -> what to add, and where, to have it."""
 
 # What is public and no loss, and the test that holds it.
 OTHERS = {
@@ -162,13 +169,25 @@ def wanted(name: str) -> set[str]:
 
 @pytest.mark.parametrize("name", sorted(public() - OTHERS.keys()))
 def test_every_public_loss_has_every_check(name: str) -> None:
+    lacks = sorted({ADD[check] for check in wanted(name) - checks_of(name)})
+    assert not lacks, f"{name} lacks {'; '.join(lacks)}"
     assert checks_of(name) == wanted(name)
 
 
 def test_the_lists_name_what_is_there_and_nothing_else() -> None:
-    assert set(TRUTHS) == public() - OTHERS.keys()
-    assert set(TRUTHS) == set(losses.LOSSES)
-    assert {name.split(",")[0] for name in CASES} == set(TRUTHS)
+    named = {name.split(",")[0] for name in CASES}
+    anywhere = set(TRUTHS).union(public() - OTHERS.keys(), losses.LOSSES, named)
+    for there, place in (
+        (
+            public() - OTHERS.keys(),
+            "an import in jmrec/losses/__init__.py (or OTHERS in this file)",
+        ),
+        (set(TRUTHS), "TRUTHS in tests/unit/losses/test_table.py"),
+        (set(losses.LOSSES), "its family in jmrec/losses/families.py"),
+        (named, "a Case in tests/unit/losses/cases.py"),
+    ):
+        lacks = sorted(anywhere - there)
+        assert not lacks, f"{lacks}: add {place}, or take the name out everywhere else"
     assert OTHERS.keys() <= public()
     for name, place in OTHERS.items():
         assert name in names_in(place) or place.startswith("test_table.py")

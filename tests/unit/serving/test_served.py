@@ -256,5 +256,5 @@ def test_pauses_and_event_types_reach_the_student(artefact: Artefact) -> None:
     assert many == served.recommend(["i09"] * 50, 5, times=list(range(50)))
     with pytest.raises(UserError, match="3 items and 2 times: give one for each item"):
         served.recommend(session, times=[1.0, 2.0])
-    with pytest.raises(UserError, match=r"event type 'by' is not one .* did you mean 'buy'"):
+    with pytest.raises(UserError, match=r"'by' is none that .* it knows buy, view: .* train again"):
         served.recommend(session, events=["by", "", ""])

@@ -12,6 +12,7 @@ from jmrec.data.schema import Items
 from jmrec.data.text import FIELD
 from jmrec.data.toyshop import ToyShopConfig, write_toyshop
 from jmrec.errors import UserError
+from jmrec.systems import registry
 from jmrec.systems.catalogue import Reader, with_facts
 from jmrec.systems.registry import CONFIG, open_run
 from jmrec.systems.stages import walk
@@ -32,6 +33,23 @@ def test_a_text_column_called_facts_is_refused() -> None:
     items = Items(["a"], ["Mug"], {"title": ["Mug"], "facts": ["blue"]}, [b""])
     with pytest.raises(UserError, match="'facts' has a name"):
         with_facts(items)
+
+
+def test_a_runs_folder_is_kept_so_that_it_is_found_from_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "shop").mkdir()
+    monkeypatch.chdir(tmp_path)
+    config = load_config("experiments/tpad.py:data=folder,size=tiny", ["--config.data.dir=shop"])
+    kept = registry._stored(config)
+    assert kept["data"]["dir"] == str(tmp_path / "shop")
+    assert config.data.dir == "shop"  # the identity of the stage "data" stays
+    assert {**kept, "data": None} == {**config.to_dict(), "data": None}
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / CONFIG).write_text(json.dumps(kept))
+    (tmp_path / "shop").rmdir()
+    with pytest.raises(UserError, match=r"the run's folder .*shop is not here; name it with --dir"):
+        registry.embed(tmp_path / "run", None)
 
 
 def test_a_run_of_an_older_jmrec_is_refused_in_a_sentence(tmp_path: Path) -> None:

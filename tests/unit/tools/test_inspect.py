@@ -160,7 +160,7 @@ def test_runs_differ_in_tables_settings_and_missing_arrays(
         write_json(each / "data" / "stage.json", {**facts, "settings": {"vocab": number}})
         write_json(each / "config.json", {"system": "tpad", "warm_loss": number})
         write_json(each / "read" / "stage.json", facts)
-        table = np.full((1, 2), number, np.float32)
+        table = np.array([[number, 4.0]], np.float32)
         write_features(each / "read" / "features.safetensors", {"e": table}, ["i"], {})
     found = inspect.compare(*runs)
     assert found["settings"] == ["warm_loss: 0 -> 1"]
@@ -169,9 +169,21 @@ def test_runs_differ_in_tables_settings_and_missing_arrays(
     assert knowledge["bit_equal"]
     assert read["values"] == {"features.safetensors/e": 1.0}
     assert not found["bit_equal"]
+    assert read["relative"] == {"features.safetensors/e": 0.25}
     assert main(["inspect", *map(str, runs)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines == [
+        "setting warm_loss: 0 -> 1",
+        "data: no arrays to compare",
+        f"knowledge: all {knowledge['equal']} arrays are equal, bit by bit",
+        "read: 1 of 1 arrays differ, by 1 at most (features.safetensors/e), relative to the "
+        "array's largest entry by 0.25 (features.safetensors/e)",
+        "not bit-equal",
+    ]
+    assert main(["inspect", *map(str, runs), "--all"]) == 0
     printed = capsys.readouterr().out
-    assert "features.safetensors/e: max |difference| 1" in printed
+    assert "features.safetensors/e: max |difference| 1, 0.25 relative" in printed
+    assert "setting stage.settings.vocab: 0 -> 1" in printed
     shutil.copy(runs[0] / "read" / "features.safetensors", runs[1] / "read")
     assert inspect.compare(*runs)["bit_equal"]
     shutil.rmtree(runs[1] / "knowledge" / "checkpoints")
