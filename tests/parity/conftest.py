@@ -10,7 +10,7 @@ import pytest
 
 MISSING = [name for name in ("torch", "gguf") if find_spec(name) is None]
 # No test modules; pytest would import them for their doctests.
-collect_ignore = ["against.py", "torch_efficientnet.py"]
+collect_ignore = ["against.py", "torch_efficientnet.py", "torch_side.py"]
 
 
 class WithoutTorch(pytest.Module):
