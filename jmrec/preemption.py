@@ -85,9 +85,13 @@ class Sigterm:
 
         if jax.process_count() == 1:
             return bool(self.received)
-        if ask:  # all must end alike: where both signals came, by SIGTERM
-            self.received = int(multihost_utils.process_allgather(np.int32(self.received)).max())
-        return ask and bool(self.received)
+        if not ask:
+            return False
+        # All must end alike: where both signals came, by SIGTERM.
+        found = int(multihost_utils.process_allgather(np.int32(self.received)).max())
+        # One that came meanwhile is kept for the next time that all ask.
+        self.received = found or self.received
+        return bool(found)
 
 
 @contextmanager

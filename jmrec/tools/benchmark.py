@@ -20,7 +20,7 @@ BENCHMARKS = {
     "data": benchmark_data,
     "kernels": benchmark_kernels,
 }
-"""Name -> module with ``add_arguments(parser)`` and ``run(args) -> {name: plain value}``; "rows"
+"""Name -> module with ``add_arguments(parser)`` and ``run(args) -> {name: plain value}``; "table"
 may hold a list of such dicts."""
 
 
@@ -47,18 +47,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def show(title: str, found: dict[str, Any]) -> None:
     """Print a benchmark's figures as tables, then as one line of JSON."""
-    plain = {name: value for name, value in found.items() if name != "rows"}
+    measured = found.get("table", [])
+    plain = {name: value for name, value in found.items() if name != "table"}
     table = Table(title=f"benchmark: {title}", title_justify="left", show_header=False)
     for name, value in plain.items():
         table.add_row(name.replace("_", " "), _text(value))
     wide_console().print(table)
-    rows = found.get("rows", [])
-    if rows:
+    if measured:
         table = Table()
-        names = list(dict.fromkeys(name for row in rows for name in row))
+        names = list(dict.fromkeys(name for row in measured for name in row))
         for name in names:
             table.add_column(name.replace("_", " "), justify="right")
-        for row in rows:
+        for row in measured:
             table.add_row(*(_text(row.get(name, "")) for name in names))
         wide_console().print(table)
     print(json.dumps({"benchmark": title, **found}))

@@ -66,7 +66,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "precision": "float32",
         "cores": len(os.sched_getaffinity(0)),
         "machine": platform.machine(),
-        "rows": [_compare(name, settings, args.rounds) for name in names],
+        "table": [_compare(name, settings, args.rounds) for name in names],
     }
 
 

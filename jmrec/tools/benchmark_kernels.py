@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "device": device.device_kind,
         "cores": len(os.sched_getaffinity(0)),
         "machine": platform.machine(),
-        "rows": [
+        "table": [
             {"kernel": kernel, "items": int(word), **_measure(kernel, int(word), args)}
             for word in words
             for kernel in ("softmax", "kl")

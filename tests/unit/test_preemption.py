@@ -6,10 +6,12 @@ import sys
 import time
 from contextlib import suppress
 
+import jax
+import numpy as np
 import pytest
 
 from jmrec.errors import Preempted
-from jmrec.preemption import hold_sigterm, stop_on_sigterm
+from jmrec.preemption import Sigterm, hold_sigterm, stop_on_sigterm
 
 
 class Last:
@@ -94,3 +96,22 @@ def test_a_second_interrupt_ends_a_command_on_the_spot_and_no_notebook() -> None
     assert found.returncode == -signal.SIGINT
     assert found.stdout.split() == ["True", "KeyboardInterrupt", "True"]
     assert found.stderr.count("Ctrl-C once more ends at once") == 2
+
+
+def test_a_signal_that_comes_while_all_are_asked_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the processes agree on is what each had when it was asked; the next time sees more."""
+    from jax.experimental import multihost_utils
+
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with Sigterm() as sigterm:
+
+        def gather(own: np.ndarray) -> np.ndarray:
+            if not sigterm.received:
+                signal.raise_signal(signal.SIGTERM)  # after its word was given
+            return np.array([own, 0])
+
+        monkeypatch.setattr(multihost_utils, "process_allgather", gather)
+        assert not sigterm.agreed(True)
+        assert not sigterm.agreed(False)
+        assert sigterm.agreed(True)
+        assert sigterm.received == signal.SIGTERM

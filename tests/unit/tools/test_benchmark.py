@@ -42,7 +42,7 @@ def test_kernels(capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--items", "40,300", "--batch", "6", "--width", "8", "--chunk", "64", "--repeats", "1"]
     assert main(["kernels", *words]) == 0
     found = json.loads(capsys.readouterr().out.splitlines()[-1])
-    rows = {(row["kernel"], row["items"]): row for row in found["rows"]}
+    rows = {(row["kernel"], row["items"]): row for row in found["table"]}
     assert set(rows) == {(k, n) for k in ("softmax", "kl") for n in (40, 300)}
     for (kernel, items), row in rows.items():
         assert row["values_apart"] < 1e-5
@@ -58,7 +58,7 @@ def test_backbone(capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("torch", reason="torch is not installed; bash launch/test.sh does that")
     words = ["--models", "minilm", "--lengths", "4,6", "--batch", "2", "--rounds", "1"]
     assert main(["backbone", *words]) == 0
-    (row,) = json.loads(capsys.readouterr().out.splitlines()[-1])["rows"]
+    (row,) = json.loads(capsys.readouterr().out.splitlines()[-1])["table"]
     assert row["same"] < 1e-5
     assert row["jmrec_rate"] > 0
     assert row["torch_peak_mb"] > 100
