@@ -28,9 +28,8 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 ensure_environment test
 ensure_by_pip parity
-# Its tests skip where weights are not to be had, and say so.
 [ -n "${JMREC_PYTHON:-}" ] || bash "$ROOT/launch/pretrained.sh" ||
-  say "some pretrained weights are missing: tests that read them will be skipped"
+  say "some pretrained weights are missing: the tests that read them will fail"
 export JAX_PLATFORMS="${JAX_PLATFORMS-cpu}"
 cd "$ROOT"
 

@@ -89,10 +89,9 @@ class Backbone:
           "text" float32 [V, D] (zeros without text), "picture" float32 [V, C] (zeros without
           picture) and "picture_ok" bool [V].
         """
-        begin, found = time.perf_counter(), []
-        start = 0
         if tracker is None:
-            return _joined([self._block(items)])
+            return self._block(items)
+        begin, found = time.perf_counter(), []
         with tracker.progress(len(items), "read") as bar:
             for start in range(0, len(items), BLOCK):
                 rows = list(range(start, min(start + BLOCK, len(items))))
@@ -102,7 +101,7 @@ class Backbone:
         tracker.say(
             f"read {len(items)} items in {seconds:.1f} s, {len(items) / seconds:.1f} items/s"
         )
-        return _joined(found)
+        return {name: np.concatenate([each[name] for each in found]) for name in found[0]}
 
     def _kept(self, items: Items, parts: Path | None, start: int) -> dict[str, np.ndarray]:
         """Return a block, from disk where it lies there and was made by the same readers."""
@@ -201,10 +200,6 @@ class _Batch:
 
     rows: np.ndarray
     padded: np.ndarray
-
-
-def _joined(blocks: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    return {name: np.concatenate([each[name] for each in blocks]) for name in blocks[0]}
 
 
 def check_backbone(settings: Mapping[str, Any]) -> None:

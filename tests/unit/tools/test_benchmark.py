@@ -53,17 +53,6 @@ def test_kernels(capsys: pytest.CaptureFixture[str]) -> None:
         assert row["time"] > 0
 
 
-def test_backbone(capsys: pytest.CaptureFixture[str]) -> None:
-    """Both sides run, and read the same."""
-    pytest.importorskip("torch", reason="torch is not installed; bash launch/test.sh does that")
-    words = ["--models", "minilm", "--lengths", "4,6", "--batch", "2", "--rounds", "1"]
-    assert main(["backbone", *words]) == 0
-    (row,) = json.loads(capsys.readouterr().out.splitlines()[-1])["table"]
-    assert row["same"] < 1e-5
-    assert row["jmrec_rate"] > 0
-    assert row["torch_peak_mb"] > 100
-
-
 @pytest.mark.parametrize(
     ("words", "said"),
     [
