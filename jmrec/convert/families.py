@@ -7,6 +7,7 @@ and one line in `FAMILIES`.
 import os
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, is_dataclass, replace
+from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 import jax
@@ -109,14 +110,15 @@ class Pretrained:
       model: The model, with its config.
       params: Its parameters.
       provenance: Where they came from (`jmrec.convert.provenance`).
-      source: What was read; None where it was converted before.
+      source: What was read, beside which its tokenizer lies; a folder where it was converted
+        before.
     """
 
     family: str
     model: Model
     params: Params
     provenance: dict[str, Any]
-    source: Source | None = None
+    source: Source | Path
 
 
 def load_pretrained(

@@ -1,6 +1,7 @@
 """The tokenizer of a pretrained model: of a folder, or rebuilt from a GGUF file's metadata."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
@@ -73,20 +74,22 @@ def gguf_tokenizer(metadata: Mapping[str, Any]) -> Tokenizer:
     return tokenizer
 
 
-def load_tokenizer(source: Source) -> Tokenizer:
+def load_tokenizer(source: Source | Path) -> Tokenizer:
     """Return the tokenizer that goes with weights.
 
     It neither pads nor cuts, whatever its file says: whoever makes batches does that.
 
     Args:
-      source: A GGUF file, or a folder (or a file in one) with ``tokenizer.json``.
+      source: A GGUF file, or a folder (or a file in one) with ``tokenizer.json``; or the path of
+        such a folder.
 
     Raises:
       UserError: There is none, or it is broken.
     """
     if isinstance(source, Gguf):
         return gguf_tokenizer(source.metadata)
-    file = folder_of(source) / "tokenizer.json"
+    folder = source if isinstance(source, Path) else folder_of(source)
+    file = folder / "tokenizer.json"
     if not file.is_file():
         raise UserError(
             f"{file} is missing; save the folder again with a fast tokenizer (tokenizer.json)."

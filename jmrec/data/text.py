@@ -94,16 +94,20 @@ def item_texts(items: Items, rows: Sequence[int] | np.ndarray, fields: Iterable[
     return [column[row] for row in rows for column in columns if column[row]]
 
 
-def encode_fields(tokenizer: Tokenizer, items: Items, lengths: Mapping[str, int]) -> np.ndarray:
+def encode_fields(
+    tokenizer: Tokenizer, items: Items, lengths: Mapping[str, int], named: bool = False
+) -> np.ndarray:
     """Encode text fields as token ids.
 
     Field i is ``[FIELD i] tokens [EOS]``, its text cut so that the whole is at most its length;
     a missing field is all padding. Nothing that a text says is read as a special token.
 
     Args:
-      tokenizer: From `train_tokenizer`.
+      tokenizer: From `train_tokenizer`; or a pretrained one, where ``named``.
       items: The catalogue, V items.
       lengths: Field name -> length, in the order of the fields; F of them.
+      named: A field is the tokens of "name: text", as a pretrained model has seen such things
+        written. Token 0 pads; where it is a word (a "!" in some vocabularies), it is left out.
 
     Returns:
       int32 [V, F, T], T the largest length; 0 is padding.
@@ -116,6 +120,9 @@ def encode_fields(tokenizer: Tokenizer, items: Items, lengths: Mapping[str, int]
       >>> items = Items(["a", "b"], ["re", ""], {"title": ["re", ""]}, [b"", b""])
       >>> encode_fields(tokenizer, items, {"title": 5})[:, 0, [0, -1]].tolist()
       [[6, 2], [0, 0]]
+      >>> ids = encode_fields(tokenizer, items, {"title": 9}, named=True)[0, 0]
+      >>> decode_tokens(tokenizer, ids)
+      'title: re'
     """
     if not 0 < len(lengths) <= MAX_FIELDS or min(lengths.values()) < 3:
         raise UserError(
@@ -128,10 +135,15 @@ def encode_fields(tokenizer: Tokenizer, items: Items, lengths: Mapping[str, int]
     try:
         for i, (name, length) in enumerate(lengths.items()):
             texts = _field(items, name)
-            for row, encoding in enumerate(tokenizer.encode_batch_fast(texts)):
-                if texts[row]:
-                    ids = [FIELD + i, *encoding.ids[: length - 2], EOS]
-                    out[row, i, : len(ids)] = ids
+            if named:
+                texts = [text and f"{name}: {text}" for text in texts]
+            found = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+            for row, ids in enumerate([each.ids for each in found]):
+                if named:
+                    ids = [token for token in ids if token != PAD][:length]
+                elif texts[row]:
+                    ids = [FIELD + i, *ids[: length - 2], EOS]
+                out[row, i, : len(ids)] = ids
     finally:
         tokenizer.encode_special_tokens = before
     return out
@@ -164,8 +176,12 @@ def save_tokenizer(folder: Path, tokenizer: Tokenizer, provenance: Mapping[str, 
         side.replace(folder / name)
 
 
-def load_tokenizer(folder: Path) -> tuple[Tokenizer, dict[str, Any]]:
+def load_tokenizer(folder: Path, own: bool = True) -> tuple[Tokenizer, dict[str, Any]]:
     """Read a tokenizer and its provenance back.
+
+    Args:
+      folder: Where `save_tokenizer` wrote them.
+      own: It is from `train_tokenizer`, and has its special tokens.
 
     Raises:
       UserError: if the folder holds none, one that is damaged or may not be read, or one with
@@ -181,7 +197,7 @@ def load_tokenizer(folder: Path) -> tuple[Tokenizer, dict[str, Any]]:
         if reason := refusal(error):
             raise UserError(f"the tokenizer can not be read ({reason}); mend that.") from None
         whole = False
-    if not whole or not all(_is_special(tokenizer)):
+    if not whole or (own and not all(_is_special(tokenizer))):
         raise UserError(
             f"{folder} holds no whole tokenizer of jmrec; make it again (in a run, delete "
             "data/stage.json of the workdir and start jmrec run again)."

@@ -142,7 +142,8 @@ class Decoder(nn.Module):
             raise ValueError("picture tokens were given to a decoder without an image_token")
         return put_pictures(words, text, seen, self.config.image_token)
 
-    def _logits(self, states: jax.Array) -> jax.Array:
+    def logits(self, states: jax.Array) -> jax.Array:
+        """Return the language head's float32 logits [B, T, vocab] of states [B, T, D]."""
         logits = self.embed.attend(states) if self.config.tied else self.head(states)
         return logits.astype(jnp.float32)
 
@@ -162,6 +163,16 @@ class Decoder(nn.Module):
         states, layers = self.stack(x, positions_of(mask), causal(mask))
         return states, {"layers": layers}
 
+    def sentence(self, text: jax.Array, mask: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Return the mean of the states of real tokens, float32 [B, D]; zeros where there is none.
+
+        Takes what `encode` takes but pictures. Taps: "states" [B, T, D] and "layers".
+        """
+        states, tapped = self.encode(text, mask)
+        wide = jnp.where(mask[..., None], states.astype(jnp.float32), 0.0)
+        mean = wide.sum(1) / jnp.maximum(mask.sum(1), 1)[:, None]
+        return mean, {"states": states, **tapped}
+
     def lm_logits(
         self, text: jax.Array, mask: jax.Array, seen: jax.Array | None = None
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
@@ -170,7 +181,7 @@ class Decoder(nn.Module):
         Takes what `encode` takes. Taps: "states" [B, T, D] and "layers".
         """
         states, tapped = self.encode(text, mask, seen)
-        return self._logits(states), {"states": states, **tapped}
+        return self.logits(states), {"states": states, **tapped}
 
     def prefill(
         self, text: jax.Array, mask: jax.Array, cache: Cache, seen: jax.Array | None = None
@@ -184,7 +195,7 @@ class Decoder(nn.Module):
         states, new = self.stack(x, positions_of(mask), causal(mask), cached=True)
         last = mask.shape[1] - 1 - jnp.argmax(mask[:, ::-1], 1)
         final = jnp.take_along_axis(states, last[:, None, None], 1)[:, 0]
-        return (self._logits(final), _filled(cache, new, mask)), {"states": states}
+        return (self.logits(final), _filled(cache, new, mask)), {"states": states}
 
     def decode_step(
         self, token: jax.Array, cache: Cache
@@ -195,18 +206,18 @@ class Decoder(nn.Module):
         past = cache["keys"], cache["values"]
         x, positions = self.embed(token[:, None]), cache["length"][:, None]
         states, new = self.stack(x, positions, mask, past=past, cached=True)
-        return (self._logits(states[:, 0]), _filled(cache, new, own)), {"states": states}
+        return (self.logits(states[:, 0]), _filled(cache, new, own)), {"states": states}
 
     def __call__(self, text: jax.Array, mask: jax.Array) -> jax.Array:
         """Touch every parameter once, for initialisation."""
         return self.lm_logits(text, mask)[0]
 
 
-DECODER_FNS = ("encode", "lm_logits", "prefill", "decode_step")
+DECODER_FNS = ("encode", "sentence", "lm_logits", "prefill", "decode_step")
 
 
 def decoder(config: DecoderConfig) -> Model:
-    """Return a decoder: fns ``encode``, ``lm_logits``, ``prefill`` and ``decode_step``.
+    """Return a decoder: fns ``encode``, ``sentence``, ``lm_logits``, ``prefill``, ``decode_step``.
 
     Example:
       >>> tiny = StackConfig(width=8, layers=1, heads=2, kv_heads=1, mlp=8)

@@ -6,13 +6,14 @@ the kernels and biases here (`jmrec.convert.efficientnet` puts it there) and no 
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from jmrec.models.build import make_model
-from jmrec.models.layers import linear_init, named
+from jmrec.models.layers import Linear, dense, linear_init, named
 from jmrec.types import Model
 
 
@@ -131,20 +132,9 @@ def depthwise(x_BxHxWxC: jax.Array, kernel_KxKxC: jax.Array, stride: int = 1) ->
     return out
 
 
-class Pointwise(nn.Module):
-    """A matrix over the channels, with a bias."""
-
-    out: int
-    axes: tuple[str | None, str | None]
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Map [..., C] to [..., out] in the type of x."""
-        init = named(linear_init(2.0), *self.axes)
-        kernel = self.param("kernel", init, (x.shape[-1], self.out))
-        zeros = named(nn.initializers.zeros_init(), self.axes[1])
-        bias = self.param("bias", zeros, (self.out,))
-        return x @ kernel.astype(x.dtype) + bias.astype(x.dtype)
+def pointwise(features: int, axes: tuple[str, str], dtype: Any, name: str) -> Linear:
+    """Return a matrix over the channels, with a bias."""
+    return dense(features, axes, dtype, name, bias=True, gain=2.0)
 
 
 class Depthwise(nn.Module):
@@ -192,9 +182,9 @@ class Block(nn.Module):
         c, before = self.config, x
         if c.expand > 1:
             wide = c.expand * x.shape[-1]
-            x = nn.relu6(Pointwise(wide, ("embed", "mlp"), name="expand")(x))
+            x = nn.relu6(pointwise(wide, ("embed", "mlp"), x.dtype, "expand")(x))
         x = nn.relu6(Depthwise(c.kernel, c.stride, name="depthwise")(x))
-        x = Pointwise(c.out, ("mlp", "embed"), name="project")(x)
+        x = pointwise(c.out, ("mlp", "embed"), x.dtype, "project")(x)
         return x + before if c.stride == 1 and x.shape == before.shape else x
 
 
@@ -213,8 +203,8 @@ class EfficientNet(nn.Module):
         c = self.config
         self.stem = Stem(c.stem)
         self.blocks = [Block(block) for block in c.blocks]
-        self.head = Pointwise(c.head, ("embed", "mlp"))
-        self.classes = Pointwise(c.classes, ("embed", "vocab"))
+        self.head = pointwise(c.head, ("embed", "mlp"), jnp.dtype(c.dtype), "head")
+        self.classes = pointwise(c.classes, ("embed", "vocab"), jnp.float32, "classes")
 
     def features(self, picture: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Map pictures [B, H, W, 3] in 0..255 to features [B, h, w, head]; taps: stem, block_N."""

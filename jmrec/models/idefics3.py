@@ -76,6 +76,14 @@ class Idefics3(nn.Module):
         seen = fold(seen.reshape(len(seen), c.vision.side, c.vision.side, -1), c.merge)
         return self.connector(seen.reshape(batch, -1, seen.shape[-1])), tapped
 
+    def encode_picture(self, picture: jax.Array) -> tuple[jax.Array, Tapped]:
+        """Return the mean of the tower's patches, float32 [B, D of the tower], of [B, S, S, 3]."""
+        return self.vision.encode_picture(picture)
+
+    def sentence(self, text: jax.Array, mask: jax.Array) -> tuple[jax.Array, Tapped]:
+        """Return one vector of a text, as `jmrec.models.decoder.Decoder.sentence`."""
+        return self.decoder.sentence(text, mask)
+
     def encode(
         self, text: jax.Array, mask: jax.Array, seen: jax.Array | None = None
     ) -> tuple[jax.Array, Tapped]:
@@ -104,7 +112,7 @@ class Idefics3(nn.Module):
 
 
 def idefics3(config: Idefics3Config) -> Model:
-    """Return the model: fn ``see``, and those of a decoder, which take picture tokens.
+    """Return the model: fns ``see`` and ``encode_picture``, and those of a decoder.
 
     References:
       Laurencon et al., Building and better understanding vision-language models,
@@ -131,5 +139,5 @@ def idefics3(config: Idefics3Config) -> Model:
         picture = jnp.zeros((1, size, size, 3), jnp.uint8)
         return picture, jnp.zeros((1, 2), jnp.int32), jnp.ones((1, 2), bool)
 
-    names = ("see", *DECODER_FNS)
+    names = ("see", "encode_picture", *DECODER_FNS)
     return make_model(config, Idefics3(config), example, {name: name for name in names})

@@ -10,7 +10,9 @@ through e. Both are jmrec's own reading of TPAD (arXiv 2504.10538), whose method
 available to us.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -57,39 +59,65 @@ class KnowledgeConfig:
         return sum(self.fields)
 
     @property
+    def width(self) -> int:
+        """Width of the decoder."""
+        return self.stack.width
+
+    @property
+    def dtype(self) -> str:
+        """Compute dtype of the decoder."""
+        return self.stack.dtype
+
+    @property
     def features(self) -> int:
-        """D, the width of e: mean and maximum of the picture and of each field, and the end."""
-        return (2 * (1 + len(self.fields)) + 1) * self.stack.width
-
-    def token_fields(self) -> list[int]:
-        """Return the field number of each text token."""
-        return [i for i, length in enumerate(self.fields) for _ in range(length)]
+        """Width of e."""
+        return features_width(self.width, self.fields)
 
 
-class KnowledgeTower(nn.Module):
-    """The module; see `knowledge_tower` for the pure functions."""
+class ItemReader(nn.Module):
+    """What every Knowledge tower does with its decoder: read an item into e, and write it from e.
 
-    config: KnowledgeConfig
+    A tower declares its own encoder and decoder, calls `declare`, and says what ``see``, ``words``,
+    ``states`` and ``logits`` are; its config has ``fields``, ``soft``, ``contrast``, ``width`` and
+    ``dtype``.
+    """
 
-    def setup(self) -> None:
-        """Declare the layers."""
+    config: Any
+    condition_gain = 1.0
+
+    def declare(self) -> None:
+        """Declare the layers around the decoder; for ``setup``."""
         c = self.config
-        width, dtype = c.stack.width, jnp.dtype(c.stack.dtype)
-        self.vision = VisionEncoder(c.vision, width)
-        self.embed = nn.Embed(
-            c.vocab, width, dtype=dtype,
-            embedding_init=named(nn.initializers.normal(width**-0.5), "vocab", "embed"),
-        )  # fmt: skip
-        self.stack = Stack(c.stack)
+        width, dtype = c.width, jnp.dtype(c.dtype)
         self.end = self.param("end", named(nn.initializers.normal(0.02), "embed"), (width,))
         self.soft = dense(c.soft * width, (None, "embed"), dtype, "soft")
-        self.condition = dense(len(c.fields) * width, (None, "embed"), dtype, "condition")
+        self.condition = dense(
+            len(c.fields) * width, (None, "embed"), dtype, "condition", gain=self.condition_gain
+        )
         self.contrast_picture = dense(c.contrast, ("embed", "out"), jnp.float32, "contrast_picture")
         self.contrast_text = dense(c.contrast, ("embed", "out"), jnp.float32, "contrast_text")
 
     def see(self, picture: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Encode pictures [B, S, S, 3] in 0..255 to picture tokens [B, P, D]."""
-        return self.vision(picture), {}
+        raise NotImplementedError
+
+    def words(self, text: jax.Array) -> jax.Array:
+        """Return what the decoder reads in the places of tokens: [B, T] -> [B, T, D]."""
+        raise NotImplementedError
+
+    def states(
+        self, x: jax.Array, positions: jax.Array, mask: jax.Array, dropout: jax.Array | float
+    ) -> jax.Array:
+        """Run the decoder over x [B, T, D] at positions [B, T] with mask [B, T, T]."""
+        raise NotImplementedError
+
+    def logits(self, states: jax.Array) -> jax.Array:
+        """Return the language head's float32 logits [B, T, vocab] of states [B, T, D]."""
+        raise NotImplementedError
+
+    def told(self, e: jax.Array) -> jax.Array:
+        """Return e as the language head is told it."""
+        return e
 
     def encode_item(
         self,
@@ -111,7 +139,7 @@ class KnowledgeTower(nn.Module):
         Returns:
           e float32 [B, D], and the tap "states" [B, P + T + 1, D].
         """
-        width, dtype = self.config.stack.width, jnp.dtype(self.config.stack.dtype)
+        width, dtype = self.config.width, jnp.dtype(self.config.dtype)
         given = text if text is not None else seen
         assert given is not None
         batch = given.shape[0]
@@ -122,11 +150,11 @@ class KnowledgeTower(nn.Module):
         if text is None or text_ok is None:
             words, shown_text = jnp.zeros((batch, 0, width), dtype), jnp.zeros((batch, 0), bool)
         else:
-            words, shown_text = self.embed(text) * width**0.5, text_ok & (text > 0)
+            words, shown_text = self.words(text), text_ok & (text > 0)
         end = jnp.broadcast_to(self.end.astype(dtype), (batch, 1, width))
         x = jnp.concatenate([seen, words, end], 1)
         mask = jnp.concatenate([shown_picture, shown_text, jnp.ones((batch, 1), bool)], 1)
-        states, _ = self.stack(x, positions_of(mask), causal(mask), dropout)
+        states = self.states(x, positions_of(mask), causal(mask), dropout)
         count, empty = seen.shape[1], jnp.zeros((batch, 2 * width))
         pooled = [gather(seen, shown_picture) if count else empty]
         start = count
@@ -150,21 +178,20 @@ class KnowledgeTower(nn.Module):
           dropout: Rate on the residual branches.
         """
         c = self.config
-        width, batch = c.stack.width, len(e)
-        soft = self.soft(e).reshape(batch, c.soft, width)
+        batch, told = len(e), self.told(e)
+        soft = self.soft(told).reshape(batch, c.soft, c.width)
         # Each field sees e through a matrix of its own.
-        shifts = self.condition(e).reshape(batch, len(c.fields), width)
-        shift = shifts[:, np.array(c.token_fields())]
-        words = self.embed(text) * width**0.5 + shift
+        shifts = self.condition(told).reshape(batch, len(c.fields), c.width)
+        shift = shifts[:, np.array(token_fields(c.fields))]
+        words = self.words(text) + shift
         x = jnp.concatenate([soft.astype(words.dtype), words], 1)
         real = jnp.concatenate([jnp.ones((batch, c.soft), bool), text > 0], 1)
-        field = np.array([-1] * c.soft + c.token_fields())
+        field = np.array([-1] * c.soft + token_fields(c.fields))
         place = np.concatenate([np.arange(c.soft)] + [c.soft + np.arange(n) for n in c.fields])
         together = (field[None, :] == field[:, None]) | (field[None, :] == -1)
         positions = jnp.broadcast_to(place, (batch, len(place)))
-        states, _ = self.stack(x, positions, causal(real) & together, dropout)
-        logits = self.embed.attend(states[:, c.soft - 1 : -1])
-        return logits.astype(jnp.float32), {"states": states}
+        states = self.states(x, positions, causal(real) & together, dropout)
+        return self.logits(states[:, c.soft - 1 : -1]), {"states": states}
 
     def contrast(
         self, seen: jax.Array, text_e: jax.Array
@@ -186,6 +213,59 @@ class KnowledgeTower(nn.Module):
         logits, _ = self.lm_logits(e, text)
         self.contrast(seen, e)
         return logits
+
+
+READER_FNS = ("see", "encode_item", "lm_logits", "contrast")
+
+
+def token_fields(fields: Sequence[int]) -> list[int]:
+    """Return the field number of each text token.
+
+    Example:
+      >>> token_fields((2, 1))
+      [0, 0, 1]
+    """
+    return [i for i, length in enumerate(fields) for _ in range(length)]
+
+
+def features_width(width: int, fields: Sequence[int]) -> int:
+    """Return D, the width of e: mean and maximum of the picture and of each field, and the end."""
+    return (2 * (1 + len(fields)) + 1) * width
+
+
+class KnowledgeTower(ItemReader):
+    """The module; see `knowledge_tower` for the pure functions."""
+
+    config: KnowledgeConfig
+
+    def setup(self) -> None:
+        """Declare the layers."""
+        c = self.config
+        self.vision = VisionEncoder(c.vision, c.width)
+        self.embed = nn.Embed(
+            c.vocab, c.width, dtype=jnp.dtype(c.dtype),
+            embedding_init=named(nn.initializers.normal(c.width**-0.5), "vocab", "embed"),
+        )  # fmt: skip
+        self.stack = Stack(c.stack)
+        self.declare()
+
+    def see(self, picture: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Encode pictures [B, S, S, 3] in 0..255 to picture tokens [B, P, D]."""
+        return self.vision(picture), {}
+
+    def words(self, text: jax.Array) -> jax.Array:
+        """Return the vectors of tokens."""
+        return self.embed(text) * self.config.width**0.5
+
+    def states(
+        self, x: jax.Array, positions: jax.Array, mask: jax.Array, dropout: jax.Array | float
+    ) -> jax.Array:
+        """Run the decoder."""
+        return self.stack(x, positions, mask, dropout)[0]
+
+    def logits(self, states: jax.Array) -> jax.Array:
+        """Return the language head's logits: its table is that of the words."""
+        return self.embed.attend(states).astype(jnp.float32)
 
 
 def knowledge_tower(config: KnowledgeConfig) -> Model:
@@ -212,5 +292,4 @@ def knowledge_tower(config: KnowledgeConfig) -> Model:
             jnp.ones((1,), bool),
         )
 
-    names = ("see", "encode_item", "lm_logits", "contrast")
-    return make_model(config, KnowledgeTower(config), example, {name: name for name in names})
+    return make_model(config, KnowledgeTower(config), example, {name: name for name in READER_FNS})

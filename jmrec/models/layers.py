@@ -31,8 +31,9 @@ class StackConfig:
       kv_heads: K key-value heads; divides ``heads`` (grouped-query attention).
       mlp: M, the width of the SwiGLU hidden layer.
       rope_base: Base of the rotary position frequencies.
-      remat: Recompute each block in the backward pass, which trades time for memory; the name of
-        a policy of ``jax.checkpoint_policies`` keeps what that policy says.
+      remat: Recompute each block in the backward pass, which trades time for memory: False or
+        "none", True or "true", or the name of a policy of ``jax.checkpoint_policies``, which says
+        what is kept.
       dtype: Compute dtype, "float32" or "bfloat16"; parameters are float32 always.
       head: C, the head size; 0 is ``width / heads``.
       eps: What the norms add to the mean square.
@@ -68,13 +69,32 @@ class StackConfig:
             raise ValueError(f"heads {self.heads} is no multiple of kv_heads {self.kv_heads}.")
         if self.dtype not in ("float32", "bfloat16"):
             raise ValueError(f"dtype {self.dtype!r} is neither 'float32' nor 'bfloat16'.")
-        if isinstance(self.remat, str) and not hasattr(jax.checkpoint_policies, self.remat):
-            raise ValueError(f"remat {self.remat!r} is no policy of jax.checkpoint_policies.")
+        remat_policy(self.remat)
 
     @property
     def head_size(self) -> int:
         """C, the size of a head."""
         return self.head or self.width // self.heads
+
+
+def remat_policy(remat: bool | str) -> tuple[bool, Any]:
+    """Return whether blocks are recomputed in the backward pass, and what is kept (None: nothing).
+
+    Raises:
+      ValueError: It is no policy of ``jax.checkpoint_policies``.
+
+    Example:
+      >>> remat_policy("none"), remat_policy(True), remat_policy("dots_saveable")[0]
+      ((False, None), (True, None), True)
+    """
+    if str(remat).lower() in ("none", "false", "true"):
+        return str(remat).lower() == "true", None
+    policy = getattr(jax.checkpoint_policies, str(remat), None)
+    if policy is None:
+        raise ValueError(
+            f"remat {remat!r} is none of none, true and the policies of jax.checkpoint_policies."
+        )
+    return True, policy
 
 
 def named(init: Initialiser, *axes: str | None) -> Initialiser:
@@ -276,10 +296,8 @@ class Block(nn.Module):
 
 def rematerialised(block: Any, remat: bool | str) -> Any:
     """Return the module class, its blocks recomputed in the backward pass as ``remat`` says."""
-    if not remat:
-        return block
-    policy = getattr(jax.checkpoint_policies, remat) if isinstance(remat, str) else None
-    return nn.remat(block, prevent_cse=False, policy=policy)
+    recompute, policy = remat_policy(remat)
+    return nn.remat(block, prevent_cse=False, policy=policy) if recompute else block
 
 
 def scanned(block: Any, layers: int, remat: bool | str, in_axes: tuple[Any, ...]) -> Any:

@@ -17,19 +17,27 @@ import jax
 import numpy as np
 
 from jmrec.config import ConfigDict, choose
-from jmrec.convert.families import Pretrained, load_pretrained
+from jmrec.convert.families import Pretrained
 from jmrec.convert.tokenizer import load_tokenizer
 from jmrec.data.pictures import decode_pictures
 from jmrec.data.schema import Items, take_items
 from jmrec.errors import UserError
 from jmrec.features import read_features, write_features
+from jmrec.models.efficientnet import EfficientNetConfig
 from jmrec.sharding import batch_sharding, make_mesh, replicated
 from jmrec.systems.catalogue import with_facts
+from jmrec.systems.pretrained import find_pretrained, parameter_count
 from jmrec.tracking import Tracker
 
 BLOCK = 512
-TEXT, PICTURE = "bert", "efficientnet"
-"""The families that read texts and pictures."""
+MODES = ("frozen", "lora")
+"""Features that are computed once, or a tower that is trained by low-rank updates."""
+READS = {"bert": "sentence", "llama": "sentence", "idefics3": "sentence"}
+"""Families that read texts, each with its function for one vector a text."""
+LOOKS = {"efficientnet": "pooled", "vit": "encode_picture", "idefics3": "encode_picture"}
+"""Families that look at pictures, each with its function for one vector a picture."""
+WHOLE = "idefics3"
+"""The family that does both, and so sees with its own tower."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +45,8 @@ class Backbone:
     """The readers of one run.
 
     Attributes:
-      settings: "text" and "picture" (what `load_pretrained` reads), "lengths" (buckets of tokens),
-        "batch" and "picture_size".
+      settings: "text" and "picture" (what `find_pretrained` reads), "layers" of the text's reader
+        (0 is all), "lengths" (buckets of tokens), "batch", "picture_size" (0 is the model's own).
       facts: Whether declared numbers and categories are read as text.
     """
 
@@ -52,27 +60,39 @@ class Backbone:
         Raises:
           UserError: The weights are not there, or the settings do not fit them.
         """
-        found = load_pretrained(self.settings.text, TEXT)
-        if max(self.settings.lengths) > found.model.config.context:
+        c = self.settings
+        found = find_pretrained(c.text, "reader of texts", tuple(READS), c.layers)
+        context = getattr(found.model.config, "decoder", found.model.config).context
+        if max(c.lengths) > context:
             raise UserError(
-                f"backbone.lengths={tuple(self.settings.lengths)} is longer than the "
-                f"{found.model.config.context} tokens that {self.settings.text} reads; shorten it."
+                f"backbone.lengths={tuple(c.lengths)} is longer than the {context} tokens that "
+                f"{c.text} reads; shorten it."
             )
         return found
 
     @cached_property
     def picture(self) -> Pretrained:
         """The reader of pictures; raises UserError where the weights are not there."""
-        return load_pretrained(self.settings.picture, PICTURE)
+        if self.text.family == WHOLE:
+            return self.text
+        return find_pretrained(self.settings.picture, "reader of pictures", tuple(LOOKS))
+
+    @property
+    def picture_size(self) -> int:
+        """Side of the pictures that are read.
+
+        Raises:
+          UserError: The model can not see pictures of the size that is set.
+        """
+        return picture_size(self.settings, self.picture.model.config)
 
     @property
     def provenance(self) -> dict[str, str]:
         """What made the features, for those who read them."""
-        sources = {"text": self.text.provenance, "picture": self.picture.provenance}
         settings = {k: v for k, v in self.settings.to_dict().items() if k in ("lengths", "batch")}
         return {
-            **{name: json.dumps(found, sort_keys=True) for name, found in sources.items()},
-            "settings": json.dumps({**settings, "picture_size": self.settings.picture_size}),
+            **origins({"text": self.text, "picture": self.picture}),
+            "settings": json.dumps({**settings, "picture_size": self.picture_size}),
         }
 
     def read(
@@ -117,12 +137,13 @@ class Backbone:
         return block
 
     def _block(self, items: Items) -> dict[str, np.ndarray]:
-        pixels, ok = decode_pictures(items, self.settings.picture_size)
-        picture = np.zeros((len(items), self.picture.model.config.head), np.float32)
-        rows = np.flatnonzero(ok)
-        for part in self._batches(rows):
+        pixels, ok = decode_pictures(items, self.picture_size)
+        shown = jax.ShapeDtypeStruct((1, *pixels.shape[1:]), pixels.dtype)
+        picture = np.zeros((len(items), self._width(self._look, self.picture, shown)), np.float32)
+        for part in self._batches(np.flatnonzero(ok)):
             few = pixels[part.padded]
-            picture[part.rows] = self._look(self._picture_params, self._put(few))[: len(part.rows)]
+            seen = np.asarray(self._look(self._picture_params, self._put(few)))
+            picture[part.rows] = seen[: len(part.rows)]
         return {"text": self._read_texts(items), "picture": picture, "picture_ok": ok}
 
     def _read_texts(self, items: Items) -> np.ndarray:
@@ -134,7 +155,8 @@ class Backbone:
         longest = max(self.settings.lengths)
         tokenizer = self._tokenizer
         tokens = [each.ids for each in tokenizer.encode_batch(texts)]
-        out = np.zeros((len(items), self.text.model.config.encoder.width), np.float32)
+        one = jax.ShapeDtypeStruct((1, longest), np.int32), jax.ShapeDtypeStruct((1, longest), bool)
+        out = np.zeros((len(items), self._width(self._say, self.text, *one)), np.float32)
         size = np.array([len(each) for each in tokens])
         has = np.array([bool(text) for text in texts], bool)
         lengths = sorted(self.settings.lengths)
@@ -145,7 +167,7 @@ class Backbone:
                 for place, row in enumerate(part.padded):
                     ids[place, : size[row]] = tokens[row]
                 mask = np.arange(length) < size[part.padded, None]
-                read = self._say(self._text_params, self._put(ids), self._put(mask))
+                read = np.asarray(self._say(self._text_params, self._put(ids), self._put(mask)))
                 out[part.rows] = read[: len(part.rows)]
         return out
 
@@ -167,18 +189,21 @@ class Backbone:
         return jax.device_put(self.picture.params, replicated(self._mesh))
 
     @cached_property
-    def _say(self) -> Callable[..., np.ndarray]:
-        run = jax.jit(lambda params, *given: self.text.model.fns["sentence"](params, *given)[0])
-        return lambda *given: np.asarray(run(*given))
+    def _say(self) -> Callable[..., jax.Array]:
+        read = self.text.model.fns[READS[self.text.family]]
+        return jax.jit(lambda params, *given: read(params, *given)[0])
 
     @cached_property
-    def _look(self) -> Callable[..., np.ndarray]:
-        run = jax.jit(lambda params, *given: self.picture.model.fns["pooled"](params, *given)[0])
-        return lambda *given: np.asarray(run(*given))
+    def _look(self) -> Callable[..., jax.Array]:
+        look = self.picture.model.fns[LOOKS[self.picture.family]]
+        return jax.jit(lambda params, *given: look(params, *given)[0])
+
+    @staticmethod
+    def _width(read: Callable[..., jax.Array], reader: Pretrained, *given: Any) -> int:
+        return int(jax.eval_shape(read, reader.params, *given).shape[-1])
 
     @cached_property
     def _tokenizer(self) -> Any:
-        assert self.text.source is not None
         tokenizer = load_tokenizer(self.text.source)
         tokenizer.enable_truncation(max(self.settings.lengths))
         return tokenizer
@@ -202,16 +227,47 @@ class _Batch:
     padded: np.ndarray
 
 
+def origins(parts: Mapping[str, Pretrained]) -> dict[str, str]:
+    """Return where pretrained parts came from and how many parameters they have, as JSON texts."""
+    return {
+        name: json.dumps(
+            {**part.provenance, "parameters": parameter_count(part.params)}, sort_keys=True
+        )
+        for name, part in parts.items()
+    }
+
+
+def picture_size(settings: Mapping[str, Any], config: Any) -> int:
+    """Return the side of the pictures that a model is shown.
+
+    Args:
+      settings: With "picture_size", 0 for the model's own.
+      config: The model's.
+
+    Raises:
+      UserError: The model can not see pictures of the size that is set.
+    """
+    size, own = int(settings["picture_size"]), getattr(config, "vision", config)
+    if size and size != own.size and not isinstance(own, EfficientNetConfig):
+        raise UserError(
+            f"backbone.picture_size={size}: this model sees {own.size} pixels a side and no other "
+            "size; set it to 0."
+        )
+    return size or int(own.size)
+
+
 def check_backbone(settings: Mapping[str, Any]) -> None:
     """Refuse settings that make no sense before anything is read.
 
     Raises:
       UserError: They do not.
     """
-    choose("backbone.name", settings["name"], ("tiny", "minilm"))
-    lengths = settings["lengths"]
-    if not lengths or min(lengths) < 3 or settings["batch"] < 1 or settings["picture_size"] < 32:
+    choose("backbone.mode", settings["mode"], MODES)
+    lengths, size = settings["lengths"], settings["picture_size"]
+    if not lengths or min(lengths) < 3 or settings["batch"] < 1 or (size < 32 and size != 0):
         raise UserError(
-            "backbone: lengths must be 3 or more, batch 1 or more and picture_size 32 or more; "
-            "mend that setting."
+            "backbone: lengths must be 3 or more, batch 1 or more and picture_size 32 or more (or "
+            "0, the model's own); mend that setting."
         )
+    if settings["layers"] < 0:
+        raise UserError(f"backbone.layers={settings['layers']}: give 0 for all, or a number.")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tokenizers import Tokenizer
 
 from jmrec.data.pictures import decode_pictures
 from jmrec.data.schema import Items
@@ -41,6 +42,7 @@ class Reader:
       picture_size: Of a side, in pixels.
       vocab: Tokens of the tokenizer.
       facts: Whether declared numbers and categories are read.
+      pretrained: Whether the tokenizer is a pretrained model's, which names the fields in words.
     """
 
     folder: Path
@@ -48,20 +50,27 @@ class Reader:
     picture_size: int
     vocab: int
     facts: bool = True
+    pretrained: bool = False
 
     @classmethod
     def fit(
-        cls, folder: Path, items: Items, rows: np.ndarray, settings: Mapping[str, Any]
+        cls,
+        folder: Path,
+        items: Items,
+        rows: np.ndarray,
+        settings: Mapping[str, Any],
+        pretrained: Tokenizer | None = None,
     ) -> "Reader":
         """Train the tokenizer on the items at ``rows`` and choose the fields' lengths.
 
-        A field is as long as 95 % of the training items need, at most ``max_tokens``.
+        A field is as long as 95 % of the training items need, at most ``max_tokens``. A
+        ``pretrained`` tokenizer is taken as it is.
         """
         known = with_facts(items) if settings["facts"] else items
-        texts = known.text
-        tokenizer = train_tokenizer(item_texts(known, rows, texts), settings["vocab"])
+        texts, given = known.text, pretrained is not None
+        tokenizer = pretrained or train_tokenizer(item_texts(known, rows, texts), settings["vocab"])
         longest = {name: int(settings["max_tokens"]) for name in texts}
-        tokens = encode_fields(tokenizer, known, longest)[rows]
+        tokens = encode_fields(tokenizer, known, longest, given)[rows]
         need = np.ceil(np.quantile((tokens > 0).sum(-1), 0.95, axis=0)).astype(int)
         # Three tokens hold a marker, one word and the end.
         lengths = {name: max(int(n), 3) for name, n in zip(texts, need)}
@@ -71,6 +80,7 @@ class Reader:
             "picture_size": settings["picture_size"],
             "vocab": tokenizer.get_vocab_size(),
             "facts": bool(settings["facts"]),
+            "pretrained": given,
         }
         write_json(folder / "reader.json", facts)
         return cls.load(folder)
@@ -85,13 +95,14 @@ class Reader:
             int(facts["picture_size"]),
             int(facts["vocab"]),
             bool(facts["facts"]),
+            bool(facts.get("pretrained", False)),
         )
 
     def read(self, items: Items) -> dict[str, np.ndarray]:
         """Return text int32 [V, T], picture uint8 [V, S, S, 3] and picture_ok bool [V]."""
-        tokenizer, _ = load_tokenizer(self.folder)
+        tokenizer, _ = load_tokenizer(self.folder, not self.pretrained)
         known = with_facts(items) if self.facts else items
-        tokens = encode_fields(tokenizer, known, self.lengths)
+        tokens = encode_fields(tokenizer, known, self.lengths, self.pretrained)
         fields = [tokens[:, f, :n] for f, n in enumerate(self.lengths.values())]
         picture, ok = decode_pictures(items, self.picture_size)
         return {"text": np.concatenate(fields, 1), "picture": picture, "picture_ok": ok}

@@ -36,6 +36,7 @@ def train_config(train: ConfigDict, rules: str) -> TrainConfig:
         eval_every=train.eval_every,
         save_every=train.save_every,
         patience=train.patience,
+        accumulate=train.get("accumulate", 1),
         optim=optim,
         rules=rules,
     )

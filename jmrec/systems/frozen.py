@@ -107,14 +107,25 @@ class FrozenTpad(Tpad):
         """Stage "knowledge": heads on the frozen features of the training items."""
         c = self.config.knowledge
         self.tracker.say(
-            f"knowledge: {self.config.backbone.name} has no language head, so that nothing is "
-            "generated; text and picture teach each other"
+            f"knowledge: {self._why_silent()}, so that nothing is generated; text and picture "
+            "teach each other"
         )
         hparams = {**c.hparams, "learning_rate": c.train.learning_rate}
         task = FrozenKnowledgeTask(self.frozen_config, hparams)
         rows = np.flatnonzero(self.train_items)
         batches = self.items(self.arrays, rows, c.train.batch_size)
         self._fit(folder, "knowledge", task, c.train, batches, self.config.seed)
+
+    def _why_silent(self) -> str:
+        name = self.config.backbone.name
+        if "lm_logits" in self.backbone.text.model.fns:
+            return f"the features of {name} are computed once"
+        return f"{name} has no language head"
+
+    @property
+    def provenance(self) -> dict[str, str]:
+        """Which pretrained weights the features come from."""
+        return self.backbone.provenance
 
     @cached_property
     def arrays(self) -> dict[str, np.ndarray]:

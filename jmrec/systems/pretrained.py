@@ -7,6 +7,7 @@ provenance) and the files of the source's tokenizer and picture processor, where
 import json
 import os
 import shutil
+from collections.abc import Collection
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,13 @@ from typing import Any
 import jax
 
 from jmrec.checkpoint import load_params, save_params
-from jmrec.convert.families import FAMILIES, Pretrained, config_from, load_pretrained
+from jmrec.convert.families import (
+    FAMILIES,
+    Pretrained,
+    config_from,
+    first_layers,
+    load_pretrained,
+)
 from jmrec.convert.gguf_file import Gguf
 from jmrec.convert.sources import Source
 from jmrec.convert.tokenizer import load_tokenizer
@@ -47,9 +54,13 @@ def convert_to(
     Raises:
       UserError: The source cannot be read or does not fit, or ``out`` holds something else.
     """
-    if out.exists() and not _is_replaceable(out):
-        raise UserError(f"{out} is there and is no converted model; name another --out.")
-    found = load_pretrained(where, family, dtype=dtype)
+    _check_out(out)
+    return write_converted(load_pretrained(where, family, dtype=dtype), out)
+
+
+def write_converted(found: Pretrained, out: Path) -> dict[str, Any]:
+    """Write a model with its weights into a folder; see `convert_to`."""
+    _check_out(out)
     about = {
         "family": found.family,
         "config": json.loads(json.dumps(asdict(found.model.config))),
@@ -66,8 +77,12 @@ def convert_to(
     except BaseException:
         shutil.rmtree(side, ignore_errors=True)
         raise
-    count = sum(leaf.size for leaf in jax.tree.leaves(found.params))
-    return {**about, "parameters": count, "files": ["params", *copied]}
+    return {**about, "parameters": parameter_count(found.params), "files": ["params", *copied]}
+
+
+def _check_out(out: Path) -> None:
+    if out.exists() and not _is_replaceable(out):
+        raise UserError(f"{out} is there and is no converted model; name another --out.")
 
 
 def _is_replaceable(out: Path) -> bool:
@@ -78,16 +93,15 @@ def _is_replaceable(out: Path) -> bool:
     return not names or {"params", MANIFEST} <= names <= {"params", MANIFEST, *BESIDE}
 
 
-def _copy_beside(source: Source | None, side: Path) -> list[str]:
+def _copy_beside(source: Source | Path, side: Path) -> list[str]:
     """Copy the tokenizer and the picture processor of a folder; write the one of a GGUF file."""
     if isinstance(source, Gguf) and "tokenizer.ggml.model" in source.metadata:
         load_tokenizer(source).save(str(side / "tokenizer.json"))
         return ["tokenizer.json"]
-    if source is None or not source.path.is_dir():
-        return []
-    names = [name for name in BESIDE if (source.path / name).is_file()]
+    folder = source if isinstance(source, Path) else source.path
+    names = [name for name in BESIDE if folder.is_dir() and (folder / name).is_file()]
     for name in names:
-        shutil.copyfile(source.path / name, side / name)
+        shutil.copyfile(folder / name, side / name)
     return names
 
 
@@ -125,4 +139,33 @@ def read_converted(folder: str | os.PathLike[str], placement: Any = None) -> Pre
     check_fit(params, shapes, str(path), "convert it again, or use the version that made it")
     if placement is not None:
         params = jax.tree.map(jax.device_put, params, placement)
-    return Pretrained(about["family"], model, params, about["provenance"])
+    return Pretrained(about["family"], model, params, about["provenance"], path)
+
+
+def find_pretrained(
+    where: str | os.PathLike[str], what: str, families: Collection[str], layers: int = 0
+) -> Pretrained:
+    """Read a model with its weights, from a source or as ``jmrec convert`` wrote it.
+
+    Args:
+      where: What `jmrec.convert.families.load_pretrained` takes, or a folder of `convert_to`.
+      what: What it is wanted for, for the message.
+      families: What it may be.
+      layers: Keep the first ones only; 0 keeps all.
+
+    Raises:
+      UserError: It can not be read, is of another family, or has not so many layers.
+    """
+    converted = (Path(where) / "params").is_dir()
+    found = read_converted(where) if converted else load_pretrained(where)
+    if found.family not in families:
+        raise UserError(
+            f"{where} is a model of the family {found.family}, which is no {what}; name one of "
+            f"{', '.join(families)}."
+        )
+    return first_layers(found, layers) if layers else found
+
+
+def parameter_count(params: Any) -> int:
+    """Return how many numbers a tree of parameters has."""
+    return sum(leaf.size for leaf in jax.tree.leaves(params))

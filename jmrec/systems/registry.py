@@ -1,10 +1,11 @@
 """What the command line asks of a workdir: run, evaluate, embed; `serve` does the rest."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from jmrec.cluster.member import first, is_first
@@ -22,8 +23,10 @@ from jmrec.evaluation.policy import (
 from jmrec.features import hash_ids, read_features, write_features
 from jmrec.files import read_json, write_json
 from jmrec.systems import report
+from jmrec.systems.adapted import AdaptedTpad
 from jmrec.systems.frozen import FrozenTpad
 from jmrec.systems.gaussians import GaussianStudy
+from jmrec.systems.pretrained import write_converted
 from jmrec.systems.stages import Stage, walk
 from jmrec.systems.tables import read_standardiser
 from jmrec.systems.tpad import Tpad
@@ -75,7 +78,9 @@ def _stored(config: ConfigDict) -> dict[str, Any]:
 
 def _tpad(config: ConfigDict, workdir: Path, tracker: Tracker) -> Tpad:
     """Return the system, on towers that it trains or on a backbone."""
-    kind = Tpad if config.backbone.name == "tiny" else FrozenTpad
+    if config.backbone.name == "tiny":
+        return Tpad(config, workdir, tracker)
+    kind = AdaptedTpad if config.backbone.mode == "lora" else FrozenTpad
     return kind(config, workdir, tracker)
 
 
@@ -125,6 +130,39 @@ def open_run(workdir: Path, tracker: Tracker) -> Tpad:
             "another --workdir."
         )
     return _tpad(config, workdir, tracker)
+
+
+def is_run(folder: Path) -> bool:
+    """Tell whether a folder is the workdir of a finished run."""
+    path = folder / CONFIG
+    return path.is_file() and "system" in read_json(path)
+
+
+def convert_run(workdir: Path, out: Path, dtype: str | None = None) -> dict[str, Any]:
+    """Write the backbone of a run with ``mode=lora``, its updates merged, as a converted model.
+
+    Args:
+      workdir: A finished run.
+      out: The folder to write.
+      dtype: "float32" or "bfloat16"; None is float32.
+
+    Returns:
+      As `jmrec.systems.pretrained.convert_to`.
+
+    Raises:
+      UserError: The run trained no updates of a backbone, or ``out`` holds something else.
+    """
+    with Tracker(workdir, quiet=True) as tracker:
+        system = open_run(workdir, tracker)
+        if not isinstance(system, AdaptedTpad):
+            raise UserError(
+                f"{workdir} trained no low-rank updates of a backbone (mode=lora), so that there "
+                "is nothing to merge; convert the source itself."
+            )
+        found = system.merged()
+    if dtype is not None:
+        found = replace(found, params=jax.tree.map(lambda x: x.astype(dtype), found.params))
+    return write_converted(found, out)
 
 
 def evaluate(

@@ -198,7 +198,6 @@ def measure(system: Tpad, artefact: Artefact, out: Path, calls: int = CALLS) -> 
     teacher = Served(ranker, served.ids, served.titles, served.policy, "the teacher")
     student_ms, teacher_ms = latency([served, teacher], sessions, calls)
     tables = sum(array.nbytes for array in artefact.features.values())
-    reader = size(system.params("knowledge", system.reader_tower))
     return {
         "student": {
             "name": artefact.student,
@@ -217,7 +216,7 @@ def measure(system: Tpad, artefact: Artefact, out: Path, calls: int = CALLS) -> 
         "bytes": folder_bytes(out),
         "seconds": start,
         "calls": calls,
-        "knowledge_parameters": reader["parameters"],
+        "knowledge_parameters": system.reader_parameters,
         "same top 20": agree(system, artefact.student, served),
     }
 

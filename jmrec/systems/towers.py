@@ -3,8 +3,9 @@
 Everything is read once, when it is first asked for.
 """
 
+import json
 from collections.abc import Callable, Mapping
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +17,18 @@ from jmrec.config import ConfigDict
 from jmrec.data.prepared import load_prepared
 from jmrec.data.schema import Dataset
 from jmrec.evaluation.students import Tower, TowerRanker
+from jmrec.features import read_features
 from jmrec.models.alignment import AlignmentConfig, alignment
 from jmrec.models.build import check_fit
 from jmrec.models.knowledge import KnowledgeConfig, knowledge_tower
 from jmrec.models.layers import StackConfig
 from jmrec.models.transfer import ItemTokens, TransferConfig, transfer_tower
 from jmrec.models.vision import VisionConfig, picture_words
+from jmrec.sharding import batch_sharding, make_mesh, replicated
 from jmrec.systems.catalogue import Reader
-from jmrec.systems.tables import read_tables
+from jmrec.systems.tables import TABLES, read_tables
 from jmrec.tracking import Tracker
 from jmrec.types import Model, Params
-
-READ_BATCH = 256
 
 
 class Towers:
@@ -38,6 +39,8 @@ class Towers:
       workdir: The run's folder.
       tracker: Metrics and messages.
     """
+
+    read_batch = 256
 
     def __init__(self, config: ConfigDict, workdir: Path, tracker: Tracker) -> None:
         self.config, self.workdir, self.tracker = config, workdir, tracker
@@ -100,6 +103,21 @@ class Towers:
             "gaps": bool(c.gap and self.dataset.has_time),
             "events": types if c.event and types > 1 else 0,
         }
+
+    @property
+    def provenance(self) -> dict[str, str]:
+        """Which pretrained weights the features come from; {} where there are none."""
+        return {}
+
+    @property
+    def reader_parameters(self) -> int:
+        """How many numbers the Knowledge tower has, pretrained ones included."""
+        own = jax.tree.leaves(self.params("knowledge", self.reader_tower))
+        told = read_features(self.workdir / "read" / TABLES).provenance
+        parts = [json.loads(told[name]) for name in ("text", "picture") if name in told]
+        # A whole multimodal model brings both parts at once.
+        pretrained = {part["source"]: part.get("parameters", 0) for part in parts}
+        return sum(leaf.size for leaf in own) + sum(pretrained.values())
 
     @property
     def features_width(self) -> int:
@@ -173,29 +191,48 @@ class Towers:
 
     def encode(self, arrays: Mapping[str, np.ndarray], name: str = "") -> np.ndarray:
         """Read items with the Knowledge tower: float32 [V, D], not standardised."""
+        run = partial(self._encode_items, self.reader_params)
+        return self._read_all(run, arrays, f"read {name}".strip())
+
+    @cached_property
+    def reader_params(self) -> Params:
+        """All that the Knowledge tower's functions want of parameters, on the devices."""
+        return self._whole(self.params("knowledge", self.reader_tower))
+
+    def _whole(self, tree: Any) -> Any:
+        return jax.device_put(tree, replicated(make_mesh("dp", jax.local_devices())))
+
+    @cached_property
+    def _encode_items(self) -> Callable[..., jax.Array]:
         model = self.reader_tower
-        params = self.params("knowledge", model)
 
         @jax.jit
-        def encode(text: jax.Array, picture: jax.Array, ok: jax.Array) -> jax.Array:
+        def encode(params: Params, text: jax.Array, picture: jax.Array, ok: jax.Array) -> jax.Array:
             seen, _ = model.fns["see"](params, picture)
             return model.fns["encode_item"](params, text, seen, text > 0, ok)[0]
 
-        return self._read_all(encode, arrays, f"read {name}".strip())
+        return encode
 
     def _read_all(
         self, read: Callable[..., jax.Array], arrays: Mapping[str, np.ndarray], label: str
     ) -> np.ndarray:
-        """Return ``read(text, picture, picture_ok)`` of all items, batch by batch."""
+        """Return ``read(text, picture, picture_ok)`` of all items, batch by batch.
+
+        A batch is shared out over this process's devices.
+        """
+        devices = jax.local_devices()
+        spread = batch_sharding(make_mesh("dp", devices))
+        size = -(-self.read_batch // len(devices)) * len(devices)
         count, parts = len(arrays["text"]), []
         with self.tracker.stage("read").progress(count, label) as bar:
-            for start in range(0, count, READ_BATCH):
-                rows = np.arange(start, min(start + READ_BATCH, count))
+            for start in range(0, count, size):
+                rows = np.arange(start, min(start + size, count))
                 # The last batch repeats its last item, so that one shape is compiled.
-                rows = np.pad(rows, (0, READ_BATCH - len(rows)), mode="edge")
-                shown = (arrays[key][rows] for key in ("text", "picture", "picture_ok"))
+                rows = np.pad(rows, (0, size - len(rows)), mode="edge")
+                few = [arrays[key][rows] for key in ("text", "picture", "picture_ok")]
+                shown = jax.device_put(few, spread)
                 parts.append(np.asarray(read(*shown)))
-                bar.update(min(READ_BATCH, count - start))
+                bar.update(min(size, count - start))
         return np.concatenate(parts)[:count]
 
     def heads(self, e: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

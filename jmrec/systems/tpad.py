@@ -18,6 +18,7 @@ import numpy as np
 from jmrec.config import ConfigDict, choose, flatten, resolve_path
 from jmrec.data.pipeline import item_batches, session_batches
 from jmrec.data.prepared import prepare
+from jmrec.data.schema import Items
 from jmrec.data.toyshop import ToyShopConfig, write_toyshop
 from jmrec.errors import UserError
 from jmrec.evaluation.lessons import blend_of, out_of_fold
@@ -139,7 +140,10 @@ class Tpad(Towers):
         )  # fmt: skip
         write_json(self.workdir / "item_index.json", dataset.items.ids)
         rows = np.flatnonzero(dataset.train_count > 0)
-        Reader.fit(folder, dataset.items, rows, c)
+        self._fit_reader(folder, dataset.items, rows)
+
+    def _fit_reader(self, folder: Path, items: Items, rows: np.ndarray) -> None:
+        Reader.fit(folder, items, rows, self.config.data)
 
     def vision(self, folder: Path) -> None:
         """Stage "vision": the Knowledge tower's eye, on the pictures of the training items."""
@@ -178,7 +182,7 @@ class Tpad(Towers):
         # A control shows the student other pictures through the very same features.
         out = {name: alone.get(name, known)(array) for name, array in arrays.items()}
         out |= {"mean": known.mean[None], "scale": known.scale[None]}
-        write_tables(folder, self.dataset.items.ids, out)
+        write_tables(folder, self.dataset.items.ids, out, self.provenance)
 
     def _refuse_blindness(self, e: Mapping[str, np.ndarray]) -> None:
         """Raise UserError where other pictures, or other texts, give every item the same e."""

@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 
 from jmrec import losses
-from jmrec.models.knowledge import KnowledgeConfig, knowledge_tower
+from jmrec.models.assembled import AssembledConfig, assembled, backbone_axes
+from jmrec.models.knowledge import KnowledgeConfig, knowledge_tower, token_fields
 from jmrec.tasks.vision import DISTORTION, distort
 from jmrec.types import Batch, HParams, Params, State, SumCount
 
@@ -32,17 +33,26 @@ class KnowledgeTask:
     that has learned its items by heart knows nothing of new ones.
 
     Args:
-      config: The tower's size.
+      config: The tower's size, or the parts that it is assembled of.
       hparams: Overrides of the traced numbers.
       vision: Parameters of a vision encoder that has learned before; None for a fresh one.
+      backbone: The pretrained parameters of an assembled tower, which stay as they are.
     """
 
     name = "knowledge"
 
     def __init__(
-        self, config: KnowledgeConfig, hparams: HParams, vision: Params | None = None
+        self,
+        config: KnowledgeConfig | AssembledConfig,
+        hparams: HParams,
+        vision: Params | None = None,
+        backbone: Params | None = None,
     ) -> None:
-        self.model, self.vision = knowledge_tower(config), vision
+        if isinstance(config, AssembledConfig):
+            self.model = assembled(config)
+        else:
+            self.model = knowledge_tower(config)
+        self.vision, self.backbone = vision, backbone
         self.hparams = {
             "learning_rate": 1e-3,
             "dropout": 0.0,
@@ -56,7 +66,7 @@ class KnowledgeTask:
             **DISTORTION,
             **hparams,
         }
-        self.token_field = jnp.array(config.token_fields(), jnp.int32)
+        self.token_field = jnp.array(token_fields(config.fields), jnp.int32)
         self.couples_examples = self.hparams["contrast"] > 0
         names = ["generation", "rewrite", *(["contrast"] if self.couples_examples else [])]
         self.terms = losses.compose({name: {} for name in names})
@@ -71,8 +81,10 @@ class KnowledgeTask:
         return self.model.logical_axes(None)
 
     def frozen(self, workdir: Path) -> tuple[Any, Any]:
-        """Return nothing: the tower learns from the items alone."""
-        return {}, {}
+        """Return the backbone; nothing where the tower learns from the items alone."""
+        if self.backbone is None:
+            return {}, {}
+        return {"backbone": self.backbone}, {"backbone": backbone_axes(self.model.config)}
 
     def prompt(
         self, batch: Batch, key: jax.Array, hparams: HParams
@@ -102,7 +114,7 @@ class KnowledgeTask:
         hparams: HParams,
     ) -> tuple[jax.Array, jax.Array, State, dict[str, SumCount]]:
         """Return the mean over items of (mean token cross-entropy, contrast)."""
-        fns, text = self.model.fns, batch["text"]
+        fns, text, params = self.model.fns, batch["text"], {**params, **frozen}
         key_prompt, key_read, key_write, key_pair, key_distort = jax.random.split(key, 5)
         picture = distort(key_distort, batch["picture"], hparams)
         drop = {"train": True, "dropout": hparams["dropout"]}

@@ -106,8 +106,8 @@ class ShapeSystem(Tpad):
     def __init__(self, config: ConfigDict, sizes: Sizes, devices: Any) -> None:
         if config.backbone.name != "tiny":
             raise UserError(
-                f"backbone={config.backbone.name} is frozen and read once, so there is no training "
-                "of it to plan; leave it out to plan transition, distill and the students."
+                f"backbone={config.backbone.name} is pretrained, and there is no training of it to "
+                "plan here; leave it out to plan transition, distill and the students."
             )
         tracker: Any = _Silent()
         super().__init__(config, Path("no workdir"), tracker)

@@ -8,6 +8,7 @@ from typing import Any
 
 from jmrec.config import ConfigDict
 from jmrec.errors import UserError
+from jmrec.models.layers import remat_policy
 from jmrec.tools.text import human
 
 GIB = 2**30
@@ -220,7 +221,7 @@ def _knobs(plan: StagePlan, hardware: Hardware, high: int, config: ConfigDict) -
         stack = config
         for part in name.split("."):
             stack = stack[part]
-        if not stack.remat:
+        if not remat_policy(stack.remat)[0]:
             for_activations.append(f"--config.{name}.remat=true (recomputes blocks)")
         if stack.dtype == "float32":
             for_activations.append(f"--config.{name}.dtype=bfloat16 (halves activations)")

@@ -1,0 +1,195 @@
+"""TPAD on a pretrained backbone that is trained by low-rank updates: ``mode=lora``.
+
+The Knowledge tower is assembled of a vision encoder, a matrix and a decoder. Stage "knowledge"
+trains what stands around them and the updates; the backbone itself is read anew from its source by
+whoever needs it, and lies in no checkpoint. All the rest of the system is that of
+`jmrec.systems.tpad`.
+"""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from jmrec.config import ConfigDict
+from jmrec.convert.families import Pretrained
+from jmrec.convert.tokenizer import load_tokenizer
+from jmrec.data.schema import Items
+from jmrec.errors import UserError
+from jmrec.models.assembled import AssembledConfig, assembled, backbone_parts
+from jmrec.models.decoder import DecoderConfig
+from jmrec.models.efficientnet import EfficientNetConfig
+from jmrec.models.lora import LoraConfig, merged
+from jmrec.models.vit import ViTConfig
+from jmrec.systems.backbone import LOOKS, WHOLE, check_backbone, origins, picture_size
+from jmrec.systems.catalogue import Reader
+from jmrec.systems.pretrained import find_pretrained
+from jmrec.systems.stages import Stage
+from jmrec.systems.tpad import Tpad
+from jmrec.tasks.knowledge import KnowledgeTask
+from jmrec.tracking import Tracker
+from jmrec.types import Model, Params
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a tower is assembled of.
+
+    Attributes:
+      text: The decoder, or a whole multimodal model.
+      picture: The vision encoder; the same where that is a whole model.
+    """
+
+    text: Pretrained
+    picture: Pretrained
+
+    @property
+    def whole(self) -> bool:
+        """Whether one model brings all parts."""
+        return self.text.family == WHOLE
+
+    @property
+    def vision(self) -> EfficientNetConfig | ViTConfig:
+        """The vision encoder's config."""
+        config = self.picture.model.config
+        return config.vision if self.whole else config
+
+    @property
+    def decoder(self) -> DecoderConfig:
+        """The decoder's config."""
+        config = self.text.model.config
+        return config.decoder if self.whole else config
+
+    @property
+    def params(self) -> Params:
+        """The backbone's parameters, as `jmrec.models.assembled` names them."""
+        if self.whole:
+            return self.text.params
+        return {"vision": self.picture.params, "decoder": self.text.params}
+
+
+class AdaptedTpad(Tpad):
+    """The system on one workdir, with a backbone under low-rank updates.
+
+    Args:
+      config: From experiments/tpad.py:backbone=...,mode=lora
+      workdir: The run's folder.
+      tracker: Metrics and messages.
+
+    Raises:
+      UserError: The settings ask for what such a tower can not give.
+    """
+
+    def __init__(self, config: ConfigDict, workdir: Path, tracker: Tracker) -> None:
+        check_backbone(config.backbone)
+        if config.transition.prompt != "items":
+            raise UserError(
+                "mode=lora gives the Transfer tower one vector of an item, so that "
+                "transition.prompt must be items; change one of them."
+            )
+        super().__init__(config, workdir, tracker)
+        self.read_batch = int(config.backbone.batch)
+
+    def stages(self) -> list[Stage]:
+        """Return the training stages: tokens are the backbone's, so that "data" depends on it."""
+        first, *rest = super().stages()
+        c = self.config.backbone
+        own = {"text": c.text, "picture": c.picture, "picture_size": c.picture_size}
+        return [replace(first, settings={**first.settings, "backbone": own}), *rest]
+
+    def reading_stages(self) -> list[Stage]:
+        """Return the one stage up to the Knowledge tower."""
+        c = self.config
+        own = {"knowledge": c.knowledge, "backbone": c.backbone, "seed": c.seed}
+        return [Stage("knowledge", own, ("data",), self.knowledge)]
+
+    def _fit_reader(self, folder: Path, items: Items, rows: np.ndarray) -> None:
+        settings = {**self.config.data, "picture_size": self._picture_size}
+        Reader.fit(folder, items, rows, settings, load_tokenizer(self.parts.text.source))
+
+    @cached_property
+    def parts(self) -> Parts:
+        """The pretrained parts.
+
+        Raises:
+          UserError: They are not there, or are no decoder and vision encoder.
+        """
+        c = self.config.backbone
+        text = find_pretrained(c.text, "decoder", ("llama", WHOLE), c.layers)
+        if text.family == WHOLE:
+            return Parts(text, text)
+        eyes = tuple(name for name in LOOKS if name != WHOLE)
+        return Parts(text, find_pretrained(c.picture, "vision encoder", eyes))
+
+    @property
+    def _picture_size(self) -> int:
+        return picture_size(self.config.backbone, self.parts.vision)
+
+    @cached_property
+    def knowledge_config(self) -> AssembledConfig:  # type: ignore[override]
+        """What the tower is made of, with the fields of this run.
+
+        Raises:
+          UserError: An item has more tokens than the decoder reads.
+        """
+        c, parts, own = self.config.backbone, self.parts, self.config.knowledge
+        vision = parts.vision
+        if isinstance(vision, ViTConfig):
+            encoder = replace(vision.encoder, dtype=c.dtype, remat=c.remat)
+            vision = replace(vision, encoder=encoder)
+        else:
+            vision = replace(vision, dtype=c.dtype)
+        stack = replace(parts.decoder.stack, dtype=c.dtype, remat=c.remat)
+        config = AssembledConfig(
+            fields=tuple(self.reader.lengths.values()),
+            vision=vision,
+            decoder=replace(parts.decoder, stack=stack),
+            size=self._picture_size,
+            merge=parts.text.model.config.merge if parts.whole else c.merge,
+            whole=parts.whole,
+            lora=LoraConfig(**own.lora) if own.lora.rank else None,
+            soft=own.soft,
+        )
+        tokens = config.seen + sum(config.fields) + 1
+        if tokens > config.decoder.context:
+            raise UserError(
+                f"an item has {config.seen} picture and {sum(config.fields)} text tokens, which is "
+                f"{tokens - config.decoder.context} more than {c.text} reads; lower "
+                "data.max_tokens or backbone.picture_size, or raise backbone.merge."
+            )
+        return config
+
+    @property
+    def reader_tower(self) -> Model:
+        """The Knowledge tower; what it trains are "heads" and "lora"."""
+        return assembled(self.knowledge_config)
+
+    @property
+    def provenance(self) -> dict[str, str]:
+        """Which pretrained weights the features come from."""
+        return origins({"text": self.parts.text, "picture": self.parts.picture})
+
+    def knowledge_task(self, eye: Params | None) -> KnowledgeTask:
+        """Return what stage "knowledge" trains."""
+        c = self.config.knowledge
+        hparams = {**c.hparams, "learning_rate": c.train.learning_rate}
+        return KnowledgeTask(self.knowledge_config, hparams, backbone=self.parts.params)
+
+    @cached_property
+    def reader_params(self) -> Params:
+        """What was trained, and the backbone."""
+        trained = self.params("knowledge", self.reader_tower)
+        return self._whole({**trained, "backbone": self.parts.params})
+
+    def merged(self) -> Pretrained:
+        """Return the decoder (or the whole multimodal model) with the trained updates added."""
+        trained, config = self.params("knowledge", self.reader_tower), self.knowledge_config
+        tree = {**trained["heads"], **self.parts.params}
+        if config.lora is not None:
+            tree = merged(config.lora, trained["lora"], tree)
+        own, rank = self.parts.text, config.lora.rank if config.lora else 0
+        params = tree["decoder"]
+        if self.parts.whole:
+            params = {name: tree[name] for name in backbone_parts(config)}
+        return replace(own, params=params, provenance={**own.provenance, "lora_rank": rank})
