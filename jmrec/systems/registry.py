@@ -123,7 +123,8 @@ def open_run(workdir: Path, tracker: Tracker) -> Tpad:
             f"{workdir} is a run of the system {other!r}, which has no items to recommend; name a "
             "run of experiments/tpad.py."
         )
-    lacks = next((name for name in ("context", "backbone") if name not in config), None)
+    known = flatten(config)
+    lacks = next((name for name in ("context.gap", "backbone.mode") if name not in known), None)
     if lacks is not None:
         raise UserError(
             f"{workdir} was made by an older jmrec, whose config has no {lacks!r}; run again in "
