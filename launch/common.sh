@@ -36,35 +36,41 @@ find_python() {
     "(python3 is $(python_version python3)); install one, or name one: JMREC_PYTHON=/path/to/python."
 }
 
-# Print the required packages that an interpreter lacks; setup.cfg is the only list of them.
-missing_packages() {
+# Print what setup.cfg, the only list of it, requires of an interpreter, one a line and without
+# markers: the lines of an extra, or of the base. A bare interpreter has nothing that reads markers,
+# so only one kind of them is allowed.
+requirements() {
   "$1" - "$ROOT/setup.cfg" "${2:-}" <<'PY'
-import configparser, importlib.metadata, re, sys
+import configparser, re, sys
 
 config = configparser.ConfigParser()
 config.read(sys.argv[1])
-wanted = config["options"]["install_requires"].splitlines()
-if sys.argv[2]:
-    wanted += config["options.extras_require"][sys.argv[2]].splitlines()
-names = [re.match(r"[\w.-]+", line.strip()).group() for line in wanted if line.strip()]
+extra = sys.argv[2]
+lines = config["options.extras_require"][extra] if extra else config["options"]["install_requires"]
+for line in lines.strip().splitlines():
+    found = re.fullmatch(r'([^;]+)(?:; python_version (<|>=) "3\.(\d+)")?', line)
+    if not found:
+        sys.exit(f"error: launch/common.sh cannot read the marker of {line!r} in setup.cfg")
+    if not found[2] or (sys.version_info.minor < int(found[3])) == (found[2] == "<"):
+        print(found[1])
+PY
+}
+
+# Print the required packages that an interpreter lacks, those of an extra too.
+missing_packages() {
+  local lines more=""
+  lines="$(requirements "$1")"
+  [ -z "${2:-}" ] || more="$(requirements "$1" "$2")"
+  "$1" - "$lines" "$more" <<'PY'
+import importlib.metadata, re, sys
+
 missing = []
-for name in names:
+for name in re.findall(r"^[\w.-]+", "\n".join(sys.argv[1:]), re.M):
     try:
         importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
         missing.append(name)
 print(" ".join(missing))
-PY
-}
-
-# Print the lines of an extra of setup.cfg.
-extra_lines() {
-  "$1" - "$ROOT/setup.cfg" "$2" <<'PY'
-import configparser, sys
-
-config = configparser.ConfigParser()
-config.read(sys.argv[1])
-print(config["options.extras_require"][sys.argv[2]].strip())
 PY
 }
 
@@ -166,7 +172,8 @@ ensure_by_pip() {
   stamp="$(dirname "$(dirname "$PYTHON")")/jmrec-installed-$extra"
   hash="$(environment_hash "$PYTHON" "$extra")"
   if [ "$(cat "$stamp" 2>/dev/null)" = "$hash" ]; then return; fi
-  line="$(extra_lines "$PYTHON" "$extra")"
+  line="$(requirements "$PYTHON" "$extra")"
+  if [ -z "$line" ]; then return; fi # nothing of it is for this Python
   while IFS= read -r line; do lines+=("$line"); done <<<"$line"
   say "installing the extra \"$extra\" by pip: ${lines[*]} ..."
   "$PYTHON" -m pip install --quiet --disable-pip-version-check \

@@ -7,10 +7,11 @@ usage() {
   cat <<'TEXT'
 usage: bash launch/test.sh [PYTEST ARGUMENT ...]
 
-Makes or reuses .venv in the checkout, installs jmrec with the extra "test", torch for the tests of
-parity (the extra "parity", by pip: where pip would bring a build for GPUs, that is gigabytes, so set
-pip up for torch's CPU builds first) and pretrained weights (launch/pretrained.sh), and runs pytest in
-the checkout. Without arguments: the whole suite, in several processes where there are cores.
+Makes or reuses .venv in the checkout, installs jmrec with the extra "test" and pretrained weights
+(launch/pretrained.sh), and runs pytest in the checkout. On Python 3.11 torch comes too, by pip, for
+the tests of parity (where pip would bring a build for GPUs, that is gigabytes, so set pip up for
+torch's CPU builds first); on 3.12 and newer those tests are skipped where torch is not installed.
+Without arguments: the whole suite, in several processes where there are cores.
 Arguments go to pytest as they are; paths are read from the root of the checkout.
 
   JMREC_PYTHON=/path/to/python   use this interpreter as it is and install nothing

@@ -162,6 +162,19 @@ def test_an_interpreter_without_the_packages_names_them(checkout: Path, venv: Pa
     assert installed(checkout) == []
 
 
+def test_only_what_is_for_this_python_is_lacking(checkout: Path, venv: Path) -> None:
+    command = f"source launch/common.sh; missing_packages '{venv}/bin/python' parity"
+    for versions, lacks in [('< "3.11"', False), ('>= "3.11"', True)]:
+        mark(checkout, versions)
+        done = run("-c", command, cwd=checkout)
+        assert done.stdout.startswith("absl-py "), done.stderr
+        assert done.stdout.endswith(" torch\n") == lacks
+    mark(checkout, "in '3.11'")
+    done = run("-c", f"set -e; {command}", cwd=checkout)
+    assert done.returncode != 0
+    assert "cannot read the marker of" in done.stderr
+
+
 def test_an_old_venv_is_refused(checkout: Path) -> None:
     script(checkout / ".venv/bin/python", '[[ "$*" == *version_info* ]] && exit 1; echo 3.9.2')
     done = run(checkout / "launch/test.sh", cwd=checkout)
@@ -320,8 +333,22 @@ def by_pip(checkout: Path) -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
 
 
+def mark(checkout: Path, versions: str) -> None:
+    """Say for which versions of Python torch is."""
+    text = (ROOT / "setup.cfg").read_text()
+    marked = text.replace(
+        'torch==2.13.0; python_version < "3.12"', f"torch==2.13.0; python_version {versions}"
+    )
+    assert marked != text
+    (checkout / "setup.cfg").write_text(marked)
+
+
 def test_torch_comes_by_pip_once(checkout: Path, pip: Path) -> None:
     command = "set -euo pipefail; source launch/common.sh; ensure_environment; ensure_by_pip parity"
+    mark(checkout, '< "3.11"')
+    assert run("-c", command, cwd=checkout).returncode == 0
+    assert by_pip(checkout) == []  # not for this Python
+    mark(checkout, '>= "3.11"')
     for _ in range(2):
         done = run("-c", command, cwd=checkout)
         assert done.returncode == 0, done.stderr

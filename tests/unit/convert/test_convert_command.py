@@ -8,7 +8,6 @@ from typing import Any
 import jax
 import numpy as np
 import pytest
-import torch
 
 from jmrec.convert import efficientnet as table
 from jmrec.convert import families
@@ -19,6 +18,7 @@ from jmrec.models.efficientnet import BlockConfig, EfficientNetConfig, efficient
 from jmrec.systems import pretrained
 from jmrec.systems.pretrained import convert_to, read_converted
 from jmrec.tools.inspect import inspect
+from tests.unit.convert import torch_by_hand
 
 TINY = EfficientNetConfig(8, (BlockConfig(8, expand=1),), stem=8, head=8, classes=3)
 
@@ -29,7 +29,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(table.LITE, "tiny", TINY)
 
 
-def weights() -> dict[str, torch.Tensor]:
+def weights() -> dict[str, np.ndarray]:
     """Return a state_dict of the tiny network, under the published names."""
     shapes = {
         "_conv_stem.weight": (8, 3, 3, 3),
@@ -43,14 +43,13 @@ def weights() -> dict[str, torch.Tensor]:
         parts = ("weight", "bias", "running_mean", "running_var")
         shapes |= {f"{norm}.{part}": (8,) for part in parts}
         shapes[f"{norm}.num_batches_tracked"] = ()
-    torch.manual_seed(0)
-    return {name: torch.rand(shape) for name, shape in shapes.items()}
+    rng = np.random.default_rng(0)
+    return {name: rng.random(shape, np.float32) for name, shape in shapes.items()}
 
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    torch.save(weights(), tmp_path / "tiny.pth")
-    return tmp_path / "tiny.pth"
+    return torch_by_hand.save(weights(), tmp_path / "tiny.pth")
 
 
 @pytest.mark.usefixtures("tiny")
@@ -85,17 +84,18 @@ def test_what_does_not_fit_leaves_nothing_behind(
     source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], how: str
 ) -> None:
     broken, named = weights(), "_blocks.0._bn2.running_mean"
+    more = {}
     if how == "missing":
         del broken[named]
     elif how == "extra":
         named = "_blocks.0._se_reduce.weight"
-        broken[named] = torch.ones(2)
+        broken[named] = np.ones(2)
     elif how == "shape":
-        broken[named] = torch.ones(9)
+        broken[named] = np.ones(9)
     elif how == "class":
         named = "torch.nn.modules.linear.Linear"
-        broken["x"] = torch.nn.Linear(1, 1)
-    torch.save(broken, source)
+        more["x"] = b"ctorch.nn.modules.linear\nLinear\n"
+    torch_by_hand.save(broken, source, **more)
     if how == "cut":
         named = str(source)
         source.write_bytes(source.read_bytes()[:-2000])
@@ -186,7 +186,7 @@ def test_a_folder_of_hugging_face_brings_its_tokenizer(
 def test_what_is_no_known_model_is_a_sentence(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    torch.save({"w": torch.ones(2)}, tmp_path / "x.pth")
+    torch_by_hand.save({"w": np.ones(2)}, tmp_path / "x.pth")
     words = ["convert", str(tmp_path / "x.pth"), "--out", str(tmp_path / "out")]
     assert main(words) == 2
     assert "no model that jmrec knows" in capsys.readouterr().err

@@ -87,11 +87,12 @@ def test_remat_changes_no_value_and_no_gradient() -> None:
     mask = jnp.ones((2, 3), bool)
     x = jax.random.normal(jax.random.key(1), (2, 3, 8))
     args = (positions_of(mask), causal(mask))
-    params = nn.unbox(Stack(TINY).init(jax.random.key(0), x, *args))
+    params = nn.unbox(jax.jit(Stack(TINY).init)(jax.random.key(0), x, *args))
 
     def loss(config: StackConfig) -> object:
         module = Stack(config)
-        return jax.value_and_grad(lambda p: jnp.square(module.apply(p, x, *args)[0]).sum())(params)
+        run = jax.value_and_grad(lambda p: jnp.square(module.apply(p, x, *args)[0]).sum())
+        return jax.jit(run)(params)
 
     for a, b in zip(jax.tree.leaves(loss(TINY)), jax.tree.leaves(loss(replace(TINY, remat=True)))):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)

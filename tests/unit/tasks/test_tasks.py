@@ -1,5 +1,6 @@
 """The tasks' losses against what they are said to be."""
 
+from functools import cache
 from pathlib import Path
 
 import jax
@@ -25,7 +26,7 @@ from jmrec.tasks.session import (
     id_table_size,
 )
 from jmrec.tasks.transition import TransitionTask
-from jmrec.tasks.vision import VisionTask, distort, word_weights
+from jmrec.tasks.vision import VisionTask, word_weights
 from jmrec.train import TrainConfig, Trainer
 
 TINY = StackConfig(width=16, layers=1, heads=2, kv_heads=1, mlp=16)
@@ -35,6 +36,8 @@ KNOWLEDGE = KnowledgeConfig(
 RNG = np.random.default_rng(0)
 E_TABLE = RNG.normal(size=(7, 5)).astype(np.float32)
 TRAIN = np.array([1, 1, 1, 0, 1, 0, 1], bool)
+STUDENT = StudentConfig(features=5, ids=id_table_size(TRAIN), stack=TINY)
+QUIET = {"dropout": 0.0, "id_dropout": 0.0}
 SESSIONS = {
     "gap": jnp.zeros((2, 3)),
     "event": jnp.zeros((2, 3), int),
@@ -56,22 +59,71 @@ def item_batch(size: int = 8) -> dict:
     return {name: jnp.asarray(array) for name, array in batch.items()}
 
 
-def call(task, batch: dict, hparams: dict | None = None, seed: int = 0):
+@cache
+def compiled(task):
+    """A task's parameters, and its mean loss with gradients: compiled once a task and batch."""
     params, state = task.init(jax.random.key(0))
     frozen, axes = task.frozen(Path())
     assert jax.tree.structure(frozen) == jax.tree.structure(
         axes, is_leaf=lambda node: isinstance(node, tuple)
     )
     frozen = jax.tree.map(jnp.asarray, frozen)
-    numbers = {**task.hparams, **(hparams or {})}
 
-    def mean(params):
+    def mean(params, batch, numbers):
         total, count, _, metrics = task.loss(
-            params, state, frozen, batch, jax.random.key(seed), jnp.int32(0), numbers
+            params, state, frozen, batch, jax.random.key(0), jnp.int32(0), numbers
         )
         return total / count, (total, count, metrics)
 
-    return params, jax.jit(jax.value_and_grad(mean, has_aux=True))(params)
+    return params, jax.jit(jax.value_and_grad(mean, has_aux=True))
+
+
+def call(task, batch: dict, hparams: dict | None = None):
+    params, run = compiled(task)
+    return params, run(params, batch, {**task.hparams, **(hparams or {})})
+
+
+@cache
+def knowledge_task() -> KnowledgeTask:
+    return KnowledgeTask(KNOWLEDGE, {})
+
+
+@cache
+def transfer_teacher():
+    """A Transfer tower with its parameters."""
+    transfer = transfer_tower(TransferConfig(features=5, stack=TINY, out=4))
+    return transfer, transfer.init(jax.random.key(5))
+
+
+@cache
+def student_task(distill: str = "kl") -> StudentTask:
+    """A student of that tower, without dropout."""
+    return StudentTask(
+        STUDENT, E_TABLE, TRAIN, Teacher(*transfer_teacher(), E_TABLE), QUIET, distill
+    )
+
+
+@cache
+def teacher_logits() -> np.ndarray:
+    """What the tower itself says after each click: logits [2, 3, 7]."""
+    (model, params), shown = transfer_teacher(), E_TABLE[SESSIONS["item"]]
+    h, _ = jax.jit(model.fns["encode_session"])(params, shown, SESSIONS["mask"])
+    return h @ model.fns["item_table"](params, E_TABLE)[0].T
+
+
+@jax.jit
+def student_logits(params):
+    """What a student says after each click: logits [2, 3, 7]."""
+    task = student_task()
+    fns, ids = task.model.fns, task.tables["ids"][: len(E_TABLE)]
+    table, _ = fns["item_table"](params, E_TABLE, ids)
+    states, _ = fns["encode_session"](params, table[SESSIONS["item"]], SESSIONS["mask"])
+    return states @ table.T
+
+
+@cache
+def student_alone() -> StudentTask:
+    return StudentTask(STUDENT, E_TABLE, TRAIN, None, {"dropout": 0.0})
 
 
 def test_knowledge_prompt_hides_whole_fields_and_at_least_one() -> None:
@@ -89,8 +141,7 @@ def test_knowledge_prompt_hides_whole_fields_and_at_least_one() -> None:
 
 
 def test_knowledge_loss_is_finite_and_falls_with_training() -> None:
-    task = KnowledgeTask(KNOWLEDGE, {})
-    batch = item_batch()
+    task, batch = knowledge_task(), item_batch()
     params, ((first, _), grads) = call(task, batch)
     assert all(jnp.isfinite(g).all() for g in jax.tree.leaves(grads))
     frozen, _ = task.frozen(Path())
@@ -110,11 +161,12 @@ def test_knowledge_loss_is_finite_and_falls_with_training() -> None:
 
 def test_knowledge_without_generation_or_contrast_drops_the_term() -> None:
     batch = item_batch()
-    _, ((both, _), _) = call(KnowledgeTask(KNOWLEDGE, {}), batch)
-    _, ((text, (_, _, metrics)), _) = call(KnowledgeTask(KNOWLEDGE, {"contrast": 0.0}), batch)
+    _, ((both, _), _) = call(knowledge_task(), batch)
+    task = KnowledgeTask(KNOWLEDGE, {"contrast": 0.0})
+    _, ((text, (_, _, metrics)), _) = call(task, batch)
     assert "contrast" not in metrics
     assert float(both) != float(text)
-    _, ((none, _), _) = call(KnowledgeTask(KNOWLEDGE, {"contrast": 0.0, "generation": 0.0}), batch)
+    _, ((none, _), _) = call(task, batch, {"generation": 0.0})
     assert float(none) == 0.0
 
 
@@ -164,37 +216,10 @@ def test_vision_learns_which_words_go_with_a_picture_and_others_do_not_count() -
     np.testing.assert_array_equal(np.asarray(logits[:, 2] > logits[:, 3]), dark)
 
 
-def test_distorted_pictures_are_mirrored_moved_and_scaled() -> None:
-    rng = np.random.default_rng(0)
-    picture = rng.integers(0, 100, (2, 6, 6, 3)).astype(np.uint8)
-    still = {"zoom": 0.0, "move": 0.0, "flip": 0.0, "brighten": 0.0}
-    mirrored = distort(jax.random.key(0), jnp.asarray(picture), {**still, "flip": 1.0})
-    np.testing.assert_allclose(mirrored, picture[:, :, ::-1], atol=1e-3)
-    bright = np.asarray(
-        distort(jax.random.key(0), jnp.asarray(picture), {**still, "brighten": 0.5})
-    )
-    factors = bright / np.maximum(picture, 1)
-    assert np.ptp(factors[picture > 0].reshape(-1)) > 0
-    for one, plain in zip(bright, picture):
-        factor = one.sum() / plain.sum()
-        assert 0.6 < factor < 1.7
-        np.testing.assert_allclose(one, plain * factor, rtol=1e-3)
-    # A ramp tells where a pixel comes from: slope 1 / scale, and an offset within the limits.
-    ramp = jnp.broadcast_to(jnp.arange(32.0)[None, :, None, None] * 4, (50, 32, 32, 1))
-    out = np.asarray(distort(jax.random.key(1), ramp, {**still, "zoom": 0.3, "move": 0.125})) / 4
-    slope = (out[:, 17, 16, 0] - out[:, 14, 16, 0]) / 3
-    assert np.exp(-0.3) - 1e-3 <= slope.min() < 0.9
-    assert 1.1 < slope.max() <= np.exp(0.3) + 1e-3
-    middle = (out[:, 15, 16, 0] + out[:, 16, 16, 0]) / 2 - 15.5
-    assert 2 < np.abs(middle).max() <= 4 + 1e-3
-    assert out.min() >= 0
-    assert out.max() <= 31
-
-
 def test_knowledge_starts_from_an_eye_that_has_learned() -> None:
-    eye = KnowledgeTask(KNOWLEDGE, {}).init(jax.random.key(7))[0]["vision"]
+    eye = knowledge_task().init(jax.random.key(7))[0]["vision"]
     params, _ = KnowledgeTask(KNOWLEDGE, {}, vision=eye).init(jax.random.key(0))
-    fresh, _ = KnowledgeTask(KNOWLEDGE, {}).init(jax.random.key(0))
+    fresh, _ = knowledge_task().init(jax.random.key(0))
     assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), params["vision"], eye))
     assert not np.array_equal(fresh["vision"]["stem0"]["kernel"], eye["stem0"]["kernel"])
     np.testing.assert_array_equal(params["embed"]["embedding"], fresh["embed"]["embedding"])
@@ -218,10 +243,9 @@ def test_transition_is_a_softmax_over_training_items_only() -> None:
 
 
 def distill_task(lower: str = "infonce", upper: str = "vclub", **hparams) -> DistillTask:
-    transfer = transfer_tower(TransferConfig(features=5, stack=TINY, out=4))
     return DistillTask(
         AlignmentConfig(features=5, states=4, k=3, t=3, critic=3),
-        transfer, transfer.init(jax.random.key(5)), E_TABLE, TRAIN,
+        *transfer_teacher(), E_TABLE, TRAIN,
         lower=lower, upper=upper, items=16, hparams=hparams,
     )  # fmt: skip
 
@@ -293,13 +317,12 @@ def test_an_unknown_estimator_is_a_sentence() -> None:
 
 
 def test_distill_ablations_silence_their_terms() -> None:
-    off = {"next": 0.0, "last": 0.0, "disentangle": 0.0}
-    _, (_, grads) = call(distill_task(**off), SESSIONS)
-    assert float(jnp.abs(grads["head_t"]["kernel"]).sum()) == 0
-    assert float(jnp.abs(grads["head_k"]["kernel"]).sum()) > 0
+    task, off = distill_task(), {"next": 0.0, "last": 0.0, "disentangle": 0.0}
+    _, (_, alone) = call(task, SESSIONS, off)
+    assert float(jnp.abs(alone["head_t"]["kernel"]).sum()) == 0
+    assert float(jnp.abs(alone["head_k"]["kernel"]).sum()) > 0
     # q(t | k) moves neither k nor t, and the term that parts them does not move q.
-    _, (_, grads) = call(distill_task(next=0.0, last=0.0, disentangle=1.0), SESSIONS)
-    _, (_, alone) = call(distill_task(**off), SESSIONS)
+    _, (_, grads) = call(task, SESSIONS, {**off, "disentangle": 1.0})
     for a, b in zip(jax.tree.leaves(grads["conditional1"]), jax.tree.leaves(alone["conditional1"])):
         np.testing.assert_allclose(a, b, rtol=1e-5)
 
@@ -358,25 +381,17 @@ def test_every_stage_can_read_sessions_as_tokens() -> None:
     )  # fmt: skip
     _, ((loss, _), _) = call(distilled, SESSIONS)
     assert jnp.isfinite(loss)
-    quiet = {"dropout": 0.0, "id_dropout": 0.0}
-    students = StudentConfig(features=5, ids=id_table_size(TRAIN), stack=TINY)
-    pupil = StudentTask(students, E_TABLE, TRAIN, teacher, quiet)
+    pupil = StudentTask(STUDENT, E_TABLE, TRAIN, teacher, QUIET)
     own, ((_, (_, _, metrics)), _) = call(pupil, SESSIONS)
-    table, _ = pupil.model.fns["item_table"](own, E_TABLE, pupil.tables["ids"][: len(E_TABLE)])
-    states, _ = pupil.model.fns["encode_session"](own, table[SESSIONS["item"]], SESSIONS["mask"])
     y, _ = task.model.fns["item_table"](params, E_TABLE)
     p = jax.nn.log_softmax((h @ y.T)[..., TRAIN])
-    q = jax.nn.log_softmax((states @ table.T)[..., TRAIN])
+    q = jax.nn.log_softmax(student_logits(own)[..., TRAIN])
     want = jnp.where(SESSIONS["target_ok"], (jnp.exp(p) * (p - q)).sum(-1), 0.0).sum()
     np.testing.assert_allclose(metrics["teacher_kl"][0], want, rtol=1e-4)
 
 
 def test_student_with_its_own_teacher_has_no_kl() -> None:
-    transfer = transfer_tower(TransferConfig(features=5, stack=TINY, out=4))
-    teacher = Teacher(transfer, transfer.init(jax.random.key(5)), E_TABLE)
-    config = StudentConfig(features=5, ids=id_table_size(TRAIN), stack=TINY)
-    quiet = {"dropout": 0.0, "id_dropout": 0.0}
-    task = StudentTask(config, E_TABLE, TRAIN, teacher, quiet)
+    task = student_task()
     _, ((_, (_, _, metrics)), _) = call(task, SESSIONS)
     kl, count = metrics["teacher_kl"]
     assert float(kl) > 0
@@ -389,21 +404,13 @@ def test_student_with_its_own_teacher_has_no_kl() -> None:
 @pytest.mark.parametrize("distill", list(DISTILL))
 def test_students_follow_their_teacher_by_every_divergence(distill: str) -> None:
     """With k at least the catalogue the top-k forms are the divergences of the whole logits."""
-    transfer = transfer_tower(TransferConfig(features=5, stack=TINY, out=4))
-    params = transfer.init(jax.random.key(5))
-    config = StudentConfig(features=5, ids=id_table_size(TRAIN), stack=TINY)
-    numbers = {"dropout": 0.0, "id_dropout": 0.0, "teacher_temperature": 2.0}
-    teacher = Teacher(transfer, params, E_TABLE)
-    task = StudentTask(config, E_TABLE, TRAIN, teacher, numbers, distill)
-    own, ((loss, (_, count, metrics)), grads) = call(task, SESSIONS)
+    own, ((loss, (_, count, metrics)), grads) = call(
+        student_task(distill), SESSIONS, {"teacher_temperature": 2.0}
+    )
     assert all(jnp.isfinite(g).all() for g in jax.tree.leaves(grads))
-    fns = task.model.fns
-    table, _ = fns["item_table"](own, E_TABLE, task.tables["ids"][: len(E_TABLE)])
-    states, _ = fns["encode_session"](own, table[SESSIONS["item"]], SESSIONS["mask"])
-    h, _ = transfer.fns["encode_session"](params, E_TABLE[SESSIONS["item"]], SESSIONS["mask"])
-    y, _ = transfer.fns["item_table"](params, E_TABLE)
     apart = DISTILL[distill](
-        h @ y.T, states @ table.T, temperature=2.0, valid=TRAIN, where=SESSIONS["target_ok"]
+        *(teacher_logits(), student_logits(own)),
+        **{"temperature": 2.0, "valid": TRAIN, "where": SESSIONS["target_ok"]},
     )
     np.testing.assert_allclose(metrics[f"teacher_{distill}"][0], apart.sum(), rtol=1e-3)
     total = metrics["next_item"][0] + metrics[f"teacher_{distill}"][0]
@@ -412,32 +419,22 @@ def test_students_follow_their_teacher_by_every_divergence(distill: str) -> None
 
 def test_students_that_follow_a_few_items_pay_for_the_rest() -> None:
     """With k = 2 the loss is that of two items and one bucket: less than over the catalogue."""
-    transfer = transfer_tower(TransferConfig(features=5, stack=TINY, out=4))
-    teacher = Teacher(transfer, transfer.init(jax.random.key(5)), E_TABLE)
-    config = StudentConfig(features=5, ids=id_table_size(TRAIN), stack=TINY)
-    quiet = {"dropout": 0.0, "id_dropout": 0.0}
+    teacher = Teacher(*transfer_teacher(), E_TABLE)
+    few = StudentTask(STUDENT, E_TABLE, TRAIN, teacher, QUIET, "topk_kl", top=2)
     costs = []
-    for distill in ("topk_kl", "kl"):
-        task = StudentTask(config, E_TABLE, TRAIN, teacher, quiet, distill, top=2)
+    for task, name in ((few, "teacher_topk_kl"), (student_task(), "teacher_kl")):
         _, ((_, (_, _, metrics)), _) = call(task, SESSIONS)
-        costs.append(float(metrics[f"teacher_{distill}"][0]))
+        costs.append(float(metrics[name][0]))
     assert 0 < costs[0] < 0.95 * costs[1]
     with pytest.raises(UserError, match=r'student.distill="topk" is not one of kl, topk_kl'):
-        StudentTask(config, E_TABLE, TRAIN, teacher, quiet, "topk")
+        StudentTask(STUDENT, E_TABLE, TRAIN, teacher, QUIET, "topk")
 
 
 def test_students_of_a_cached_teacher_read_its_word_on_each_event() -> None:
     """A live teacher's top k written down gives the loss that it gives live."""
-    transfer = transfer_tower(TransferConfig(features=5, stack=TINY, out=4))
-    params = transfer.init(jax.random.key(5))
-    config = StudentConfig(features=5, ids=id_table_size(TRAIN), stack=TINY)
-    quiet = {"dropout": 0.0, "id_dropout": 0.0}
-    live = StudentTask(
-        config, E_TABLE, TRAIN, Teacher(transfer, params, E_TABLE), quiet, "topk_kl", top=3
-    )
-    h, _ = transfer.fns["encode_session"](params, E_TABLE[SESSIONS["item"]], SESSIONS["mask"])
-    y, _ = transfer.fns["item_table"](params, E_TABLE)
-    logits = np.where(TRAIN, np.asarray(h @ y.T).reshape(-1, len(TRAIN)), -np.inf)
+    teacher = Teacher(*transfer_teacher(), E_TABLE)
+    live = StudentTask(STUDENT, E_TABLE, TRAIN, teacher, QUIET, "topk_kl", top=3)
+    logits = np.where(TRAIN, np.asarray(teacher_logits()).reshape(-1, len(TRAIN)), -np.inf)
     rows = np.argsort(-logits, axis=1)[:, :3].astype(np.int32)
     best = np.take_along_axis(logits, rows, 1)
     np.put_along_axis(logits, rows, -np.inf, 1)
@@ -445,7 +442,7 @@ def test_students_of_a_cached_teacher_read_its_word_on_each_event() -> None:
     order = np.random.default_rng(0).permutation(len(rows))  # where an event's lesson lies
     place = jnp.asarray(np.argsort(order).reshape(SESSIONS["item"].shape))
     cached = CachedTeacher(rows[order], best[order].astype(np.float32), tail[order])
-    task = StudentTask(config, E_TABLE, TRAIN, cached, quiet, "topk_kl")
+    task = StudentTask(STUDENT, E_TABLE, TRAIN, cached, QUIET, "topk_kl")
     _, ((want, (_, _, metrics)), grads) = call(live, SESSIONS)
     _, ((loss, (_, _, found)), own) = call(task, {**SESSIONS, "place": place})
     live_kl, cached_kl = (float(each["teacher_topk_kl"][0]) for each in (metrics, found))
@@ -454,32 +451,27 @@ def test_students_of_a_cached_teacher_read_its_word_on_each_event() -> None:
     np.testing.assert_allclose(loss, want, rtol=1e-5)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), own, grads)
     with pytest.raises(UserError, match="only its likeliest items are known"):
-        StudentTask(config, E_TABLE, TRAIN, cached, quiet)
+        StudentTask(STUDENT, E_TABLE, TRAIN, cached, QUIET)
 
 
 def test_the_teacher_s_weight_follows_its_schedule() -> None:
-    transfer = transfer_tower(TransferConfig(features=5, stack=TINY, out=4))
-    teacher = Teacher(transfer, transfer.init(jax.random.key(5)), E_TABLE)
-    config = StudentConfig(features=5, ids=id_table_size(TRAIN), stack=TINY)
+    teacher = Teacher(*transfer_teacher(), E_TABLE)
     table = {"teacher": {"name": "linear", "steps": 4, "start": 0.5}}
-    task = StudentTask(config, E_TABLE, TRAIN, teacher, {}, schedules=table)
+    task = StudentTask(STUDENT, E_TABLE, TRAIN, teacher, {}, schedules=table)
     _, ((_, (_, _, metrics)), _) = call(task, SESSIONS)  # at update 0
     np.testing.assert_allclose(metrics["teacher/weighted"][0], 0.5 * metrics["teacher_kl"][0])
 
 
 def test_students_learn_nothing_from_items_outside_training() -> None:
-    config = StudentConfig(features=5, ids=id_table_size(TRAIN), stack=TINY)
-    task = StudentTask(config, E_TABLE, TRAIN, None, {"dropout": 0.0})
-    _, ((base, _), _) = call(task, SESSIONS)
+    _, ((base, _), _) = call(student_alone(), SESSIONS)
     other = E_TABLE.copy()
     other[~TRAIN] = 99.0
-    _, ((same, _), _) = call(StudentTask(config, other, TRAIN, None, {"dropout": 0.0}), SESSIONS)
+    _, ((same, _), _) = call(StudentTask(STUDENT, other, TRAIN, None, {"dropout": 0.0}), SESSIONS)
     assert float(base) == float(same)
 
 
 def test_masked_positions_change_nothing() -> None:
-    config = StudentConfig(features=5, ids=id_table_size(TRAIN), stack=TINY)
-    task = StudentTask(config, E_TABLE, TRAIN, None, {"dropout": 0.0})
+    task = student_alone()
     other = {
         **SESSIONS,
         "item": SESSIONS["item"].at[1, 1:].set(6),
