@@ -9,8 +9,14 @@ from pathlib import Path
 import pytest
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Tests compile much and compute little.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+# Tests compile much and compute little. Without the emitters of fused loops, in one piece and
+# unoptimised, a program compiles in a quarter of the time. The notebooks and
+# multidevice/test_sharded_training.py run what the compiler makes by itself.
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+    " --xla_cpu_parallel_codegen_split_count=1",
+)
 os.environ.setdefault("WANDB_MODE", "disabled")
 # What one test compiled, another test, its child processes and the other workers read.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
