@@ -35,7 +35,6 @@ SMALL = [
     *BATCHES,
     "--config.data.vocab=300",
     "--config.data.picture_size=16",
-    "--config.data.window=12",
 ]  # fmt: skip
 
 
