@@ -82,8 +82,8 @@ class Run:
         self._env.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
         if cache is not None:
             self._env.pop("PYTHONDONTWRITEBYTECODE", None)
+            self._env.setdefault("PYTHONPYCACHEPREFIX", str(cache / "bytecode"))
             self._env |= {
-                "PYTHONPYCACHEPREFIX": str(cache / "bytecode"),
                 "JAX_COMPILATION_CACHE_DIR": str(cache),
                 "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
                 "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",

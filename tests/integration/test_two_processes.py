@@ -40,6 +40,7 @@ SMALL = [
 
 def environment() -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("JMREC_")}
+    kept |= {"JMREC_SILENCE": "10"}  # nobody works while it is waited for
     return {**kept, "JMREC_PYTHON": sys.executable, "JAX_PLATFORMS": "cpu"}
 
 

@@ -25,9 +25,14 @@ OnEight = Callable[..., dict[str, Any]]
 
 @pytest.fixture(scope="session")
 def on_eight() -> OnEight:
-    """Run a script of this folder on 8 fake devices; return what it printed, and "stderr"."""
+    """Run a script of this folder on 8 fake devices; return what it printed, and "stderr".
 
-    def run(name: str, *words: object, said: str | None = None, flags: str = "") -> dict[str, Any]:
+    ``flags`` are the compiler's; by default those of all tests.
+    """
+
+    def run(
+        name: str, *words: object, said: str | None = None, flags: str = os.environ["XLA_FLAGS"]
+    ) -> dict[str, Any]:
         here = Path(__file__).parent
         flags = f"--xla_force_host_platform_device_count=8 {flags}"
         env = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags, "PYTHONPATH": str(here.parents[1])}

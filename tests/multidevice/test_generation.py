@@ -8,7 +8,7 @@ import pytest
 @pytest.fixture(scope="module")
 def found(on_eight: Any) -> dict[str, Any]:
     """What writers.py printed."""
-    return on_eight("writers.py", flags="--xla_backend_optimization_level=0")
+    return on_eight("writers.py")
 
 
 @pytest.mark.parametrize("kind", ["texts", "sampled"])

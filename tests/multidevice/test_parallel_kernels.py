@@ -18,7 +18,7 @@ TOLERANCE = {"rtol": 1e-5, "atol": 1e-5}
 
 @pytest.fixture(scope="module")
 def found(on_eight: Any) -> dict[str, Any]:
-    return on_eight("parallel_kernels.py", flags="--xla_backend_optimization_level=0")
+    return on_eight("parallel_kernels.py")
 
 
 def clean() -> dict[str, np.ndarray]:

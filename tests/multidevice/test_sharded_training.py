@@ -14,7 +14,7 @@ RELATIVE = 1e-5
 @pytest.fixture(scope="module")
 def found(on_eight: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What eight_devices.py printed."""
-    return on_eight("eight_devices.py", tmp_path_factory.mktemp("runs"))
+    return on_eight("eight_devices.py", tmp_path_factory.mktemp("runs"), flags="")
 
 
 def test_every_rule_set_gives_the_single_device_losses(found: dict[str, Any]) -> None:

@@ -21,8 +21,7 @@ RULES = ("dp", "fsdp", "tp", "fsdp_tp")
 @pytest.fixture(scope="module")
 def found(on_eight: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What topologies.py printed."""
-    flags = "--xla_backend_optimization_level=0"
-    return on_eight("topologies.py", tmp_path_factory.mktemp("runs"), flags=flags)
+    return on_eight("topologies.py", tmp_path_factory.mktemp("runs"))
 
 
 @pytest.mark.parametrize("task", ["knowledge", "transition", "student"])

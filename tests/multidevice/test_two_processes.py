@@ -39,7 +39,7 @@ def launch(*words: object, processes: int = 1) -> list[Ended]:
     """Run member_of_two.py in so many processes and wait for all of them."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("JMREC_")}
     env |= {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
-    env |= {"JMREC_SILENCE": "20", "XLA_FLAGS": "--xla_backend_optimization_level=0"}
+    env |= {"JMREC_SILENCE": "10"}
     port = free_port()
     script = str(Path(__file__).with_name("member_of_two.py"))
     started = []

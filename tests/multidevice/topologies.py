@@ -105,9 +105,9 @@ def distilled() -> StudentTask:
     return StudentTask(config, e, train, Teacher(teacher, params, e), {})
 
 
-def trainer(task: Any, rules: str, devices: int) -> Trainer:
+def trainer(task: Any, rules: str, devices: int, save_every: int = STEPS) -> Trainer:
     config = TrainConfig(
-        steps=STEPS, eval_every=100, save_every=5, log_every=1, rules=rules,
+        steps=STEPS, eval_every=100, save_every=save_every, log_every=1, rules=rules,
         optim=OptimConfig(weight_decay=0.01, schedule="cosine"),
     )  # fmt: skip
     return Trainer(task, config, mesh=make_mesh(rules, jax.devices()[:devices]))
@@ -150,12 +150,12 @@ def main(workdir: Path) -> dict[str, Any]:
         out["losses"][name] = {}
         for rules, devices in [("dp", 1), *((rules, 8) for rules in RULES)]:
             label = rules if devices == 8 else "one"
-            each = trainer(task(), rules, devices)
+            each = trainer(task(), rules, devices, 5 if name == "transition" else STEPS)
             out["losses"][name][label] = fit(each, workdir / name / label, batches)
             out["compilations"][f"{name} {label}"] = each.compilations
             if name == "transition":
                 made[label] = each
-    made["four"] = trainer(transition(), "fsdp", 4)
+    made["four"] = trainer(transition(), "fsdp", 4, 5)
     way = [("fsdp", 5), ("four", 10), ("one", 15), ("fsdp_tp", None)]
     out["8 4 1 8"] = []
     for label, end in way:
