@@ -1,11 +1,11 @@
 """Reading an experiment file and laying the command line's overrides over it."""
 
 import ast
-import importlib.util
 import inspect
 import re
 import traceback
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from absl import flags
@@ -122,13 +122,13 @@ def _split_spec(spec: str) -> tuple[Path, str | None]:
 
 
 def _run_file(path: Path, arg: str | None, name: str) -> Any:
-    """Import the file under a name of its own and call its function ``name``."""
-    module_spec = importlib.util.spec_from_file_location(f"jmrec_experiment_{path.stem}", path)
-    if module_spec is None or module_spec.loader is None:
-        raise UserError(f"{path} cannot be read as a Python file.")
-    module = importlib.util.module_from_spec(module_spec)
+    """Run the file as a module of its own and call its function ``name``."""
+    module = ModuleType(f"jmrec_experiment_{path.stem}")
+    module.__file__ = str(path)
     try:
-        module_spec.loader.exec_module(module)
+        # Not through an import: its bytecode goes by the second, and a sweep may be written anew
+        # within one.
+        exec(compile(path.read_bytes(), str(path), "exec"), vars(module))
         function = getattr(module, name, None)
         if not callable(function):
             why = "an experiment file" if name == "get_config" else "a sweep"

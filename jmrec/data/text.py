@@ -120,7 +120,7 @@ def encode_fields(
       >>> items = Items(["a", "b"], ["re", ""], {"title": ["re", ""]}, [b"", b""])
       >>> encode_fields(tokenizer, items, {"title": 5})[:, 0, [0, -1]].tolist()
       [[6, 2], [0, 0]]
-      >>> ids = encode_fields(tokenizer, items, {"title": 9}, named=True)[0, 0]
+      >>> ids = encode_fields(tokenizer, items, {"title": 12}, named=True)[0, 0]
       >>> decode_tokens(tokenizer, ids)
       'title: re'
     """

@@ -12,11 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
+from jmrec.cluster.member import first
 from jmrec.config import ConfigDict
 from jmrec.convert.families import Pretrained
 from jmrec.convert.tokenizer import load_tokenizer
 from jmrec.data.schema import Items
 from jmrec.errors import UserError
+from jmrec.files import read_json, write_json
 from jmrec.models.assembled import AssembledConfig, assembled, backbone_parts
 from jmrec.models.decoder import DecoderConfig
 from jmrec.models.efficientnet import EfficientNetConfig
@@ -30,6 +32,9 @@ from jmrec.systems.tpad import Tpad
 from jmrec.tasks.knowledge import KnowledgeTask
 from jmrec.tracking import Tracker
 from jmrec.types import Model, Params
+
+BACKBONE = "backbone.json"
+"""Where stage "knowledge" keeps which weights it was trained on."""
 
 
 @dataclass(frozen=True)
@@ -170,6 +175,21 @@ class AdaptedTpad(Tpad):
         """Which pretrained weights the features come from."""
         return origins({"text": self.parts.text, "picture": self.parts.picture})
 
+    def knowledge(self, folder: Path) -> None:
+        """Stage "knowledge": the heads and updates of the tower, on the training items."""
+        self._check_weights(folder)
+        first(lambda: write_json(folder / BACKBONE, self.provenance))
+        super().knowledge(folder)
+
+    def _check_weights(self, folder: Path) -> None:
+        """Raise UserError where other weights lie in the backbone's place than were trained on."""
+        path = folder / BACKBONE
+        if path.is_file() and read_json(path) != self.provenance:
+            raise UserError(
+                f"{folder} was trained on other weights than backbone.text and backbone.picture "
+                "name now; put those back, or train anew in another --workdir."
+            )
+
     def knowledge_task(self, eye: Params | None) -> KnowledgeTask:
         """Return what stage "knowledge" trains."""
         c = self.config.knowledge
@@ -178,12 +198,14 @@ class AdaptedTpad(Tpad):
 
     @cached_property
     def reader_params(self) -> Params:
-        """What was trained, and the backbone."""
+        """What was trained, and the backbone that it was trained on."""
+        self._check_weights(self.workdir / "knowledge")
         trained = self.params("knowledge", self.reader_tower)
         return self._whole({**trained, "backbone": self.parts.params})
 
     def merged(self) -> Pretrained:
         """Return the decoder (or the whole multimodal model) with the trained updates added."""
+        self._check_weights(self.workdir / "knowledge")
         trained, config = self.params("knowledge", self.reader_tower), self.knowledge_config
         tree = {**trained["heads"], **self.parts.params}
         if config.lora is not None:

@@ -16,11 +16,11 @@ import numpy as np
 from jmrec.config import ConfigDict
 from jmrec.data.schema import Items
 from jmrec.errors import UserError
-from jmrec.features import Standardiser
+from jmrec.features import Standardiser, read_features
 from jmrec.models.frozen import FrozenConfig, frozen_tower
 from jmrec.systems.backbone import Backbone, check_backbone
 from jmrec.systems.stages import Stage
-from jmrec.systems.tables import read_standardiser, read_tables, write_tables
+from jmrec.systems.tables import TABLES, read_standardiser, read_tables, write_tables
 from jmrec.systems.tpad import Tpad
 from jmrec.tasks.frozen import FrozenKnowledgeTask
 from jmrec.tracking import Tracker
@@ -134,8 +134,18 @@ class FrozenTpad(Tpad):
 
     @cached_property
     def reader(self) -> Any:
-        """How new items are read."""
+        """How new items are read.
+
+        Raises:
+          UserError: Other weights lie in the readers' place than have read the catalogue.
+        """
         folder = self.workdir / "backbone"
+        told = read_features(folder / TABLES).provenance
+        if any(told.get(name) != fact for name, fact in self.backbone.provenance.items()):
+            raise UserError(
+                f"{folder} was made by other readers than backbone.text and backbone.picture name "
+                "now; put those back, or read the catalogue anew in another --workdir."
+            )
         scalers = {part: read_standardiser(folder, f"{part}/") for part in PARTS}
         return FrozenReader(self.backbone, scalers)
 

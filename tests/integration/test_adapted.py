@@ -134,6 +134,21 @@ def test_the_merged_backbone_is_written_and_reads_alike(
         assert isinstance(open_run(system.workdir, tracker), AdaptedTpad)
 
 
+def test_other_weights_in_the_backbones_place_are_refused(
+    system: AdaptedTpad, weights: Path, tmp_path: Path
+) -> None:
+    folder = write_weights(tmp_path, "llama", seed=1).parent
+    write_weights(folder, "efficientnet")
+    with Tracker(tmp_path, quiet=True) as tracker:
+        other = AdaptedTpad(config(folder), system.workdir, tracker)
+        with pytest.raises(UserError, match="trained on other weights"):
+            other.encode(system.arrays)
+        with pytest.raises(UserError, match="trained on other weights"):
+            other.knowledge(system.workdir / "knowledge")
+        same = AdaptedTpad(config(weights), system.workdir, tracker)
+        assert same.reader_params
+
+
 def test_what_can_not_be_is_said(system: AdaptedTpad, weights: Path, tmp_path: Path) -> None:
     with Tracker(tmp_path, quiet=True) as tracker:
         with pytest.raises(UserError, match="prompt must be items"):

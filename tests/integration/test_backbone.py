@@ -92,6 +92,14 @@ def test_a_new_item_is_read_as_the_catalogue_was(system: FrozenTpad) -> None:
         np.testing.assert_allclose(array, system.arrays[name][rows], atol=2e-3, err_msg=name)
 
 
+def test_other_readers_do_not_read_new_items(system: FrozenTpad, tmp_path: Path) -> None:
+    changed = load_config(EXPERIMENT, [*SMALL, "--config.backbone.layers=1"])
+    with Tracker(tmp_path, quiet=True) as tracker:
+        other = FrozenTpad(changed, system.workdir, tracker)
+        with pytest.raises(UserError, match="made by other readers"):
+            _ = other.reader
+
+
 def test_a_reading_that_was_killed_goes_on(system: FrozenTpad, tmp_path: Path) -> None:
     """What is done is not read again; what other readers did is."""
     items = take_items(system.dataset.items, list(range(12)))
@@ -121,7 +129,7 @@ def test_what_frozen_readers_can_not_do_is_said(system: FrozenTpad, tmp_path: Pa
         for words, said in (
             (["--config.transition.prompt=tokens"], "transition.prompt must be items"),
             (["--config.backbone.lengths=2"], "lengths must be 3 or more"),
-            (["--config.backbone.name=minilmm"], "is not one of tiny, minilm"),
+            (["--config.backbone.mode=forzen"], "is not one of frozen, lora"),
         ):
             with pytest.raises(UserError, match=said):
                 FrozenTpad(load_config(EXPERIMENT, SMALL + words), tmp_path, tracker)

@@ -24,8 +24,11 @@ def found(on_eight: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
     return on_eight("topologies.py", tmp_path_factory.mktemp("runs"))
 
 
-@pytest.mark.parametrize("task", ["knowledge", "transition", "student"])
-@pytest.mark.parametrize("rules", RULES)
+@pytest.mark.parametrize(
+    ("task", "rules"),
+    [*((task, rules) for rules in RULES for task in ("knowledge", "transition", "student")),
+     ("assembled", "fsdp_tp")],
+)  # fmt: skip
 def test_every_rule_set_gives_the_single_device_losses(
     found: dict[str, Any], task: str, rules: str
 ) -> None:
