@@ -6,18 +6,21 @@ whoever needs it, and lies in no checkpoint. All the rest of the system is that 
 `jmrec.systems.tpad`.
 """
 
+import shutil
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
 
-from jmrec.cluster.member import first
+from jmrec.cluster.member import first, is_first
 from jmrec.config import ConfigDict
 from jmrec.convert.families import Pretrained
 from jmrec.convert.tokenizer import load_tokenizer
 from jmrec.data.schema import Items
 from jmrec.errors import UserError
+from jmrec.features import read_features, write_features
 from jmrec.files import read_json, write_json
 from jmrec.models.assembled import AssembledConfig, assembled, backbone_parts
 from jmrec.models.decoder import DecoderConfig
@@ -25,7 +28,7 @@ from jmrec.models.efficientnet import EfficientNetConfig
 from jmrec.models.lora import LoraConfig, merged
 from jmrec.models.vit import ViTConfig
 from jmrec.systems.backbone import LOOKS, WHOLE, check_backbone, origins, picture_size
-from jmrec.systems.catalogue import Reader
+from jmrec.systems.catalogue import BLOCK, VIEWS, Reader
 from jmrec.systems.pretrained import find_pretrained
 from jmrec.systems.stages import Stage
 from jmrec.systems.tpad import Tpad
@@ -33,6 +36,7 @@ from jmrec.tasks.knowledge import KnowledgeTask
 from jmrec.tracking import Tracker
 from jmrec.types import Model, Params
 
+PARTS = "parts"
 BACKBONE = "backbone.json"
 """Where stage "knowledge" keeps which weights it was trained on."""
 
@@ -195,6 +199,35 @@ class AdaptedTpad(Tpad):
         c = self.config.knowledge
         hparams = {**c.hparams, "learning_rate": c.train.learning_rate}
         return KnowledgeTask(self.knowledge_config, hparams, backbone=self.parts.params)
+
+    def read(self, folder: Path) -> None:
+        """Stage "read": e of the whole catalogue in each view; what was done of it is not lost."""
+        super().read(folder)
+        first(lambda: shutil.rmtree(folder / PARTS, ignore_errors=True))
+
+    def encode(self, arrays: Mapping[str, np.ndarray], name: str = "") -> np.ndarray:
+        """Read items with the Knowledge tower: float32 [V, D], not standardised.
+
+        A view of the catalogue is kept block by block until its stage is done.
+        """
+        if name not in VIEWS:
+            return super().encode(arrays, name)
+        ids, made_by = self.dataset.items.ids, read_json(self.workdir / "knowledge" / "stage.json")
+
+        def keep(start: int, work: Callable[[], np.ndarray]) -> np.ndarray:
+            path = self.workdir / "read" / PARTS / f"{name} {start:08d}.safetensors"
+            few = ids[start : start + BLOCK]
+            if path.is_file():
+                table = read_features(path, few)
+                if table.provenance.get("tower") == made_by["hash"]:
+                    return table.arrays["e"]
+            block = work()
+            if is_first():
+                write_features(path, {"e": block}, few, {"tower": made_by["hash"]})
+            return block
+
+        run = partial(self._encode_items, self.reader_params)
+        return self._read_all(run, arrays, f"read {name}", keep)
 
     @cached_property
     def reader_params(self) -> Params:

@@ -25,11 +25,10 @@ from jmrec.errors import UserError
 from jmrec.features import read_features, write_features
 from jmrec.models.efficientnet import EfficientNetConfig
 from jmrec.sharding import batch_sharding, make_mesh, replicated
-from jmrec.systems.catalogue import with_facts
+from jmrec.systems.catalogue import BLOCK, with_facts
 from jmrec.systems.pretrained import find_pretrained, parameter_count
 from jmrec.tracking import Tracker
 
-BLOCK = 512
 MODES = ("frozen", "lora")
 """Features that are computed once, or a tower that is trained by low-rank updates."""
 READS = {"bert": "sentence", "llama": "sentence", "idefics3": "sentence"}

@@ -28,6 +28,9 @@ from jmrec.files import read_json, write_json
 VIEWS = ("both", "text", "picture", "pictures permuted", "texts permuted")
 """How the Knowledge tower may be shown the catalogue; the last two are controls."""
 
+BLOCK = 512
+"""Items of a long reading; what is done of it is kept block by block."""
+
 FACTS = "facts"
 """The text field that says an item's declared numbers and categories."""
 

@@ -25,7 +25,7 @@ from jmrec.models.layers import StackConfig
 from jmrec.models.transfer import ItemTokens, TransferConfig, transfer_tower
 from jmrec.models.vision import VisionConfig, picture_words
 from jmrec.sharding import batch_sharding, make_mesh, replicated
-from jmrec.systems.catalogue import Reader
+from jmrec.systems.catalogue import BLOCK, Reader
 from jmrec.systems.tables import TABLES, read_tables
 from jmrec.tracking import Tracker
 from jmrec.types import Model, Params
@@ -214,25 +214,42 @@ class Towers:
         return encode
 
     def _read_all(
-        self, read: Callable[..., jax.Array], arrays: Mapping[str, np.ndarray], label: str
+        self,
+        read: Callable[..., jax.Array],
+        arrays: Mapping[str, np.ndarray],
+        label: str,
+        keep: Callable[[int, Callable[[], np.ndarray]], np.ndarray] = lambda start, work: work(),
     ) -> np.ndarray:
-        """Return ``read(text, picture, picture_ok)`` of all items, batch by batch.
+        """Return ``read(text, picture, picture_ok)`` of all items.
 
-        A batch is shared out over this process's devices.
+        Args:
+          read: Reads a batch, which is shared out over this process's devices.
+          arrays: Of all items.
+          label: For the progress bar.
+          keep: ``(start, work) -> block`` that may have what ``work`` would read of the block of
+            items from ``start`` on.
         """
+        count, parts = len(arrays["text"]), []
+        with self.tracker.stage("read").progress(count, label) as bar:
+            for start in range(0, count, BLOCK):
+                block = {name: array[start : start + BLOCK] for name, array in arrays.items()}
+                parts.append(keep(start, partial(self._read_block, read, block)))
+                bar.update(len(parts[-1]))
+        return np.concatenate(parts)
+
+    def _read_block(
+        self, read: Callable[..., jax.Array], arrays: Mapping[str, np.ndarray]
+    ) -> np.ndarray:
         devices = jax.local_devices()
         spread = batch_sharding(make_mesh("dp", devices))
         size = -(-self.read_batch // len(devices)) * len(devices)
         count, parts = len(arrays["text"]), []
-        with self.tracker.stage("read").progress(count, label) as bar:
-            for start in range(0, count, size):
-                rows = np.arange(start, min(start + size, count))
-                # The last batch repeats its last item, so that one shape is compiled.
-                rows = np.pad(rows, (0, size - len(rows)), mode="edge")
-                few = [arrays[key][rows] for key in ("text", "picture", "picture_ok")]
-                shown = jax.device_put(few, spread)
-                parts.append(np.asarray(read(*shown)))
-                bar.update(min(size, count - start))
+        for start in range(0, count, size):
+            rows = np.arange(start, min(start + size, count))
+            # The last batch repeats its last item, so that one shape is compiled.
+            rows = np.pad(rows, (0, size - len(rows)), mode="edge")
+            few = [arrays[key][rows] for key in ("text", "picture", "picture_ok")]
+            parts.append(np.asarray(read(*jax.device_put(few, spread))))
         return np.concatenate(parts)[:count]
 
     def heads(self, e: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

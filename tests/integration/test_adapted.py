@@ -134,6 +134,24 @@ def test_the_merged_backbone_is_written_and_reads_alike(
         assert isinstance(open_run(system.workdir, tracker), AdaptedTpad)
 
 
+def test_a_reading_that_was_killed_goes_on(
+    system: AdaptedTpad, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A block that is done is not read again, and its file is gone once the stage is."""
+    folder = system.workdir / "read" / "parts"
+    assert not folder.exists()
+    want = system.encode(system.arrays, "text")
+    assert [path.name for path in folder.iterdir()] == ["text 00000000.safetensors"]
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("read again")
+
+    monkeypatch.setattr(system, "_read_block", refuse)
+    np.testing.assert_array_equal(system.encode(system.arrays, "text"), want)
+    with pytest.raises(AssertionError, match="read again"):
+        system.encode(system.arrays, "picture")
+
+
 def test_other_weights_in_the_backbones_place_are_refused(
     system: AdaptedTpad, weights: Path, tmp_path: Path
 ) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 from jmrec.data.schema import Items
 from jmrec.data.text import (
@@ -87,6 +87,21 @@ def test_fields_lengths_and_missing(tokenizer: Tokenizer) -> None:
 def test_wrong_fields(tokenizer: Tokenizer, lengths: dict[str, int]) -> None:
     with pytest.raises(UserError):
         encode_fields(tokenizer, _items(["a"]), lengths)
+
+
+def test_fields_in_a_pretrained_models_own_words() -> None:
+    """Named, cut, without special tokens; and where token 0 is a word, it can not be told apart."""
+    words = {"!": 0, "title": 1, ":": 2, "hi": 3, "[": 4, "END": 5, "]": 6, "[END]": 7, "?": 8}
+    own = Tokenizer(models.WordLevel(words, unk_token="?"))
+    own.pre_tokenizer = pre_tokenizers.Whitespace()
+    own.add_special_tokens(["[END]"])
+    own.post_processor = processors.TemplateProcessing("$A [END]", special_tokens=[("[END]", 7)])
+    items = _items(["hi! hi", "hi [END] hi", "", "hi hi hi hi hi"])
+    tokens = encode_fields(own, items, {"title": 7}, named=True)[:, 0]
+    assert tokens.tolist() == [
+        [1, 2, 3, 3, 0, 0, 0], [1, 2, 3, 4, 5, 6, 3], [0] * 7, [1, 2, 3, 3, 3, 3, 3],
+    ]  # fmt: skip
+    assert own.encode("hi").ids == [3, 7]
 
 
 def test_item_texts() -> None:
