@@ -94,13 +94,16 @@ def get_config(arg: str | None = None) -> ConfigDict:
                      backbone="tiny", mode="")  # fmt: skip
     toyshop = choose("data", args.data, {"toyshop": True, "folder": False})
     size = choose("size", args.size, ("tiny", "small", "base"))
-    ablate = choose("ablate", args.ablate, ABLATIONS)
     choose("students", args.students, ("all", "served", "rules"))
     folder = args.backbone.removeprefix("hf:") if args.backbone.startswith("hf:") else None
     if folder is None:
         choose("backbone", args.backbone, BACKBONES)
     mode = args.mode or ("lora" if args.backbone == "assembled" else "frozen")
     choose("mode", mode, ("frozen", "lora"))
+    written = args.backbone == "tiny" or mode == "lora"
+    ablate = choose(
+        "ablate", args.ablate, [each for each in ABLATIONS if written or each != "no_generation"]
+    )
     pick = {"tiny": 0, "small": 1, "base": 2}[size]
 
     config = ConfigDict()
