@@ -100,6 +100,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
         choose("backbone", args.backbone, BACKBONES)
     mode = args.mode or ("lora" if args.backbone == "assembled" else "frozen")
     choose("mode", mode, ("frozen", "lora"))
+    if args.mode:
+        choose("with a mode, backbone", args.backbone.split(":")[0], [*list(BACKBONES)[1:], "hf"])
     written = args.backbone == "tiny" or mode == "lora"
     ablate = choose(
         "ablate", args.ablate, [each for each in ABLATIONS if written or each != "no_generation"]

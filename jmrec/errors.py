@@ -16,6 +16,15 @@ class UserError(Exception):
     """
 
 
+class SettingError(UserError, ValueError):
+    """A setting that makes no sense: for callers of the library a ValueError like any other.
+
+    Example:
+      >>> issubclass(SettingError, ValueError)
+      True
+    """
+
+
 REQUEUE = 75
 """The exit code (``EX_TEMPFAIL``) on which launchers start the same command again."""
 

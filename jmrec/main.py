@@ -203,6 +203,8 @@ def convert(args: argparse.Namespace) -> None:
     from jmrec.systems.registry import convert_run, is_run
 
     if is_run(Path(args.source)):
+        if args.family is not None:
+            raise UserError(f"{args.source} is a run and knows its family; leave out --family.")
         found = convert_run(Path(args.source), args.out, args.dtype)
     else:
         found = convert_to(args.source, args.out, args.family, args.dtype)

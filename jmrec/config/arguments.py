@@ -108,7 +108,7 @@ def parse_arg(arg: str | None, **defaults: Any) -> ConfigDict:
     """
     values = dict(defaults)
     given = set()
-    for part in _split(arg or ""):
+    for part in split(arg or ""):
         name, equals, text = (piece.strip() for piece in part.partition("="))
         if name not in defaults:
             known = ", ".join(sorted(defaults)) or "none"
@@ -127,7 +127,7 @@ def parse_arg(arg: str | None, **defaults: Any) -> ConfigDict:
     return ConfigDict(values, type_safe=False)
 
 
-def _split(arg: str) -> list[str]:
+def split(arg: str) -> list[str]:
     """Split at the commas outside brackets and drop empty parts."""
     parts, depth = [""], 0
     for letter in arg:

@@ -11,7 +11,7 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from jmrec.config.arguments import NONE_WORDS, hint, nearest
+from jmrec.config.arguments import NONE_WORDS, hint, nearest, split
 from jmrec.config.hyper import Overrides, checked
 from jmrec.errors import UserError
 
@@ -300,12 +300,27 @@ def _literal(text: str) -> Any:
         return {"true": True, "false": False}.get(text, text)
 
 
+def _unwrapped(text: str) -> str:
+    """Return what stands in brackets, where they are around all of it.
+
+    Example:
+      >>> _unwrapped("(a,b)"), _unwrapped("x/(a|b)"), _unwrapped("(a),(b)")
+      ('a,b', 'x/(a|b)', '(a),(b)')
+    """
+    text, depth = text.strip(), 0
+    for place, letter in enumerate(text):
+        depth += (letter in "([") - (letter in ")]")
+        if depth == 0 and place < len(text) - 1:
+            return text
+    return text[1:-1] if text[:1] in ("(", "[") else text
+
+
 def _sequence(name: str, text: str, default: Any) -> Any:
     """Parse ``(1, 2)`` or ``a,b`` and check the elements against the default's."""
     kind = type(default) if isinstance(default, list | tuple) else tuple
     value = _literal(text)
     if isinstance(value, str) and value == text:  # not a literal: words, with or without brackets
-        value = [part.strip() for part in text.strip("()[] ").split(",") if part.strip()]
+        value = [part.strip() for part in split(_unwrapped(text))]
     value = kind(value if isinstance(value, list | tuple) else [value])
     wanted = {type(each) for each in default or ()}
     if len(wanted) == 1:

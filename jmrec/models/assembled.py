@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jmrec.errors import SettingError
 from jmrec.models.build import make_model
 from jmrec.models.decoder import Decoder, DecoderConfig
 from jmrec.models.efficientnet import EfficientNet, EfficientNetConfig
@@ -54,7 +55,7 @@ class AssembledConfig:
 
     def __post_init__(self) -> None:
         if isinstance(self.vision, ViTConfig) and self.size != self.vision.size:
-            raise ValueError(f"a tower for {self.vision.size} pixels can not see {self.size}.")
+            raise SettingError(f"a tower for {self.vision.size} pixels can not see {self.size}.")
 
     @property
     def seen(self) -> int:

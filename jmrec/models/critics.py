@@ -9,6 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jmrec.errors import SettingError
 from jmrec.models.build import make_model
 from jmrec.models.layers import dense
 from jmrec.types import Model
@@ -38,7 +39,7 @@ class CriticConfig:
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
-            raise ValueError(f"critic {self.kind!r} is not one of {', '.join(KINDS)}.")
+            raise SettingError(f"critic {self.kind!r} is not one of {', '.join(KINDS)}.")
 
 
 class Critic(nn.Module):

@@ -12,6 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jmrec.errors import SettingError
 from jmrec.models.rope import RopeScaling, rotate
 
 Initialiser = Callable[..., Any]
@@ -62,13 +63,19 @@ class StackConfig:
 
     def __post_init__(self) -> None:
         if self.head % 2:
-            raise ValueError(f"head {self.head} must be an even number.")
+            raise SettingError(f"head {self.head} is odd; give an even number.")
         if not self.head and (self.width % self.heads or (self.width // self.heads) % 2):
-            raise ValueError(f"width {self.width} over heads {self.heads} must be an even number.")
+            raise SettingError(
+                f"width {self.width} over heads {self.heads} is no even number; change one of them."
+            )
         if self.heads % self.kv_heads:
-            raise ValueError(f"heads {self.heads} is no multiple of kv_heads {self.kv_heads}.")
+            raise SettingError(
+                f"heads {self.heads} is no multiple of kv_heads {self.kv_heads}; change one."
+            )
         if self.dtype not in ("float32", "bfloat16"):
-            raise ValueError(f"dtype {self.dtype!r} is neither 'float32' nor 'bfloat16'.")
+            raise SettingError(
+                f"dtype {self.dtype!r} is not known; choose 'float32' or 'bfloat16'."
+            )
         remat_policy(self.remat)
 
     @property
@@ -81,7 +88,7 @@ def remat_policy(remat: bool | str) -> tuple[bool, Any]:
     """Return whether blocks are recomputed in the backward pass, and what is kept (None: nothing).
 
     Raises:
-      ValueError: It is no policy of ``jax.checkpoint_policies``.
+      SettingError: It is no policy of ``jax.checkpoint_policies``.
 
     Example:
       >>> remat_policy("none"), remat_policy(True), remat_policy("dots_saveable")[0]
@@ -91,8 +98,8 @@ def remat_policy(remat: bool | str) -> tuple[bool, Any]:
         return str(remat).lower() == "true", None
     policy = getattr(jax.checkpoint_policies, str(remat), None)
     if policy is None:
-        raise ValueError(
-            f"remat {remat!r} is none of none, true and the policies of jax.checkpoint_policies."
+        raise SettingError(
+            f"remat {remat!r} is not known; choose none, true or a name of jax.checkpoint_policies."
         )
     return True, policy
 

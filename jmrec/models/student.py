@@ -12,6 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jmrec.errors import SettingError
 from jmrec.models.build import make_model
 from jmrec.models.layers import (
     Context,
@@ -47,7 +48,7 @@ class StudentConfig:
 
     def __post_init__(self) -> None:
         if not self.features and not self.ids:
-            raise ValueError("a student needs features, ids or both.")
+            raise SettingError("a student needs features, ids or both.")
 
 
 class Student(nn.Module):

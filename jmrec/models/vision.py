@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jmrec.errors import SettingError
 from jmrec.models.build import make_model
 from jmrec.models.layers import Linear, Stack, StackConfig, dense, gather, named
 from jmrec.types import Model
@@ -29,7 +30,7 @@ class VisionConfig:
 
     def __post_init__(self) -> None:
         if self.patch % 4 or self.size % (self.patch * self.merge):
-            raise ValueError(
+            raise SettingError(
                 f"picture size {self.size} must be a multiple of patch {self.patch} x merge "
                 f"{self.merge}, and patch a multiple of 4."
             )

@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 
+import jax
 import numpy as np
 
-from jmrec.cluster.member import first, is_first
+from jmrec.cluster.member import is_first
 from jmrec.config import ConfigDict
 from jmrec.convert.families import Pretrained
 from jmrec.convert.tokenizer import load_tokenizer
@@ -28,7 +29,7 @@ from jmrec.models.efficientnet import EfficientNetConfig
 from jmrec.models.lora import LoraConfig, merged
 from jmrec.models.vit import ViTConfig
 from jmrec.systems.backbone import LOOKS, WHOLE, check_backbone, origins, picture_size
-from jmrec.systems.catalogue import BLOCK, VIEWS, Reader
+from jmrec.systems.catalogue import VIEWS, Reader
 from jmrec.systems.pretrained import find_pretrained
 from jmrec.systems.stages import Stage
 from jmrec.systems.tpad import Tpad
@@ -38,7 +39,7 @@ from jmrec.types import Model, Params
 
 PARTS = "parts"
 BACKBONE = "backbone.json"
-"""Where stage "knowledge" keeps which weights it was trained on."""
+"""Where stage "data" keeps whose tokenizer it took: the weights that all stages are to use."""
 
 
 @dataclass(frozen=True)
@@ -102,18 +103,22 @@ class AdaptedTpad(Tpad):
 
     def stages(self) -> list[Stage]:
         """Return the training stages: tokens are the backbone's, so that "data" depends on it."""
-        first, *rest = super().stages()
-        c = self.config.backbone
-        own = {"text": c.text, "picture": c.picture, "picture_size": c.picture_size}
-        return [replace(first, settings={**first.settings, "backbone": own}), *rest]
+        if jax.process_count() > 1:
+            # Stage "data" is process 0's, and what `jmrec convert` wrote is opened by all at once.
+            _ = self.parts
+        data, *rest = super().stages()
+        own = {name: self.config.backbone[name] for name in ("text", "picture", "picture_size")}
+        return [replace(data, settings={**data.settings, "backbone": own}), *rest]
 
     def reading_stages(self) -> list[Stage]:
         """Return the one stage up to the Knowledge tower."""
         c = self.config
-        own = {"knowledge": c.knowledge, "backbone": c.backbone, "seed": c.seed}
+        backbone = {name: c.backbone[name] for name in ("layers", "merge", "dtype")}
+        own = {"knowledge": c.knowledge, "backbone": backbone, "seed": c.seed}
         return [Stage("knowledge", own, ("data",), self.knowledge)]
 
     def _fit_reader(self, folder: Path, items: Items, rows: np.ndarray) -> None:
+        write_json(folder / BACKBONE, self.provenance)
         settings = {**self.config.data, "picture_size": self._picture_size}
         Reader.fit(folder, items, rows, settings, load_tokenizer(self.parts.text.source))
 
@@ -125,11 +130,12 @@ class AdaptedTpad(Tpad):
           UserError: They are not there, or are no decoder and vision encoder.
         """
         c = self.config.backbone
-        text = find_pretrained(c.text, "decoder", ("llama", WHOLE), c.layers)
+        computing = {"dtype": c.dtype, "remat": c.remat}
+        text = find_pretrained(c.text, "decoder", ("llama", WHOLE), layers=c.layers, **computing)
         if text.family == WHOLE:
             return Parts(text, text)
         eyes = tuple(name for name in LOOKS if name != WHOLE)
-        return Parts(text, find_pretrained(c.picture, "vision encoder", eyes))
+        return Parts(text, find_pretrained(c.picture, "vision encoder", eyes, **computing))
 
     @property
     def _picture_size(self) -> int:
@@ -143,29 +149,28 @@ class AdaptedTpad(Tpad):
           UserError: An item has more tokens than the decoder reads.
         """
         c, parts, own = self.config.backbone, self.parts, self.config.knowledge
-        vision = parts.vision
-        if isinstance(vision, ViTConfig):
-            encoder = replace(vision.encoder, dtype=c.dtype, remat=c.remat)
-            vision = replace(vision, encoder=encoder)
-        else:
-            vision = replace(vision, dtype=c.dtype)
-        stack = replace(parts.decoder.stack, dtype=c.dtype, remat=c.remat)
         config = AssembledConfig(
             fields=tuple(self.reader.lengths.values()),
-            vision=vision,
-            decoder=replace(parts.decoder, stack=stack),
+            vision=parts.vision,
+            decoder=parts.decoder,
             size=self._picture_size,
             merge=parts.text.model.config.merge if parts.whole else c.merge,
             whole=parts.whole,
             lora=LoraConfig(**own.lora) if own.lora.rank else None,
             soft=own.soft,
         )
-        tokens = config.seen + sum(config.fields) + 1
-        if tokens > config.decoder.context:
+        if not config.seen:
             raise UserError(
-                f"an item has {config.seen} picture and {sum(config.fields)} text tokens, which is "
-                f"{tokens - config.decoder.context} more than {c.text} reads; lower "
-                "data.max_tokens or backbone.picture_size, or raise backbone.merge."
+                f"backbone.merge={c.merge} merges more cells than a picture of {config.size} "
+                "pixels has, so that nothing is seen; lower it."
+            )
+        words = sum(config.fields)
+        over = config.seen + words + 1 - config.decoder.context
+        if over > 0:
+            wide = "" if parts.whole else " or raise backbone.merge"
+            raise UserError(
+                f"an item has {config.seen} picture and {words} text tokens, which is {over} more "
+                f"than {c.text} reads; lower data.max_tokens{wide}."
             )
         return config
 
@@ -181,16 +186,14 @@ class AdaptedTpad(Tpad):
 
     def knowledge(self, folder: Path) -> None:
         """Stage "knowledge": the heads and updates of the tower, on the training items."""
-        self._check_weights(folder)
-        first(lambda: write_json(folder / BACKBONE, self.provenance))
+        self._check_weights()
         super().knowledge(folder)
 
-    def _check_weights(self, folder: Path) -> None:
-        """Raise UserError where other weights lie in the backbone's place than were trained on."""
-        path = folder / BACKBONE
-        if path.is_file() and read_json(path) != self.provenance:
+    def _check_weights(self) -> None:
+        """Raise UserError where other weights lie in the backbone's place than at the beginning."""
+        if read_json(self.workdir / "data" / BACKBONE) != self.provenance:
             raise UserError(
-                f"{folder} was trained on other weights than backbone.text and backbone.picture "
+                f"{self.workdir} began on other weights than backbone.text and backbone.picture "
                 "name now; put those back, or train anew in another --workdir."
             )
 
@@ -203,7 +206,10 @@ class AdaptedTpad(Tpad):
     def read(self, folder: Path) -> None:
         """Stage "read": e of the whole catalogue in each view; what was done of it is not lost."""
         super().read(folder)
-        first(lambda: shutil.rmtree(folder / PARTS, ignore_errors=True))
+        # No later stage of a run reads items: the backbone need not lie on the devices.
+        self.__dict__.pop("reader_params", None)
+        if is_first():
+            shutil.rmtree(folder / PARTS, ignore_errors=True)
 
     def encode(self, arrays: Mapping[str, np.ndarray], name: str = "") -> np.ndarray:
         """Read items with the Knowledge tower: float32 [V, D], not standardised.
@@ -215,15 +221,16 @@ class AdaptedTpad(Tpad):
         ids, made_by = self.dataset.items.ids, read_json(self.workdir / "knowledge" / "stage.json")
 
         def keep(start: int, work: Callable[[], np.ndarray]) -> np.ndarray:
+            if not is_first():
+                return work()
             path = self.workdir / "read" / PARTS / f"{name} {start:08d}.safetensors"
-            few = ids[start : start + BLOCK]
+            few = ids[start : start + self.read_block]
             if path.is_file():
                 table = read_features(path, few)
                 if table.provenance.get("tower") == made_by["hash"]:
                     return table.arrays["e"]
             block = work()
-            if is_first():
-                write_features(path, {"e": block}, few, {"tower": made_by["hash"]})
+            write_features(path, {"e": block}, few, {"tower": made_by["hash"]})
             return block
 
         run = partial(self._encode_items, self.reader_params)
@@ -232,19 +239,27 @@ class AdaptedTpad(Tpad):
     @cached_property
     def reader_params(self) -> Params:
         """What was trained, and the backbone that it was trained on."""
-        self._check_weights(self.workdir / "knowledge")
+        self._check_weights()
         trained = self.params("knowledge", self.reader_tower)
         return self._whole({**trained, "backbone": self.parts.params})
 
     def merged(self) -> Pretrained:
-        """Return the decoder (or the whole multimodal model) with the trained updates added."""
-        self._check_weights(self.workdir / "knowledge")
+        """Return the decoder (or the whole multimodal model) with the trained updates added.
+
+        Raises:
+          UserError: There are no updates, or some are of what is not returned.
+        """
+        self._check_weights()
         trained, config = self.params("knowledge", self.reader_tower), self.knowledge_config
-        tree = {**trained["heads"], **self.parts.params}
-        if config.lora is not None:
-            tree = merged(config.lora, trained["lora"], tree)
-        own, rank = self.parts.text, config.lora.rank if config.lora else 0
-        params = tree["decoder"]
-        if self.parts.whole:
-            params = {name: tree[name] for name in backbone_parts(config)}
-        return replace(own, params=params, provenance={**own.provenance, "lora_rank": rank})
+        own = self.parts.text
+        held = backbone_parts(config) if self.parts.whole else ("decoder",)
+        if config.lora is None or set(trained["lora"]) - set(held):
+            raise UserError(
+                f"{self.workdir} has updates of {', '.join(trained['lora']) or 'nothing'}, and "
+                f"what can be written merged is {', '.join(held)}; choose "
+                "knowledge.lora.targets of these alone."
+            )
+        tree = merged(config.lora, trained["lora"], {**trained["heads"], **self.parts.params})
+        params = {name: tree[name] for name in held} if self.parts.whole else tree["decoder"]
+        origin = {**own.provenance, "lora_rank": config.lora.rank}
+        return replace(own, params=params, provenance=origin)

@@ -24,6 +24,7 @@ from jmrec.data.schema import Items, take_items
 from jmrec.errors import UserError
 from jmrec.features import read_features, write_features
 from jmrec.models.efficientnet import EfficientNetConfig
+from jmrec.models.layers import remat_policy
 from jmrec.sharding import batch_sharding, make_mesh, replicated
 from jmrec.systems.catalogue import BLOCK, with_facts
 from jmrec.systems.pretrained import find_pretrained, parameter_count
@@ -45,7 +46,8 @@ class Backbone:
 
     Attributes:
       settings: "text" and "picture" (what `find_pretrained` reads), "layers" of the text's reader
-        (0 is all), "lengths" (buckets of tokens), "batch", "picture_size" (0 is the model's own).
+        (0 is all), "lengths" (buckets of tokens), "batch", "picture_size" (0 is the model's own)
+        and "dtype" (in which they compute).
       facts: Whether declared numbers and categories are read as text.
     """
 
@@ -60,7 +62,9 @@ class Backbone:
           UserError: The weights are not there, or the settings do not fit them.
         """
         c = self.settings
-        found = find_pretrained(c.text, "reader of texts", tuple(READS), c.layers)
+        found = find_pretrained(
+            c.text, "reader of texts", tuple(READS), layers=c.layers, dtype=c.dtype
+        )
         context = getattr(found.model.config, "decoder", found.model.config).context
         if max(c.lengths) > context:
             raise UserError(
@@ -74,7 +78,8 @@ class Backbone:
         """The reader of pictures; raises UserError where the weights are not there."""
         if self.text.family == WHOLE:
             return self.text
-        return find_pretrained(self.settings.picture, "reader of pictures", tuple(LOOKS))
+        c = self.settings
+        return find_pretrained(c.picture, "reader of pictures", tuple(LOOKS), dtype=c.dtype)
 
     @property
     def picture_size(self) -> int:
@@ -88,7 +93,8 @@ class Backbone:
     @property
     def provenance(self) -> dict[str, str]:
         """What made the features, for those who read them."""
-        settings = {k: v for k, v in self.settings.to_dict().items() if k in ("lengths", "batch")}
+        named = ("lengths", "batch", "dtype")
+        settings = {k: v for k, v in self.settings.to_dict().items() if k in named}
         return {
             **origins({"text": self.text, "picture": self.picture}),
             "settings": json.dumps({**settings, "picture_size": self.picture_size}),
@@ -141,8 +147,8 @@ class Backbone:
         picture = np.zeros((len(items), self._width(self._look, self.picture, shown)), np.float32)
         for part in self._batches(np.flatnonzero(ok)):
             few = pixels[part.padded]
-            seen = np.asarray(self._look(self._picture_params, self._put(few)))
-            picture[part.rows] = seen[: len(part.rows)]
+            seen = self._look(self._picture_params, self._put(few))
+            picture[part.rows] = np.asarray(seen, np.float32)[: len(part.rows)]
         return {"text": self._read_texts(items), "picture": picture, "picture_ok": ok}
 
     def _read_texts(self, items: Items) -> np.ndarray:
@@ -166,8 +172,8 @@ class Backbone:
                 for place, row in enumerate(part.padded):
                     ids[place, : size[row]] = tokens[row]
                 mask = np.arange(length) < size[part.padded, None]
-                read = np.asarray(self._say(self._text_params, self._put(ids), self._put(mask)))
-                out[part.rows] = read[: len(part.rows)]
+                read = self._say(self._text_params, self._put(ids), self._put(mask))
+                out[part.rows] = np.asarray(read, np.float32)[: len(part.rows)]
         return out
 
     # ---- the compiled readers -----------------------------------------------------------------
@@ -185,6 +191,8 @@ class Backbone:
 
     @cached_property
     def _picture_params(self) -> Any:
+        if self.picture is self.text:
+            return self._text_params
         return jax.device_put(self.picture.params, replicated(self._mesh))
 
     @cached_property
@@ -268,5 +276,10 @@ def check_backbone(settings: Mapping[str, Any]) -> None:
             "backbone: lengths must be 3 or more, batch 1 or more and picture_size 32 or more (or "
             "0, the model's own); mend that setting."
         )
-    if settings["layers"] < 0:
-        raise UserError(f"backbone.layers={settings['layers']}: give 0 for all, or a number.")
+    if settings["layers"] < 0 or settings["merge"] < 1:
+        raise UserError(
+            f"backbone.layers={settings['layers']}, backbone.merge={settings['merge']}: give 0 for "
+            "all layers or their number, and 1 or more cells to be merged."
+        )
+    choose("backbone.dtype", settings["dtype"], ("float32", "bfloat16"))
+    remat_policy(settings["remat"])

@@ -70,7 +70,11 @@ class FrozenTpad(Tpad):
     def reading_stages(self) -> list[Stage]:
         """Return the stages in which items are read, up to the Knowledge tower."""
         c = self.config
-        own = {"backbone": c.backbone, "facts": c.data.facts}
+        if jax.process_count() > 1:
+            # Process 0 reads alone, and what `jmrec convert` wrote is opened by all at once.
+            _ = self.backbone.text, self.backbone.picture
+        what = ("text", "picture", "picture_size", "layers", "lengths", "dtype")
+        own = {"backbone": {name: c.backbone[name] for name in what}, "facts": c.data.facts}
         return [
             Stage("backbone", own, ("data",), self.read_backbone, alone=True),
             Stage(
@@ -124,8 +128,9 @@ class FrozenTpad(Tpad):
 
     @property
     def provenance(self) -> dict[str, str]:
-        """Which pretrained weights the features come from."""
-        return self.backbone.provenance
+        """Which pretrained weights have read the catalogue."""
+        told = read_features(self.workdir / "backbone" / TABLES).provenance
+        return {name: told[name] for name in (*PARTS, "settings")}
 
     @cached_property
     def arrays(self) -> dict[str, np.ndarray]:
@@ -140,8 +145,7 @@ class FrozenTpad(Tpad):
           UserError: Other weights lie in the readers' place than have read the catalogue.
         """
         folder = self.workdir / "backbone"
-        told = read_features(folder / TABLES).provenance
-        if any(told.get(name) != fact for name, fact in self.backbone.provenance.items()):
+        if self.backbone.provenance != self.provenance:
             raise UserError(
                 f"{folder} was made by other readers than backbone.text and backbone.picture name "
                 "now; put those back, or read the catalogue anew in another --workdir."

@@ -4,17 +4,19 @@ A folder holds ``params`` (an ordinary checkpoint, whose metadata say the family
 provenance) and the files of the source's tokenizer and picture processor, where it has any.
 """
 
+import hashlib
 import json
 import os
 import shutil
 from collections.abc import Collection
-from dataclasses import asdict
+from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import jax
 
 from jmrec.checkpoint import load_params, save_params
+from jmrec.config import resolve_path
 from jmrec.convert.families import (
     FAMILIES,
     Pretrained,
@@ -23,7 +25,9 @@ from jmrec.convert.families import (
     load_pretrained,
 )
 from jmrec.convert.gguf_file import Gguf
-from jmrec.convert.sources import Source
+from jmrec.convert.hf import folder_of
+from jmrec.convert.provenance import WHEEL
+from jmrec.convert.sources import Safetensors, Source
 from jmrec.convert.tokenizer import load_tokenizer
 from jmrec.errors import UserError
 from jmrec.files import MANIFEST, manifest_fault, replace_folder, write_manifest
@@ -54,13 +58,13 @@ def convert_to(
     Raises:
       UserError: The source cannot be read or does not fit, or ``out`` holds something else.
     """
-    _check_out(out)
+    check_out(out)
     return write_converted(load_pretrained(where, family, dtype=dtype), out)
 
 
 def write_converted(found: Pretrained, out: Path) -> dict[str, Any]:
     """Write a model with its weights into a folder; see `convert_to`."""
-    _check_out(out)
+    check_out(out)
     about = {
         "family": found.family,
         "config": json.loads(json.dumps(asdict(found.model.config))),
@@ -80,7 +84,8 @@ def write_converted(found: Pretrained, out: Path) -> dict[str, Any]:
     return {**about, "parameters": parameter_count(found.params), "files": ["params", *copied]}
 
 
-def _check_out(out: Path) -> None:
+def check_out(out: Path) -> None:
+    """Raise UserError where a folder may not be written: it is no converted model."""
     if out.exists() and not _is_replaceable(out):
         raise UserError(f"{out} is there and is no converted model; name another --out.")
 
@@ -98,8 +103,10 @@ def _copy_beside(source: Source | Path, side: Path) -> list[str]:
     if isinstance(source, Gguf) and "tokenizer.ggml.model" in source.metadata:
         load_tokenizer(source).save(str(side / "tokenizer.json"))
         return ["tokenizer.json"]
-    folder = source if isinstance(source, Path) else source.path
-    names = [name for name in BESIDE if folder.is_dir() and (folder / name).is_file()]
+    if not isinstance(source, Path | Safetensors):
+        return []
+    folder = source if isinstance(source, Path) else folder_of(source)
+    names = [name for name in BESIDE if (folder / name).is_file()]
     for name in names:
         shutil.copyfile(folder / name, side / name)
     return names
@@ -139,11 +146,19 @@ def read_converted(folder: str | os.PathLike[str], placement: Any = None) -> Pre
     check_fit(params, shapes, str(path), "convert it again, or use the version that made it")
     if placement is not None:
         params = jax.tree.map(jax.device_put, params, placement)
-    return Pretrained(about["family"], model, params, about["provenance"], path)
+    # What it was made from is not what it holds: two runs may have tuned one source.
+    held = hashlib.sha256((path / MANIFEST).read_bytes()).hexdigest()
+    return Pretrained(about["family"], model, params, about["provenance"] | {"held": held}, path)
 
 
 def find_pretrained(
-    where: str | os.PathLike[str], what: str, families: Collection[str], layers: int = 0
+    where: str | os.PathLike[str],
+    what: str,
+    families: Collection[str],
+    *,
+    layers: int = 0,
+    dtype: str = "float32",
+    remat: str = "none",
 ) -> Pretrained:
     """Read a model with its weights, from a source or as ``jmrec convert`` wrote it.
 
@@ -152,18 +167,44 @@ def find_pretrained(
       what: What it is wanted for, for the message.
       families: What it may be.
       layers: Keep the first ones only; 0 keeps all.
+      dtype: In which it computes, "float32" or "bfloat16".
+      remat: Which blocks are recomputed in a backward pass, see `jmrec.models.layers.StackConfig`.
 
     Raises:
       UserError: It can not be read, is of another family, or has not so many layers.
     """
-    converted = (Path(where) / "params").is_dir()
-    found = read_converted(where) if converted else load_pretrained(where)
+    path = os.fspath(where)
+    if not path.startswith(WHEEL):
+        path = str(resolve_path(path))
+    converted = (Path(path) / "params").is_dir()
+    found = read_converted(path) if converted else load_pretrained(path)
     if found.family not in families:
         raise UserError(
             f"{where} is a model of the family {found.family}, which is no {what}; name one of "
             f"{', '.join(families)}."
         )
-    return first_layers(found, layers) if layers else found
+    if layers:
+        found = first_layers(found, layers)
+    config = computing_in(found.model.config, dtype, remat)
+    return replace(found, model=FAMILIES[found.family].model(config))
+
+
+def computing_in(config: Any, dtype: str, remat: str = "none") -> Any:
+    """Return a model's config, and those within it, with another compute dtype and remat.
+
+    Example:
+      >>> from jmrec.models.decoder import DecoderConfig
+      >>> computing_in(DecoderConfig(vocab=9), "bfloat16").stack.dtype
+      'bfloat16'
+    """
+    new: dict[str, Any] = {}
+    for field in fields(config):
+        value = getattr(config, field.name)
+        if is_dataclass(value):
+            new[field.name] = computing_in(value, dtype, remat)
+        elif field.name in ("dtype", "remat"):
+            new[field.name] = dtype if field.name == "dtype" else remat
+    return replace(config, **new)
 
 
 def parameter_count(params: Any) -> int:

@@ -1,5 +1,6 @@
 """What the command line asks of a workdir: run, evaluate, embed; `serve` does the rest."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,7 +27,7 @@ from jmrec.systems import report
 from jmrec.systems.adapted import AdaptedTpad
 from jmrec.systems.frozen import FrozenTpad
 from jmrec.systems.gaussians import GaussianStudy
-from jmrec.systems.pretrained import write_converted
+from jmrec.systems.pretrained import check_out, write_converted
 from jmrec.systems.stages import Stage, walk
 from jmrec.systems.tables import read_standardiser
 from jmrec.systems.tpad import Tpad
@@ -69,18 +70,25 @@ def run(
 def _stored(config: ConfigDict) -> dict[str, Any]:
     """Return what is kept of a config: the data's paths absolute, for commands typed elsewhere."""
     kept: dict[str, Any] = config.to_dict()
-    data = kept.get("data", {})
-    for name in ("dir", "toml"):
-        if data.get(name) and (path := resolve_path(data[name])).exists():
-            data[name] = str(path.absolute())
+    for group, name in (("data", "dir"), ("data", "toml"), ("backbone", "text"),
+                        ("backbone", "picture")):  # fmt: skip
+        given = kept.get(group, {}).get(name)
+        if given and (path := resolve_path(given)).exists():
+            kept[group][name] = str(path.absolute())
     return kept
 
 
 def _tpad(config: ConfigDict, workdir: Path, tracker: Tracker) -> Tpad:
     """Return the system, on towers that it trains or on a backbone."""
+    kinds = {"frozen": (FrozenTpad, "width"), "lora": (AdaptedTpad, "lora")}
+    kind, setting = choose("backbone.mode", config.backbone.mode, kinds)
     if config.backbone.name == "tiny":
-        return Tpad(config, workdir, tracker)
-    kind = AdaptedTpad if config.backbone.mode == "lora" else FrozenTpad
+        kind, setting = Tpad, "stack"
+    if setting not in config.knowledge:
+        raise UserError(
+            "backbone.name and backbone.mode decide which settings there are; choose them by "
+            "experiments/tpad.py:backbone=...,mode=... and not as overrides."
+        )
     return kind(config, workdir, tracker)
 
 
@@ -135,8 +143,11 @@ def open_run(workdir: Path, tracker: Tracker) -> Tpad:
 
 def is_run(folder: Path) -> bool:
     """Tell whether a folder is the workdir of a finished run."""
-    path = folder / CONFIG
-    return path.is_file() and "system" in read_json(path)
+    try:
+        found = json.loads((folder / CONFIG).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(found, dict) and "system" in found
 
 
 def convert_run(workdir: Path, out: Path, dtype: str | None = None) -> dict[str, Any]:
@@ -153,6 +164,7 @@ def convert_run(workdir: Path, out: Path, dtype: str | None = None) -> dict[str,
     Raises:
       UserError: The run trained no updates of a backbone, or ``out`` holds something else.
     """
+    check_out(out)
     with Tracker(workdir, quiet=True) as tracker:
         system = open_run(workdir, tracker)
         if not isinstance(system, AdaptedTpad):

@@ -229,21 +229,30 @@ class Towers:
           keep: ``(start, work) -> block`` that may have what ``work`` would read of the block of
             items from ``start`` on.
         """
-        count, parts = len(arrays["text"]), []
+        count, size, parts = len(arrays["text"]), self.read_block, []
         with self.tracker.stage("read").progress(count, label) as bar:
-            for start in range(0, count, BLOCK):
-                block = {name: array[start : start + BLOCK] for name, array in arrays.items()}
+            for start in range(0, count, size):
+                block = {name: array[start : start + size] for name, array in arrays.items()}
                 parts.append(keep(start, partial(self._read_block, read, block)))
                 bar.update(len(parts[-1]))
         return np.concatenate(parts)
 
+    @property
+    def _read_size(self) -> int:
+        """Items that are read at once: so many that they divide over this process's devices."""
+        devices = len(jax.local_devices())
+        return -(-self.read_batch // devices) * devices
+
+    @property
+    def read_block(self) -> int:
+        """Items of a block: about `BLOCK`, and whole batches."""
+        return -(-BLOCK // self._read_size) * self._read_size
+
     def _read_block(
         self, read: Callable[..., jax.Array], arrays: Mapping[str, np.ndarray]
     ) -> np.ndarray:
-        devices = jax.local_devices()
-        spread = batch_sharding(make_mesh("dp", devices))
-        size = -(-self.read_batch // len(devices)) * len(devices)
-        count, parts = len(arrays["text"]), []
+        spread = batch_sharding(make_mesh("dp", jax.local_devices()))
+        count, size, parts = len(arrays["text"]), self._read_size, []
         for start in range(0, count, size):
             rows = np.arange(start, min(start + size, count))
             # The last batch repeats its last item, so that one shape is compiled.

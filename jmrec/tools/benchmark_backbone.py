@@ -136,7 +136,7 @@ class _Side:
         said = self.child.stderr.read().strip().splitlines() or ["nothing was said"]
         raise UserError(
             f"{self.what} did not run ({said[-1][:300]}); bash launch/test.sh --version installs "
-            "what it needs."
+            "what it needs, torch on Python 3.11 only."
         )
 
     def round(self) -> float:

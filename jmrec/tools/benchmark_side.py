@@ -4,7 +4,6 @@ import json
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -17,6 +16,7 @@ from jmrec.convert.families import FAMILIES, load_pretrained
 from jmrec.flops import matmul_flops
 from jmrec.losses import token_cross_entropy
 from jmrec.models.lora import LoraConfig, applied
+from jmrec.systems.pretrained import computing_in
 from jmrec.tools.benchmark_backbone import (
     ALPHA,
     MODELS,
@@ -29,14 +29,6 @@ from jmrec.tools.benchmark_backbone import (
     serve_rounds,
 )
 from jmrec.types import Model, Params
-
-
-def in_precision(config: Any, dtype: str) -> Any:
-    """Return a model's config with another compute dtype."""
-    for name in ("stack", "encoder"):
-        if hasattr(config, name):
-            return replace(config, **{name: replace(getattr(config, name), dtype=dtype)})
-    return replace(config, dtype=dtype)
 
 
 def reader(model: Model, params: Params, name: str) -> tuple[Any, tuple[Any, ...]]:
@@ -94,7 +86,7 @@ def main(name: str, settings: dict[str, Any]) -> None:
     """Serve the rounds of one model."""
     dtype = settings["precision"]
     found = load_pretrained(MODELS[name], dtype=dtype)
-    model = FAMILIES[found.family].model(in_precision(found.model.config, dtype))
+    model = FAMILIES[found.family].model(computing_in(found.model.config, dtype))
     params = jax.device_put(found.params)
     training = name == TRAINED
     run, held = trainer(model, params) if training else reader(model, params, name)

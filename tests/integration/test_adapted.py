@@ -159,9 +159,9 @@ def test_other_weights_in_the_backbones_place_are_refused(
     write_weights(folder, "efficientnet")
     with Tracker(tmp_path, quiet=True) as tracker:
         other = AdaptedTpad(config(folder), system.workdir, tracker)
-        with pytest.raises(UserError, match="trained on other weights"):
+        with pytest.raises(UserError, match="began on other weights"):
             other.encode(system.arrays)
-        with pytest.raises(UserError, match="trained on other weights"):
+        with pytest.raises(UserError, match="began on other weights"):
             other.knowledge(system.workdir / "knowledge")
         same = AdaptedTpad(config(weights), system.workdir, tracker)
         assert same.reader_params
@@ -173,6 +173,7 @@ def test_what_can_not_be_is_said(system: AdaptedTpad, weights: Path, tmp_path: P
             AdaptedTpad(config(weights, ("--config.transition.prompt=tokens",)), tmp_path, tracker)
         for words, said in (
             (("--config.backbone.picture_size=512",), "more than"),
+            (("--config.backbone.merge=9",), "nothing is seen"),
             (("--config.backbone.layers=7",), "this model has 2"),
             (("--config.knowledge.lora.targets=('nothing',)",), "names no matrix"),
         ):

@@ -62,7 +62,14 @@ def load(name: str, dtype: torch.dtype) -> tuple[Any, int]:
     else:
         model = AutoModel.from_pretrained(path)
         vocab = model.config.vocab_size
-    return model.to(DEVICE, dtype).eval(), vocab
+    model = model.to(DEVICE).eval()
+    for tensor in model.parameters():
+        tensor.data = tensor.data.to(dtype)
+    for key, buffer in model.named_buffers():
+        # Rounded frequencies would turn far positions by wrong angles.
+        if buffer.is_floating_point() and "inv_freq" not in key:
+            buffer.data = buffer.data.to(dtype)
+    return model, vocab
 
 
 def trained(model: Any, inputs: list[torch.Tensor]) -> Iterator[list[np.ndarray]]:
@@ -80,7 +87,7 @@ def trained(model: Any, inputs: list[torch.Tensor]) -> Iterator[list[np.ndarray]
         logits = model(input_ids=tokens, use_cache=False).logits[:, :-1].float()
         return torch.nn.functional.cross_entropy(logits.flatten(0, 1), tokens[:, 1:].flatten())
 
-    run = torch.compile(loss_of) if DEVICE == "cuda" else loss_of
+    run = torch.compile(loss_of, dynamic=False) if DEVICE == "cuda" else loss_of
     while True:
         losses = []
         for tokens in inputs:
@@ -99,13 +106,14 @@ def read(name: str, model: Any, inputs: list[torch.Tensor]) -> Iterator[list[np.
         if name == PICTURES:
             return model.features(given).float().mean((2, 3))
         mask = (given > 0).long()
-        states = model(input_ids=given, attention_mask=mask).last_hidden_state.float()
+        cache = {"use_cache": False} if name == "smollm2" else {}
+        states = model(input_ids=given, attention_mask=mask, **cache).last_hidden_state.float()
         if name == "smollm2":
             return states
         wide = mask[..., None].float()
         return torch.nn.functional.normalize((states * wide).sum(1) / wide.sum(1))
 
-    run = torch.compile(vectors) if DEVICE == "cuda" else vectors
+    run = torch.compile(vectors, dynamic=False) if DEVICE == "cuda" else vectors
     with torch.inference_mode():
         while True:
             yield [run(each).cpu().numpy() for each in inputs]
@@ -113,6 +121,7 @@ def read(name: str, model: Any, inputs: list[torch.Tensor]) -> Iterator[list[np.
 
 def main(name: str, settings: dict[str, Any]) -> None:
     torch.set_num_threads(len(os.sched_getaffinity(0)))
+    torch.set_float32_matmul_precision("high")  # TF32 on a GPU, as jax has it by itself
     dtype = getattr(torch, settings["precision"])
     model, vocab = load(name, dtype)
     given = inputs_of(name, settings, vocab)

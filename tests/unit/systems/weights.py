@@ -41,7 +41,5 @@ def write_weights(folder: Path, family: str, seed: int = 0) -> Path:
     model = FAMILIES[family].model(CONFIGS[family])
     params = jax.device_get(model.init(jax.random.key(seed)))
     out = folder / family
-    write_converted(
-        Pretrained(family, model, params, {"source": family, "seed": seed}, beside), out
-    )
+    write_converted(Pretrained(family, model, params, {"source": family}, beside), out)
     return out
