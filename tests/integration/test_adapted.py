@@ -13,6 +13,7 @@ from jmrec.errors import UserError
 from jmrec.main import main
 from jmrec.models.assembled import assembled
 from jmrec.models.decoder import decoder
+from jmrec.systems import registry
 from jmrec.systems.adapted import AdaptedTpad
 from jmrec.systems.pretrained import read_converted
 from jmrec.systems.registry import CONFIG, open_run
@@ -165,6 +166,24 @@ def test_other_weights_in_the_backbones_place_are_refused(
             other.knowledge(system.workdir / "knowledge")
         same = AdaptedTpad(config(weights), system.workdir, tracker)
         assert same.reader_params
+
+
+def test_updates_of_what_is_not_written_are_not_lost(
+    system: AdaptedTpad, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = {"heads": {}, "lora": {"decoder": {}, "vision": {}}}
+    monkeypatch.setattr(system, "params", lambda *_: trained)
+    with pytest.raises(UserError, match="updates of decoder, vision, and what can be written"):
+        system.merged()
+
+
+@pytest.mark.parametrize("word", ["mode=frozen", "name=tiny"])
+def test_a_mode_is_no_override(weights: Path, tmp_path: Path, word: str) -> None:
+    with (
+        Tracker(tmp_path, quiet=True) as tracker,
+        pytest.raises(UserError, match="choose them by experiments"),
+    ):
+        registry._tpad(config(weights, (f"--config.backbone.{word}",)), tmp_path, tracker)
 
 
 def test_what_can_not_be_is_said(system: AdaptedTpad, weights: Path, tmp_path: Path) -> None:

@@ -150,6 +150,15 @@ def test_a_tuple_may_be_written_in_several_ways(experiment: Path, text: str) -> 
     assert load_config(str(experiment), [f"--config.widths={text}"]).widths == (64, 128)
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("attention/(query|value)$", ("attention/(query|value)$",)), ("(x|y),z", ("(x|y)", "z")),
+     ("(a,b)", ("a", "b")), ("layers[0:2]/up,a{1,2}", ("layers[0:2]/up", "a{1,2}"))],
+)  # fmt: skip
+def test_words_keep_their_own_brackets(experiment: Path, text: str, words: tuple[str, ...]) -> None:
+    assert load_config(str(experiment), [f"--config.names={text}"]).names == words
+
+
 def test_a_reference_follows_its_override(experiment: Path) -> None:
     assert load_config(str(experiment), ["--config.train.steps=40"]).train.warmup == 20
 
