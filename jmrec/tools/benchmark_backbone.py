@@ -112,7 +112,7 @@ def _compare(name: str, settings: dict[str, Any], rounds: int) -> dict[str, Any]
         **{f"{kind}_peak_mb": round(ends[kind]["peak"] / 1e6) for kind in SIDES},
         "same": float(f"{np.abs(mine - theirs).max() / np.abs(theirs).max():.1e}"),
         "of_matmul": round(ends["jmrec"]["flops"] / median["jmrec"] / ends["jmrec"]["rate"], 3),
-        "devices": {kind: ends[kind]["device"] for kind in SIDES},
+        "device": ", ".join(sorted({ends[kind]["device"] for kind in SIDES})),
     }
 
 
