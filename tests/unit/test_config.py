@@ -159,6 +159,18 @@ def test_words_keep_their_own_brackets(experiment: Path, text: str, words: tuple
     assert load_config(str(experiment), [f"--config.names={text}"]).names == words
 
 
+def test_a_file_written_anew_within_a_second_is_read_anew(
+    experiment: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python's own imports tell files apart by their size and the second they were written in."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    written = experiment.stat()
+    assert load_config(str(experiment)).train.steps == 10
+    experiment.write_text(EXPERIMENT.replace('"steps": 10', '"steps": 20'))
+    os.utime(experiment, ns=(written.st_atime_ns, written.st_mtime_ns))
+    assert load_config(str(experiment)).train.steps == 20
+
+
 def test_a_reference_follows_its_override(experiment: Path) -> None:
     assert load_config(str(experiment), ["--config.train.steps=40"]).train.warmup == 20
 
