@@ -16,7 +16,7 @@ from jmrec.errors import SettingError
 from jmrec.models.build import make_model
 from jmrec.models.decoder import Decoder, DecoderConfig
 from jmrec.models.efficientnet import EfficientNet, EfficientNetConfig
-from jmrec.models.knowledge import READER_FNS, ItemReader, features_width
+from jmrec.models.knowledge import READER_FNS, KnowledgeTower, features_width
 from jmrec.models.layers import dense
 from jmrec.models.lora import LoraConfig, applied, init_lora, lora_axes
 from jmrec.models.vision import fold
@@ -89,7 +89,7 @@ class AssembledConfig:
         return features_width(self.width, self.fields)
 
 
-class AssembledTower(ItemReader):
+class AssembledTower(KnowledgeTower):
     """The module, all parameters in one tree; see `assembled` for the pure functions."""
 
     config: AssembledConfig
@@ -100,7 +100,7 @@ class AssembledTower(ItemReader):
         """Declare the layers."""
         c = self.config
         if isinstance(c.vision, EfficientNetConfig):
-            self.vision: EfficientNet | ViT = EfficientNet(c.vision)
+            self.vision = EfficientNet(c.vision)
         else:
             self.vision = ViT(c.vision)
         self.connector = dense(c.width, (None, "embed"), jnp.dtype(c.dtype), "connector")

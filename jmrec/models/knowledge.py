@@ -74,16 +74,27 @@ class KnowledgeConfig:
         return features_width(self.width, self.fields)
 
 
-class ItemReader(nn.Module):
-    """What every Knowledge tower does with its decoder: read an item into e, and write it from e.
+class KnowledgeTower(nn.Module):
+    """The module; see `knowledge_tower` for the pure functions.
 
-    A tower declares its own encoder and decoder, calls `declare`, and says what ``see``, ``words``,
-    ``states`` and ``logits`` are; its config has ``fields``, ``soft``, ``contrast``, ``width`` and
-    ``dtype``.
+    A tower of other parts (`jmrec.models.assembled`) declares its own encoder and decoder, and says
+    how they ``see``, read ``words``, and give ``states`` and ``logits``. Of a config, all but
+    ``setup`` wants ``fields``, ``soft``, ``contrast``, ``width`` and ``dtype``.
     """
 
     config: Any
     condition_gain = 1.0
+
+    def setup(self) -> None:
+        """Declare the layers."""
+        c = self.config
+        self.vision: nn.Module = VisionEncoder(c.vision, c.width)
+        self.embed = nn.Embed(
+            c.vocab, c.width, dtype=jnp.dtype(c.dtype),
+            embedding_init=named(nn.initializers.normal(c.width**-0.5), "vocab", "embed"),
+        )  # fmt: skip
+        self.stack = Stack(c.stack)
+        self.declare()
 
     def declare(self) -> None:
         """Declare the layers around the decoder; for ``setup``."""
@@ -99,21 +110,21 @@ class ItemReader(nn.Module):
 
     def see(self, picture: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Encode pictures [B, S, S, 3] in 0..255 to picture tokens [B, P, D]."""
-        raise NotImplementedError
+        return self.vision(picture), {}
 
     def words(self, text: jax.Array) -> jax.Array:
         """Return what the decoder reads in the places of tokens: [B, T] -> [B, T, D]."""
-        raise NotImplementedError
+        return self.embed(text) * self.config.width**0.5
 
     def states(
         self, x: jax.Array, positions: jax.Array, mask: jax.Array, dropout: jax.Array | float
     ) -> jax.Array:
         """Run the decoder over x [B, T, D] at positions [B, T] with mask [B, T, T]."""
-        raise NotImplementedError
+        return self.stack(x, positions, mask, dropout)[0]
 
     def logits(self, states: jax.Array) -> jax.Array:
         """Return the language head's float32 logits [B, T, vocab] of states [B, T, D]."""
-        raise NotImplementedError
+        return self.embed.attend(states).astype(jnp.float32)
 
     def told(self, e: jax.Array) -> jax.Array:
         """Return e as the language head is told it."""
@@ -231,41 +242,6 @@ def token_fields(fields: Sequence[int]) -> list[int]:
 def features_width(width: int, fields: Sequence[int]) -> int:
     """Return D, the width of e: mean and maximum of the picture and of each field, and the end."""
     return (2 * (1 + len(fields)) + 1) * width
-
-
-class KnowledgeTower(ItemReader):
-    """The module; see `knowledge_tower` for the pure functions."""
-
-    config: KnowledgeConfig
-
-    def setup(self) -> None:
-        """Declare the layers."""
-        c = self.config
-        self.vision = VisionEncoder(c.vision, c.width)
-        self.embed = nn.Embed(
-            c.vocab, c.width, dtype=jnp.dtype(c.dtype),
-            embedding_init=named(nn.initializers.normal(c.width**-0.5), "vocab", "embed"),
-        )  # fmt: skip
-        self.stack = Stack(c.stack)
-        self.declare()
-
-    def see(self, picture: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """Encode pictures [B, S, S, 3] in 0..255 to picture tokens [B, P, D]."""
-        return self.vision(picture), {}
-
-    def words(self, text: jax.Array) -> jax.Array:
-        """Return the vectors of tokens."""
-        return self.embed(text) * self.config.width**0.5
-
-    def states(
-        self, x: jax.Array, positions: jax.Array, mask: jax.Array, dropout: jax.Array | float
-    ) -> jax.Array:
-        """Run the decoder."""
-        return self.stack(x, positions, mask, dropout)[0]
-
-    def logits(self, states: jax.Array) -> jax.Array:
-        """Return the language head's logits: its table is that of the words."""
-        return self.embed.attend(states).astype(jnp.float32)
 
 
 def knowledge_tower(config: KnowledgeConfig) -> Model:
