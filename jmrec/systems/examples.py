@@ -7,19 +7,18 @@ from typing import Any
 import numpy as np
 
 from jmrec.data.pictures import thumbnail
-from jmrec.data.schema import Items, take_items
+from jmrec.data.schema import Items
 from jmrec.evaluation.explain import choose_examples, explain, rule_in_words
 from jmrec.evaluation.protocol import Predictions, rank
 from jmrec.evaluation.students import TowerRanker
-from jmrec.systems.catalogue import view
-from jmrec.systems.tables import read_standardiser
-from jmrec.systems.tpad import Tpad
+from jmrec.systems.students import Students
+from jmrec.systems.system import Ranks
 
 COUNT, CLICKS, TOP = 4, 6, 3
 """Sessions shown, clicks of each, recommendations of each."""
 
 
-def examples(system: Tpad, predictions: Predictions) -> dict[str, Any]:
+def examples(system: Ranks, predictions: Predictions) -> dict[str, Any]:
     """Return the report's section "examples".
 
     Args:
@@ -30,13 +29,13 @@ def examples(system: Tpad, predictions: Predictions) -> dict[str, Any]:
       Plain values: "student", "seed", "rule", "items" by id, "sessions"; {} where nothing can be
       shown.
     """
-    config, dataset = system.config, system.dataset
-    name, seed, items = config.evaluate.serve, config.seeds[0], dataset.items
-    cold = ~system.train_items
+    dataset, students = system.data.dataset, system.students
+    name, seed, items = students.served, students.seeds[0], dataset.items
+    cold = ~system.data.train_items
     chosen = choose_examples(predictions, cold, COUNT, CLICKS)
     if not len(chosen):
         return {}
-    ranker = system.student_ranker(name, seed)
+    ranker = students.ranker(name, seed)
     found = [
         rank(
             ranker, predictions.take(slice(row, row + 1)), n_items=len(items),
@@ -47,7 +46,7 @@ def examples(system: Tpad, predictions: Predictions) -> dict[str, Any]:
     best = [each.top_ids[0][each.top_ids[0] >= 0] for each in found]
     if not any(map(len, best)):  # the sessions have seen the whole catalogue
         return {}
-    vectors = without_parts(system, ranker, np.unique(np.concatenate(best)))
+    vectors = without_parts(students, ranker, np.unique(np.concatenate(best)))
     window = predictions.prefixes.windows.shape[1]
     sessions, shown = [], set()
     for row, ranked, rows in zip(chosen.tolist(), found, best):
@@ -100,43 +99,35 @@ def pictures_of(items: Items, results: Mapping[str, Any]) -> dict[str, bytes]:
 
 
 def without_parts(
-    system: Tpad, ranker: TowerRanker, rows: np.ndarray
+    students: Students, ranker: TowerRanker, rows: np.ndarray
 ) -> dict[str, dict[int, np.ndarray | None]]:
-    """Return the vectors that items would have without their text, their picture or their id.
-
-    A student that reads both is given what it would be given of an item that came without the
-    part: the Knowledge tower reads the item again, as ``jmrec embed`` reads a new one. A student
-    that reads one of them is given zeros, which stand for an item of which nothing is known.
+    """Return the vectors that items would have without a part of their features, or their id.
 
     Args:
-      system: A run whose training stages are done.
-      ranker: Its served student, prepared.
+      students: Of a run whose training stages are done.
+      ranker: The served student, prepared.
       rows: int [R] items.
 
     Returns:
-      "text", "picture", "id" -> item row -> float32 [D], None where the item has no such part.
-      What the student does not read is left out.
+      "id", and the parts that the features have, such as "text" and "picture" -> item row ->
+      float32 [D], None where the item has no such part. What the student does not read is left out.
     """
-    name = system.config.evaluate.serve
-    variant = system.config.students[name]
+    name = students.served
+    variant = students.variant(name)
     ids = ranker.tower.ids
     assert ids is not None  # a student's, not the Transfer tower's
-    own, known = system.student_features(name).get("features"), ids[rows]
+    own, known = students.table(name).get("features"), ids[rows]
     features = None if own is None else own[rows]
     changed: dict[str, np.ndarray] = {}
-    has: dict[str, Any] = {}
+    has: dict[str, np.ndarray] = {}
     if features is not None:
-        arrays = system.reader.read(take_items(system.dataset.items, rows.tolist()))
-        has = {"text": np.any(arrays["text"] != 0, axis=1), "picture": arrays["picture_ok"]}
-        if variant.view == "both":
-            bare = _read_without(system, arrays, variant.features)
-        else:
-            bare = {variant.view: np.zeros_like(features)}
-        changed = {part: ranker.vectors(table, known) for part, table in bare.items()}
+        parts = students.features.without(variant.features, variant.view, rows)
+        changed = {part: ranker.vectors(table, known) for part, (table, _) in parts.items()}
+        has = {part: present for part, (_, present) in parts.items()}
     if variant.ids:
         unknown = np.full(len(rows), ranker.tower.model.config.ids - 1, np.int32)
         changed["id"] = ranker.vectors(features, unknown)
-        has["id"] = system.train_items[rows]
+        has["id"] = students.data.train_items[rows]
     return {
         part: {
             row: table[place] if has[part][place] else None
@@ -144,19 +135,3 @@ def without_parts(
         }
         for part, table in changed.items()
     }
-
-
-def _read_without(
-    system: Tpad, arrays: Mapping[str, np.ndarray], features: str
-) -> dict[str, np.ndarray]:
-    """Return "text", "picture" -> a student's features of items [R] without that part."""
-    other = {"text": "picture", "picture": "text"}  # without its text an item is its picture
-    shown = [view(arrays, other[part], 0) for part in other]
-    both = {key: np.concatenate([each[key] for each in shown]) for key in arrays}
-    e = read_standardiser(system.workdir / "read")(system.encode(both, "examples"))
-    tables = {"e": e}
-    if features != "e":
-        for head, table in zip("kt", system.heads(e)):
-            tables[head] = read_standardiser(system.workdir / "embed", f"{head}/")(table)
-    joined = np.concatenate([tables[head] for head in features.split("+")], 1)
-    return dict(zip(other, np.split(joined, 2)))

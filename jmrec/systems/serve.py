@@ -15,16 +15,17 @@ from jmrec.evaluation.policy import Correction, make_policy
 from jmrec.evaluation.protocol import make_predictions, rank
 from jmrec.evaluation.report import write_report
 from jmrec.evaluation.report_serving import serving_sentences
-from jmrec.evaluation.students import Tower
 from jmrec.features import hash_ids
 from jmrec.files import read_json, write_json
 from jmrec.serving import Artefact, Served, check_target, load, serve, write
 from jmrec.serving.measure import CALLS, cold_start, folder_bytes, latency, size
 from jmrec.serving.stablehlo import export_scores
+from jmrec.systems.added import read_added, whole_catalogue
 from jmrec.systems.examples import pictures_of
-from jmrec.systems.registry import open_run, read_added, whole_catalogue
+from jmrec.systems.registry import open_run
 from jmrec.systems.stages import read_stage
-from jmrec.systems.tpad import Tpad
+from jmrec.systems.students import GROUP, NO_FEATURES, stage_name
+from jmrec.systems.system import Ranks, able
 from jmrec.tracking import Tracker
 
 AGREE = 1000
@@ -60,11 +61,11 @@ def recommend(
       UserError: If an id, the student or the policy is unknown, or nothing is asked.
     """
     with Tracker(workdir) as tracker:
-        artefact = build(open_run(workdir, tracker), student, policy)
+        artefact = build(able(open_run(workdir, tracker), Ranks), student, policy)
         return serve(artefact, str(workdir)).recommend(session, top, at, times, events)
 
 
-def build(system: Tpad, student: str | None, policy: Path | None) -> Artefact:
+def build(system: Ranks, student: str | None, policy: Path | None) -> Artefact:
     """Make a run's artefact in memory: the student's first seed, items that `embed` read included.
 
     They are left out for a student that is shown only texts or only pictures.
@@ -78,32 +79,28 @@ def build(system: Tpad, student: str | None, policy: Path | None) -> Artefact:
       UserError: If the student is unknown, the towers were trained again since `embed`, or the
         policy does not fit.
     """
-    name = student or system.config.evaluate.serve
-    if name not in system.config.students:
-        raise UserError(
-            f"there is no student {name!r}; choose one of {', '.join(system.config.students)}."
-        )
-    variant = system.config.students[name]
+    students, dataset, workdir = system.students, system.data.dataset, system.work.workdir
+    name = student or students.served
+    variant = students.variant(name)
     # `embed` reads new items with all that they have; a student that must not see it can not.
     catalogue = whole_catalogue(system, policy, with_added=variant.view == "both")
-    added = catalogue.added
-    _, tower = system.student_trainer(name)
+    added, tower = catalogue.added, students.tower(name)
     config = tower.model.config
     # A new item has no id of its own: the last, unknown row stands for it.
-    known = np.zeros(len(system.dataset.items), np.int32) if tower.ids is None else tower.ids
+    known = np.zeros(len(dataset.items), np.int32) if tower.ids is None else tower.ids
     unknown = np.full(len(added.ids), max(config.ids - 1, 0), np.int32)
-    features = system.student_features(name)
-    if added.ids and variant.features != "none":
-        more = np.concatenate([added.features[head] for head in variant.features.split("+")], 1)
+    features = students.table(name)
+    if added.ids and variant.features != NO_FEATURES:
+        more = students.features.join(variant.features, added.features)
         features = {"features": np.concatenate([features["features"], more])}
-    seed = system.config.seeds[0]
-    stages = [stage.name for stage in system.stages() if not stage.name.startswith("students/")]
-    stages.append(f"students/{name}-{seed}")
-    found = {each: read_stage(system.workdir / each) for each in stages}
+    seed = students.seeds[0]
+    own = stage_name(name, seed)
+    read = [stage.name for stage in system.stages()[:-1] if not stage.name.startswith(GROUP)]
+    found = {each: read_stage(workdir / each) for each in [*read, own]}
     return Artefact(
         student=name,
         config=config,
-        params=system.params(f"students/{name}-{seed}", tower.model),
+        params=system.work.params(own, tower.model),
         features=features,
         id_rows=np.concatenate([known, unknown]),
         ids=catalogue.ids,
@@ -111,15 +108,15 @@ def build(system: Tpad, student: str | None, policy: Path | None) -> Artefact:
         policy=catalogue.policy,
         provenance={
             "jmrec": __version__,
-            "run": system.workdir.resolve().name,
-            "dataset": system.dataset.name,
-            "fingerprint": system.dataset.fingerprint,
+            "run": workdir.resolve().name,
+            "dataset": dataset.name,
+            "fingerprint": dataset.fingerprint,
             "items": hash_ids(catalogue.ids),
             "added": len(added.ids),
             "seed": seed,
             "stages": {each: facts["hash"] for each, facts in found.items() if facts},
         },
-        event_names=list(system.dataset.event_names),
+        event_names=list(dataset.event_names),
     )
 
 
@@ -150,7 +147,7 @@ def export(
     """
     out, device = check_target(out), _cpu()
     with Tracker(workdir) as tracker:
-        system = open_run(workdir, tracker)
+        system = able(open_run(workdir, tracker), Ranks)
         artefact = build(system, student, policy)
         program = export_scores(serve(artefact, str(out))) if stablehlo else None
         write(artefact, out, program)
@@ -161,7 +158,7 @@ def export(
         if path.is_file():
             results = {**read_json(path), "serving": section}
             write_json(path, results)
-            pictures = pictures_of(system.dataset.items, results)
+            pictures = pictures_of(system.data.dataset.items, results)
             write_report(results, path.with_name("report.html"), pictures)
         return section
 
@@ -177,7 +174,7 @@ def _cpu() -> jax.Device:
         ) from None
 
 
-def measure(system: Tpad, artefact: Artefact, out: Path, calls: int = CALLS) -> dict[str, Any]:
+def measure(system: Ranks, artefact: Artefact, out: Path, calls: int = CALLS) -> dict[str, Any]:
     """Measure a written artefact: size, start, latency beside the teacher, agreement.
 
     Args:
@@ -189,45 +186,36 @@ def measure(system: Tpad, artefact: Artefact, out: Path, calls: int = CALLS) -> 
     start = cold_start(out)
     sessions = [
         [artefact.ids[row] for row in rows]
-        for rows in islice(system.dataset.splits["validation"], calls)
+        for rows in islice(system.data.dataset.splits["validation"], calls)
     ]
-    served, table = load(out), teacher_table(system, len(artefact.ids))
-    model, params, _, _ = system.teacher()
-    ranker = Tower(model).ranker("Transfer tower", params)
-    ranker.prepare({"e": table, "tokens": system.tokens})
-    teacher = Served(ranker, served.ids, served.titles, served.policy, "the teacher")
-    student_ms, teacher_ms = latency([served, teacher], sessions, calls)
-    tables = sum(array.nbytes for array in artefact.features.values())
-    return {
-        "student": {
-            "name": artefact.student,
-            **size(artefact.params),
-            "table_bytes": tables + artefact.id_rows.nbytes,
-            **student_ms,
-        },
-        "teacher": {
-            "name": teacher.ranker.name,
-            **size(teacher.ranker.params),
-            "table_bytes": table.nbytes,
-            **teacher_ms,
-        },
+    timed = [load(out)]
+    served, added = timed[0], read_added(system)
+    # The teacher ranks the items that the artefact holds.
+    with_added = added is not None and len(artefact.ids) > len(system.data.dataset.items)
+    large = system.teacher(added.features if added is not None and with_added else None)
+    if large is not None:
+        timed.append(Served(large, served.ids, served.titles, served.policy, "the teacher"))
+    times = latency(timed, sessions, calls)
+    tables = sum(array.nbytes for array in artefact.features.values()) + artefact.id_rows.nbytes
+    student = {"name": artefact.student, **size(artefact.params), "table_bytes": tables}
+    section: dict[str, Any] = {"student": {**student, **times[0]}}
+    if large is not None:
+        read = jax.tree.leaves(large.rows)
+        held = sum(each[: len(artefact.ids)].nbytes for each in read)
+        about = {"name": large.name, **size(large.params), "table_bytes": held}
+        section["teacher"] = {**about, **times[1]}
+        section["knowledge_parameters"] = system.reader_parameters()
+    return section | {
         "items": len(artefact.ids),
         "added": artefact.provenance["added"],
         "bytes": folder_bytes(out),
         "seconds": start,
         "calls": calls,
-        "knowledge_parameters": system.reader_parameters,
         "same top 20": agree(system, artefact.student, served),
     }
 
 
-def teacher_table(system: Tpad, rows: int) -> np.ndarray:
-    """Return the features e that the Transfer tower reads of the first rows, [V, D]."""
-    added, e = read_added(system), system.e["both"]
-    return (np.concatenate([e, added.features["e"]]) if added and added.ids else e)[:rows]
-
-
-def agree(system: Tpad, student: str, served: Served) -> dict[str, int]:
+def agree(system: Ranks, student: str, served: Served) -> dict[str, int]:
     """Ask an artefact and the run's own evaluation for the best 20 of many sessions.
 
     The run's items are the candidates, without a correction. The sessions are training ones, so
@@ -236,7 +224,8 @@ def agree(system: Tpad, student: str, served: Served) -> dict[str, int]:
     Returns:
       How many "sessions" were asked, and on how many the two lists are the "same".
     """
-    dataset, train = system.dataset, system.dataset.splits["train"]
+    dataset, students = system.data.dataset, system.students
+    train = dataset.splits["train"]
     count = min(len(train), AGREE)
     stop = int(train.offsets[count])
     events = {name: getattr(train, name)[:stop] for name in ("items", "times", "events", "ratings")}
@@ -249,7 +238,7 @@ def agree(system: Tpad, student: str, served: Served) -> dict[str, int]:
     # A target that ties with others would stand behind them: nobody is asked for one.
     asked = replace(asked, target=np.full(len(asked), -1, np.int32))
     ranked = rank(
-        system.student_ranker(student, system.config.seeds[0]), asked,
+        students.ranker(student, students.seeds[0]), asked,
         n_items=len(dataset.items), exclude_seen=dataset.exclude_seen, top=20,
     )  # fmt: skip
     plain = make_policy(

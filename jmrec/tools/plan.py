@@ -21,7 +21,7 @@ from rich.table import Table
 
 from jmrec.config import ConfigDict
 from jmrec.errors import UserError
-from jmrec.tools.plan_verdict import STAGES, Hardware, StagePlan, judge
+from jmrec.tools.plan_verdict import Hardware, StagePlan, judge
 from jmrec.tools.text import human, wide_console
 
 FIELDS = 3
@@ -31,7 +31,7 @@ def plan(
     config: ConfigDict,
     hardware: Hardware,
     *,
-    stages: Sequence[str] = STAGES,
+    stages: Sequence[str] = (),
     items: int | None = None,
     vocab: int | None = None,
     fields: Sequence[int] | None = None,
@@ -42,7 +42,8 @@ def plan(
     Args:
       config: From an experiment file.
       hardware: From `jmrec.tools.plan_verdict.parse_topology`.
-      stages: Which; "student" is the one that the run would serve, ``students/NAME`` any.
+      stages: Which; "student" is the one that the run would serve, ``students/NAME`` any; none
+        are all, and of the students the one that is served.
       items: Items of the catalogue; None is ToyShop's number, else 10,000.
       vocab: Tokens of the tokenizer; None is the most that the configuration allows.
       fields: Tokens of each text field; None is three fields of the greatest length allowed.
@@ -56,12 +57,11 @@ def plan(
     Raises:
       UserError: The experiment cannot be planned, or the compiler broke down.
     """
-    if (system := config.get("system")) != "tpad":
-        raise UserError(f"the system {system!r} has no towers to plan; name experiments/tpad.py.")
+    data = config.get("data", ConfigDict())  # some systems draw their own
     if items is None:
-        items = config.data.toyshop.n_items if "toyshop" in config.data else 10_000
-    vocab = config.data.vocab if vocab is None else vocab
-    fields = list(fields or [config.data.max_tokens] * FIELDS)
+        items = data.toyshop.n_items if data.get("source") == "toyshop" else 10_000
+    vocab = data.get("vocab", 1) if vocab is None else vocab
+    fields = list(fields or [data.get("max_tokens", 1)] * FIELDS)
     if min(items, vocab, *fields) < 1:
         raise UserError("--items, --vocab and --fields must be 1 or more.")
     assumed = {"items": items, "vocab": vocab, "fields": fields}

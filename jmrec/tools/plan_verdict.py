@@ -12,8 +12,6 @@ from jmrec.models.layers import remat_policy
 from jmrec.tools.text import human
 
 GIB = 2**30
-STAGES = ("vision", "knowledge", "transition", "distill", "student")
-"""The stages that train; "student" is the one that the run would serve."""
 TPU_MEMORY = {"v5e": 15.75, "v5p": 95.7, "v6e": 31.25}
 """GiB a device that the TPU compiler lets a program have."""
 GPU_MEMORY = {"h100": 78.0, "h200": 139.0}
@@ -21,13 +19,6 @@ GPU_MEMORY = {"h100": 78.0, "h200": 139.0}
 CPU_TOO_BIG = 7
 """How many times too big the CPU compiler's figure for a TPU's activations may be (seen: 2 to 7,
 against the TPU compiler; with a GPU it was never compared)."""
-STACKS = {
-    "vision": ("knowledge.vision.stack",),
-    "knowledge": ("knowledge.stack", "knowledge.vision.stack"),
-    "transition": ("transition.stack",),
-    "student": ("student.stack",),
-}
-"""Stage -> the transformer stacks that it trains, in the configuration."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +64,8 @@ class StagePlan:
       collectives: Kind -> {"count", "bytes"} a step, or None.
       out_of_memory: What the compiler said where it refused for want of memory.
       misfit: Why the batches do not divide over the devices.
+      group: Where in the config its settings stand; "" is the top.
+      stacks: Where the transformer stacks stand that it trains.
       seconds: How long planning it took.
     """
 
@@ -87,6 +80,8 @@ class StagePlan:
     collectives: dict[str, dict[str, int]] | None = None
     out_of_memory: str = ""
     misfit: str = ""
+    group: str = ""
+    stacks: tuple[str, ...] = ()
     seconds: float = 0.0
 
 
@@ -194,7 +189,7 @@ def judge(plan: StagePlan, hardware: Hardware, exact: bool, config: ConfigDict) 
 
 def _knobs(plan: StagePlan, hardware: Hardware, high: int, config: ConfigDict) -> list[str]:
     """Say what would help, for the greatest part first."""
-    kind = plan.stage.split("/")[0].replace("students", "student")
+    prefix = f"--config.{plan.group}." if plan.group else "--config."
     state = plan.held["parameters"] + plan.held["optimizer"]
     state_whole = plan.whole["parameters"] + plan.whole["optimizer"]
     activations = high - state - plan.held["frozen"] - plan.held["batch"]
@@ -211,16 +206,15 @@ def _knobs(plan: StagePlan, hardware: Hardware, high: int, config: ConfigDict) -
             f"--rules dp (parameters and optimizer are only {human(state_whole)}, and XLA cuts "
             "activations by the batch alone)"
         )
-    for_state.append(f"narrower or fewer layers in --config.{STACKS.get(kind, ('distill',))[0]}")
+    narrower = f"--config.{plan.stacks[0]}" if plan.stacks else prefix.rstrip(".")
+    for_state.append(f"narrower or fewer layers in {narrower}")
     if plan.rows > 1:
-        size = config[kind].train.batch_size
+        size = _setting(config, plan.group).train.batch_size
         for_activations.append(
-            f"a batch smaller than {size} (--config.{kind}.train.batch_size, {plan.rows} a device)"
+            f"a batch smaller than {size} ({prefix}train.batch_size, {plan.rows} a device)"
         )
-    for name in STACKS.get(kind, ()):
-        stack = config
-        for part in name.split("."):
-            stack = stack[part]
+    for name in plan.stacks:
+        stack = _setting(config, name)
         if not remat_policy(stack.remat)[0]:
             for_activations.append(f"--config.{name}.remat=true (recomputes blocks)")
         if stack.dtype == "float32":
@@ -229,3 +223,10 @@ def _knobs(plan: StagePlan, hardware: Hardware, high: int, config: ConfigDict) -
     parts = [(state, for_state), (activations, for_activations), (plan.held["frozen"], for_frozen)]
     parts = [part for part in sorted(parts, key=lambda part: -part[0]) if part[0] > 0.1 * high]
     return [knob for _, knobs in parts for knob in knobs]
+
+
+def _setting(config: ConfigDict, path: str) -> Any:
+    """Return what stands at a path of the config; "" is the config itself."""
+    for part in filter(None, path.split(".")):
+        config = config[part]
+    return config

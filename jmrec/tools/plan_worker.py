@@ -20,8 +20,9 @@ from jmrec.config import ConfigDict
 from jmrec.errors import UserError
 from jmrec.flops import matmul_flops
 from jmrec.sharding import replicated_share
+from jmrec.systems.system import Sizes
 from jmrec.tools.plan_hlo import collectives
-from jmrec.tools.plan_shapes import ShapeSystem, Sizes, Step
+from jmrec.tools.plan_shapes import Planner, Step
 from jmrec.tools.plan_verdict import StagePlan
 
 
@@ -44,10 +45,10 @@ def main() -> None:
                 raise UserError(f"libtpu does not know {name} ({first_line(error)}).") from error
             devices = described.devices
         sizes = Sizes(request["items"], request["vocab"], tuple(request["fields"]))
-        system = ShapeSystem(ConfigDict(request["config"]), sizes, devices)
-        for stage in request["stages"]:
+        planner = Planner(ConfigDict(request["config"]), sizes, devices)
+        for stage in request["stages"] or planner.stages:
             say("progress", f"{stage}: compiling for {len(devices)} devices ...")
-            say("stage", asdict(plan(system.step(stage), stage, bool(request["tpu"]))))
+            say("stage", asdict(plan(planner.step(stage), stage, bool(request["tpu"]))))
             jax.clear_caches()  # or the memory of every stage adds up
     except UserError as error:
         say("error", str(error))
@@ -85,6 +86,8 @@ def plan(step: Step, stage: str, tpu: bool) -> StagePlan:
         "rows": math.ceil(next(iter(step.batch.values())).shape[0] / step.parts),
         "flops": 0,
         "misfit": step.misfit,
+        "group": step.planned.group,
+        "stacks": step.planned.stacks,
     }
     if step.divides:
         traced = step.trace()

@@ -6,6 +6,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from jmrec.systems.adapted import AdaptedTpad
 
 from jmrec.config import load_config
 from jmrec.data.schema import take_items
@@ -14,7 +15,6 @@ from jmrec.main import main
 from jmrec.models.assembled import assembled
 from jmrec.models.decoder import decoder
 from jmrec.systems import registry
-from jmrec.systems.adapted import AdaptedTpad
 from jmrec.systems.pretrained import read_converted
 from jmrec.systems.registry import CONFIG, open_run
 from jmrec.systems.stages import walk

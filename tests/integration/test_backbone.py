@@ -7,14 +7,14 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jmrec.systems.backbone import Backbone
+from jmrec.systems.frozen import FrozenTpad
 
 from jmrec.config import load_config
 from jmrec.convert.families import load_pretrained
 from jmrec.data.pictures import decode_pictures
 from jmrec.data.schema import take_items
 from jmrec.errors import UserError
-from jmrec.systems.backbone import Backbone
-from jmrec.systems.frozen import FrozenTpad
 from jmrec.systems.stages import walk
 from jmrec.tools.plan_shapes import ShapeSystem, Sizes
 from jmrec.tracking import Tracker

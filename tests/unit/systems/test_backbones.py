@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from jmrec.systems.backbone import Backbone, check_backbone
 from PIL import Image
 
 from jmrec.config import ConfigDict, load_config
 from jmrec.data.pictures import decode_pictures
 from jmrec.data.schema import Items
 from jmrec.errors import UserError
-from jmrec.systems.backbone import Backbone, check_backbone
 from jmrec.systems.pretrained import find_pretrained
 from tests.unit.systems.weights import write_weights
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from jmrec.systems.catalogue import Reader, with_facts
 
 from jmrec.config import load_config
 from jmrec.data.schema import Items
@@ -13,7 +14,6 @@ from jmrec.data.text import FIELD
 from jmrec.data.toyshop import ToyShopConfig, write_toyshop
 from jmrec.errors import UserError
 from jmrec.systems import registry
-from jmrec.systems.catalogue import Reader, with_facts
 from jmrec.systems.registry import CONFIG, open_run
 from jmrec.systems.stages import walk
 from jmrec.systems.tpad import Tpad

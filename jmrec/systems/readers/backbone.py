@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -19,19 +18,23 @@ import numpy as np
 from jmrec.config import ConfigDict, choose
 from jmrec.convert.families import Pretrained
 from jmrec.convert.tokenizer import load_tokenizer
+from jmrec.data.item_arrays import with_facts
 from jmrec.data.pictures import decode_pictures
 from jmrec.data.schema import Items, take_items
 from jmrec.errors import UserError
-from jmrec.features import read_features, write_features
 from jmrec.models.efficientnet import EfficientNetConfig
 from jmrec.models.layers import remat_policy
-from jmrec.sharding import batch_sharding, make_mesh, replicated
-from jmrec.systems.catalogue import BLOCK, with_facts
 from jmrec.systems.pretrained import find_pretrained, parameter_count
+from jmrec.systems.readers.blocks import (
+    BLOCK,
+    Blocks,
+    on_every_device,
+    padded_batches,
+    read_in_blocks,
+    spread,
+)
 from jmrec.tracking import Tracker
 
-MODES = ("frozen", "lora")
-"""Features that are computed once, or a tower that is trained by low-rank updates."""
 READS = {"bert": "sentence", "llama": "sentence", "idefics3": "sentence"}
 """Families that read texts, each with its function for one vector a text."""
 LOOKS = {"efficientnet": "pooled", "vit": "encode_picture", "idefics3": "encode_picture"}
@@ -101,14 +104,14 @@ class Backbone:
         }
 
     def read(
-        self, items: Items, tracker: Tracker | None = None, parts: Path | None = None
+        self, items: Items, tracker: Tracker | None = None, kept: Blocks | None = None
     ) -> dict[str, np.ndarray]:
         """Read items.
 
         Args:
           items: V items.
           tracker: Shows progress; None is silent.
-          parts: A folder for what is done of a long reading; None keeps nothing.
+          kept: Where what is done of a long reading is kept; None keeps nothing.
 
         Returns:
           "text" float32 [V, D] (zeros without text), "picture" float32 [V, C] (zeros without
@@ -116,39 +119,26 @@ class Backbone:
         """
         if tracker is None:
             return self._block(items)
-        begin, found = time.perf_counter(), []
+
+        def block(rows: slice) -> dict[str, np.ndarray]:
+            return self._block(take_items(items, list(range(rows.start, rows.stop))))
+
+        begin = time.perf_counter()
         with tracker.progress(len(items), "read") as bar:
-            for start in range(0, len(items), BLOCK):
-                rows = list(range(start, min(start + BLOCK, len(items))))
-                found.append(self._kept(take_items(items, rows), parts, start))
-                bar.update(len(rows))
+            found = read_in_blocks(len(items), BLOCK, block, bar=bar, kept=kept)
         seconds = time.perf_counter() - begin
         tracker.say(
             f"read {len(items)} items in {seconds:.1f} s, {len(items) / seconds:.1f} items/s"
         )
-        return {name: np.concatenate([each[name] for each in found]) for name in found[0]}
-
-    def _kept(self, items: Items, parts: Path | None, start: int) -> dict[str, np.ndarray]:
-        """Return a block, from disk where it lies there and was made by the same readers."""
-        if parts is None:
-            return self._block(items)
-        path, facts = parts / f"{start:08d}.safetensors", self.provenance
-        if path.is_file():
-            table = read_features(path, items.ids)
-            if all(table.provenance.get(name) == fact for name, fact in facts.items()):
-                return table.arrays
-        block = self._block(items)
-        write_features(path, block, items.ids, facts)
-        return block
+        return found
 
     def _block(self, items: Items) -> dict[str, np.ndarray]:
         pixels, ok = decode_pictures(items, self.picture_size)
         shown = jax.ShapeDtypeStruct((1, *pixels.shape[1:]), pixels.dtype)
         picture = np.zeros((len(items), self._width(self._look, self.picture, shown)), np.float32)
-        for part in self._batches(np.flatnonzero(ok)):
-            few = pixels[part.padded]
-            seen = self._look(self._picture_params, self._put(few))
-            picture[part.rows] = np.asarray(seen, np.float32)[: len(part.rows)]
+        for rows, padded in padded_batches(np.flatnonzero(ok), self.settings.batch):
+            seen = self._look(self._picture_params, spread(pixels[padded]))
+            picture[rows] = np.asarray(seen, np.float32)[: len(rows)]
         return {"text": self._read_texts(items), "picture": picture, "picture_ok": ok}
 
     def _read_texts(self, items: Items) -> np.ndarray:
@@ -167,33 +157,27 @@ class Backbone:
         lengths = sorted(self.settings.lengths)
         bucket = np.searchsorted(lengths, np.minimum(size, longest))
         for index, length in enumerate(lengths):
-            for part in self._batches(np.flatnonzero(has & (bucket == index))):
-                ids = np.zeros((len(part.padded), length), np.int32)
-                for place, row in enumerate(part.padded):
+            here = np.flatnonzero(has & (bucket == index))
+            for rows, padded in padded_batches(here, self.settings.batch):
+                ids = np.zeros((len(padded), length), np.int32)
+                for place, row in enumerate(padded):
                     ids[place, : size[row]] = tokens[row]
-                mask = np.arange(length) < size[part.padded, None]
-                read = self._say(self._text_params, self._put(ids), self._put(mask))
-                out[part.rows] = np.asarray(read, np.float32)[: len(part.rows)]
+                mask = np.arange(length) < size[padded, None]
+                read = self._say(self._text_params, spread(ids), spread(mask))
+                out[rows] = np.asarray(read, np.float32)[: len(rows)]
         return out
 
     # ---- the compiled readers -----------------------------------------------------------------
 
     @cached_property
-    def _mesh(self) -> Any:
-        return make_mesh("dp", jax.local_devices())
-
-    def _put(self, array: np.ndarray) -> jax.Array:
-        return jax.device_put(array, batch_sharding(self._mesh))
-
-    @cached_property
     def _text_params(self) -> Any:
-        return jax.device_put(self.text.params, replicated(self._mesh))
+        return on_every_device(self.text.params)
 
     @cached_property
     def _picture_params(self) -> Any:
         if self.picture is self.text:
             return self._text_params
-        return jax.device_put(self.picture.params, replicated(self._mesh))
+        return on_every_device(self.picture.params)
 
     @cached_property
     def _say(self) -> Callable[..., jax.Array]:
@@ -215,24 +199,6 @@ class Backbone:
         tokenizer.enable_truncation(max(self.settings.lengths))
         return tokenizer
 
-    def _batches(self, rows: np.ndarray) -> list["_Batch"]:
-        """Cut rows into batches of one size, which divides over the devices."""
-        devices = len(jax.local_devices())
-        size = -(-self.settings.batch // devices) * devices
-        parts = []
-        for start in range(0, len(rows), size):
-            few = rows[start : start + size]
-            parts.append(_Batch(few, np.pad(few, (0, size - len(few)), mode="edge")))
-        return parts
-
-
-@dataclass(frozen=True)
-class _Batch:
-    """Rows, and the same padded to the compiled size by repeating the last."""
-
-    rows: np.ndarray
-    padded: np.ndarray
-
 
 def origins(parts: Mapping[str, Pretrained]) -> dict[str, str]:
     """Return where pretrained parts came from and how many parameters they have, as JSON texts."""
@@ -242,6 +208,13 @@ def origins(parts: Mapping[str, Pretrained]) -> dict[str, str]:
         )
         for name, part in parts.items()
     }
+
+
+def pretrained_parameters(provenance: Mapping[str, str]) -> int:
+    """Return how many parameters the weights have that `origins` named."""
+    parts = [json.loads(provenance[name]) for name in ("text", "picture") if name in provenance]
+    # A whole multimodal model brings both parts at once.
+    return sum({part["source"]: part.get("parameters", 0) for part in parts}.values())
 
 
 def picture_size(settings: Mapping[str, Any], config: Any) -> int:
@@ -269,7 +242,6 @@ def check_backbone(settings: Mapping[str, Any]) -> None:
     Raises:
       UserError: They do not.
     """
-    choose("backbone.mode", settings["mode"], MODES)
     lengths, size = settings["lengths"], settings["picture_size"]
     if not lengths or min(lengths) < 3 or settings["batch"] < 1 or (size < 32 and size != 0):
         raise UserError(

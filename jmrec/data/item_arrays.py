@@ -28,15 +28,12 @@ from jmrec.files import read_json, write_json
 VIEWS = ("both", "text", "picture", "pictures permuted", "texts permuted")
 """How the Knowledge tower may be shown the catalogue; the last two are controls."""
 
-BLOCK = 512
-"""Items of a long reading; what is done of it is kept block by block."""
-
 FACTS = "facts"
 """The text field that says an item's declared numbers and categories."""
 
 
 @dataclass(frozen=True)
-class Reader:
+class ItemArrays:
     """How items become arrays.
 
     Attributes:
@@ -63,7 +60,7 @@ class Reader:
         rows: np.ndarray,
         settings: Mapping[str, Any],
         pretrained: Tokenizer | None = None,
-    ) -> "Reader":
+    ) -> "ItemArrays":
         """Train the tokenizer on the items at ``rows`` and choose the fields' lengths.
 
         A field is as long as 95 % of the training items need, at most ``max_tokens``. A
@@ -89,7 +86,7 @@ class Reader:
         return cls.load(folder)
 
     @classmethod
-    def load(cls, folder: Path) -> "Reader":
+    def load(cls, folder: Path) -> "ItemArrays":
         """Load what `fit` kept."""
         facts = read_json(folder / "reader.json")
         return cls(
@@ -156,7 +153,7 @@ def view(arrays: Mapping[str, np.ndarray], name: str, seed: int) -> dict[str, np
     """Return the arrays as one of `VIEWS` shows them.
 
     Args:
-      arrays: From `Reader.read`.
+      arrays: From `ItemArrays.read`.
       name: The view.
       seed: Of the permutation in the controls.
 

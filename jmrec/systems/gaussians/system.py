@@ -4,10 +4,10 @@ For each value of I(x; y), each seed and each objective one critic (or condition
 every estimator is asked on fresh pairs, with what was trained and with the true critic.
 """
 
-from collections.abc import Callable, Sequence
-from functools import cached_property
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -23,11 +23,13 @@ from jmrec.evaluation.estimates import check, summarise
 from jmrec.evaluation.report_estimates import print_estimates, write_estimates
 from jmrec.files import write_json
 from jmrec.models.critics import KINDS, CriticConfig
-from jmrec.sharding import make_mesh, process_rows
-from jmrec.systems.fits import fit, train_config
+from jmrec.sharding import process_rows
+from jmrec.systems.planned import shape
 from jmrec.systems.stages import Stage, cost_by_stage
+from jmrec.systems.system import PlannedStep, Sizes
+from jmrec.systems.work import Work
 from jmrec.tasks.gaussians import ESTIMATORS, CriticTask, reads_critic
-from jmrec.tracking import Tracker, read_curves
+from jmrec.tracking import read_curves
 from jmrec.train import Trainer
 
 Estimates = dict[str, jax.Array]
@@ -35,19 +37,21 @@ Estimates = dict[str, jax.Array]
 
 
 class GaussianStudy:
-    """The system on one workdir.
+    """The study on one workdir.
 
     Args:
-      config: From experiments/losses_on_gaussians.py.
-      workdir: The run's folder.
-      tracker: Metrics and messages.
+      work: The run, with a config of experiments/losses_on_gaussians.py.
 
     Raises:
       UserError: A setting that nothing can be estimated with.
     """
 
-    def __init__(self, config: ConfigDict, workdir: Path, tracker: Tracker) -> None:
-        self.config, self.workdir, self.tracker = config, workdir, tracker
+    name: ClassVar[str] = "gaussians"
+    since: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, work: Work) -> None:
+        self.work, self.config = work, work.config
+        config = work.config
         choose("critic.kind", config.critic.kind, KINDS)
         for name in config.estimators:
             choose("estimators", name, tuple(ESTIMATORS))
@@ -81,8 +85,7 @@ class GaussianStudy:
     @cached_property
     def objectives(self) -> list[str]:
         """What is trained, for the estimators wanted."""
-        wanted = (ESTIMATORS[name].objective for name in self.config.estimators)
-        return [name for name in dict.fromkeys(wanted) if name]
+        return objectives(self.config)
 
     def stages(self, command: Sequence[str] = ()) -> list[Stage]:
         """Return a stage for each fit, and the one that estimates and reports.
@@ -123,30 +126,36 @@ class GaussianStudy:
             batches = PairBatches(
                 Gaussians(c.dimensions, nats), self.batch_size, seed, process_rows(trainer.mesh)
             )
-            fit(
-                trainer, folder, batches, seed=seed, tracker=self.tracker.stage(name),
-                metadata={"stage": name, "fingerprint": f"gaussians {c.dimensions} {nats} {seed}",
-                          "config": flatten(c.train)},
+            self.work.fit(
+                folder, name, trainer, c.train, batches, seed=seed,
+                fingerprint=f"gaussians {c.dimensions} {nats} {seed}",
             )  # fmt: skip
 
         return run
 
     def task(self, objective: str) -> CriticTask:
         """Return what an objective trains."""
-        c = self.config
-        sizes = CriticConfig(x=c.dimensions, y=c.dimensions, **c.critic)
-        numbers = {"learning_rate": c.train.learning_rate, **c.hparams}
-        return CriticTask(objective, sizes, c.estimators, numbers)
+        return critic_task(self.config, objective)
 
     def trainer(self, objective: str) -> Trainer:
         """Return an objective's trainer, compiled once for all seeds and values of I(x; y)."""
         if objective not in self._trainers:
-            task, rules = self.task(objective), self.config.rules
-            self._trainers[objective] = Trainer(
-                task, train_config(self.config.train, rules), mesh=make_mesh(rules),
-                frozen=task.frozen(self.workdir),
-            )  # fmt: skip
+            task = self.task(objective)
+            self._trainers[objective] = self.work.trainer(task, self.config.train)
         return self._trainers[objective]
+
+    @classmethod
+    def plan_steps(
+        cls, config: ConfigDict, sizes: Sizes
+    ) -> Mapping[str, Callable[[], PlannedStep]]:
+        """Return a step an objective from shapes alone; see `jmrec.systems.system.System`."""
+        rows, wide = int(config.train.batch_size), int(config.dimensions)
+        batch = {name: shape((rows, wide)) for name in ("x", "y")}
+
+        def step(objective: str) -> PlannedStep:
+            return PlannedStep(critic_task(config, objective), config.train, batch, (rows,))
+
+        return {f"critics/{name}": partial(step, name) for name in objectives(config)}
 
     # ---- estimates ------------------------------------------------------------------------
 
@@ -163,7 +172,7 @@ class GaussianStudy:
         true = self._with_truth()
         rows = []
         every = [(nats, seed) for nats in c.nats for seed in c.seeds]
-        with self.tracker.stage("evaluate").progress(len(every), "estimate") as bar:
+        with self.work.tracker.stage("evaluate").progress(len(every), "estimate") as bar:
             for nats, seed in every:
                 # The same fresh pairs for all: estimators differ by nothing else.
                 key = stream_key(seed, FRESH)
@@ -171,7 +180,7 @@ class GaussianStudy:
                 found: dict[str, np.ndarray] = {}
                 for objective, estimate in trained.items():
                     params, _ = load_params(
-                        self.workdir / fit_name(objective, nats, seed) / "params"
+                        self.work.workdir / fit_name(objective, nats, seed) / "params"
                     )
                     found |= jax.device_get(estimate(params, key, nats))
                 for name in c.estimators:
@@ -198,8 +207,8 @@ class GaussianStudy:
                 "seeds": list(c.seeds),
             },
             "closed_form": {f"{n:g}": float(Gaussians(c.dimensions, n).club) for n in c.nats},
-            "cost": cost_by_stage(self.workdir, fits),
-            "curves": {n: c for n, c in read_curves(self.workdir).items() if n in fits},
+            "cost": cost_by_stage(self.work.workdir, fits),
+            "curves": {n: c for n, c in read_curves(self.work.workdir).items() if n in fits},
             "commands": {"run": " ".join(command)} if command else {},
         }  # fmt: skip
         write_json(folder / "results.json", results)
@@ -251,6 +260,19 @@ class GaussianStudy:
             return self._over_batches(one, key)
 
         return run
+
+
+def objectives(config: ConfigDict) -> list[str]:
+    """Return what is trained, for the estimators that an experiment wants."""
+    wanted = (ESTIMATORS[name].objective for name in config.estimators)
+    return [name for name in dict.fromkeys(wanted) if name]
+
+
+def critic_task(config: ConfigDict, objective: str) -> CriticTask:
+    """Return what an objective trains."""
+    sizes = CriticConfig(x=config.dimensions, y=config.dimensions, **config.critic)
+    numbers = {"learning_rate": config.train.learning_rate, **config.hparams}
+    return CriticTask(objective, sizes, config.estimators, numbers)
 
 
 def fit_name(objective: str, nats: float, seed: int) -> str:

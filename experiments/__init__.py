@@ -1,0 +1,1 @@
+"""Experiments: settings, one hypothesis a file; `common` holds what they share."""

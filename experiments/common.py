@@ -1,0 +1,159 @@
+"""What experiments share: sizes, training runs, data, session students. No experiment by itself."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from jmrec.config import ConfigDict, choose, placeholder
+
+SIZES = ("tiny", "small", "base")
+"""Tests (a minute or two on a laptop), a CPU, a GPU."""
+
+
+def stack(width: int, layers: int, heads: int, kv_heads: int, mlp: int) -> ConfigDict:
+    """Return the size of one stack of transformer blocks."""
+    return ConfigDict(
+        {"width": width, "layers": layers, "heads": heads, "kv_heads": kv_heads, "mlp": mlp,
+         "remat": "none", "dtype": "float32"}
+    )  # fmt: skip
+
+
+def training(steps: int, batch_size: int, learning_rate: float, evaluate: int) -> ConfigDict:
+    """Return the settings of one training run; ``evaluate`` is also the interval of saves."""
+    return ConfigDict(
+        {
+            "steps": steps,
+            "batch_size": batch_size,
+            "accumulate": 1,
+            "learning_rate": learning_rate,
+            "eval_every": evaluate,
+            "save_every": evaluate,
+            "patience": 0,
+            "warmup": min(100, steps // 10),
+            "schedule": "cosine",
+            "weight_decay": 0.01,
+            "muon": 0.0,
+            "clip": 1.0,
+        }
+    )
+
+
+def run_settings(system: str, size: str) -> ConfigDict:
+    """Return the settings that every experiment begins with.
+
+    Args:
+      system: Its name.
+      size: One of `SIZES`: the small ones of tests have one seed.
+    """
+    return ConfigDict(
+        {
+            "system": system,
+            "seed": 0,
+            "seeds": (0,) if size == "tiny" else (0, 1, 2),
+            "rules": "dp",
+            "wandb": {"mode": "disabled", "project": "jmrec", "name": placeholder(str)},
+        }
+    )
+
+
+def session_data(source: str, size: str) -> ConfigDict:
+    """Return the data of an experiment on sessions.
+
+    Args:
+      source: "toyshop", the shop that jmrec draws itself, or "folder".
+      size: One of `SIZES`.
+    """
+    toyshop = is_toyshop(source)
+    return ConfigDict(
+        {
+            "source": source,
+            "dir": placeholder(str),
+            "toml": placeholder(str),
+            "fractions": (0.8, 0.1, 0.1),
+            "back": 0,
+            # Of a long session so many items are read.
+            "window": 12 if toyshop else 50,
+            "toyshop": {
+                "seed": 0,
+                "n_items": 400 if size == "tiny" else 2000,
+                "sessions": 1500 if size == "tiny" else 20_000,
+            },
+        }
+    )
+
+
+def is_toyshop(source: str) -> bool:
+    """Tell which of the two kinds of data is wanted."""
+    return bool(choose("data", source, {"toyshop": True, "folder": False}))
+
+
+def session_context() -> ConfigDict:
+    """Return what is read of a session beside its items.
+
+    Whoever asks a student that reads time gaps has to say when each item was clicked.
+    """
+    return ConfigDict({"gap": False, "event": True})
+
+
+def constant(*terms: str) -> ConfigDict:
+    """Return schedules of loss terms that change nothing over a run.
+
+    A schedule is a table of jmrec.losses.schedules, such as {"name": "linear", "steps": 100}.
+    """
+    return ConfigDict({name: {"name": "constant"} for name in terms})
+
+
+def session_student(source: str, size: str) -> ConfigDict:
+    """Return what all session students of an experiment share.
+
+    Args:
+      source: "toyshop" or "folder".
+      size: One of `SIZES`.
+    """
+    toyshop, pick = is_toyshop(source), SIZES.index(size)
+    student = ConfigDict()
+    # Which of jmrec.models.sessions reads sessions; options are the fields that only it has.
+    student.encoder = "student"
+    student.options = ConfigDict()
+    student.stack = (
+        stack(64, 1, 2, 2, 128),
+        stack(64, 2 if toyshop else 1, 2, 2, 128),
+        stack(128, 2, 4, 4, 256),
+    )[pick]
+    student.train = (
+        training(200, 128, 1e-2 if toyshop else 2e-3, 50),
+        training(400, 128, 1e-2, 100) if toyshop else training(450, 32, 2e-3, 75),
+        training(6000, 512, 1e-3, 300),
+    )[pick]
+    if toyshop and size != "base":
+        student.train.weight_decay = 1.0
+    # The next-item loss, of jmrec.losses.NEXT_ITEM, and how many items it samples where it does.
+    student.loss = "full_softmax"
+    student.negatives = 128
+    # How it follows its teacher: kl, topk_kl, topk_reverse_kl, topk_jensen_shannon, topk_skew_kl.
+    student.distill = "kl"
+    # How many items the topk_ ones follow one by one.
+    student.top = 100
+    student.schedules = constant("next_item", "teacher")
+    student.hparams = ConfigDict({"dropout": 0.2, "id_dropout": 0.5, "teacher_temperature": 1.0})
+    return student
+
+
+def id_only(source: str, size: str, variant: Mapping[str, Any]) -> ConfigDict:
+    """Return a student that reads ids alone: ``variant`` with what suits one.
+
+    Without features there is nothing to fall back on where an id is dropped.
+    """
+    own = ConfigDict({**variant, "features": "none", "ids": True, "hparams": {"id_dropout": 0.0}})
+    if is_toyshop(source) and size != "base":
+        own.train = ConfigDict({"weight_decay": 0.1})
+    return own
+
+
+def evaluation(serve: str) -> ConfigDict:
+    """Return how an experiment on sessions is evaluated.
+
+    Args:
+      serve: The student that is served. The score offset of cold items may cost warm targets the
+        share ``warm_loss`` of their MRR@20.
+    """
+    return ConfigDict({"split": "test", "serve": serve, "warm_loss": 0.1})

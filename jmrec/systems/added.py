@@ -1,0 +1,165 @@
+"""Items that were added to a run after training: read by ``jmrec embed``, kept in ``added/``."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from jmrec.config import resolve_path
+from jmrec.data.folder import read_folder
+from jmrec.data.schema import take_items
+from jmrec.errors import UserError
+from jmrec.evaluation.policy import (
+    Availability,
+    Policy,
+    join_windows,
+    make_policy,
+    read_correction,
+)
+from jmrec.features import hash_ids, read_features, write_features
+from jmrec.files import read_json, write_json
+from jmrec.systems.data import INDEX
+from jmrec.systems.system import Ranks, ReadsItems
+
+ADDED = "added"
+
+
+@dataclass(frozen=True)
+class Added:
+    """The items that `embed` read.
+
+    Attributes:
+      ids: N item ids.
+      titles: N titles.
+      features: Table -> float32 [N, D], such as "e", "k", "t".
+      windows: When they may be recommended; None is always.
+    """
+
+    ids: list[str]
+    titles: list[str]
+    features: dict[str, np.ndarray]
+    windows: Availability | None
+
+
+def embed(system: ReadsItems, folder: Path | None) -> int:
+    """Read the items that a catalogue folder gained since the run; train nothing.
+
+    New items get new rows after the old ones, in ``added/``: their ids and titles, and their
+    tables. Old rows stay as they are.
+
+    Args:
+      system: A finished run.
+      folder: The catalogue folder; None is the run's own.
+
+    Returns:
+      How many items are new.
+
+    Raises:
+      UserError: The folder can not be read; a broken row is left out with a warning.
+    """
+    work = system.work
+    config, workdir = work.config.data, work.workdir
+    own = resolve_path(config.dir) if config.dir else workdir / "data" / "toyshop"
+    source = folder or own
+    if folder is None and not own.is_dir():
+        raise UserError(f"the run's folder {own} is not here; name it with --dir.")
+    raw = read_folder(source, resolve_path(config.toml) if config.toml else None)
+    for warning in raw.warnings:
+        work.tracker.warn(warning)
+    items = raw.items
+    index: list[str] = read_json(workdir / INDEX)
+    # None: the towers were trained again since.
+    known = read_added(system) or Added([], [], {}, None)
+    present = list(system.data.dataset.items.ids) + known.ids
+    rows = _rows_to_read(items.ids, present, index, source)
+    if rows:
+        new = take_items(items, rows)
+        fresh = system.read_new(new)
+        if known.ids:
+            fresh = {n: np.concatenate([known.features[n], fresh[n]]) for n in fresh}
+        ids, titles = known.ids + new.ids, known.titles + list(new.titles)
+        # Names, features, index: the features count, so that a kill in between is harmless.
+        # Names without features are not looked at; the index is mended by the next embed.
+        windows = join_windows(known.windows, len(known.ids), Availability.of(new), len(new))
+        names = {"ids": ids, "titles": titles, **(windows.to_json() if windows else {})}
+        write_json(workdir / ADDED / "items.json", names)
+        provenance = {"stage": ADDED, "hash": system.tables_hash()}
+        write_features(workdir / ADDED / "features.safetensors", fresh, ids, provenance)
+        present += new.ids
+    if index != present:
+        write_json(workdir / INDEX, present)
+    return len(rows)
+
+
+def read_added(system: Ranks) -> Added | None:
+    """Return the items that `embed` read, None where towers read them that are no more.
+
+    Raises:
+      UserError: What it wrote is damaged.
+    """
+    folder = system.work.workdir / ADDED
+    path = folder / "features.safetensors"
+    if not isinstance(system, ReadsItems) or not path.is_file():
+        return Added([], [], {}, None)
+    table = read_features(path)
+    if table.provenance["hash"] != system.tables_hash():
+        return None
+    names = read_json(folder / "items.json")
+    rows = int(table.provenance["rows"])
+    ids, titles = names["ids"][:rows], names["titles"][:rows]
+    if hash_ids(ids) != table.provenance["items"]:
+        raise UserError(f"{folder} is damaged; delete the folder and run jmrec embed again.")
+    windows = Availability.from_json(names)
+    return Added(ids, titles, table.arrays, windows and windows.first(rows))
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """All items of a run, those that `embed` read last, and the policy for them."""
+
+    ids: list[str]
+    titles: list[str]
+    added: Added
+    policy: Policy
+
+
+def whole_catalogue(system: Ranks, policy: Path | None, with_added: bool = True) -> Catalogue:
+    """Read a run's items, the added ones by choice, and a policy file for them.
+
+    Raises:
+      UserError: The towers were trained again since `embed`, or the policy does not fit.
+    """
+    dataset = system.data.dataset
+    items = dataset.items
+    added = read_added(system) if with_added else Added([], [], {}, None)
+    if added is None:
+        raise UserError(
+            f"{system.work.workdir} was trained again since jmrec embed read its added items; run "
+            "jmrec embed again."
+        )
+    ids = list(items.ids) + added.ids
+    windows = join_windows(Availability.of(items), len(items), added.windows, len(added.ids))
+    correction = None if policy is None else read_correction(policy)
+    made = make_policy(ids, dataset.exclude_seen, correction, windows, str(policy))
+    return Catalogue(ids, list(items.titles) + added.titles, added, made)
+
+
+def _rows_to_read(
+    ids: Sequence[str], present: Sequence[str], index: Sequence[str], source: Path
+) -> list[int]:
+    """Return the folder's rows that have no features yet, in the order of their new rows.
+
+    An item that the index names keeps its place there.
+    """
+    place = {item: row for row, item in enumerate(index)}
+    have = set(present)
+    rows = [row for row, item in enumerate(ids) if item not in have]
+    rows.sort(key=lambda row: (place.get(ids[row], len(place)), row))
+    lost = next((item for item in index if item not in have.union(ids)), None)
+    if lost is not None:
+        raise UserError(
+            f"item {lost!r} was read by an earlier jmrec embed and is not in {source} any more; "
+            "put it back, or name the folder with --dir."
+        )
+    return rows

@@ -1,0 +1,161 @@
+"""The data of one run: stage "data", and what later stages read of it."""
+
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jmrec.config import resolve_path
+from jmrec.data.pipeline import item_batches, session_batches
+from jmrec.data.prepared import load_prepared, prepare
+from jmrec.data.schema import Dataset
+from jmrec.data.toyshop import ToyShopConfig, write_toyshop
+from jmrec.errors import UserError
+from jmrec.evaluation.figures import figures
+from jmrec.evaluation.protocol import ask, rank
+from jmrec.evaluation.students import Tower
+from jmrec.files import write_json
+from jmrec.sharding import make_mesh, process_rows
+from jmrec.systems.stages import Stage
+from jmrec.systems.work import Work
+from jmrec.types import Params
+
+INDEX = "item_index.json"
+"""Item ids in the order of their rows; append-only."""
+
+
+class RunData:
+    """The prepared data set of one run, and batches of it. Read when it is first asked for.
+
+    Args:
+      work: The run.
+    """
+
+    def __init__(self, work: Work) -> None:
+        self.work = work
+
+    def stage(
+        self, finish: Callable[[Path], None] | None = None, **more: Mapping[str, Any]
+    ) -> Stage:
+        """Return the stage "data".
+
+        Args:
+          finish: Called with the stage's folder when the data set is prepared.
+          **more: Further settings that decide what the stage writes.
+        """
+
+        def run(folder: Path) -> None:
+            self._prepare(folder)
+            if finish is not None:
+                finish(folder)
+
+        return Stage("data", {"data": self.work.config.data, **more}, (), run, alone=True)
+
+    def _prepare(self, folder: Path) -> None:
+        c = self.work.config.data
+        toml: str | Path | None = c.toml
+        if c.source == "toyshop":
+            source = folder / "toyshop"
+            if not (source / "truth.npz").is_file():
+                sizes = c.toyshop.to_dict()
+                # A ConfigDict has a method "items", so that no override could reach such a field.
+                write_toyshop(source, ToyShopConfig(items=sizes.pop("n_items"), **sizes))
+        elif c.dir is None:
+            raise UserError("data=folder needs your catalogue folder: --config.data.dir=FOLDER.")
+        else:
+            source = resolve_path(c.dir)
+        toml = None if toml is None else resolve_path(toml)
+        dataset = prepare(
+            source, toml, folder / "prepared", fractions=tuple(c.fractions), back=c.back,
+            warn=self.work.tracker.warn,
+        )  # fmt: skip
+        write_json(self.work.workdir / INDEX, dataset.items.ids)
+
+    @property
+    def truth(self) -> Path:
+        """The truth behind ToyShop; no file where the data is real."""
+        return self.work.workdir / "data" / "toyshop" / "truth.npz"
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The prepared data set."""
+        return load_prepared(self.work.workdir / "data" / "prepared")
+
+    @cached_property
+    def train_items(self) -> np.ndarray:
+        """Bool [V], items that occur in training."""
+        return self.dataset.train_count > 0
+
+    @property
+    def train_rows(self) -> np.ndarray:
+        """Rows of the items that occur in training, int64, ascending."""
+        return np.flatnonzero(self.train_items)
+
+    @cached_property
+    def context(self) -> dict[str, Any]:
+        """What of a session's context is read: "gaps" (bool) and "events" (types, 0 is none)."""
+        c, train = self.work.config.context, self.dataset.splits["train"]
+        types = int(train.events.max(initial=0)) + 1
+        return {
+            "gaps": bool(c.gap and self.dataset.has_time),
+            "events": types if c.event and types > 1 else 0,
+        }
+
+    def sessions(self, batch_size: int, seed: int | None = None, places: bool = False) -> Any:
+        """Return training batches of sessions, short and long ones apart, this process's share."""
+        config = self.work.config
+        return session_batches(
+            self.dataset.splits["train"],
+            buckets=session_buckets(config.data.window, batch_size),
+            seed=config.seed if seed is None else seed,
+            read=process_rows(make_mesh(config.rules)),
+            places=places,
+        )
+
+    def items(self, arrays: Mapping[str, np.ndarray], rows: np.ndarray, batch_size: int) -> Any:
+        """Return training batches of items, this process's share."""
+        config = self.work.config
+        read = process_rows(make_mesh(config.rules))
+        return item_batches(arrays, rows, batch_size=batch_size, seed=config.seed, read=read)
+
+    def validate(
+        self, tower: Tower, features: Mapping[str, Any]
+    ) -> Callable[[Params, Any], dict[str, float]]:
+        """Return the evaluation during training: the primary figure on validation."""
+        predictions = ask(self.dataset, "validation")
+        predictions = predictions.take(np.flatnonzero(predictions.position <= 20))
+
+        def evaluate(params: Params, task_state: Any) -> dict[str, float]:
+            ranker = tower.ranker("validation", params)
+            ranker.prepare(features)
+            ranked = rank(
+                ranker, predictions, n_items=len(self.dataset.items),
+                exclude_seen=self.dataset.exclude_seen, top=0,
+            )  # fmt: skip
+            found = figures(ranked.ranks[0], predictions)["session"]
+            return {"score": found["MRR@20"] or 0.0, "HR@20": found["HR@20"] or 0.0}
+
+        return evaluate
+
+
+def session_buckets(window: int, batch_size: int) -> tuple[tuple[int, int], ...]:
+    """Return (length, batch size) of short and of long sessions.
+
+    Args:
+      window: The longest stretch of a session that is read.
+      batch_size: Of the long ones.
+
+    Example:
+      >>> session_buckets(50, 128)
+      ((12, 528), (50, 128))
+    """
+    short = max(window // 4, 5)
+    if short >= window:
+        return ((window, batch_size),)
+    # As many positions in a batch of short sessions as in a batch of long ones.
+    wide = batch_size * window // short
+    # A batch that a pod can share is shared whichever its sessions are.
+    unit = batch_size if batch_size >= 256 else 8
+    return (short, wide - wide % unit), (window, batch_size)

@@ -1,0 +1,212 @@
+"""The last stage of a system that ranks: everything on a split, then the report.
+
+Rules choose their settings on validation, rankers their cold offset; the split is read once, and
+a reading of test is noted in ``test_reads.jsonl``.
+"""
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+from rich.console import Console
+
+from jmrec.cluster.member import first, is_first
+from jmrec.data.toyshop import Oracle
+from jmrec.errors import UserError
+from jmrec.evaluation.drift import over_time
+from jmrec.evaluation.dump import dump_topk
+from jmrec.evaluation.effect import correction_effect
+from jmrec.evaluation.policy import Policy
+from jmrec.evaluation.pool import units_of, write_units
+from jmrec.evaluation.protocol import Predictions, Ranker, ask
+from jmrec.evaluation.report import print_results, write_report
+from jmrec.evaluation.rules import fit_rules
+from jmrec.evaluation.students import shuffle_prefixes
+from jmrec.evaluation.summary import Row, measure, summarise
+from jmrec.files import read_json, write_json
+from jmrec.systems.examples import examples, pictures_of
+from jmrec.systems.stages import Stage, cost_by_stage
+from jmrec.systems.students import NO_FEATURES, Students
+from jmrec.systems.system import Entry, Ranks
+from jmrec.tracking import mend_lines, read_curves
+
+UNITS = "units.npz"
+"""Beside results.json: what pooled test windows are made of."""
+CONTROLS = ("pictures permuted", "texts permuted")
+
+
+def evaluation_stage(system: Ranks, before: Sequence[Stage], command: Sequence[str] = ()) -> Stage:
+    """Return the stage "evaluate", the last of a system that ranks.
+
+    Args:
+      system: The system.
+      before: All stages before it.
+      command: What was typed, for the report.
+    """
+    config = system.work.config
+
+    def run(folder: Path) -> None:
+        own = read_json(folder / "stage.json")["hash"]
+        evaluate(system, folder, config.evaluate.split, command=command, stage=own)
+
+    settings = {"evaluate": config.evaluate, "students": list(config.students)}
+    return Stage("evaluate", settings, tuple(each.name for each in before), run)
+
+
+def student_entries(students: Students) -> list[Entry]:
+    """Return a row for each student."""
+    return [
+        Entry(name, "student", students.seeds, partial(students.ranker, name))
+        for name in students.names
+    ]
+
+
+def controls(students: Students) -> list[Entry]:
+    """Return the controls: the served student asked, or shown, something else."""
+    name = students.served
+    variant = students.variant(name)
+    shuffled = Entry(
+        f"{name}, order shuffled", "control", students.seeds, partial(students.ranker, name), True
+    )
+    if variant.view != "both" or variant.features == NO_FEATURES:
+        return [shuffled]
+    views = students.features.views(variant.features)
+    return [shuffled] + [
+        Entry(f"{name}, {shown}", "control", students.seeds,
+              partial(students.ranker, name, view=shown))
+        for shown in CONTROLS if shown in views
+    ]  # fmt: skip
+
+
+def evaluate(
+    system: Ranks,
+    folder: Path,
+    split: str,
+    *,
+    dump: Path | None = None,
+    policy: Policy | None = None,
+    by: str | None = None,
+    command: Sequence[str] = (),
+    stage: str = "",
+) -> None:
+    """Rank every rule and every row of a system on a split; write results.json and the report.
+
+    Args:
+      system: A run whose training stages are done.
+      folder: Where ``results.json`` and ``report.html`` go.
+      split: "validation" or "test".
+      dump: A folder for every row's recommendations, see `jmrec.evaluation.dump`.
+      policy: Whose correction's effect on the served student is reported, or None.
+      by: "week" or "month": report every row by calendar period too. None does not.
+      command: What was typed, for the report.
+      stage: The hash of the stage that this is, "" for none. A stage that was killed and is
+        started again gives the same numbers: it reads test once.
+    """
+    work, dataset, students = system.work, system.data.dataset, system.students
+    config = work.config
+    if by is not None and not dataset.has_time:
+        raise UserError(f"{dataset.name} has no times, so there is no --by={by}; leave it out.")
+    reads = first(lambda: _note_reading(work.workdir, split, stage))
+    validation, predictions = ask(dataset, "validation"), ask(dataset, split)
+    rows = _measure_all(system, split, validation, predictions, dump)
+    served = students.served
+    effect = None
+    if policy is not None:
+        plain = next(row for row in rows if row.name == served)
+        own = [students.ranker(served, seed) for seed in students.seeds]
+        effect = correction_effect(plain, own, predictions, policy)
+    # Parameters are read by all processes together, so that this stands before they part.
+    why = examples(system, predictions)
+    curves = {
+        name: curve for name, curve in read_curves(work.workdir).items() if "/" not in name
+        or name.startswith(f"students/{served}-")
+    }  # fmt: skip
+    if not is_first():  # every process ranks, the first writes what came out
+        return
+    trained = [each.name for each in system.stages()[:-1]]
+    results = summarise(
+        rows,
+        predictions,
+        dataset,
+        split,
+        pairs=_pairs(students, rows),
+        warm_loss=config.evaluate.get("warm_loss"),
+        test_reads=reads,
+        commands={"run": " ".join(command)} if command else {},
+        cost=cost_by_stage(work.workdir, trained),
+        curves=curves,
+        policy=effect,
+    )
+    if by is not None:
+        asked = dataset.splits[split]
+        results["over_time"] = over_time(rows, predictions, asked.times[asked.offsets[:-1]], by)
+    results["examples"] = why
+    write_json(folder / "results.json", results)
+    write_units(folder / UNITS, units_of(rows, predictions))
+    pictures = pictures_of(dataset.items, results)
+    write_report(results, folder / "report.html", pictures)
+    print_results(results, Console())
+
+
+def _measure_all(
+    system: Ranks, split: str, validation: Predictions, predictions: Predictions, dump: Path | None
+) -> list[Row]:
+    """Rank everything that stands in the table."""
+    data, config = system.data, system.work.config
+    dataset, rows = data.dataset, []
+
+    def add(name: str, kind: str, rankers: Sequence[Ranker], shuffled: bool = False) -> None:
+        asked = shuffle_prefixes(predictions, config.seed) if shuffled else predictions
+        rows.append(
+            measure(
+                name, kind, rankers, asked, validation,
+                n_items=len(dataset.items), exclude_seen=dataset.exclude_seen,
+                cold=~data.train_items, warm_loss=config.evaluate.get("warm_loss"),
+            )
+        )  # fmt: skip
+        if dump is not None and is_first():
+            for seed, ranked in enumerate(rows[-1].ranked):
+                safe = "".join(c if c.isalnum() else "-" for c in name)
+                dump_topk(dump / f"{safe}-{seed}.npz", asked, ranked)
+
+    entries = system.rankers()
+    total = 1 + len(entries)
+    with system.work.tracker.stage("evaluate").progress(total, f"evaluate on {split}") as bar:
+        if data.truth.is_file():
+            add("oracle", "oracle", [Oracle(data.truth)])
+        for rule in fit_rules(dataset, validation, features=dict(system.content())):
+            add(rule.name, getattr(rule, "kind", "rule"), [rule])
+        bar.update(1)
+        for each in entries:
+            rankers = [each.ranker(seed) for seed in each.seeds]
+            add(each.name, each.kind, rankers, each.shuffled)
+            bar.update(1)
+    return rows
+
+
+def _pairs(students: Students, rows: Sequence[Row]) -> list[tuple[str, str]]:
+    """Return which rows are compared, besides each learned one with the best rule."""
+    served, names = students.served, students.names
+    others = [name for name in names if name != served]
+    others += [row.name for row in rows if row.kind == "teacher"]
+    others += [row.name for row in rows if row.kind == "control"]
+    pairs = [(served, other) for other in others]
+    # What another teacher gave.
+    taught = [name for name in names if name != served and students.variant(name).logit > 0]
+    return pairs + [(name, "undistilled") for name in taught if "undistilled" in names]
+
+
+def _note_reading(workdir: Path, split: str, stage: str = "") -> int:
+    """Append a reading of test to test_reads.jsonl; return how many there are."""
+    path = workdir / "test_reads.jsonl"
+    mend_lines(path)
+    lines = path.read_text().splitlines() if path.is_file() else []
+    again = stage and any(json.loads(line).get("stage") == stage for line in lines)
+    if split == "test" and not again:
+        line = {"split": split, "time": datetime.now(UTC).isoformat(timespec="seconds")}
+        lines.append(json.dumps({**line, "stage": stage} if stage else line))
+        with path.open("a") as file:
+            file.write(lines[-1] + "\n")
+    return len(lines)

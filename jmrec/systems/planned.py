@@ -1,0 +1,74 @@
+"""Shapes in place of data, for planning: what the steps of more than one system share."""
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from jmrec.config import ConfigDict
+from jmrec.systems.data import session_buckets
+from jmrec.systems.students import NO_FEATURES, student_settings, student_task
+from jmrec.systems.system import PlannedStep, Sizes
+from jmrec.tasks.session import CachedTeacher, Teacher
+from jmrec.types import Batch
+
+
+def shape(shape: tuple[int, ...], dtype: Any = np.float32) -> Any:
+    """Return an array's shape and type in place of the array."""
+    return jax.ShapeDtypeStruct(shape, dtype)
+
+
+def planned_context(config: ConfigDict) -> dict[str, Any]:
+    """Return time gaps as configured, and no event types, which only data could tell."""
+    return {"gaps": bool(config.context.gap), "events": 0}
+
+
+def session_shapes(
+    config: ConfigDict, batch_size: int, places: bool = False
+) -> tuple[Batch, tuple[int, ...]]:
+    """Return the shapes of a batch of the longest sessions, and all numbers of rows.
+
+    Batches of shorter sessions have no more positions, so that they need no more memory.
+    """
+    buckets = session_buckets(config.data.window, batch_size)
+    length, size = max(buckets)
+    kinds = {"item": np.int32, "mask": bool, "target": np.int32, "target_ok": bool,
+             "gap": np.float32, "event": np.int32}  # fmt: skip
+    kinds |= {"place": np.int32} if places else {}
+    batch = {name: shape((size, length), kind) for name, kind in kinds.items()}
+    return batch, tuple(rows for _, rows in buckets)
+
+
+def rule_teacher(config: ConfigDict, sizes: Sizes) -> CachedTeacher:
+    """Return the shapes of what the blend of rules would say of all training events."""
+    rows: Any = shape((sizes.events, config.student.top), np.int32)
+    logits: Any = shape((sizes.events, config.student.top))
+    tail: Any = shape((sizes.events,))
+    return CachedTeacher(rows, logits, tail)
+
+
+def planned_student(
+    config: ConfigDict,
+    name: str,
+    sizes: Sizes,
+    width: int,
+    teacher: Teacher | CachedTeacher | None,
+) -> PlannedStep:
+    """Return the step of a student.
+
+    Args:
+      config: Of the experiment.
+      name: The student.
+      sizes: What data would decide.
+      width: Of its features.
+      teacher: Whom it follows, as shapes, or None.
+    """
+    features = None
+    if config.students[name].features != NO_FEATURES:
+        features = shape((sizes.items, width))
+    train = student_settings(config, name, "train")
+    task = student_task(
+        config, name, features, np.ones(sizes.items, bool), teacher, planned_context(config)
+    )
+    batch, rows = session_shapes(config, train.batch_size, isinstance(teacher, CachedTeacher))
+    return PlannedStep(task, train, batch, rows, "student", ("student.stack",))

@@ -1,0 +1,1 @@
+"""Who reads items: three item readers behind one contract, and the table of their names."""

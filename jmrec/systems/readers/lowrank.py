@@ -1,0 +1,275 @@
+"""The item reader with ``mode=lora``: a pretrained backbone, trained by low-rank updates.
+
+The Knowledge tower is assembled of a vision encoder, a matrix and a decoder. Stage "knowledge"
+trains what stands around them and the updates; the backbone itself is read anew from its source by
+whoever needs it, and lies in no checkpoint.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jmrec.convert.families import Pretrained
+from jmrec.convert.tokenizer import load_tokenizer
+from jmrec.data.item_arrays import ItemArrays
+from jmrec.data.schema import Items
+from jmrec.errors import UserError
+from jmrec.files import read_json, write_json
+from jmrec.models.assembled import AssembledConfig, assembled, backbone_parts
+from jmrec.models.decoder import DecoderConfig
+from jmrec.models.efficientnet import EfficientNetConfig
+from jmrec.models.lora import LoraConfig, merged
+from jmrec.models.vit import ViTConfig
+from jmrec.systems.data import RunData
+from jmrec.systems.pretrained import find_pretrained, parameter_count
+from jmrec.systems.readers.backbone import (
+    LOOKS,
+    WHOLE,
+    check_backbone,
+    origins,
+    picture_size,
+    pretrained_parameters,
+)
+from jmrec.systems.readers.blocks import Blocks, on_every_device
+from jmrec.systems.readers.trained import (
+    compile_reading,
+    read_catalogue,
+    tower_numbers,
+    tower_settings,
+)
+from jmrec.systems.stages import Stage
+from jmrec.systems.work import Work
+from jmrec.tasks.knowledge import KnowledgeTask
+from jmrec.types import Model, Params
+
+BACKBONE = "backbone.json"
+"""Where stage "data" keeps whose tokenizer it took: the weights that all stages are to use."""
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a tower is assembled of.
+
+    Attributes:
+      text: The decoder, or a whole multimodal model.
+      picture: The vision encoder; the same where that is a whole model.
+    """
+
+    text: Pretrained
+    picture: Pretrained
+
+    @property
+    def whole(self) -> bool:
+        """Whether one model brings all parts."""
+        return self.text.family == WHOLE
+
+    @property
+    def vision(self) -> EfficientNetConfig | ViTConfig:
+        """The vision encoder's config."""
+        config = self.picture.model.config
+        return config.vision if self.whole else config
+
+    @property
+    def decoder(self) -> DecoderConfig:
+        """The decoder's config."""
+        config = self.text.model.config
+        return config.decoder if self.whole else config
+
+    @property
+    def params(self) -> Params:
+        """The backbone's parameters, as `jmrec.models.assembled` names them."""
+        if self.whole:
+            return self.text.params
+        return {"vision": self.picture.params, "decoder": self.text.params}
+
+
+class LowRankReader:
+    """The item reader of one run.
+
+    Args:
+      work: The run.
+      data: Its data.
+
+    Raises:
+      UserError: The settings make no sense.
+    """
+
+    def __init__(self, work: Work, data: RunData) -> None:
+        check_backbone(work.config.backbone)
+        self.work, self.data = work, data
+
+    @property
+    def data_settings(self) -> Mapping[str, Any]:
+        """Tokens are the backbone's, so that stage "data" depends on it."""
+        names = ("text", "picture", "picture_size")
+        return {"backbone": {name: self.work.config.backbone[name] for name in names}}
+
+    def fit(self, folder: Path, items: Items, rows: np.ndarray) -> None:
+        """Take the backbone's tokenizer; note whose it is."""
+        write_json(folder / BACKBONE, self.provenance)
+        settings = {**self.work.config.data, "picture_size": self._picture_size}
+        tokenizer = load_tokenizer(self.parts.text.source)
+        ItemArrays.fit(folder, items, rows, settings, tokenizer)
+
+    def stages(self) -> list[Stage]:
+        """Return the stage "knowledge"."""
+        c = self.work.config
+        if jax.process_count() > 1:
+            # Stage "data" is process 0's, and what `jmrec convert` wrote is opened by all at once.
+            _ = self.parts
+        own = {
+            "knowledge": tower_settings(c, ("lora", "soft", "train")),
+            "backbone": {name: c.backbone[name] for name in ("layers", "merge", "dtype")},
+            "seed": c.seed,
+        }
+        return [Stage("knowledge", own, ("data",), self._knowledge)]
+
+    def _knowledge(self, folder: Path) -> None:
+        """Stage "knowledge": the heads and updates of the tower, on the training items."""
+        self._check_weights()
+        work, train = self.work, self.work.config.knowledge.train
+        task = KnowledgeTask(self.config, tower_numbers(work.config), backbone=self.parts.params)
+        batches = self.data.items(self.arrays, self.data.train_rows, train.batch_size)
+        fingerprint = self.data.dataset.fingerprint
+        work.fit(folder, "knowledge", task, train, batches, fingerprint=fingerprint)
+
+    @cached_property
+    def item_arrays(self) -> ItemArrays:
+        """How items become tokens and pixels."""
+        return ItemArrays.load(self.work.workdir / "data")
+
+    @cached_property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Tokens and pixels of the catalogue."""
+        return self.read(self.data.dataset.items)
+
+    def read(self, items: Items) -> dict[str, np.ndarray]:
+        """Return tokens and pixels of items."""
+        return self.item_arrays.read(items)
+
+    @cached_property
+    def parts(self) -> Parts:
+        """The pretrained parts.
+
+        Raises:
+          UserError: They are not there, or are no decoder and vision encoder.
+        """
+        c = self.work.config.backbone
+        computing = {"dtype": c.dtype, "remat": c.remat}
+        text = find_pretrained(c.text, "decoder", ("llama", WHOLE), layers=c.layers, **computing)
+        if text.family == WHOLE:
+            return Parts(text, text)
+        encoders = tuple(name for name in LOOKS if name != WHOLE)
+        return Parts(text, find_pretrained(c.picture, "vision encoder", encoders, **computing))
+
+    @property
+    def _picture_size(self) -> int:
+        return picture_size(self.work.config.backbone, self.parts.vision)
+
+    @cached_property
+    def config(self) -> AssembledConfig:
+        """What the tower is made of, with the fields of this run.
+
+        Raises:
+          UserError: An item has more tokens than the decoder reads.
+        """
+        c, own = self.work.config.backbone, self.work.config.knowledge
+        parts = self.parts
+        config = AssembledConfig(
+            fields=tuple(self.item_arrays.lengths.values()),
+            vision=parts.vision,
+            decoder=parts.decoder,
+            size=self._picture_size,
+            merge=parts.text.model.config.merge if parts.whole else c.merge,
+            whole=parts.whole,
+            lora=LoraConfig(**own.lora) if own.lora.rank else None,
+            soft=own.soft,
+        )
+        if not config.seen:
+            raise UserError(
+                f"backbone.merge={c.merge} merges more cells than a picture of {config.size} "
+                "pixels has, so that nothing is seen; lower it."
+            )
+        words = sum(config.fields)
+        over = config.seen + words + 1 - config.decoder.context
+        if over > 0:
+            wide = "" if parts.whole else " or raise backbone.merge"
+            raise UserError(
+                f"an item has {config.seen} picture and {words} text tokens, which is {over} more "
+                f"than {c.text} reads; lower data.max_tokens{wide}."
+            )
+        return config
+
+    @cached_property
+    def model(self) -> Model:
+        """The Knowledge tower; what it trains are "heads" and "lora"."""
+        return assembled(self.config)
+
+    @property
+    def features(self) -> int:
+        """Width of e."""
+        return self.config.features
+
+    @property
+    def provenance(self) -> dict[str, str]:
+        """Which pretrained weights the features come from."""
+        return origins({"text": self.parts.text, "picture": self.parts.picture})
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers the Knowledge tower has, the backbone's included."""
+        trained = self.work.params("knowledge", self.model)
+        known = read_json(self.work.workdir / "data" / BACKBONE)
+        return parameter_count(trained) + pretrained_parameters(known)
+
+    def _check_weights(self) -> None:
+        """Raise UserError where other weights lie in the backbone's place than at the beginning."""
+        workdir = self.work.workdir
+        if read_json(workdir / "data" / BACKBONE) != self.provenance:
+            raise UserError(
+                f"{workdir} began on other weights than backbone.text and backbone.picture "
+                "name now; put those back, or train anew in another --workdir."
+            )
+
+    @cached_property
+    def _compiled(self) -> Callable[..., jax.Array]:
+        return compile_reading(self.model)
+
+    def encode(
+        self, arrays: Mapping[str, np.ndarray], view: str, kept: Blocks | None = None
+    ) -> np.ndarray:
+        """Read items with the Knowledge tower; see `ItemReader`.
+
+        The backbone lies on the devices while it reads and no longer: later stages need the room.
+        """
+        self._check_weights()
+        trained = self.work.params("knowledge", self.model)
+        params = on_every_device({**trained, "backbone": self.parts.params})
+        batch = int(self.work.config.backbone.batch)
+        return read_catalogue(self.work, partial(self._compiled, params), arrays, view, batch, kept)
+
+    def merged(self) -> Pretrained:
+        """Return the decoder (or the whole multimodal model) with the trained updates added.
+
+        Raises:
+          UserError: There are no updates, or some are of what is not returned.
+        """
+        self._check_weights()
+        trained, config = self.work.params("knowledge", self.model), self.config
+        own = self.parts.text
+        held = backbone_parts(config) if self.parts.whole else ("decoder",)
+        if config.lora is None or set(trained["lora"]) - set(held):
+            raise UserError(
+                f"{self.work.workdir} has updates of {', '.join(trained['lora']) or 'nothing'}, "
+                f"and what can be written merged is {', '.join(held)}; choose "
+                "knowledge.lora.targets of these alone."
+            )
+        tree = merged(config.lora, trained["lora"], {**trained["heads"], **self.parts.params})
+        params = {name: tree[name] for name in held} if self.parts.whole else tree["decoder"]
+        origin = {**own.provenance, "lora_rank": config.lora.rank}
+        return replace(own, params=params, provenance=origin)

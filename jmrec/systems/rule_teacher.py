@@ -1,0 +1,79 @@
+"""The blend of rules as a teacher: stage "teach" labels the training sessions, out of fold."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jmrec.evaluation.lessons import blend_of, out_of_fold
+from jmrec.evaluation.protocol import ask
+from jmrec.features import read_features, write_features
+from jmrec.systems.data import RunData
+from jmrec.systems.stages import Stage
+from jmrec.systems.students import TeacherSource
+from jmrec.systems.work import Work
+from jmrec.tasks.session import CachedTeacher
+
+LESSONS = "lessons.safetensors"
+STAGE = "teach"
+
+
+class RuleTeacher:
+    """What the blend of rules says of each training session.
+
+    Args:
+      work: The run; its config's group "teach".
+      data: Its data.
+      content: Returns the item features of the content rules, name -> [V, D].
+      inputs: The stages that write those.
+    """
+
+    def __init__(
+        self,
+        work: Work,
+        data: RunData,
+        content: Callable[[], Mapping[str, np.ndarray]],
+        inputs: tuple[str, ...],
+    ) -> None:
+        self.work, self.data, self.content, self.inputs = work, data, content, inputs
+
+    @property
+    def source(self) -> TeacherSource:
+        """This teacher, as `Students` asks for it."""
+        return TeacherSource((STAGE,), self._read, places=True)
+
+    def stage(self) -> Stage:
+        """Return the stage "teach"."""
+        c = self.work.config
+        own: dict[str, Any] = {
+            "seed": c.seed, **c.teach, "top": c.student.top, "window": c.data.window
+        }  # fmt: skip
+        return Stage(STAGE, own, self.inputs, self._teach, alone=True)
+
+    def _teach(self, folder: Path) -> None:
+        config, dataset = self.work.config, self.data.dataset
+        folds = config.teach.folds
+        validation = ask(dataset, "validation")
+        with self.work.tracker.stage(STAGE).progress(folds, STAGE) as bar:
+            lessons, temperatures = out_of_fold(
+                dataset, validation, blend_of(validation, dict(self.content())),
+                folds=folds, top=config.student.top, seed=config.seed,
+                window=config.data.window, progress=lambda _: bar.update(1),
+            )  # fmt: skip
+        facts = {
+            "stage": STAGE, "teacher": "blend of rules", "folds": str(folds),
+            "temperatures": ", ".join(f"{each:.4g}" for each in temperatures),
+        }  # fmt: skip
+        write_features(folder / LESSONS, vars(lessons), self._event_names, facts)
+
+    @property
+    def _event_names(self) -> list[str]:
+        """What identifies the rows of lessons: each training event's session and item."""
+        train, ids = self.data.dataset.splits["train"], self.data.dataset.items.ids
+        owner = np.repeat(np.arange(len(train)), train.lengths)
+        return [f"{train.ids[s]} {ids[i]}" for s, i in zip(owner, train.items)]
+
+    def _read(self) -> CachedTeacher:
+        path = self.work.workdir / STAGE / LESSONS
+        return CachedTeacher(**read_features(path, self._event_names).arrays)

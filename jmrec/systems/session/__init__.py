@@ -1,0 +1,1 @@
+"""The system "session": session encoders over ids, over given item features, or over both."""

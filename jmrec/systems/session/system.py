@@ -1,0 +1,99 @@
+"""The system "session": its stages are data, by choice features and teach, students, evaluate.
+
+It trains session encoders over ids, over item features that come from elsewhere, or over both, and
+knows no tower.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import ClassVar
+
+import numpy as np
+
+from jmrec.config import ConfigDict
+from jmrec.errors import UserError
+from jmrec.evaluation.students import TowerRanker
+from jmrec.systems.data import RunData
+from jmrec.systems.evaluate import controls, evaluation_stage, student_entries
+from jmrec.systems.planned import planned_student, rule_teacher
+from jmrec.systems.rule_teacher import RuleTeacher
+from jmrec.systems.session.features import BOTH, STAGE, GivenFeatures
+from jmrec.systems.stages import Stage
+from jmrec.systems.students import NO_FEATURES, Students
+from jmrec.systems.system import Entry, PlannedStep, Sizes
+from jmrec.systems.work import Work
+
+RULES = "rules"
+
+
+class SessionSystem:
+    """Session encoders on one workdir.
+
+    Args:
+      work: The run, with a config of experiments/session.py.
+
+    Raises:
+      UserError: The settings contradict each other.
+    """
+
+    name: ClassVar[str] = "session"
+    since: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, work: Work) -> None:
+        self.work, self.data = work, RunData(work)
+        self.features = GivenFeatures(work, self.data)
+        inputs = (STAGE,) if self._reads_features else ("data",)
+        self.rules = RuleTeacher(work, self.data, self.content, inputs)
+        self.students = Students(work, self.data, self.features, {RULES: self.rules.source})
+
+    @property
+    def _reads_features(self) -> bool:
+        variants = self.work.config.students.values()
+        return any(variant.features != NO_FEATURES for variant in variants)
+
+    def stages(self, command: Sequence[str] = ()) -> list[Stage]:
+        """Return all stages in order; see `jmrec.systems.system.System`."""
+        stages = [self.data.stage()]
+        if self._reads_features:
+            stages.append(self.features.stage())
+        if self.students.follows(RULES):
+            stages.append(self.rules.stage())
+        stages += self.students.stages()
+        return [*stages, evaluation_stage(self, stages, command)]
+
+    def content(self) -> Mapping[str, np.ndarray]:
+        """Return the given features, for the content rules."""
+        if not self._reads_features:
+            return {}
+        return {"item features": self.features.table(self.features.name, BOTH)}
+
+    def rankers(self) -> list[Entry]:
+        """Return students and controls."""
+        return [*student_entries(self.students), *controls(self.students)]
+
+    def teacher(self, added: Mapping[str, np.ndarray] | None = None) -> TowerRanker | None:
+        """Return None: no large model stands behind the students."""
+        return None
+
+    def reader_parameters(self) -> int:
+        """Return 0: no model reads items."""
+        return 0
+
+    @classmethod
+    def plan_steps(
+        cls, config: ConfigDict, sizes: Sizes
+    ) -> Mapping[str, Callable[[], PlannedStep]]:
+        """Return the students' steps from shapes alone; see `jmrec.systems.system.System`."""
+        width = int(config.features.width)
+        reads = [name for name, each in config.students.items() if each.features != NO_FEATURES]
+        if reads and width < 1:
+            raise UserError(
+                f"{reads[0]} reads item features, whose width only their source knows; say it: "
+                "--config.features.width=N."
+            )
+
+        def step(name: str) -> PlannedStep:
+            teacher = rule_teacher(config, sizes) if config.students[name].logit > 0 else None
+            return planned_student(config, name, sizes, width, teacher)
+
+        return {f"students/{name}": partial(step, name) for name in config.students}

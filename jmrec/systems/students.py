@@ -1,0 +1,306 @@
+"""Session students of a run: the stages that train them, and each as a Ranker.
+
+A system that serves a session student holds one `Students`, and gives it where item features come
+from and who may teach.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from jmrec.config import ConfigDict, choose
+from jmrec.errors import UserError
+from jmrec.evaluation.students import Tower, TowerRanker
+from jmrec.models.layers import StackConfig
+from jmrec.models.student import StudentConfig, student
+from jmrec.systems.data import RunData
+from jmrec.systems.stages import Stage
+from jmrec.systems.work import Work
+from jmrec.tasks.session import (
+    DISTILL,
+    CachedTeacher,
+    StudentTask,
+    Teacher,
+    id_rows,
+    id_table_size,
+)
+from jmrec.train import Trainer
+
+GROUP = "students"
+NO_FEATURES = "none"
+
+
+class ItemFeatures(Protocol):
+    """Where the item features come from that students read.
+
+    Attributes:
+      names: Which features there are.
+    """
+
+    names: tuple[str, ...]
+
+    def stages(self, name: str) -> tuple[str, ...]:
+        """Return the stages that write the features ``name``."""
+
+    def views(self, name: str) -> tuple[str, ...]:
+        """Return the views of the catalogue that there are of them; "both" is all of an item."""
+
+    def table(self, name: str, view: str) -> np.ndarray:
+        """Return them of the whole catalogue, float32 [V, F]."""
+
+    def join(self, name: str, tables: Mapping[str, np.ndarray]) -> np.ndarray:
+        """Return the features ``name`` of items whose tables are given, each float32 [R, D]."""
+
+    def without(
+        self, name: str, view: str, rows: np.ndarray
+    ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Return what features of items would be without a part of what they were made from.
+
+        Args:
+          name: Of the features.
+          view: Which view a student reads.
+          rows: int [R] items.
+
+        Returns:
+          Part, such as "text" -> (float32 [R, F], bool [R] whether the item has that part).
+        """
+
+
+@dataclass(frozen=True)
+class TeacherSource:
+    """Where a student's teacher comes from.
+
+    Attributes:
+      stages: What has to be done before.
+      get: Returns the teacher.
+      places: Whether batches must say where an event stands among all training events.
+    """
+
+    stages: tuple[str, ...]
+    get: Callable[[], Teacher | CachedTeacher]
+    places: bool = False
+
+
+class Students:
+    """The session students of one run.
+
+    Args:
+      work: The run; its config's groups "student", "students", "seeds" and "context".
+      data: Its data.
+      features: Item features.
+      teachers: Name -> who may teach; the first is the one that a student follows by default.
+
+    Raises:
+      UserError: A student's settings name something that there is not.
+    """
+
+    def __init__(
+        self,
+        work: Work,
+        data: RunData,
+        features: ItemFeatures,
+        teachers: Mapping[str, TeacherSource],
+    ) -> None:
+        self.work, self.data, self.features, self.teachers = work, data, features, teachers
+        self._trainers: dict[str, Trainer] = {}
+        self._towers: dict[str, Tower] = {}
+        config = work.config
+        choose("student.distill", config.student.distill, tuple(DISTILL))
+        if not config.students or not config.seeds:
+            raise UserError("students and seeds must name one or more each; mend that setting.")
+        for name, variant in config.students.items():
+            if variant.logit > 0:
+                choose(f"students.{name}.teacher", self.teacher_name(name), tuple(teachers))
+            read = (NO_FEATURES, *features.names)
+            if choose(f"students.{name}.features", variant.features, read) != NO_FEATURES:
+                views = features.views(variant.features)
+                choose(f"students.{name}.view", variant.view, views)
+
+    @property
+    def names(self) -> list[str]:
+        """The students' names."""
+        return list(self.work.config.students)
+
+    @property
+    def served(self) -> str:
+        """The name of the student that is served."""
+        return str(self.work.config.evaluate.serve)
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Each student is trained with every one of them."""
+        return tuple(self.work.config.seeds)
+
+    def variant(self, name: str) -> ConfigDict:
+        """Return what tells a student from the others.
+
+        Raises:
+          UserError: There is no such student.
+        """
+        if name not in self.work.config.students:
+            raise UserError(f"there is no student {name!r}; choose one of {', '.join(self.names)}.")
+        return self.work.config.students[name]
+
+    def teacher_name(self, name: str) -> str:
+        """Return whom a student follows, where it follows somebody."""
+        first = next(iter(self.teachers), "")
+        return str(self.variant(name).get("teacher", first))
+
+    def follows(self, teacher: str) -> bool:
+        """Tell whether any student follows a teacher."""
+        return any(
+            self.variant(name).logit > 0 and self.teacher_name(name) == teacher
+            for name in self.names
+        )
+
+    # ---- stages -----------------------------------------------------------------------------
+
+    def stages(self) -> list[Stage]:
+        """Return a stage for each student and seed; each names the inputs that it reads."""
+        config = self.work.config
+        stages = []
+        for name in self.names:
+            for seed in self.seeds:
+                own = {
+                    "student": config.student,
+                    "variant": self.variant(name),
+                    "context": config.context,
+                    "seed": seed,
+                }
+                run = self._train(name, seed)
+                stages.append(Stage(stage_name(name, seed), own, self._inputs(name), run))
+        return stages
+
+    def _inputs(self, name: str) -> tuple[str, ...]:
+        variant = self.variant(name)
+        inputs = ["data"]
+        if variant.features != NO_FEATURES:
+            inputs += self.features.stages(variant.features)
+        if variant.logit > 0:
+            inputs += self.teachers[self.teacher_name(name)].stages
+        return tuple(dict.fromkeys(inputs))
+
+    def _train(self, name: str, seed: int) -> Callable[[Path], None]:
+        """Return what trains one student with one seed."""
+
+        def run(folder: Path) -> None:
+            variant, train = self.variant(name), self._settings(name, "train")
+            source = self.teachers[self.teacher_name(name)] if variant.logit > 0 else None
+            places = source is not None and source.places
+            self.work.fit(
+                folder, stage_name(name, seed), self.trainer(name), train,
+                self.data.sessions(train.batch_size, seed, places),
+                fingerprint=self.data.dataset.fingerprint, seed=seed,
+                evaluate=self.data.validate(self.tower(name), self.table(name)),
+            )  # fmt: skip
+
+        return run
+
+    def _settings(self, name: str, kind: str) -> ConfigDict:
+        return student_settings(self.work.config, name, kind)
+
+    def trainer(self, name: str) -> Trainer:
+        """Return the trainer of a student, shared by its seeds."""
+        if name not in self._trainers:
+            teacher = None
+            if self.variant(name).logit > 0:
+                teacher = self.teachers[self.teacher_name(name)].get()
+            features = self.table(name).get("features")
+            task = student_task(
+                self.work.config, name, features, self.data.train_items, teacher, self.data.context
+            )
+            self._trainers[name] = self.work.trainer(task, self._settings(name, "train"))
+        return self._trainers[name]
+
+    # ---- rankers ----------------------------------------------------------------------------
+
+    def tower(self, name: str) -> Tower:
+        """Return the compiled functions of a student, shared by its seeds."""
+        if name not in self._towers:
+            features, train_items = self.table(name).get("features"), self.data.train_items
+            config = model_config(self.work.config, name, features, train_items, self.data.context)
+            self._towers[name] = Tower(student(config), id_rows(train_items, max(config.ids, 1)))
+        return self._towers[name]
+
+    def table(self, name: str, view: str | None = None) -> dict[str, np.ndarray]:
+        """Return {"features": [V, F]} of a student, or {} where it has none.
+
+        Args:
+          name: The student.
+          view: Another view than the student's own, for the controls.
+        """
+        variant = self.variant(name)
+        if variant.features == NO_FEATURES:
+            return {}
+        return {"features": self.features.table(variant.features, view or variant.view)}
+
+    def ranker(self, name: str, seed: int, view: str | None = None) -> TowerRanker:
+        """Return a trained student as a Ranker, prepared with a view of the catalogue."""
+        tower = self.tower(name)
+        params = self.work.params(stage_name(name, seed), tower.model)
+        ranker = tower.ranker(name, params)
+        ranker.prepare(self.table(name, view))
+        return ranker
+
+
+def stage_name(student: str, seed: int) -> str:
+    """Return the stage that trains a student with a seed.
+
+    Example:
+      >>> stage_name("distilled", 0)
+      'students/distilled-0'
+    """
+    return f"{GROUP}/{student}-{seed}"
+
+
+def student_settings(config: ConfigDict, name: str, kind: str) -> ConfigDict:
+    """Return "train" or "hparams" of all students, with what this one changes."""
+    own = config.students[name].get(kind, {})
+    return ConfigDict({**config.student[kind], **own})
+
+
+def model_config(
+    config: ConfigDict,
+    name: str,
+    features: Any,
+    train_items: np.ndarray,
+    context: Mapping[str, Any],
+) -> StudentConfig:
+    """Return a student's size; see `student_task`."""
+    return StudentConfig(
+        features=0 if features is None else features.shape[1],
+        ids=id_table_size(train_items) if config.students[name].ids else 0,
+        stack=StackConfig(**config.student.stack),
+        **context,
+    )
+
+
+def student_task(
+    config: ConfigDict,
+    name: str,
+    features: Any,
+    train_items: np.ndarray,
+    teacher: Teacher | CachedTeacher | None,
+    context: Mapping[str, Any],
+) -> StudentTask:
+    """Return what a student's stage trains.
+
+    Args:
+      config: Of the experiment.
+      name: The student.
+      features: float32 [V, F] or its shape, None where the student reads none.
+      train_items: bool [V], items that occur in training.
+      teacher: Whom it follows, or None.
+      context: From `RunData.context`.
+    """
+    c, variant = config.student, config.students[name]
+    size = model_config(config, name, features, train_items, context)
+    train, hparams = (student_settings(config, name, kind) for kind in ("train", "hparams"))
+    numbers = {"learning_rate": train.learning_rate, "logit": variant.logit}
+    return StudentTask(
+        size, features, train_items, teacher, {**hparams, **numbers},
+        variant.get("distill", c.distill), c.top, c.schedules,
+    )  # fmt: skip

@@ -1,0 +1,191 @@
+"""The contract of a system, and the one place that says what a system does not have.
+
+A system is a list of stages and what can be asked of a finished run of them. Every system can be
+run, inspected, compared and reported; what else it can do it says by having the methods of one of
+the protocols below.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Protocol, TypeVar, runtime_checkable
+
+import numpy as np
+
+from jmrec.config import ConfigDict
+from jmrec.convert.families import Pretrained
+from jmrec.data.schema import Items
+from jmrec.errors import UserError
+from jmrec.evaluation.protocol import Ranker
+from jmrec.evaluation.students import TowerRanker
+from jmrec.systems.data import RunData
+from jmrec.systems.stages import Stage
+from jmrec.systems.students import Students
+from jmrec.systems.work import Work
+from jmrec.types import Batch, Task
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What data would decide, for planning.
+
+    Attributes:
+      items: Items of the catalogue, all of which occur in training.
+      vocab: Tokens of the tokenizer.
+      fields: Tokens of each text field.
+      events: Events of the training sessions; a student that the rules teach holds a row for each.
+    """
+
+    items: int
+    vocab: int
+    fields: tuple[int, ...]
+    events: int = 1_000_000
+
+
+@dataclass(frozen=True)
+class PlannedStep:
+    """What a stage would train, from shapes alone.
+
+    Attributes:
+      task: Its task; what it would read are ``jax.ShapeDtypeStruct``.
+      train: "train" of its settings.
+      batch: Shapes of its largest batch.
+      rows: Every number of rows that its batches have.
+      group: Where in the config its settings stand, for advice; "" is the top.
+      stacks: Where the transformer stacks stand that it trains.
+    """
+
+    task: Task
+    train: ConfigDict
+    batch: Batch
+    rows: tuple[int, ...]
+    group: str = ""
+    stacks: tuple[str, ...] = ()
+
+
+class System(Protocol):
+    """What every system is. It is made of a `Work` and reads nothing before it is asked."""
+
+    name: ClassVar[str]
+    since: ClassVar[tuple[str, ...]]
+    """Settings without which a workdir is too old to be opened."""
+    work: Work
+
+    def __init__(self, work: Work) -> None: ...
+
+    def stages(self, command: Sequence[str] = ()) -> list[Stage]:
+        """Return all stages in order; the last is "evaluate", which writes results and report.
+
+        Args:
+          command: What was typed, for the report.
+
+        Raises:
+          UserError: The settings contradict each other.
+        """
+
+    @classmethod
+    def plan_steps(
+        cls, config: ConfigDict, sizes: Sizes
+    ) -> Mapping[str, Callable[[], PlannedStep]]:
+        """Return stage -> its training step from shapes alone; nothing is read.
+
+        Raises:
+          UserError: The settings contradict each other, or can not be planned.
+        """
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A row of the results table that a system adds to the rules.
+
+    Attributes:
+      name: Of the row.
+      kind: "student", "teacher" or "control".
+      seeds: It is ranked once with each.
+      ranker: ``seed -> Ranker``, prepared.
+      shuffled: Whether it is asked of sessions in a random order.
+    """
+
+    name: str
+    kind: str
+    seeds: tuple[int, ...]
+    ranker: Callable[[int], Ranker]
+    shuffled: bool = False
+
+
+@runtime_checkable
+class Ranks(Protocol):
+    """A system that ranks the items of a catalogue for sessions, and serves a student."""
+
+    name: ClassVar[str]
+    work: Work
+    data: RunData
+    students: Students
+
+    def stages(self, command: Sequence[str] = ()) -> list[Stage]:
+        """See `System`."""
+
+    def rankers(self) -> list[Entry]:
+        """Return the rows that evaluation measures besides the rules."""
+
+    def content(self) -> Mapping[str, np.ndarray]:
+        """Return the item features of the content rules, name -> [V, D]."""
+
+    def teacher(self, added: Mapping[str, np.ndarray] | None = None) -> TowerRanker | None:
+        """Return the large model that the served student stands in for, prepared, or None.
+
+        Args:
+          added: Tables of items that were added to the run since, see `ReadsItems`.
+        """
+
+    def reader_parameters(self) -> int:
+        """Return how many numbers the model has that reads items; 0 where there is none."""
+
+
+@runtime_checkable
+class ReadsItems(Ranks, Protocol):
+    """A system that reads items, so that new ones can be added to a run without training."""
+
+    def read_new(self, items: Items) -> dict[str, np.ndarray]:
+        """Return the tables of new items, name -> float32 [N, D], made as the catalogue's were."""
+
+    def tables_hash(self) -> str:
+        """Return the identity of the catalogue's tables: the hash of the stage that made them."""
+
+
+@runtime_checkable
+class Merges(Protocol):
+    """A system that may have trained low-rank updates of a pretrained model."""
+
+    def merged(self) -> Pretrained:
+        """Return the model with its updates added.
+
+        Raises:
+          UserError: The run trained none.
+        """
+
+
+LACKS: dict[type, str] = {
+    Ranks: "has no items to recommend",
+    ReadsItems: "reads no items",
+    Merges: "trains no low-rank updates of a backbone, so that there is nothing to merge",
+}
+"""What is said of a system that has not the methods of a protocol."""
+Capability = TypeVar("Capability")
+
+
+def able(system: System, capability: type[Capability]) -> Capability:
+    """Return a system as one that has a capability.
+
+    Args:
+      system: Of any run.
+      capability: A key of `LACKS`.
+
+    Raises:
+      UserError: It has not.
+    """
+    if not isinstance(system, capability):
+        raise UserError(
+            f"{system.work.workdir} is a run of the system {system.name!r}, which "
+            f"{LACKS[capability]}; name a run of experiments/tpad.py."
+        )
+    return system

@@ -1,0 +1,1 @@
+"""The system "tpad": readers and a Transfer tower teach light session students."""

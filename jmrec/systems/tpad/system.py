@@ -1,0 +1,282 @@
+"""The system "tpad": an item reader and a Transfer tower teach session students.
+
+Its stages are data, those of its item reader up to "knowledge", read, transition, distill, embed,
+by choice teach, students and evaluate. Big models train in the first stages; a student needs the
+feature table and nothing else of them.
+
+References:
+  Su et al., Distilling Transitional Pattern to Large Language Models for Multimodal
+  Session-based Recommendation, https://arxiv.org/abs/2504.10538
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from jmrec.config import ConfigDict, choose
+from jmrec.convert.families import Pretrained
+from jmrec.data.item_arrays import VIEWS, view
+from jmrec.data.schema import Items
+from jmrec.errors import UserError
+from jmrec.evaluation.students import Tower, TowerRanker
+from jmrec.features import Standardiser
+from jmrec.files import read_json
+from jmrec.models.alignment import alignment
+from jmrec.models.transfer import TransferConfig, transfer_tower
+from jmrec.systems.data import RunData
+from jmrec.systems.evaluate import controls, evaluation_stage, student_entries
+from jmrec.systems.readers.blocks import Blocks
+from jmrec.systems.readers.lowrank import LowRankReader
+from jmrec.systems.readers.reader import TokenReader
+from jmrec.systems.readers.table import make_reader
+from jmrec.systems.rule_teacher import RuleTeacher
+from jmrec.systems.stages import Stage
+from jmrec.systems.students import Students, TeacherSource
+from jmrec.systems.system import Entry, PlannedStep, Sizes
+from jmrec.systems.tables import read_standardiser, write_tables
+from jmrec.systems.tpad.features import HEADS, TowerFeatures
+from jmrec.systems.tpad.plan import planned_steps
+from jmrec.systems.tpad.tasks import (
+    alignment_config,
+    distill_task,
+    transfer_config,
+    transition_task,
+)
+from jmrec.systems.work import Work
+from jmrec.tasks.distill import LOWER, UPPER
+from jmrec.tasks.session import Teacher
+
+TEACHER = "teacher"
+"""The Transfer tower's row in the table of results."""
+CONTENT = "Knowledge tower"
+PARTS = "parts"
+
+
+class Tpad:
+    """TPAD on one workdir.
+
+    Args:
+      work: The run, with a config of experiments/tpad.py.
+
+    Raises:
+      UserError: The settings contradict each other.
+    """
+
+    name: ClassVar[str] = "tpad"
+    since: ClassVar[tuple[str, ...]] = ("context.gap", "backbone.mode")
+
+    def __init__(self, work: Work) -> None:
+        config = work.config
+        self.work, self.data = work, RunData(work)
+        self.reader = make_reader(work, self.data)
+        self.features = TowerFeatures(work, self.data, self.reader, self._make)
+        # Before the towers are trained: each is read by a late stage only.
+        choose("distill.lower", config.distill.lower, tuple(LOWER))
+        choose("distill.upper", config.distill.upper, UPPER)
+        prompt = choose("transition.prompt", config.transition.prompt, ("items", "tokens"))
+        if prompt == "tokens" and not isinstance(self.reader, TokenReader):
+            raise UserError(
+                f"backbone={config.backbone.name} keeps one vector of an item, so that "
+                "transition.prompt must be items; change one of them."
+            )
+        self.rules = RuleTeacher(work, self.data, self.content, ("read",))
+        self.students = Students(
+            work, self.data, self.features,
+            {"transfer": TeacherSource(("read", "transition"), self._live_teacher),
+             "rules": self.rules.source},
+        )  # fmt: skip
+
+    # ---- the stages -------------------------------------------------------------------------
+
+    def stages(self, command: Sequence[str] = ()) -> list[Stage]:
+        """Return all stages in order; see `jmrec.systems.system.System`."""
+        c = self.work.config
+        seed = {"seed": c.seed}
+        transition = {"transition": c.transition, "context": c.context, **seed}
+        stages = [
+            self.data.stage(self._fit_reader, **self.reader.data_settings),
+            *self.reader.stages(),
+            Stage("read", {"views": VIEWS, **seed}, ("knowledge",), self._read),
+            Stage("transition", transition, ("read",), self._transition),
+            Stage("distill", {"distill": c.distill, **seed}, ("read", "transition"), self._distill),
+            Stage("embed", {}, ("read", "distill"), self._embed),
+        ]
+        if self.students.follows("rules"):
+            stages.append(self.rules.stage())
+        stages += self.students.stages()
+        return [*stages, evaluation_stage(self, stages, command)]
+
+    def _fit_reader(self, folder: Path) -> None:
+        self.reader.fit(folder, self.data.dataset.items, self.data.train_rows)
+
+    def _read(self, folder: Path) -> None:
+        """Stage "read": the Knowledge tower's e of the whole catalogue, in each view."""
+        seed, arrays = self.work.config.seed, self.reader.arrays
+        ids, tower = self.data.dataset.items.ids, self._stage_hash("knowledge")
+        found = {}
+        for name in VIEWS:
+            kept = Blocks(folder / PARTS, ids, {"tower": tower}, f"{name} ")
+            found[name] = self.reader.encode(view(arrays, name, seed), name, kept)
+        self._refuse_blindness(found)
+        known = Standardiser.fit(found["both"], self.data.train_rows)
+        alone = {
+            name: Standardiser.fit(found[name], self.data.train_rows)
+            for name in ("text", "picture")
+        }
+        # A control shows the student other pictures through the very same features.
+        out = {name: alone.get(name, known)(array) for name, array in found.items()}
+        out |= {"mean": known.mean[None], "scale": known.scale[None]}
+        write_tables(folder, ids, out, self.reader.provenance)
+        kept.clear()
+
+    def _refuse_blindness(self, e: Mapping[str, np.ndarray]) -> None:
+        """Raise UserError where other pictures, or other texts, give every item the same e."""
+        arrays = self.reader.arrays
+        for part, array in (("pictures", "picture"), ("texts", "text")):
+            shown = view(arrays, f"{part} permuted", self.work.config.seed)[array]
+            moved = not np.array_equal(shown, arrays[array])
+            if moved and np.array_equal(e["both"], e[f"{part} permuted"]):
+                raise UserError(
+                    f"the Knowledge tower does not see {part}: permuting them across items changes "
+                    "nothing that it says of any; train it longer, or look at its settings."
+                )
+
+    def _transition(self, folder: Path) -> None:
+        """Stage "transition": the Transfer tower, on sessions of cached features."""
+        c, e = self.work.config.transition, self.features.e["both"]
+        vectors = None
+        # The Knowledge tower's token vectors, where the Transfer tower can begin with them.
+        if self.tokens is not None and c.stack.width == self.work.config.knowledge.stack.width:
+            vectors = self._token_reader.token_vectors()
+        task = transition_task(
+            self.work.config, self.transfer_config, e, self.data.train_items, self.tokens, vectors
+        )
+        self.work.fit(
+            folder, "transition", task, c.train, self.data.sessions(c.train.batch_size),
+            fingerprint=self.data.dataset.fingerprint,
+            evaluate=self.data.validate(Tower(task.model), {"e": e, "tokens": self.tokens}),
+        )  # fmt: skip
+
+    def _distill(self, folder: Path) -> None:
+        """Stage "distill": heads k and t on e, aligned with the Transfer tower."""
+        train, teacher = self.work.config.distill.train, self._live_teacher()
+        task = distill_task(
+            self.work.config, alignment_config(self.work.config, self.reader.features),
+            (teacher.model, teacher.params), teacher.e, self.data.train_items, teacher.tokens,
+        )  # fmt: skip
+        batches = self.data.sessions(train.batch_size)
+        fingerprint = self.data.dataset.fingerprint
+        self.work.fit(folder, "distill", task, train, batches, fingerprint=fingerprint)
+
+    def _embed(self, folder: Path) -> None:
+        """Stage "embed": k and t of the whole catalogue, in each view, with provenance."""
+        out: dict[str, np.ndarray] = {}
+        for name in VIEWS:
+            out |= {f"{name}/{head}": x for head, x in self._heads(self.features.e[name]).items()}
+        known = self.data.train_rows
+        fitted = {name: Standardiser.fit(out[f"both/{name}"], known) for name in HEADS}
+        for name in out:
+            source, head = name.split("/")
+            alone = source in ("text", "picture")
+            scaler = Standardiser.fit(out[name], known) if alone else fitted[head]
+            out[name] = scaler(out[name])
+        for head, scaler in fitted.items():
+            out |= {f"{head}/mean": scaler.mean[None], f"{head}/scale": scaler.scale[None]}
+        write_tables(folder, self.data.dataset.items.ids, out)
+
+    # ---- what the stages left, read back --------------------------------------------------------
+
+    def _stage_hash(self, stage: str) -> str:
+        return str(read_json(self.work.workdir / stage / "stage.json")["hash"])
+
+    def _heads(self, e: np.ndarray) -> dict[str, np.ndarray]:
+        """Return "k" and "t" of standardised e [V, D]."""
+        model = alignment(alignment_config(self.work.config, self.reader.features))
+        params = self.work.params("distill", model)
+        heads, _ = jax.jit(model.fns["heads"])(params, e)
+        return {name: np.asarray(head) for name, head in zip(HEADS, heads, strict=True)}
+
+    def _make(self, arrays: Mapping[str, np.ndarray], label: str) -> dict[str, np.ndarray]:
+        """Return "e", "k" and "t" of items, standardised as the catalogue's."""
+        workdir = self.work.workdir
+        e = read_standardiser(workdir / "read")(self.reader.encode(arrays, label))
+        heads = self._heads(e)
+        return {"e": e} | {
+            name: read_standardiser(workdir / "embed", f"{name}/")(head)
+            for name, head in heads.items()
+        }
+
+    @property
+    def _token_reader(self) -> TokenReader:
+        assert isinstance(self.reader, TokenReader)  # see __init__
+        return self.reader
+
+    @cached_property
+    def tokens(self) -> dict[str, np.ndarray] | None:
+        """What the Transfer tower reads of the items where that is all their tokens, else None."""
+        prompt = self.work.config.transition.prompt
+        return None if prompt == "items" else self._token_reader.tokens()
+
+    @property
+    def transfer_config(self) -> TransferConfig:
+        """The Transfer tower's size."""
+        tokens = None
+        if self.work.config.transition.prompt == "tokens":
+            tokens = self._token_reader.item_tokens
+        return transfer_config(self.work.config, self.reader.features, self.data.context, tokens)
+
+    def _live_teacher(self) -> Teacher:
+        """Return the Transfer tower as a teacher."""
+        model = transfer_tower(self.transfer_config)
+        params = self.work.params("transition", model)
+        return Teacher(model, params, self.features.e["both"], self.tokens)
+
+    # ---- what can be asked of a finished run ----------------------------------------------------
+
+    def teacher(self, added: Mapping[str, np.ndarray] | None = None) -> TowerRanker:
+        """Return the Transfer tower as a Ranker, prepared; see `jmrec.systems.system.Ranks`."""
+        teacher = self._live_teacher()
+        e = teacher.e if not added else np.concatenate([teacher.e, added["e"]])
+        ranker = Tower(teacher.model).ranker("Transfer tower", teacher.params)
+        ranker.prepare({"e": e, "tokens": teacher.tokens})
+        return ranker
+
+    def content(self) -> dict[str, np.ndarray]:
+        """Return the features of the content rules."""
+        return {CONTENT: self.features.e["both"]}
+
+    def rankers(self) -> list[Entry]:
+        """Return students, teacher and controls."""
+        teacher = Entry(TEACHER, "teacher", (self.work.config.seed,), lambda _: self.teacher())
+        return [*student_entries(self.students), teacher, *controls(self.students)]
+
+    def reader_parameters(self) -> int:
+        """Return how many numbers the Knowledge tower has, pretrained ones included."""
+        return self.reader.parameters
+
+    def read_new(self, items: Items) -> dict[str, np.ndarray]:
+        """Return "e", "k" and "t" of new items."""
+        return self._make(self.reader.read(items), "new items")
+
+    def tables_hash(self) -> str:
+        """Return the hash of stage "embed"."""
+        return self._stage_hash("embed")
+
+    def merged(self) -> Pretrained:
+        """Return the backbone with its trained updates; see `jmrec.systems.system.Merges`."""
+        if not isinstance(self.reader, LowRankReader):
+            raise UserError(
+                f"{self.work.workdir} trained no low-rank updates of a backbone (mode=lora), so "
+                "that there is nothing to merge; convert the source itself."
+            )
+        return self.reader.merged()
+
+    @classmethod
+    def plan_steps(
+        cls, config: ConfigDict, sizes: Sizes
+    ) -> Mapping[str, Callable[[], PlannedStep]]:
+        """Return the training steps from shapes alone; see `jmrec.systems.system.System`."""
+        return planned_steps(config, sizes)

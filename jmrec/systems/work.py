@@ -1,0 +1,83 @@
+"""What every stage needs of its run: the settings, the workdir, a tracker; parameters and fits."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from jmrec.checkpoint import load_params
+from jmrec.config import ConfigDict, flatten
+from jmrec.models.build import check_fit
+from jmrec.sharding import Batches
+from jmrec.systems.fits import fit, train_config
+from jmrec.tracking import Tracker
+from jmrec.train import FitResult, Trainer
+from jmrec.types import Model, Params, Task
+
+
+@dataclass(frozen=True)
+class Work:
+    """One run.
+
+    Attributes:
+      config: From an experiment file.
+      workdir: The run's folder.
+      tracker: Metrics and messages.
+    """
+
+    config: ConfigDict
+    workdir: Path
+    tracker: Tracker
+
+    def params(self, stage: str, model: Model) -> Params:
+        """Return the parameters of a finished stage, numpy arrays.
+
+        Raises:
+          UserError: They are not the model's: another version of jmrec made them.
+        """
+        params, _ = load_params(self.workdir / stage / "params")
+        check_fit(params, jax.eval_shape(model.init, jax.random.key(0)), str(self.workdir / stage))
+        return params
+
+    def trainer(self, task: Task, train: ConfigDict) -> Trainer:
+        """Return a task's trainer, its frozen arrays placed."""
+        settings = train_config(train, self.config.rules)
+        return Trainer(task, settings, frozen=task.frozen(self.workdir))
+
+    def fit(
+        self,
+        folder: Path,
+        name: str,
+        task: Task | Trainer,
+        train: ConfigDict,
+        batches: Batches,
+        *,
+        fingerprint: str,
+        seed: int | None = None,
+        evaluate: Callable[[Params, Any], Mapping[str, float]] | None = None,
+    ) -> FitResult:
+        """Train what a stage trains.
+
+        Args:
+          folder: The stage's.
+          name: The stage's, for the tracker.
+          task: What is trained, or its trainer where several stages share one.
+          train: "train" of the stage's settings.
+          batches: Training batches, this process's share.
+          fingerprint: Of the data.
+          seed: Of parameters and updates; None is the run's.
+          evaluate: See `jmrec.train.Trainer.fit`.
+        """
+        trainer = task if isinstance(task, Trainer) else self.trainer(task, train)
+        metadata = {"stage": name, "fingerprint": fingerprint, "config": flatten(train)}
+        return fit(
+            trainer, folder, batches, seed=self.config.seed if seed is None else seed,
+            evaluate=evaluate, tracker=self.tracker.stage(name), metadata=metadata,
+        )  # fmt: skip
+
+
+def numbers(settings: ConfigDict) -> dict[str, Any]:
+    """Return the traced numbers of a stage: its "hparams" and the learning rate of "train"."""
+    return {**settings.hparams, "learning_rate": settings.train.learning_rate}
