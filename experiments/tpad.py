@@ -255,6 +255,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.distill = distill
 
     student = ConfigDict()
+    # Which of jmrec.models.sessions reads sessions; options are the fields that only it has.
+    student.encoder = "student"
+    student.options = ConfigDict()
     student.stack = (
         stack(64, 1, 2, 2, 128),
         stack(64, 2 if toyshop else 1, 2, 2, 128),
@@ -267,6 +270,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
     )[pick]
     if toyshop and size != "base":
         student.train.weight_decay = 1.0
+    # The next-item loss, of jmrec.losses.NEXT_ITEM, and how many items it samples where it does.
+    student.loss = "full_softmax"
+    student.negatives = 128
     # How it follows its teacher: kl, topk_kl, topk_reverse_kl, topk_jensen_shannon, topk_skew_kl.
     student.distill = "kl"
     # How many items the topk_ ones follow one by one.

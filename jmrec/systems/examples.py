@@ -9,8 +9,8 @@ import numpy as np
 from jmrec.data.pictures import thumbnail
 from jmrec.data.schema import Items, take_items
 from jmrec.evaluation.explain import choose_examples, explain, rule_in_words
+from jmrec.evaluation.neural import NeuralRanker
 from jmrec.evaluation.protocol import Predictions, rank
-from jmrec.evaluation.students import TowerRanker
 from jmrec.systems.catalogue import view
 from jmrec.systems.tables import read_standardiser
 from jmrec.systems.tpad import Tpad
@@ -100,7 +100,7 @@ def pictures_of(items: Items, results: Mapping[str, Any]) -> dict[str, bytes]:
 
 
 def without_parts(
-    system: Tpad, ranker: TowerRanker, rows: np.ndarray
+    system: Tpad, ranker: NeuralRanker, rows: np.ndarray
 ) -> dict[str, dict[int, np.ndarray | None]]:
     """Return the vectors that items would have without their text, their picture or their id.
 
@@ -119,7 +119,7 @@ def without_parts(
     """
     name = system.config.evaluate.serve
     variant = system.config.students[name]
-    ids = ranker.tower.ids
+    ids = ranker.encoder.ids
     assert ids is not None  # a student's, not the Transfer tower's
     own, known = system.student_features(name).get("features"), ids[rows]
     features = None if own is None else own[rows]
@@ -134,7 +134,7 @@ def without_parts(
             bare = {variant.view: np.zeros_like(features)}
         changed = {part: ranker.vectors(table, known) for part, table in bare.items()}
     if variant.ids:
-        unknown = np.full(len(rows), ranker.tower.model.config.ids - 1, np.int32)
+        unknown = np.full(len(rows), ranker.encoder.model.config.ids - 1, np.int32)
         changed["id"] = ranker.vectors(features, unknown)
         has["id"] = system.train_items[rows]
     return {

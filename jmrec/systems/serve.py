@@ -11,11 +11,11 @@ import numpy as np
 
 from jmrec import __version__
 from jmrec.errors import UserError
+from jmrec.evaluation.neural import CompiledEncoder
 from jmrec.evaluation.policy import Correction, make_policy
 from jmrec.evaluation.protocol import make_predictions, rank
 from jmrec.evaluation.report import write_report
 from jmrec.evaluation.report_serving import serving_sentences
-from jmrec.evaluation.students import Tower
 from jmrec.features import hash_ids
 from jmrec.files import read_json, write_json
 from jmrec.serving import Artefact, Served, check_target, load, serve, write
@@ -91,7 +91,7 @@ def build(system: Tpad, student: str | None, policy: Path | None) -> Artefact:
     config = tower.model.config
     # A new item has no id of its own: the last, unknown row stands for it.
     known = np.zeros(len(system.dataset.items), np.int32) if tower.ids is None else tower.ids
-    unknown = np.full(len(added.ids), max(config.ids - 1, 0), np.int32)
+    unknown = np.full(len(added.ids), max(getattr(config, "ids", 0) - 1, 0), np.int32)
     features = system.student_features(name)
     if added.ids and variant.features != "none":
         more = np.concatenate([added.features[head] for head in variant.features.split("+")], 1)
@@ -193,8 +193,8 @@ def measure(system: Tpad, artefact: Artefact, out: Path, calls: int = CALLS) -> 
     ]
     served, table = load(out), teacher_table(system, len(artefact.ids))
     model, params, _, _ = system.teacher()
-    ranker = Tower(model).ranker("Transfer tower", params)
-    ranker.prepare({"e": table, "tokens": system.tokens})
+    ranker = CompiledEncoder(model).ranker("Transfer tower", params)
+    ranker.prepare({"features": table, "tokens": system.tokens})
     teacher = Served(ranker, served.ids, served.titles, served.policy, "the teacher")
     student_ms, teacher_ms = latency([served, teacher], sessions, calls)
     tables = sum(array.nbytes for array in artefact.features.values())

@@ -16,13 +16,14 @@ from jmrec.checkpoint import load_params
 from jmrec.config import ConfigDict
 from jmrec.data.prepared import load_prepared
 from jmrec.data.schema import Dataset
-from jmrec.evaluation.students import Tower, TowerRanker
+from jmrec.evaluation.neural import CompiledEncoder, NeuralRanker
 from jmrec.features import read_features
 from jmrec.models.alignment import AlignmentConfig, alignment
 from jmrec.models.build import check_fit
 from jmrec.models.knowledge import KnowledgeConfig, knowledge_tower
 from jmrec.models.layers import StackConfig
-from jmrec.models.transfer import ItemTokens, TransferConfig, transfer_tower
+from jmrec.models.sessions.table import session_model
+from jmrec.models.sessions.transfer import ItemTokens, TransferConfig
 from jmrec.models.vision import VisionConfig, picture_words
 from jmrec.sharding import batch_sharding, make_mesh, replicated
 from jmrec.systems.catalogue import BLOCK, Reader
@@ -270,12 +271,12 @@ class Towers:
 
     def teacher(self) -> tuple[Model, Params, np.ndarray, dict[str, np.ndarray] | None]:
         """Return the Transfer tower, its parameters, the features e and the tokens it reads."""
-        model = transfer_tower(self.transfer_config)
+        model = session_model(self.transfer_config)
         return model, self.params("transition", model), self.e["both"], self.tokens
 
-    def teacher_ranker(self) -> TowerRanker:
+    def teacher_ranker(self) -> NeuralRanker:
         """Return the Transfer tower as a Ranker, prepared."""
         model, params, e, tokens = self.teacher()
-        ranker = Tower(model).ranker("Transfer tower (teacher)", params)
-        ranker.prepare({"e": e, "tokens": tokens})
+        ranker = CompiledEncoder(model).ranker("Transfer tower (teacher)", params)
+        ranker.prepare({"features": e, "tokens": tokens})
         return ranker

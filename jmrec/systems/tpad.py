@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from jmrec import losses
 from jmrec.config import ConfigDict, choose, flatten, resolve_path
 from jmrec.data.pipeline import item_batches, session_batches
 from jmrec.data.prepared import prepare
@@ -22,13 +23,12 @@ from jmrec.data.schema import Items
 from jmrec.data.toyshop import ToyShopConfig, write_toyshop
 from jmrec.errors import UserError
 from jmrec.evaluation.lessons import blend_of, out_of_fold
+from jmrec.evaluation.neural import CompiledEncoder, NeuralRanker
 from jmrec.evaluation.protocol import ask, rank
-from jmrec.evaluation.students import Tower, TowerRanker
 from jmrec.evaluation.summary import figures
 from jmrec.features import Standardiser, read_features, write_features
 from jmrec.files import write_json
-from jmrec.models.layers import StackConfig
-from jmrec.models.student import StudentConfig
+from jmrec.models.sessions.table import session_config
 from jmrec.sharding import make_mesh, process_rows
 from jmrec.systems.catalogue import VIEWS, Reader, view
 from jmrec.systems.fits import fit, train_config
@@ -67,7 +67,7 @@ class Tpad(Towers):
 
     def __init__(self, config: ConfigDict, workdir: Path, tracker: Tracker) -> None:
         super().__init__(config, workdir, tracker)
-        self._trainers: dict[str, tuple[Trainer, Tower]] = {}
+        self._trainers: dict[str, tuple[Trainer, CompiledEncoder]] = {}
 
     # ---- the stages -----------------------------------------------------------------------
 
@@ -78,7 +78,10 @@ class Tpad(Towers):
         choose("distill.lower", c.distill.lower, tuple(LOWER))
         choose("distill.upper", c.distill.upper, UPPER)
         choose("student.distill", c.student.distill, tuple(DISTILL))
+        choose("student.loss", c.student.get("loss", "full_softmax"), losses.NEXT_ITEM)
         for name, variant in c.students.items():
+            read = {"features": int(variant.features != "none"), "ids": int(variant.ids)}
+            session_config(self._encoder(name), c.student, **read, gaps=False, events=0)
             choose(f"students.{name}.teacher", variant.get("teacher", "transfer"), TEACHERS)
         seed = {"seed": c.seed}
 
@@ -206,8 +209,8 @@ class Tpad(Towers):
             self.tokens,
             self.words,
         )
-        tower = Tower(task.model)
-        features = {"e": self.e["both"], "tokens": self.tokens}
+        tower = CompiledEncoder(task.model)
+        features = {"features": self.e["both"], "tokens": self.tokens}
         self._fit(
             folder, "transition", task, c.train, self.sessions(c.train.batch_size),
             self.config.seed, self._validate(tower, features),
@@ -326,31 +329,34 @@ class Tpad(Towers):
         own = self.config.students[name].get(kind, {})
         return ConfigDict({**self.config.student[kind], **own})
 
-    def student_trainer(self, name: str) -> tuple[Trainer, Tower]:
+    def _encoder(self, name: str) -> str:
+        """Return the name of a student's session encoder."""
+        every = self.config.student.get("encoder", "student")
+        return str(self.config.students[name].get("encoder", every))
+
+    def student_trainer(self, name: str) -> tuple[Trainer, CompiledEncoder]:
         """Return the trainer and jitted tower of a student, shared by its seeds."""
         if name not in self._trainers:
             c, variant = self.config.student, self.config.students[name]
             features = self.student_features(name).get("features")
             ids = id_table_size(self.train_items) if variant.ids else 0
-            config = StudentConfig(
-                features=0 if features is None else features.shape[1],
-                ids=ids,
-                stack=StackConfig(**c.stack),
-                **self.context,
-            )
+            width = 0 if features is None else features.shape[1]
+            read = {"features": width, "ids": ids, **self.context}
+            config = session_config(self._encoder(name), c, **read)
             teacher = self._teacher_of(name) if variant.logit > 0 else None
             train, hparams = (self._student_settings(name, kind) for kind in ("train", "hparams"))
             numbers = {"learning_rate": train.learning_rate, "logit": variant.logit}
             task = StudentTask(
                 config, features, self.train_items, teacher, {**hparams, **numbers},
                 variant.get("distill", c.distill), c.top, c.schedules,
+                c.get("loss", "full_softmax"), c.get("negatives", 128),
             )  # fmt: skip
             trainer = self._trainer(task, train)
-            tower = Tower(task.model, id_rows(self.train_items, max(ids, 1)))
+            tower = CompiledEncoder(task.model, id_rows(self.train_items, max(ids, 1)))
             self._trainers[name] = (trainer, tower)
         return self._trainers[name]
 
-    def student_ranker(self, name: str, seed: int, shown: str | None = None) -> TowerRanker:
+    def student_ranker(self, name: str, seed: int, shown: str | None = None) -> NeuralRanker:
         """Return a trained student as a Ranker, prepared with a view of the catalogue."""
         _, tower = self.student_trainer(name)
         params = self.params(f"students/{name}-{seed}", tower.model)
@@ -413,7 +419,7 @@ class Tpad(Towers):
         )  # fmt: skip
 
     def _validate(
-        self, tower: Tower, features: Mapping[str, Any]
+        self, tower: CompiledEncoder, features: Mapping[str, Any]
     ) -> Callable[[Params, Any], dict[str, float]]:
         """Return the evaluation during training: the primary figure on validation."""
         predictions = ask(self.dataset, "validation")
