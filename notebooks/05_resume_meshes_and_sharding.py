@@ -49,7 +49,7 @@ for rules in ("dp", "fsdp", "fsdp_tp"):
 
 # %%
 from jmrec.models.layers import StackConfig
-from jmrec.models.transfer import TransferConfig
+from jmrec.models.sessions.transfer import TransferConfig
 from jmrec.tasks.transition import TransitionTask
 
 ITEMS = 256

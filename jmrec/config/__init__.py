@@ -25,10 +25,12 @@ from jmrec.config.arguments import choose, nearest, parse_arg
 from jmrec.config.compare import config_hash, difference, flatten
 from jmrec.config.hyper import fixed, product, subsample, sweep, zipit
 from jmrec.config.load import load_config, load_hyper, resolve_path
+from jmrec.config.typed import config_from
 
 __all__ = [
     "ConfigDict",
     "choose",
+    "config_from",
     "config_hash",
     "difference",
     "fixed",

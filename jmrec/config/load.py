@@ -15,6 +15,8 @@ from jmrec.config.arguments import NONE_WORDS, hint, nearest, split
 from jmrec.config.hyper import Overrides, checked
 from jmrec.errors import UserError
 
+OPEN = "options"
+"""The name of groups that take any field: what reads them knows the fields and their types."""
 ROOT = Path(__file__).resolve().parents[2]
 """The checkout, where jmrec runs from one; experiment files lie beside the package."""
 
@@ -53,6 +55,7 @@ def load_config(spec: str, overrides: list[str] | tuple[str, ...] = ()) -> Confi
 
     Raises:
       UserError: If the file is not there or fails, a field is unknown or a value does not fit.
+        A group whose name is "options" takes any field, and Python literals or text as values.
 
     Example:
       >>> import pathlib, tempfile
@@ -178,6 +181,8 @@ def _read_overrides(overrides: list[str], config: ConfigDict) -> dict[str, str]:
                 raise UserError(f"--config.{name} needs a value: --config.{name}=value.")
         if isinstance(default, ConfigDict):
             inner = next(iter(default), "name")
+            if name.rsplit(".", 1)[-1] == OPEN:
+                inner = "NAME"
             raise UserError(
                 f"config.{name} is a group of fields; set one of them, "
                 f"like --config.{name}.{inner}=value."
@@ -194,6 +199,8 @@ def _field(config: ConfigDict, name: str) -> Any:
             group = ".".join(parts[:depth])
             raise UserError(f'config.{group} is a value and has no field "{part}".')
         if part not in value:
+            if depth == len(parts) - 1 and parts[-2:-1] == [OPEN]:
+                return None
             raise UserError(f'the configuration has no field "{name}"{_field_hint(config, name)}')
         value = value[part]
     return value
@@ -228,7 +235,7 @@ def config_type(config: ConfigDict, name: str) -> type:
     *groups, last = name.split(".")
     for group in groups:
         config = config[group]
-    return config.get_type(last)
+    return config.get_type(last) if last in config else type(None)
 
 
 def _apply(config: ConfigDict, values: dict[str, str]) -> ConfigDict:

@@ -6,9 +6,9 @@ and one line in `FAMILIES`.
 
 import os
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, is_dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any
 
 import jax
 
@@ -207,27 +207,3 @@ def first_layers(pretrained: Pretrained, layers: int) -> Pretrained:
         params=cut(pretrained.params, path),
         provenance={**pretrained.provenance, "layers": layers},
     )
-
-
-def config_from(kind: Any, value: Any) -> Any:
-    """Return the frozen dataclass that JSON was made of.
-
-    Args:
-      kind: The dataclass, or the type of one of its fields.
-      value: What ``json.loads(json.dumps(dataclasses.asdict(config)))`` gave.
-
-    Raises:
-      TypeError: It has a field that the dataclass has not, or lacks one without a default.
-
-    Example:
-      >>> config_from(EfficientNetConfig, {"blocks": [{"out": 8}]}).blocks
-      (BlockConfig(out=8, kernel=3, stride=1, expand=6),)
-    """
-    if value is not None:
-        kinds = [each for each in get_args(kind) or [kind] if each is not type(None)]
-        if is_dataclass(kinds[0]) and isinstance(value, dict):
-            hints = get_type_hints(kinds[0])
-            return kinds[0](**{k: config_from(hints.get(k), v) for k, v in value.items()})  # type: ignore[operator]
-        if get_origin(kind) is tuple:
-            return tuple(config_from(kinds[0], each) for each in value)
-    return value

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from jmrec.evaluation.neural import NeuralRanker
 from jmrec.evaluation.protocol import Predictions, Prefixes
-from jmrec.evaluation.students import TowerRanker
 
 ITEM_CHUNK = 8192
 
@@ -95,7 +95,7 @@ def removals(
 
 
 def explain(
-    ranker: TowerRanker,
+    ranker: NeuralRanker,
     prefix: np.ndarray,
     items: np.ndarray,
     without: Mapping[str, Sequence[np.ndarray | None]],
@@ -107,7 +107,7 @@ def explain(
     """Explain why items were recommended after a session.
 
     Args:
-      ranker: A student, prepared; its score is a state's product with an item's vector.
+      ranker: A session encoder, prepared; its score is a state's product with an item's vector.
       prefix: int [n] the session's item rows, oldest first, n at most ``window``.
       items: int [R] recommended rows, candidates all.
       without: "text", "picture", "id" -> R vectors [D], each the item's without that thing; None

@@ -1,69 +1,16 @@
 """Losses as pure functions: arrays in, per-example float32 arrays out, ``where=`` masks throughout.
 
 Families are modules; `sum_and_count` is the shared reducer, `compose` adds up named losses. No
-models, and no config but compose's table. ``python -m jmrec.tools.losses`` prints an index.
+models, and no config but compose's table. `jmrec.losses.families` is the index from which the
+names here come. ``python -m jmrec.tools.losses`` prints an index.
 """
 
-from jmrec.losses.attention import attention_transfer as attention_transfer
-from jmrec.losses.attention import minilm_relations as minilm_relations
 from jmrec.losses.compose import Composed as Composed
 from jmrec.losses.compose import compose as compose
-from jmrec.losses.contrastive import crd as crd
-from jmrec.losses.contrastive import info_nce as info_nce
-from jmrec.losses.contrastive import sigmoid_contrast as sigmoid_contrast
-from jmrec.losses.contrastive import supervised_contrast as supervised_contrast
-from jmrec.losses.contrastive import symmetric_info_nce as symmetric_info_nce
-from jmrec.losses.disentangle import coral as coral
-from jmrec.losses.disentangle import cross_covariance as cross_covariance
-from jmrec.losses.disentangle import hsic as hsic
-from jmrec.losses.disentangle import orthogonality as orthogonality
-from jmrec.losses.families import FAMILIES as FAMILIES
-from jmrec.losses.families import LOSSES as LOSSES
-from jmrec.losses.feature import feature_cosine as feature_cosine
-from jmrec.losses.feature import feature_mse as feature_mse
-from jmrec.losses.feature import fitnets as fitnets
-from jmrec.losses.feature import layer_map as layer_map
+from jmrec.losses.families import *  # noqa: F403
 from jmrec.losses.feature import uniform_layers as uniform_layers
-from jmrec.losses.imbalance import class_balanced as class_balanced
-from jmrec.losses.imbalance import class_weighted as class_weighted
 from jmrec.losses.imbalance import effective_number_weights as effective_number_weights
-from jmrec.losses.imbalance import focal as focal
-from jmrec.losses.imbalance import logit_adjusted as logit_adjusted
-from jmrec.losses.language import bag_cross_entropy as bag_cross_entropy
-from jmrec.losses.language import token_cross_entropy as token_cross_entropy
-from jmrec.losses.logit import catalogue_kl as catalogue_kl
-from jmrec.losses.logit import decoupled_kd as decoupled_kd
-from jmrec.losses.logit import importance_weighted as importance_weighted
-from jmrec.losses.logit import jensen_shannon as jensen_shannon
-from jmrec.losses.logit import kl as kl
-from jmrec.losses.logit import reverse_kl as reverse_kl
-from jmrec.losses.logit import skew_kl as skew_kl
-from jmrec.losses.logit_topk import catalogue_topk as catalogue_topk
 from jmrec.losses.logit_topk import tail_logit as tail_logit
-from jmrec.losses.logit_topk import topk_kl as topk_kl
 from jmrec.losses.mutual_information import MINE_START as MINE_START
-from jmrec.losses.mutual_information import club as club
-from jmrec.losses.mutual_information import gaussian_log_likelihood as gaussian_log_likelihood
-from jmrec.losses.mutual_information import infonce as infonce
-from jmrec.losses.mutual_information import jsd as jsd
-from jmrec.losses.mutual_information import l1out as l1out
-from jmrec.losses.mutual_information import mine as mine
-from jmrec.losses.mutual_information import nwj as nwj
-from jmrec.losses.mutual_information import smile as smile
-from jmrec.losses.mutual_information import vclub as vclub
-from jmrec.losses.next_item import bce as bce
-from jmrec.losses.next_item import bpr as bpr
-from jmrec.losses.next_item import full_softmax as full_softmax
-from jmrec.losses.next_item import in_batch_softmax as in_batch_softmax
-from jmrec.losses.next_item import sampled_softmax as sampled_softmax
-from jmrec.losses.ranking import list_mle as list_mle
-from jmrec.losses.ranking import listnet as listnet
-from jmrec.losses.ranking import pairwise_margin as pairwise_margin
-from jmrec.losses.ranking import plackett_luce as plackett_luce
-from jmrec.losses.ranking import rank_distil as rank_distil
 from jmrec.losses.reduce import sum_and_count as sum_and_count
-from jmrec.losses.relational import angle_relations as angle_relations
-from jmrec.losses.relational import cka as cka
-from jmrec.losses.relational import distance_relations as distance_relations
-from jmrec.losses.relational import similarity_preserving as similarity_preserving
 from jmrec.losses.schedules import schedule as schedule

@@ -1,9 +1,18 @@
-"""Every public loss by family: what `compose` finds by name and the index page lists."""
+"""The index: every public loss by family, which is what `jmrec.losses` offers under its name.
 
-from collections.abc import Callable
-from typing import Any
+`compose` finds a loss here, the index page lists it, and a config chooses one of `NEXT_ITEM` or
+`DIVERGENCES` by its name.
+"""
+
+from collections.abc import Callable as _Callable
+from typing import Any as _Any
 
 from jmrec.losses.attention import attention_transfer, minilm_relations
+from jmrec.losses.calls import NextItem as _NextItem
+from jmrec.losses.calls import over_batch as _over_batch
+from jmrec.losses.calls import over_catalogue as _over_catalogue
+from jmrec.losses.calls import over_samples as _over_samples
+from jmrec.losses.calls import over_scores as _over_scores
 from jmrec.losses.contrastive import (
     crd,
     info_nce,
@@ -51,15 +60,29 @@ from jmrec.losses.relational import (
     similarity_preserving,
 )
 
-FAMILIES: dict[str, tuple[Callable[..., Any], ...]] = {
-    "next item": (full_softmax, sampled_softmax, in_batch_softmax, bpr, bce),
+_Loss = _Callable[..., _Any]
+
+NEXT_ITEM = {
+    each.loss.__name__: each
+    for each in (
+        _NextItem(full_softmax, _over_catalogue),
+        _NextItem(sampled_softmax, _over_samples),
+        _NextItem(in_batch_softmax, _over_batch),
+        _NextItem(bpr, _over_scores),
+        _NextItem(bce, _over_scores),
+    )
+}
+"""Which of the catalogue's items comes next; each with how it is called."""
+
+DIVERGENCES: tuple[_Loss, ...] = (kl, reverse_kl, jensen_shannon, skew_kl)
+"""Of a teacher's and a student's logits."""
+
+FAMILIES: dict[str, tuple[_Loss, ...]] = {
+    "next item": tuple(each.loss for each in NEXT_ITEM.values()),
     "language": (token_cross_entropy, bag_cross_entropy),
     "logit": (
-        kl,
+        *DIVERGENCES,
         catalogue_kl,
-        reverse_kl,
-        jensen_shannon,
-        skew_kl,
         decoupled_kd,
         topk_kl,
         catalogue_topk,

@@ -1,7 +1,7 @@
 """The files of a serving artefact.
 
 =================== ======================================================================
-serve.json          format, the student's name and size, the policy's lists, provenance
+serve.json          format, the student's name, its encoder and size, the policy, provenance
 student.safetensors the student's parameters, named by their path in the tree
 items.safetensors   the feature table [V, F] and each item's row of the id table
 items.json          ids, titles, windows of availability
@@ -16,7 +16,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +34,10 @@ from jmrec.evaluation.policy import (
 )
 from jmrec.features import read_features, write_features
 from jmrec.files import MANIFEST, manifest_fault, write_json, write_manifest
-from jmrec.models.layers import StackConfig
-from jmrec.models.student import StudentConfig
+from jmrec.models import codec
 from jmrec.types import Params
 
-FORMAT = 1
+FORMAT = 2
 KIND = "jmrec serving artefact"
 SERVE, ITEMS = "serve.json", "items.json"
 STUDENT, TABLE, STABLEHLO = "student.safetensors", "items.safetensors", "student.stablehlo"
@@ -51,7 +50,7 @@ class Artefact:
 
     Attributes:
       student: Its name in the run.
-      config: Its size.
+      config: Its size: the config of a session encoder.
       params: Its parameters, numpy arrays.
       features: What it reads of the catalogue, name -> [V, ...]; {} where it has only ids.
       id_rows: int32 [V], each item's row of the id table.
@@ -63,7 +62,7 @@ class Artefact:
     """
 
     student: str
-    config: StudentConfig
+    config: Any
     params: Params
     features: dict[str, np.ndarray]
     id_rows: np.ndarray
@@ -127,7 +126,7 @@ def _write_files(artefact: Artefact, folder: Path, program: bytes | None) -> Non
         "kind": KIND,
         "format": FORMAT,
         "student": artefact.student,
-        "config": asdict(artefact.config),
+        **codec.encode(artefact.config),
         "policy": {
             "exclude_seen": artefact.policy.exclude_seen,
             "allow": None if lists.allow is None else list(lists.allow),
@@ -206,8 +205,8 @@ def _parse(folder: Path, facts: Mapping[str, Any]) -> Artefact:
     items = json.loads((folder / ITEMS).read_bytes())
     ids, titles = list(items["ids"]), list(items["titles"])
     table = read_features(folder / TABLE, ids).arrays
-    size = facts["config"]
-    config = StudentConfig(**{**size, "stack": StackConfig(**size["stack"])})
+    # Format 1 knew one encoder and did not name it.
+    config = codec.decode({"model": "student", **facts})
     with safe_open(folder / STUDENT, "np") as file:
         flat = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     lists = dict(facts["policy"])

@@ -9,11 +9,11 @@ import jax
 import numpy as np
 
 from jmrec.errors import UserError
+from jmrec.evaluation.neural import WINDOWS, CompiledEncoder, NeuralRanker
 from jmrec.evaluation.policy import Policy, make_policy, nearest, read_correction
 from jmrec.evaluation.protocol import WINDOW, Prefixes, comparable
-from jmrec.evaluation.students import WINDOWS, Tower, TowerRanker
 from jmrec.models.build import check_fit
-from jmrec.models.student import student
+from jmrec.models.sessions.table import session_model
 from jmrec.serving.artefact import Artefact, read
 
 SCORES = 2**24
@@ -24,7 +24,7 @@ class Served:
     """A catalogue, a prepared ranker and a policy: what answers sessions.
 
     Args:
-      ranker: A student, or a teacher, prepared with the V items.
+      ranker: A session encoder, prepared with the V items.
       ids: V item ids.
       titles: V titles.
       policy: Of the V items.
@@ -35,7 +35,7 @@ class Served:
 
     def __init__(
         self,
-        ranker: TowerRanker,
+        ranker: NeuralRanker,
         ids: Sequence[str],
         titles: Sequence[str],
         policy: Policy,
@@ -214,16 +214,16 @@ def serve(artefact: Artefact, where: str, exported: bool = False) -> Served:
       exported: Whether it was read from an artefact's folder, not made from a run.
 
     Raises:
-      UserError: Its parameters are not those of this jmrec's student.
+      UserError: Its parameters are not those of this jmrec's encoder.
     """
-    model = student(artefact.config)
+    model = session_model(artefact.config)
     check_fit(
         artefact.params,
         jax.eval_shape(model.init, jax.random.key(0)),
         where,
         "export again, or use the version of jmrec that made it",
     )
-    ranker = Tower(model, artefact.id_rows).ranker(artefact.student, artefact.params)
+    ranker = CompiledEncoder(model, artefact.id_rows).ranker(artefact.student, artefact.params)
     ranker.prepare(artefact.features)
     return Served(
         ranker,

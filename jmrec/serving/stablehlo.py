@@ -19,6 +19,7 @@ from jax import export
 
 from jmrec.errors import UserError
 from jmrec.evaluation.protocol import WINDOW
+from jmrec.features import take_rows
 from jmrec.serving.served import Served
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -40,13 +41,14 @@ def export_scores(served: Served) -> bytes:
     """
     check_installed()
     ranker, count = served.ranker, len(served.ids)
-    encode = ranker.tower.model.fns["encode_session"]
-    rows, items = jnp.asarray(ranker.rows), jnp.asarray(ranker.items)
-    params = jax.tree.map(jnp.asarray, ranker.params)
+    encode = ranker.encoder.model.fns["encode_session"]
+    rows, items, params = jax.tree.map(jnp.asarray, (ranker.rows, ranker.items, ranker.params))
 
     def scores(sessions: jax.Array, gaps: jax.Array, events: jax.Array) -> jax.Array:
         mask = sessions >= 0
-        states, _ = encode(params, rows[jnp.where(mask, sessions, 0)], mask, gaps, events)
+        states, _ = encode(
+            params, take_rows(rows, jnp.where(mask, sessions, 0)), mask, gaps, events
+        )
         last = jnp.maximum(mask.sum(1) - 1, 0)
         state = jnp.take_along_axis(states, last[:, None, None], 1)[:, 0]
         return state @ items[:count].T

@@ -14,8 +14,8 @@ from jmrec.data.schema import Dataset
 from jmrec.data.toyshop import ToyShopConfig, write_toyshop
 from jmrec.errors import UserError
 from jmrec.evaluation.figures import figures
+from jmrec.evaluation.neural import CompiledEncoder
 from jmrec.evaluation.protocol import ask, rank
-from jmrec.evaluation.students import Tower
 from jmrec.files import write_json
 from jmrec.sharding import make_mesh, process_rows
 from jmrec.systems.stages import Stage
@@ -51,7 +51,9 @@ class RunData:
             if finish is not None:
                 finish(folder)
 
-        return Stage("data", {"data": self.work.config.data, **more}, (), run, alone=True)
+        c = self.work.config.data
+        own = {name: c[name] for name in c if name != "toyshop" or c.source == "toyshop"}
+        return Stage("data", {"data": own, **more}, (), run, alone=True)
 
     def _prepare(self, folder: Path) -> None:
         c = self.work.config.data
@@ -121,14 +123,14 @@ class RunData:
         return item_batches(arrays, rows, batch_size=batch_size, seed=config.seed, read=read)
 
     def validate(
-        self, tower: Tower, features: Mapping[str, Any]
+        self, encoder: CompiledEncoder, features: Mapping[str, Any]
     ) -> Callable[[Params, Any], dict[str, float]]:
         """Return the evaluation during training: the primary figure on validation."""
         predictions = ask(self.dataset, "validation")
         predictions = predictions.take(np.flatnonzero(predictions.position <= 20))
 
         def evaluate(params: Params, task_state: Any) -> dict[str, float]:
-            ranker = tower.ranker("validation", params)
+            ranker = encoder.ranker("validation", params)
             ranker.prepare(features)
             ranked = rank(
                 ranker, predictions, n_items=len(self.dataset.items),

@@ -18,12 +18,12 @@ from jmrec.errors import UserError
 from jmrec.evaluation.drift import over_time
 from jmrec.evaluation.dump import dump_topk
 from jmrec.evaluation.effect import correction_effect
+from jmrec.evaluation.neural import shuffle_prefixes
 from jmrec.evaluation.policy import Policy
 from jmrec.evaluation.pool import units_of, write_units
 from jmrec.evaluation.protocol import Predictions, Ranker, ask
 from jmrec.evaluation.report import print_results, write_report
 from jmrec.evaluation.rules import fit_rules
-from jmrec.evaluation.students import shuffle_prefixes
 from jmrec.evaluation.summary import Row, measure, summarise
 from jmrec.files import read_json, write_json
 from jmrec.systems.examples import examples, pictures_of

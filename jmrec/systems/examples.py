@@ -9,8 +9,8 @@ import numpy as np
 from jmrec.data.pictures import thumbnail
 from jmrec.data.schema import Items
 from jmrec.evaluation.explain import choose_examples, explain, rule_in_words
+from jmrec.evaluation.neural import NeuralRanker
 from jmrec.evaluation.protocol import Predictions, rank
-from jmrec.evaluation.students import TowerRanker
 from jmrec.systems.students import Students
 from jmrec.systems.system import Ranks
 
@@ -99,7 +99,7 @@ def pictures_of(items: Items, results: Mapping[str, Any]) -> dict[str, bytes]:
 
 
 def without_parts(
-    students: Students, ranker: TowerRanker, rows: np.ndarray
+    students: Students, ranker: NeuralRanker, rows: np.ndarray
 ) -> dict[str, dict[int, np.ndarray | None]]:
     """Return the vectors that items would have without a part of their features, or their id.
 
@@ -114,7 +114,7 @@ def without_parts(
     """
     name = students.served
     variant = students.variant(name)
-    ids = ranker.tower.ids
+    ids = ranker.encoder.ids
     assert ids is not None  # a student's, not the Transfer tower's
     own, known = students.table(name).get("features"), ids[rows]
     features = None if own is None else own[rows]
@@ -125,7 +125,7 @@ def without_parts(
         changed = {part: ranker.vectors(table, known) for part, (table, _) in parts.items()}
         has = {part: present for part, (_, present) in parts.items()}
     if variant.ids:
-        unknown = np.full(len(rows), ranker.tower.model.config.ids - 1, np.int32)
+        unknown = np.full(len(rows), ranker.encoder.model.config.ids - 1, np.int32)
         changed["id"] = ranker.vectors(features, unknown)
         has["id"] = students.data.train_items[rows]
     return {

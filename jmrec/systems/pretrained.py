@@ -16,11 +16,10 @@ from typing import Any
 import jax
 
 from jmrec.checkpoint import load_params, save_params
-from jmrec.config import resolve_path
+from jmrec.config import config_from, resolve_path
 from jmrec.convert.families import (
     FAMILIES,
     Pretrained,
-    config_from,
     first_layers,
     load_pretrained,
 )

@@ -84,11 +84,11 @@ def build(system: Ranks, student: str | None, policy: Path | None) -> Artefact:
     variant = students.variant(name)
     # `embed` reads new items with all that they have; a student that must not see it can not.
     catalogue = whole_catalogue(system, policy, with_added=variant.view == "both")
-    added, tower = catalogue.added, students.tower(name)
-    config = tower.model.config
+    added, encoder = catalogue.added, students.encoder(name)
+    config = encoder.model.config
     # A new item has no id of its own: the last, unknown row stands for it.
-    known = np.zeros(len(dataset.items), np.int32) if tower.ids is None else tower.ids
-    unknown = np.full(len(added.ids), max(config.ids - 1, 0), np.int32)
+    known = np.zeros(len(dataset.items), np.int32) if encoder.ids is None else encoder.ids
+    unknown = np.full(len(added.ids), max(getattr(config, "ids", 0) - 1, 0), np.int32)
     features = students.table(name)
     if added.ids and variant.features != NO_FEATURES:
         more = students.features.join(variant.features, added.features)
@@ -100,7 +100,7 @@ def build(system: Ranks, student: str | None, policy: Path | None) -> Artefact:
     return Artefact(
         student=name,
         config=config,
-        params=system.work.params(own, tower.model),
+        params=system.work.params(own, encoder.model),
         features=features,
         id_rows=np.concatenate([known, unknown]),
         ids=catalogue.ids,

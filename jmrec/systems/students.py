@@ -11,11 +11,11 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from jmrec import losses
 from jmrec.config import ConfigDict, choose
 from jmrec.errors import UserError
-from jmrec.evaluation.students import Tower, TowerRanker
-from jmrec.models.layers import StackConfig
-from jmrec.models.student import StudentConfig, student
+from jmrec.evaluation.neural import CompiledEncoder, NeuralRanker
+from jmrec.models.sessions.table import session_config, session_model
 from jmrec.systems.data import RunData
 from jmrec.systems.stages import Stage
 from jmrec.systems.work import Work
@@ -106,16 +106,20 @@ class Students:
     ) -> None:
         self.work, self.data, self.features, self.teachers = work, data, features, teachers
         self._trainers: dict[str, Trainer] = {}
-        self._towers: dict[str, Tower] = {}
+        self._encoders: dict[str, CompiledEncoder] = {}
         config = work.config
         choose("student.distill", config.student.distill, tuple(DISTILL))
+        choose("student.loss", config.student.get("loss", "full_softmax"), losses.NEXT_ITEM)
         if not config.students or not config.seeds:
             raise UserError("students and seeds must name one or more each; mend that setting.")
         for name, variant in config.students.items():
+            read = {"features": int(variant.features != NO_FEATURES), "ids": int(variant.ids)}
+            named = encoder_name(config, name)
+            session_config(named, config.student, **read, gaps=False, events=0)
             if variant.logit > 0:
                 choose(f"students.{name}.teacher", self.teacher_name(name), tuple(teachers))
-            read = (NO_FEATURES, *features.names)
-            if choose(f"students.{name}.features", variant.features, read) != NO_FEATURES:
+            known = (NO_FEATURES, *features.names)
+            if choose(f"students.{name}.features", variant.features, known) != NO_FEATURES:
                 views = features.views(variant.features)
                 choose(f"students.{name}.view", variant.view, views)
 
@@ -194,7 +198,7 @@ class Students:
                 folder, stage_name(name, seed), self.trainer(name), train,
                 self.data.sessions(train.batch_size, seed, places),
                 fingerprint=self.data.dataset.fingerprint, seed=seed,
-                evaluate=self.data.validate(self.tower(name), self.table(name)),
+                evaluate=self.data.validate(self.encoder(name), self.table(name)),
             )  # fmt: skip
 
         return run
@@ -217,13 +221,16 @@ class Students:
 
     # ---- rankers ----------------------------------------------------------------------------
 
-    def tower(self, name: str) -> Tower:
+    def encoder(self, name: str) -> CompiledEncoder:
         """Return the compiled functions of a student, shared by its seeds."""
-        if name not in self._towers:
+        if name not in self._encoders:
             features, train_items = self.table(name).get("features"), self.data.train_items
-            config = model_config(self.work.config, name, features, train_items, self.data.context)
-            self._towers[name] = Tower(student(config), id_rows(train_items, max(config.ids, 1)))
-        return self._towers[name]
+            config = encoder_config(
+                self.work.config, name, features, train_items, self.data.context
+            )
+            ids = id_rows(train_items, max(getattr(config, "ids", 0), 1))
+            self._encoders[name] = CompiledEncoder(session_model(config), ids)
+        return self._encoders[name]
 
     def table(self, name: str, view: str | None = None) -> dict[str, np.ndarray]:
         """Return {"features": [V, F]} of a student, or {} where it has none.
@@ -237,11 +244,11 @@ class Students:
             return {}
         return {"features": self.features.table(variant.features, view or variant.view)}
 
-    def ranker(self, name: str, seed: int, view: str | None = None) -> TowerRanker:
+    def ranker(self, name: str, seed: int, view: str | None = None) -> NeuralRanker:
         """Return a trained student as a Ranker, prepared with a view of the catalogue."""
-        tower = self.tower(name)
-        params = self.work.params(stage_name(name, seed), tower.model)
-        ranker = tower.ranker(name, params)
+        encoder = self.encoder(name)
+        params = self.work.params(stage_name(name, seed), encoder.model)
+        ranker = encoder.ranker(name, params)
         ranker.prepare(self.table(name, view))
         return ranker
 
@@ -262,20 +269,26 @@ def student_settings(config: ConfigDict, name: str, kind: str) -> ConfigDict:
     return ConfigDict({**config.student[kind], **own})
 
 
-def model_config(
+def encoder_name(config: ConfigDict, name: str) -> str:
+    """Return the name of a student's session encoder; see `jmrec.models.sessions.table`."""
+    every = config.student.get("encoder", "student")
+    return str(config.students[name].get("encoder", every))
+
+
+def encoder_config(
     config: ConfigDict,
     name: str,
     features: Any,
     train_items: np.ndarray,
     context: Mapping[str, Any],
-) -> StudentConfig:
-    """Return a student's size; see `student_task`."""
-    return StudentConfig(
+) -> Any:
+    """Return the size of a student's session encoder; see `student_task`."""
+    return session_config(
+        encoder_name(config, name), config.student,
         features=0 if features is None else features.shape[1],
         ids=id_table_size(train_items) if config.students[name].ids else 0,
-        stack=StackConfig(**config.student.stack),
         **context,
-    )
+    )  # fmt: skip
 
 
 def student_task(
@@ -297,10 +310,11 @@ def student_task(
       context: From `RunData.context`.
     """
     c, variant = config.student, config.students[name]
-    size = model_config(config, name, features, train_items, context)
+    size = encoder_config(config, name, features, train_items, context)
     train, hparams = (student_settings(config, name, kind) for kind in ("train", "hparams"))
     numbers = {"learning_rate": train.learning_rate, "logit": variant.logit}
     return StudentTask(
         size, features, train_items, teacher, {**hparams, **numbers},
         variant.get("distill", c.distill), c.top, c.schedules,
+        c.get("loss", "full_softmax"), c.get("negatives", 128),
     )  # fmt: skip

@@ -15,8 +15,8 @@ from jmrec.config import ConfigDict
 from jmrec.convert.families import Pretrained
 from jmrec.data.schema import Items
 from jmrec.errors import UserError
+from jmrec.evaluation.neural import NeuralRanker
 from jmrec.evaluation.protocol import Ranker
-from jmrec.evaluation.students import TowerRanker
 from jmrec.systems.data import RunData
 from jmrec.systems.stages import Stage
 from jmrec.systems.students import Students
@@ -130,7 +130,7 @@ class Ranks(Protocol):
     def content(self) -> Mapping[str, np.ndarray]:
         """Return the item features of the content rules, name -> [V, D]."""
 
-    def teacher(self, added: Mapping[str, np.ndarray] | None = None) -> TowerRanker | None:
+    def teacher(self, added: Mapping[str, np.ndarray] | None = None) -> NeuralRanker | None:
         """Return the large model that the served student stands in for, prepared, or None.
 
         Args:

@@ -14,15 +14,12 @@ from jmrec.config import choose
 from jmrec.errors import UserError
 from jmrec.features import pad_rows, take_rows
 from jmrec.kernels import chunked_logsumexp, chunked_topk
-from jmrec.models.student import StudentConfig, student
+from jmrec.models.sessions.table import item_vectors, session_model, session_rows
 from jmrec.types import Batch, HParams, Model, Params, State, SumCount
 
 DISTILL: dict[str, Callable[..., jax.Array]] = {
     "kl": losses.kl,
-    "topk_kl": losses.kl,
-    "topk_reverse_kl": losses.reverse_kl,
-    "topk_jensen_shannon": losses.jensen_shannon,
-    "topk_skew_kl": losses.skew_kl,
+    **{f"topk_{each.__name__}": each for each in losses.DIVERGENCES},
 }
 """Divergences of the teacher's and the student's distribution: "kl" over the whole catalogue in
 blocks, the others over the teacher's likeliest items and one bucket for the rest."""
@@ -31,10 +28,10 @@ TERMS = ("next_item", "teacher")
 
 @dataclass(frozen=True)
 class Teacher:
-    """A live Transfer tower that teaches.
+    """A live session encoder that teaches and reads features: the Transfer tower.
 
     Attributes:
-      model: The tower.
+      model: The encoder.
       params: Its parameters, frozen.
       e: float32 [V, D], the features of its item vectors and, without ``tokens``, of its sessions.
       tokens: The items' tokens, name -> [V, ...], where it reads sessions of those.
@@ -82,7 +79,7 @@ class StudentTask:
     Its loss is a `jmrec.losses.compose` sum of the `TERMS`, the teacher's weighted by ``logit``.
 
     Args:
-      config: The student's size.
+      config: The size of any session encoder, see `jmrec.models.sessions.table`.
       features: float32 [V, F] or None (id-only).
       train: bool [V], items that occur in training.
       teacher: The teacher, or None for no distillation of logits.
@@ -91,6 +88,8 @@ class StudentTask:
         by a "topk_" one, and its logits are as they are: teacher_temperature is not theirs.
       top: How many of a live teacher's items the "topk_" ones follow one by one.
       schedules: Term -> how its weight changes over the run, see `jmrec.losses.schedules`.
+      loss: The next-item loss, a key of `jmrec.losses.NEXT_ITEM`.
+      negatives: How many items a loss samples at each step, where it samples some.
 
     Raises:
       UserError: A choice is not known, or does not fit the teacher.
@@ -100,7 +99,7 @@ class StudentTask:
 
     def __init__(
         self,
-        config: StudentConfig,
+        config: Any,
         features: np.ndarray | None,
         train: np.ndarray,
         teacher: Teacher | CachedTeacher | None,
@@ -108,7 +107,12 @@ class StudentTask:
         distill: str = "kl",
         top: int = 100,
         schedules: Mapping[str, Any] | None = None,
+        loss: str = "full_softmax",
+        negatives: int = 128,
     ) -> None:
+        self.next_item = choose("student.loss", loss, losses.NEXT_ITEM)
+        self.couples_examples = self.next_item.couples_examples
+        self.negatives = negatives
         self.distill = choose("student.distill", distill, tuple(DISTILL))
         if isinstance(teacher, CachedTeacher) and distill == "kl":
             raise UserError(
@@ -121,11 +125,11 @@ class StudentTask:
                 for name in TERMS[: 1 if teacher is None else 2]
             }
         )
-        self.model = student(config)
+        self.model = session_model(config)
         self.teacher, self.top = teacher, top
         self.tables: dict[str, Any] = {
             "valid": pad_rows(train),
-            "ids": pad_rows(id_rows(train, max(config.ids, 1))),
+            "ids": pad_rows(id_rows(train, max(getattr(config, "ids", 0), 1))),
         }
         if features is not None:
             self.tables["features"] = pad_rows(features)
@@ -172,18 +176,22 @@ class StudentTask:
         step: jax.Array,
         hparams: HParams,
     ) -> tuple[jax.Array, jax.Array, State, dict[str, SumCount]]:
-        """Return next-item cross-entropy plus, with a teacher, the distance of the two."""
-        fns, ok, valid = self.model.fns, batch["target_ok"], frozen["valid"]
+        """Return the next-item loss plus, with a teacher, the distance of the two."""
+        ok, valid = batch["target_ok"], frozen["valid"]
         key_table, key_session = jax.random.split(key)
-        table, _ = fns["item_table"](
-            params, frozen.get("features"), frozen["ids"],
+        table = item_vectors(
+            self.model, params, frozen,
             key=key_table, train=True, id_dropout=hparams["id_dropout"],
         )  # fmt: skip
-        states, _ = fns["encode_session"](
-            params, table[batch["item"]], batch["mask"], batch["gap"], batch["event"],
+        states, _ = self.model.fns["encode_session"](
+            params, take_rows(session_rows(self.model, frozen, table), batch["item"]),
+            batch["mask"], batch["gap"], batch["event"],
             key=key_session, train=True, dropout=hparams["dropout"],
         )  # fmt: skip
-        next_item = losses.full_softmax(states, table, batch["target"], valid=valid, where=ok)
+        next_item = self.next_item(
+            states, table, batch["target"], valid=valid, where=ok,
+            key=jax.random.fold_in(key, 2), negatives=self.negatives,
+        )  # fmt: skip
         inputs = {"next_item": (next_item, ok)}
         numbers = {"next_item": {"weight": 1.0}}
         if self.teacher is not None:
@@ -207,15 +215,13 @@ class StudentTask:
         else:
             assert self.teacher is not None
             temperature = hparams["teacher_temperature"]
-            teach = self.teacher.model.fns
-            h, _ = teach["encode_session"](
-                frozen["teacher"],
-                take_rows(frozen.get("tokens", frozen["e"]), batch["item"]),
-                batch["mask"],
-                batch["gap"],
-                batch["event"],
-            )
-            y, _ = teach["item_table"](frozen["teacher"], frozen["e"])
+            model, params = self.teacher.model, frozen["teacher"]
+            catalogue = {"features": frozen["e"], "tokens": frozen.get("tokens")}
+            y = item_vectors(model, params, catalogue)
+            h, _ = model.fns["encode_session"](
+                params, take_rows(session_rows(model, catalogue, y), batch["item"]),
+                batch["mask"], batch["gap"], batch["event"],
+            )  # fmt: skip
             if self.distill == "kl":
                 return losses.catalogue_kl(
                     h, y, states, table, temperature=temperature, valid=valid, where=ok

@@ -9,7 +9,8 @@ import numpy as np
 
 from jmrec import losses
 from jmrec.features import pad_rows, take_rows
-from jmrec.models.transfer import TransferConfig, transfer_tower
+from jmrec.models.sessions.table import session_model
+from jmrec.models.sessions.transfer import TransferConfig
 from jmrec.types import Batch, HParams, Params, State, SumCount
 
 
@@ -36,7 +37,7 @@ class TransitionTask:
         tokens: Mapping[str, np.ndarray] | None = None,
         words: Any = None,
     ) -> None:
-        self.model, self.words = transfer_tower(config), words
+        self.model, self.words = session_model(config), words
         self.tables: dict[str, Any] = {"e": pad_rows(e), "valid": pad_rows(train)}
         if tokens is not None:
             self.tables["tokens"] = {name: pad_rows(table) for name, table in tokens.items()}

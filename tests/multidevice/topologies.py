@@ -25,8 +25,8 @@ from jmrec.models.efficientnet import BlockConfig, EfficientNetConfig
 from jmrec.models.knowledge import KnowledgeConfig
 from jmrec.models.layers import StackConfig
 from jmrec.models.lora import LoraConfig
-from jmrec.models.student import StudentConfig
-from jmrec.models.transfer import TransferConfig, transfer_tower
+from jmrec.models.sessions.student import StudentConfig
+from jmrec.models.sessions.transfer import TransferConfig, transfer_tower
 from jmrec.models.vision import VisionConfig
 from jmrec.optim import OptimConfig
 from jmrec.sharding import dump_shardings, make_mesh, replicated_share, shardings

@@ -4,7 +4,9 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from ml_collections import config_dict
 from jmrec.config import (
     ConfigDict,
     choose,
+    config_from,
     config_hash,
     difference,
     flatten,
@@ -347,3 +350,94 @@ def test_what_needs_no_jax_loads_none(module: str) -> None:
     code = f"import sys, {module}; sys.exit('jax' in sys.modules)"
     env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
     assert subprocess.run([sys.executable, "-c", code], env=env, check=False).returncode == 0
+
+
+OPEN = """
+from jmrec.config import ConfigDict
+
+def get_config():
+    return ConfigDict({"student": {"width": 8, "options": {"known": 3}, "others": {}}})
+"""
+
+
+def test_options_take_fields_that_the_experiment_does_not_know(tmp_path: Path) -> None:
+    path = tmp_path / "x.py"
+    path.write_text(OPEN)
+    words = ["hidden=64", "cell=gru", "rate=1e-3", "bias=true", "sizes=(1, 2)", "known=4"]
+    config = load_config(str(path), [f"--config.student.options.{word}" for word in words])
+    assert config.student.options.to_dict() == {
+        "hidden": 64, "cell": "gru", "rate": 1e-3, "bias": True, "sizes": (1, 2), "known": 4,
+    }  # fmt: skip
+    assert load_config(str(path)).student.options.to_dict() == {"known": 3}
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("--config.student.others.hidden=64", 'no field "student.others.hidden"'),
+        ("--config.student.hidden=64", 'no field "student.hidden"'),
+        ("--config.student.options.a.b=64", 'no field "student.options.a.b"'),
+        ("--config.student.options=64", "like --config.student.options.NAME=value"),
+        ("--config.student.options.known=x", "the field is of type int"),
+        ("--config.student.options.hidden", "needs a value"),
+        ("--config.options.hidden=64", 'no field "options.hidden"'),
+    ],
+)
+def test_nothing_else_is_open(tmp_path: Path, override: str, said: str) -> None:
+    path = tmp_path / "x.py"
+    path.write_text(OPEN)
+    with pytest.raises(UserError) as caught:
+        load_config(str(path), [override])
+    assert said in str(caught.value)
+
+
+@dataclass(frozen=True)
+class Inner:
+    width: int
+    dropout: float = 0.1
+
+
+@dataclass(frozen=True)
+class Outer:
+    name: str
+    inner: Inner
+    more: tuple[Inner, ...] = ()
+    pair: tuple[int, str] = (1, "a")
+    flag: bool | str = False
+    limit: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.name == "bad":
+            raise ValueError("a bad name")
+
+
+def test_a_dataclass_is_made_of_plain_values() -> None:
+    plain: dict[str, Any] = {
+        "name": "x", "inner": {"width": 3, "dropout": 1}, "more": [{"width": 1}, {"width": 2}],
+        "pair": [2, "b"], "flag": "none", "limit": None,
+    }  # fmt: skip
+    want = Outer("x", Inner(3, 1), (Inner(1), Inner(2)), (2, "b"), "none")
+    assert config_from(Outer, plain) == want
+    assert config_from(Outer, {**plain, "inner": Inner(3, 1)}) == want
+    assert config_from(Outer, {**plain, "flag": True, "limit": 4}).limit == 4
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"inner": {"wdith": 3}}, "x.inner has no field 'wdith', did you mean \"width\"?"),
+        ({"inner": {}}, "x.inner.width is missing"),
+        ({"inner": {"width": 3.0}}, "x.inner.width is 3.0; give it a value of type int."),
+        ({"inner": {"width": True}}, "x.inner.width is True"),
+        ({"inner": None}, "x.inner is None; give it a value of type Inner."),
+        ({"more": [{"width": 1}, {"width": "2"}]}, "x.more[1].width is '2'"),
+        ({"more": "abc"}, "x.more is 'abc'"),
+        ({"pair": [1]}, "x.pair has 1 values; give it 2."),
+        ({"limit": "4"}, "x.limit is '4'; give it a value of type int or None."),
+        ({"name": "bad"}, "x: a bad name"),
+    ],
+)
+def test_what_is_no_dataclass_is_one_sentence(change: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError) as caught:
+        config_from(Outer, {"name": "x", "inner": {"width": 3}, **change}, "x")
+    assert said in str(caught.value)

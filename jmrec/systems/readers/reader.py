@@ -7,7 +7,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from jmrec.data.schema import Items
-from jmrec.models.transfer import ItemTokens
+from jmrec.models.sessions.transfer import ItemTokens
 from jmrec.systems.readers.blocks import Blocks
 from jmrec.systems.stages import Stage
 from jmrec.types import Params

@@ -13,7 +13,7 @@ from jmrec.data.item_arrays import ItemArrays
 from jmrec.data.schema import Items
 from jmrec.models.knowledge import KnowledgeConfig, knowledge_tower
 from jmrec.models.layers import StackConfig
-from jmrec.models.transfer import ItemTokens
+from jmrec.models.sessions.transfer import ItemTokens
 from jmrec.models.vision import VisionConfig, picture_words
 from jmrec.systems.data import RunData
 from jmrec.systems.readers.blocks import (

@@ -12,7 +12,7 @@ import numpy as np
 
 from jmrec.config import ConfigDict
 from jmrec.errors import UserError
-from jmrec.evaluation.students import TowerRanker
+from jmrec.evaluation.neural import NeuralRanker
 from jmrec.systems.data import RunData
 from jmrec.systems.evaluate import controls, evaluation_stage, student_entries
 from jmrec.systems.planned import planned_student, rule_teacher
@@ -71,7 +71,7 @@ class SessionSystem:
         """Return students and controls."""
         return [*student_entries(self.students), *controls(self.students)]
 
-    def teacher(self, added: Mapping[str, np.ndarray] | None = None) -> TowerRanker | None:
+    def teacher(self, added: Mapping[str, np.ndarray] | None = None) -> NeuralRanker | None:
         """Return None: no large model stands behind the students."""
         return None
 

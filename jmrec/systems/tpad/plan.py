@@ -9,7 +9,7 @@ import numpy as np
 
 from jmrec.config import ConfigDict
 from jmrec.errors import UserError
-from jmrec.models.transfer import transfer_tower
+from jmrec.models.sessions.table import session_model
 from jmrec.systems.planned import (
     planned_context,
     planned_student,
@@ -121,7 +121,7 @@ class _Plan:
 
     @property
     def _teacher(self) -> Teacher:
-        model = transfer_tower(self._transfer_config)
+        model = session_model(self._transfer_config)
         params = jax.eval_shape(model.init, jax.random.key(0))
         e: Any = self.e
         return Teacher(model, params, e, self._tokens)

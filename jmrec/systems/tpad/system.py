@@ -12,6 +12,7 @@ References:
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import ClassVar
 
 import jax
 import numpy as np
@@ -21,11 +22,12 @@ from jmrec.convert.families import Pretrained
 from jmrec.data.item_arrays import VIEWS, view
 from jmrec.data.schema import Items
 from jmrec.errors import UserError
-from jmrec.evaluation.students import Tower, TowerRanker
+from jmrec.evaluation.neural import CompiledEncoder, NeuralRanker
 from jmrec.features import Standardiser
 from jmrec.files import read_json
 from jmrec.models.alignment import alignment
-from jmrec.models.transfer import TransferConfig, transfer_tower
+from jmrec.models.sessions.table import session_model
+from jmrec.models.sessions.transfer import TransferConfig
 from jmrec.systems.data import RunData
 from jmrec.systems.evaluate import controls, evaluation_stage, student_entries
 from jmrec.systems.readers.blocks import Blocks
@@ -154,10 +156,11 @@ class Tpad:
         task = transition_task(
             self.work.config, self.transfer_config, e, self.data.train_items, self.tokens, vectors
         )
+        read = {"features": e, "tokens": self.tokens}
         self.work.fit(
             folder, "transition", task, c.train, self.data.sessions(c.train.batch_size),
             fingerprint=self.data.dataset.fingerprint,
-            evaluate=self.data.validate(Tower(task.model), {"e": e, "tokens": self.tokens}),
+            evaluate=self.data.validate(CompiledEncoder(task.model), read),
         )  # fmt: skip
 
     def _distill(self, folder: Path) -> None:
@@ -230,18 +233,18 @@ class Tpad:
 
     def _live_teacher(self) -> Teacher:
         """Return the Transfer tower as a teacher."""
-        model = transfer_tower(self.transfer_config)
+        model = session_model(self.transfer_config)
         params = self.work.params("transition", model)
         return Teacher(model, params, self.features.e["both"], self.tokens)
 
     # ---- what can be asked of a finished run ----------------------------------------------------
 
-    def teacher(self, added: Mapping[str, np.ndarray] | None = None) -> TowerRanker:
+    def teacher(self, added: Mapping[str, np.ndarray] | None = None) -> NeuralRanker:
         """Return the Transfer tower as a Ranker, prepared; see `jmrec.systems.system.Ranks`."""
         teacher = self._live_teacher()
         e = teacher.e if not added else np.concatenate([teacher.e, added["e"]])
-        ranker = Tower(teacher.model).ranker("Transfer tower", teacher.params)
-        ranker.prepare({"e": e, "tokens": teacher.tokens})
+        ranker = CompiledEncoder(teacher.model).ranker("Transfer tower", teacher.params)
+        ranker.prepare({"features": e, "tokens": teacher.tokens})
         return ranker
 
     def content(self) -> dict[str, np.ndarray]:

@@ -8,7 +8,7 @@ import numpy as np
 from jmrec.config import ConfigDict
 from jmrec.models.alignment import AlignmentConfig
 from jmrec.models.layers import StackConfig
-from jmrec.models.transfer import ItemTokens, TransferConfig
+from jmrec.models.sessions.transfer import ItemTokens, TransferConfig
 from jmrec.systems.work import numbers
 from jmrec.tasks.distill import DistillTask
 from jmrec.tasks.transition import TransitionTask

@@ -5,22 +5,22 @@ import numpy as np
 import pytest
 
 from jmrec.evaluation.explain import choose_examples, explain, removals, rule_in_words
+from jmrec.evaluation.neural import CompiledEncoder, NeuralRanker
 from jmrec.evaluation.protocol import Prefixes, make_predictions
-from jmrec.evaluation.students import Tower, TowerRanker
 from jmrec.models.layers import StackConfig
-from jmrec.models.student import StudentConfig, student
+from jmrec.models.sessions.student import StudentConfig, student
 
 V, F, WINDOW, IDS = 30, 5, 8, 1024
 
 
 @pytest.fixture(scope="module")
-def tower() -> Tower:
+def tower() -> CompiledEncoder:
     stack = StackConfig(width=16, layers=1, heads=2, kv_heads=1, mlp=16)
-    return Tower(student(StudentConfig(features=F, ids=IDS, stack=stack)), np.arange(V))
+    return CompiledEncoder(student(StudentConfig(features=F, ids=IDS, stack=stack)), np.arange(V))
 
 
 @pytest.fixture(scope="module")
-def params(tower: Tower) -> dict:
+def params(tower: CompiledEncoder) -> dict:
     made = tower.model.init(jax.random.key(0))
     return jax.tree.map(lambda x: x + 0.3 * jax.random.normal(jax.random.key(1), x.shape), made)
 
@@ -30,13 +30,13 @@ def features() -> np.ndarray:
     return np.random.default_rng(2).normal(size=(V, F)).astype(np.float32)
 
 
-def ranker_of(tower: Tower, params: dict, features: np.ndarray) -> TowerRanker:
+def ranker_of(tower: CompiledEncoder, params: dict, features: np.ndarray) -> NeuralRanker:
     ranker = tower.ranker("student", params)
     ranker.prepare({"features": features})
     return ranker
 
 
-def all_scores(ranker: TowerRanker, prefix: list[int]) -> np.ndarray:
+def all_scores(ranker: NeuralRanker, prefix: list[int]) -> np.ndarray:
     """Score the catalogue after one session, nothing shared with `explain`."""
     windows = np.full((1, WINDOW), -1, np.int32)
     windows[0, : len(prefix)] = prefix
@@ -47,7 +47,7 @@ def all_scores(ranker: TowerRanker, prefix: list[int]) -> np.ndarray:
 
 
 def test_every_reason_is_what_scoring_again_gives(
-    tower: Tower, params: dict, features: np.ndarray
+    tower: CompiledEncoder, params: dict, features: np.ndarray
 ) -> None:
     ranker = ranker_of(tower, params, features)
     prefix, items = [3, 17, 3, 9], np.array([5, 21])
@@ -88,7 +88,7 @@ def test_every_reason_is_what_scoring_again_gives(
     for item, why in zip(items.tolist(), found):
         ids = np.arange(V)
         ids[item] = IDS - 1
-        other = ranker_of(Tower(tower.model, ids), params, features)
+        other = ranker_of(CompiledEncoder(tower.model, ids), params, features)
         again, removal = all_scores(other, prefix), why.own["id"]
         assert removal is not None
         assert removal.contribution == pytest.approx(whole[item] - again[item], abs=1e-5)
@@ -96,14 +96,14 @@ def test_every_reason_is_what_scoring_again_gives(
 
 
 def test_the_vectors_of_the_same_features_and_ids_are_the_catalogue_s(
-    tower: Tower, params: dict, features: np.ndarray
+    tower: CompiledEncoder, params: dict, features: np.ndarray
 ) -> None:
     ranker, rows = ranker_of(tower, params, features), np.array([4, 0])
     np.testing.assert_allclose(ranker.vectors(features[rows], rows), ranker.items[rows], rtol=1e-6)
 
 
 def test_the_only_click_cannot_be_taken_away(
-    tower: Tower, params: dict, features: np.ndarray
+    tower: CompiledEncoder, params: dict, features: np.ndarray
 ) -> None:
     ranker = ranker_of(tower, params, features)
     assert len(removals(np.array([3]), WINDOW)) == 1

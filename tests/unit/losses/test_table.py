@@ -103,8 +103,10 @@ ADD = {
 
 # What is public and no loss, and the test that holds it.
 OTHERS = {
+    "DIVERGENCES": "test_table.py::test_a_config_chooses_of_the_index_alone",
     "FAMILIES": "test_table.py::test_every_public_loss_has_every_check",
     "LOSSES": "test_table.py::test_every_public_loss_has_every_check",
+    "NEXT_ITEM": "test_table.py::test_a_config_chooses_of_the_index_alone",
     "MINE_START": "test_mutual_information.py::test_the_average_of_mine_moves_as_told",
     "Composed": "test_compose.py::test_weights_and_floats_are_traced_and_compile_nothing_anew",
     "compose": "test_compose.py::test_a_sum_by_hand",
@@ -180,7 +182,7 @@ def test_the_lists_name_what_is_there_and_nothing_else() -> None:
     for there, place in (
         (
             public() - OTHERS.keys(),
-            "an import in jmrec/losses/__init__.py (or OTHERS in this file)",
+            "an import in jmrec/losses/families.py (or OTHERS in this file)",
         ),
         (set(TRUTHS), "TRUTHS in tests/unit/losses/test_table.py"),
         (set(losses.LOSSES), "its family in jmrec/losses/families.py"),
@@ -204,3 +206,12 @@ def test_a_loss_without_its_checks_is_found(monkeypatch: pytest.MonkeyPatch) -> 
     assert checks_of("novel") == set()
     monkeypatch.setitem(TRUTHS, "kl", TRUTHS["bpr"])
     assert wanted("kl") - checks_of("kl") == {"truth"}
+
+
+def test_a_config_chooses_of_the_index_alone() -> None:
+    assert [each.loss for each in losses.NEXT_ITEM.values()] == [*losses.FAMILIES["next item"]]
+    assert set(losses.DIVERGENCES) < set(losses.FAMILIES["logit"])
+    for name, each in losses.NEXT_ITEM.items():
+        assert losses.LOSSES[name] is each.loss
+    for name, loss in losses.LOSSES.items():
+        assert getattr(losses, name) is loss

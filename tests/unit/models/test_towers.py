@@ -16,8 +16,8 @@ from jmrec.models.encoder import EncoderConfig
 from jmrec.models.idefics3 import Idefics3Config, idefics3
 from jmrec.models.knowledge import KnowledgeConfig, knowledge_tower
 from jmrec.models.layers import StackConfig
-from jmrec.models.student import StudentConfig, student
-from jmrec.models.transfer import ItemTokens, TransferConfig, transfer_tower
+from jmrec.models.sessions.student import StudentConfig, student
+from jmrec.models.sessions.transfer import ItemTokens, TransferConfig, transfer_tower
 from jmrec.models.vision import VisionConfig
 from jmrec.models.vit import ViTConfig, vit
 from jmrec.sharding import make_mesh, shardings

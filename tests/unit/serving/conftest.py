@@ -6,7 +6,7 @@ import pytest
 
 from jmrec.evaluation.policy import make_policy
 from jmrec.models.layers import StackConfig
-from jmrec.models.student import StudentConfig, student
+from jmrec.models.sessions.student import StudentConfig, student
 from jmrec.serving import Artefact
 
 ITEMS, COLD = 40, 5

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from jmrec.errors import UserError
+from jmrec.evaluation.neural import CompiledEncoder
 from jmrec.evaluation.policy import Availability, Correction, Policy, make_policy
 from jmrec.evaluation.protocol import Prefixes
-from jmrec.evaluation.students import Tower
-from jmrec.models.student import student
+from jmrec.models.sessions.student import student
 from jmrec.serving import Artefact, Served, load, serve, write
 from jmrec.serving.measure import CALLS, WARM, cold_start, latency
 from jmrec.serving.stablehlo import export_scores, load_scores
@@ -217,7 +217,7 @@ def test_what_a_new_process_can_not_serve_is_told(artefact: Artefact, tmp_path: 
 
 def test_a_single_window_needs_no_block(artefact: Artefact) -> None:
     shapes: list[tuple[int, ...]] = []
-    tower = Tower(student(artefact.config), artefact.id_rows)
+    tower = CompiledEncoder(student(artefact.config), artefact.id_rows)
     states: Callable = tower.states
 
     def spied(params: dict, rows: np.ndarray, items: np.ndarray, *more: np.ndarray) -> np.ndarray:

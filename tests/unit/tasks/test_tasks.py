@@ -12,8 +12,8 @@ from jmrec.errors import UserError
 from jmrec.models.alignment import AlignmentConfig
 from jmrec.models.knowledge import KnowledgeConfig
 from jmrec.models.layers import StackConfig
-from jmrec.models.student import StudentConfig
-from jmrec.models.transfer import ItemTokens, TransferConfig, transfer_tower
+from jmrec.models.sessions.student import StudentConfig
+from jmrec.models.sessions.transfer import ItemTokens, TransferConfig, transfer_tower
 from jmrec.models.vision import VisionConfig, picture_words
 from jmrec.tasks.distill import LOWER, UPPER, DistillTask
 from jmrec.tasks.knowledge import KnowledgeTask

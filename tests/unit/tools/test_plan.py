@@ -15,7 +15,7 @@ from jmrec.errors import UserError
 from jmrec.flops import matmul_flops
 from jmrec.main import main
 from jmrec.models.layers import StackConfig
-from jmrec.models.transfer import TransferConfig, transfer_tower
+from jmrec.models.sessions.transfer import TransferConfig, transfer_tower
 from jmrec.tools import plan as planning
 from jmrec.tools.plan_hlo import collectives
 from jmrec.tools.plan_verdict import GIB, StagePlan, judge, parse_topology

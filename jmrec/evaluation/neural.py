@@ -1,6 +1,6 @@
-"""Students and teachers as Rankers: one causal pass over a window scores all its positions.
+"""Session encoders as Rankers: one pass over a window gives the states at all its positions.
 
-``prepare`` takes the feature table, so the same trained student ranks with the features of
+``prepare`` takes the feature table, so the same trained encoder ranks with the features of
 another view (pictures permuted, texts permuted) without training.
 """
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from jmrec.evaluation.protocol import Predictions, Prefixes
 from jmrec.features import pad_rows, take_rows
+from jmrec.models.sessions.table import item_vectors, session_rows
 from jmrec.types import Model, Params
 
 WINDOWS = 64
@@ -21,73 +22,64 @@ is what serving asks for, goes alone; so does each where a session is all the to
 whose attention grows with their number squared."""
 
 
-class Tower:
-    """The jitted functions of a model with ``item_table`` and ``encode_session``.
-
-    Built once per architecture and shared by its seeds.
+class CompiledEncoder:
+    """The jitted functions of a session encoder, compiled once and shared by its seeds.
 
     Args:
-      model: A student, or the Transfer tower.
-      ids: int32 [V], the catalogue's rows of the student's id table; None for the Transfer tower,
-        which has no ids and reads the features "e" of a session's items directly.
+      model: From `jmrec.models.sessions.table.session_model`.
+      ids: int32 [V], the catalogue's rows of the encoder's id table; None for one that has none.
     """
 
     def __init__(self, model: Model, ids: np.ndarray | None = None) -> None:
         self.model, self.ids = model, ids
-        self.table = jax.jit(lambda params, *args: model.fns["item_table"](params, *args)[0])
+        self.table = jax.jit(lambda params, catalogue: item_vectors(model, params, catalogue))
         self.states = jax.jit(
             lambda params, rows, items, mask, gap, event: model.fns["encode_session"](
                 params, take_rows(rows, items), mask, gap, event
             )[0]
         )
 
-    def ranker(self, name: str, params: Params) -> "TowerRanker":
+    def ranker(self, name: str, params: Params) -> "NeuralRanker":
         """Return a Ranker with these parameters."""
-        return TowerRanker(name, self, params)
+        return NeuralRanker(name, self, params)
 
 
-class TowerRanker:
+class NeuralRanker:
     """A Ranker that scores items by the dot product of a session state and an item vector."""
 
-    def __init__(self, name: str, tower: Tower, params: Params) -> None:
+    def __init__(self, name: str, encoder: CompiledEncoder, params: Params) -> None:
         self.name = name
-        self.tower, self.params = tower, params
+        self.encoder, self.params = encoder, params
         self._kept: tuple[Prefixes, np.ndarray] | None = None
 
     def prepare(self, features: Mapping[str, Any]) -> None:
-        """Compute the item vectors of the whole catalogue from features [V, F].
+        """Compute the item vectors of the whole catalogue.
 
         Args:
-          features: "features" of a student, if it has any; "e" of the Transfer tower, and "tokens",
-            name -> [V, ...], where it reads sessions of those.
+          features: "features" [V, F], where the encoder reads some, and "tokens", name -> [V, ...],
+            where it reads sessions of those.
         """
-        if self.tower.ids is None:
-            e = jnp.asarray(pad_rows(features["e"]))
-            table = self.tower.table(self.params, e)
-            tokens = features.get("tokens")
-            self.rows: Any = e
-            if tokens is not None:
-                self.rows = jax.tree.map(lambda rows: jnp.asarray(pad_rows(rows)), tokens)
-        else:
-            given = features.get("features")
-            given = None if given is None else pad_rows(given)
-            table = self.tower.table(self.params, given, pad_rows(self.tower.ids))
-            self.rows = table
-        self.items = np.asarray(table)
+        given = (
+            dict(features) if self.encoder.ids is None else {**features, "ids": self.encoder.ids}
+        )
+        catalogue = _padded(given)
+        vectors = self.encoder.table(self.params, catalogue)
+        self.rows: Any = session_rows(self.encoder.model, catalogue, vectors)
+        self.items = np.asarray(vectors)
         self._kept = None
 
     def vectors(self, features: np.ndarray | None, ids: np.ndarray) -> np.ndarray:
-        """Return what a student's items would be with other features or ids.
+        """Return what the vectors of items would be with other features or ids.
 
         Args:
-          features: float32 [R, F], None for an id-only student.
+          features: float32 [R, F], None for an id-only encoder.
           ids: int32 [R], rows of the id table.
 
         Returns:
           float32 [R, D].
         """
-        given = None if features is None else pad_rows(features)
-        return np.asarray(self.tower.table(self.params, given, pad_rows(ids)))[: len(ids)]
+        catalogue = _padded({"features": features, "ids": ids})
+        return np.asarray(self.encoder.table(self.params, catalogue))[: len(ids)]
 
     def states(self, prefixes: Prefixes) -> np.ndarray:
         """Return the session state at each prediction, float32 [P, D]."""
@@ -106,7 +98,7 @@ class TowerRanker:
             )
             mask = block >= 0
             items = np.where(mask, block, 0)
-            states = self.tower.states(self.params, self.rows, items, mask, gap, event)
+            states = self.encoder.states(self.params, self.rows, items, mask, gap, event)
             blocks.append(np.asarray(states))
         states = np.concatenate(blocks)[prefixes.window, prefixes.end]
         self._kept = (prefixes, states)
@@ -115,6 +107,12 @@ class TowerRanker:
     def scores(self, prefixes: Prefixes, item_slice: slice) -> np.ndarray:
         """Return float32 [P, slice]."""
         return self.states(prefixes) @ self.items[item_slice].T
+
+
+def _padded(catalogue: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the tables of V items on the device, with the rows that tables are padded to."""
+    tables = {name: table for name, table in catalogue.items() if table is not None}
+    return jax.tree.map(lambda table: jnp.asarray(pad_rows(table)), tables)
 
 
 def shuffle_prefixes(predictions: Predictions, seed: int) -> Predictions:

@@ -22,9 +22,9 @@ from jmrec.models.layers import (
     causal,
     dense,
     drop,
-    named,
     positions_of,
 )
+from jmrec.models.sessions.items import ItemVectors
 from jmrec.types import Model
 
 
@@ -60,11 +60,8 @@ class Student(nn.Module):
         """Declare the layers."""
         c = self.config
         width = c.stack.width
-        if c.features:
-            self.project = dense(width, (None, "embed"), jnp.float32, "project")
-        if c.ids:
-            table = named(nn.initializers.normal(0.02), "item", "embed")
-            self.ids = self.param("ids", table, (c.ids, width))
+        self.items = ItemVectors(width, c.features, c.ids)
+        nn.share_scope(self, self.items)
         self.context = Context(width, c.gaps, c.events)
         self.stack = Stack(c.stack)
         self.direct = Direct(width)
@@ -73,27 +70,8 @@ class Student(nn.Module):
     def item_table(
         self, features: jax.Array | None, ids: jax.Array, id_dropout: jax.Array | float = 0.0
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """Return item vectors x = W [k; t; id].
-
-        Args:
-          features: float32 [V, F], zeros where an item has none; None for an id-only student.
-          ids: int32 [V], each item's row of the id table; the last row is the unknown one.
-          id_dropout: Share of items whose id is replaced by the unknown one in training, so that
-            an item without an id is nothing new to the encoder.
-
-        Returns:
-          float32 [V, width].
-        """
-        c = self.config
-        x = jnp.zeros((ids.shape[0], c.stack.width))
-        if c.features:
-            x = x + self.project(features)
-        if c.ids:
-            if self.has_rng("drop"):
-                dropped = jax.random.uniform(self.make_rng("drop"), ids.shape) < id_dropout
-                ids = jnp.where(dropped, c.ids - 1, ids)
-            x = x + self.ids[ids]
-        return x, {}
+        """Return item vectors x = W [k; t; id], float32 [V, width]; see `ItemVectors`."""
+        return self.items(features, ids, id_dropout)
 
     def encode_session(
         self,

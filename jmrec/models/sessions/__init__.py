@@ -1,0 +1,1 @@
+"""Who reads a session: one encoder a file, and the table of their names."""
