@@ -46,7 +46,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
         arg, data="toyshop", size="small", encoder="student", items="ids", teacher="none"
     )
     choose("size", args.size, SIZES)
-    choose("items", args.items, ("ids", "features", "both"))
+    # A ConfigDict has a method of that name.
+    items = choose("items", args["items"], {each: each for each in ("ids", "features", "both")})
     taught = choose("teacher", args.teacher, {"none": False, "rules": True})
 
     config = run_settings("session", args.size)
@@ -57,12 +58,12 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.features = ConfigDict({"from": placeholder(str), "name": "k+t", "width": 0})
     config.student = session_student(args.data, args.size)
     variant = {
-        "view": "both", "features": "k+t", "ids": args.items == "both",
+        "view": "both", "features": "k+t", "ids": items == "both",
         "logit": 1.0 if taught else 0.0, "distill": "topk_kl",
     }  # fmt: skip
     names = args.encoder.split("+")
     config.students = ConfigDict({name: {**variant, "encoder": name} for name in names})
-    if args.items == "ids":
+    if items == "ids":
         for name in names:
             config.students[name] = id_only(args.data, args.size, config.students[name])
     config.teach = ConfigDict({"folds": 5})

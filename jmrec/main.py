@@ -37,7 +37,7 @@ def data_check(args: argparse.Namespace) -> None:
     from jmrec.data.folder import read_folder
     from jmrec.data.prepared import build
 
-    raw = read_folder(args.folder, args.toml, strict=args.strict)
+    raw = read_folder(args.folder, _described(args.toml), strict=args.strict)
     report = check(build(raw), raw)
     for warning in raw.warnings:
         _warn(warning)
@@ -51,9 +51,15 @@ def data_prepare(args: argparse.Namespace) -> None:
     """Run ``jmrec data prepare``."""
     from jmrec.data.prepared import prepare
 
-    dataset = prepare(args.folder, args.toml, args.out, strict=args.strict, warn=_warn)
+    dataset = prepare(args.folder, _described(args.toml), args.out, strict=args.strict, warn=_warn)
     counts = ", ".join(f"{len(s)} {name}" for name, s in dataset.splits.items())
     print(f"{args.out}: {len(dataset.items)} items; sessions: {counts}.")
+
+
+def _described(toml: Path | None) -> Path | None:
+    from jmrec.config import resolve_path
+
+    return None if toml is None else resolve_path(toml)
 
 
 def _warn(sentence: str) -> None:

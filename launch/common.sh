@@ -80,7 +80,7 @@ environment_hash() {
 import hashlib, pathlib, sys
 
 digest = hashlib.sha256(repr((sys.version, sys.prefix, sys.argv[2])).encode())
-for name in ("setup.cfg", "pyproject.toml", "constraints.txt"):
+for name in ("setup.cfg", "setup.py", "pyproject.toml", "constraints.txt"):
     digest.update((pathlib.Path(sys.argv[1]) / name).read_bytes())
 print(digest.hexdigest())
 PY

@@ -2,8 +2,12 @@
 
 import ast
 import inspect
+import keyword
 import re
+import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -17,35 +21,59 @@ from jmrec.errors import UserError
 
 OPEN = "options"
 """The name of groups that take any field: what reads them knows the fields and their types."""
-ROOT = Path(__file__).resolve().parents[2]
-"""The checkout, where jmrec runs from one; experiment files lie beside the package."""
+PACKAGE = Path(__file__).resolve().parents[1]
+INSTALLED = (PACKAGE / "experiments").is_dir()
+"""Whether this is an installed copy, which holds the experiments inside; a checkout has them beside
+the package."""
+EXPERIMENTS = (PACKAGE if INSTALLED else PACKAGE.parent) / "experiments"
+FOLDER = "jmrec_experiments"
+"""What the folder of an experiment file is called while the file is run."""
 
 
 def resolve_path(path: str | Path) -> Path:
-    """Find a path that the user wrote: in the working folder first, then in the checkout.
+    """Find a path that the user wrote: in the working folder first, then where jmrec comes from.
 
     Args:
       path: A path, absolute or relative.
 
     Returns:
-      The first of the two that exists; where neither does, the path as it was given.
+      The first that exists of: the path itself; the path in the checkout or, where jmrec was
+      installed without one, ``experiments/...`` as shipped. Where none does, the path as it was
+      given.
 
     Example:
-      >>> resolve_path("jmrec/config/load.py").is_file()
+      >>> resolve_path("experiments/tpad.py").is_file()
       True
     """
     given = Path(path).expanduser()
     if given.is_absolute() or given.exists():
         return given
-    return ROOT / given if (ROOT / given).exists() else given
+    if INSTALLED and given.parts[:1] != (EXPERIMENTS.name,):
+        return given
+    shipped = EXPERIMENTS.parent / given
+    return shipped if shipped.exists() else given
+
+
+def experiments() -> dict[str, Path]:
+    """Return the experiments that come with jmrec, by their names.
+
+    Example:
+      >>> experiments()["tpad"].name
+      'tpad.py'
+    """
+    return {
+        path.stem: path
+        for path in sorted(EXPERIMENTS.glob("*.py"))
+        if "def get_config(" in path.read_text(encoding="utf-8")
+    }
 
 
 def load_config(spec: str, overrides: list[str] | tuple[str, ...] = ()) -> ConfigDict:
     """Run an experiment file and apply overrides to what it returns.
 
     Args:
-      spec: ``path.py`` or ``path.py:arg``; relative paths as in ``resolve_path``. ``arg`` is
-        handed to the file's ``get_config``.
+      spec: ``name`` of an experiment that comes with jmrec, or ``path.py``, a relative one as in
+        ``resolve_path``; with ``:arg`` behind it where ``get_config`` is to have an argument.
       overrides: ``--config.name=value`` (also ``--config.name value`` as two entries, and
         ``--config.flag``, ``--noconfig.flag`` for a bool). Values are checked against the type
         of the field. "none" empties a field that is optional (a ``placeholder`` or None).
@@ -94,7 +122,7 @@ def load_hyper(spec: str) -> list[Overrides]:
       UserError: If the file fails, has no ``get_hyper``, or returns anything but trials.
 
     Example:
-      >>> load_hyper("experiments/tpad.py:size=tiny")[0]
+      >>> load_hyper("tpad:size=tiny")[0]
       {'student.train.learning_rate': 0.001, 'student.train.weight_decay': 0.01}
     """
     path, arg = _split_spec(spec)
@@ -108,30 +136,40 @@ def load_hyper(spec: str) -> list[Overrides]:
 
 
 def _split_spec(spec: str) -> tuple[Path, str | None]:
-    """Split ``path.py:arg`` and find the file."""
+    """Split ``name:arg`` or ``path.py:arg`` and find the file; a path has a slash or ends .py."""
+    named = re.fullmatch(r"([^/:]+)(?::(.*))?", spec, flags=re.DOTALL)
+    if named is not None and not named[1].endswith(".py"):
+        known = experiments()
+        if named[1] not in known:
+            files = [each.name for each in Path().glob("*.py")]
+            guess = hint(named[1], [*known, *files])
+            rest = f"; there are {', '.join(known)}, and the path of a file ends in .py."
+            raise UserError(f'no experiment "{named[1]}" comes with jmrec{guess or rest}')
+        return known[named[1]], named[2]
     match = re.fullmatch(r"(.*?\.py)(?::(.*))?", spec, flags=re.DOTALL)
     if match is None:
         raise UserError(
             f'--config="{spec}" is no experiment file; it must look like '
-            "experiments/tpad.py or experiments/tpad.py:size=tiny."
+            "tpad:size=tiny, experiments/tpad.py or experiments/tpad.py:size=tiny."
         )
     path = resolve_path(match[1])
     if not path.is_file():
         others = [str(each) for each in sorted(path.parent.glob("*.py"))]
         if not others and not path.is_absolute():
-            others = [f"experiments/{each.name}" for each in ROOT.glob("experiments/*.py")]
+            others = [f"experiments/{name}.py" for name in experiments()]
         raise UserError(f'there is no experiment file "{match[1]}"{hint(str(path), others) or "."}')
     return path, match[2]
 
 
 def _run_file(path: Path, arg: str | None, name: str) -> Any:
     """Run the file as a module of its own and call its function ``name``."""
-    module = ModuleType(f"jmrec_experiment_{path.stem}")
-    module.__file__ = str(path)
+    module = ModuleType(f"{FOLDER}.{path.stem}")
+    module.__file__, module.__package__ = str(path), FOLDER
     try:
         # Not through an import: its bytecode goes by the second, and a sweep may be written anew
         # within one.
-        exec(compile(path.read_bytes(), str(path), "exec"), vars(module))
+        with _siblings(path.parent):
+            exec(compile(path.read_bytes(), str(path), "exec"), vars(module))
         function = getattr(module, name, None)
         if not callable(function):
             why = "an experiment file" if name == "get_config" else "a sweep"
@@ -147,6 +185,24 @@ def _run_file(path: Path, arg: str | None, name: str) -> Any:
             f"{path}, line {_line(error, path)}: the experiment file fails with "
             f"{type(error).__name__}: {_one_line(error)}; mend the file."
         ) from error
+
+
+@contextmanager
+def _siblings(folder: Path) -> Iterator[None]:
+    """Let a file of a folder import from its neighbours: ``from .common import stack``.
+
+    The neighbours are read anew as well, and nothing of them stays imported.
+    """
+    package = ModuleType(FOLDER)
+    package.__path__ = [str(folder)]
+    kept, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    sys.modules[FOLDER] = package
+    try:
+        yield
+    finally:
+        sys.dont_write_bytecode = kept
+        for name in [each for each in sys.modules if each.partition(".")[0] == FOLDER]:
+            del sys.modules[name]
 
 
 def _line(error: Exception, path: Path) -> int:
@@ -291,11 +347,12 @@ def _path(name: str) -> str:
     """Return a dotted name as config_flags reads it: a part that is no Python name in brackets.
 
     Example:
-      >>> _path("students.id-only.logit")
-      'students["id-only"].logit'
+      >>> _path("students.id-only.logit"), _path("features.from")
+      ('students["id-only"].logit', 'features["from"]')
     """
     first, *others = name.split(".")
-    parts = (f".{each}" if each.isidentifier() else f'["{each}"]' for each in others)
+    plain = [each.isidentifier() and not keyword.iskeyword(each) for each in others]
+    parts = (f".{each}" if ok else f'["{each}"]' for each, ok in zip(others, plain))
     return first + "".join(parts)
 
 

@@ -39,7 +39,7 @@ def checkout(tmp_path: Path) -> Path:
     """A checkout whose jmrec only says what it was given, and ends as ``codes`` says."""
     root = tmp_path / "a checkout"
     shutil.copytree(ROOT / "launch", root / "launch")
-    for name in ("setup.cfg", "pyproject.toml", "constraints.txt"):
+    for name in ("setup.cfg", "setup.py", "pyproject.toml", "constraints.txt"):
         shutil.copy(ROOT / name, root / name)
     (root / "jmrec").mkdir()
     (root / "jmrec" / "__init__.py").touch()

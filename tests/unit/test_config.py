@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -278,6 +279,26 @@ def test_a_wrong_path_names_the_nearest(experiment: Path) -> None:
     assert "there is no experiment file" in message
     assert str(experiment) in message
     assert "no experiment file" in error(load_config, "experiments/tpad")
+
+
+def test_a_bare_name_is_an_experiment_of_jmrec_and_a_path_is_what_looks_like_one(
+    tmp_path: Path, experiment: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(experiment, "tpad.py")
+    assert load_config("tpad").system == "tpad"
+    assert load_config("tpad:size=tiny") == load_config("experiments/tpad.py:size=tiny")
+    assert load_config("tpad:backbone=hf:a/b.py").backbone.text == "a/b.py"
+    for spec in ("tpad.py", "./tpad.py"):
+        assert load_config(spec).to_dict() == load_config(f"{experiment}").to_dict()
+    assert error(load_config, "tapd:size=tiny") == (
+        'no experiment "tapd" comes with jmrec, did you mean "tpad"?'
+    )
+    (tmp_path / "tpad.py").rename("mine.py")
+    assert 'did you mean "mine.py"?' in error(load_config, "mine")
+    message = error(load_config, "qqqqqq")
+    assert "there are losses_on_gaussians, tpad, and the path of a file ends in .py." in message
+    assert "must look like tpad:size=tiny" in error(load_config, ":size=tiny")
 
 
 def test_relative_paths_work_from_any_folder(

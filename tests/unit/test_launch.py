@@ -54,7 +54,7 @@ def checkout(tmp_path: Path) -> Path:
     root = tmp_path / "a checkout"
     shutil.copytree(ROOT / "launch", root / "launch")
     shutil.copytree(ROOT / ".ci", root / ".ci")
-    for name in ("setup.cfg", "pyproject.toml", "constraints.txt"):
+    for name in ("setup.cfg", "setup.py", "pyproject.toml", "constraints.txt"):
         shutil.copy(ROOT / name, root / name)
     (root / "jmrec").mkdir()
     (root / "jmrec" / "__init__.py").touch()

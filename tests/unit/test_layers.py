@@ -24,6 +24,7 @@ LAYERS = [
     {"systems"},
     {"tools", "words"},
     {"main"},
+    {"__main__"},
 ]
 LAYER = {name: layer for layer, names in enumerate(LAYERS) for name in names}
 # A package -> the only part of jmrec that may import it.

@@ -1,0 +1,1 @@
+"""Catalogue folders and ToyShop, prepared once; their sessions, and batches addressed by step."""
