@@ -15,11 +15,11 @@ from shared_run import shared_run
 
 plt.rcParams["figure.constrained_layout.use"] = True
 system = shared_run()
-items, e = system.dataset.items, system.e
+items, e = system.data.dataset.items, system.features.e
 print({view: table.shape for view, table in e.items()})
 
 # %% [markdown]
-# `system.e` holds the tower's vectors of the whole catalogue in several **views**: `picture` shows
+# `system.features.e` holds the tower's vectors of the whole catalogue in several **views**: `picture` shows
 # it the picture alone, `text` the texts alone, `both` everything. (The two "permuted" views give
 # items other items' pictures or texts; notebook 06 uses them as controls.)
 #
@@ -36,7 +36,7 @@ def neighbours(table, row, k=6):
 
 
 def show(row, views=("picture", "text", "both")):
-    pixels = system.arrays["picture"]
+    pixels = system.reader.arrays["picture"]
     figure, axes = plt.subplots(len(views), 7, figsize=(12, 1.9 * len(views)))
     for line, view in zip(axes, views):
         for axis, shown in zip(line, [row, *neighbours(e[view], row)]):
@@ -47,7 +47,7 @@ def show(row, views=("picture", "text", "both")):
         plt.setp(line[0].spines.values(), color="tab:red", linewidth=3)
 
 
-cold = np.flatnonzero(~system.train_items)
+cold = np.flatnonzero(~system.data.train_items)
 show(cold[0])
 
 # %% [markdown]
@@ -55,7 +55,7 @@ show(cold[0])
 # with what the texts say:
 
 # %%
-warm = np.flatnonzero(system.train_items)
+warm = np.flatnonzero(system.data.train_items)
 show(warm[0])
 for row in [warm[0], *neighbours(e["text"], warm[0], 3)]:
     print(" | ".join(text[row] for text in items.text.values()))
@@ -73,12 +73,12 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from jmrec.data.toyshop import Oracle
 from jmrec.evaluation.content import texts_of
 
-truth = Oracle(system.workdir / "data/toyshop").process
+truth = Oracle(system.work.workdir / "data/toyshop").process
 tables = {
     "tower, by picture": e["picture"],
     "tower, by text": e["text"],
     "tower, by both": e["both"],
-    "raw pixels": system.arrays["picture"].reshape(len(items), -1) / 255.0,
+    "raw pixels": system.reader.arrays["picture"].reshape(len(items), -1) / 255.0,
     "TF-IDF": TfidfVectorizer().fit_transform(texts_of(items)).toarray(),
 }
 
@@ -152,7 +152,7 @@ where = centred @ np.linalg.svd(centred, full_matrices=False)[2][:2].T
 figure, axis = plt.subplots(figsize=(8, 8))
 axis.scatter(*where.T, s=1)
 for row in range(0, len(items), 2):
-    picture = OffsetImage(system.arrays["picture"][row], zoom=0.7)
+    picture = OffsetImage(system.reader.arrays["picture"][row], zoom=0.7)
     axis.add_artist(AnnotationBbox(picture, where[row], frameon=False))
 axis.set(xticks=[], yticks=[], title="every second item, by picture")
 

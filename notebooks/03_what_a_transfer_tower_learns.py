@@ -20,8 +20,8 @@ from jmrec.evaluation.protocol import make_predictions
 
 plt.rcParams["figure.constrained_layout.use"] = True
 system = shared_run()
-oracle, tower = Oracle(system.workdir / "data/toyshop"), system.teacher_ranker()
-asked = make_predictions(system.dataset.splits["validation"])
+oracle, tower = Oracle(system.work.workdir / "data/toyshop"), system.teacher()
+asked = make_predictions(system.data.dataset.splits["validation"])
 # As if every item had been released: what is asked is which one follows, not when.
 prefixes = replace(asked.prefixes, time=np.full(len(asked), np.inf))
 print(len(asked), "predictions, none of which the tower learned from")
@@ -48,7 +48,7 @@ axis.legend([plt.Rectangle((0, 0), 1, 1, color=f"C{k}") for k in range(3)], kind
 # restricted to items that training knows and the session has not seen.
 
 # %%
-V = slice(0, len(system.dataset.items))
+V = slice(0, len(system.data.dataset.items))
 
 
 unseen = np.ones((len(asked), V.stop), bool)
@@ -62,14 +62,14 @@ def probabilities(scores, candidates):
 
 
 counts = np.full((V.stop, V.stop), 1e-3)  # never quite 0, so that every row has a sum
-for session in system.dataset.splits["train"]:
+for session in system.data.dataset.splits["train"]:
     np.add.at(counts, (session[:-1], session[1:]), 1)
 scores = {
     "truth": oracle.scores(prefixes, V),
     "tower": tower.scores(prefixes, V),
     "counts": np.log(counts)[prefixes.last()],
 }
-warm = {name: probabilities(array, system.train_items) for name, array in scores.items()}
+warm = {name: probabilities(array, system.data.train_items) for name, array in scores.items()}
 
 # %% [markdown]
 # ## The transition map
@@ -151,7 +151,7 @@ axis.legend()
 # knows them as vectors e, read from pictures and texts, and only what it truly reads can help it.
 
 # %%
-new = {name: probabilities(array, ~system.train_items) for name, array in scores.items()}
+new = {name: probabilities(array, ~system.data.train_items) for name, array in scores.items()}
 figure, axis = plt.subplots(figsize=(11, 3.5))
 compare(new, axis)
 axis.set(ylabel="probability of the wanted value", title="candidates: cold items only")

@@ -146,17 +146,18 @@ from pathlib import Path
 from rich.console import Console
 
 from jmrec.data.pipeline import session_batches
+from jmrec.systems.tpad.tasks import alignment_config
 from jmrec.tasks.distill import DistillTask
 from jmrec.tracking import Tracker, read_curves
 from jmrec.train import TrainConfig, Trainer
 
-tower, tower_params, e, _ = system.teacher()
-hparams = {**system.config.distill.hparams, "learning_rate": 5e-3}
-task = DistillTask(
-    system.alignment_config, tower, tower_params, e, system.train_items, hparams=hparams
-)
+teacher = system.teacher()  # the Transfer tower, which has learned
+tower, tower_params, e = teacher.encoder.model, teacher.params, system.features.e["both"]
+hparams = {**system.work.config.distill.hparams, "learning_rate": 5e-3}
+sizes = alignment_config(system.work.config, system.reader.features)
+task = DistillTask(sizes, tower, tower_params, e, system.data.train_items, hparams=hparams)
 trainer = Trainer(task, TrainConfig(steps=60, eval_every=60, save_every=60, log_every=4))
-batches = session_batches(system.dataset.splits["train"], buckets=((12, 32),), seed=0)
+batches = session_batches(system.data.dataset.splits["train"], buckets=((12, 32),), seed=0)
 settings = {
     "as in the run": {},
     "no alignment": {"next": 0.0, "last": 0.0},
@@ -196,7 +197,7 @@ axes[2].legend(fontsize=8)
 # %%
 from jmrec.data.toyshop import Oracle
 
-truth = Oracle(system.workdir / "data/toyshop").process
+truth = Oracle(system.work.workdir / "data/toyshop").process
 
 
 def shared_values(table):

@@ -16,7 +16,7 @@ from jmrec.files import read_json
 
 plt.rcParams["figure.constrained_layout.use"] = True
 system = shared_run()
-results = read_json(system.workdir / "evaluate/results.json")
+results = read_json(system.work.workdir / "evaluate/results.json")
 rows = {row["name"]: row for row in results["rows"]}
 print(results["caption"])
 
@@ -150,16 +150,16 @@ axis.set(xlabel="the first of those tests, each model by itself")
 from jmrec.evaluation.figures import per_prediction, units
 from jmrec.evaluation.protocol import make_predictions, rank
 
-asked = make_predictions(system.dataset.splits["validation"])
-name = system.config.evaluate.serve
-V = len(system.dataset.items)
+asked = make_predictions(system.data.dataset.splits["validation"])
+name = system.work.config.evaluate.serve
+V = len(system.data.dataset.items)
 figure, axis = plt.subplots(figsize=(8, 1.8))
-for place, seed in enumerate(system.config.seeds):
-    ranks = rank(system.student_ranker(name, seed), asked, n_items=V, exclude_seen=True).ranks[0]
+for place, seed in enumerate(system.work.config.seeds):
+    ranks = rank(system.students.ranker(name, seed), asked, n_items=V, exclude_seen=True).ranks[0]
     means, clusters = units(per_prediction(ranks, "MRR@20"), asked, "session")
     axis.plot(interval(means, clusters), [place, place], color="tab:blue")
     axis.plot(means.mean(), place, "o", color="tab:blue")
-axis.set_yticks(range(len(system.config.seeds)), [f"seed {s}" for s in system.config.seeds])
+axis.set_yticks(range(len(system.work.config.seeds)), [f"seed {s}" for s in system.work.config.seeds])
 axis.margins(y=0.3)
 axis.set(xlabel="MRR@20 on validation", xlim=(0, None))
 
@@ -225,7 +225,7 @@ forest([*controls, name])
 # again has begun to choose on it, and the intervals know nothing of that.
 
 # %%
-print((system.workdir / "test_reads.jsonl").read_text())
+print((system.work.workdir / "test_reads.jsonl").read_text())
 print("test readings noted in results.json:", results["test_reads"])
 
 # %% [markdown]

@@ -11,7 +11,7 @@ import matplotlib
 
 from jmrec.config import load_config
 from jmrec.systems.registry import open_run, run
-from jmrec.systems.tpad import Tpad
+from jmrec.systems.tpad.system import Tpad
 from jmrec.tracking import Tracker
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -41,7 +41,9 @@ def shared_run() -> Tpad:
     with matplotlib.rc_context({"figure.constrained_layout.use": False}):
         # What is done is skipped; what was made with other settings is made again.
         run(config, folder, resume="auto", stale="rerun", command=["notebooks/shared_run.py"])
-    return open_run(folder, Tracker(folder, quiet=True))
+    system = open_run(folder, Tracker(folder, quiet=True))
+    assert isinstance(system, Tpad)
+    return system
 
 
 if __name__ == "__main__":

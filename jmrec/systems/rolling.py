@@ -16,7 +16,7 @@ from jmrec.evaluation.pool import pool, read_units
 from jmrec.evaluation.report import print_results, write_report
 from jmrec.files import read_json, write_json
 from jmrec.systems import registry
-from jmrec.systems.report import UNITS
+from jmrec.systems.evaluate import UNITS
 
 POOLED = "pooled"
 

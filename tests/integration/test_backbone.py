@@ -7,16 +7,19 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jmrec.systems.backbone import Backbone
-from jmrec.systems.frozen import FrozenTpad
 
 from jmrec.config import load_config
 from jmrec.convert.families import load_pretrained
 from jmrec.data.pictures import decode_pictures
 from jmrec.data.schema import take_items
 from jmrec.errors import UserError
+from jmrec.systems.readers.backbone import Backbone
+from jmrec.systems.readers.blocks import Blocks
+from jmrec.systems.readers.frozen import FrozenReader
 from jmrec.systems.stages import walk
-from jmrec.tools.plan_shapes import ShapeSystem, Sizes
+from jmrec.systems.system import Sizes
+from jmrec.systems.tpad.system import Tpad
+from jmrec.systems.work import Work
 from jmrec.tracking import Tracker
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -35,21 +38,27 @@ SMALL = [
 
 
 @pytest.fixture(scope="module")
-def system(tmp_path_factory: pytest.TempPathFactory) -> FrozenTpad:
+def system(tmp_path_factory: pytest.TempPathFactory) -> Tpad:
     """The run up to stage "read", whose tables everything else is made of."""
     folder = tmp_path_factory.mktemp("frozen")
     with Tracker(folder, quiet=True) as tracker:
-        system = FrozenTpad(load_config(EXPERIMENT, SMALL), folder, tracker)
+        system = Tpad(Work(load_config(EXPERIMENT, SMALL), folder, tracker))
         walk(system.stages()[:4], folder, stale="stop", tracker=tracker)
     return system
 
 
-def test_the_features_are_the_models_own(system: FrozenTpad) -> None:
+@pytest.fixture
+def reader(system: Tpad) -> FrozenReader:
+    assert isinstance(system.reader, FrozenReader)
+    return system.reader
+
+
+def test_the_features_are_the_models_own(system: Tpad, reader: FrozenReader) -> None:
     """Whatever bucket and batch an item was read in: as if it had been read alone."""
-    items = system.dataset.items
-    read = system.backbone.read(items)
-    text, picture = system.backbone.text, system.backbone.picture
-    tokenizer = system.backbone._tokenizer
+    items = system.data.dataset.items
+    read = reader.backbone.read(items)
+    text, picture = reader.backbone.text, reader.backbone.picture
+    tokenizer = reader.backbone._tokenizer
     pixels, ok = decode_pictures(items, 32)
     np.testing.assert_array_equal(read["picture_ok"], ok)
     for row in (0, 7, 59):
@@ -61,9 +70,9 @@ def test_the_features_are_the_models_own(system: FrozenTpad) -> None:
         np.testing.assert_allclose(read["picture"][row], want[0] * ok[row], atol=1e-4)
 
 
-def test_other_pictures_and_other_texts_are_other_items(system: FrozenTpad) -> None:
-    e, ok = system.e, system.arrays["picture_ok"]
-    half = system.frozen_config.width
+def test_other_pictures_and_other_texts_are_other_items(system: Tpad, reader: FrozenReader) -> None:
+    e, ok = system.features.e, system.reader.arrays["picture_ok"]
+    half = reader.config.width
     for part in ("pictures", "texts"):
         moved = np.abs(e["both"] - e[f"{part} permuted"])
         own, other = (slice(half, None), slice(half)) if part == "pictures" else (
@@ -72,12 +81,12 @@ def test_other_pictures_and_other_texts_are_other_items(system: FrozenTpad) -> N
         assert not moved[:, other].any()
 
 
-def test_text_and_picture_find_each_other(system: FrozenTpad) -> None:
+def test_text_and_picture_find_each_other(system: Tpad, reader: FrozenReader) -> None:
     """The heads learn: of the training items a text is nearer to its picture than chance."""
-    model, params = system.reader_tower, system.params("knowledge", system.reader_tower)
-    shown = {name: jnp.asarray(array) for name, array in system.arrays.items()}
+    model, params = reader.model, system.work.params("knowledge", reader.model)
+    shown = {name: jnp.asarray(array) for name, array in system.reader.arrays.items()}
     (a, b), _ = model.fns["halves"](params, **shown)
-    rows = np.flatnonzero(system.train_items & system.arrays["picture_ok"])
+    rows = np.flatnonzero(system.data.train_items & system.reader.arrays["picture_ok"])
     a, b = (np.asarray(each)[rows] for each in (a, b))
     a, b = (each / np.linalg.norm(each, axis=1, keepdims=True) for each in (a, b))
     scores = a @ b.T
@@ -85,24 +94,24 @@ def test_text_and_picture_find_each_other(system: FrozenTpad) -> None:
     assert rank.mean() < 0.3 * len(rows)
 
 
-def test_a_new_item_is_read_as_the_catalogue_was(system: FrozenTpad) -> None:
+def test_a_new_item_is_read_as_the_catalogue_was(system: Tpad) -> None:
     rows = [3, 11]
-    arrays = system.reader.read(take_items(system.dataset.items, rows))
+    arrays = system.reader.read(take_items(system.data.dataset.items, rows))
     for name, array in arrays.items():
-        np.testing.assert_allclose(array, system.arrays[name][rows], atol=2e-3, err_msg=name)
+        np.testing.assert_allclose(array, system.reader.arrays[name][rows], atol=2e-3, err_msg=name)
 
 
-def test_other_readers_do_not_read_new_items(system: FrozenTpad, tmp_path: Path) -> None:
+def test_other_readers_do_not_read_new_items(system: Tpad, tmp_path: Path) -> None:
     changed = load_config(EXPERIMENT, [*SMALL, "--config.backbone.layers=1"])
     with Tracker(tmp_path, quiet=True) as tracker:
-        other = FrozenTpad(changed, system.workdir, tracker)
+        other = Tpad(Work(changed, system.work.workdir, tracker))
         with pytest.raises(UserError, match="made by other readers"):
-            _ = other.reader
+            other.reader.read(take_items(system.data.dataset.items, [0]))
 
 
-def test_a_reading_that_was_killed_goes_on(system: FrozenTpad, tmp_path: Path) -> None:
+def test_a_reading_that_was_killed_goes_on(system: Tpad, tmp_path: Path) -> None:
     """What is done is not read again; what other readers did is."""
-    items = take_items(system.dataset.items, list(range(12)))
+    items = take_items(system.data.dataset.items, list(range(12)))
     blocks: list[int] = []
 
     class Counting(Backbone):
@@ -111,10 +120,12 @@ def test_a_reading_that_was_killed_goes_on(system: FrozenTpad, tmp_path: Path) -
             return super()._block(items)
 
     def read(**changed: Any) -> dict[str, np.ndarray]:
-        settings = system.config.backbone.copy_and_resolve_references()
+        settings = system.work.config.backbone.copy_and_resolve_references()
         settings.update(changed)
         with Tracker(tmp_path, quiet=True) as tracker:
-            return Counting(settings, facts=False).read(items, tracker, tmp_path / "parts")
+            backbone = Counting(settings, facts=False)
+            kept = Blocks(tmp_path / "parts", items.ids, backbone.provenance)
+            return backbone.read(items, tracker, kept)
 
     first, again = read(), read()
     assert blocks == [12]
@@ -124,28 +135,30 @@ def test_a_reading_that_was_killed_goes_on(system: FrozenTpad, tmp_path: Path) -
     assert blocks == [12, 12]
 
 
-def test_what_frozen_readers_can_not_do_is_said(system: FrozenTpad, tmp_path: Path) -> None:
+def test_what_frozen_readers_can_not_do_is_said(
+    system: Tpad, reader: FrozenReader, tmp_path: Path
+) -> None:
     with Tracker(tmp_path, quiet=True) as tracker:
         for words, said in (
             (["--config.transition.prompt=tokens"], "transition.prompt must be items"),
             (["--config.backbone.lengths=2"], "lengths must be 3 or more"),
-            (["--config.backbone.mode=forzen"], "is not one of frozen, lora"),
+            (["--config.backbone.mode=forzen"], "is not one of trained, frozen, lora"),
         ):
             with pytest.raises(UserError, match=said):
-                FrozenTpad(load_config(EXPERIMENT, SMALL + words), tmp_path, tracker)
-    long = replace(system.backbone, settings=load_config(
+                Tpad(Work(load_config(EXPERIMENT, SMALL + words), tmp_path, tracker))
+    long = replace(reader.backbone, settings=load_config(
         EXPERIMENT, [*SMALL, "--config.backbone.lengths=1000"]).backbone)  # fmt: skip
     with pytest.raises(UserError, match="longer than the 512 tokens"):
-        long.read(take_items(system.dataset.items, [0]))
+        long.read(take_items(system.data.dataset.items, [0]))
     with pytest.raises(UserError, match="no training of it to plan"):
-        ShapeSystem(load_config(EXPERIMENT, SMALL), Sizes(10, 300, (8,)), None)
+        Tpad.plan_steps(load_config(EXPERIMENT, SMALL), Sizes(10, 300, (8,)))
 
 
-def test_a_blind_tower_is_refused(system: FrozenTpad) -> None:
-    e = dict.fromkeys(("both", "pictures permuted", "texts permuted"), system.e["both"])
+def test_a_blind_tower_is_refused(system: Tpad) -> None:
+    e = dict.fromkeys(("both", "pictures permuted", "texts permuted"), system.features.e["both"])
     with pytest.raises(UserError, match="does not see pictures"):
         system._refuse_blindness(e)
-    e["pictures permuted"] = system.e["pictures permuted"]
+    e["pictures permuted"] = system.features.e["pictures permuted"]
     with pytest.raises(UserError, match="does not see texts"):
         system._refuse_blindness(e)
 

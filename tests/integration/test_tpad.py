@@ -26,14 +26,17 @@ from jmrec.evaluation.protocol import make_predictions
 from jmrec.main import BAD_INPUT, INTERRUPTED, main
 from jmrec.serving import load, serve
 from jmrec.systems.examples import examples, pictures_of
+from jmrec.systems.readers.trained import TrainedReader, knowledge_task
 from jmrec.systems.registry import open_run
 from jmrec.systems.serve import build
-from jmrec.tools.plan_shapes import ShapeSystem, Sizes
-from jmrec.tools.plan_verdict import STAGES
+from jmrec.systems.system import Sizes
+from jmrec.systems.tpad.system import Tpad
+from jmrec.tools.plan_shapes import Planner
 from jmrec.tools.sweep_trials import Trial
 from jmrec.tracking import Tracker
 
 ROOT = Path(__file__).resolve().parents[2]
+TRAINS = ("vision", "knowledge", "transition", "distill", "student")
 SMALL = [
     "--config", f"{ROOT / 'experiments/tpad.py'}:data=folder,size=tiny",
     "--config.vision.train.steps=6",
@@ -42,7 +45,7 @@ SMALL = [
     "--config.distill.train.steps=4",
     "--config.student.train.steps=8",
     "--config.student.train.eval_every=4",
-    *(f"--config.{stage}.train.batch_size=16" for stage in STAGES),
+    *(f"--config.{stage}.train.batch_size=16" for stage in TRAINS),
     "--config.data.window=12",
     "--config.data.vocab=400",
     "--config.data.picture_size=32",
@@ -88,6 +91,12 @@ def referee(path: Path) -> dict:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module.judge(path)
+
+
+def opened(workdir: Path) -> Tpad:
+    system = open_run(workdir, Tracker(workdir, quiet=True))
+    assert isinstance(system, Tpad)
+    return system
 
 
 def results(workdir: Path, name: str = "evaluate") -> dict:
@@ -259,14 +268,14 @@ def test_the_artefact_gives_what_the_run_gives(
 
     assert (tmp_path / "serve" / "student.stablehlo").is_file()
 
-    system = open_run(workdir, Tracker(workdir, quiet=True))
+    system = opened(workdir)
     artefact = build(system, None, None)
     # What embed read with texts and pictures is nothing for a student that sees texts only.
-    assert len(build(system, "text-only", None).ids) == len(system.dataset.items)
-    added = artefact.ids[len(system.dataset.items) :]
+    assert len(build(system, "text-only", None).ids) == len(system.data.dataset.items)
+    added = artefact.ids[len(system.data.dataset.items) :]
     assert len(added) == section["added"] > 0
-    cold = np.array(artefact.ids)[: len(system.dataset.items)][~system.train_items]
-    sessions = [[artefact.ids[row] for row in rows] for rows in system.dataset.splits["train"]]
+    cold = np.array(artefact.ids)[: len(system.data.dataset.items)][~system.data.train_items]
+    sessions = [[artefact.ids[row] for row in rows] for rows in system.data.dataset.splits["train"]]
     sessions += [[item, "t0001"] for item in [*added, *cold.tolist()]]
     expected = serve(artefact, "the run").recommend_batch(sessions, top=20)
     before = recommended(workdir, capsys, "--items", "t0001,t0002", "--top", "20")
@@ -354,28 +363,28 @@ def test_help_has_a_worked_example(verb: list[str], capsys: pytest.CaptureFixtur
 
 
 def test_what_is_planned_is_what_is_run(workdir: Path) -> None:
-    system = open_run(workdir, Tracker(workdir, quiet=True))
-    config, rows = system.config, np.arange(8)
-    sizes = Sizes(
-        len(system.dataset.items), system.reader.vocab, tuple(system.reader.lengths.values())
-    )
-    plans = ShapeSystem(config, sizes, jax.devices()[:1])
-    items, sessions = system.items(system.arrays, rows, 8)[0], system.sessions(8)[0]
-    name = config.evaluate.serve
+    system = opened(workdir)
+    config, rows, reader = system.work.config, np.arange(8), system.reader
+    assert isinstance(reader, TrainedReader)
+    fields = tuple(reader.item_arrays.lengths.values())
+    sizes = Sizes(len(system.data.dataset.items), reader.item_arrays.vocab, fields)
+    planner = Planner(config, sizes, jax.devices()[:1])
+    items, sessions = system.data.items(reader.arrays, rows, 8)[0], system.data.sessions(8)[0]
+    e, train = system.features.e["both"], system.data.train_items
     real = {
         "vision": (items, None),
-        "knowledge": (items, system.knowledge_task(None).frozen(workdir)),
-        "transition": (sessions, {"e": system.e["both"], "valid": system.train_items}),
+        "knowledge": (items, knowledge_task(config, reader.config, None).frozen(workdir)),
+        "transition": (sessions, {"e": e, "valid": train}),
         "distill": (sessions, None),
-        "student": (sessions, system.student_trainer(name)[0].task.frozen(workdir)[0]),
+        "student": (sessions, system.students.trainer("distilled").task.frozen(workdir)[0]),
     }
 
     def looks(tree: Any) -> Any:
         return jax.tree.map(lambda leaf: (tuple(leaf.shape[1:]), np.dtype(leaf.dtype)), tree)
 
-    assert set(real) == set(STAGES)
+    assert list(real) == planner.stages
     for stage, (batch, frozen) in real.items():
-        step = plans.step(stage)
+        step = planner.step(stage)
         wide = {} if "item" not in batch else {key: x[:, :1] for key, x in batch.items()}
         planned = {key: x.update(shape=(*x.shape[:1], 1)) for key, x in step.batch.items()}
         assert looks(planned if wide else step.batch) == looks(wide or batch), stage
@@ -403,7 +412,7 @@ def test_the_reasons_of_the_report_are_what_recommending_again_gives(
     assert len(section["sessions"]) == 4
     assert len(past) > 1
 
-    split = open_run(workdir, Tracker(workdir, quiet=True)).dataset.splits["test"]
+    split = opened(workdir).data.dataset.splits["test"]
     start = split.offsets[session["session"]]
     clicked = dict(zip(past, split.times[start : start + len(past)].tolist()))
     assert len(clicked) == len(past)
@@ -453,19 +462,19 @@ def test_the_reasons_of_the_report_are_what_recommending_again_gives(
 
 
 def test_every_student_has_reasons_for_what_it_reads(workdir: Path) -> None:
-    system = open_run(workdir, Tracker(workdir, quiet=True))
-    asked = make_predictions(system.dataset.splits["validation"])
+    system = opened(workdir)
+    asked = make_predictions(system.data.dataset.splits["validation"])
     reads = {
         **{"undistilled": {"text", "picture", "id"}, "id-only": {"id"}},
         **{"text-only": {"text"}, "picture-only": {"picture"}},
     }
     for name, parts in reads.items():
-        system.config.evaluate.serve = name
+        system.work.config.evaluate.serve = name
         section = examples(system, asked)
         found = [each for session in section["sessions"] for each in session["recommended"]]
         assert section["student"] == name
         assert {part for each in found for part in each["own"]} == parts
-        pictures = pictures_of(system.dataset.items, {"examples": section})
+        pictures = pictures_of(system.data.dataset.items, {"examples": section})
         assert 0 < len(pictures) <= len(section["items"])
         if len(parts) == 1 and "id" not in parts:  # nothing is left of such an item
             for each in found:

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 
 from jmrec.config import ConfigDict
 from jmrec.sharding import RULES
-from jmrec.tools.plan_shapes import ShapeSystem, Sizes
+from jmrec.systems.system import Sizes
+from jmrec.tools.plan_shapes import Planner
 
 
 def here(tree: Any) -> int:
@@ -43,10 +44,10 @@ def on_paper(trainer: Any) -> int:
 
 def main(request: dict[str, Any]) -> dict[str, Any]:
     sizes = Sizes(request["items"], request["vocab"], tuple(request["fields"]))
-    system = ShapeSystem(ConfigDict(request["config"]), sizes, jax.devices())
+    planner = Planner(ConfigDict(request["config"]), sizes, jax.devices())
     out: dict[str, Any] = {"devices": jax.device_count()}
     for stage in request["stages"]:
-        step = system.step(stage)
+        step = planner.step(stage)
         key = jax.random.key(0)
         state = step.trainer._initialise(key, key)
         zeros = jax.tree.map(

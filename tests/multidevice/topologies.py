@@ -30,11 +30,11 @@ from jmrec.models.sessions.transfer import TransferConfig, transfer_tower
 from jmrec.models.vision import VisionConfig
 from jmrec.optim import OptimConfig
 from jmrec.sharding import dump_shardings, make_mesh, replicated_share, shardings
+from jmrec.systems.system import Sizes
 from jmrec.tasks.knowledge import KnowledgeTask
 from jmrec.tasks.session import StudentTask, Teacher, id_table_size
 from jmrec.tasks.transition import TransitionTask
-from jmrec.tools.plan_shapes import ShapeSystem, Sizes
-from jmrec.tools.plan_verdict import STAGES
+from jmrec.tools.plan_shapes import Planner
 from jmrec.train import TrainConfig, Trainer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -139,13 +139,14 @@ def base() -> dict[str, Any]:
     for rules in RULES:
         config = load_config(experiment, [f"--config.rules={rules}"])
         sizes = Sizes(10_000, config.data.vocab, (16, 32))
-        system = ShapeSystem(config, sizes, jax.devices())
-        trainers = {stage: system.step(stage).trainer for stage in STAGES}
+        planner = Planner(config, sizes, jax.devices())
+        stages = planner.stages
+        trainers = {stage: planner.step(stage).trainer for stage in stages}
         axes = {stage: each.task.logical_axes() for stage, each in trainers.items()}
         shapes = {stage: each.abstract.params for stage, each in trainers.items()}
-        out["dumps"][rules] = dump_shardings(axes, shapes, system.mesh, rules)
-        placement = shardings(axes, shapes, system.mesh, rules)
-        shares = {stage: replicated_share(shapes[stage], placement[stage]) for stage in STAGES}
+        out["dumps"][rules] = dump_shardings(axes, shapes, planner.mesh, rules)
+        placement = shardings(axes, shapes, planner.mesh, rules)
+        shares = {stage: replicated_share(shapes[stage], placement[stage]) for stage in stages}
         out["replicated"][rules] = {**shares, "all": replicated_share(shapes, placement)}
     return out
 

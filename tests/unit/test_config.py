@@ -297,7 +297,7 @@ def test_a_bare_name_is_an_experiment_of_jmrec_and_a_path_is_what_looks_like_one
     (tmp_path / "tpad.py").rename("mine.py")
     assert 'did you mean "mine.py"?' in error(load_config, "mine")
     message = error(load_config, "qqqqqq")
-    assert "there are losses_on_gaussians, tpad, and the path of a file ends in .py." in message
+    assert "there are losses_on_gaussians, session, tpad, and the path of a file ends in .py." in message
     assert "must look like tpad:size=tiny" in error(load_config, ":size=tiny")
 
 

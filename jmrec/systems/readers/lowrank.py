@@ -132,11 +132,15 @@ class LowRankReader:
     def _knowledge(self, folder: Path) -> None:
         """Stage "knowledge": the heads and updates of the tower, on the training items."""
         self._check_weights()
-        work, train = self.work, self.work.config.knowledge.train
-        task = KnowledgeTask(self.config, tower_numbers(work.config), backbone=self.parts.params)
+        work, train, task = self.work, self.work.config.knowledge.train, self.task()
         batches = self.data.items(self.arrays, self.data.train_rows, train.batch_size)
         fingerprint = self.data.dataset.fingerprint
         work.fit(folder, "knowledge", task, train, batches, fingerprint=fingerprint)
+
+    def task(self) -> KnowledgeTask:
+        """Return what stage "knowledge" trains."""
+        numbers = tower_numbers(self.work.config)
+        return KnowledgeTask(self.config, numbers, backbone=self.parts.params)
 
     @cached_property
     def item_arrays(self) -> ItemArrays:
@@ -236,6 +240,13 @@ class LowRankReader:
                 "name now; put those back, or train anew in another --workdir."
             )
 
+    @property
+    def params(self) -> Params:
+        """What was trained, and the backbone that it was trained on, numpy arrays."""
+        self._check_weights()
+        trained = self.work.params("knowledge", self.model)
+        return {**trained, "backbone": self.parts.params}
+
     @cached_property
     def _compiled(self) -> Callable[..., jax.Array]:
         return compile_reading(self.model)
@@ -247,9 +258,7 @@ class LowRankReader:
 
         The backbone lies on the devices while it reads and no longer: later stages need the room.
         """
-        self._check_weights()
-        trained = self.work.params("knowledge", self.model)
-        params = on_every_device({**trained, "backbone": self.parts.params})
+        params = on_every_device(self.params)
         batch = int(self.work.config.backbone.batch)
         return read_catalogue(self.work, partial(self._compiled, params), arrays, view, batch, kept)
 

@@ -15,10 +15,9 @@ import pytest
 from jmrec.data.columns import read_numbers
 from jmrec.data.folder import Raw, read_folder
 from jmrec.data.prepared import build, prepare
-from jmrec.data.schema import Sessions
+from jmrec.data.schema import Sessions, take_items
 from jmrec.data.sessions import filter_training, sessionise, split_by_time
 from jmrec.errors import UserError
-from jmrec.systems.registry import take_items
 
 
 def _rewrite(path: Path, encoding: str, delimiter: str = ",") -> None:

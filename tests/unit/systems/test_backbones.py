@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from jmrec.systems.backbone import Backbone, check_backbone
 from PIL import Image
 
 from jmrec.config import ConfigDict, load_config
@@ -13,6 +12,7 @@ from jmrec.data.pictures import decode_pictures
 from jmrec.data.schema import Items
 from jmrec.errors import UserError
 from jmrec.systems.pretrained import find_pretrained
+from jmrec.systems.readers.backbone import Backbone, check_backbone
 from tests.unit.systems.weights import write_weights
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -97,7 +97,6 @@ def test_what_does_not_fit_is_said(folder: Path) -> None:
         with pytest.raises(UserError, match=said):
             Backbone(ConfigDict({**good, **changed})).read(ITEMS)
     for changed, said in (
-        ({"mode": "lroa"}, 'mode="lroa" is not one of frozen, lora'),
         ({"layers": -1}, "give 0 for all"),
         ({"batch": 0}, "batch 1 or more"),
     ):

@@ -6,24 +6,25 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from jmrec.systems.catalogue import Reader, with_facts
 
 from jmrec.config import load_config
+from jmrec.data.item_arrays import ItemArrays, with_facts
 from jmrec.data.schema import Items
 from jmrec.data.text import FIELD
 from jmrec.data.toyshop import ToyShopConfig, write_toyshop
 from jmrec.errors import UserError
-from jmrec.systems import registry
+from jmrec.systems import registry, runs
 from jmrec.systems.registry import CONFIG, open_run
 from jmrec.systems.stages import walk
-from jmrec.systems.tpad import Tpad
+from jmrec.systems.tpad.system import Tpad
+from jmrec.systems.work import Work
 from jmrec.tracking import Tracker
 
 ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_words_are_neither_markers_nor_declared_facts() -> None:
-    reader = Reader(Path(), {"title": 3, "facts": 2, "details": 2}, 32, 500)
+    reader = ItemArrays(Path(), {"title": 3, "facts": 2, "details": 2}, 32, 500)
     text = np.array([[FIELD, 300, 2, FIELD + 1, 301, FIELD + 2, 302], [FIELD, 300, 0, 0, 0, 0, 0]])
     expected = [[0, 300, 0, 0, 0, 0, 302], [0, 300, 0, 0, 0, 0, 0]]
     np.testing.assert_array_equal(reader.words(text), expected)
@@ -41,7 +42,7 @@ def test_a_runs_folder_is_kept_so_that_it_is_found_from_elsewhere(
     (tmp_path / "shop").mkdir()
     monkeypatch.chdir(tmp_path)
     config = load_config("experiments/tpad.py:data=folder,size=tiny", ["--config.data.dir=shop"])
-    kept = registry._stored(config)
+    kept = registry.stored(config)
     assert kept["data"]["dir"] == str(tmp_path / "shop")
     assert config.data.dir == "shop"  # the identity of the stage "data" stays
     assert {**kept, "data": None} == {**config.to_dict(), "data": None}
@@ -49,7 +50,7 @@ def test_a_runs_folder_is_kept_so_that_it_is_found_from_elsewhere(
     (tmp_path / "run" / CONFIG).write_text(json.dumps(kept))
     (tmp_path / "shop").rmdir()
     with pytest.raises(UserError, match=r"the run's folder .*shop is not here; name it with --dir"):
-        registry.embed(tmp_path / "run", None)
+        runs.embed(tmp_path / "run", None)
 
 
 def test_a_run_of_an_older_jmrec_is_refused_in_a_sentence(tmp_path: Path) -> None:
@@ -73,7 +74,7 @@ def test_a_catalogue_without_pictures_has_nothing_to_look_at(tmp_path: Path) -> 
     config.data.picture_size = 32
     config.knowledge.train.steps = 2
     with Tracker(tmp_path / "run") as tracker:
-        system = Tpad(config, tmp_path / "run", tracker)
-        walk(system.stages()[:3], system.workdir, tracker=tracker)
-    assert not (system.workdir / "vision" / "params").exists()
-    assert (system.workdir / "knowledge" / "params").is_dir()
+        system = Tpad(Work(config, tmp_path / "run", tracker))
+        walk(system.stages()[:3], system.work.workdir, tracker=tracker)
+    assert not (system.work.workdir / "vision" / "params").exists()
+    assert (system.work.workdir / "knowledge" / "params").is_dir()

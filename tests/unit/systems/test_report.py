@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from jmrec.systems.report import _note_reading
+from jmrec.systems.evaluate import _note_reading
 
 
 def test_a_stage_that_was_killed_reads_test_once(tmp_path: Path) -> None:
