@@ -1,5 +1,6 @@
 """The student's task with encoders that jmrec has never seen, and with every next-item loss."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -11,7 +12,7 @@ from jmrec import losses
 from jmrec.errors import UserError
 from jmrec.models.sessions.student import StudentConfig
 from jmrec.models.sessions.table import session_model
-from jmrec.models.sessions.transfer import TransferConfig
+from jmrec.models.sessions.transfer import ItemTokens, TransferConfig
 from jmrec.tasks.session import StudentTask, Teacher, id_rows, id_table_size
 from jmrec.train import TrainConfig, Trainer
 from tests.unit.models.toy_encoders import MeanConfig, WholeConfig, registered, state, vectors
@@ -68,6 +69,21 @@ def test_what_is_masked_changes_neither_loss_nor_gradient(name: str) -> None:
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-7), gradient, moved)
     assert all(jnp.isfinite(g).all() for g in jax.tree.leaves(gradient))
     assert "teacher_kl" in one[1][2]
+
+
+def test_a_student_reads_features_where_its_teacher_reads_tokens() -> None:
+    rng, config = np.random.default_rng(1), CONFIGS["transfer"]
+    tokens = {
+        "text": rng.integers(1, 9, (7, 3)).astype(np.int32),
+        "seen": rng.normal(size=(7, 2, 4)).astype(np.float32),
+        "picture_ok": rng.random(7) < 0.5,
+    }
+    tower = session_model(replace(config, tokens=ItemTokens(vocab=9, text=3, seen=2, width=4)))
+    teacher = Teacher(tower, tower.init(jax.random.key(5)), E_TABLE, tokens)
+    alone = call(task_of("transfer"), SESSIONS)[1][0][1][2]
+    taught = StudentTask(config, E_TABLE, TRAIN, teacher, QUIET)
+    found = call(taught, SESSIONS)[1][0][1][2]
+    np.testing.assert_allclose(found["next_item"][0], alone["next_item"][0], rtol=1e-6)
 
 
 @pytest.mark.parametrize("loss", losses.NEXT_ITEM)
