@@ -135,7 +135,11 @@ def test_a_loss_that_is_not_there_or_couples_examples_is_a_sentence() -> None:
     assert not task_of("mean").couples_examples
     coupled = task_of("mean", loss="in_batch_softmax")
     with pytest.raises(UserError, match="couples the examples of a batch"):
-        Trainer(coupled, TrainConfig(steps=2, accumulate=2), frozen=coupled.frozen(Path()))
+        Trainer(
+            coupled,
+            TrainConfig(steps=2, eval_every=2, save_every=2, accumulate=2),
+            frozen=coupled.frozen(Path()),
+        )
 
 
 def test_the_default_is_the_full_softmax_of_the_student() -> None:
