@@ -97,7 +97,8 @@ def over_batch(
     alike = (ids[:, None] == ids[None, :]) & ok[None, :]
     share = alike.sum(1) / at_least_one(ok.sum())
     log_q = jnp.log(jnp.where(ok, share, 1.0))
-    return loss(states, items[ids], ids=ids, log_q=log_q, where=ok).reshape(leading)
+    own = jnp.asarray(items)[ids]
+    return loss(states, own, ids=ids, log_q=log_q, where=ok).reshape(leading)
 
 
 def over_scores(
@@ -120,6 +121,6 @@ def draw(key: jax.Array, valid: Array, count: int) -> jax.Array:
       >>> sorted(set(rows.tolist()))
       [1, 3]
     """
-    upto = jnp.cumsum(valid)
+    upto = jnp.cumsum(jnp.asarray(valid))
     wanted = jax.random.randint(key, (count,), 0, jnp.maximum(upto[-1], 1))
     return jnp.searchsorted(upto, wanted, side="right")

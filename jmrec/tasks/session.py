@@ -179,12 +179,13 @@ class StudentTask:
         """Return the next-item loss plus, with a teacher, the distance of the two."""
         ok, valid = batch["target_ok"], frozen["valid"]
         key_table, key_session = jax.random.split(key)
+        catalogue = {"features": frozen.get("features"), "ids": frozen["ids"]}
         table = item_vectors(
-            self.model, params, frozen,
+            self.model, params, catalogue,
             key=key_table, train=True, id_dropout=hparams["id_dropout"],
         )  # fmt: skip
         states, _ = self.model.fns["encode_session"](
-            params, take_rows(session_rows(self.model, frozen, table), batch["item"]),
+            params, take_rows(session_rows(self.model, catalogue, table), batch["item"]),
             batch["mask"], batch["gap"], batch["event"],
             key=key_session, train=True, dropout=hparams["dropout"],
         )  # fmt: skip

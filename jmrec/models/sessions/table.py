@@ -190,6 +190,7 @@ def _each_prefix(
     One length of prefix after the other, and recomputed in the backward pass, so that the memory is
     that of one. A length that no session has costs nothing.
     """
+    x, mask, context = jax.tree.map(jnp.asarray, (x, mask, dict(context)))
     places = jnp.arange(mask.shape[1])
 
     def encode(place: jax.Array) -> Any:

@@ -115,7 +115,7 @@ class TransferTower(nn.Module):
             tokens, shown = self._tokens(items, mask)
             tokens = tokens.at[:, :, -1].add(context.astype(tokens.dtype))
             tokens = drop(tokens, dropout, key)
-            batch, width = len(tokens), tokens.shape[-1]
+            batch, width = tokens.shape[0], tokens.shape[-1]
             flat, real = tokens.reshape(batch, -1, width), shown.reshape(batch, -1)
             states, layers = self.stack(flat, positions_of(real), causal(real), dropout)
             # An item's last token has read all of it and of the items before.

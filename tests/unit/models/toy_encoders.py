@@ -103,12 +103,13 @@ TOYS = {
 @contextmanager
 def registered() -> Iterator[None]:
     """Put both into the table for a while."""
+    before = dict(ENCODERS)
     ENCODERS.update(TOYS)
     try:
         yield
     finally:
-        for name in TOYS:
-            del ENCODERS[name]
+        ENCODERS.clear()
+        ENCODERS.update(before)
 
 
 def vectors(params, features: np.ndarray | None, ids: np.ndarray) -> np.ndarray:

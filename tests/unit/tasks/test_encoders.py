@@ -1,5 +1,6 @@
 """The student's task with encoders that jmrec has never seen, and with every next-item loss."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -11,7 +12,7 @@ from jmrec import losses
 from jmrec.errors import UserError
 from jmrec.models.sessions.student import StudentConfig
 from jmrec.models.sessions.table import session_model
-from jmrec.models.sessions.transfer import TransferConfig
+from jmrec.models.sessions.transfer import ItemTokens, TransferConfig
 from jmrec.tasks.session import StudentTask, Teacher, id_rows, id_table_size
 from jmrec.train import TrainConfig, Trainer
 from tests.unit.models.toy_encoders import MeanConfig, WholeConfig, registered, state, vectors
@@ -70,6 +71,21 @@ def test_what_is_masked_changes_neither_loss_nor_gradient(name: str) -> None:
     assert "teacher_kl" in one[1][2]
 
 
+def test_a_student_reads_features_where_its_teacher_reads_tokens() -> None:
+    rng, config = np.random.default_rng(1), CONFIGS["transfer"]
+    tokens = {
+        "text": rng.integers(1, 9, (7, 3)).astype(np.int32),
+        "seen": rng.normal(size=(7, 2, 4)).astype(np.float32),
+        "picture_ok": rng.random(7) < 0.5,
+    }
+    tower = session_model(replace(config, tokens=ItemTokens(vocab=9, text=3, seen=2, width=4)))
+    teacher = Teacher(tower, tower.init(jax.random.key(5)), E_TABLE, tokens)
+    alone = call(task_of("transfer"), SESSIONS)[1][0][1][2]
+    taught = StudentTask(config, E_TABLE, TRAIN, teacher, QUIET)
+    found = call(taught, SESSIONS)[1][0][1][2]
+    np.testing.assert_allclose(found["next_item"][0], alone["next_item"][0], rtol=1e-6)
+
+
 @pytest.mark.parametrize("loss", losses.NEXT_ITEM)
 def test_a_student_learns_by_every_next_item_loss(loss: str, tmp_path: Path) -> None:
     task = task_of("mean", loss=loss, negatives=4)
@@ -119,7 +135,11 @@ def test_a_loss_that_is_not_there_or_couples_examples_is_a_sentence() -> None:
     assert not task_of("mean").couples_examples
     coupled = task_of("mean", loss="in_batch_softmax")
     with pytest.raises(UserError, match="couples the examples of a batch"):
-        Trainer(coupled, TrainConfig(steps=2, accumulate=2), frozen=coupled.frozen(Path()))
+        Trainer(
+            coupled,
+            TrainConfig(steps=2, eval_every=2, save_every=2, accumulate=2),
+            frozen=coupled.frozen(Path()),
+        )
 
 
 def test_the_default_is_the_full_softmax_of_the_student() -> None:
