@@ -21,9 +21,9 @@ import numpy as np
 import pytest
 
 from jmrec.data.toyshop import ToyShopConfig, write_toyshop
-from jmrec.errors import REQUEUE
+from jmrec.errors import BAD_INPUT, INTERRUPTED, REQUEUE
 from jmrec.evaluation.protocol import make_predictions
-from jmrec.main import BAD_INPUT, INTERRUPTED, main
+from jmrec.main import main
 from jmrec.serving import load, serve
 from jmrec.systems.examples import examples, pictures_of
 from jmrec.systems.registry import open_run

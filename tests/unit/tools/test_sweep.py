@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from jmrec.config import product, subsample, sweep, zipit
-from jmrec.errors import UserError
-from jmrec.main import BAD_INPUT, main
+from jmrec.errors import BAD_INPUT, UserError
+from jmrec.main import main
 from jmrec.tools import sweep_optuna
 from jmrec.tools.sweep_optuna import WHOLE, Space
 from jmrec.tools.sweep_plot import plot
