@@ -37,8 +37,8 @@ def options(parser: argparse.ArgumentParser) -> None:
 def action(args: argparse.Namespace, overrides: Sequence[str]) -> None:
     """Plan; what does not fit is a result, and no error."""
     from jmrec.config import load_config
-    from jmrec.tools.plan import plan, read_fields, show
-    from jmrec.tools.plan_verdict import STAGES, parse_topology
+    from jmrec.tools.plan.plan import plan, read_fields, show
+    from jmrec.tools.plan.verdict import STAGES, parse_topology
 
     more = [f"--config.rules={args.rules}"] if args.rules else []
     report = plan(

@@ -38,7 +38,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def action(args: argparse.Namespace, overrides: Sequence[str]) -> None:
     """Run the trials, or one of them, or write W&B's file."""
-    from jmrec.tools.sweep import sweep
+    from jmrec.tools.sweep.sweep import sweep
 
     sweep(
         args.config, overrides, args.workdir, parallel=args.parallel, index=args.index,

@@ -16,7 +16,7 @@ from jmrec.errors import UserError
 from jmrec.systems.backbone import Backbone
 from jmrec.systems.frozen import FrozenTpad
 from jmrec.systems.stages import walk
-from jmrec.tools.plan_shapes import ShapeSystem, Sizes
+from jmrec.tools.plan.shapes import ShapeSystem, Sizes
 from jmrec.tracking import Tracker
 
 ROOT = Path(__file__).resolve().parents[2]

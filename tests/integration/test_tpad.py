@@ -28,9 +28,9 @@ from jmrec.serving import load, serve
 from jmrec.systems.examples import examples, pictures_of
 from jmrec.systems.registry import open_run
 from jmrec.systems.serve import build
-from jmrec.tools.plan_shapes import ShapeSystem, Sizes
-from jmrec.tools.plan_verdict import STAGES
-from jmrec.tools.sweep_trials import Trial
+from jmrec.tools.plan.shapes import ShapeSystem, Sizes
+from jmrec.tools.plan.verdict import STAGES
+from jmrec.tools.sweep.trials import Trial
 from jmrec.tracking import Tracker
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from jmrec.config import ConfigDict
 from jmrec.sharding import RULES
-from jmrec.tools.plan_shapes import ShapeSystem, Sizes
+from jmrec.tools.plan.shapes import ShapeSystem, Sizes
 
 
 def here(tree: Any) -> int:

@@ -33,8 +33,8 @@ from jmrec.sharding import dump_shardings, make_mesh, replicated_share, sharding
 from jmrec.tasks.knowledge import KnowledgeTask
 from jmrec.tasks.session import StudentTask, Teacher, id_table_size
 from jmrec.tasks.transition import TransitionTask
-from jmrec.tools.plan_shapes import ShapeSystem, Sizes
-from jmrec.tools.plan_verdict import STAGES
+from jmrec.tools.plan.shapes import ShapeSystem, Sizes
+from jmrec.tools.plan.verdict import STAGES
 from jmrec.train import TrainConfig, Trainer
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -363,7 +363,9 @@ def test_difference_names_fields(experiment: Path) -> None:
     assert difference({"a": 1}, {"b": "x"}) == ["a: 1 -> (absent)", 'b: (absent) -> "x"']
 
 
-@pytest.mark.parametrize("module", ["jmrec.config", "jmrec.tools.sweep", "jmrec.cluster.keeper"])
+@pytest.mark.parametrize(
+    "module", ["jmrec.config", "jmrec.tools.sweep.sweep", "jmrec.cluster.keeper"]
+)
 def test_what_needs_no_jax_loads_none(module: str) -> None:
     code = f"import sys, {module}; sys.exit('jax' in sys.modules)"
     env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
