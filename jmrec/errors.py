@@ -25,6 +25,9 @@ class SettingError(UserError, ValueError):
     """
 
 
+BAD_INPUT, INTERRUPTED = 2, 130
+"""The exit codes of a UserError, and of the keyboard."""
+
 REQUEUE = 75
 """The exit code (``EX_TEMPFAIL``) on which launchers start the same command again."""
 
@@ -75,3 +78,30 @@ def refusal(error: BaseException) -> str | None:
                 return os.strerror(code)
         each = each.__cause__ or each.__context__
     return None
+
+
+def explain(error: BaseException) -> tuple[int, str] | None:
+    """Return the exit code and the sentence for what stopped a command; None for a bug.
+
+    Example:
+      >>> explain(UserError("there is no such folder; name another."))
+      (2, 'there is no such folder; name another.')
+      >>> explain(ValueError("a wrong shape")) is None
+      True
+    """
+    if isinstance(error, UserError):
+        return BAD_INPUT, str(error)
+    if isinstance(error, Preempted):
+        return REQUEUE, f"{error} Start the same command again to go on."
+    if isinstance(error, Interrupted):
+        return INTERRUPTED, f"{error}."
+    if isinstance(error, KeyboardInterrupt):
+        return INTERRUPTED, "interrupted; start the same command again to go on."
+    reason = refusal(error)
+    if reason is None and isinstance(error, OSError):
+        where = f"{error.filename}: " if error.filename else ""
+        reason = f"{where}{error.strerror or error}"
+    if reason is None:
+        return None
+    again = "mend that and start the same command again: what was finished is kept."
+    return BAD_INPUT, f"{reason}; {again}"

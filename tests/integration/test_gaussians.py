@@ -11,10 +11,10 @@ import pytest
 
 from jmrec.checkpoint import load_params
 from jmrec.data.gaussians import PairBatches
-from jmrec.errors import REQUEUE
+from jmrec.errors import BAD_INPUT, REQUEUE
 from jmrec.evaluation.estimates import check
 from jmrec.evaluation.report_estimates import write_estimates
-from jmrec.main import BAD_INPUT, main
+from jmrec.main import main
 
 TINY = "experiments/losses_on_gaussians.py:size=tiny"
 # Four dimensions are learned in a few updates; saves are frequent, so that there is what to resume.

@@ -18,7 +18,7 @@ import optuna
 import pytest
 
 from jmrec.errors import REQUEUE, UserError
-from jmrec.tools.sweep import sweep
+from jmrec.tools.sweep.sweep import sweep
 
 STAND_IN = [sys.executable, str(Path(__file__).with_name("stand_in_run.py"))]
 EXPERIMENT = """

@@ -21,9 +21,9 @@ import numpy as np
 import pytest
 
 from jmrec.data.toyshop import ToyShopConfig, write_toyshop
-from jmrec.errors import REQUEUE
+from jmrec.errors import BAD_INPUT, INTERRUPTED, REQUEUE
 from jmrec.evaluation.protocol import make_predictions
-from jmrec.main import BAD_INPUT, INTERRUPTED, main
+from jmrec.main import main
 from jmrec.serving import load, serve
 from jmrec.systems.examples import examples, pictures_of
 from jmrec.systems.readers.trained import TrainedReader, knowledge_task
@@ -31,8 +31,8 @@ from jmrec.systems.registry import open_run
 from jmrec.systems.serve import build
 from jmrec.systems.system import Sizes
 from jmrec.systems.tpad.system import Tpad
-from jmrec.tools.plan_shapes import Planner
-from jmrec.tools.sweep_trials import Trial
+from jmrec.tools.plan.shapes import Planner
+from jmrec.tools.sweep.trials import Trial
 from jmrec.tracking import Tracker
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -23,8 +23,7 @@ from eight_devices import ITEMS, ROWS, NextItem
 from jmrec.cluster.keeper import keep
 from jmrec.cluster.member import first, is_first, together
 from jmrec.cluster.settings import KEPT, read_settings
-from jmrec.errors import Preempted, UserError
-from jmrec.main import explain
+from jmrec.errors import Preempted, UserError, explain
 from jmrec.optim import OptimConfig
 from jmrec.sharding import make_mesh, process_local, process_rows
 from jmrec.tracking import Tracker

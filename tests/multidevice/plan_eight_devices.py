@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jmrec.config import ConfigDict
 from jmrec.sharding import RULES
 from jmrec.systems.system import Sizes
-from jmrec.tools.plan_shapes import Planner
+from jmrec.tools.plan.shapes import Planner
 
 
 def here(tree: Any) -> int:

@@ -34,7 +34,7 @@ from jmrec.systems.system import Sizes
 from jmrec.tasks.knowledge import KnowledgeTask
 from jmrec.tasks.session import StudentTask, Teacher, id_table_size
 from jmrec.tasks.transition import TransitionTask
-from jmrec.tools.plan_shapes import Planner
+from jmrec.tools.plan.shapes import Planner
 from jmrec.train import TrainConfig, Trainer
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from jmrec.tools.benchmark import main
+from jmrec.tools.benchmark.__main__ import main
 
 
 def test_both_sides_read_the_same(capsys: pytest.CaptureFixture[str]) -> None:

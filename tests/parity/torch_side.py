@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 from transformers.modeling_gguf_pytorch_utils import load_gguf_checkpoint
 
 from jmrec.convert.provenance import open_source
-from jmrec.tools.benchmark_backbone import (
+from jmrec.tools.benchmark.backbone import (
     ALPHA,
     MODELS,
     PICTURES,

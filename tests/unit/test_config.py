@@ -297,7 +297,11 @@ def test_a_bare_name_is_an_experiment_of_jmrec_and_a_path_is_what_looks_like_one
     (tmp_path / "tpad.py").rename("mine.py")
     assert 'did you mean "mine.py"?' in error(load_config, "mine")
     message = error(load_config, "qqqqqq")
-    assert "there are losses_on_gaussians, session, tpad, and the path of a file ends in .py." in message
+    known = "there are losses_on_gaussians, session, tpad, and the path of a file ends in .py."
+    assert known in message
+        "there are losses_on_gaussians, session, tpad, and the path of a file ends in .py."
+        in message
+    )
     assert "must look like tpad:size=tiny" in error(load_config, ":size=tiny")
 
 
@@ -366,7 +370,9 @@ def test_difference_names_fields(experiment: Path) -> None:
     assert difference({"a": 1}, {"b": "x"}) == ["a: 1 -> (absent)", 'b: (absent) -> "x"']
 
 
-@pytest.mark.parametrize("module", ["jmrec.config", "jmrec.tools.sweep", "jmrec.cluster.keeper"])
+@pytest.mark.parametrize(
+    "module", ["jmrec.config", "jmrec.tools.sweep.sweep", "jmrec.cluster.keeper"]
+)
 def test_what_needs_no_jax_loads_none(module: str) -> None:
     code = f"import sys, {module}; sys.exit('jax' in sys.modules)"
     env = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}

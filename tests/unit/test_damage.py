@@ -17,10 +17,10 @@ import pytest
 
 from jmrec.checkpoint import Checkpoints, load_params, save_params
 from jmrec.data.text import load_tokenizer, save_tokenizer, train_tokenizer
-from jmrec.errors import UserError, refusal
+from jmrec.errors import BAD_INPUT, UserError, refusal
 from jmrec.features import read_features, write_features
 from jmrec.files import MANIFEST, read_json, remove_leftovers, replace_folder, write_json
-from jmrec.main import BAD_INPUT, main
+from jmrec.main import main
 from jmrec.systems.stages import Stage, walk
 from jmrec.tracking import Tracker
 

@@ -22,7 +22,8 @@ LAYERS = [
     {"tasks", "evaluation"},
     {"train", "serving"},
     {"systems"},
-    {"tools", "words"},
+    {"tools"},
+    {"commands"},
     {"main"},
     {"__main__"},
 ]

@@ -307,7 +307,7 @@ SIGNALLED = """
 import os, signal, sys
 sys.path.insert(0, {here!r})
 from test_train import CONFIG, Batches, Evaluate, Quadratic
-from jmrec.main import explain
+from jmrec.errors import explain
 from jmrec.train import Trainer
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's "&" ignores it

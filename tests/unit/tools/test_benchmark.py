@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from jmrec.data.folder import read_folder
-from jmrec.tools.benchmark import main
-from jmrec.tools.benchmark_data import write_folder
+from jmrec.tools.benchmark.__main__ import main
+from jmrec.tools.benchmark.data import write_folder
 
 
 def test_the_folder_is_made_from_its_seed(tmp_path: Path) -> None:

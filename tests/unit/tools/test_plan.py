@@ -17,8 +17,8 @@ from jmrec.main import main
 from jmrec.models.layers import StackConfig
 from jmrec.models.sessions.transfer import TransferConfig, transfer_tower
 from jmrec.tools import plan as planning
-from jmrec.tools.plan_hlo import collectives
-from jmrec.tools.plan_verdict import GIB, StagePlan, judge, parse_topology
+from jmrec.tools.plan.hlo import collectives
+from jmrec.tools.plan.verdict import GIB, StagePlan, judge, parse_topology
 
 CONFIG = "experiments/tpad.py:size=tiny"
 

@@ -15,15 +15,15 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from jmrec.config import product, subsample, sweep, zipit
-from jmrec.errors import UserError
-from jmrec.main import BAD_INPUT, main
-from jmrec.tools import sweep_optuna
-from jmrec.tools.sweep_optuna import WHOLE, Space
-from jmrec.tools.sweep_plot import plot
-from jmrec.tools.sweep_report import cell, print_table, wandb_yaml, write
-from jmrec.tools.sweep_report import settings as settings_of
-from jmrec.tools.sweep_run import Grid, device_shares
-from jmrec.tools.sweep_trials import VALIDATION, Record, Sweep, expand, keep, try_lock
+from jmrec.errors import BAD_INPUT, UserError
+from jmrec.main import main
+from jmrec.tools.sweep.plot import plot
+from jmrec.tools.sweep.report import print_table, wandb_yaml, write
+from jmrec.tools.sweep.run import Grid, device_shares
+from jmrec.tools.sweep.study import WHOLE, Space, Study
+from jmrec.tools.sweep.table import cell
+from jmrec.tools.sweep.table import settings as settings_of
+from jmrec.tools.sweep.trials import VALIDATION, Record, Sweep, expand, keep, try_lock
 
 EXPERIMENT = """
 from jmrec.config import ConfigDict, fixed, placeholder, product, subsample, sweep, zipit
@@ -226,11 +226,11 @@ def test_without_optuna_a_sentence(
 def test_half_a_line_of_the_journal_is_mended(tmp_path: Path) -> None:
     found = expanded(tmp_path)
     keep(found)
-    sweep_optuna.Study(found, "s", 6).take()
+    Study(found, "s", 6).take()
     journal = found.workdir / "optuna-s.journal"
     whole = journal.read_bytes()
     journal.write_bytes(whole + b'{"op_code": 4, "wor')
-    study = sweep_optuna.Study(found, "s", 6)
+    study = Study(found, "s", 6)
     assert study.take() is not None
     assert journal.read_bytes().startswith(whole)
     assert all(json.loads(line) for line in journal.read_text().splitlines())

@@ -1,7 +1,6 @@
 """What a sweep ends in: one table, its files, and the YAML of a W&B sweep."""
 
 import csv
-import json
 import math
 import shlex
 import sys
@@ -12,39 +11,9 @@ from rich.console import Console
 from rich.table import Table
 
 from jmrec.files import csv_cell, write_json
-from jmrec.tools.sweep_optuna import axes
-from jmrec.tools.sweep_trials import FIGURE, METRIC, VALIDATION, Sweep, locked
-
-OPEN = "not ended"
-
-
-def rows(sweep: Sweep) -> list[dict[str, Any]]:
-    """Return one row a trial, in order: trial, state, score, seconds, overrides, message."""
-    found = []
-    for trial in sweep.trials:
-        record = trial.record()
-        found.append(
-            {
-                "trial": trial.name,
-                "state": record.state if record else OPEN,
-                "score": record.score if record else None,
-                "seconds": record.seconds if record else None,
-                "overrides": trial.overrides,
-                "message": record.message if record else "",
-            }
-        )
-    return found
-
-
-def settings(sweep: Sweep) -> list[str]:
-    """Return the names of all settings that a trial sets, in order of appearance."""
-    return list(dict.fromkeys(name for trial in sweep.trials for name in trial.overrides))
-
-
-def best(table: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
-    """Return the row of the best finished trial, the first of equals."""
-    done = [row for row in table if row["state"] == "done"]
-    return max(done, key=lambda row: row["score"], default=None)
+from jmrec.tools.sweep.study import axes
+from jmrec.tools.sweep.table import best, cell, rows, settings, short_names
+from jmrec.tools.sweep.trials import FIGURE, METRIC, VALIDATION, Sweep, locked
 
 
 def write(sweep: Sweep) -> list[dict[str, Any]]:
@@ -53,7 +22,7 @@ def write(sweep: Sweep) -> list[dict[str, Any]]:
     Returns:
       The rows.
     """
-    from jmrec.tools.sweep_plot import plot  # matplotlib takes a second
+    from jmrec.tools.sweep.plot import plot  # matplotlib takes a second
 
     folder, names = sweep.workdir, settings(sweep)
     with locked(folder / "sweep.lock"):  # the last of several workers sees all that ended
@@ -78,7 +47,7 @@ def print_table(table: Sequence[dict[str, Any]], names: Sequence[str], console: 
     """Print the trials, the best first.
 
     Args:
-      table: From `rows`.
+      table: From `jmrec.tools.sweep.table.rows`.
       names: The settings to show.
       console: Where to.
     """
@@ -140,27 +109,3 @@ def wandb_yaml(sweep: Sweep) -> str:
 def _constant(sweep: Sweep, varied: dict[str, Any]) -> dict[str, Any]:
     trial = sweep.trials[0].overrides
     return {name: value for name, value in trial.items() if name not in varied}
-
-
-def cell(overrides: dict[str, Any], name: str) -> str:
-    """Return the text of a setting, empty where the trial does not set it."""
-    if name not in overrides:
-        return ""
-    value = overrides[name]
-    return value if isinstance(value, str) else json.dumps(value)
-
-
-def short_names(names: Sequence[str]) -> list[str]:
-    """Return the names without the part that all have in common.
-
-    Example:
-      >>> short_names(["student.train.learning_rate", "student.train.weight_decay"])
-      ['learning_rate', 'weight_decay']
-    """
-    parts = [name.split(".") for name in names]
-    same = 0
-    while all(len(each) > same + 1 and each[same] == parts[0][same] for each in parts):
-        if not parts:
-            break
-        same += 1
-    return [".".join(each[same:]) for each in parts]

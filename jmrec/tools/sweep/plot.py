@@ -6,8 +6,8 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
-from jmrec.tools.sweep_report import best, cell, short_names
-from jmrec.tools.sweep_trials import FIGURE
+from jmrec.tools.sweep.table import best, cell, short_names
+from jmrec.tools.sweep.trials import FIGURE
 
 PANELS = 8
 COLOURS = {"done": "#3578c9", "pruned": "#d9822b"}
@@ -18,7 +18,7 @@ def plot(table: Sequence[dict[str, Any]], names: Sequence[str]) -> Figure:
     """Draw the score of every trial over each setting that varies.
 
     Args:
-      table: From `rows`.
+      table: From `jmrec.tools.sweep.table.rows`.
       names: The settings.
 
     Returns:

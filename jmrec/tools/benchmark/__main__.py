@@ -12,13 +12,13 @@ from typing import Any
 from rich.table import Table
 
 from jmrec.errors import UserError
-from jmrec.tools import benchmark_backbone, benchmark_data, benchmark_kernels
+from jmrec.tools.benchmark import backbone, data, kernels
 from jmrec.tools.text import wide_console
 
 BENCHMARKS = {
-    "backbone": benchmark_backbone,
-    "data": benchmark_data,
-    "kernels": benchmark_kernels,
+    "backbone": backbone,
+    "data": data,
+    "kernels": kernels,
 }
 """Name -> module with ``add_arguments(parser)`` and ``run(args) -> {name: plain value}``; "table"
 may hold a list of such dicts."""

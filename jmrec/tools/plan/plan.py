@@ -21,7 +21,7 @@ from rich.table import Table
 
 from jmrec.config import ConfigDict
 from jmrec.errors import UserError
-from jmrec.tools.plan_verdict import Hardware, StagePlan, judge
+from jmrec.tools.plan.verdict import Hardware, StagePlan, judge
 from jmrec.tools.text import human, wide_console
 
 FIELDS = 3
@@ -41,7 +41,7 @@ def plan(
 
     Args:
       config: From an experiment file.
-      hardware: From `jmrec.tools.plan_verdict.parse_topology`.
+      hardware: From `jmrec.tools.plan.verdict.parse_topology`.
       stages: Which; "student" is the one that the run would serve, ``students/NAME`` any; none
         are all, and of the students the one that is served.
       items: Items of the catalogue; None is ToyShop's number, else 10,000.
@@ -134,7 +134,7 @@ def _ask(request: dict[str, Any], env: dict[str, str]) -> tuple[list[StagePlan],
     """Run the planning process; return what it found and the most memory that it took."""
     found: list[StagePlan] = []
     peak, doing = 0, "the start"
-    command = [sys.executable, "-m", "jmrec.tools.plan_worker"]
+    command = [sys.executable, "-m", "jmrec.tools.plan.worker"]
     with (
         tempfile.TemporaryFile("w+") as complaints,
         subprocess.Popen(

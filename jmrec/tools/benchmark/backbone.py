@@ -37,7 +37,7 @@ READ = tuple(name for name in MODELS if name != TRAINED)
 SIDES = ("jmrec", "torch")
 RANK, ALPHA, RATE = 8, 16.0, 1e-3
 """Of the low-rank updates of queries and values, and of Adam's steps on them."""
-PEER = Path(__file__).resolve().parents[2] / "tests" / "parity" / "torch_side.py"
+PEER = Path(__file__).resolve().parents[3] / "tests" / "parity" / "torch_side.py"
 """The torch side: nothing of jmrec itself may import torch."""
 
 
@@ -120,7 +120,7 @@ class _Side:
     """One model on one side, in a process that runs a round whenever it gets a line."""
 
     def __init__(self, name: str, side: str, settings: dict[str, Any]) -> None:
-        script = ["-m", f"{__package__}.benchmark_side"] if side == "jmrec" else [str(PEER)]
+        script = ["-m", f"{__package__}.side"] if side == "jmrec" else [str(PEER)]
         words = [sys.executable, *script, name, json.dumps(settings)]
         self.what = f"{name} by {side}"
         self.child = subprocess.Popen(

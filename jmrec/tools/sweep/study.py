@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from jmrec.config.hyper import Overrides, same
 from jmrec.errors import UserError
-from jmrec.tools.sweep_run import Job
-from jmrec.tools.sweep_trials import Record, Sweep, locked, try_lock
+from jmrec.tools.sweep.run import Job
+from jmrec.tools.sweep.trials import Record, Sweep, locked, try_lock
 from jmrec.tracking import mend_lines
 
 if TYPE_CHECKING:

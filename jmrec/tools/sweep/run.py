@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from jmrec.errors import REQUEUE, Preempted
 from jmrec.preemption import Sigterm
-from jmrec.tools.sweep_trials import Record, Sweep, Trial, try_lock
+from jmrec.tools.sweep.trials import Record, Sweep, Trial, try_lock
 
 CHILD = """
 import ctypes, os, signal, sys

@@ -1,6 +1,13 @@
-"""What ``jmrec data ... --help`` says: (description, worked example) of each step."""
+"""``jmrec data``: describe a catalogue folder, look at it, prepare it."""
 
-DATA_HELP = {
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from jmrec.commands.command import Command, Parser, add_parser
+from jmrec.commands.options import output, warn
+
+STEPS = {
     "init": (
         """Write a first dataset.toml for a folder: a guess of what its columns mean, to be edited.
 
@@ -65,3 +72,72 @@ session, and have no say in what is filtered.""",
   runs/shop-prepared: 3322 items; sessions: 2552 train, 319 validation, 320 test.""",
     ),
 }
+"""Step -> its help and a worked example."""
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """Add the steps, each with its options."""
+    steps = parser.add_subparsers(dest="step", metavar="STEP", required=True, parser_class=Parser)
+    init, check, ready = (add_parser(steps, name, *said) for name, said in STEPS.items())
+    for each in (init, check, ready):
+        each.add_argument("folder", type=Path, help="your catalogue folder")
+    for each in (check, ready):
+        each.add_argument("--toml", type=Path, help="description to use instead of dataset.toml")
+        each.add_argument(
+            "--strict", action="store_true", help="any fault of a row is an error (exit code 2)"
+        )
+    check.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    ready.add_argument("--out", type=Path, required=True, help="the folder to write")
+
+
+def action(args: argparse.Namespace, _: Sequence[str]) -> None:
+    """Take one of the steps."""
+    {"init": _init, "check": _check, "prepare": _prepare}[args.step](args)
+
+
+def _init(args: argparse.Namespace) -> None:
+    from jmrec.data.guess import write_guess
+
+    path = write_guess(args.folder)
+    print(f"{path} was written: a guess. Read and edit it, then run jmrec data check.")
+
+
+def _check(args: argparse.Namespace) -> None:
+    from dataclasses import asdict
+
+    from rich.console import Console
+
+    from jmrec.data.check import check, print_check
+    from jmrec.data.folder import read_folder
+    from jmrec.data.prepared import build
+
+    raw = read_folder(args.folder, _description(args), strict=args.strict)
+    report = check(build(raw), raw)
+    for warning in raw.warnings:
+        warn(warning)
+    found = {**asdict(report), "warnings": raw.warnings}
+    output(found, args.json, lambda _: print_check(report, Console()))
+
+
+def _prepare(args: argparse.Namespace) -> None:
+    from jmrec.data.prepared import prepare
+
+    toml = _description(args)
+    dataset = prepare(args.folder, toml, args.out, strict=args.strict, warn=warn)
+    counts = ", ".join(f"{len(s)} {name}" for name, s in dataset.splits.items())
+    print(f"{args.out}: {len(dataset.items)} items; sessions: {counts}.")
+
+
+def _description(args: argparse.Namespace) -> Path | None:
+    from jmrec.config import resolve_path
+
+    return None if args.toml is None else resolve_path(args.toml)
+
+
+COMMAND = Command(
+    help="Describe a catalogue folder, look at it, or prepare it.",
+    example="jmrec data init SHOP       # writes SHOP/dataset.toml, a guess for you to edit\n"
+    "  jmrec data check SHOP      # what it holds, and what is wrong with it",
+    options=options,
+    action=action,
+)

@@ -17,7 +17,7 @@ from jmrec.flops import matmul_flops
 from jmrec.losses import token_cross_entropy
 from jmrec.models.lora import LoraConfig, applied
 from jmrec.systems.pretrained import computing_in
-from jmrec.tools.benchmark_backbone import (
+from jmrec.tools.benchmark.backbone import (
     ALPHA,
     MODELS,
     PICTURES,

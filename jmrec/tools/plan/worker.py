@@ -1,7 +1,7 @@
 """The process that plans: it sees the devices that are planned for, which are not here.
 
-Started by `jmrec.tools.plan` with the environment that those devices need; reads a request from
-standard input and prints one line of JSON for each message.
+Started by `jmrec.tools.plan.plan` with the environment that those devices need; reads a request
+from standard input and prints one line of JSON for each message.
 """
 
 import json
@@ -21,9 +21,9 @@ from jmrec.errors import UserError
 from jmrec.flops import matmul_flops
 from jmrec.sharding import replicated_share
 from jmrec.systems.system import Sizes
-from jmrec.tools.plan_hlo import collectives
-from jmrec.tools.plan_shapes import Planner, Step
-from jmrec.tools.plan_verdict import StagePlan
+from jmrec.tools.plan.hlo import collectives
+from jmrec.tools.plan.shapes import Planner, Step
+from jmrec.tools.plan.verdict import StagePlan
 
 
 def say(kind: str, value: Any) -> None:

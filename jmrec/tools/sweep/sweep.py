@@ -9,10 +9,11 @@ from typing import Any
 from rich.console import Console
 
 from jmrec.errors import UserError
-from jmrec.tools.sweep_optuna import Study
-from jmrec.tools.sweep_report import best, print_table, settings, wandb_yaml, write
-from jmrec.tools.sweep_run import Grid, Source, run_trials
-from jmrec.tools.sweep_trials import Sweep, expand, keep
+from jmrec.tools.sweep.report import print_table, wandb_yaml, write
+from jmrec.tools.sweep.run import Grid, Source, run_trials
+from jmrec.tools.sweep.study import Study
+from jmrec.tools.sweep.table import best, settings
+from jmrec.tools.sweep.trials import Sweep, expand, keep
 
 RUNNER = (sys.executable, "-m", "jmrec.main", "run")
 ARRAYS = ("SLURM_ARRAY_TASK_ID", "JOB_COMPLETION_INDEX")

@@ -1,0 +1,36 @@
+"""``jmrec evaluate``: every row of a run's table, on either split."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from jmrec.commands.command import Command
+from jmrec.commands.options import add_policy, add_workdir, check_finished
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    parser.add_argument("--split", choices=("validation", "test"), default="validation")
+    parser.add_argument(
+        "--by", choices=("week", "month"), help="report every row over time too, to see it age"
+    )
+    parser.add_argument("--dump-topk", type=Path, help="folder for what was recommended, npz")
+    add_policy(parser)
+    add_workdir(parser)
+
+
+def action(args: argparse.Namespace, _: Sequence[str]) -> None:
+    """Evaluate and write the report."""
+    check_finished(args.workdir)
+    from jmrec.systems import runs
+
+    runs.evaluate(args.workdir, args.split, args.dump_topk, args.policy, args.by)
+
+
+COMMAND = Command(
+    help="Rank every rule, student and teacher of a run, and write the report.",
+    example="jmrec evaluate --workdir runs/shop --split=validation --dump-topk runs/shop/topk\n"
+    "  jmrec evaluate --workdir runs/shop --split=test --by month",
+    options=options,
+    action=action,
+)

@@ -1,0 +1,55 @@
+"""``jmrec export``: what is served."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jmrec.commands.command import Command
+from jmrec.commands.options import (
+    add_json,
+    add_policy,
+    add_student,
+    add_workdir,
+    check_finished,
+    output,
+)
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    parser.add_argument("--out", type=Path, required=True, help="the folder to write")
+    parser.add_argument(
+        "--stablehlo", action="store_true",
+        help="add the scores as one StableHLO program, for servers without Python",
+    )  # fmt: skip
+    add_student(parser)
+    add_policy(parser)
+    add_json(parser)
+    add_workdir(parser)
+
+
+def action(args: argparse.Namespace, _: Sequence[str]) -> None:
+    """Write the folder and say what it holds."""
+    check_finished(args.workdir)
+    from jmrec.systems import serve
+
+    section = serve.export(
+        args.workdir, args.out, student=args.student, policy=args.policy, stablehlo=args.stablehlo
+    )
+
+    def show(section: dict[str, Any]) -> None:
+        for sentence in serve.describe(section):
+            print(sentence)
+
+    output(section, args.json, show)
+
+
+COMMAND = Command(
+    help="Write what is served: a folder that recommends without workdir, teacher or backbone. "
+    "Its\nsize and speed beside the teacher's go into the run's report.",
+    example="jmrec export --workdir runs/shop --out serve\n"
+    "  jmrec recommend --serve serve --items 12,57,3 --top 10",
+    options=options,
+    action=action,
+)

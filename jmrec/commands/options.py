@@ -1,0 +1,63 @@
+"""What several verbs share: options of one meaning, and how their words are read."""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from jmrec.errors import UserError
+
+
+def add_config(parser: argparse.ArgumentParser) -> None:
+    """Add ``--config``."""
+    parser.add_argument(
+        "--config", required=True, help="experiment file, with arguments after a colon"
+    )
+
+
+def add_workdir(parser: argparse.ArgumentParser) -> None:
+    """Add ``--workdir`` of a finished run."""
+    parser.add_argument("--workdir", type=Path, required=True, help="the workdir of a run")
+
+
+def add_student(parser: argparse.ArgumentParser) -> None:
+    """Add ``--student``."""
+    parser.add_argument("--student", help="which student of the run (default: the run's choice)")
+
+
+def add_policy(parser: argparse.ArgumentParser) -> None:
+    """Add ``--policy``."""
+    parser.add_argument(
+        "--policy", type=Path, metavar="FILE",
+        help="TOML with lists of item ids: allow (only these), block, pin (these first)",
+    )  # fmt: skip
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """Add ``--json``."""
+    parser.add_argument("--json", action="store_true", help="print JSON for machines")
+
+
+def output(found: Any, as_json: bool, show: Callable[[Any], None]) -> None:
+    """Print what was found, for machines or by ``show`` for people."""
+    if as_json:
+        print(json.dumps(found, indent=2))
+    else:
+        show(found)
+
+
+def check_finished(workdir: Path) -> None:
+    """Refuse a workdir without a finished run, before anything is imported or made there."""
+    if not workdir.is_dir():
+        raise UserError(
+            f"{workdir} is no folder: there is no finished run; name the workdir of one."
+        )
+    if not (workdir / "config.json").is_file():
+        raise UserError(f"{workdir} holds no finished run; make one with jmrec run.")
+
+
+def warn(sentence: str) -> None:
+    """Print a warning."""
+    print(f"jmrec: warning: {sentence}", file=sys.stderr)

@@ -1,0 +1,76 @@
+"""``jmrec run``: every stage of an experiment."""
+
+import argparse
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from jmrec.commands.command import Command
+from jmrec.commands.options import add_config
+from jmrec.errors import explain
+from jmrec.preemption import stop_on_sigterm
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    parser.add_argument("--workdir", type=Path, required=True, help="where everything is written")
+    parser.add_argument(
+        "--resume", choices=("auto", "never"), default="auto",
+        help="auto goes on from what the workdir holds; never refuses a workdir that is not empty",
+    )  # fmt: skip
+    parser.add_argument(
+        "--stale", choices=("stop", "rerun"), default="stop",
+        help="what to do with a stage that was made with other settings",
+    )  # fmt: skip
+    parser.add_argument(
+        "--origins", type=int, default=1, metavar="N",
+        help="rolling-origin evaluation: run all anew before each of the last N test windows, in "
+        "workdirs of their own, and report them together",
+    )  # fmt: skip
+    add_config(parser)
+
+
+def action(args: argparse.Namespace, overrides: Sequence[str]) -> int:
+    """Run here, or as one of the processes of a cluster."""
+    from jmrec.cluster.settings import KEPT, read_settings
+
+    settings = read_settings()
+    if settings is not None and KEPT not in os.environ:
+        from jmrec.cluster.keeper import keep
+
+        return keep(args.typed)
+
+    def work() -> None:
+        with stop_on_sigterm():
+            from jmrec.config import load_config
+            from jmrec.systems import registry
+
+            config = load_config(args.config, list(overrides))
+            where = ["--workdir", str(args.workdir)]
+            command = ["jmrec", "run", "--config", args.config, *overrides, *where]
+            how = {"resume": args.resume, "stale": args.stale, "command": command}
+            if args.origins == 1:
+                registry.run(config, args.workdir, **how)
+            else:
+                from jmrec.systems.rolling import roll
+
+                command.append(f"--origins={args.origins}")
+                roll(config, args.workdir, args.origins, **how)
+
+    if settings is None:
+        work()
+        return 0
+    from jmrec.cluster import member
+
+    return member.together(settings, work, explain)
+
+
+COMMAND = Command(
+    help="Run every stage of an experiment in a workdir; started again, it goes on.",
+    example="jmrec run --config experiments/tpad.py:data=folder,size=small \\\n"
+    "    --config.data.dir=SHOP --workdir runs/shop",
+    options=options,
+    action=action,
+    takes_overrides=True,
+    handles_signals=True,
+)

@@ -1,0 +1,60 @@
+"""``jmrec sweep``: every trial of an experiment's ``get_hyper``."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from jmrec.commands.command import Command
+
+
+def options(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    parser.add_argument(
+        "--config", required=True, help="experiment file with get_hyper, arguments after a colon"
+    )
+    parser.add_argument("--workdir", type=Path, required=True, help="where every trial is written")
+    parser.add_argument("--parallel", type=int, metavar="N", help="trials at a time (default: 1)")
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument(
+        "--index", type=int, metavar="I",
+        help="run trial I only, from 0 (default: the task's number in a SLURM array or an indexed "
+        "Kubernetes job, where --parallel is not given)",
+    )  # fmt: skip
+    how.add_argument(
+        "--optuna", metavar="STUDY",
+        help="let Optuna choose trials and end poor ones by their validation curve; the study is "
+        "kept in the workdir",
+    )  # fmt: skip
+    how.add_argument(
+        "--wandb-yaml", type=Path, metavar="FILE", help="write the sweep as W&B's YAML, run nothing"
+    )
+    parser.add_argument(
+        "--trials", type=int, metavar="N", help="with --optuna: how many trials (default: all)"
+    )
+    parser.add_argument(
+        "--no-prune", action="store_true", help="with --optuna: run every trial to its end"
+    )
+
+
+def action(args: argparse.Namespace, overrides: Sequence[str]) -> None:
+    """Run the trials, or one of them, or write W&B's file."""
+    from jmrec.tools.sweep.sweep import sweep
+
+    sweep(
+        args.config, overrides, args.workdir, parallel=args.parallel, index=args.index,
+        study=args.optuna, count=args.trials, prune=not args.no_prune, wandb_file=args.wandb_yaml,
+    )  # fmt: skip
+
+
+COMMAND = Command(
+    help="Run every trial of an experiment's get_hyper, judged on validation; started again, it\n"
+    "goes on. It ends with a table and a plot (sweep.csv, sweep.json, sweep.png). Several\n"
+    "workers, on several machines that see the workdir, may run the same command.",
+    example="jmrec sweep --config experiments/tpad.py:size=tiny,students=served \\\n"
+    "    --workdir runs/sweep --parallel 2\n"
+    "  jmrec sweep ... --optuna lr --trials 4     # a study that chooses and prunes\n"
+    "  CUDA_VISIBLE_DEVICES=0,1,2,3 jmrec sweep ... --parallel 4     # one GPU a trial",
+    options=options,
+    action=action,
+    takes_overrides=True,
+)

@@ -1,0 +1,1 @@
+"""``python -m jmrec.tools.benchmark``: jmrec measured on this machine."""

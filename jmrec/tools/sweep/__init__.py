@@ -1,0 +1,1 @@
+"""``jmrec sweep``: the trials of one experiment, run, judged on validation, and reported."""
