@@ -148,7 +148,7 @@ from rich.console import Console
 from jmrec.data.pipeline import session_batches
 from jmrec.tasks.distill import DistillTask
 from jmrec.tracking import Tracker, read_curves
-from jmrec.train import TrainConfig, Trainer
+from jmrec.training import TrainConfig, Trainer
 
 tower, tower_params, e, _ = system.teacher()
 hparams = {**system.config.distill.hparams, "learning_rate": 5e-3}

@@ -28,7 +28,7 @@ from jmrec.systems.fits import fit, train_config
 from jmrec.systems.stages import Stage, cost_by_stage
 from jmrec.tasks.gaussians import ESTIMATORS, CriticTask, reads_critic
 from jmrec.tracking import Tracker, read_curves
-from jmrec.train import Trainer
+from jmrec.training import Trainer
 
 Estimates = dict[str, jax.Array]
 """Estimator -> the estimate of each batch, float32 [batches]."""

@@ -48,7 +48,7 @@ from jmrec.tasks.session import (
 from jmrec.tasks.transition import TransitionTask
 from jmrec.tasks.vision import VisionTask, word_weights
 from jmrec.tracking import Tracker
-from jmrec.train import FitResult, Trainer
+from jmrec.training import FitResult, Trainer
 from jmrec.types import Params, Task
 
 TEACHERS = ("transfer", "rules")

@@ -97,6 +97,7 @@ class StudentTask:
     """
 
     name = "student"
+    couples_examples = False
 
     def __init__(
         self,
@@ -153,6 +154,9 @@ class StudentTask:
     def logical_axes(self) -> Any:
         """Return the parameters' logical axes."""
         return self.model.logical_axes(None)
+
+    def state_axes(self) -> Any:
+        """Return nothing: there is no state."""
 
     def frozen(self, workdir: Path) -> tuple[Any, Any]:
         """Return the feature table, the id rows and the teacher."""

@@ -23,7 +23,7 @@ from jmrec.systems.fits import train_config
 from jmrec.systems.tpad import Tpad
 from jmrec.tasks.session import CachedTeacher, Teacher
 from jmrec.tools.plan_verdict import STAGES
-from jmrec.train import Trainer
+from jmrec.training import Trainer
 from jmrec.types import Batch, Model, Params, Task
 
 
