@@ -24,6 +24,7 @@ def training(steps: int, batch_size: int, learning_rate: float, evaluate: int) -
             "steps": steps,
             "batch_size": batch_size,
             "accumulate": 1,
+            "updates_per_call": 1,
             "learning_rate": learning_rate,
             "eval_every": evaluate,
             "save_every": evaluate,

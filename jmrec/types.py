@@ -24,6 +24,7 @@ place      [B, L] int32    the event's index among all events of the training se
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -41,6 +42,8 @@ HParams = dict[str, Any]
 """Traced numbers: learning_rate, temperature, loss weights, dropout."""
 SumCount = tuple[Any, Any]
 """A metric or loss as (sum, count); only the reducer divides."""
+LossResult = tuple[jax.Array, jax.Array, State, dict[str, SumCount]]
+"""What a task's loss returns: (loss sum, count, new state, metrics as (sum, count))."""
 
 
 @dataclass(frozen=True)
@@ -63,16 +66,30 @@ class Model:
 
 
 class Task(Protocol):
-    """What the training loop trains: pure functions and numbers, nothing else."""
+    """What the training loop trains: pure functions and numbers, nothing else.
+
+    `jmrec.tasks.task.ModelTask` is the base of those that train one model.
+
+    Attributes:
+      name: What it is called in messages.
+      hparams: The task's own numbers, traced; "learning_rate" is one. The trainer adds "optim",
+        the numbers of the optimiser.
+      couples_examples: Whether an example's loss depends on the others of its batch; accumulation
+        is refused then.
+    """
 
     name: str
     hparams: HParams
+    couples_examples: bool
 
     def init(self, key: jax.Array) -> tuple[Params, State]:
         """Return fresh parameters and task state."""
 
     def logical_axes(self) -> Any:
         """Return the logical axes of the parameters, a tree of tuples."""
+
+    def state_axes(self) -> Any:
+        """Return the logical axes of the task state; None replicates all of it."""
 
     def frozen(self, workdir: Path) -> tuple[Any, Any]:
         """Return (tree, logical axes) of teachers and feature tables, never optimised."""
@@ -86,8 +103,39 @@ class Task(Protocol):
         key: jax.Array,
         step: jax.Array,
         hparams: HParams,
-    ) -> tuple[jax.Array, jax.Array, State, dict[str, SumCount]]:
+    ) -> LossResult:
         """Return (loss sum, count, new state, metrics as (sum, count))."""
+
+
+class ProgressBar(Protocol):
+    """What shows how far a fit is."""
+
+    def update(self, n: int) -> None:
+        """Say that n more updates are done."""
+
+
+class TrainingLog(Protocol):
+    """Where the training loop says what it does; `jmrec.tracking.Tracker` is one.
+
+    Attributes:
+      prefix: The stage's name, "" for none.
+    """
+
+    prefix: str
+
+    def say(self, text: str) -> None:
+        """Print one line."""
+
+    def log(self, step: int, metrics: Mapping[str, Any]) -> None:
+        """Keep the metrics of a step."""
+
+    def truncate(self, step: int) -> None:
+        """Drop what was kept of later steps."""
+
+    def progress(
+        self, total: int, description: str, start: int = 0
+    ) -> AbstractContextManager[ProgressBar]:
+        """Show how far the fit is, from ``start`` of ``total`` updates on."""
 
 
 @jax.tree_util.register_dataclass

@@ -149,7 +149,7 @@ from jmrec.data.pipeline import session_batches
 from jmrec.systems.tpad.tasks import alignment_config
 from jmrec.tasks.distill import DistillTask
 from jmrec.tracking import Tracker, read_curves
-from jmrec.train import TrainConfig, Trainer
+from jmrec.training import TrainConfig, Trainer
 
 teacher = system.teacher()  # the Transfer tower, which has learned
 tower, tower_params, e = teacher.encoder.model, teacher.params, system.features.e["both"]

@@ -90,8 +90,7 @@ class Walks:
 # number exists: parameters are *born* sharded, so a model that fits no single device can begin.
 
 # %%
-from jmrec.optim import OptimConfig
-from jmrec.train import TrainConfig, Trainer
+from jmrec.training import OptimConfig, TrainConfig, Trainer
 
 
 def trainer(rules, devices):

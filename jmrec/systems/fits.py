@@ -10,10 +10,9 @@ from jmrec.checkpoint import save_params
 from jmrec.cluster.member import is_first
 from jmrec.config import ConfigDict
 from jmrec.files import write_json
-from jmrec.optim import OptimConfig
 from jmrec.sharding import Batches, process_local
 from jmrec.tracking import Tracker
-from jmrec.train import FitResult, TrainConfig, Trainer
+from jmrec.training import NOT_PART_OF_A_RUN, FitResult, OptimConfig, TrainConfig, Trainer
 from jmrec.types import Params, State
 
 
@@ -37,6 +36,7 @@ def train_config(train: ConfigDict, rules: str) -> TrainConfig:
         save_every=train.save_every,
         patience=train.patience,
         accumulate=train.get("accumulate", 1),
+        updates_per_call=train.get("updates_per_call", 1),
         optim=optim,
         rules=rules,
     )
@@ -55,14 +55,17 @@ def fit(
     """Fit, then write ``params`` and ``metrics.json`` into the stage's folder.
 
     Args:
-      trainer: See `jmrec.train.Trainer.fit` for this and what follows.
+      trainer: See `jmrec.training.Trainer.fit` for this and what follows.
       folder: The stage's.
       batches: See there.
       seed: See there.
       tracker: The stage's.
-      metadata: See there; it stands beside the parameters too.
+      metadata: See there; it stands beside the parameters too. Its "config" is the stage's flat
+        "train", of which only what changes the parameters is kept.
       evaluate: See there.
     """
+    config = {k: v for k, v in metadata["config"].items() if k not in NOT_PART_OF_A_RUN}
+    metadata = {**metadata, "config": config}
     result = trainer.fit(
         folder, batches, seed=seed, evaluate=evaluate, tracker=tracker, metadata=metadata
     )

@@ -20,6 +20,7 @@ from jmrec.errors import UserError
 from jmrec.files import read_json, remove_leftovers, write_json
 from jmrec.memory import watch
 from jmrec.tracking import Tracker
+from jmrec.training import NOT_PART_OF_A_RUN
 
 FORMAT = 1
 """The version of stage.json and of the folders beside it; none given is 1."""
@@ -56,6 +57,18 @@ def stage_hash(settings: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def identity(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a stage's settings, flat, without those that do not change what it computes.
+
+    Example:
+      >>> identity({"student": {"train": {"steps": 4, "updates_per_call": 2}}})
+      {'student.train.steps': 4}
+    """
+    left_out = [["train", name] for name in NOT_PART_OF_A_RUN]
+    flat = flatten(settings)
+    return {name: x for name, x in flat.items() if name.split(".")[-2:] not in left_out}
+
+
 def walk(
     stages: Sequence[Stage], workdir: Path, *, stale: str = "stop", tracker: Tracker
 ) -> dict[str, str]:
@@ -80,11 +93,12 @@ def walk(
     plan: list[tuple[Stage, dict[str, Any]]] = []
     for stage in stages:
         inputs = {name: hashes[name] for name in stage.inputs}
-        hashes[stage.name] = stage_hash(stage.settings, inputs)
+        settings = identity(stage.settings)
+        hashes[stage.name] = stage_hash(settings, inputs)
         fresh: dict[str, Any] = {
             "format": FORMAT,
             "hash": hashes[stage.name],
-            "settings": flatten(stage.settings),
+            "settings": settings,
             "inputs": inputs,
             "done": False,
             "seconds": 0.0,

@@ -27,7 +27,7 @@ from jmrec.tasks.session import (
     id_rows,
     id_table_size,
 )
-from jmrec.train import Trainer
+from jmrec.training import Trainer
 
 GROUP = "students"
 NO_FEATURES = "none"

@@ -13,7 +13,7 @@ from jmrec.models.build import check_fit
 from jmrec.sharding import Batches
 from jmrec.systems.fits import fit, train_config
 from jmrec.tracking import Tracker
-from jmrec.train import FitResult, Trainer
+from jmrec.training import FitResult, Trainer
 from jmrec.types import Model, Params, Task
 
 
@@ -68,7 +68,7 @@ class Work:
           batches: Training batches, this process's share.
           fingerprint: Of the data.
           seed: Of parameters and updates; None is the run's.
-          evaluate: See `jmrec.train.Trainer.fit`.
+          evaluate: See `jmrec.training.Trainer.fit`.
         """
         trainer = task if isinstance(task, Trainer) else self.trainer(task, train)
         metadata = {"stage": name, "fingerprint": fingerprint, "config": flatten(train)}

@@ -6,8 +6,7 @@ predicting e. The Transfer tower is never touched.
 """
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +16,8 @@ from jmrec import losses
 from jmrec.config import choose
 from jmrec.features import pad_rows, take_rows
 from jmrec.models.alignment import AlignmentConfig, alignment
-from jmrec.types import Batch, HParams, Model, Params, State, SumCount
+from jmrec.tasks.task import ModelTask, StepInputs
+from jmrec.types import Batch, HParams, LossResult, Model, Params
 
 LOWER: dict[str, Callable[..., Any]] = {
     "infonce": losses.infonce,
@@ -30,7 +30,7 @@ UPPER = ("vclub", "l1out", "orthogonal", "hsic")
 TERMS = ("next", "last", "disentangle", "rebuild", "conditional")
 
 
-class DistillTask:
+class DistillTask(ModelTask):
     """The task; ``hparams``: learning_rate, next, last, disentangle, rebuild.
 
     Its loss is a `jmrec.losses.compose` sum of the `TERMS`: the bounds with their sign turned, and
@@ -51,6 +51,13 @@ class DistillTask:
     """
 
     name = "distill"
+    defaults: ClassVar[HParams] = {
+        "learning_rate": 1e-3,
+        "next": 1.0,
+        "last": 0.5,
+        "disentangle": 0.1,
+        "rebuild": 1.0,
+    }
     couples_examples = True
 
     def __init__(
@@ -73,65 +80,41 @@ class DistillTask:
         self.terms = losses.compose(
             {name: {"schedule": (schedules or {}).get(name, "constant")} for name in TERMS}
         )
-        self.model, self.transfer = alignment(config), transfer
+        self.transfer = transfer
         self.lower, self.upper, self.items = lower, upper, items
-        self.transfer_params = transfer_params
-        self.tables: dict[str, Any] = {
+        tables: dict[str, Any] = {
             "e": pad_rows(e),
             "rows": np.flatnonzero(train).astype(np.int32),
+            "transfer": transfer_params,
         }
         if tokens is not None:
-            self.tables["tokens"] = {name: pad_rows(table) for name, table in tokens.items()}
-        self.hparams = {
-            "learning_rate": 1e-3,
-            "next": 1.0,
-            "last": 0.5,
-            "disentangle": 0.1,
-            "rebuild": 1.0,
-            **hparams,
-        }
+            tables["tokens"] = {name: pad_rows(table) for name, table in tokens.items()}
+        averages = {name: np.float32(losses.MINE_START) for name in ("next", "last")}
+        super().__init__(
+            alignment(config),
+            hparams,
+            tables=tables,
+            axes={"transfer": transfer.logical_axes(None)},
+            state=averages if lower == "mine" else {},
+        )
 
-    def init(self, key: jax.Array) -> tuple[Params, State]:
-        """Return fresh heads and critics; the state is MINE's moving averages, else nothing."""
-        start = {name: jnp.float32(losses.MINE_START) for name in ("next", "last")}
-        return self.model.init(key), start if self.lower == "mine" else {}
-
-    def logical_axes(self) -> Any:
-        """Return the parameters' logical axes."""
-        return self.model.logical_axes(None)
-
-    def frozen(self, workdir: Path) -> tuple[Any, Any]:
-        """Return the feature table, the training rows and the Transfer tower."""
-        tree = {**self.tables, "transfer": self.transfer_params}
-        axes = jax.tree.map(lambda table: (None,) * table.ndim, self.tables)
-        return tree, {**axes, "transfer": self.transfer.logical_axes(None)}
-
-    def loss(
-        self,
-        params: Params,
-        state: State,
-        frozen: Any,
-        batch: Batch,
-        key: jax.Array,
-        step: jax.Array,
-        hparams: HParams,
-    ) -> tuple[jax.Array, jax.Array, State, dict[str, SumCount]]:
+    def batch_loss(self, params: Params, batch: Batch, at: StepInputs) -> LossResult:
         """Return alignment over session positions plus the terms on a draw of training items."""
         fns = self.model.fns
         ok = batch["target_ok"].reshape(-1)
         h, _ = self.transfer.fns["encode_session"](
-            frozen["transfer"],
-            take_rows(frozen.get("tokens", frozen["e"]), batch["item"]),
+            at.frozen["transfer"],
+            take_rows(at.frozen.get("tokens", at.frozen["e"]), batch["item"]),
             batch["mask"],
             batch["gap"],
             batch["event"],
         )
         h = jax.lax.stop_gradient(h).reshape(ok.shape[0], -1)
 
-        state = dict(state)
+        state = dict(at.state)
 
         def bound(rows: jax.Array, which: str) -> jax.Array:
-            (_, t), _ = fns["heads"](params, frozen["e"][rows.reshape(-1)])
+            (_, t), _ = fns["heads"](params, at.frozen["e"][rows.reshape(-1)])
             scores, _ = fns[f"{which}_scores"](params, t, h)
             if self.lower == "mine":
                 values, state[which] = losses.mine(scores, state[which], where=ok)
@@ -140,8 +123,8 @@ class DistillTask:
 
         following = bound(batch["target"], "next")
         current = bound(batch["item"], "last")
-        draw = jax.random.randint(key, (self.items,), 0, frozen["rows"].shape[0])
-        e = frozen["e"][frozen["rows"][draw]]
+        draw = jax.random.randint(at.key, (self.items,), 0, at.frozen["rows"].shape[0])
+        e = at.frozen["e"][at.frozen["rows"][draw]]
         (k, t), _ = fns["heads"](params, e)
         rebuilt, _ = fns["reconstruct"](params, k)
         apart, fit = self._apart(params, k, t)
@@ -154,8 +137,8 @@ class DistillTask:
             "rebuild": jnp.square(rebuilt - e).mean(-1),
             "conditional": jnp.atleast_1d(fit),
         }
-        numbers = {name: {"weight": hparams.get(name, 1.0)} for name in TERMS}
-        total, count, metrics = self.terms(inputs, step=step, hparams=numbers)
+        numbers = {name: {"weight": at.hparams.get(name, 1.0)} for name in TERMS}
+        total, count, metrics = self.terms(inputs, step=at.step, hparams=numbers)
         metrics |= {
             "information_next": (following.sum(), ok.sum()),
             "information_last": (current.sum(), ok.sum()),

@@ -12,16 +12,17 @@ References:
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jmrec import losses
 from jmrec.config import choose
 from jmrec.models.critics import ConditionalConfig, CriticConfig, conditional, critic
-from jmrec.types import Batch, HParams, Model, Params, State, SumCount
+from jmrec.tasks.task import ModelTask, StepInputs
+from jmrec.types import Batch, HParams, LossResult, Params, SumCount
 
 LIKELIHOOD = "likelihood"
 """The objective that trains a conditional; all others train a critic."""
@@ -83,7 +84,7 @@ def reads_critic(name: str) -> bool:
     return ESTIMATORS[name].objective in CRITICS
 
 
-class CriticTask:
+class CriticTask(ModelTask):
     """The task; ``hparams``: learning_rate, clip (SMILE's), decay (of MINE's moving average).
 
     Args:
@@ -94,6 +95,7 @@ class CriticTask:
     """
 
     name = "gaussians"
+    defaults: ClassVar[HParams] = {"learning_rate": 1e-3, "clip": 5.0, "decay": 0.99}
     couples_examples = True
 
     def __init__(
@@ -105,47 +107,27 @@ class CriticTask:
     ) -> None:
         self.objective = choose("objective", objective, OBJECTIVES)
         self.estimators = [name for name in estimators if ESTIMATORS[name].objective == objective]
-        self.model: Model = (
+        start = {"average": np.float32(losses.MINE_START)}
+        super().__init__(
             conditional(ConditionalConfig(config.x, config.y, config.hidden))
             if objective == LIKELIHOOD
-            else critic(config)
+            else critic(config),
+            hparams or {},
+            state=start if objective == "mine" else {},
         )
-        self.hparams = {"learning_rate": 1e-3, "clip": 5.0, "decay": 0.99, **(hparams or {})}
 
-    def init(self, key: jax.Array) -> tuple[Params, State]:
-        """Return fresh parameters; the state is MINE's moving average, else nothing."""
-        start = {"average": jnp.float32(losses.MINE_START)}
-        return self.model.init(key), start if self.objective == "mine" else {}
-
-    def logical_axes(self) -> Any:
-        """Return the parameters' logical axes."""
-        return self.model.logical_axes(None)
-
-    def frozen(self, workdir: Path) -> tuple[Any, Any]:
-        """Return nothing: all is in the batch."""
-        return {}, {}
-
-    def loss(
-        self,
-        params: Params,
-        state: State,
-        frozen: Any,
-        batch: Batch,
-        key: jax.Array,
-        step: jax.Array,
-        hparams: HParams,
-    ) -> tuple[jax.Array, jax.Array, State, dict[str, SumCount]]:
+    def batch_loss(self, params: Params, batch: Batch, at: StepInputs) -> LossResult:
         """Return the objective, negative, and the batch's estimates."""
-        y = batch["y"]
+        y, state = batch["y"], at.state
         read = self.read(params, batch["x"], y)
         if self.objective == LIKELIHOOD:
             values = losses.gaussian_log_likelihood(*read)
         elif self.objective == "mine":
-            values, average = losses.mine(read[0], state["average"], decay=hparams["decay"])
+            values, average = losses.mine(read[0], state["average"], decay=at.hparams["decay"])
             state = {"average": average}
         else:
-            values = CRITICS[self.objective](read[0], hparams["clip"])
-        found = self.values(jax.lax.stop_gradient(read), hparams["clip"])
+            values = CRITICS[self.objective](read[0], at.hparams["clip"])
+        found = self.values(jax.lax.stop_gradient(read), at.hparams["clip"])
         metrics: dict[str, SumCount] = {n: (each.sum(), len(y)) for n, each in found.items()}
         return -values.sum(), jnp.float32(len(y)), state, metrics
 

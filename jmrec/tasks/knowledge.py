@@ -5,8 +5,7 @@ language head, given the picture and the rest; sometimes all the text is hidden 
 picture), sometimes the picture is. ``contrast`` adds picture-text contrast over whole items.
 """
 
-from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -14,11 +13,12 @@ import jax.numpy as jnp
 from jmrec import losses
 from jmrec.models.assembled import AssembledConfig, assembled, backbone_axes
 from jmrec.models.knowledge import KnowledgeConfig, knowledge_tower, token_fields
+from jmrec.tasks.task import ModelTask, StepInputs
 from jmrec.tasks.vision import DISTORTION, distort
-from jmrec.types import Batch, HParams, Params, State, SumCount
+from jmrec.types import Batch, HParams, LossResult, Params
 
 
-class KnowledgeTask:
+class KnowledgeTask(ModelTask):
     """The task; ``hparams``: learning_rate, dropout, generation, rewrite, contrast, temperature.
 
     Its loss is a `jmrec.losses.compose` sum of generation, rewrite (times generation) and contrast,
@@ -40,6 +40,18 @@ class KnowledgeTask:
     """
 
     name = "knowledge"
+    defaults: ClassVar[HParams] = {
+        "learning_rate": 1e-3,
+        "dropout": 0.0,
+        "generation": 1.0,
+        "rewrite": 0.5,
+        "contrast": 1.0,
+        "temperature": 0.1,
+        "hide_text": 0.4,
+        "hide_picture": 0.1,
+        "hide_tokens": 0.2,
+        **DISTORTION,
+    }
 
     def __init__(
         self,
@@ -48,43 +60,21 @@ class KnowledgeTask:
         vision: Params | None = None,
         backbone: Params | None = None,
     ) -> None:
-        if isinstance(config, AssembledConfig):
-            self.model = assembled(config)
-        else:
-            self.model = knowledge_tower(config)
-        self.vision, self.backbone = vision, backbone
-        self.hparams = {
-            "learning_rate": 1e-3,
-            "dropout": 0.0,
-            "generation": 1.0,
-            "rewrite": 0.5,
-            "contrast": 1.0,
-            "temperature": 0.1,
-            "hide_text": 0.4,
-            "hide_picture": 0.1,
-            "hide_tokens": 0.2,
-            **DISTORTION,
-            **hparams,
-        }
+        tables, axes = {}, {}
+        if backbone is not None:
+            assert isinstance(config, AssembledConfig)
+            tables, axes = {"backbone": backbone}, {"backbone": backbone_axes(config)}
+        super().__init__(
+            assembled(config) if isinstance(config, AssembledConfig) else knowledge_tower(config),
+            hparams,
+            tables=tables,
+            axes=axes,
+            known={} if vision is None else {"vision": vision},
+        )
         self.token_field = jnp.array(token_fields(config.fields), jnp.int32)
         self.couples_examples = self.hparams["contrast"] > 0
         names = ["generation", "rewrite", *(["contrast"] if self.couples_examples else [])]
         self.terms = losses.compose({name: {} for name in names})
-
-    def init(self, key: jax.Array) -> tuple[Params, State]:
-        """Return fresh parameters, but a vision encoder that has learned; there is no state."""
-        params = self.model.init(key)
-        return (params if self.vision is None else {**params, "vision": self.vision}), {}
-
-    def logical_axes(self) -> Any:
-        """Return the parameters' logical axes."""
-        return self.model.logical_axes(None)
-
-    def frozen(self, workdir: Path) -> tuple[Any, Any]:
-        """Return the backbone; nothing where the tower learns from the items alone."""
-        if self.backbone is None:
-            return {}, {}
-        return {"backbone": self.backbone}, {"backbone": backbone_axes(self.model.config)}
 
     def prompt(
         self, batch: Batch, key: jax.Array, hparams: HParams
@@ -103,22 +93,13 @@ class KnowledgeTask:
         kept = jax.random.uniform(keys[4], real.shape) >= hparams["hide_tokens"]
         return real & ~hidden_tokens & kept, hidden_tokens, picture_ok
 
-    def loss(
-        self,
-        params: Params,
-        state: State,
-        frozen: Any,
-        batch: Batch,
-        key: jax.Array,
-        step: jax.Array,
-        hparams: HParams,
-    ) -> tuple[jax.Array, jax.Array, State, dict[str, SumCount]]:
+    def batch_loss(self, params: Params, batch: Batch, at: StepInputs) -> LossResult:
         """Return the mean over items of (mean token cross-entropy, contrast)."""
-        fns, text, params = self.model.fns, batch["text"], {**params, **frozen}
-        key_prompt, key_read, key_write, key_pair, key_distort = jax.random.split(key, 5)
-        picture = distort(key_distort, batch["picture"], hparams)
-        drop = {"train": True, "dropout": hparams["dropout"]}
-        shown, hidden, picture_ok = self.prompt(batch, key_prompt, hparams)
+        fns, text, params = self.model.fns, batch["text"], {**params, **at.frozen}
+        key_prompt, key_read, key_write, key_pair, key_distort = jax.random.split(at.key, 5)
+        picture = distort(key_distort, batch["picture"], at.hparams)
+        drop = {"train": True, "dropout": at.hparams["dropout"]}
+        shown, hidden, picture_ok = self.prompt(batch, key_prompt, at.hparams)
         seen, _ = fns["see"](params, picture)
         e, _ = fns["encode_item"](params, text, seen, shown, picture_ok, key=key_read, **drop)
         logits, _ = fns["lm_logits"](params, e, text, key=key_write, **drop)
@@ -135,20 +116,20 @@ class KnowledgeTask:
         right = (logits.argmax(-1) == text) & predicted
         values = {"generation": mean(predicted), "rewrite": mean(copied)}
         if self.couples_examples:
-            kept = jax.random.uniform(key_pair, text.shape) >= hparams["hide_tokens"]
+            kept = jax.random.uniform(key_pair, text.shape) >= at.hparams["hide_tokens"]
             said = (text > 0) & kept
             read, _ = fns["encode_item"](params, text, None, said, None, key=key_pair, **drop)
             (a, b), _ = fns["contrast"](params, seen, read)
             pair_ok = batch["picture_ok"] & said.any(1)
             values["contrast"] = losses.symmetric_info_nce(
-                a, b, temperature=hparams["temperature"], where=pair_ok, ids=batch["row"]
+                a, b, temperature=at.hparams["temperature"], where=pair_ok, ids=batch["row"]
             )
             known |= pair_ok
-        weights = {**hparams, "rewrite": hparams["generation"] * hparams["rewrite"]}
+        weights = {**at.hparams, "rewrite": at.hparams["generation"] * at.hparams["rewrite"]}
         total, count, metrics = self.terms(
             {name: (value, known) for name, value in values.items()},
-            step=step,
+            step=at.step,
             hparams={name: {"weight": weights[name]} for name in values},
         )
         metrics["token_accuracy"] = (right.sum(), predicted.sum())
-        return total, count, state, metrics
+        return total, count, at.state, metrics

@@ -2,8 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +14,8 @@ from jmrec.errors import UserError
 from jmrec.features import pad_rows, take_rows
 from jmrec.kernels import chunked_logsumexp, chunked_topk
 from jmrec.models.sessions.table import item_vectors, session_model, session_rows
-from jmrec.types import Batch, HParams, Model, Params, State, SumCount
+from jmrec.tasks.task import ModelTask, StepInputs
+from jmrec.types import Batch, HParams, LossResult, Model, Params
 
 DISTILL: dict[str, Callable[..., jax.Array]] = {
     "kl": losses.kl,
@@ -73,7 +73,7 @@ def id_table_size(train: np.ndarray) -> int:
     return len(pad_rows(np.zeros(int(train.sum()) + 1)))
 
 
-class StudentTask:
+class StudentTask(ModelTask):
     """The task; ``hparams``: learning_rate, dropout, id_dropout, logit, teacher_temperature.
 
     Its loss is a `jmrec.losses.compose` sum of the `TERMS`, the teacher's weighted by ``logit``.
@@ -96,6 +96,13 @@ class StudentTask:
     """
 
     name = "student"
+    defaults: ClassVar[HParams] = {
+        "learning_rate": 1e-3,
+        "dropout": 0.2,
+        "id_dropout": 0.3,
+        "logit": 1.0,
+        "teacher_temperature": 1.0,
+    }
 
     def __init__(
         self,
@@ -125,58 +132,28 @@ class StudentTask:
                 for name in TERMS[: 1 if teacher is None else 2]
             }
         )
-        self.model = session_model(config)
         self.teacher, self.top = teacher, top
-        self.tables: dict[str, Any] = {
+        tables: dict[str, Any] = {
             "valid": pad_rows(train),
             "ids": pad_rows(id_rows(train, max(getattr(config, "ids", 0), 1))),
         }
+        axes = {}
         if features is not None:
-            self.tables["features"] = pad_rows(features)
+            tables["features"] = pad_rows(features)
         if isinstance(teacher, CachedTeacher):
-            self.tables["lessons"] = {
+            tables["lessons"] = {
                 name: pad_rows(getattr(teacher, name)) for name in ("rows", "logits", "tail")
             }
         elif teacher is not None:
-            self.tables |= {"e": pad_rows(teacher.e), "teacher": teacher.params}
+            tables |= {"e": pad_rows(teacher.e), "teacher": teacher.params}
+            axes["teacher"] = teacher.model.logical_axes(None)
             if teacher.tokens is not None:
-                self.tables["tokens"] = {n: pad_rows(table) for n, table in teacher.tokens.items()}
-        self.hparams = {
-            "learning_rate": 1e-3,
-            "dropout": 0.2,
-            "id_dropout": 0.3,
-            "logit": 1.0,
-            "teacher_temperature": 1.0,
-            **hparams,
-        }
+                tables["tokens"] = {n: pad_rows(table) for n, table in teacher.tokens.items()}
+        super().__init__(session_model(config), hparams, tables=tables, axes=axes)
 
-    def init(self, key: jax.Array) -> tuple[Params, State]:
-        """Return fresh parameters; the task has no state."""
-        return self.model.init(key), {}
-
-    def logical_axes(self) -> Any:
-        """Return the parameters' logical axes."""
-        return self.model.logical_axes(None)
-
-    def frozen(self, workdir: Path) -> tuple[Any, Any]:
-        """Return the feature table, the id rows and the teacher."""
-        plain = {name: table for name, table in self.tables.items() if name != "teacher"}
-        axes: dict[str, Any] = jax.tree.map(lambda table: (None,) * table.ndim, plain)
-        if isinstance(self.teacher, Teacher):
-            axes["teacher"] = self.teacher.model.logical_axes(None)
-        return self.tables, axes
-
-    def loss(
-        self,
-        params: Params,
-        state: State,
-        frozen: Any,
-        batch: Batch,
-        key: jax.Array,
-        step: jax.Array,
-        hparams: HParams,
-    ) -> tuple[jax.Array, jax.Array, State, dict[str, SumCount]]:
+    def batch_loss(self, params: Params, batch: Batch, at: StepInputs) -> LossResult:
         """Return the next-item loss plus, with a teacher, the distance of the two."""
+        frozen, hparams, key = at.frozen, at.hparams, at.key
         ok, valid = batch["target_ok"], frozen["valid"]
         key_table, key_session = jax.random.split(key)
         catalogue = {"features": frozen.get("features"), "ids": frozen["ids"]}
@@ -198,10 +175,10 @@ class StudentTask:
         if self.teacher is not None:
             inputs["teacher"] = (self._apart(frozen, batch, states, table, hparams), ok)
             numbers["teacher"] = {"weight": hparams["logit"]}
-        total, count, metrics = self.terms(inputs, step=step, hparams=numbers)
+        total, count, metrics = self.terms(inputs, step=at.step, hparams=numbers)
         if self.teacher is not None:
             metrics[f"teacher_{self.distill}"] = metrics.pop("teacher")
-        return total, count, state, metrics
+        return total, count, at.state, metrics
 
     def _apart(
         self, frozen: Any, batch: Batch, states: jax.Array, table: jax.Array, hparams: HParams

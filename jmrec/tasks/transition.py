@@ -1,20 +1,19 @@
 """Stage "transition": train the Transfer tower to predict the next item of a session."""
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-import jax
 import numpy as np
 
 from jmrec import losses
 from jmrec.features import pad_rows, take_rows
 from jmrec.models.sessions.table import session_model
 from jmrec.models.sessions.transfer import TransferConfig
-from jmrec.types import Batch, HParams, Params, State, SumCount
+from jmrec.tasks.task import ModelTask, StepInputs
+from jmrec.types import Batch, HParams, LossResult, Params
 
 
-class TransitionTask:
+class TransitionTask(ModelTask):
     """The task; ``hparams``: learning_rate, dropout, temperature.
 
     Args:
@@ -27,6 +26,7 @@ class TransitionTask:
     """
 
     name = "transition"
+    defaults: ClassVar[HParams] = {"learning_rate": 1e-3, "dropout": 0.1, "temperature": 1.0}
 
     def __init__(
         self,
@@ -37,44 +37,23 @@ class TransitionTask:
         tokens: Mapping[str, np.ndarray] | None = None,
         words: Any = None,
     ) -> None:
-        self.model, self.words = session_model(config), words
-        self.tables: dict[str, Any] = {"e": pad_rows(e), "valid": pad_rows(train)}
+        tables: dict[str, Any] = {"e": pad_rows(e), "valid": pad_rows(train)}
         if tokens is not None:
-            self.tables["tokens"] = {name: pad_rows(table) for name, table in tokens.items()}
-        self.hparams = {"learning_rate": 1e-3, "dropout": 0.1, "temperature": 1.0, **hparams}
+            tables["tokens"] = {name: pad_rows(table) for name, table in tokens.items()}
+        known = {} if words is None else {"embed": words}
+        super().__init__(session_model(config), hparams, tables=tables, known=known)
 
-    def init(self, key: jax.Array) -> tuple[Params, State]:
-        """Return fresh parameters, but words that are known already; the task has no state."""
-        params = self.model.init(key)
-        return (params if self.words is None else {**params, "embed": self.words}), {}
-
-    def logical_axes(self) -> Any:
-        """Return the parameters' logical axes."""
-        return self.model.logical_axes(None)
-
-    def frozen(self, workdir: Path) -> tuple[Any, Any]:
-        """Return the feature table, the mask of training items and, where read, the tokens."""
-        return self.tables, jax.tree.map(lambda table: (None,) * table.ndim, self.tables)
-
-    def loss(
-        self,
-        params: Params,
-        state: State,
-        frozen: Any,
-        batch: Batch,
-        key: jax.Array,
-        step: jax.Array,
-        hparams: HParams,
-    ) -> tuple[jax.Array, jax.Array, State, dict[str, SumCount]]:
+    def batch_loss(self, params: Params, batch: Batch, at: StepInputs) -> LossResult:
         """Return the softmax cross-entropy of <h, y> / temperature over the training items."""
+        shown = take_rows(at.frozen.get("tokens", at.frozen["e"]), batch["item"])
         h, _ = self.model.fns["encode_session"](
-            params, take_rows(frozen.get("tokens", frozen["e"]), batch["item"]), batch["mask"],
-            batch["gap"], batch["event"], key=key, train=True, dropout=hparams["dropout"],
+            params, shown, batch["mask"], batch["gap"], batch["event"],
+            key=at.key, train=True, dropout=at.hparams["dropout"],
         )  # fmt: skip
-        y, _ = self.model.fns["item_table"](params, frozen["e"])
+        y, _ = self.model.fns["item_table"](params, at.frozen["e"])
         ok = batch["target_ok"]
         loss = losses.full_softmax(
             h, y, batch["target"],
-            valid=frozen["valid"], where=ok, temperature=hparams["temperature"],
+            valid=at.frozen["valid"], where=ok, temperature=at.hparams["temperature"],
         )  # fmt: skip
-        return loss.sum(), ok.sum(), state, {"next_item": (loss.sum(), ok.sum())}
+        return loss.sum(), ok.sum(), at.state, {"next_item": (loss.sum(), ok.sum())}

@@ -11,15 +11,15 @@ References:
   https://arxiv.org/abs/2411.03313
 """
 
-from pathlib import Path
-from typing import Any
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jmrec import losses
-from jmrec.types import Batch, HParams, Model, Params, State, SumCount
+from jmrec.tasks.task import ModelTask, StepInputs
+from jmrec.types import Batch, HParams, LossResult, Model, Params
 
 DISTORTION: HParams = {"zoom": 0.3, "move": 0.125, "flip": 0.5, "brighten": 0.3}
 """How far `distort` goes where nothing else is said."""
@@ -93,7 +93,7 @@ def word_weights(text: np.ndarray, vocab: int) -> tuple[np.ndarray, np.ndarray]:
     return weights.astype(np.float32), prior.astype(np.float32)
 
 
-class VisionTask:
+class VisionTask(ModelTask):
     """The task; ``hparams``: learning_rate, zoom, move, flip, brighten (see `distort`).
 
     Args:
@@ -104,40 +104,19 @@ class VisionTask:
     """
 
     name = "vision"
+    defaults: ClassVar[HParams] = {"learning_rate": 1e-3, **DISTORTION}
 
     def __init__(
         self, model: Model, words: tuple[np.ndarray, np.ndarray], hparams: HParams
     ) -> None:
-        self.model = model
-        self.words = dict(zip(("weights", "prior"), words))
-        self.hparams = {"learning_rate": 1e-3, **DISTORTION, **hparams}
+        super().__init__(model, hparams, tables=dict(zip(("weights", "prior"), words)))
 
-    def init(self, key: jax.Array) -> tuple[Params, State]:
-        """Return fresh parameters; the task has no state."""
-        return self.model.init(key), {}
-
-    def logical_axes(self) -> Any:
-        """Return the parameters' logical axes."""
-        return self.model.logical_axes(None)
-
-    def frozen(self, workdir: Path) -> tuple[Any, Any]:
-        """Return the words' weights and priors."""
-        return self.words, {"weights": (None,), "prior": (None,)}
-
-    def loss(
-        self,
-        params: Params,
-        state: State,
-        frozen: Any,
-        batch: Batch,
-        key: jax.Array,
-        step: jax.Array,
-        hparams: HParams,
-    ) -> tuple[jax.Array, jax.Array, State, dict[str, SumCount]]:
+    def batch_loss(self, params: Params, batch: Batch, at: StepInputs) -> LossResult:
         """Return the cross-entropy of the words' weighted bag, over items with a picture."""
-        logits, _ = self.model.fns["name_words"](params, distort(key, batch["picture"], hparams))
+        picture = distort(at.key, batch["picture"], at.hparams)
+        logits, _ = self.model.fns["name_words"](params, picture)
         ok = batch["picture_ok"] & (batch["text"] > 0).any(-1)
         loss = losses.bag_cross_entropy(
-            logits + frozen["prior"], batch["text"], frozen["weights"], where=ok
+            logits + at.frozen["prior"], batch["text"], at.frozen["weights"], where=ok
         )
-        return loss.sum(), ok.sum(), state, {"words": (loss.sum(), ok.sum())}
+        return loss.sum(), ok.sum(), at.state, {"words": (loss.sum(), ok.sum())}

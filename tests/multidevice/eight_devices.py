@@ -3,7 +3,8 @@
 import json
 import logging
 import sys
-from contextlib import nullcontext, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jmrec.errors import UserError
-from jmrec.optim import OptimConfig
 from jmrec.sharding import make_mesh, put_batch, shardings
-from jmrec.train import TrainConfig, Trainer
+from jmrec.training import OptimConfig, Silent, TrainConfig, Trainer
 
 ITEMS, WIDTH, HIDDEN, ROWS, STEPS = 32, 16, 24, 16, 10
 
@@ -24,6 +24,7 @@ class NextItem:
 
     name = "next item"
     hparams = {"learning_rate": 0.02}  # noqa: RUF012
+    couples_examples = False
 
     def init(self, key: jax.Array) -> tuple[Any, Any]:
         a, b, c = jax.random.split(key, 3)
@@ -42,6 +43,9 @@ class NextItem:
             "down": ("mlp", "embed"),
             "odd": ("mlp", "embed"),
         }
+
+    def state_axes(self) -> Any:
+        return None
 
     def frozen(self, workdir: Path) -> tuple[Any, Any]:
         return {"bias": np.linspace(-1, 1, WIDTH, dtype=np.float32)}, {"bias": ("embed",)}
@@ -65,7 +69,7 @@ class Batches:
         return {"item": item, "target": (item + 1) % ITEMS, "mask": rng.random(ROWS) < 0.7}
 
 
-class Losses:
+class Losses(Silent):
     """A tracker that keeps the losses and what is said."""
 
     prefix = "stage"
@@ -77,11 +81,8 @@ class Losses:
     def say(self, text: str) -> None:
         self.said.append(text)
 
-    def log(self, step: int, metrics: dict[str, float]) -> None:
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
         self.values.append(metrics["loss"])
-
-    def progress(self, *_: Any, **__: Any) -> Any:
-        return nullcontext()
 
 
 class Failing(Batches):
@@ -136,7 +137,7 @@ def main(workdir: Path) -> dict[str, Any]:
         out["specs"][name] = {k: str(tuple(p.sharding.spec)) for k, p in result.params.items()}
         out.setdefault("compilations", {})[name] = trainer.compilations
         out.setdefault("bank", {})[name] = np.asarray(result.task_state["bank"]).tolist()
-        state = trainer._initialise(jax.random.key(1), jax.random.key(2))
+        state = trainer.step.initialise(1)
         out.setdefault("born", {})[name] = float(
             jnp.sum(jnp.abs(jax.device_get(state.params["up"])))
         )

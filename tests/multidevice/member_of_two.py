@@ -24,10 +24,9 @@ from jmrec.cluster.keeper import keep
 from jmrec.cluster.member import first, is_first, together
 from jmrec.cluster.settings import KEPT, read_settings
 from jmrec.errors import Preempted, UserError, explain
-from jmrec.optim import OptimConfig
 from jmrec.sharding import make_mesh, process_local, process_rows
 from jmrec.tracking import Tracker
-from jmrec.train import TrainConfig, Trainer
+from jmrec.training import OptimConfig, TrainConfig, Trainer
 
 STEPS = 12
 RULES = "fsdp"

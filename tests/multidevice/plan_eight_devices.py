@@ -48,8 +48,7 @@ def main(request: dict[str, Any]) -> dict[str, Any]:
     out: dict[str, Any] = {"devices": jax.device_count()}
     for stage in request["stages"]:
         step = planner.step(stage)
-        key = jax.random.key(0)
-        state = step.trainer._initialise(key, key)
+        state = step.trainer.step.initialise(0)
         zeros = jax.tree.map(
             lambda leaf: jax.device_put(jnp.zeros(leaf.shape, leaf.dtype), leaf.sharding),
             (step.frozen, step.batch),

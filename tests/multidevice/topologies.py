@@ -28,14 +28,13 @@ from jmrec.models.lora import LoraConfig
 from jmrec.models.sessions.student import StudentConfig
 from jmrec.models.sessions.transfer import TransferConfig, transfer_tower
 from jmrec.models.vision import VisionConfig
-from jmrec.optim import OptimConfig
 from jmrec.sharding import dump_shardings, make_mesh, replicated_share, shardings
 from jmrec.systems.system import Sizes
 from jmrec.tasks.knowledge import KnowledgeTask
 from jmrec.tasks.session import StudentTask, Teacher, id_table_size
 from jmrec.tasks.transition import TransitionTask
 from jmrec.tools.plan.shapes import Planner
-from jmrec.train import TrainConfig, Trainer
+from jmrec.training import OptimConfig, TrainConfig, Trainer
 
 ROOT = Path(__file__).resolve().parents[2]
 ITEMS, VOCAB, STEPS, ROWS, LENGTH = 997, 101, 20, 16, 5

@@ -299,9 +299,6 @@ def test_a_bare_name_is_an_experiment_of_jmrec_and_a_path_is_what_looks_like_one
     message = error(load_config, "qqqqqq")
     known = "there are losses_on_gaussians, session, tpad, and the path of a file ends in .py."
     assert known in message
-        "there are losses_on_gaussians, session, tpad, and the path of a file ends in .py."
-        in message
-    )
     assert "must look like tpad:size=tiny" in error(load_config, ":size=tiny")
 
 

@@ -30,7 +30,7 @@ from jmrec.systems.system import PlannedStep, Sizes
 from jmrec.systems.work import Work
 from jmrec.tasks.gaussians import ESTIMATORS, CriticTask, reads_critic
 from jmrec.tracking import read_curves
-from jmrec.train import Trainer
+from jmrec.training import Trainer
 
 Estimates = dict[str, jax.Array]
 """Estimator -> the estimate of each batch, float32 [batches]."""

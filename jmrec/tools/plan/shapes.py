@@ -15,7 +15,7 @@ from jmrec.sharding import DATA_AXES, abstract_arrays, batch_sharding, make_mesh
 from jmrec.systems.fits import train_config
 from jmrec.systems.registry import system_class
 from jmrec.systems.system import PlannedStep, Sizes
-from jmrec.train import Trainer
+from jmrec.training import Trainer
 from jmrec.types import Batch
 
 NOWHERE = Path("no workdir")

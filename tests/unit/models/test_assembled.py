@@ -16,7 +16,7 @@ from jmrec.models.layers import StackConfig
 from jmrec.models.lora import LoraConfig, merged
 from jmrec.models.vit import ViTConfig
 from jmrec.tasks.knowledge import KnowledgeTask
-from jmrec.train import TrainConfig, Trainer
+from jmrec.training import TrainConfig, Trainer
 
 STACK = StackConfig(width=8, layers=2, heads=2, kv_heads=1, mlp=12)
 DECODER = DecoderConfig(vocab=11, stack=STACK)

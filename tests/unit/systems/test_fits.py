@@ -2,19 +2,80 @@
 
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
 
-from jmrec.config import load_config
+from jmrec.config import flatten, load_config
+from jmrec.data.gaussians import Gaussians, PairBatches
+from jmrec.errors import UserError
+from jmrec.models.critics import CriticConfig
 from jmrec.models.layers import StackConfig, remat_policy
-from jmrec.systems.fits import train_config
+from jmrec.systems.fits import fit, train_config
+from jmrec.systems.stages import identity
+from jmrec.tasks.gaussians import CriticTask
+from jmrec.tracking import Tracker
+from jmrec.training import Trainer
+from jmrec.types import Batch, Params
 
-SPEC = f"{Path(__file__).resolve().parents[3]}/experiments/tpad.py:size=tiny"
+EXPERIMENTS = Path(__file__).resolve().parents[3] / "experiments"
+SPEC = f"{EXPERIMENTS / 'tpad.py'}:size=tiny"
+GAUSSIANS = EXPERIMENTS / "losses_on_gaussians.py"
 
 
 def test_accumulation_is_an_argument() -> None:
     train = load_config(SPEC, ["--config.transition.train.accumulate=4"]).transition.train
     assert train_config(train, "dp").accumulate == 4
     assert train_config(load_config(SPEC).transition.train, "dp").accumulate == 1
+
+
+def test_updates_per_call_is_an_argument_and_no_part_of_a_stage() -> None:
+    config = load_config(SPEC, ["--config.student.train.updates_per_call=10"])
+    assert train_config(config.student.train, "dp").updates_per_call == 10
+    plain = load_config(SPEC)
+    assert train_config(plain.student.train, "dp").updates_per_call == 1
+    assert identity({"student": config.student}) == identity({"student": plain.student})
+    del plain.student.train["updates_per_call"]  # a config of a jmrec that did not have it
+    assert train_config(plain.student.train, "dp").updates_per_call == 1
+    assert identity({"student": config.student}) == flatten({"student": plain.student})
+
+
+def test_a_fit_goes_on_with_other_updates_per_call(tmp_path: Path) -> None:
+    """Killed with five updates a call, gone on with one and with five: the same parameters."""
+    ends = {}
+    for first, then in ((5, 5), (5, 1), (1, 1)):
+        folder = tmp_path / f"{first}-{then}"
+        with pytest.raises(RuntimeError, match="killed"):
+            fit_critic(folder, first, kill=14)
+        assert (folder / "checkpoints" / "10").is_dir()
+        ends[first, then] = fit_critic(folder, then)
+    whole = fit_critic(tmp_path / "whole", 5)
+    jax.tree.map(np.testing.assert_array_equal, ends[5, 5], whole)
+    for each in ends.values():
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), each, whole)
+    with pytest.raises(UserError, match=r"config\.weight_decay \(was 0\.0, now 0\.1\)"):
+        fit_critic(tmp_path / "whole", 5, weight_decay=0.1)
+
+
+def fit_critic(folder: Path, k: int, kill: int = -1, **changes: float) -> Params:
+    """Train a critic of two Gaussians for 20 updates; perhaps die at a batch."""
+
+    class Dying(PairBatches):
+        def __getitem__(self, n: int) -> Batch:
+            if n == kill:
+                raise RuntimeError("killed")
+            return super().__getitem__(n)
+
+    settings = load_config(f"{GAUSSIANS}:size=tiny").train
+    settings.update({"steps": 20, "eval_every": 10, "save_every": 10, **changes})
+    settings.updates_per_call = k
+    task = CriticTask("infonce", CriticConfig(x=2, y=2, hidden=8, width=4), (), {})
+    trainer = Trainer(task, train_config(settings, "dp"))
+    with Tracker(folder, quiet=True) as tracker:
+        return fit(
+            trainer, folder, Dying(Gaussians(2, 1.0), 16, 0), seed=0, tracker=tracker,
+            metadata={"config": flatten(settings)},
+        ).params  # fmt: skip
 
 
 @pytest.mark.parametrize(("word", "recomputes"), [("none", False), ("true", True),

@@ -14,7 +14,7 @@ from jmrec.models.sessions.student import StudentConfig
 from jmrec.models.sessions.table import session_model
 from jmrec.models.sessions.transfer import ItemTokens, TransferConfig
 from jmrec.tasks.session import StudentTask, Teacher, id_rows, id_table_size
-from jmrec.train import TrainConfig, Trainer
+from jmrec.training import TrainConfig, Trainer
 from tests.unit.models.toy_encoders import MeanConfig, WholeConfig, registered, state, vectors
 from tests.unit.tasks.test_tasks import E_TABLE, QUIET, SESSIONS, TINY, TRAIN, call
 

@@ -27,7 +27,7 @@ from jmrec.tasks.session import (
 )
 from jmrec.tasks.transition import TransitionTask
 from jmrec.tasks.vision import VisionTask, word_weights
-from jmrec.train import TrainConfig, Trainer
+from jmrec.training import TrainConfig, Trainer
 
 TINY = StackConfig(width=16, layers=1, heads=2, kv_heads=1, mlp=16)
 KNOWLEDGE = KnowledgeConfig(
@@ -189,10 +189,10 @@ def test_vision_learns_which_words_go_with_a_picture_and_others_do_not_count() -
     params, ((first, (_, count, _)), grads) = call(task, batch)
     assert float(count) == 28
     # The head begins at zero: the first loss is that of the prior, and nothing reaches the eye yet.
-    mass = np.exp(task.words["prior"])
+    mass = np.exp(task.tables["prior"])
     bags = np.zeros((32, 12))
     np.put_along_axis(
-        bags, text[:, :2].astype(int), task.words["weights"][text[:, :2].astype(int)], 1
+        bags, text[:, :2].astype(int), task.tables["weights"][text[:, :2].astype(int)], 1
     )
     bags /= bags.sum(1, keepdims=True)
     np.testing.assert_allclose(mass.sum(), 1.0, rtol=1e-5)

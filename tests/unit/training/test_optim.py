@@ -1,5 +1,7 @@
 """Against formulas written with numpy."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,20 +9,24 @@ import optax
 import pytest
 
 from jmrec.errors import UserError
-from jmrec.optim import (
+from jmrec.training.optim import (
     OptimConfig,
-    freeze,
-    gradient_sums,
     make_optimizer,
-    merge,
     opt_state_shardings,
-    partition,
+    traced_numbers,
 )
 
 
 def rates(config: OptimConfig, steps: list[int], rate: float = 0.5) -> np.ndarray:
     schedule = jax.jit(make_optimizer(config).schedule)
-    return np.array([schedule(jnp.int32(n), {"learning_rate": rate}) for n in steps])
+    hparams = {"learning_rate": rate, "optim": traced_numbers(config)}
+    return np.array([schedule(jnp.int32(n), hparams) for n in steps])
+
+
+def first_update(config: OptimConfig, axes: Any, grads: Any, params: Any) -> Any:
+    optimizer = make_optimizer(config, axes)
+    hparams = {"optim": traced_numbers(config)}
+    return optimizer.update(grads, optimizer.init(params), params, hparams)[0]
 
 
 def test_schedules() -> None:
@@ -53,8 +59,7 @@ def test_first_update_is_clipped_adam_and_decays_matrices_only() -> None:
     norm = 7 * np.sqrt(14)
     adam = (7 / norm) / (7 / norm + 1e-3)  # bias-corrected moments of one gradient g: g, g * g
     for given, stacked in ((None, adam + 0.3), (axes, adam)):
-        tx = make_optimizer(config, given).tx
-        updates, _ = tx.update(grads, tx.init(params), params)
+        updates = first_update(config, given, grads, params)
         np.testing.assert_allclose(updates["w"], adam + 0.3, rtol=1e-5)
         np.testing.assert_allclose(updates["b"], adam, rtol=1e-5)
         np.testing.assert_allclose(updates["stack"], stacked, rtol=1e-5)
@@ -72,8 +77,7 @@ def test_muon_makes_matrices_orthogonal_and_leaves_tables_to_adam() -> None:
     params = jax.tree.map(jnp.ones, shapes, is_leaf=is_shape)
     grads = jax.tree.map(lambda s: jnp.asarray(rng.normal(size=s)), shapes, is_leaf=is_shape)
     config = OptimConfig(clip=0.0, muon=5.0)
-    tx = make_optimizer(config, axes).tx
-    updates, _ = tx.update(grads, tx.init(params), params)
+    updates = first_update(config, axes, grads, params)
     for update, grad in zip(
         [updates["w"], *updates["stack"]["w"]], [grads["w"], *grads["stack"]["w"]]
     ):
@@ -95,43 +99,10 @@ def test_every_moment_lies_where_its_parameter_lies() -> None:
     params = {"w": jnp.ones((3, 2)), "b": jnp.ones(2)}
     places = {"w": "cut", "b": "near"}
     for muon in (0.0, 5.0):
-        state = make_optimizer(OptimConfig(muon=muon), axes).tx.init(params)
+        state = make_optimizer(OptimConfig(muon=muon), axes).init(params)
         placed = opt_state_shardings(state, places, "whole")
         expected = jax.tree.map(
             lambda x: {(3, 2): "cut", (2,): "near"}.get(jnp.shape(x), "whole"), state
         )
         assert placed == expected
         assert sorted(set(jax.tree.leaves(placed))) == ["cut", "near", "whole"]
-
-
-def test_partition_and_merge_are_inverse() -> None:
-    params = {"tower": {"layer_0": {"w": 1, "b": 2}, "norm": 3}, "head": {"w": 4}}
-    for patterns in (["^tower/"], ["/w$"], ["norm", "head"], ["."]):
-        trainable, frozen = partition(params, patterns)
-        assert merge(trainable, frozen) == params
-        mask = jax.tree.leaves(freeze(params, patterns))
-        assert len(jax.tree.leaves(frozen)) == sum(mask)
-    assert partition(params, []) == (params, {})
-    with pytest.raises(UserError, match="'touer' is found in no parameter"):
-        partition(params, ["touer"])
-    with pytest.raises(ValueError, match="both trees hold 'w'"):
-        merge({"w": 1}, {"w": 2})
-
-
-def test_gradient_sums_hands_the_state_on_and_gives_each_microbatch_a_key() -> None:
-    def loss(params, state, batch, key):  # type: ignore[no-untyped-def]
-        draw = jax.random.uniform(key)
-        new = {"seen": state["seen"] + batch["x"].sum()}
-        return params * draw, batch["x"].size, new, {"draw": (draw, 1)}
-
-    batch = {"x": jnp.arange(6.0)}
-    key = jax.random.key(0)
-    (_, count, metrics, grad), state = gradient_sums(
-        loss, jnp.float32(1), {"seen": jnp.float32(0)}, batch, key, accumulate=3
-    )
-    draws = sum(float(jax.random.uniform(jax.random.fold_in(key, a))) for a in range(3))
-    assert float(state["seen"]) == 15
-    assert float(count) == 6
-    assert float(grad) == pytest.approx(draws, rel=1e-6)
-    assert float(metrics["draw"][0]) == pytest.approx(draws, rel=1e-6)
-    assert int(metrics["draw"][1]) == 3

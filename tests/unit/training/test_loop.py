@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import optax.contrib
 import pytest
 from rich.console import Console
 
 from jmrec.checkpoint import Checkpoints
 from jmrec.errors import Preempted, UserError
-from jmrec.optim import OptimConfig
 from jmrec.tracking import Tracker
-from jmrec.train import FitResult, TrainConfig, Trainer
+from jmrec.training import FitResult, OptimConfig, Silent, TrainConfig, Trainer
 
 DIM = 3
 CONFIG = TrainConfig(steps=12, eval_every=3, save_every=4, log_every=2)
@@ -35,12 +36,16 @@ class Quadratic:
 
     name = "quadratic"
     hparams = {"learning_rate": 0.1, "noise": 0.01}  # noqa: RUF012
+    couples_examples = False
 
     def init(self, key: jax.Array) -> tuple[Any, Any]:
         return {"w": jax.random.normal(key, (DIM,))}, {"mean": jnp.zeros(DIM)}
 
     def logical_axes(self) -> Any:
         return {"w": ("embed",)}
+
+    def state_axes(self) -> Any:
+        return None
 
     def frozen(self, workdir: Path) -> tuple[Any, Any]:
         return {"centre": np.ones(DIM, np.float32)}, None
@@ -75,22 +80,17 @@ class Batches:
         return {"x": x, "ok": ok}
 
 
-class Log:
-    """What the loop asks of a tracker."""
+class Log(Silent):
+    """Keeps what is logged."""
 
     def __init__(self) -> None:
         self.lines: list[tuple[int, dict[str, float]]] = []
 
-    def log(self, step: int, metrics: dict[str, float]) -> None:
+    def log(self, step: int, metrics: Mapping[str, float]) -> None:
         self.lines.append((step, dict(metrics)))
 
     def truncate(self, step: int) -> None:
         self.lines = [line for line in self.lines if line[0] <= step]
-
-    def progress(self, total: int, description: str, start: int = 0) -> Any:
-        from contextlib import nullcontext
-
-        return nullcontext()
 
 
 class Evaluate:
@@ -171,7 +171,7 @@ def test_accumulation_is_exact_with_uneven_masks(tmp_path: Path) -> None:
 
 def test_accumulation_is_refused_where_examples_are_coupled(tmp_path: Path) -> None:
     task = Quadratic()
-    task.couples_examples = True  # type: ignore[attr-defined]
+    task.couples_examples = True
     with pytest.raises(UserError, match="couples the examples"):
         Trainer(task, dataclasses.replace(CONFIG, accumulate=2))
 
@@ -218,10 +218,95 @@ def test_one_compilation_per_shape_and_none_for_seeds_or_hparams(tmp_path: Path)
     c = trainer.fit(tmp_path / "c", Batches((4, 2)), seed=0, hparams={"learning_rate": 1})
     trainer.fit(tmp_path / "a", Batches((4, 2)), seed=0)
     assert trainer.compilations == 2
-    assert trainer._step._cache_size() == 2
+    assert trainer.step.jitted._cache_size() == 2
     assert a.flops == b.flops == 2 * DIM * (6 * 4 + 6 * 2)
     assert not np.array_equal(a.params["w"], b.params["w"])
     assert not np.array_equal(a.params["w"], c.params["w"])
+
+
+@pytest.mark.parametrize("muon", [0.0, 5.0])
+def test_decay_clip_and_warmup_are_traced(tmp_path: Path, muon: float) -> None:
+    """One program for all of them, and each ends where optax ends with constants."""
+    config = OptimConfig(muon=muon, schedule="cosine", weight_decay=0.3)
+    trainer = Trainer(Matrix(), dataclasses.replace(CONFIG, optim=config))
+    ends = set()
+    for n, given in enumerate(
+        (
+            {},
+            {"weight_decay": 0.0},
+            {"weight_decay": 0.05},
+            {"clip": 0.0},
+            {"clip": 0.5},
+            {"warmup": 3},
+            {"warmup": 7, "clip": 0.2, "weight_decay": 1.0},
+        )
+    ):
+        got = trainer.fit(tmp_path / str(n), Batches(), seed=5, hparams={"optim": given})
+        want = by_constants(dataclasses.replace(config, steps=12, **given))
+        np.testing.assert_allclose(got.params["w"], want, rtol=2e-6, atol=1e-7)
+        ends.add(np.asarray(want).tobytes())
+    assert len(ends) == 7
+    assert trainer.compilations == 1
+    assert trainer.step.jitted._cache_size() == 1
+    with pytest.raises(UserError, match=r"no hparams\.optim\.b1; it has clip, warmup, weight"):
+        trainer.fit(tmp_path / "b", Batches(), seed=5, hparams={"optim": {"b1": 0.5}})
+    with pytest.raises(UserError, match=r"needs more steps than optim\.warmup=12"):
+        trainer.fit(tmp_path / "w", Batches(), seed=5, hparams={"optim": {"warmup": 12}})
+
+
+class Matrix(Quadratic):
+    """The same with a matrix, which decays and which Muon takes."""
+
+    hparams = {"learning_rate": 0.1}  # noqa: RUF012
+
+    def init(self, key: jax.Array) -> tuple[Any, Any]:
+        return {"w": jax.random.normal(key, (DIM, DIM)), "b": jnp.ones(DIM)}, {}
+
+    def logical_axes(self) -> Any:
+        return {"w": ("embed", "mlp"), "b": ("mlp",)}
+
+    def loss(self, params, state, frozen, batch, key, step, hparams):  # type: ignore[no-untyped-def]
+        out = batch["x"] @ params["w"] + params["b"] - 1.0
+        total = jnp.where(batch["ok"][:, None], jnp.square(out), 0.0).sum()
+        return total, batch["ok"].sum(), {}, {}
+
+
+def by_constants(config: OptimConfig) -> jax.Array:
+    """Fit a Matrix with an optax chain whose numbers are constants and parts that are not used."""
+    init_key, _ = jax.random.split(jax.random.key(5))
+    task, decayed = Matrix(), {"w": True, "b": False}
+    params, _ = task.init(init_key)
+    parts = [optax.clip_by_global_norm(config.clip)] if config.clip else []
+    if config.muon:
+        dims = {"w": optax.contrib.MuonDimensionNumbers(0, 1), "b": None}
+        parts.append(
+            optax.contrib.muon(
+                -config.muon, adam_learning_rate=-1.0, adam_b1=0.9, adam_b2=0.98,
+                muon_weight_dimension_numbers=lambda params: dims,
+            )
+        )  # fmt: skip
+    else:
+        parts.append(optax.scale_by_adam(b1=0.9, b2=0.98))
+    if config.weight_decay:
+        parts.append(optax.add_decayed_weights(config.weight_decay, mask=decayed))
+    fall = optax.cosine_decay_schedule(0.1, config.steps - config.warmup)
+    rise = optax.linear_schedule(0.0, 0.1, max(config.warmup, 1))  # ours begins one step on
+
+    @jax.jit
+    def update(params, opt_state, n, batch):  # type: ignore[no-untyped-def]
+        def mean(params):  # type: ignore[no-untyped-def]
+            total, count, _, _ = task.loss(params, {}, None, batch, None, n, {})
+            return total / count
+
+        updates, opt_state = tx.update(jax.grad(mean)(params), opt_state, params)
+        rate = jnp.where(n < config.warmup, rise(n + 1), fall(n - config.warmup))
+        return jax.tree.map(lambda p, u: p - rate * u, params, updates), opt_state
+
+    tx = optax.chain(*parts)
+    opt_state = tx.init(params)
+    for n in range(config.steps):
+        params, opt_state = update(params, opt_state, n, Batches()[n])
+    return params["w"]
 
 
 def test_several_updates_per_call_are_the_same_updates(tmp_path: Path) -> None:
@@ -236,6 +321,16 @@ def test_several_updates_per_call_are_the_same_updates(tmp_path: Path) -> None:
     assert [step for step, _ in logs[0].lines] == [step for step, _ in logs[1].lines]
     assert trainer.compilations == 1
     assert one.flops == three.flops == 2 * DIM * 12 * 4
+    # Killed, it goes on from the last multiple; its checkpoints are also those of another K.
+    for k, again in ((3, trainer), (1, Trainer(Quadratic(), config))):
+        folder = tmp_path / f"killed {k}"
+        with pytest.raises(RuntimeError, match="killed"):
+            trainer.fit(folder, Batches(raises=8), seed=0, evaluate=Evaluate())
+        assert (folder / "checkpoints" / "6").is_dir()
+        resumed = again.fit(folder, Batches(), seed=0, evaluate=Evaluate())
+        np.testing.assert_allclose(resumed.params["w"], three.params["w"], rtol=1e-6)
+        if again is trainer:
+            same(three, resumed)
     with pytest.raises(UserError, match="several shapes"):
         trainer.fit(tmp_path / "s", Batches((4, 2)), seed=0)
     with pytest.raises(UserError, match="update 4 is nan"):
@@ -266,6 +361,13 @@ def test_other_data_or_settings_refuse_to_resume(trainer: Trainer, tmp_path: Pat
         trainer.fit(tmp_path, Batches(), seed=0, metadata=kept, hparams={"noise": 1.0})
     with pytest.raises(UserError, match=r"no hparams\.nose"):
         trainer.fit(tmp_path, Batches(), seed=0, metadata=kept, hparams={"nose": 1.0})
+    for field in ("weight_decay", "clip", "warmup"):
+        given = {field: 2}
+        with pytest.raises(UserError, match=rf"train\.optim\.{field} \(was .*, now 2\)"):
+            trainer.fit(tmp_path, Batches(), seed=0, metadata=kept, hparams={"optim": given})
+        other = Trainer(Quadratic(), dataclasses.replace(CONFIG, optim=OptimConfig(**given)))
+        with pytest.raises(UserError, match=rf"train\.optim\.{field} \(was .*, now 2\)"):
+            other.fit(tmp_path, Batches(), seed=0, metadata=kept)
     # How often it is logged is no part of the run; "never" begins anew.
     other = Trainer(Quadratic(), dataclasses.replace(CONFIG, log_every=5, keep=1))
     assert other.fit(tmp_path, Batches(raises=0), seed=0, metadata=kept).step == 12
@@ -306,9 +408,9 @@ def test_fits_outside_the_main_thread(trainer: Trainer, tmp_path: Path) -> None:
 SIGNALLED = """
 import os, signal, sys
 sys.path.insert(0, {here!r})
-from test_train import CONFIG, Batches, Evaluate, Quadratic
+from test_loop import CONFIG, Batches, Evaluate, Quadratic
 from jmrec.errors import explain
-from jmrec.train import Trainer
+from jmrec.training import Trainer
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's "&" ignores it
 
@@ -345,7 +447,7 @@ def test_a_signal_saves_and_the_run_goes_on(
 ) -> None:
     here = str(Path(__file__).resolve().parent)
     script = textwrap.dedent(SIGNALLED).format(here=here, workdir=str(tmp_path / "run"), name=name)
-    root = Path(__file__).resolve().parents[2]
+    root = Path(__file__).resolve().parents[3]
     found = subprocess.run(
         [sys.executable, "-c", script],
         env={**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(root)},

@@ -1,0 +1,96 @@
+"""The base of tasks that train one model: what is left to each is its model and its loss."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import jax
+
+from jmrec.types import Batch, HParams, LossResult, Model, Params, State
+
+
+@dataclass(frozen=True)
+class StepInputs:
+    """What a loss may read beside the parameters and the batch; see `jmrec.types.Task.loss`."""
+
+    state: State
+    frozen: Any
+    key: jax.Array
+    step: jax.Array
+    hparams: HParams
+
+
+class ModelTask(ABC):
+    """A `jmrec.types.Task` that trains one model.
+
+    A subclass states ``name`` and ``defaults``, sets ``couples_examples`` where an example's loss
+    depends on the others of its batch, and defines ``batch_loss``.
+
+    Args:
+      model: What is trained.
+      hparams: Traced numbers in place of the class's ``defaults``.
+      tables: Teachers, backbones and feature tables by name, never optimised.
+      axes: Logical axes of tables that are sharded; the others are replicated.
+      known: Parameters that are known already, in place of fresh ones of that name.
+      state: What is learned without a gradient, as it begins.
+    """
+
+    name: str
+    defaults: ClassVar[HParams]
+    couples_examples: bool = False
+
+    def __init__(
+        self,
+        model: Model,
+        hparams: HParams,
+        *,
+        tables: Mapping[str, Any] | None = None,
+        axes: Mapping[str, Any] | None = None,
+        known: Params | None = None,
+        state: State | None = None,
+    ) -> None:
+        self.model = model
+        self.hparams = {**self.defaults, **hparams}
+        self.tables = dict(tables or {})
+        self._axes, self._known, self._state = axes or {}, known or {}, state or {}
+
+    def init(self, key: jax.Array) -> tuple[Params, State]:
+        """Return fresh parameters, but those that are known already, and the state."""
+        return {**self.model.init(key), **self._known}, dict(self._state)
+
+    def logical_axes(self) -> Any:
+        """Return the parameters' logical axes."""
+        return self.model.logical_axes(None)
+
+    def state_axes(self) -> Any:
+        """Return None: the state lies on every device."""
+        return None
+
+    def frozen(self, workdir: Path) -> tuple[Any, Any]:
+        """Return the tables and their logical axes."""
+        axes = {
+            name: self._axes[name]
+            if name in self._axes
+            else jax.tree.map(lambda array: (None,) * array.ndim, table)
+            for name, table in self.tables.items()
+        }
+        return self.tables, axes
+
+    def loss(
+        self,
+        params: Params,
+        state: State,
+        frozen: Any,
+        batch: Batch,
+        key: jax.Array,
+        step: jax.Array,
+        hparams: HParams,
+    ) -> LossResult:
+        """Return what ``batch_loss`` does; see `jmrec.types.Task.loss`."""
+        return self.batch_loss(params, batch, StepInputs(state, frozen, key, step, hparams))
+
+    @abstractmethod
+    def batch_loss(self, params: Params, batch: Batch, at: StepInputs) -> LossResult:
+        """Return (loss sum, count, new state, metrics as (sum, count)) of a batch."""
