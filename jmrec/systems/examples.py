@@ -10,6 +10,7 @@ from jmrec.data.pictures import thumbnail
 from jmrec.data.schema import Items, take_items
 from jmrec.evaluation.explain import choose_examples, explain, rule_in_words
 from jmrec.evaluation.protocol import Predictions, rank
+from jmrec.evaluation.results import Results
 from jmrec.evaluation.students import TowerRanker
 from jmrec.systems.catalogue import view
 from jmrec.systems.tables import read_standardiser
@@ -27,7 +28,7 @@ def examples(system: Tpad, predictions: Predictions) -> dict[str, Any]:
       predictions: Of the split that is reported on.
 
     Returns:
-      Plain values: "student", "seed", "rule", "items" by id, "sessions"; {} where nothing can be
+      Plain values: "row", "seed", "rule", "items" by id, "sessions"; {} where nothing can be
       shown.
     """
     config, dataset = system.config, system.dataset
@@ -82,7 +83,7 @@ def examples(system: Tpad, predictions: Predictions) -> dict[str, Any]:
     }
     new = int(cold[predictions.target[chosen[-1]]])
     return {
-        "student": name,
+        "row": name,
         "seed": seed,
         "rule": rule_in_words(len(chosen) - new, CLICKS, bool(new)),
         "candidates": len(items),
@@ -91,7 +92,7 @@ def examples(system: Tpad, predictions: Predictions) -> dict[str, Any]:
     }
 
 
-def pictures_of(items: Items, results: Mapping[str, Any]) -> dict[str, bytes]:
+def pictures_of(items: Items, results: Results) -> dict[str, bytes]:
     """Return small pictures of the items in the examples: item id -> JPEG, where there is one."""
     shown = (results.get("examples") or {}).get("items") or {}
     rows = [row for row, item in enumerate(items.ids) if item in shown]

@@ -9,9 +9,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from rich.console import Console
-
 from jmrec.cluster.member import first, is_first
+from jmrec.config import ConfigDict
 from jmrec.data.toyshop import Oracle
 from jmrec.errors import UserError
 from jmrec.evaluation.drift import over_time
@@ -19,20 +18,29 @@ from jmrec.evaluation.dump import dump_topk
 from jmrec.evaluation.effect import correction_effect
 from jmrec.evaluation.policy import Policy
 from jmrec.evaluation.pool import units_of, write_units
-from jmrec.evaluation.protocol import Ranker, ask
-from jmrec.evaluation.report import print_results, write_report
-from jmrec.evaluation.rules import fit_rules
+from jmrec.evaluation.protocol import Predictions, Ranker, ask
+from jmrec.evaluation.rankers.rules import fit_rules
+from jmrec.evaluation.results import (
+    CONTROL,
+    PLAIN,
+    TEACHER,
+    make_cost,
+    role_of,
+    write_results,
+)
 from jmrec.evaluation.students import shuffle_prefixes
 from jmrec.evaluation.summary import Row, measure, summarise
-from jmrec.files import write_json
+from jmrec.report.page import write_report
+from jmrec.report.terminal import print_results
 from jmrec.systems.examples import examples, pictures_of
-from jmrec.systems.stages import cost_by_stage
+from jmrec.systems.stages import cost_by_stage, facts_by_stage
 from jmrec.systems.tpad import Tpad
 from jmrec.tracking import mend_lines, read_curves
 
 UNITS = "units.npz"
 """Beside results.json: what pooled test windows are made of."""
-CONTROLS = ("pictures permuted", "texts permuted")
+PERMUTED = ("pictures permuted", "texts permuted")
+"""Views that the served student is shown as a control."""
 
 
 def evaluate(
@@ -46,11 +54,11 @@ def evaluate(
     command: Sequence[str] = (),
     stage: str = "",
 ) -> None:
-    """Rank every rule, student and teacher of a run on a split; write results.json and the report.
+    """Rank every rule, student and teacher of a run on a split; write results and report.
 
     Args:
       system: A run whose training stages are done.
-      folder: Where ``results.json`` and ``report.html`` go.
+      folder: Where ``results.json``, ``cost.json`` and ``report.html`` go.
       split: "validation" or "test".
       dump: A folder for every row's recommendations, see `jmrec.evaluation.dump`.
       policy: Whose correction's effect on the served student is reported, or None.
@@ -59,13 +67,57 @@ def evaluate(
       stage: The hash of the stage that this is, "" for none. A stage that was killed and is
         started again gives the same numbers: it reads test once.
     """
-    config, dataset, tracker = system.config, system.dataset, system.tracker
+    config, dataset = system.config, system.dataset
     if by is not None and not dataset.has_time:
         raise UserError(f"{dataset.name} has no times, so there is no --by={by}; leave it out.")
     reads = first(lambda: _note_reading(system.workdir, split, stage))
-    validation, predictions = ask(dataset, "validation"), ask(dataset, split)
-    cold = ~system.train_items
-    warm_loss = config.evaluate.get("warm_loss")
+    predictions = ask(dataset, split)
+    rows = _measure(system, split, predictions, dump)
+    served = config.evaluate.serve
+    effect = None
+    if policy is not None:
+        plain = next(row for row in rows if row.name == served)
+        own = [system.student_ranker(served, seed) for seed in config.seeds]
+        effect = correction_effect(plain, own, predictions, policy)
+    # Parameters are read by all processes together, so that this stands before they part.
+    why = examples(system, predictions)
+    if not is_first():  # every process ranks, the first writes what came out
+        return
+    pairs, beside = _compared(config, rows)
+    stages = system.stages()
+    names = [each.name for each in stages]
+    shown = {each.name for each in stages if not each.group or each.path.split(".")[-1] == served}
+    curves = read_curves(system.workdir)
+    results = summarise(
+        rows,
+        predictions,
+        dataset,
+        split,
+        system=str(config.system),
+        served={"row": served, "beside": beside},
+        pairs=pairs,
+        warm_loss=config.evaluate.get("warm_loss"),
+        test_reads=reads,
+        stages=facts_by_stage(system.workdir, names),
+        curves={name: curve for name, curve in curves.items() if name in shown},
+        policy=effect,
+    )
+    if by is not None:
+        asked = dataset.splits[split]
+        results["over_time"] = over_time(rows, predictions, asked.times[asked.offsets[:-1]], by)
+    results["examples"] = why
+    commands = {"run": " ".join(command)} if command else {}
+    cost = make_cost(cost_by_stage(system.workdir, names), commands)
+    write_results(folder, results, cost)
+    write_units(folder / UNITS, units_of(rows, predictions))
+    write_report(results, folder / "report.html", cost, pictures_of(dataset.items, results))
+    print_results(results, cost)
+
+
+def _measure(system: Tpad, split: str, predictions: Predictions, dump: Path | None) -> list[Row]:
+    """Rank everything that has a row in the table, in the table's order."""
+    config, dataset = system.config, system.dataset
+    validation = ask(dataset, "validation")
     rows: list[Row] = []
 
     def add(name: str, kind: str, rankers: Sequence[Ranker], shuffled: bool = False) -> None:
@@ -73,8 +125,8 @@ def evaluate(
         rows.append(
             measure(
                 name, kind, rankers, asked, validation,
-                n_items=len(dataset.items), exclude_seen=dataset.exclude_seen, cold=cold,
-                warm_loss=warm_loss,
+                n_items=len(dataset.items), exclude_seen=dataset.exclude_seen,
+                cold=~system.train_items, warm_loss=config.evaluate.get("warm_loss"),
             )
         )  # fmt: skip
         if dump is not None and is_first():
@@ -82,72 +134,63 @@ def evaluate(
                 safe = "".join(c if c.isalnum() else "-" for c in name)
                 dump_topk(dump / f"{safe}-{seed}.npz", asked, ranked)
 
-    variants, seeds = list(config.students), list(config.seeds)
+    variants, seeds, served = list(config.students), list(config.seeds), config.evaluate.serve
     truth = system.workdir / "data" / "toyshop" / "truth.npz"
-    total = 1 + len(variants) + len(CONTROLS) + 2
-    with tracker.stage("evaluate").progress(total, f"evaluate on {split}") as bar:
+    total = 1 + len(variants) + len(PERMUTED) + 2
+    with system.tracker.stage("evaluate").progress(total, f"evaluate on {split}") as bar:
         if truth.is_file():
-            add("oracle", "oracle", [Oracle(truth)])
+            oracle = Oracle(truth)
+            add(oracle.name, "oracle", [oracle])
         features = {"Knowledge tower": system.e["both"]}
         for rule in fit_rules(dataset, validation, features=features):
-            add(rule.name, getattr(rule, "kind", "rule"), [rule])
+            add(rule.name, getattr(rule, "kind", PLAIN), [rule])
         bar.update(1)
         for name in variants:
             add(name, "student", [system.student_ranker(name, seed) for seed in seeds])
             bar.update(1)
         add("teacher", "teacher", [system.teacher_ranker()])
         bar.update(1)
-        served = config.evaluate.serve
         own = [system.student_ranker(served, seed) for seed in seeds]
         add(f"{served}, order shuffled", "control", own, shuffled=True)
         bar.update(1)
         if config.students[served].view == "both" and config.students[served].features != "none":
-            for shown in CONTROLS:
+            for shown in PERMUTED:
                 rankers = [system.student_ranker(served, seed, shown) for seed in seeds]
                 add(f"{served}, {shown}", "control", rankers)
                 bar.update(1)
+    return rows
 
-    effect = None
-    if policy is not None:
-        plain = next(row for row in rows if row.name == served)
-        effect = correction_effect(plain, own, predictions, policy)
-    # Parameters are read by all processes together, so that this stands before they part.
-    why = examples(system, predictions)
-    names = [row.name for row in rows]
-    others = [*[n for n in variants if n != served], "teacher"]
-    others += [name for name in names if name.startswith(f"{served}, ")]
-    pairs = [(served, other) for other in others]
-    # What another teacher gave.
-    taught = [n for n in variants if n != served and config.students[n].logit > 0]
-    pairs += [(n, "undistilled") for n in taught if "undistilled" in variants]
-    curves = {
-        name: curve for name, curve in read_curves(system.workdir).items() if "/" not in name
-        or name.startswith(f"students/{served}-")
-    }  # fmt: skip
-    if not is_first():  # every process ranks, the first writes what came out
-        return
-    results = summarise(
-        rows,
-        predictions,
-        dataset,
-        split,
-        pairs=pairs,
-        warm_loss=warm_loss,
-        test_reads=reads,
-        commands={"run": " ".join(command)} if command else {},
-        cost=cost_by_stage(system.workdir, [stage.name for stage in system.stages()]),
-        curves=curves,
-        policy=effect,
-    )
-    if by is not None:
-        asked = dataset.splits[split]
-        results["over_time"] = over_time(rows, predictions, asked.times[asked.offsets[:-1]], by)
-    results["examples"] = why
-    write_json(folder / "results.json", results)
-    write_units(folder / UNITS, units_of(rows, predictions))
-    pictures = pictures_of(dataset.items, results)
-    write_report(results, folder / "report.html", pictures)
-    print_results(results, Console())
+
+def _compared(config: ConfigDict, rows: Sequence[Row]) -> tuple[list[tuple[str, str]], list[str]]:
+    """Return the pairs of rows to compare, and what the served student is to be seen beside.
+
+    The served student is compared with every other, its teacher and its controls; any student that
+    learned from another teacher with the one that had none. Beside the served one stand, in words,
+    its teacher and the student without any.
+    """
+    served, variants = config.evaluate.serve, config.students
+    of_role = {
+        role: [row.name for row in rows if role_of(row.kind) == role] for role in (TEACHER, CONTROL)
+    }
+    others = [name for name in variants if name != served]
+    pairs = [(served, other) for other in [*others, *of_role[TEACHER], *of_role[CONTROL]]]
+    for name in others:
+        if variants[name].logit > 0:
+            pairs += [(name, plain) for plain in _untaught(variants, name)]
+    return pairs, [*of_role[TEACHER], *_untaught(variants, served)]
+
+
+def _untaught(variants: ConfigDict, name: str) -> list[str]:
+    """Return the student that reads what another reads of an item, and had no teacher, if any."""
+    own = variants[name]
+    return [
+        other
+        for other, variant in variants.items()
+        if other != name
+        and (variant.view, variant.ids) == (own.view, own.ids)
+        and variant.features != "none"
+        and not variant.logit
+    ][:1]
 
 
 def _note_reading(workdir: Path, split: str, stage: str = "") -> int:

@@ -23,6 +23,7 @@ from jmrec.data.toyshop import ToyShopConfig, write_toyshop
 from jmrec.errors import UserError
 from jmrec.evaluation.lessons import blend_of, out_of_fold
 from jmrec.evaluation.protocol import ask, rank
+from jmrec.evaluation.results import HR20, MRR20, SESSION
 from jmrec.evaluation.students import Tower, TowerRanker
 from jmrec.evaluation.summary import figures
 from jmrec.features import Standardiser, read_features, write_features
@@ -32,7 +33,7 @@ from jmrec.models.student import StudentConfig
 from jmrec.sharding import make_mesh, process_rows
 from jmrec.systems.catalogue import VIEWS, Reader, view
 from jmrec.systems.fits import fit, train_config
-from jmrec.systems.stages import Stage
+from jmrec.systems.stages import Stage, seeded
 from jmrec.systems.tables import write_tables
 from jmrec.systems.towers import Towers
 from jmrec.tasks.distill import LOWER, UPPER, DistillTask
@@ -103,9 +104,12 @@ class Tpad(Towers):
             inputs = ("embed", "teach") if name in learners else ("embed",)
             for each in c.seeds:
                 own = {"student": c.student, "variant": c.students[name], "seed": each}
+                known = seeded(f"students.{name}", each)
+                run = self._student(name, each)
                 stages.append(
-                    Stage(f"students/{name}-{each}", own, inputs, self._student(name, each))
-                )
+                    Stage(known.name, own, inputs, run, group=known.group, seed=each,
+                          path=known.path)
+                )  # fmt: skip
         return stages
 
     def reading_stages(self) -> list[Stage]:
@@ -426,7 +430,7 @@ class Tpad(Towers):
                 ranker, predictions, n_items=len(self.dataset.items),
                 exclude_seen=self.dataset.exclude_seen, top=0,
             )  # fmt: skip
-            found = figures(ranked.ranks[0], predictions)["session"]
-            return {"score": found["MRR@20"] or 0.0, "HR@20": found["HR@20"] or 0.0}
+            found = figures(ranked.ranks[0], predictions)[SESSION]
+            return {"score": found[MRR20] or 0.0, HR20: found[HR20] or 0.0}
 
         return evaluate

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from jmrec.files import csv_cell, write_json
 from jmrec.tools.sweep_optuna import axes
-from jmrec.tools.sweep_trials import FIGURE, METRIC, VALIDATION, Sweep, locked
+from jmrec.tools.sweep_trials import FIGURE, JUDGE, VALIDATION, Sweep, locked
 
 OPEN = "not ended"
 
@@ -82,7 +82,9 @@ def print_table(table: Sequence[dict[str, Any]], names: Sequence[str], console: 
       names: The settings to show.
       console: Where to.
     """
-    shown = Table("trial", *short_names(names), f"{METRIC}, %", "state", title=f"score: {FIGURE}")
+    shown = Table(
+        "trial", *short_names(names), f"{JUDGE['metric']}, %", "state", title=f"score: {FIGURE}"
+    )
     winner = best(table)
     for row in sorted(table, key=lambda r: -math.inf if r["score"] is None else r["score"],
                       reverse=True):  # fmt: skip
@@ -124,7 +126,7 @@ def wandb_yaml(sweep: Sweep) -> str:
         "name": sweep.workdir.name,
         "method": "grid",
         "metric": {
-            "name": f"students/{trial.student}-{trial.seed}/eval/score",
+            "name": f"{trial.stage}/eval/score",
             "goal": "maximize",
         },
         "parameters": parameters,
