@@ -26,8 +26,8 @@ from jmrec.evaluation.results import (
 
 Row = Mapping[str, Any]
 """A row of results.json; any of its keys may be missing."""
-ASIDE = (BOUND, CONTROL)
-"""Roles of rows that are no contenders."""
+ASIDE = {BOUND: "oracle", CONTROL: "controls"}
+"""Roles of rows that are no contenders, and what one calls such rows."""
 MISSING = "–"
 SLICE_TITLES = {
     "train count": "by how often the target was seen in training",
@@ -270,8 +270,7 @@ def slice_tables(results: Results) -> list[Table]:
         title = slice_title(name)
         note = (
             "In %: the mean over the sessions that have such a prediction of the mean over "
-            "those; n counts predictions. Underlined: the best of a column, oracle and controls "
-            "aside."
+            f"those; n counts predictions. Underlined: the best of a column{_aside(results)}."
         )
         tables.append(Table(title, [HR20, MRR20] * len(buckets), lines, note, spans))
     return [_mark_best(results, table) for table in tables]
@@ -336,6 +335,12 @@ def _best(results: Results, wanted: str) -> str | None:
     rows = [row for row in results.get("rows") or [] if role(results, row) == wanted]
     rows = [row for row in rows if figure(results, row) > -math.inf]
     return str(max(rows, key=lambda row: figure(results, row))["name"]) if rows else None
+
+
+def _aside(results: Results) -> str:
+    roles = {kind["role"] for kind in results.get("kinds") or ()}
+    named = [name for role, name in ASIDE.items() if role in roles]
+    return f", {' and '.join(named)} aside" if named else ""
 
 
 def _called(averaged: str) -> str:
