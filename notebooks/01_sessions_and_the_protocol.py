@@ -117,7 +117,7 @@ print("ahead or level:", [i for i in others if scores[i] >= scores[target]], "ra
 # %%
 from jmrec.data.schema import Sessions
 from jmrec.evaluation.protocol import rank
-from jmrec.evaluation.rules import StaticRule
+from jmrec.evaluation.rankers.popularity import StaticRule
 
 one = Sessions(
     ["visitor"],
@@ -175,8 +175,9 @@ axis.set(ylabel="MRR@20", title="the same ranks, two averages")
 
 # %%
 from jmrec.data.toyshop import Oracle
-from jmrec.evaluation.cooccurrence import markov, popularity
 from jmrec.evaluation.figures import per_prediction, units
+from jmrec.evaluation.rankers.cooccurrence import markov
+from jmrec.evaluation.rankers.known import popularity
 from jmrec.metrics.bootstrap import interval
 
 V = len(dataset.items)

@@ -71,7 +71,7 @@ for row in [warm[0], *neighbours(e["text"], warm[0], 3)]:
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from jmrec.data.toyshop import Oracle
-from jmrec.evaluation.content import texts_of
+from jmrec.evaluation.rankers.content import texts_of
 
 truth = Oracle(system.work.workdir / "data/toyshop").process
 tables = {

@@ -12,11 +12,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 from shared_run import shared_run
 
-from jmrec.files import read_json
+from jmrec.evaluation.results import RESULTS, read_results
 
 plt.rcParams["figure.constrained_layout.use"] = True
 system = shared_run()
-results = read_json(system.work.workdir / "evaluate/results.json")
+results = read_results(system.work.workdir / "evaluate" / RESULTS)
+FIGURE, METRIC = results["primary"]["figure"], results["primary"]["metric"]
 rows = {row["name"]: row for row in results["rows"]}
 print(results["caption"])
 
@@ -42,7 +43,7 @@ COLOURS = {
 }
 
 
-def forest(names, figure="session", metric="MRR@20"):
+def forest(names, figure=FIGURE, metric=METRIC):
     drawn, axis = plt.subplots(figsize=(8, 0.28 * len(names) + 1))
     for place, name in enumerate(names):
         colour = COLOURS[rows[name]["kind"]]
@@ -52,7 +53,7 @@ def forest(names, figure="session", metric="MRR@20"):
     axis.set(xlabel=f"{metric}, {figure}", xlim=(0, None))
 
 
-forest(sorted(rows, key=lambda name: rows[name]["figures"]["session"]["MRR@20"]))
+forest(sorted(rows, key=lambda name: rows[name]["figures"][FIGURE][METRIC]))
 
 # %% [markdown]
 # Which rule is best? That is the row to beat: `results["best_rule"]`, the best of *this very table*,
@@ -66,14 +67,14 @@ forest(sorted(rows, key=lambda name: rows[name]["figures"]["session"]["MRR@20"])
 # three seeds.
 
 # %%
-found = [c for c in results["comparisons"] if c["metric"] == "MRR@20" and c["figure"] == "session"]
+found = [c for c in results["comparisons"] if (c["figure"], c["metric"]) == (FIGURE, METRIC)]
 figure, axis = plt.subplots(figsize=(8, 0.4 * len(found) + 1))
 for place, each in enumerate(found):
     axis.plot(each["interval"], [place, place], color="tab:blue")
     axis.plot(each["difference"], place, "o", color="tab:blue")
 axis.axvline(0, color="black", lw=1)
 axis.set_yticks(range(len(found)), [f"{c['a']} − {c['b']}" for c in found], fontsize=8)
-axis.set(xlabel="difference of MRR@20")
+axis.set(xlabel=f"difference of {METRIC}")
 for each in found:
     print(f"{each['a']} against {each['b']}: {each['verdict']}", each.get("reason", ""), sep="  ")
 
@@ -82,7 +83,7 @@ for each in found:
 # else:
 
 # %%
-from jmrec.evaluation.report_words import sentences
+from jmrec.report.words import sentences
 
 print(*sentences(results), sep="\n")
 
@@ -151,17 +152,17 @@ from jmrec.evaluation.figures import per_prediction, units
 from jmrec.evaluation.protocol import make_predictions, rank
 
 asked = make_predictions(system.data.dataset.splits["validation"])
-name = system.work.config.evaluate.serve
-V = len(system.data.dataset.items)
+name = results["served"]["row"]
+V, seeds = len(system.data.dataset.items), system.students.seeds
 figure, axis = plt.subplots(figsize=(8, 1.8))
-for place, seed in enumerate(system.work.config.seeds):
+for place, seed in enumerate(seeds):
     ranks = rank(system.students.ranker(name, seed), asked, n_items=V, exclude_seen=True).ranks[0]
-    means, clusters = units(per_prediction(ranks, "MRR@20"), asked, "session")
+    means, clusters = units(per_prediction(ranks, METRIC), asked, FIGURE)
     axis.plot(interval(means, clusters), [place, place], color="tab:blue")
     axis.plot(means.mean(), place, "o", color="tab:blue")
-axis.set_yticks(range(len(system.work.config.seeds)), [f"seed {s}" for s in system.work.config.seeds])
+axis.set_yticks(range(len(seeds)), [f"seed {s}" for s in seeds])
 axis.margins(y=0.3)
-axis.set(xlabel="MRR@20 on validation", xlim=(0, None))
+axis.set(xlabel=f"{METRIC} on validation", xlim=(0, None))
 
 # %% [markdown]
 # ## Slices
@@ -171,17 +172,18 @@ axis.set(xlabel="MRR@20 on validation", xlim=(0, None))
 from jmrec.evaluation.figures import COUNT_SLICES
 
 best = results["best_rule"]
-shown = [best, name, "teacher"]
+(teacher,) = (each for each in rows if rows[each]["kind"] == "teacher")
+shown = [best, name, teacher]
 parts = list(COUNT_SLICES)
 figure, axis = plt.subplots(figsize=(8, 3))
 for shift, each in zip((-0.27, 0, 0.27), shown):
     slices = rows[each]["slices"]["train count"]
     axis.bar(
-        np.arange(len(parts)) + shift, [slices[p]["MRR@20"] or 0 for p in parts], 0.27, label=each
+        np.arange(len(parts)) + shift, [slices[p][METRIC] or 0 for p in parts], 0.27, label=each
     )
 counts = [rows[name]["slices"]["train count"][p]["n"] for p in parts]
 axis.set_xticks(range(len(parts)), [f"{p} clicks\n(n = {n})" for p, n in zip(parts, counts)])
-axis.set(ylabel="MRR@20", xlabel="how often the target was clicked in training")
+axis.set(ylabel=METRIC, xlabel="how often the target was clicked in training")
 axis.legend()
 
 # %% [markdown]
@@ -194,14 +196,16 @@ axis.legend()
 # what it shows is cold?
 
 # %%
+from jmrec.evaluation.results import AMONG_COLD, HR20, OFFSET, SHARE_COLD, WARM_LOST
+
 panel = {
-    "HR@20 among cold": "found among\ncold items",
-    "HR@20": "found among\nall items",
-    "HR@20 with offset": "the same, with\nthe offset",
-    "warm HR@20 lost": "warm HR@20 that\nthe offset costs",
-    "share of cold in top 20": "share of cold\nin the top 20",
+    AMONG_COLD: "found among\ncold items",
+    HR20: "found among\nall items",
+    HR20 + OFFSET: "the same, with\nthe offset",
+    WARM_LOST: f"warm {HR20} that\nthe offset costs",
+    SHARE_COLD: "share of cold\nin the top 20",
 }
-shown = dict.fromkeys([best, "content-kNN (TF-IDF)", name, "teacher", "newest first"])
+shown = dict.fromkeys([best, "content-kNN (TF-IDF)", name, teacher, "newest first"])
 figure, axis = plt.subplots(figsize=(10, 3.2))
 for shift, each in zip(np.linspace(-0.32, 0.32, 5), shown):
     bars = [rows[each]["cold"][part] or 0 for part in panel]

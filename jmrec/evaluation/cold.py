@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from jmrec.evaluation.protocol import Predictions, Ranked, Ranker, chunks, rank
+from jmrec.evaluation.results import AMONG_COLD, HR20, MRR20, OFFSET, SHARE_COLD, WARM_LOST
 from jmrec.metrics.ranks import metric, session_mean
 
 POSITIONS = 20
@@ -121,7 +122,7 @@ def choose_offset(
         allowed=allowed,
     )
     new = cold[asked.target]
-    values = metric("MRR@20", found.ranks)
+    values = metric(MRR20, found.ranks)
     overall, warm, among = (
         np.array([session_mean(row[which], asked.session[which]) for row in values])
         for which in (np.ones(len(asked), bool), ~new, new)
@@ -158,7 +159,7 @@ def cold_panel(
       allowed: bool [V] availability.
 
     Returns:
-      Name -> number; None where there is no such target. "warm HR@20 lost" is the figure
+      Name -> number; None where there is no such target. `WARM_LOST` is the figure
       without the offset minus the figure with it.
     """
     used = predictions.position <= POSITIONS
@@ -182,20 +183,20 @@ def cold_panel(
         shown = (cold[np.where(real, top, 0)] & real).sum(axis=1) / np.maximum(real.sum(axis=1), 1)
         return session_mean(shown, session) if len(session) else None
 
-    warm_before, warm_after = mean("HR@20", before[~new], ~new), mean("HR@20", after[~new], ~new)
+    warm_before, warm_after = mean(HR20, before[~new], ~new), mean(HR20, after[~new], ~new)
     lost = None
     if warm_before is not None and warm_after is not None:
         lost = warm_before - warm_after
     return {
         "n": int(new.sum()),
-        "HR@20 among cold": mean("HR@20", among, new),
-        "HR@20": mean("HR@20", before[new], new),
-        "MRR@20": mean("MRR@20", before[new], new),
+        AMONG_COLD: mean(HR20, among, new),
+        HR20: mean(HR20, before[new], new),
+        MRR20: mean(MRR20, before[new], new),
         "offset": float(offset),
-        "HR@20 with offset": mean("HR@20", after[new], new),
-        "MRR@20 with offset": mean("MRR@20", after[new], new),
-        "warm HR@20 lost": lost,
-        "warm MRR@20 with offset": mean("MRR@20", after[~new], ~new),
-        "share of cold in top 20": share(before_top),
-        "share of cold in top 20 with offset": share(after_top),
+        HR20 + OFFSET: mean(HR20, after[new], new),
+        MRR20 + OFFSET: mean(MRR20, after[new], new),
+        WARM_LOST: lost,
+        f"warm {MRR20}{OFFSET}": mean(MRR20, after[~new], ~new),
+        SHARE_COLD: share(before_top),
+        SHARE_COLD + OFFSET: share(after_top),
     }

@@ -8,6 +8,7 @@ import numpy as np
 from jmrec.errors import UserError
 from jmrec.evaluation.figures import per_prediction, units
 from jmrec.evaluation.protocol import Predictions
+from jmrec.evaluation.results import MRR20, SESSION
 from jmrec.evaluation.summary import Row
 from jmrec.metrics.bootstrap import interval
 
@@ -44,7 +45,7 @@ def over_time(
     predictions: Predictions,
     start: np.ndarray,
     by: str,
-    name: str = "MRR@20",
+    name: str = MRR20,
 ) -> dict[str, Any]:
     """Return the session figure of every row in every period, with its interval.
 
@@ -67,7 +68,7 @@ def over_time(
     table: dict[str, Any] = {}
     for row in rows:
         values = per_prediction(row.ranks(), name)
-        found = [units(values[mask], part, "session") for mask, part in asked]
+        found = [units(values[mask], part, SESSION) for mask, part in asked]
         table[row.name] = {
             "value": [float(means.mean()) for means, _ in found],
             "interval": [interval(means, clusters).tolist() for means, clusters in found],

@@ -1,4 +1,4 @@
-"""What a correction by people does to the figures of the student that is served."""
+"""What a correction by people does to the figures of the row that is served."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,7 +8,8 @@ import numpy as np
 from jmrec.evaluation.figures import figures
 from jmrec.evaluation.policy import PINNED, PINNED_STEP, Policy
 from jmrec.evaluation.protocol import Predictions, Prefixes, Ranker, rank
-from jmrec.evaluation.summary import MEASURES, Row, compare
+from jmrec.evaluation.results import MEASURES, SESSION
+from jmrec.evaluation.summary import Row, compare
 
 
 class Pinned:
@@ -76,7 +77,7 @@ def correction_effect(
     ]
     lists = policy.correction
     return {
-        "student": plain.name,
+        "row": plain.name,
         "items": len(policy.allowed),
         "allowed": None if lists.allow is None else len(set(lists.allow)),
         "blocked": len(set(lists.block)),
@@ -85,7 +86,7 @@ def correction_effect(
         "targets lost": float((~policy.allowed[predictions.target]).mean()) if changed else None,
         "top 20 changed": float(np.mean(changed)) if changed else None,
         "figures": {
-            name: figures(row.ranks(), predictions)["session"]
+            name: figures(row.ranks(), predictions)[SESSION]
             for name, row in (("without", plain), ("with", corrected))
         },
         "comparisons": [

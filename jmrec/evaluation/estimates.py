@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from jmrec.evaluation.results import ESTIMATE, NATS, Check, Moments, ResultRow
+
 ASKED = 2.0
 """The information, in nats, at which an estimator must come near and not only stay on its side."""
 REACH, WITHIN = 1.6, 0.4
@@ -13,7 +15,7 @@ REACH, WITHIN = 1.6, 0.4
 NEAR = ("jsd", "smile")
 
 
-def summarise(batches: np.ndarray) -> dict[str, float]:
+def summarise(batches: np.ndarray) -> Moments:
     """Return the mean of the batches' estimates, its standard error and the highest.
 
     Batches are independent, so the error is unbiased in its square, whatever an estimator does
@@ -32,7 +34,7 @@ def summarise(batches: np.ndarray) -> dict[str, float]:
     return {"mean": float(values.mean()), "error": float(error), "highest": float(values.max())}
 
 
-def check(rows: Sequence[Mapping[str, Any]], batch_size: int) -> list[dict[str, Any]]:
+def check(rows: Sequence[Mapping[str, Any]], batch_size: int) -> list[Check]:
     """Return what must hold of each row, and whether it does.
 
     Args:
@@ -40,7 +42,7 @@ def check(rows: Sequence[Mapping[str, Any]], batch_size: int) -> list[dict[str, 
       batch_size: Pairs in a batch.
 
     Returns:
-      Dicts "nats", "seed", "name", "says", "value", "limit", "holds", in the order of the rows.
+      The checks, in the order of the rows.
 
     Example:
       >>> row = {"nats": 1.0, "seed": 0, "name": "nwj", "kind": "lower", "mean": 0.9, "error": 0.0,
@@ -48,7 +50,7 @@ def check(rows: Sequence[Mapping[str, Any]], batch_size: int) -> list[dict[str, 
       >>> [(each["says"], each["holds"]) for each in check([row], 256)]
       [('at most the truth plus two standard errors', True)]
     """
-    found = []
+    found: list[Check] = []
     for row in rows:
         nats, mean, error = row["nats"], row["mean"], row["error"]
         asked: list[tuple[str, float, float, bool]] = []
@@ -70,9 +72,84 @@ def check(rows: Sequence[Mapping[str, Any]], batch_size: int) -> list[dict[str, 
         if nats == ASKED and row["name"] in NEAR:
             away = abs(mean - nats)
             asked.append((f"within {WITHIN} of the truth", away, WITHIN, away <= WITHIN))
-        same = {name: row[name] for name in ("nats", "seed", "name")}
         found += [
-            {**same, "says": says, "value": value, "limit": limit, "holds": bool(holds)}
+            {
+                "nats": nats,
+                "seed": row["seed"],
+                "name": row["name"],
+                "says": says,
+                "value": value,
+                "limit": limit,
+                "holds": bool(holds),
+            }
             for says, value, limit, holds in asked
         ]
     return found
+
+
+def table(found: Sequence[Mapping[str, Any]]) -> list[ResultRow]:
+    """Return the rows of results.json: one for each estimator at each truth, seeds together.
+
+    Args:
+      found: One entry an estimate: as `check` takes them, with "objective", "true", and "group",
+        that of the stages whose critics it read ("" for none).
+
+    Returns:
+      The rows, in the order of the entries; "settings" has the estimator, the truth, the
+      objective that was trained and the group of its stages.
+
+    Example:
+      >>> one = {"nats": 2.0, "name": "nwj", "kind": "lower", "objective": "nwj",
+      ...        "group": "critics/nwj-2", "error": 0.1, "highest": 2.5,
+      ...        "true": {"mean": 2.0, "error": 0.1, "highest": 2.5}}
+      >>> rows = table([{**one, "seed": 0, "mean": 1.5}, {**one, "seed": 1, "mean": 1.7}])
+      >>> [(row["name"], row["seeds"], row["figures"]) for row in rows]
+      [('nwj at 2 nats', 2, {'estimate': {'nats': 1.6}})]
+    """
+    rows: dict[str, ResultRow] = {}
+    for each in found:
+        name = f"{each['name']} at {each['nats']:g} nats"
+        row = rows.setdefault(
+            name,
+            {
+                "name": name,
+                "kind": each["kind"],
+                "seeds": 0,
+                "settings": {
+                    "estimator": each["name"],
+                    "nats": each["nats"],
+                    "objective": each["objective"],
+                    "group": each["group"],
+                },
+                "figures": {},
+                "interval": {},
+                "estimates": [],
+            },
+        )
+        row["estimates"].append(
+            {
+                "seed": each["seed"],
+                "mean": each["mean"],
+                "error": each["error"],
+                "highest": each["highest"],
+                "true": each["true"],
+            }
+        )
+        means = [one["mean"] for one in row["estimates"]]
+        row["seeds"] = len(means)
+        row["figures"] = {ESTIMATE: {NATS: sum(means) / len(means)}}
+    return list(rows.values())
+
+
+def caption(study: Mapping[str, Any]) -> str:
+    """Return what was estimated, and how.
+
+    Args:
+      study: "study" of results.json.
+    """
+    return (
+        f"Gaussians of {study['dimensions']} dimensions, {study['samples']:,} fresh pairs in "
+        f"{study['batches']} batches of {study['batch_size']}: the mean of the batches' estimates "
+        f"in nats, with its standard error. A {study['critic']['kind']} critic, "
+        f"{study['train']['steps']:,} updates on pairs that never come twice."
+    )

@@ -16,11 +16,19 @@ from typing import Any
 import numpy as np
 
 from jmrec.evaluation.protocol import Predictions, Ranked
+from jmrec.evaluation.results import (
+    COVERAGE,
+    FIGURES,
+    HR20,
+    MRR20,
+    POPULARITY,
+    PREDICTION,
+    SESSION,
+)
 from jmrec.metrics.bootstrap import interval
 from jmrec.metrics.ranks import NAMES, group_means, metric, session_mean
 
-FIGURES = ("session", "prediction", "last")
-INTERVALS = ("HR@20", "MRR@20")
+INTERVALS = (HR20, MRR20)
 COUNT_SLICES = {"0": (0, 0), "1-4": (1, 4), "5-19": (5, 19), "20+": (20, None)}
 POSITION_SLICES = {
     "1": (1, 1),
@@ -58,12 +66,12 @@ def units(
     """
     session, user = predictions.session.astype(np.int64), predictions.user.astype(np.int64)
     cluster = np.where(user >= 0, user, -1 - session)
-    if figure == "session":
+    if figure == SESSION:
         used = predictions.position <= 20
         found, means = group_means(values[used], session[used])
         first = np.searchsorted(session, found)
         return means, cluster[first]
-    used = predictions.position <= 50 if figure == "prediction" else predictions.is_last
+    used = predictions.position <= 50 if figure == PREDICTION else predictions.is_last
     return values[used], cluster[used]
 
 
@@ -155,14 +163,14 @@ def bias(ranked: Sequence[Ranked], train_count: np.ndarray) -> dict[str, float |
       train_count: int [V].
 
     Returns:
-      "coverage@20", the share of the catalogue that is recommended at least once, and "mean
-      training count@20" of what is recommended.
+      `COVERAGE`, the share of the catalogue that is recommended at least once, and `POPULARITY`,
+      the mean training count of what is recommended.
     """
     train_count = np.asarray(train_count)
     shown = [one.top_ids[one.top_ids >= 0] for one in ranked]
     if not all(len(ids) for ids in shown):
-        return {"coverage@20": None, "mean training count@20": None}
+        return {COVERAGE: None, POPULARITY: None}
     return {
-        "coverage@20": float(np.mean([len(np.unique(ids)) / len(train_count) for ids in shown])),
-        "mean training count@20": float(np.mean([train_count[ids].mean() for ids in shown])),
+        COVERAGE: float(np.mean([len(np.unique(ids)) / len(train_count) for ids in shown])),
+        POPULARITY: float(np.mean([train_count[ids].mean() for ids in shown])),
     }

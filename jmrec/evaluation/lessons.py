@@ -23,7 +23,7 @@ from jmrec.evaluation.protocol import (
     comparable,
     make_predictions,
 )
-from jmrec.evaluation.rules import fit_rules
+from jmrec.evaluation.rankers.rules import fit_rules
 
 TEMPERATURES = np.geomspace(0.02, 5.0, 40)
 ITEM_CHUNK = 8192

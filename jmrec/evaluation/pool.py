@@ -4,7 +4,7 @@ Rolling-origin evaluation trains anew before every window, so that a test of a f
 becomes one of a few thousand without any of them having been learned from.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,18 @@ import numpy as np
 from jmrec.errors import UserError
 from jmrec.evaluation.figures import per_prediction, units
 from jmrec.evaluation.protocol import Predictions
-from jmrec.evaluation.summary import LEARNED_KINDS, MEASURES, MIN_SEEDS, Row, best_rule
+from jmrec.evaluation.results import (
+    MEASURES,
+    MRR20,
+    SESSION,
+    Comparison,
+    ResultRow,
+    kinds_of,
+)
+from jmrec.evaluation.summary import Row, best_rule, judged
 from jmrec.metrics.bootstrap import interval, paired
 
 NAMES = tuple(name for _, name in MEASURES)
-PRIMARY = "MRR@20"
 
 
 @dataclass(frozen=True)
@@ -49,7 +56,7 @@ def units_of(rows: Sequence[Row], predictions: Predictions) -> Units:
       predictions: What every row was asked.
     """
     found = [
-        [units(per_prediction(row.ranks(), name), predictions, "session") for name in NAMES]
+        [units(per_prediction(row.ranks(), name), predictions, SESSION) for name in NAMES]
         for row in rows
     ]
     return Units(
@@ -105,8 +112,9 @@ def pool(windows: Sequence[Units], labels: Sequence[str], served: str) -> dict[s
       served: The row that is compared with all others.
 
     Returns:
-      A results.json with "rows" (session figures and intervals), "comparisons", and "over_time" by
-      window (see `jmrec.evaluation.drift.over_time`).
+      The parts of a `Results` that follow from the units: "kinds", "rows" (session figures and
+      intervals), "comparisons", "best_rule", and "over_time" by window (see
+      `jmrec.evaluation.drift.over_time`).
     """
     common = [n for n in windows[0].names if all(n in window.names for window in windows)]
     place = [[window.names.index(name) for name in common] for window in windows]
@@ -117,7 +125,8 @@ def pool(windows: Sequence[Units], labels: Sequence[str], served: str) -> dict[s
         for number, window in enumerate(windows)
     ]
     cluster, whole = np.concatenate(clusters), np.concatenate(values, axis=2)
-    rows, by_window = [], {}
+    rows: list[ResultRow] = []
+    by_window = {}
     for at, name in enumerate(common):
         ends = interval(whole[at].T, cluster)
         rows.append(
@@ -125,58 +134,33 @@ def pool(windows: Sequence[Units], labels: Sequence[str], served: str) -> dict[s
                 "name": name,
                 "kind": windows[0].kinds[place[0][at]],
                 "seeds": int(windows[0].seeds[place[0][at]]),
-                "figures": {"session": dict(zip(NAMES, whole[at].mean(axis=1).tolist()))},
-                "interval": {"session": {n: ends[:, m].tolist() for m, n in enumerate(NAMES)}},
+                "figures": {SESSION: dict(zip(NAMES, whole[at].mean(axis=1).tolist()))},
+                "interval": {SESSION: {n: ends[:, m].tolist() for m, n in enumerate(NAMES)}},
             }
         )
-        primary = [part[at, NAMES.index(PRIMARY)] for part in values]
+        primary = [part[at, NAMES.index(MRR20)] for part in values]
         by_window[name] = {
             "value": [float(each.mean()) for each in primary],
             "interval": [interval(each, who).tolist() for each, who in zip(primary, clusters)],
         }
-    comparisons = [
-        _compare(rows, whole, cluster, common.index(served), at, m)
-        for at, name in enumerate(common)
-        for m in range(len(NAMES))
-        if served in common and name != served
-    ]
+    comparisons: list[Comparison] = []
+    if served in common:
+        own = common.index(served)
+        for at in range(len(common)):
+            for m, (figure, metric) in enumerate(MEASURES):
+                if at != own:
+                    found = paired(whole[own, m], whole[at, m], cluster)
+                    comparisons.append(judged(rows[own], rows[at], figure, metric, found))
     return {
+        "kinds": kinds_of([row["kind"] for row in rows]),
         "rows": rows,
         "comparisons": comparisons,
         "best_rule": best_rule(rows),
         "over_time": {
             "by": "test window",
-            "metric": PRIMARY,
+            "metric": MRR20,
             "periods": list(labels),
             "sessions": [len(window.cluster) for window in windows],
             "rows": by_window,
         },
     }
-
-
-def _compare(
-    rows: Sequence[Mapping[str, Any]],
-    whole: np.ndarray,
-    cluster: np.ndarray,
-    a: int,
-    b: int,
-    metric: int,
-) -> dict[str, Any]:
-    found = paired(whole[a, metric], whole[b, metric], cluster)
-    few = [r["name"] for r in (rows[a], rows[b]) if r["kind"] in LEARNED_KINDS
-           and r["seeds"] < MIN_SEEDS]  # fmt: skip
-    entry = {
-        "a": rows[a]["name"],
-        "b": rows[b]["name"],
-        "figure": "session",
-        "metric": NAMES[metric],
-        "difference": found.difference,
-        "interval": [found.low, found.high],
-        "verdict": found.verdict,
-    }
-    if few and found.verdict != "not told apart":
-        entry |= {
-            "verdict": "not told apart",
-            "reason": f"fewer than {MIN_SEEDS} seeds: {', '.join(few)}",
-        }
-    return entry

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -10,15 +10,30 @@ from jmrec.data.schema import Dataset
 from jmrec.evaluation.cold import choose_offset, cold_panel
 from jmrec.evaluation.figures import bias, figures, intervals, per_prediction, slices, units
 from jmrec.evaluation.protocol import Predictions, Ranked, Ranker, rank
-from jmrec.metrics.bootstrap import paired
+from jmrec.evaluation.results import (
+    FORMAT,
+    HR20,
+    LEARNED,
+    MEASURES,
+    MRR20,
+    RANKING,
+    RULE,
+    SESSION,
+    Comparison,
+    DatasetHead,
+    ResultRow,
+    Results,
+    ServedRow,
+    StageFacts,
+    kinds_of,
+    role_of,
+)
+from jmrec.metrics.bootstrap import Paired, paired
 
-RULE_KINDS = ("rule", "content", "blend")
-LEARNED_KINDS = ("student", "teacher", "control")
 MIN_SEEDS = 3
 """A learned row is above or below another only with at least so many seeds."""
 SMALL_CATALOGUE = 200
 """Of fewer items, 20 recommendations are more than a tenth."""
-MEASURES = (("session", "MRR@20"), ("session", "HR@20"))
 
 
 @dataclass
@@ -27,7 +42,7 @@ class Row:
 
     Attributes:
       name: Of the row.
-      kind: "oracle", "rule", "content", "blend", "student", "teacher" or "control".
+      kind: One of `jmrec.evaluation.results.KINDS`.
       ranked: One a seed; the ranks under the first offset, which must be 0, are reported.
       settings: What was chosen.
       cold: One cold panel a seed, or none.
@@ -98,12 +113,9 @@ def measure(
 
 
 def compare(
-    a: Row, b: Row, predictions: Predictions, figure: str = "session", name: str = "MRR@20"
-) -> dict[str, Any]:
+    a: Row, b: Row, predictions: Predictions, figure: str = SESSION, name: str = MRR20
+) -> Comparison:
     """Compare two rows on the same predictions, seeds averaged.
-
-    "above" and "below" mean that the paired 95 % interval excludes 0, and that every learned
-    row has at least three seeds; otherwise the two are "not told apart".
 
     Args:
       a: One row.
@@ -113,26 +125,56 @@ def compare(
       name: The metric.
 
     Returns:
-      An entry of "comparisons"; "reason" is there where seeds are too few.
+      See :func:`judged`.
     """
-    both = []
-    for row in (a, b):
-        both.append(units(per_prediction(row.ranks(), name), predictions, figure))
-    found = paired(both[0][0], both[1][0], both[0][1])
-    entry = {
-        "a": a.name,
-        "b": b.name,
+    both = [units(per_prediction(row.ranks(), name), predictions, figure) for row in (a, b)]
+    return judged(_named(a), _named(b), figure, name, paired(both[0][0], both[1][0], both[0][1]))
+
+
+def judged(
+    a: Mapping[str, Any] | ResultRow,
+    b: Mapping[str, Any] | ResultRow,
+    figure: str,
+    name: str,
+    found: Paired,
+) -> Comparison:
+    """Return an entry of "comparisons".
+
+    "above" and "below" mean that the paired 95 % interval excludes 0, and that every learned
+    row has at least three seeds; otherwise the two are "not told apart".
+
+    Args:
+      a: "name", "kind" and "seeds" of one row.
+      b: The same of the other.
+      figure: Which figure was compared.
+      name: Which metric.
+      found: The paired difference.
+
+    Returns:
+      The entry; "reason" is there where seeds are too few.
+    """
+    entry: Comparison = {
+        "a": a["name"],
+        "b": b["name"],
         "figure": figure,
         "metric": name,
         "difference": found.difference,
         "interval": [found.low, found.high],
         "verdict": found.verdict,
     }
-    few = [row.name for row in (a, b) if row.kind in LEARNED_KINDS and len(row.ranked) < MIN_SEEDS]
+    few = [
+        row["name"]
+        for row in (a, b)
+        if role_of(row["kind"]) in LEARNED and row["seeds"] < MIN_SEEDS
+    ]
     if few and found.verdict != "not told apart":
         entry["verdict"] = "not told apart"
         entry["reason"] = f"fewer than {MIN_SEEDS} seeds: {', '.join(few)}"
     return entry
+
+
+def _named(row: Row) -> dict[str, Any]:
+    return {"name": row.name, "kind": row.kind, "seeds": len(row.ranked)}
 
 
 def mean_panel(panels: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -151,18 +193,19 @@ def mean_panel(panels: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return table
 
 
-def best_rule(rows: Sequence[Mapping[str, Any]]) -> str | None:
-    """Return the rule, content rule or blend with the highest session-averaged MRR@20 shown.
+def best_rule(rows: Sequence[ResultRow]) -> str | None:
+    """Return the rule with the highest primary figure shown.
 
     It is the best of the very table, not the one validation preferred: the harder mark to beat.
 
     Args:
       rows: "rows" of results.json.
     """
-    rules = [row for row in rows if row["kind"] in RULE_KINDS]
+    rules = [row for row in rows if role_of(row["kind"]) == RULE]
     if not rules:
         return None
-    return max(rules, key=lambda row: row["figures"]["session"]["MRR@20"] or 0.0)["name"]
+    figure, metric = RANKING["figure"], RANKING["metric"]
+    return max(rules, key=lambda row: row["figures"][figure][metric] or 0.0)["name"]
 
 
 def summarise(
@@ -171,16 +214,17 @@ def summarise(
     dataset: Dataset,
     split: str,
     *,
+    system: str = "",
+    served: ServedRow | None = None,
     pairs: Sequence[tuple[str, str]] = (),
     measures: Sequence[tuple[str, str]] = MEASURES,
     caption: str | None = None,
     warm_loss: float | None = None,
     test_reads: int = 0,
-    commands: Mapping[str, str] | None = None,
-    cost: Mapping[str, Any] | None = None,
+    stages: Mapping[str, StageFacts] | None = None,
     curves: Mapping[str, Any] | None = None,
     policy: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
+) -> Results:
     """Build results.json.
 
     Args:
@@ -188,21 +232,22 @@ def summarise(
       predictions: What every row was asked.
       dataset: Whose counts stand in the head.
       split: "test" or "validation".
+      system: The name of the system whose rows these are.
+      served: Which row is served, and beside which rows it is to be seen.
       pairs: Names (a, b) to compare. Besides, every learned row is compared with the best rule.
       measures: (figure, metric) of each comparison.
       caption: None writes one that states the protocol.
       warm_loss: By which the rows' cold offsets were chosen, for the caption.
       test_reads: How often test was read.
-      commands: What to type, by name.
-      cost: Stage -> {"seconds": ..}.
+      stages: Stage -> its group and seed, of all that stand in ``curves`` or in cost.json.
       curves: Stage -> {"step": [..], ..}.
       policy: From :func:`jmrec.evaluation.effect.correction_effect`.
 
     Returns:
-      A dict of plain Python values, None where there is no number.
+      Plain Python values, None where there is no number.
 
     Raises:
-      ValueError: If two rows have one name, or a pair names no row.
+      ValueError: If two rows have one name, a pair names no row, or a row is of an unknown kind.
     """
     by_name = {row.name: row for row in rows}
     if len(by_name) != len(rows):
@@ -210,54 +255,19 @@ def summarise(
     unknown = {name for pair in pairs for name in pair} - set(by_name)
     if unknown:
         raise ValueError(f"no row named {', '.join(sorted(unknown))}")
-    train_count = dataset.train_count
-    new = train_count[predictions.target] == 0
-    last, early = predictions.is_last, predictions.position <= 20
-    table = []
-    for row in rows:
-        ranks = row.ranks()
-        table.append(
-            {
-                "name": row.name,
-                "kind": row.kind,
-                "seeds": len(row.ranked),
-                "settings": dict(row.settings),
-                "figures": figures(ranks, predictions),
-                "interval": intervals(ranks, predictions),
-                "slices": slices(ranks, predictions, train_count),
-                "cold": mean_panel(row.cold),
-                "bias": bias(row.ranked, train_count),
-            }
-        )
+    table = [_table_row(row, predictions, dataset.train_count) for row in rows]
     best = best_rule(table)
     wanted = list(pairs)
     if best is not None:
-        learned = [row.name for row in rows if row.kind in LEARNED_KINDS]
+        learned = [row.name for row in rows if role_of(row.kind) in LEARNED]
         wanted += [(name, best) for name in learned if (name, best) not in wanted]
-    result: dict[str, Any] = {
+    result: Results = {
+        "format": FORMAT,
+        "system": system,
+        "primary": RANKING,
         "caption": caption or default_caption(dataset, split, predictions, warm_loss),
-        "dataset": {
-            "name": dataset.name,
-            "items": len(dataset.items),
-            "sessions": {
-                name: int((part.lengths > 1).sum()) for name, part in dataset.splits.items()
-            },
-            "exclude_seen": bool(dataset.exclude_seen),
-            "split": split,
-            "predictions": {
-                "all": int((predictions.length[last] - 1).sum()),
-                "scored": len(predictions),
-                "1-50": int((predictions.position <= 50).sum()),
-                "1-20": int(early.sum()),
-                "last": int(last.sum()),
-                "cold": int((new & early).sum()),
-            },
-            # What is recommended is held against these.
-            "training count": {
-                "mean of targets": _mean(train_count[predictions.target[early]]),
-                "mean of the catalogue": _mean(train_count),
-            },
-        },
+        "dataset": _dataset_head(dataset, split, predictions),
+        "kinds": kinds_of([row.kind for row in rows]),
         "rows": table,
         "comparisons": [
             compare(by_name[a], by_name[b], predictions, figure, name)
@@ -265,14 +275,55 @@ def summarise(
             for figure, name in measures
         ],
         "best_rule": best,
+        "served": served,
         "test_reads": test_reads,
-        "commands": dict(commands or {}),
-        "cost": dict(cost or {}),
+        "stages": dict(stages or {}),
         "curves": dict(curves or {}),
     }
     if policy is not None:
         result["policy"] = dict(policy)
-    return plain(result)
+    return cast(Results, plain(result))
+
+
+def _table_row(row: Row, predictions: Predictions, train_count: np.ndarray) -> ResultRow:
+    ranks = row.ranks()
+    return {
+        "name": row.name,
+        "kind": row.kind,
+        "seeds": len(row.ranked),
+        "settings": dict(row.settings),
+        "figures": figures(ranks, predictions),
+        "interval": intervals(ranks, predictions),
+        "slices": slices(ranks, predictions, train_count),
+        "cold": mean_panel(row.cold),
+        "bias": bias(row.ranked, train_count),
+    }
+
+
+def _dataset_head(dataset: Dataset, split: str, predictions: Predictions) -> DatasetHead:
+    train_count = dataset.train_count
+    new = train_count[predictions.target] == 0
+    last, early = predictions.is_last, predictions.position <= 20
+    return {
+        "name": dataset.name,
+        "items": len(dataset.items),
+        "sessions": {name: int((part.lengths > 1).sum()) for name, part in dataset.splits.items()},
+        "exclude_seen": bool(dataset.exclude_seen),
+        "split": split,
+        "predictions": {
+            "all": int((predictions.length[last] - 1).sum()),
+            "scored": len(predictions),
+            "1-50": int((predictions.position <= 50).sum()),
+            "1-20": int(early.sum()),
+            "last": int(last.sum()),
+            "cold": int((new & early).sum()),
+        },
+        # What is recommended is held against these.
+        "training count": {
+            "mean of targets": _mean(train_count[predictions.target[early]]),
+            "mean of the catalogue": _mean(train_count),
+        },
+    }
 
 
 def _mean(numbers: np.ndarray) -> float | None:
@@ -299,8 +350,8 @@ def default_caption(
     if len(dataset.items) < SMALL_CATALOGUE:
         drawn = min(1.0, 20 / max(len(dataset.items), 1))
         small = (
-            " In a catalogue this small HR@20 says little (20 items drawn by lot hit "
-            f"{drawn:.0%}): look at MRR@20."
+            f" In a catalogue this small {HR20} says little (20 items drawn by lot hit "
+            f"{drawn:.0%}): look at {MRR20}."
         )
     units = "users" if (predictions.user >= 0).any() else "sessions"
     return (

@@ -16,6 +16,7 @@ from jmrec.errors import UserError
 from jmrec.evaluation.figures import figures
 from jmrec.evaluation.neural import CompiledEncoder
 from jmrec.evaluation.protocol import ask, rank
+from jmrec.evaluation.results import HR20, RANKING
 from jmrec.files import write_json
 from jmrec.sharding import make_mesh, process_rows
 from jmrec.systems.stages import Stage
@@ -136,8 +137,8 @@ class RunData:
                 ranker, predictions, n_items=len(self.dataset.items),
                 exclude_seen=self.dataset.exclude_seen, top=0,
             )  # fmt: skip
-            found = figures(ranked.ranks[0], predictions)["session"]
-            return {"score": found["MRR@20"] or 0.0, "HR@20": found["HR@20"] or 0.0}
+            found = figures(ranked.ranks[0], predictions)[RANKING["figure"]]
+            return {"score": found[RANKING["metric"]] or 0.0, HR20: found[HR20] or 0.0}
 
         return evaluate
 

@@ -10,9 +10,8 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from rich.console import Console
-
 from jmrec.cluster.member import first, is_first
+from jmrec.config import ConfigDict
 from jmrec.data.toyshop import Oracle
 from jmrec.errors import UserError
 from jmrec.evaluation.drift import over_time
@@ -22,19 +21,29 @@ from jmrec.evaluation.neural import shuffle_prefixes
 from jmrec.evaluation.policy import Policy
 from jmrec.evaluation.pool import units_of, write_units
 from jmrec.evaluation.protocol import Predictions, Ranker, ask
-from jmrec.evaluation.report import print_results, write_report
-from jmrec.evaluation.rules import fit_rules
+from jmrec.evaluation.rankers.rules import fit_rules
+from jmrec.evaluation.results import (
+    CONTROL,
+    PLAIN,
+    TEACHER,
+    make_cost,
+    role_of,
+    write_results,
+)
 from jmrec.evaluation.summary import Row, measure, summarise
-from jmrec.files import read_json, write_json
+from jmrec.files import read_json
+from jmrec.report.page import write_report
+from jmrec.report.terminal import print_results
 from jmrec.systems.examples import examples, pictures_of
-from jmrec.systems.stages import Stage, cost_by_stage
+from jmrec.systems.stages import Stage, cost_by_stage, facts_by_stage
 from jmrec.systems.students import NO_FEATURES, Students
 from jmrec.systems.system import Entry, Ranks
 from jmrec.tracking import mend_lines, read_curves
 
 UNITS = "units.npz"
 """Beside results.json: what pooled test windows are made of."""
-CONTROLS = ("pictures permuted", "texts permuted")
+PERMUTED = ("pictures permuted", "texts permuted")
+"""Views that the served student is shown as a control."""
 
 
 def evaluation_stage(system: Ranks, before: Sequence[Stage], command: Sequence[str] = ()) -> Stage:
@@ -76,7 +85,7 @@ def controls(students: Students) -> list[Entry]:
     return [shuffled] + [
         Entry(f"{name}, {shown}", "control", students.seeds,
               partial(students.ranker, name, view=shown))
-        for shown in CONTROLS if shown in views
+        for shown in PERMUTED if shown in views
     ]  # fmt: skip
 
 
@@ -91,11 +100,11 @@ def evaluate(
     command: Sequence[str] = (),
     stage: str = "",
 ) -> None:
-    """Rank every rule and every row of a system on a split; write results.json and the report.
+    """Rank every rule and every row of a system on a split; write results and report.
 
     Args:
       system: A run whose training stages are done.
-      folder: Where ``results.json`` and ``report.html`` go.
+      folder: Where ``results.json``, ``cost.json`` and ``report.html`` go.
       split: "validation" or "test".
       dump: A folder for every row's recommendations, see `jmrec.evaluation.dump`.
       policy: Whose correction's effect on the served student is reported, or None.
@@ -105,13 +114,12 @@ def evaluate(
         started again gives the same numbers: it reads test once.
     """
     work, dataset, students = system.work, system.data.dataset, system.students
-    config = work.config
+    config, served = work.config, students.served
     if by is not None and not dataset.has_time:
         raise UserError(f"{dataset.name} has no times, so there is no --by={by}; leave it out.")
     reads = first(lambda: _note_reading(work.workdir, split, stage))
     validation, predictions = ask(dataset, "validation"), ask(dataset, split)
     rows = _measure_all(system, split, validation, predictions, dump)
-    served = students.served
     effect = None
     if policy is not None:
         plain = next(row for row in rows if row.name == served)
@@ -119,35 +127,37 @@ def evaluate(
         effect = correction_effect(plain, own, predictions, policy)
     # Parameters are read by all processes together, so that this stands before they part.
     why = examples(system, predictions)
-    curves = {
-        name: curve for name, curve in read_curves(work.workdir).items() if "/" not in name
-        or name.startswith(f"students/{served}-")
-    }  # fmt: skip
     if not is_first():  # every process ranks, the first writes what came out
         return
-    trained = [each.name for each in system.stages()[:-1]]
+    pairs, beside = _compared(config, rows)
+    stages = system.stages()[:-1]
+    names = [each.name for each in stages]
+    shown = {each.name for each in stages if not each.group or each.path.split(".")[-1] == served}
+    curves = read_curves(work.workdir)
     results = summarise(
         rows,
         predictions,
         dataset,
         split,
-        pairs=_pairs(students, rows),
+        system=system.name,
+        served={"row": served, "beside": beside},
+        pairs=pairs,
         warm_loss=config.evaluate.get("warm_loss"),
         test_reads=reads,
-        commands={"run": " ".join(command)} if command else {},
-        cost=cost_by_stage(work.workdir, trained),
-        curves=curves,
+        stages=facts_by_stage(work.workdir, names),
+        curves={name: curve for name, curve in curves.items() if name in shown},
         policy=effect,
     )
     if by is not None:
         asked = dataset.splits[split]
         results["over_time"] = over_time(rows, predictions, asked.times[asked.offsets[:-1]], by)
     results["examples"] = why
-    write_json(folder / "results.json", results)
+    commands = {"run": " ".join(command)} if command else {}
+    cost = make_cost(cost_by_stage(work.workdir, names), commands)
+    write_results(folder, results, cost)
     write_units(folder / UNITS, units_of(rows, predictions))
-    pictures = pictures_of(dataset.items, results)
-    write_report(results, folder / "report.html", pictures)
-    print_results(results, Console())
+    write_report(results, folder / "report.html", cost, pictures_of(dataset.items, results))
+    print_results(results, cost)
 
 
 def _measure_all(
@@ -175,9 +185,10 @@ def _measure_all(
     total = 1 + len(entries)
     with system.work.tracker.stage("evaluate").progress(total, f"evaluate on {split}") as bar:
         if data.truth.is_file():
-            add("oracle", "oracle", [Oracle(data.truth)])
+            oracle = Oracle(data.truth)
+            add(oracle.name, "oracle", [oracle])
         for rule in fit_rules(dataset, validation, features=dict(system.content())):
-            add(rule.name, getattr(rule, "kind", "rule"), [rule])
+            add(rule.name, getattr(rule, "kind", PLAIN), [rule])
         bar.update(1)
         for each in entries:
             rankers = [each.ranker(seed) for seed in each.seeds]
@@ -186,16 +197,36 @@ def _measure_all(
     return rows
 
 
-def _pairs(students: Students, rows: Sequence[Row]) -> list[tuple[str, str]]:
-    """Return which rows are compared, besides each learned one with the best rule."""
-    served, names = students.served, students.names
-    others = [name for name in names if name != served]
-    others += [row.name for row in rows if row.kind == "teacher"]
-    others += [row.name for row in rows if row.kind == "control"]
-    pairs = [(served, other) for other in others]
-    # What another teacher gave.
-    taught = [name for name in names if name != served and students.variant(name).logit > 0]
-    return pairs + [(name, "undistilled") for name in taught if "undistilled" in names]
+def _compared(config: ConfigDict, rows: Sequence[Row]) -> tuple[list[tuple[str, str]], list[str]]:
+    """Return the pairs of rows to compare, and what the served student is to be seen beside.
+
+    The served student is compared with every other, its teacher and its controls; any student that
+    learned from another teacher with the one that had none. Beside the served one stand, in words,
+    its teacher and the student without any.
+    """
+    served, variants = config.evaluate.serve, config.students
+    of_role = {
+        role: [row.name for row in rows if role_of(row.kind) == role] for role in (TEACHER, CONTROL)
+    }
+    others = [name for name in variants if name != served]
+    pairs = [(served, other) for other in [*others, *of_role[TEACHER], *of_role[CONTROL]]]
+    for name in others:
+        if variants[name].logit > 0:
+            pairs += [(name, plain) for plain in _untaught(variants, name)]
+    return pairs, [*of_role[TEACHER], *_untaught(variants, served)]
+
+
+def _untaught(variants: ConfigDict, name: str) -> list[str]:
+    """Return the student that reads what another reads of an item, and had no teacher, if any."""
+    own = variants[name]
+    return [
+        other
+        for other, variant in variants.items()
+        if other != name
+        and (variant.view, variant.ids) == (own.view, own.ids)
+        and variant.features != NO_FEATURES
+        and not variant.logit
+    ][:1]
 
 
 def _note_reading(workdir: Path, split: str, stage: str = "") -> int:

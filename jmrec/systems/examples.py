@@ -1,6 +1,5 @@
 """Example sessions for the report: what the served student recommends in them, and why."""
 
-from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -11,6 +10,7 @@ from jmrec.data.schema import Items
 from jmrec.evaluation.explain import choose_examples, explain, rule_in_words
 from jmrec.evaluation.neural import NeuralRanker
 from jmrec.evaluation.protocol import Predictions, rank
+from jmrec.evaluation.results import Results
 from jmrec.systems.students import Students
 from jmrec.systems.system import Ranks
 
@@ -26,7 +26,7 @@ def examples(system: Ranks, predictions: Predictions) -> dict[str, Any]:
       predictions: Of the split that is reported on.
 
     Returns:
-      Plain values: "student", "seed", "rule", "items" by id, "sessions"; {} where nothing can be
+      Plain values: "row", "seed", "rule", "items" by id, "sessions"; {} where nothing can be
       shown.
     """
     dataset, students = system.data.dataset, system.students
@@ -81,7 +81,7 @@ def examples(system: Ranks, predictions: Predictions) -> dict[str, Any]:
     }
     new = int(cold[predictions.target[chosen[-1]]])
     return {
-        "student": name,
+        "row": name,
         "seed": seed,
         "rule": rule_in_words(len(chosen) - new, CLICKS, bool(new)),
         "candidates": len(items),
@@ -90,7 +90,7 @@ def examples(system: Ranks, predictions: Predictions) -> dict[str, Any]:
     }
 
 
-def pictures_of(items: Items, results: Mapping[str, Any]) -> dict[str, bytes]:
+def pictures_of(items: Items, results: Results) -> dict[str, bytes]:
     """Return small pictures of the items in the examples: item id -> JPEG, where there is one."""
     shown = (results.get("examples") or {}).get("items") or {}
     rows = [row for row, item in enumerate(items.ids) if item in shown]

@@ -3,9 +3,6 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
-
-from rich.console import Console
 
 from jmrec.cluster.member import first
 from jmrec.config import ConfigDict
@@ -13,8 +10,17 @@ from jmrec.data.prepared import load_prepared
 from jmrec.data.schema import Dataset
 from jmrec.errors import UserError
 from jmrec.evaluation.pool import pool, read_units
-from jmrec.evaluation.report import print_results, write_report
-from jmrec.files import read_json, write_json
+from jmrec.evaluation.results import (
+    FORMAT,
+    RESULTS,
+    Results,
+    ServedRow,
+    make_cost,
+    read_results,
+    write_results,
+)
+from jmrec.report.page import write_report
+from jmrec.report.terminal import print_results
 from jmrec.systems import registry
 from jmrec.systems.evaluate import UNITS
 
@@ -73,23 +79,41 @@ def _report(
     datasets = [load_prepared(folder / "data" / "prepared") for folder in folders]
     labels = [_label(each, split, number) for number, each in enumerate(datasets, 1)]
     units = [read_units(folder / "evaluate" / UNITS) for folder in folders]
-    found = [read_json(folder / "evaluate" / "results.json") for folder in folders]
+    found = [read_results(folder / "evaluate" / RESULTS) for folder in folders]
     last = datasets[-1]
-    results: dict[str, Any] = {
+    parts = pool(units, labels, config.evaluate.serve)
+    names = {row["name"] for row in parts["rows"]}
+    results: Results = {
+        "format": FORMAT,
+        "system": found[-1]["system"],
+        "primary": found[-1]["primary"],
         "caption": f"{last.name}, {len(folders)} {split} windows, one after the other and none "
         "learned from: everything was trained and every setting chosen anew before each, on what "
         "was there by then. Every session weighs the same. " + found[-1]["caption"],
         "dataset": {**found[-1]["dataset"], "predictions": {}, "sessions": {}},
-        **pool(units, labels, config.evaluate.serve),
+        "kinds": parts["kinds"],
+        "rows": parts["rows"],
+        "comparisons": parts["comparisons"],
+        "best_rule": parts["best_rule"],
+        "over_time": parts["over_time"],
+        "served": _among(names, found[-1]["served"]),
         "test_reads": max(each["test_reads"] for each in found),
-        "commands": {"run": " ".join(command)},
+        "stages": {},
+        "curves": {},
     }
+    cost = make_cost(commands={"run": " ".join(command)})
     folder = workdir / POOLED
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "results.json", results)
-    path = write_report(results, folder / "report.html")
-    print_results(results, Console())
+    write_results(folder, results, cost)
+    path = write_report(results, folder / "report.html", cost)
+    print_results(results, cost)
     print(f"report: {path}")
+
+
+def _among(names: set[str], served: ServedRow | None) -> ServedRow | None:
+    """Return the served row, beside those rows alone that every window has."""
+    if served is None or served["row"] not in names:
+        return None
+    return {"row": served["row"], "beside": [name for name in served["beside"] if name in names]}
 
 
 def _label(dataset: Dataset, split: str, number: int) -> str:

@@ -13,10 +13,16 @@ from jmrec import __version__
 from jmrec.errors import UserError
 from jmrec.evaluation.policy import Correction, make_policy
 from jmrec.evaluation.protocol import make_predictions, rank
-from jmrec.evaluation.report import write_report
-from jmrec.evaluation.report_serving import serving_sentences
+from jmrec.evaluation.results import (
+    RESULTS,
+    make_cost,
+    read_cost,
+    read_results,
+    write_cost,
+)
 from jmrec.features import hash_ids
-from jmrec.files import read_json, write_json
+from jmrec.report.page import write_report
+from jmrec.report.serving import serving_sentences
 from jmrec.serving import Artefact, Served, check_target, load, serve, write
 from jmrec.serving.measure import CALLS, cold_start, folder_bytes, latency, size
 from jmrec.serving.stablehlo import export_scores
@@ -140,7 +146,7 @@ def export(
       calls: How many answers are timed.
 
     Returns:
-      What was measured: "serving" of ``evaluate/results.json``.
+      What was measured: "serving" of ``evaluate/cost.json``.
 
     Raises:
       UserError: There is no run, ``out`` is something else, or the student or policy is unknown.
@@ -154,13 +160,25 @@ def export(
         tracker.say(f"export: {out} is written; now it is measured")
         with jax.default_device(device):
             section = measure(system, artefact, out, calls)
-        path = workdir / "evaluate" / "results.json"
-        if path.is_file():
-            results = {**read_json(path), "serving": section}
-            write_json(path, results)
-            pictures = pictures_of(system.data.dataset.items, results)
-            write_report(results, path.with_name("report.html"), pictures)
+        _note(system, workdir / "evaluate", section)
         return section
+
+
+def _note(system: Ranks, folder: Path, section: dict[str, Any]) -> None:
+    """Write what was measured into cost.json, and the report anew."""
+    if not (folder / RESULTS).is_file():
+        return
+    cost = read_cost(folder)
+    cost["serving"] = section
+    write_cost(folder, cost)
+    try:
+        results = read_results(folder / RESULTS)
+    except UserError as error:  # an older run is served all the same
+        system.work.tracker.warn(f"the report is left as it is: {error}")
+        return
+    write_report(
+        results, folder / "report.html", cost, pictures_of(system.data.dataset.items, results)
+    )
 
 
 def _cpu() -> jax.Device:
@@ -198,7 +216,7 @@ def measure(system: Ranks, artefact: Artefact, out: Path, calls: int = CALLS) ->
     times = latency(timed, sessions, calls)
     tables = sum(array.nbytes for array in artefact.features.values()) + artefact.id_rows.nbytes
     student = {"name": artefact.student, **size(artefact.params), "table_bytes": tables}
-    section: dict[str, Any] = {"student": {**student, **times[0]}}
+    section: dict[str, Any] = {"served": {**student, **times[0]}}
     if large is not None:
         read = jax.tree.leaves(large.rows)
         held = sum(each[: len(artefact.ids)].nbytes for each in read)
@@ -269,5 +287,5 @@ def describe(section: dict[str, Any]) -> list[str]:
         f"{start['load']:.2f} s; {sum(start.values()):.2f} s from a new process to its first "
         f"answer. The same top 20 as the run's evaluation on {same['same']:,} of "
         f"{same['sessions']:,} sessions.",
-        *serving_sentences({"serving": section}),
+        *serving_sentences(None, {**make_cost(), "serving": section}),
     ]

@@ -7,23 +7,26 @@ run stops and names the field, or redoes it with ``stale="rerun"``.
 
 import hashlib
 import json
+import re
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from jmrec.cluster.member import first
 from jmrec.config import difference, flatten
 from jmrec.errors import UserError
+from jmrec.evaluation.results import StageCost, StageFacts
 from jmrec.files import read_json, remove_leftovers, write_json
 from jmrec.memory import watch
 from jmrec.tracking import Tracker
 from jmrec.training import NOT_PART_OF_A_RUN
 
-FORMAT = 1
-"""The version of stage.json and of the folders beside it; none given is 1."""
+FORMAT = 2
+"""The version of stage.json and of the folders beside it; none given is 1. Since 2 a stage names
+exactly the inputs that it reads."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,10 @@ class Stage:
       run: Called with the stage's folder; resumes by itself from what it finds there.
       alone: Whether the first process runs it while the others wait, which is for stages without
         parameters; else all do the same together, and the first writes the files.
+      group: What the stages have in common that differ by their seed alone, "" for none.
+      seed: Its seed, where it has a group.
+      path: Where in the config its own settings stand, such as "students.distilled"; "" where
+        there is no one place. What it trains has the last part as its name.
     """
 
     name: str
@@ -44,6 +51,33 @@ class Stage:
     inputs: tuple[str, ...]
     run: Callable[[Path], None]
     alone: bool = False
+    group: str = ""
+    seed: int | None = None
+    path: str = ""
+
+
+class Seeded(NamedTuple):
+    """What names a stage that trains one part of the config with one seed."""
+
+    name: str
+    group: str
+    seed: int
+    path: str
+
+
+def seeded(path: str, seed: int) -> Seeded:
+    """Return the name, group, seed and config path of a stage that is one of several seeds.
+
+    Args:
+      path: Where in the config its settings stand.
+      seed: Its seed.
+
+    Example:
+      >>> seeded("students.distilled", 0)[:2]
+      ('students/distilled-0', 'students/distilled')
+    """
+    group = path.replace(".", "/", 1)
+    return Seeded(f"{group}-{seed}", group, seed, path)
 
 
 def stage_hash(settings: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
@@ -103,6 +137,10 @@ def walk(
             "done": False,
             "seconds": 0.0,
             "peak_memory": None,
+            # Not of the hash: these say what the stage is, not what it was made of.
+            "group": stage.group,
+            "seed": stage.seed,
+            "path": stage.path,
         }
         plan.append((stage, fresh))
 
@@ -148,7 +186,17 @@ def read_stage(folder: Path) -> dict[str, Any] | None:
             f"{path}: format {facts['format']} is of a newer jmrec, this one reads format "
             f"{FORMAT}; use the version that wrote it, or another --workdir."
         )
-    return facts
+    return {**_group_of_old(folder), **facts}
+
+
+def _group_of_old(folder: Path) -> dict[str, Any]:
+    """Return group, seed and path of a stage whose jmrec did not write them yet: by its name."""
+    seeds = re.fullmatch(r"(.+)-(\d+)", folder.name)
+    if folder.parent.name not in ("students", "critics") or seeds is None:
+        return {"group": "", "seed": None, "path": ""}
+    group = f"{folder.parent.name}/{seeds[1]}"
+    path = group.replace("/", ".") if folder.parent.name == "students" else ""
+    return {"group": group, "seed": int(seeds[2]), "path": path}
 
 
 def _begin(
@@ -178,6 +226,11 @@ def _begin(
 
 def _what_changed(stage: Stage, known: Mapping[str, Any], fresh: Mapping[str, Any]) -> str:
     """Name the field, or the input, that differs from the finished stage's."""
+    if known.get("format", 1) < FORMAT:
+        return (
+            f"stage {stage.name} was made by an older jmrec, whose stages depended on other settings "
+            "and inputs; use another --workdir, or --stale=rerun to redo it and what follows."
+        )
     changed = difference(known["settings"], fresh["settings"])
     if not changed:
         inputs = sorted(k for k, v in fresh["inputs"].items() if known["inputs"].get(k) != v)
@@ -188,8 +241,18 @@ def _what_changed(stage: Stage, known: Mapping[str, Any], fresh: Mapping[str, An
     )
 
 
-def cost_by_stage(workdir: Path, names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Return what each finished stage cost, for the report.
+def facts_by_stage(workdir: Path, names: Sequence[str]) -> dict[str, StageFacts]:
+    """Return the group and seed of each stage that there is, for results.json."""
+    every = {name: read_stage(workdir / name) for name in names}
+    return {
+        name: {"group": facts["group"], "seed": facts["seed"]}
+        for name, facts in every.items()
+        if facts is not None
+    }
+
+
+def cost_by_stage(workdir: Path, names: Sequence[str]) -> dict[str, StageCost]:
+    """Return what each finished stage cost, for cost.json.
 
     Args:
       workdir: The run's folder.
@@ -199,15 +262,18 @@ def cost_by_stage(workdir: Path, names: Sequence[str]) -> dict[str, dict[str, An
       Stage -> {"seconds", "peak_memory" in bytes of the first process (None where unknown), and
       where something was trained "updates" and "flops"}.
     """
-    found = {}
+    found: dict[str, StageCost] = {}
     for name in names:
         facts = read_stage(workdir / name)
         if facts is None:
             continue
-        entry = {"seconds": float(facts["seconds"]), "peak_memory": facts.get("peak_memory")}
+        entry: StageCost = {
+            "seconds": float(facts["seconds"]),
+            "peak_memory": facts.get("peak_memory"),
+        }
         trained = workdir / name / "metrics.json"
         if trained.is_file():
             metrics = read_json(trained)
-            entry |= {"updates": metrics.get("step"), "flops": metrics.get("flops")}
+            entry["updates"], entry["flops"] = metrics.get("step"), metrics.get("flops")
         found[name] = entry
     return found

@@ -17,7 +17,7 @@ from jmrec.errors import UserError
 from jmrec.evaluation.neural import CompiledEncoder, NeuralRanker
 from jmrec.models.sessions.table import session_config, session_model
 from jmrec.systems.data import RunData
-from jmrec.systems.stages import Stage
+from jmrec.systems.stages import Stage, seeded
 from jmrec.systems.work import Work
 from jmrec.tasks.session import (
     DISTILL,
@@ -174,8 +174,12 @@ class Students:
                     "context": config.context,
                     "seed": seed,
                 }
-                run = self._train(name, seed)
-                stages.append(Stage(stage_name(name, seed), own, self._inputs(name), run))
+                stages.append(
+                    Stage(
+                        stage_name(name, seed), own, self._inputs(name), self._train(name, seed),
+                        *seeded(f"{GROUP}.{name}", seed)[1:],
+                    )
+                )  # fmt: skip
         return stages
 
     def _inputs(self, name: str) -> tuple[str, ...]:
@@ -260,7 +264,7 @@ def stage_name(student: str, seed: int) -> str:
       >>> stage_name("distilled", 0)
       'students/distilled-0'
     """
-    return f"{GROUP}/{student}-{seed}"
+    return seeded(f"{GROUP}.{student}", seed).name
 
 
 def student_settings(config: ConfigDict, name: str, kind: str) -> ConfigDict:

@@ -13,12 +13,11 @@ from jmrec.config import difference, flatten
 from jmrec.errors import UserError
 from jmrec.features import read_features
 from jmrec.files import read_json
+from jmrec.systems.stages import read_stage
 from jmrec.tools.text import human, wide_console
 
 AT_ONCE = 2**28
 """Bytes of each side that are in memory while two checkpoints are compared."""
-ORDER = ("data", "vision", "knowledge", "read", "transition", "distill", "embed")
-"""The stages that come first; the others follow by name."""
 COUNTERS = ("step", "best", "best_step", "stale")
 NOT_SETTINGS = ("mesh", "versions", "loop")
 
@@ -92,12 +91,31 @@ def compare(a: Path, b: Path, step: int | None = None) -> dict[str, Any]:
 
 
 def stage_names(path: Path) -> list[str]:
-    """Return the stages of a workdir in their order; [] where it is none."""
+    """Return the stages of a workdir, each after those that it reads; [] where it is none."""
     if not path.is_dir():
         raise UserError(f"{path}: there is no such folder; name a workdir, stage or checkpoint.")
-    found = [*path.glob("*/stage.json"), *path.glob("students/*/stage.json")]
-    names = [str(file.parent.relative_to(path)) for file in found]
-    return sorted(names, key=lambda name: (ORDER.index(name) if name in ORDER else 99, name))
+    inputs: dict[str, list[str]] = {}
+    for file in [*path.glob("*/stage.json"), *path.glob("*/*/stage.json")]:
+        name = file.parent.relative_to(path).as_posix()
+        facts = _facts(file.parent)
+        # A folder of runs holds stages that are not of one run.
+        if "/" not in name or facts.get("group", "").startswith(f"{name.split('/')[0]}/"):
+            inputs[name] = [str(each) for each in facts.get("inputs", {})]
+    depth: dict[str, int] = {}
+    for _ in inputs:  # a chain of stages is no longer than there are stages
+        depth = {
+            name: max((1 + depth.get(each, 0) for each in reads if each in inputs), default=0)
+            for name, reads in inputs.items()
+        }
+    return sorted(inputs, key=lambda name: (depth[name], name))
+
+
+def _facts(folder: Path) -> dict[str, Any]:
+    """Return what a stage says of itself, {} where it is damaged: its row will say so."""
+    try:
+        return read_stage(folder) or {}
+    except UserError:
+        return {}
 
 
 def _has_arrays(stage: Path) -> bool:

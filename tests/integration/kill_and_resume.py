@@ -35,7 +35,7 @@ ROOT = Path(__file__).resolve().parents[2]
 EXPERIMENT = ROOT / "tests" / "integration" / "kill_experiment.py"
 CLOCK = {
     "stage.json": ("seconds", "peak_memory"),
-    "results.json": ("cost",),
+    "cost.json": ("stages",),
     "test_reads.jsonl": ("time",),
 }
 """File name -> fields that hold clock time or memory: the only ones that may differ."""

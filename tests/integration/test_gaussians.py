@@ -12,9 +12,9 @@ import pytest
 from jmrec.checkpoint import load_params
 from jmrec.data.gaussians import PairBatches
 from jmrec.errors import BAD_INPUT, REQUEUE
-from jmrec.evaluation.estimates import check
-from jmrec.evaluation.report_estimates import write_estimates
+from jmrec.evaluation.estimates import check, table
 from jmrec.main import main
+from jmrec.report.page import write_report
 
 TINY = "experiments/losses_on_gaussians.py:size=tiny"
 # Four dimensions are learned in a few updates; saves are frequent, so that there is what to resume.
@@ -38,15 +38,24 @@ def results(workdir: Path) -> dict:
     return json.loads((workdir / "evaluate" / "results.json").read_text())
 
 
+def estimates(workdir: Path) -> list[dict]:
+    """Return each seed's estimate of each row, as the study collects them."""
+    return [
+        {"name": row["settings"]["estimator"], "kind": row["kind"], **row["settings"], **each}
+        for row in results(workdir)["rows"]
+        for each in row["estimates"]
+    ]
+
+
 def test_critics_learn_and_bounds_stay_on_their_side(finished: Path) -> None:
-    rows = {row["name"]: row for row in results(finished)["estimates"]}
+    rows = {row["name"]: row for row in estimates(finished)}
     assert list(rows) == ["mine", "vclub", "club"]
     assert all(0 < row["error"] < 0.1 for row in rows.values())
     # An untrained critic is at 0 at best.
     assert 0.4 < rows["mine"]["mean"] < 1 + 2 * rows["mine"]["error"]
     assert abs(rows["mine"]["true"]["mean"] - 1) < 4 * rows["mine"]["true"]["error"]
     closed = 4 * math.expm1(0.5)
-    assert results(finished)["closed_form"] == {"1": pytest.approx(closed, rel=1e-5)}
+    assert results(finished)["study"]["closed_form"] == {"1": pytest.approx(closed, rel=1e-5)}
     assert abs(rows["club"]["mean"] - closed) < 4 * rows["club"]["error"]
     assert rows["club"]["mean"] == rows["club"]["true"]["mean"]
     assert 0.4 < rows["vclub"]["mean"] < closed
@@ -61,18 +70,18 @@ def test_the_page_shows_every_estimate(finished: Path) -> None:
     assert page.count("<svg") == 2
     assert "src=" not in page
     assert "http" not in page
-    for row in results(finished)["estimates"]:
+    for row in estimates(finished):
         assert f"{row['mean']:.3f}" in page
     assert "2 of 2 checks hold." in page
 
 
 def test_a_page_of_two_truths_says_what_does_not_hold(finished: Path, tmp_path: Path) -> None:
     found = results(finished)
-    far = [{**row, "nats": 3.0, "mean": 2e7} for row in found["estimates"]]
-    found["estimates"] += far
-    found["checks"] = check(found["estimates"], 64)
-    found["closed_form"]["3"] = 4 * math.expm1(1.5)
-    page = write_estimates(found, tmp_path / "report.html").read_text()
+    near = estimates(finished)
+    every = near + [{**row, "nats": 3.0, "mean": 2e7} for row in near]
+    found["rows"], found["checks"] = table(every), check(every, 64)
+    found["study"]["closed_form"]["3"] = 4 * math.expm1(1.5)
+    page = write_report(found, tmp_path / "report.html").read_text()
     assert page.count("<svg") == 4  # both truths, each by itself, and one seed's training
     assert "All truths" in page
     assert "2.0e+07" in page
@@ -108,8 +117,8 @@ def test_a_killed_run_ends_in_the_same_bits(
     lines = (finished / "metrics.jsonl").read_text().splitlines()
     mine = [line for line in lines if stage in line]
     assert mine == (workdir / "metrics.jsonl").read_text().splitlines()
-    rows = [row for row in results(finished)["estimates"] if row["name"] != "vclub"]
-    assert rows == results(workdir)["estimates"]
+    rows = [row for row in estimates(finished) if row["name"] != "vclub"]
+    assert rows == estimates(workdir)
 
 
 def _leaves(tree: dict) -> list[np.ndarray]:
@@ -162,5 +171,7 @@ def test_what_makes_no_sense_is_one_sentence(
 
 
 def test_inspect_reads_the_run(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["inspect", str(finished)]) == 0
+    assert "a run of 3 stages" in capsys.readouterr().out
     assert main(["inspect", str(finished / "critics" / "mine-1-0"), "--json"]) == 0
     assert "average" in capsys.readouterr().out

@@ -38,12 +38,13 @@ def test_the_comparison_finds_what_differs(script: ModuleType, tmp_path: Path) -
         write_features(top / "s" / "f.safetensors", table, ["i"], {})
         (top / "s" / "metrics.json").write_text(f"{value}")
         (top / "s" / "stage.json").write_text(f'{{"seconds": {value}}}')
-        (top / "results.json").write_text(f'{{"cost": {value}, "rows": [{value}]}}')
+        (top / "cost.json").write_text(f'{{"stages": {value}}}')
+        (top / "results.json").write_text(f'{{"rows": [{value}]}}')
     (tmp_path / "b" / "s" / "x.tmp").write_text("")
     assert script.compare(tmp_path / "a", tmp_path / "a") == []
     assert script.compare(tmp_path / "a", tmp_path / "b") == [
         "only in one: s/x.tmp",
-        "results.json: other content",
+        "results.json: other bytes",
         "s/f.safetensors['k']: other bits",
         "s/metrics.json: other bytes",
         "s/params['w']: other bits",

@@ -103,6 +103,10 @@ def results(workdir: Path, name: str = "evaluate") -> dict:
     return json.loads((workdir / name / "results.json").read_text())
 
 
+def cost(workdir: Path) -> dict:
+    return json.loads((workdir / "evaluate" / "cost.json").read_text())
+
+
 def test_the_table_has_every_row_and_figure(workdir: Path) -> None:
     found = results(workdir)
     rows = {row["name"]: row for row in found["rows"]}
@@ -157,7 +161,7 @@ def test_the_referee_agrees_to_the_last_digit(workdir: Path) -> None:
     assert len((workdir / "test_reads.jsonl").read_text().splitlines()) == 1
     # The rows are judged without the correction, whose effect stands beside them.
     effect = results(workdir, "evaluate-validation")["policy"]
-    assert (effect["student"], effect["blocked"], effect["pinned"]) == ("distilled", 2, 1)
+    assert (effect["row"], effect["blocked"], effect["pinned"]) == ("distilled", 2, 1)
     assert effect["figures"]["without"] == found["distilled"]["figures"]["session"]
     assert effect["figures"]["with"] != effect["figures"]["without"]
     page = (workdir / "evaluate-validation" / "report.html").read_text()
@@ -258,9 +262,9 @@ def test_the_artefact_gives_what_the_run_gives(
     section = json.loads(capsys.readouterr().out)
     assert section["same top 20"]["same"] == section["same top 20"]["sessions"] > 200
     assert section["bytes"] < 20e6
-    assert 0 < section["student"]["median_ms"] <= section["student"]["p99_ms"]
-    assert section["student"]["parameters"] < section["teacher"]["parameters"]
-    assert results(workdir)["serving"] == section
+    assert 0 < section["served"]["median_ms"] <= section["served"]["p99_ms"]
+    assert section["served"]["parameters"] < section["teacher"]["parameters"]
+    assert cost(workdir)["serving"] == section
     assert "Serving" in (workdir / "evaluate" / "report.html").read_text()
     assert str(workdir).encode() not in b"".join(
         path.read_bytes() for path in (tmp_path / "serve").iterdir()
@@ -403,10 +407,10 @@ def test_the_reasons_of_the_report_are_what_recommending_again_gives(
 ) -> None:
     """Without a click: the session without it. Without text or picture: an item that has none."""
     section = results(workdir)["examples"]
-    cost = results(workdir)["cost"]
+    spent = cost(workdir)["stages"]
     for stage in ("vision", "knowledge", "transition", "distill", "students/distilled-0"):
-        assert cost[stage]["flops"] > 1e6, stage
-        assert cost[stage]["peak_memory"] > 1e8, stage
+        assert spent[stage]["flops"] > 1e6, stage
+        assert spent[stage]["peak_memory"] > 1e8, stage
     session = max(section["sessions"], key=lambda each: len(each["past"]))
     past, found = session["past"], session["recommended"]
     assert len(section["sessions"]) == 4

@@ -20,7 +20,7 @@ LAYERS = [
     {"losses", "models", "sharding", "data"},
     {"convert", "checkpoint", "features", "generate"},
     {"training", "tasks", "evaluation"},
-    {"serving"},
+    {"serving", "report"},
     {"systems"},
     {"tools"},
     {"commands"},
@@ -30,6 +30,8 @@ LAYERS = [
 LAYER = {name: layer for layer, names in enumerate(LAYERS) for name in names}
 # A package -> the only part of jmrec that may import it.
 ONLY = {"flax.linen": "models", "orbax": "checkpoint"}
+# What is shown is what stands in the files: the report knows their schema and no more.
+REPORT_READS = ("jmrec.evaluation.results", "jmrec.report")
 NEVER = {"tensorflow", "torch", "torchvision"}
 NO_JAX = {"config"}
 JAX = {"jax", "jaxlib", "flax", "optax", "orbax", "chex"}
@@ -86,6 +88,10 @@ def check_module(path: Path, root: Path) -> Iterator[str]:
             yield f"{where}: nothing may import {top}"
         if own in NO_JAX and top in JAX:
             yield f"{where}: {own} imports no {top}"
+        if own == "report" and (
+            top in JAX or (top == "jmrec" and not name.startswith(REPORT_READS))
+        ) and name != "jmrec.evaluation":  # fmt: skip
+            yield f"{where}: report reads the schema of results, not {name}"
         parts = name.split(".")
         if top != module[0] or len(parts) < 2 or (line, parts[1]) in seen:
             continue
@@ -167,6 +173,9 @@ def test_no_test_or_launcher_is_too_long() -> None:
         ("jmrec/data/a.py", "def f():\n    import tensorflow as tf\n", "nothing may import tens"),
         ("jmrec/convert/a.py", "import torch.nn\n", "nothing may import torch"),
         ("jmrec/config/a.py", "import jax.numpy as jnp\n", "config imports no jax"),
+        ("jmrec/report/a.py", "from jmrec.data import x\n", "report reads the schema"),
+        ("jmrec/report/a.py", "import jax\n", "report reads the schema"),
+        ("jmrec/report/a.py", "from jmrec.evaluation import summary\n", "report reads the schema"),
         ("jmrec/helpers.py", "x = 1\n", "not in the table"),
         ("jmrec/data/a.py", "x = 1\n" * 501, "501 lines"),
         ("experiments/a.py", "from jmrec.data import toyshop\n", "may not import jmrec.data"),

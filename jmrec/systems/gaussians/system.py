@@ -12,20 +12,27 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from rich.console import Console
 
 from jmrec.checkpoint import load_params
 from jmrec.cluster.member import is_first
 from jmrec.config import ConfigDict, choose, flatten
 from jmrec.data.gaussians import FRESH, Gaussians, PairBatches, stream_key
 from jmrec.errors import UserError
-from jmrec.evaluation.estimates import check, summarise
-from jmrec.evaluation.report_estimates import print_estimates, write_estimates
-from jmrec.files import write_json
+from jmrec.evaluation.estimates import caption, check, summarise, table
+from jmrec.evaluation.results import (
+    ESTIMATION,
+    FORMAT,
+    Results,
+    kinds_of,
+    make_cost,
+    write_results,
+)
 from jmrec.models.critics import KINDS, CriticConfig
+from jmrec.report.page import write_report
+from jmrec.report.terminal import print_results
 from jmrec.sharding import process_rows
 from jmrec.systems.planned import shape
-from jmrec.systems.stages import Stage, cost_by_stage
+from jmrec.systems.stages import Stage, cost_by_stage, facts_by_stage
 from jmrec.systems.system import PlannedStep, Sizes
 from jmrec.systems.work import Work
 from jmrec.tasks.gaussians import ESTIMATORS, CriticTask, reads_critic
@@ -102,6 +109,8 @@ class GaussianStudy:
                  "critic": c.critic, "hparams": c.hparams, "train": c.train},
                 (),
                 self._train(objective, nats, seed),
+                group=fit_group(objective, nats),
+                seed=seed,
             )
             for nats in c.nats for objective in self.objectives for seed in c.seeds
         ]  # fmt: skip
@@ -187,33 +196,46 @@ class GaussianStudy:
                     mine = found.get(name, best[name])  # CLUB reads the truth and nothing else
                     rows.append(
                         {"nats": nats, "seed": seed, "name": name, "kind": ESTIMATORS[name].kind,
-                         "objective": ESTIMATORS[name].objective, **summarise(mine),
-                         "true": summarise(best[name])}
+                         "objective": (objective := ESTIMATORS[name].objective),
+                         "group": fit_group(objective, nats) if objective else "",
+                         **summarise(mine), "true": summarise(best[name])}
                     )  # fmt: skip
                 bar.update(1)
         if not is_first():
             return
-        results = {
-            "estimates": rows,
-            "checks": check(rows, self.batch_size),
-            "settings": {
-                "dimensions": c.dimensions,
-                "critic": flatten(c.critic),
-                "hparams": flatten(c.hparams),
-                "train": flatten(c.train),
-                "samples": self.batches * self.batch_size,
-                "batches": self.batches,
-                "batch_size": self.batch_size,
-                "seeds": list(c.seeds),
-            },
+        study = {
+            "dimensions": c.dimensions,
+            "critic": flatten(c.critic),
+            "hparams": flatten(c.hparams),
+            "train": flatten(c.train),
+            "samples": self.batches * self.batch_size,
+            "batches": self.batches,
+            "batch_size": self.batch_size,
+            "seeds": list(c.seeds),
             "closed_form": {f"{n:g}": float(Gaussians(c.dimensions, n).club) for n in c.nats},
-            "cost": cost_by_stage(self.work.workdir, fits),
+        }
+        results: Results = {
+            "format": FORMAT,
+            "system": c.system,
+            "primary": ESTIMATION,
+            "caption": caption(study),
+            "dataset": {"name": "correlated Gaussians"},
+            "kinds": kinds_of([row["kind"] for row in rows]),
+            "rows": table(rows),
+            "comparisons": [],
+            "best_rule": None,
+            "served": None,
+            "test_reads": 0,
+            "stages": facts_by_stage(self.work.workdir, fits),
             "curves": {n: c for n, c in read_curves(self.work.workdir).items() if n in fits},
-            "commands": {"run": " ".join(command)} if command else {},
-        }  # fmt: skip
-        write_json(folder / "results.json", results)
-        write_estimates(results, folder / "report.html")
-        print_estimates(results, Console())
+            "study": study,
+            "checks": check(rows, self.batch_size),
+        }
+        commands = {"run": " ".join(command)} if command else {}
+        cost = make_cost(cost_by_stage(self.work.workdir, fits), commands)
+        write_results(folder, results, cost)
+        write_report(results, folder / "report.html", cost)
+        print_results(results, cost)
 
     def _over_batches(self, one: Callable[[jax.Array], Any], key: Any) -> Estimates:
         """Return the estimate of each batch: the mean of its per-example values."""
@@ -275,6 +297,11 @@ def critic_task(config: ConfigDict, objective: str) -> CriticTask:
     return CriticTask(objective, sizes, config.estimators, numbers)
 
 
+def fit_group(objective: str, nats: float) -> str:
+    """Return what the stages of all seeds have in common that train for an objective."""
+    return f"critics/{objective}-{nats:g}"
+
+
 def fit_name(objective: str, nats: float, seed: int) -> str:
     """Return the stage that trains for an objective.
 
@@ -282,4 +309,4 @@ def fit_name(objective: str, nats: float, seed: int) -> str:
       >>> fit_name("nwj", 0.5, 3)
       'critics/nwj-0.5-3'
     """
-    return f"critics/{objective}-{nats:g}-{seed}"
+    return f"{fit_group(objective, nats)}-{seed}"

@@ -13,7 +13,7 @@ from rich.table import Table
 from jmrec.files import csv_cell, write_json
 from jmrec.tools.sweep.study import axes
 from jmrec.tools.sweep.table import best, cell, rows, settings, short_names
-from jmrec.tools.sweep.trials import FIGURE, METRIC, VALIDATION, Sweep, locked
+from jmrec.tools.sweep.trials import FIGURE, JUDGE, VALIDATION, Sweep, locked
 
 
 def write(sweep: Sweep) -> list[dict[str, Any]]:
@@ -51,7 +51,9 @@ def print_table(table: Sequence[dict[str, Any]], names: Sequence[str], console: 
       names: The settings to show.
       console: Where to.
     """
-    shown = Table("trial", *short_names(names), f"{METRIC}, %", "state", title=f"score: {FIGURE}")
+    shown = Table(
+        "trial", *short_names(names), f"{JUDGE['metric']}, %", "state", title=f"score: {FIGURE}"
+    )
     winner = best(table)
     for row in sorted(table, key=lambda r: -math.inf if r["score"] is None else r["score"],
                       reverse=True):  # fmt: skip
@@ -93,7 +95,7 @@ def wandb_yaml(sweep: Sweep) -> str:
         "name": sweep.workdir.name,
         "method": "grid",
         "metric": {
-            "name": f"students/{trial.student}-{trial.seed}/eval/score",
+            "name": f"{trial.stage}/eval/score",
             "goal": "maximize",
         },
         "parameters": parameters,

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from jmrec.errors import REQUEUE, Preempted
+from jmrec.evaluation.results import RESULTS
 from jmrec.preemption import Sigterm
 from jmrec.tools.sweep.trials import Record, Sweep, Trial, try_lock
 
@@ -243,7 +244,7 @@ def _outcome(job: Job) -> Record | None:
         score = trial.score()
         if score is not None:
             return Record("done", score, seconds)
-        why = f"it wrote no {trial.student!r} row into evaluate/results.json"
+        why = f"it wrote no {trial.row!r} row into evaluate/{RESULTS}"
     elif job.pruned:
         curve = trial.curve()
         return Record("pruned", curve[max(curve)] if curve else None, seconds)

@@ -14,17 +14,19 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from jmrec.config import config_hash, difference, flatten, load_config, load_hyper
+from jmrec.config import ConfigDict, config_hash, difference, flatten, load_config, load_hyper
 from jmrec.config.hyper import Overrides, same
 from jmrec.errors import UserError
+from jmrec.evaluation.results import RANKING, RESULTS, primary_of, read_results, spoken
 from jmrec.files import read_json, write_json
+from jmrec.systems.stages import seeded
 from jmrec.tracking import read_curves
 
 SPLIT = "evaluate.split"
 VALIDATION = f"--config.{SPLIT}=validation"
-METRIC = "MRR@20"
-FIGURE = f"validation {METRIC}, session average"
-"""What trials are judged by: the design's primary figure."""
+JUDGE = RANKING
+"""What trials are judged by: the primary figure of what ranks; nothing else has a validation."""
+FIGURE = f"validation {spoken(JUDGE)}"
 
 
 @dataclass(frozen=True)
@@ -35,15 +37,15 @@ class Trial:
       index: Its number, from 0.
       overrides: Dotted setting -> value.
       folder: The workdir of its run.
-      student: Whose validation figure is its score.
-      seed: The first seed; that student's curve is watched.
+      row: Whose validation figure is its score: the row that is served.
+      stage: The stage that trains that row with the first seed; its curve is watched.
     """
 
     index: int
     overrides: Overrides
     folder: Path
-    student: str
-    seed: int
+    row: str
+    stage: str
 
     @property
     def name(self) -> str:
@@ -65,17 +67,17 @@ class Trial:
 
     def score(self) -> float | None:
         """Return the validation figure of its finished run, None where there is none."""
-        path = self.folder / "evaluate" / "results.json"
-        results = read_json(path) if path.is_file() else {}
-        if results.get("dataset", {}).get("split") != "validation":
+        path = self.folder / "evaluate" / RESULTS
+        if not path.is_file():
             return None
-        rows = {row["name"]: row for row in results["rows"]}
-        score = rows.get(self.student, {}).get("figures", {}).get("session", {}).get(METRIC)
-        return None if score is None else float(score)
+        results = read_results(path)
+        if results["dataset"].get("split") != "validation" or results["primary"] != JUDGE:
+            return None
+        return primary_of(results, self.row)
 
     def curve(self) -> dict[int, float]:
-        """Return step -> validation score of its student so far."""
-        curve = read_curves(self.folder).get(f"students/{self.student}-{self.seed}", {})
+        """Return step -> validation score so far of the stage that is watched."""
+        curve = read_curves(self.folder).get(self.stage, {})
         scores = curve.get("eval/score", [])
         return {int(n): x for n, x in zip(curve.get("step", []), scores) if x is not None}
 
@@ -174,14 +176,26 @@ def expand(spec: str, overrides: Sequence[str], workdir: Path) -> Sweep:
                 )
         if (first := seen.setdefault(config_hash(config), index)) != index:
             raise UserError(f"trials {first} and {index} of get_hyper are the same; drop one.")
-        if config.evaluate.serve not in config.get("students", {config.evaluate.serve: 0}):
+        row, table = str(config.evaluate.serve), _trained(config, str(base.evaluate.serve))
+        if row not in config[table]:
             raise UserError(
-                f"trial {index} is judged by evaluate.serve={config.evaluate.serve!r}, which is "
-                f"no student; there is {', '.join(config.students)}."
+                f"trial {index} is judged by evaluate.serve={row!r}, which is not trained; there "
+                f"is {', '.join(config[table])}."
             )
-        folder = workdir / f"trial-{index:04d}"
-        trials.append(Trial(index, each, folder, str(config.evaluate.serve), int(config.seeds[0])))
+        stage = seeded(f"{table}.{row}", int(config.seeds[0])).name
+        trials.append(Trial(index, each, workdir / f"trial-{index:04d}", row, stage))
     return Sweep(spec, tuple(overrides), workdir, {**flat, SPLIT: "validation"}, tuple(trials))
+
+
+def _trained(config: ConfigDict, row: str) -> str:
+    """Return the part of a config that has a row among what is trained, such as "students"."""
+    for name, part in config.items():
+        if isinstance(part, ConfigDict) and row in part:
+            return str(name)
+    raise UserError(
+        f"evaluate.serve={row!r} names nothing that the experiment trains; choose what has "
+        "settings of its own."
+    )
 
 
 def keep(sweep: Sweep) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from jmrec.evaluation.cold import GRID, choose_offset, cold_panel, score_spread
 from jmrec.evaluation.protocol import make_predictions, rank
-from jmrec.evaluation.rules import StaticRule
+from jmrec.evaluation.rankers.popularity import StaticRule
 from jmrec.metrics.ranks import metric, session_mean
 
 V = 40

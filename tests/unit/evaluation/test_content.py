@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from jmrec.errors import UserError
-from jmrec.evaluation import blend as blend_module
-from jmrec.evaluation.blend import Blend, fit_blend
-from jmrec.evaluation.content import FeatureNeighbours, TextNeighbours, texts_of
 from jmrec.evaluation.protocol import make_predictions, rank
-from jmrec.evaluation.rules import StaticRule
+from jmrec.evaluation.rankers import blend as blend_module
+from jmrec.evaluation.rankers.blend import Blend, fit_blend
+from jmrec.evaluation.rankers.content import FeatureNeighbours, TextNeighbours, texts_of
+from jmrec.evaluation.rankers.known import Known
+from jmrec.evaluation.rankers.popularity import StaticRule
 from jmrec.metrics.ranks import metric, session_mean
 
 
@@ -24,9 +25,8 @@ def asked(make_sessions):
 
 def test_tfidf_is_computed_by_hand(make_sessions, make_dataset) -> None:
     texts = ["red shoe", "red hat", "blue shoe", "green scarf"]
-    items = make_dataset({"train": make_sessions([[0, 1, 2]])}, texts).items
-    seen = np.array([True, True, True, False])
-    rule = next(TextNeighbours.grid(items, seen))
+    dataset = make_dataset({"train": make_sessions([[0, 1, 2]])}, texts)
+    rule = next(TextNeighbours.grid(Known(dataset)))
     words = ["blue", "hat", "red", "shoe"]  # green and scarf are not in training
     count = np.array([[word in text.split() for word in words] for text in texts], float)
     idf = np.log((1 + 3) / (1 + count[:3].sum(axis=0))) + 1
@@ -47,8 +47,8 @@ def test_text_holds_fields_and_category_names(make_sessions, make_dataset) -> No
 
 
 def test_a_catalogue_of_stop_words_scores_zero(make_sessions, make_dataset) -> None:
-    items = make_dataset({"train": make_sessions([[0, 1]])}, ["the", "and"]).items
-    rule = next(TextNeighbours.grid(items, np.array([True, True])))
+    dataset = make_dataset({"train": make_sessions([[0, 1]])}, ["the", "and"])
+    rule = next(TextNeighbours.grid(Known(dataset)))
     prefixes = make_predictions(make_sessions([[0, 1]])).prefixes
     assert rule.scores(prefixes, slice(0, 2)).tolist() == [[0, 0]]
 

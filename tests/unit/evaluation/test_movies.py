@@ -6,11 +6,19 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from jmrec.evaluation.content import TextNeighbours
-from jmrec.evaluation.cooccurrence import LinearRule, compact, cosine, ease, markov, tie_break
 from jmrec.evaluation.figures import figures
 from jmrec.evaluation.protocol import make_predictions, rank
-from jmrec.evaluation.rules import StaticRule
+from jmrec.evaluation.rankers.content import TextNeighbours
+from jmrec.evaluation.rankers.cooccurrence import (
+    LinearRule,
+    compact,
+    cosine,
+    ease,
+    markov,
+    tie_break,
+)
+from jmrec.evaluation.rankers.known import Known
+from jmrec.evaluation.rankers.popularity import StaticRule
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +48,7 @@ def test_the_counts_are_those_measured_before(movies) -> None:
 def test_rules_do_what_they_are_known_to_do(movies, validation) -> None:
     train, n_items = movies.splits["train"], len(movies.items)
     prior, share = tie_break(train, n_items, 0.1)
-    text = next(islice(TextNeighbours.grid(movies.items, movies.train_count > 0), 1, None))
+    text = next(islice(TextNeighbours.grid(Known(movies)), 1, None))
     rules = {
         "popularity": StaticRule("popularity", movies.train_count.astype(np.float32)),
         "markov": markov(train, n_items, 10.0),

@@ -9,7 +9,6 @@ import pytest
 
 from jmrec.data.schema import Dataset, Items
 from jmrec.errors import UserError
-from jmrec.evaluation.blend import fit_blend
 from jmrec.evaluation.effect import Pinned, correction_effect
 from jmrec.evaluation.policy import (
     Availability,
@@ -20,10 +19,12 @@ from jmrec.evaluation.policy import (
     read_time,
 )
 from jmrec.evaluation.protocol import Predictions, Prefixes, ask, make_predictions, rank
-from jmrec.evaluation.report import write_report
-from jmrec.evaluation.report_serving import policy_table, serving_table
-from jmrec.evaluation.report_words import sentences
+from jmrec.evaluation.rankers.blend import fit_blend
+from jmrec.evaluation.results import make_cost
 from jmrec.evaluation.summary import Row, default_caption, summarise
+from jmrec.report.page import write_report
+from jmrec.report.serving import policy_table, serving_table
+from jmrec.report.words import sentences
 
 IDS = ["a", "b", "c", "d", "e", "f"]
 
@@ -235,7 +236,7 @@ def test_the_effect_of_a_correction(
 
 
 SERVING = {
-    "student": {"name": "distilled", "parameters": 1000, "parameter_bytes": 4000,
+    "served": {"name": "distilled", "parameters": 1000, "parameter_bytes": 4000,
                 "table_bytes": 2_000_000, "median_ms": 0.5, "p99_ms": 1.0},
     "teacher": {"name": "Transfer tower", "parameters": 3000, "parameter_bytes": 12_000,
                 "table_bytes": 9_000_000, "median_ms": 2.0, "p99_ms": 8.0},
@@ -245,7 +246,8 @@ SERVING = {
 
 
 def test_what_is_served_stands_in_the_report(tmp_path: Path) -> None:
-    table = serving_table({"serving": SERVING})
+    cost = {**make_cost(), "serving": SERVING}
+    table = serving_table(cost)
     assert table.columns == ["distilled", "Transfer tower"]
     shown = {line.name: [cell.text for cell in line.cells] for line in table.lines}
     assert shown["parameters"] == ["1,000", "3,000"]
@@ -255,14 +257,21 @@ def test_what_is_served_stands_in_the_report(tmp_path: Path) -> None:
     assert "import jax 1.00 s, load 0.25 s" in table.note
     comparison = {"a": "distilled", "b": "teacher", "figure": "session", "metric": "MRR@20",
                   "difference": -0.003, "interval": [-0.013, 0.004]}  # fmt: skip
-    results = {"serving": SERVING, "comparisons": [comparison]}
-    said = " ".join(sentences(results))
+    results = {
+        "comparisons": [comparison],
+        "served": {"row": "distilled", "beside": ["teacher"]},
+    }
+    said = " ".join(sentences(results, cost))
     assert "4.0 times as fast" in said
     assert "−0.30 (−1.30 to +0.40) against teacher" in said
-    page = write_report(results, tmp_path / "report.html").read_text()
+    page = write_report(results, tmp_path / "report.html", cost).read_text()
     assert "4.0 times as fast" in page
-    slower = {**SERVING, "student": {**SERVING["student"], "median_ms": 3.0}}
-    assert "1.5 times as slow" in " ".join(sentences({"serving": slower}))
-    for broken in ({}, {"serving": {}}, {"serving": {"student": {"name": "x"}}}):
+    slower = {**SERVING, "served": {**SERVING["served"], "median_ms": 3.0}}
+    assert "1.5 times as slow" in " ".join(sentences({}, {"serving": slower}))
+    for broken in ({}, {"serving": {}}, {"serving": {"teacher": {"name": "x"}}}):
         assert serving_table(broken) is None
-        assert not any("Serving" in each for each in sentences(broken))
+        assert not any("Serving" in each for each in sentences({}, broken))
+    alone = {**make_cost(), "serving": {**SERVING, "teacher": None}}
+    shown = serving_table(alone)
+    assert shown.columns == ["distilled"]
+    assert "teacher" not in shown.note + " ".join(sentences(results, {**alone})).split("Its")[0]

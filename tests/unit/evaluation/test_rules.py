@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from jmrec.evaluation.cooccurrence import (
+from jmrec.evaluation.protocol import make_predictions, rank
+from jmrec.evaluation.rankers.cooccurrence import (
     LinearRule,
     SessionNeighbours,
     compact,
@@ -15,15 +16,13 @@ from jmrec.evaluation.cooccurrence import (
     session_matrix,
     transitions,
 )
-from jmrec.evaluation.protocol import make_predictions, rank
-from jmrec.evaluation.rules import (
+from jmrec.evaluation.rankers.known import Known
+from jmrec.evaluation.rankers.popularity import (
     SessionPopularity,
-    choose,
-    families,
-    fit_rules,
     newest_first,
     recent_popularity,
 )
+from jmrec.evaluation.rankers.rules import RULES, choose, fit_rules
 from jmrec.metrics.ranks import metric, session_mean
 
 LISTS = [[0, 1, 2], [0, 1], [1, 2, 0], [3], [0, 1, 0, 4]]
@@ -198,8 +197,8 @@ def test_context_weights_sum_repeats(make_sessions) -> None:
 
 def test_rules_need_nothing_but_the_training_sessions(random_train, make_dataset, asked) -> None:
     dataset = make_dataset({"train": random_train}, ["word"] * 30)
-    for name, grid in families(dataset).items():
-        rules = list(grid())
+    for name, grid in RULES.items():
+        rules = list(grid(Known(dataset)))
         assert len({str(rule.settings) for rule in rules}) == len(rules) <= 12
         for rule in rules:
             assert rule.name == name
@@ -225,8 +224,8 @@ def test_fit_rules_chooses_by_session_averaged_mrr(random_train, make_dataset, a
     assert kinds == ["rule"] * 9 + ["content"] * 2 + ["blend"]
     assert [done for _, done, _ in steps] == list(range(13))
     common = {"n_items": 30, "exclude_seen": False}
-    for rule, grid in zip(fitted, families(dataset).values(), strict=False):
-        singles = [rank(one, asked, **common).ranks[0] for one in grid()]
+    for rule, grid in zip(fitted, RULES.values(), strict=False):
+        singles = [rank(one, asked, **common).ranks[0] for one in grid(Known(dataset))]
         best = max(session_mean(metric("MRR@20", ranks), asked.session) for ranks in singles)
         assert rule.settings["validation MRR@20"] == pytest.approx(best, abs=1e-5)
     # The blend starts from the best of them, and was chosen on these very predictions.

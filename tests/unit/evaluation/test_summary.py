@@ -7,7 +7,7 @@ import pytest
 
 from jmrec.evaluation.figures import bias, figures, intervals, slices
 from jmrec.evaluation.protocol import Ranked, make_predictions
-from jmrec.evaluation.rules import StaticRule
+from jmrec.evaluation.rankers.popularity import StaticRule
 from jmrec.evaluation.summary import Row, compare, mean_panel, measure, plain, summarise
 from jmrec.metrics.ranks import NAMES
 
@@ -159,15 +159,18 @@ def test_results_have_every_part_and_are_json(dataset, asked, ranks) -> None:
         "test",
         pairs=[("popularity", "newest")],
         test_reads=2,
-        cost={"student": {"seconds": np.float64(1.5)}},
+        system="tpad",
+        stages={"student": {"group": "", "seed": np.int64(3)}},
         curves={"student": {"step": np.arange(2), "loss": np.array([1.0, np.nan])}},
     )
     text = json.dumps(result, allow_nan=False)
     assert json.loads(text) == result
     assert list(result) == [
-        *("caption", "dataset", "rows", "comparisons", "best_rule", "test_reads"),
-        *("commands", "cost", "curves"),
+        *("format", "system", "primary", "caption", "dataset", "kinds", "rows", "comparisons"),
+        *("best_rule", "served", "test_reads", "stages", "curves"),
     ]
+    assert [kind["name"] for kind in result["kinds"]] == ["rule", "student"]
+    assert result["stages"] == {"student": {"group": "", "seed": 3}}
     assert "stay candidates" in result["caption"]
     assert "users" in result["caption"]
     lengths = dataset.splits["test"].lengths

@@ -1,6 +1,5 @@
 """Rolling origins: which runs are made, and what is reported of them. The runs are stand-ins."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,8 @@ from jmrec.data.toyshop import ToyShopConfig, write_toyshop
 from jmrec.errors import UserError
 from jmrec.evaluation.pool import units_of, write_units
 from jmrec.evaluation.protocol import Ranked, ask
+from jmrec.evaluation.results import make_cost, read_results, write_results
 from jmrec.evaluation.summary import Row, summarise
-from jmrec.files import write_json
 from jmrec.systems import registry
 from jmrec.systems.rolling import roll
 
@@ -44,8 +43,9 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, str
             rows.append(
                 Row(name, kind, [Ranked(r, np.zeros((0, 0)), np.zeros((0, 0))) for r in ranks])
             )
-        results = summarise(rows, asked, data, "test", test_reads=1 + back)
-        write_json(workdir / "evaluate" / "results.json", results)
+        served = {"row": "distilled", "beside": ["blend"]}
+        results = summarise(rows, asked, data, "test", served=served, test_reads=1 + back)
+        write_results(workdir / "evaluate", results, make_cost())
         write_units(workdir / "evaluate" / "units.npz", units_of(rows, asked))
 
     monkeypatch.setattr(registry, "run", run)
@@ -61,7 +61,8 @@ def test_each_window_has_a_run_of_its_own_and_one_report_has_all(
     assert [(back, name) for back, name, _ in runs] == [(2, "back-2"), (1, "back-1"), (0, "back-0")]
     assert all(each == how for _, _, each in runs)
     assert config.data.back == 0
-    found = json.loads((work / "pooled" / "results.json").read_text())
+    found = read_results(work / "pooled" / "results.json")
+    assert found["served"] == {"row": "distilled", "beside": ["blend"]}
     time = found["over_time"]
     assert [label[:5] for label in time["periods"]] == ["from "] * 3
     assert time["periods"] == sorted(time["periods"])

@@ -1,12 +1,20 @@
 """Stage identity: skipped, resumed, refused by name, redone with what follows."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from jmrec.errors import UserError
 from jmrec.files import read_json, write_json
-from jmrec.systems.stages import Stage, cost_by_stage, walk
+from jmrec.systems.stages import (
+    Stage,
+    cost_by_stage,
+    facts_by_stage,
+    read_stage,
+    seeded,
+    walk,
+)
 from jmrec.tracking import Tracker
 
 
@@ -25,6 +33,28 @@ def make(log: list[str], width: int = 1, fail: bool = False) -> list[Stage]:
         Stage("b", {}, ("a",), stage("b")),
         Stage("c", {"other": 1}, (), stage("c")),
     ]
+
+
+def test_a_stage_says_what_it_is_one_of_outside_its_hash(tmp_path: Path) -> None:
+    seen: list[str] = []
+    known = seeded("students.deep", 3)
+    facts = {"group": known.group, "seed": known.seed, "path": known.path}
+    plain = Stage(known.name, {"width": 1}, (), lambda folder: seen.append(folder.name))
+    hashes = walk([plain], tmp_path, tracker=Tracker(tmp_path))
+    assert facts_by_stage(tmp_path, [known.name, "none"]) == {
+        "students/deep-3": {"group": "", "seed": None}
+    }
+    # A jmrec that wrote no such facts named the folder by them.
+    path = tmp_path / known.name / "stage.json"
+    old = {name: each for name, each in read_json(path).items() if name not in facts}
+    write_json(path, old)
+    found = read_stage(path.parent)
+    assert found is not None
+    assert {name: found[name] for name in facts} == facts
+    assert walk([replace(plain, **facts)], tmp_path, tracker=Tracker(tmp_path)) == hashes
+    assert seen == ["deep-3"]
+    write_json(tmp_path / "read" / "stage.json", old)
+    assert (read_stage(tmp_path / "read") or {})["group"] == ""
 
 
 def test_done_stages_are_skipped_and_half_done_ones_resumed(tmp_path: Path) -> None:

@@ -110,6 +110,22 @@ def test_a_run_is_a_row_a_stage(run: Path, capsys: pytest.CaptureFixture[str]) -
     assert json.loads(capsys.readouterr().out)["step"] == 8
 
 
+def test_stages_follow_what_they_read_and_runs_of_a_folder_are_none_of_it(tmp_path: Path) -> None:
+    facts = {"hash": "h", "settings": {}, "done": True, "seconds": 1.0}
+    reads = {
+        "alpha": {"zeta": ""}, "zeta": {}, "critics/b-1": {}, "evaluate": {"alpha": "", "zeta": ""},
+        "heads/deep-0": {"alpha": ""}, "trial-0000/data": {},
+    }  # fmt: skip
+    for name, inputs in reads.items():
+        own = {"group": "heads/deep", "seed": 0} if name.startswith("heads") else {}
+        write_json(tmp_path / name / "stage.json", {**facts, **own, "inputs": inputs})
+    (tmp_path / "torn").mkdir()
+    (tmp_path / "torn" / "stage.json").write_text("{")
+    assert inspect.stage_names(tmp_path) == [
+        "critics/b-1", "torn", "zeta", "alpha", "evaluate", "heads/deep-0",
+    ]  # fmt: skip
+
+
 def test_what_differs_is_found(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -196,7 +212,7 @@ def test_runs_differ_in_tables_settings_and_missing_arrays(
 def test_a_stage_that_has_only_begun_is_not_damaged(run: Path, tmp_path: Path) -> None:
     shutil.copytree(run, tmp_path / "run")
     (tmp_path / "run" / "distill" / "checkpoints").mkdir(parents=True)
-    facts = {"hash": "h", "settings": {}, "inputs": {}, "done": False}
+    facts = {"hash": "h", "settings": {}, "inputs": {"knowledge": "h"}, "done": False}
     write_json(tmp_path / "run" / "distill" / "stage.json", facts)
     begun = inspect.inspect(tmp_path / "run")["stages"][-1]
     assert begun == {"stage": "distill", "done": False, "seconds": 0.0}

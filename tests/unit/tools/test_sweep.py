@@ -16,6 +16,7 @@ from rich.console import Console
 
 from jmrec.config import product, subsample, sweep, zipit
 from jmrec.errors import BAD_INPUT, UserError
+from jmrec.evaluation.results import RANKING, kinds_of, make_cost, write_results
 from jmrec.main import main
 from jmrec.tools.sweep.plot import plot
 from jmrec.tools.sweep.report import print_table, wandb_yaml, write
@@ -54,7 +55,7 @@ def test_trials_are_numbered_in_order_and_judged_on_validation(tmp_path: Path) -
     found = expanded(tmp_path, SIX, "--config.name=y")
     assert [trial.name for trial in found.trials] == [f"trial-{i:04d}" for i in range(6)]
     assert found.trials[3].overrides == {"rate": 0.3, "decay": 1.0}
-    assert (found.trials[3].student, found.trials[3].seed) == ("s", 3)
+    assert (found.trials[3].row, found.trials[3].stage) == ("s", "students/s-3")
     command = found.command(found.trials[3], ["jmrec", "run"])
     assert command == [
         "jmrec", "run", "--config", found.spec, "--workdir", str(tmp_path / "sweep/trial-0003"),
@@ -90,7 +91,7 @@ def test_every_kind_of_value_survives_the_command_line(tmp_path: Path, values: s
         (SIX, ("--config.evaluate.split=test",), "evaluate.split cannot be set in a sweep"),
         ('sweep("evaluate.split", ("test",))', (), "evaluate.split cannot be set in a sweep"),
         ('sweep("rate", (1,)) + sweep("rate", (2, 1.0))', (), "trials 0 and 2 of get_hyper are"),
-        ('sweep("evaluate.serve", ("z",))', (), "is no student; there is s."),
+        ('sweep("evaluate.serve", ("z",))', (), "is not trained; there is s."),
     ],
 )
 def test_an_unsound_sweep_is_refused_before_anything_runs(
@@ -129,6 +130,37 @@ def test_the_workdir_of_a_run_is_no_place_for_a_sweep(tmp_path: Path) -> None:
     (tmp_path / "sweep" / "config.json").write_text("{}")
     with pytest.raises(UserError, match="holds a run, no sweep"):
         keep(expanded(tmp_path))
+
+
+def test_what_is_watched_follows_the_config(tmp_path: Path) -> None:
+    """Whatever the experiment calls the part of its config that holds what it trains."""
+    path = tmp_path / "x.py"
+    text = EXPERIMENT.replace("HYPER", SIX).replace('"students"', '"encoders"')
+    path.write_text(text)
+    assert expand(str(path), (), tmp_path / "sweep").trials[0].stage == "encoders/s-3"
+    path.write_text(text.replace('"serve": "s"', '"serve": "x"'))
+    with pytest.raises(UserError, match="'x' names nothing that the experiment trains"):
+        expand(str(path), (), tmp_path / "sweep")
+
+
+def test_a_trial_is_judged_by_the_primary_figure_on_validation(tmp_path: Path) -> None:
+    trial = expanded(tmp_path).trials[0]
+    assert trial.score() is None
+    row = {"name": "s", "kind": "student", "seeds": 1, "interval": {}}
+    results = {
+        **{"format": 2, "system": "tpad", "primary": RANKING, "caption": "", "served": None},
+        **{"dataset": {"name": "x", "split": "validation"}, "kinds": kinds_of(["student"])},
+        "rows": [{**row, "figures": {"session": {"MRR@20": 0.25}, "last": {"MRR@20": 0.5}}}],
+        **{"comparisons": [], "best_rule": None, "test_reads": 0, "stages": {}, "curves": {}},
+    }
+    write_results(trial.folder / "evaluate", results, make_cost())
+    assert trial.score() == 0.25
+    results["dataset"]["split"] = "test"
+    write_results(trial.folder / "evaluate", results, make_cost())
+    assert trial.score() is None
+    (trial.folder / "evaluate" / "results.json").write_text('{"rows": []}')
+    with pytest.raises(UserError, match="older jmrec"):
+        trial.score()
 
 
 # --- who has which trial --------------------------------------------------------------------

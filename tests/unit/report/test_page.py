@@ -13,20 +13,23 @@ import pytest
 from markupsafe import Markup
 from rich.console import Console
 
-from jmrec.evaluation import report_plots
-from jmrec.evaluation.report import print_results, write_report
-from jmrec.evaluation.report_sections import cold_table
-from jmrec.evaluation.report_tables import (
+from jmrec.evaluation.results import kinds_of
+from jmrec.report import plots
+from jmrec.report.page import write_report
+from jmrec.report.sections import cold_table
+from jmrec.report.tables import (
     best_model,
     best_rule,
     main_table,
     slice_tables,
 )
-from jmrec.evaluation.report_words import sentences
+from jmrec.report.terminal import print_results
+from jmrec.report.words import sentences
 
 sample = runpy.run_path(str(Path(__file__).with_name("sample_results.py")))
 ROWS, make_curve = sample["ROWS"], sample["make_curve"]
 make_results, small_results = sample["make_results"], sample["small_results"]
+make_cost = sample["make_cost"]
 
 
 class Page(HTMLParser):
@@ -60,14 +63,14 @@ class Page(HTMLParser):
 
 
 def page_of(results: dict, folder: Path, pictures: dict | None = None) -> tuple[str, Page]:
-    path = write_report(results, folder / "report.html", pictures)
+    path = write_report(results, folder / "report.html", make_cost(), pictures)
     text = path.read_text(encoding="utf-8")
     return text, Page(text)
 
 
 def printed(results: dict, width: int = 140) -> str:
     console = Console(file=io.StringIO(), width=width)
-    print_results(results, console)
+    print_results(results, make_cost(), console)
     return console.file.getvalue()  # type: ignore[attr-defined]
 
 
@@ -250,9 +253,9 @@ def test_page_is_sound(whole: tuple[str, Page]) -> None:
     assert len(ids) == len(set(ids))
     links = {a["href"][1:] for _, a in page.tags if (a.get("href") or "").startswith("#")}
     assert links <= set(ids)
-    plots = [attributes for tag, attributes in page.tags if tag == "svg"]
-    assert len(plots) == 1 + 4 + 1 + 3  # the ranking, slices, cold targets, stages
-    assert all(a.get("role") == "img" and len(a.get("aria-label", "")) > 20 for a in plots)
+    drawn = [attributes for tag, attributes in page.tags if tag == "svg"]
+    assert len(drawn) == 1 + 4 + 1 + 3  # the ranking, slices, cold targets, stages
+    assert all(a.get("role") == "img" and len(a.get("aria-label", "")) > 20 for a in drawn)
     assert "#000000" not in text.split("</style>")[1]  # black ink cannot be read on a dark page
     assert "NaN" not in text
     assert "nan" not in re.sub(r"[a-z]nan|nan[a-z]", "", " ".join(page.text))
@@ -270,7 +273,6 @@ def test_names_are_escaped(tmp_path: Path) -> None:
     nasty = '<script>alert("x")</script> & $y$'
     results["rows"][1]["name"] = nasty
     results["caption"] = nasty
-    results["commands"] = {nasty: nasty}
     results["curves"] = {nasty: make_curve(0, 20)}
     text, page = page_of(results, tmp_path)
     assert "<script" not in text
@@ -280,7 +282,7 @@ def test_names_are_escaped(tmp_path: Path) -> None:
 @pytest.fixture
 def quick_plots(monkeypatch: pytest.MonkeyPatch) -> None:
     """Build the plots but do not draw them, which is what takes time."""
-    monkeypatch.setattr(report_plots, "svg", lambda drawing, name, words: Markup("<svg></svg>"))
+    monkeypatch.setattr(plots, "svg", lambda drawing, name, words: Markup("<svg></svg>"))
 
 
 @pytest.mark.usefixtures("quick_plots")
@@ -322,8 +324,31 @@ def test_numbers_that_are_none_are_dashes(tmp_path: Path) -> None:
     assert "–" in printed(results)
 
 
+def test_a_run_of_encoders_without_a_teacher_is_reported_as_it_is(tmp_path: Path) -> None:
+    """A system of other kinds: nobody asks for a student, a teacher or a row by its name."""
+    results = make_results()
+    renamed = {"distilled": "sasrec", "undistilled": "gru"}
+    rows = [row for row in results["rows"] if row["kind"] in ("rule", "blend")]
+    for row in results["rows"]:
+        if row["name"] in renamed:
+            rows.append({**row, "name": renamed[row["name"]], "kind": "encoder"})
+    results |= {"system": "session", "rows": rows, "examples": {}}
+    results["kinds"] = kinds_of(["rule", "blend", "encoder"])
+    results["served"] = {"row": "sasrec", "beside": []}
+    results["comparisons"] = [{**results["comparisons"][0], "a": "sasrec"}]
+    results |= {"stages": {}, "curves": {}}
+    path = write_report(results, tmp_path / "report.html")
+    words = " ".join(" ".join(Page(path.read_text()).text).split())
+    assert "The best model, sasrec, is above the best rule, blend: V-SKNN" in words
+    assert "Session encoders" in words
+    for absent in ("teacher", "student", "oracle", "distilled", "Controls"):
+        assert absent not in words, absent
+    assert "sasrec" in printed(results)
+    assert "Session encoders" in printed(results)
+
+
 def test_nothing_at_all(tmp_path: Path) -> None:
-    page_of({}, tmp_path)
+    write_report({}, tmp_path / "report.html")
     assert printed({}).strip() == ""
 
 

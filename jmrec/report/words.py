@@ -4,50 +4,65 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from jmrec.evaluation.report_serving import serving_sentences
-from jmrec.evaluation.report_tables import (
-    PRIMARY,
+from jmrec.evaluation.results import (
+    AMONG_COLD,
+    BOUND,
+    COVERAGE,
+    POPULARITY,
+    RULE,
+    TEACHER,
+    Cost,
     Results,
+)
+from jmrec.report.serving import serving_sentences
+from jmrec.report.tables import (
     best_model,
     best_rule,
+    by_name,
     figure,
     interval,
     is_number,
     percent,
-    served_student,
+    primary,
+    primary_comparisons,
+    primary_interval,
+    role,
+    served_row,
     signed,
 )
 
 
-def sentences(results: Results) -> list[str]:
+def sentences(results: Results, cost: Cost | None = None) -> list[str]:
     """Return the result in words, the verdict first.
 
     Args:
       results: The contents of results.json; every key may be missing.
+      cost: The contents of cost.json.
 
     Returns:
       Sentences that claim no more than the paired comparison carries.
     """
-    rows = {row.get("name"): row for row in results.get("rows") or []}
+    rows, judge = by_name(results), primary(results)["metric"]
     rule, model = best_rule(results), best_model(results)
     said = []
     if model and rule and rule in rows:
         said += _verdict(results, rows[model], rows[rule])
     elif rule and rule in rows:
-        value = percent(figure(rows[rule]))
-        said.append(f"No model was evaluated; the best rule is {rule} with {PRIMARY} {value} %.")
+        value = percent(figure(results, rows[rule]))
+        said.append(f"No model was evaluated; the best rule is {rule} with {judge} {value} %.")
     elif model:
-        value = percent(figure(rows[model]))
-        said.append(f"The best model is {model} with {PRIMARY} {value} %; no rule is beside it.")
-    oracles = [row for row in rows.values() if row.get("kind") == "oracle"]
-    if oracles and model and figure(oracles[0]) > 0 and figure(rows[model]) > -math.inf:
-        share = 100 * figure(rows[model]) / figure(oracles[0])
+        value = percent(figure(results, rows[model]))
+        said.append(f"The best model is {model} with {judge} {value} %; no rule is beside it.")
+    bounds = [row for row in rows.values() if role(results, row) == BOUND]
+    most = figure(results, bounds[0]) if bounds else 0.0
+    if model and most > 0 and figure(results, rows[model]) > -math.inf:
+        share = 100 * figure(results, rows[model]) / most
         said.append(
-            f"The oracle, which knows how the data was made, reaches {PRIMARY} "
-            f"{percent(figure(oracles[0]))} %; {model} reaches {share:.0f} % of that."
+            f"The {bounds[0]['name']}, which knows how the data was made, reaches {judge} "
+            f"{percent(most)} %; {model} reaches {share:.0f} % of that."
         )
-    said += _cold_sentence(rows, model)
-    said += serving_sentences(results)
+    said += _cold_sentence(results, model)
+    said += serving_sentences(results, cost)
     dataset = results.get("dataset") or {}
     reads = results.get("test_reads")
     if dataset.get("split") == "validation":
@@ -60,38 +75,35 @@ def sentences(results: Results) -> list[str]:
 
 def tiles(results: Results) -> list[tuple[str, str, str]]:
     """Return the figures to be seen first: (what it is of, figure, what stands below it)."""
-    rows = {row.get("name"): row for row in results.get("rows") or []}
+    rows, judge = by_name(results), primary(results)["metric"]
     shown = []
     for what, name in (("best model", best_model(results)), ("best rule", best_rule(results))):
-        if name in rows and figure(rows[name]) > -math.inf:
-            found = ((rows[name].get("interval") or {}).get("session") or {}).get(PRIMARY)
+        if name in rows and figure(results, rows[name]) > -math.inf:
+            found = primary_interval(results, rows[name])
             ends = f", {interval(found)}" if interval(found) else ""
-            value = f"{percent(figure(rows[name]))} %"
-            shown.append((f"{PRIMARY}, {what}", value, f"{name}{ends}"))
+            value = f"{percent(figure(results, rows[name]))} %"
+            shown.append((f"{judge}, {what}", value, f"{name}{ends}"))
     pair = (best_model(results), best_rule(results))
-    for each in results.get("comparisons") or []:
-        right = each.get("figure") == "session" and each.get("metric") == PRIMARY
-        if right and (each.get("a"), each.get("b")) == pair and interval(each.get("interval")):
+    for each in primary_comparisons(results):
+        if (each.get("a"), each.get("b")) == pair and interval(each.get("interval")):
             low, high = each["interval"]
             note = f"{each.get('verdict')}, {signed(low)} to {signed(high)}"
             shown.append(("model less rule, points", signed(each.get("difference")), note))
-    name = "HR@20 among cold"
-    cold = ((rows.get(pair[0]) or {}).get("cold") or {}).get(name)
+    cold = ((rows.get(str(pair[0])) or {}).get("cold") or {}).get(AMONG_COLD)
     if is_number(cold):
-        shown.append(("HR@20 among cold items", f"{percent(cold, 1)} %", str(pair[0])))
+        shown.append((f"{AMONG_COLD} items", f"{percent(cold, 1)} %", str(pair[0])))
     return shown
 
 
 def bias_sentence(results: Results) -> str:
-    """Say what student and teacher recommend, "" where one of the two is not known."""
-    rows = {row.get("name"): row for row in results.get("rows") or []}
-    teachers = [row for row in rows.values() if row.get("kind") == "teacher" and row.get("bias")]
-    model = rows.get(served_student(results)) or {}
+    """Say what the served row and its teacher recommend, "" where one of the two is not known."""
+    rows = by_name(results)
+    teachers = [row for row in rows.values() if role(results, row) == TEACHER and row.get("bias")]
+    model = rows.get(str(served_row(results))) or {}
     if not teachers or not model.get("bias") or model["name"] == teachers[0]["name"]:
         return ""
     (mine, my_count), (its, its_count) = (
-        [row["bias"].get(name) for name in ("coverage@20", "mean training count@20")]
-        for row in (model, teachers[0])
+        [row["bias"].get(name) for name in (COVERAGE, POPULARITY)] for row in (model, teachers[0])
     )
     if not all(map(is_number, (mine, my_count, its, its_count))):
         return ""
@@ -104,17 +116,18 @@ def bias_sentence(results: Results) -> str:
 
 def _verdict(results: Results, model: Mapping[str, Any], rule: Mapping[str, Any]) -> list[str]:
     """Say whether the model is above the rule, by the paired comparison and nothing else."""
-    against = f"{PRIMARY} {percent(figure(model))} % against {percent(figure(rule))} %"
+    mine, its = (percent(figure(results, row)) for row in (model, rule))
+    against = f"{primary(results)['metric']} {mine} % against {its} %"
     model_name, rule_name = model["name"], rule["name"]
-    found = reason = None
-    for each in results.get("comparisons") or []:
-        right = each.get("figure", "session") == "session" and each.get("metric") == PRIMARY
-        if right and (each.get("a"), each.get("b")) == (model_name, rule_name):
+    found: tuple[Any, Any, Any] | None = None
+    reason = None
+    for each in primary_comparisons(results):
+        if (each.get("a"), each.get("b")) == (model_name, rule_name):
             found = (each.get("difference"), each.get("interval"), each.get("verdict"))
             reason = each.get("reason")
-        elif right and (each.get("a"), each.get("b")) == (rule_name, model_name):
+        elif (each.get("a"), each.get("b")) == (rule_name, model_name):
             low, high = each.get("interval") or (None, None)
-            turned = {"above": "below", "below": "above"}.get(each.get("verdict"))
+            turned = {"above": "below", "below": "above"}.get(str(each.get("verdict")))
             found = (_minus(each.get("difference")), (_minus(high), _minus(low)), turned)
             reason = each.get("reason")
     if found is None or not interval(found[1]):
@@ -148,18 +161,18 @@ def _verdict(results: Results, model: Mapping[str, Any], rule: Mapping[str, Any]
     return said
 
 
-def _cold_sentence(rows: Mapping[Any, Mapping[str, Any]], model: str | None) -> list[str]:
+def _cold_sentence(results: Results, model: str | None) -> list[str]:
     """Compare the model on cold targets with the best rule on them."""
-    name = "HR@20 among cold"
+    rows = by_name(results)
     cold = {
-        str(each): row["cold"][name]
-        for each, row in rows.items()
-        if row.get("cold") and is_number(row["cold"].get(name))
+        name: row["cold"][AMONG_COLD]
+        for name, row in rows.items()
+        if row.get("cold") and is_number(row["cold"].get(AMONG_COLD))
     }
-    if model not in cold:
+    if model is None or model not in cold:
         return []
     said = f"Among cold items only, {model} finds {percent(cold[model], 1)} % in its top 20"
-    rules = [each for each in cold if rows[each].get("kind") in ("rule", "content", "blend")]
+    rules = [each for each in cold if role(results, rows[each]) == RULE]
     if rules:
         best = max(rules, key=lambda each: cold[each])
         said += f"; the best rule there, {best}, finds {percent(cold[best], 1)} %"

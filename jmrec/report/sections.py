@@ -1,55 +1,55 @@
 """The report's smaller tables: cold targets, controls, bias, cost, settings, data, and the rest."""
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from jmrec.evaluation.report_tables import (
+from jmrec.evaluation.results import (
+    AMONG_COLD,
+    CONTROL,
+    COVERAGE,
+    DEPTH,
+    HR20,
     METRICS,
+    MRR20,
+    OFFSET,
+    POPULARITY,
+    SHARE_COLD,
+    TEACHER,
+    WARM_LOST,
+    Cost,
+    Results,
+)
+from jmrec.report.tables import (
     MISSING,
-    PRIMARY,
     Cell,
     Line,
-    Results,
     Table,
     as_text,
     counted,
     figure,
     figure_text,
+    group_of,
     interval,
     is_number,
     keys_of,
     line_of,
     ordered_rows,
     percent,
-    served_student,
+    primary,
+    role,
+    served_row,
 )
 
 COLD_COLUMNS = {
-    "HR@20 among cold": "HR@20 among cold items only",
-    "HR@20": "HR@20",
-    "MRR@20": "MRR@20",
-    "offset": "offset",
-    "HR@20 with offset": "HR@20 with offset",
-    "MRR@20 with offset": "MRR@20 with offset",
-    "warm HR@20 lost": "warm HR@20 lost",
-    "warm MRR@20 with offset": "warm MRR@20 with offset",
-    "share of cold in top 20": "cold in top 20",
-    "share of cold in top 20 with offset": "cold in top 20 with offset",
+    AMONG_COLD: f"{AMONG_COLD} items only",
+    **{name: name for name in (HR20, MRR20, "offset", HR20 + OFFSET, MRR20 + OFFSET)},
+    **{name: name for name in (WARM_LOST, f"warm {MRR20}{OFFSET}")},
+    **{name: name.removeprefix("share of ") for name in (SHARE_COLD, SHARE_COLD + OFFSET)},
 }
-BIAS_COLUMNS = {
-    "coverage@20": "coverage, %",
-    "mean training count@20": "training clicks",
-}
-POPULARITY = "mean training count@20"
+BIAS_COLUMNS = {COVERAGE: "coverage, %", POPULARITY: "training clicks"}
 NO_PERCENT = ("offset", POPULARITY)
 SIDE = "Side by side"
-KNOWN = frozenset(
-    {
-        *("caption", "dataset", "rows", "comparisons", "best_rule", "test_reads", "commands"),
-        *("cost", "curves", "examples", "policy", "serving", "over_time"),
-    }
-)
+KNOWN = Results.__annotations__.keys()
 """Sections of results.json that have a place of their own on the page."""
 MOST_LINES = 200
 """Lines shown of a section about which the page knows nothing."""
@@ -82,17 +82,17 @@ def cold_table(results: Results) -> Table | None:
 def bias_table(results: Results) -> Table | None:
     """Return coverage and popularity of what is recommended, None where no row has it.
 
-    The served student and its teacher come first, with what people chose, against which popularity
-    is to be read.
+    The served row and its teacher come first, with what people chose, against which popularity is
+    to be read.
     """
     rows = [row for row in ordered_rows(results) if row.get("bias")]
-    rows = [row for row in rows if row.get("kind") != "control"]
+    rows = [row for row in rows if role(results, row) != CONTROL]
     if not rows:
         return None
     names = keys_of(row["bias"] for row in rows)
-    model = served_student(results)
+    model = served_row(results)
     first = [row for row in rows if row.get("name") == model]
-    first += [row for row in rows if row.get("kind") == "teacher" and row not in first]
+    first += [row for row in rows if role(results, row) == TEACHER and row not in first]
     shown = [(str(row.get("name", MISSING)), row["bias"], SIDE) for row in first]
     dataset = results.get("dataset") or {}
     chosen = (dataset.get("training count") or {}).get("mean of targets")
@@ -104,7 +104,7 @@ def bias_table(results: Results) -> Table | None:
         if row not in first
     ]
     numbers = {n: [x[n] for _, x, _ in shown if is_number(x.get(n))] for n in names}
-    most = {name: max(found, default=0.0) for name, found in numbers.items()} | {"coverage@20": 1.0}
+    most = {name: max(found, default=0.0) for name, found in numbers.items()} | {COVERAGE: 1.0}
     lines = []
     for name, bias, kind in shown:
         cells = [
@@ -127,19 +127,23 @@ def bias_table(results: Results) -> Table | None:
 
 
 def control_table(results: Results) -> Table | None:
-    """Return the controls beside the student that they are of, None where there is none."""
-    controls = [row for row in ordered_rows(results) if row.get("kind") == "control"]
+    """Return the controls beside the row that they are of, None where there is none."""
+    controls = [row for row in ordered_rows(results) if role(results, row) == CONTROL]
     if not controls:
         return None
-    model = served_student(results)
-    rows = [row for row in results["rows"] if row.get("name") == model] + controls
-    whole = figure(rows[0]) if rows[0].get("name") == model else 0.0
-    metrics = [f"{metric}@20" for metric in METRICS]
+    model = served_row(results)
+    rows = [row for row in ordered_rows(results) if row.get("name") == model] + controls
+    whole = figure(results, rows[0]) if rows[0].get("name") == model else 0.0
+    metrics = [f"{metric}@{DEPTH}" for metric in METRICS]
+    judge = primary(results)
     lines = []
     for row in rows:
-        found = (row.get("interval") or {}).get("session") or {}
-        cells = [Cell(figure_text(row, name), interval(found.get(name))) for name in metrics]
-        share = figure(row) / whole if whole > 0 else None
+        found = (row.get("interval") or {}).get(judge["figure"]) or {}
+        cells = [
+            Cell(figure_text(row, name, judge["figure"]), interval(found.get(name)))
+            for name in metrics
+        ]
+        share = figure(results, row) / whole if whole > 0 else None
         known = is_number(share) and row["name"] != model
         cells.append(Cell(percent(share, 0) if known else MISSING, bar=share if known else None))
         lines.append(line_of(row, cells, {model}))
@@ -147,7 +151,7 @@ def control_table(results: Results) -> Table | None:
         "In %, primary figure. A control breaks one thing: the order inside sessions, or which "
         "picture or text belongs to which item. What does not fall with it was not used."
     )
-    return Table("Controls", [*metrics, f"{PRIMARY} kept, %"], lines, note)
+    return Table("Controls", [*metrics, f"{judge['metric']} kept, %"], lines, note)
 
 
 def settings_table(results: Results) -> Table | None:
@@ -161,16 +165,13 @@ def settings_table(results: Results) -> Table | None:
     return Table("Settings", ["seeds", "settings"], lines, note, text=True) if lines else None
 
 
-def cost_table(results: Results) -> Table | None:
-    """Return what each stage cost, seeds of a student together; None where it is not known."""
-    cost = results.get("cost") or {}
-    if not cost:
+def cost_table(results: Results, cost: Cost) -> Table | None:
+    """Return what each stage cost, its seeds together; None where it is not known."""
+    if not cost["stages"]:
         return None
     groups: dict[str, list[Mapping[str, Any]]] = {}
-    for stage, entry in cost.items():
-        seeded = stage.startswith(("students/", "critics/"))
-        base = re.sub(r"-\d+$", "", stage) if seeded else stage
-        groups.setdefault(base, []).append(entry)
+    for stage, entry in cost["stages"].items():
+        groups.setdefault(group_of(results, stage), []).append(entry)
     longest = max(_sum(entries, "seconds") or 0.0 for entries in groups.values())
     lines, every = [], [entry for entries in groups.values() for entry in entries]
     for stage, entries in groups.items():

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from jmrec.evaluation.report import write_report
+from jmrec.report.page import write_report
 
 WIDTHS = {"phone": 390, "laptop": 1280, "paper": 703}
 """CSS pixels; paper is A4 less its margins, as it is printed."""
@@ -55,7 +55,8 @@ def write(folder: Path, results: dict[str, Any]) -> str:
     picture = io.BytesIO()
     Image.new("RGB", (80, 120), (30, 90, 160)).save(picture, "JPEG")
     first = next(iter(results["examples"]["items"]))
-    path = write_report(results, folder / "report.html", {first: picture.getvalue()})
+    pictures = {first: picture.getvalue()}
+    path = write_report(results, folder / "report.html", sample["make_cost"](), pictures)
     return path.as_uri()
 
 

@@ -4,18 +4,19 @@ import matplotlib
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from jmrec.evaluation import report_plots as plots
-from jmrec.evaluation.report_tables import (
+from jmrec.evaluation.results import TEACHER, Results
+from jmrec.report import plots
+from jmrec.report.tables import (
     Cell,
     Line,
-    Results,
     Table,
     best_model,
     best_rule,
     interval,
     ordered_rows,
     percent,
-    served_student,
+    role,
+    served_row,
 )
 
 
@@ -42,10 +43,10 @@ def time_table(results: Results) -> Table | None:
 
 
 def shown_names(results: Results) -> list[str]:
-    """Return the served student, the best rule, the best model and the teacher, each once."""
+    """Return the served row, the best rule, the best model and the teacher, each once."""
     found = results.get("over_time") or {}
-    teacher = next((r["name"] for r in ordered_rows(results) if r.get("kind") == "teacher"), None)
-    wanted = [served_student(results), best_rule(results), best_model(results), teacher]
+    teacher = next((r["name"] for r in ordered_rows(results) if role(results, r) == TEACHER), None)
+    wanted = [served_row(results), best_rule(results), best_model(results), teacher]
     return [str(name) for name in dict.fromkeys(wanted) if name in found["rows"]]
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from jmrec.evaluation.protocol import FLOOR, Predictions, Prefixes, Ranker, miss
+from jmrec.evaluation.results import MRR20
 from jmrec.metrics.ranks import metric, session_mean
 
 WEIGHTS = (0.0, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.5)
@@ -107,7 +108,7 @@ def fit_blend(
     rounds: int = 3,
     seed: int = 0,
 ) -> Blend:
-    """Choose a blend's weights on validation by coordinate ascent on session-averaged MRR@20.
+    """Choose a blend's weights on validation by coordinate ascent on the primary figure.
 
     The best single member starts with weight 1; then each weight in turn takes the value of
     ``WEIGHTS`` that does best, until a round changes nothing. Members that end at 0 are dropped.
@@ -144,7 +145,7 @@ def fit_blend(
     def figure(total: np.ndarray) -> float:
         wanted = total[rows, asked.target][:, None]
         ranks = ((total >= wanted) & ~blocked).sum(axis=1)
-        return session_mean(metric("MRR@20", np.where(missed, miss(n_items), ranks)), asked.session)
+        return session_mean(metric(MRR20, np.where(missed, miss(n_items), ranks)), asked.session)
 
     single = [figure(one) for one in scores]
     weights = np.zeros(len(members))

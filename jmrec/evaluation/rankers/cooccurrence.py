@@ -4,7 +4,7 @@ All but V-SKNN are *linear*: the score of item j is a decayed sum over the prefi
 matrix entry ``M[i, j]``, plus a little popularity where nothing is known.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,7 +14,8 @@ from scipy.linalg import lapack
 
 from jmrec.data.schema import Sessions
 from jmrec.errors import UserError
-from jmrec.evaluation.protocol import Prefixes
+from jmrec.evaluation.protocol import Prefixes, Ranker
+from jmrec.evaluation.rankers.known import Known, popularity
 
 DENSE_SHARE = 0.05
 """A matrix with more entries than this share is kept dense: products are then faster."""
@@ -210,12 +211,6 @@ class LinearRule:
         return dense
 
 
-def popularity(sessions: Sessions, n_items: int) -> np.ndarray:
-    """Return float32 [V]: each item's share of the training events."""
-    count = np.bincount(sessions.items, minlength=n_items)
-    return (count / max(count.sum(), 1)).astype(np.float32)
-
-
 def markov(sessions: Sessions, n_items: int, backoff: float) -> LinearRule:
     """First-order Markov chain with popularity back-off.
 
@@ -320,3 +315,60 @@ class SessionNeighbours:
             ),
             shape=(len(prefixes), n_sessions),
         )
+
+
+# ---- settings that are tried ---------------------------------------------------------------------
+
+
+def markov_grid(known: Known) -> Iterator[Ranker]:
+    """Yield the first-order Markov chain under every back-off."""
+    for backoff in (10.0, 100.0, 300.0, 1000.0, 3000.0):
+        yield markov(known.train, known.n_items, backoff)
+
+
+def sequential_grid(known: Known) -> Iterator[Ranker]:
+    """Yield sequential rules under every setting."""
+    for steps, power in ((10, 1.0), (30, 0.5)):
+        matrix = transitions(known.train, known.n_items, steps, power)
+        settings = {"steps": steps, "power": power}
+        yield from _linear(known, "sequential rules", matrix, 1.0, (0.0, 0.3, 0.5, 0.8), settings)
+
+
+def item_grid(known: Known) -> Iterator[Ranker]:
+    """Yield item-kNN under every setting."""
+    for shrink, power in ((0.0, 0.0), (10.0, 0.0), (10.0, 0.5)):
+        matrix = cosine(known.train, known.n_items, shrink, power)
+        settings = {"shrink": shrink, "length power": power}
+        yield from _linear(known, "item-kNN", matrix, 0.1, (0.3, 0.5, 0.8, 0.95), settings)
+
+
+def neighbour_grid(known: Known) -> Iterator[Ranker]:
+    """Yield V-SKNN under every setting."""
+    held = session_matrix(known.train, known.n_items)
+    for k in (50, 200):
+        for power in (0.0, 0.5, 1.0):
+            chosen = {"k": k, "length power": power}
+            yield SessionNeighbours(held, known.prior, k, power, settings=chosen)
+
+
+def ease_grid(known: Known) -> Iterator[Ranker]:
+    """Yield EASE under every setting."""
+    # An inversion costs n_items ** 3.
+    for l2 in (10.0, 50.0, 250.0) if known.n_items <= 5000 else (50.0, 250.0):
+        matrix = ease(known.train, known.n_items, l2)
+        yield from _linear(known, "EASE", matrix, 0.01, (0.6, 0.8, 0.9), {"l2": l2})
+
+
+def _linear(
+    known: Known,
+    name: str,
+    matrix: sp.csr_array | np.ndarray,
+    scale: float,
+    decays: Sequence[float],
+    settings: Mapping[str, Any],
+) -> Iterator[Ranker]:
+    """Yield a linear rule under every decay, with a trace of popularity far below ``scale``."""
+    rest, share = tie_break(known.train, known.n_items, scale)
+    kept = compact(matrix)
+    for decay in decays:
+        yield LinearRule(name, kept, rest, share, decay, settings={**settings, "decay": decay})

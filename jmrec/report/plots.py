@@ -12,16 +12,29 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from jmrec.evaluation.report_tables import (
+from jmrec.evaluation.results import (
+    BOUND,
     KINDS,
-    PRIMARY,
+    METRICS,
+    MODEL,
+    OFFSET,
+    PLAIN,
+    RULE,
+    TEACHER,
     Results,
+)
+from jmrec.report.tables import (
+    Row,
     best_model,
     best_rule,
     figure,
+    group_of,
     in_order,
     keys_of,
     ordered_rows,
+    primary,
+    primary_interval,
+    role,
 )
 
 # Readable on white and on black.
@@ -39,26 +52,24 @@ STYLE: dict[Any, Any] = {
 }
 LONGEST = 30
 """Characters of a name that are shown in a plot; its description has them all."""
-VALIDATION = f"validation {PRIMARY}"
-"""What a stage is judged by while it trains; metrics.jsonl calls it eval/score."""
-SCORES = ("MRR", "HR@", "NDCG", "accuracy", "recall")
+SCORES = (*METRICS, "accuracy", "recall")
+"""Parts of names of figures that are better the higher they are."""
 
 
 @matplotlib.rc_context(STYLE)
 def ranking_plot(results: Results) -> Markup | None:
     """Draw the primary figure of every row with its interval, None where there are no rows."""
-    rows = [row for row in ordered_rows(results) if figure(row) > -math.inf]
+    rows = [row for row in ordered_rows(results) if figure(results, row) > -math.inf]
+    judge = primary(results)
     if not rows:
         return None
     drawing = Figure(figsize=(4.9, 0.9 + 0.21 * len(rows)))
     axes = drawing.subplots()
-    kinds = list(KINDS)
     best = {best_rule(results), best_model(results)}
     for place, row in enumerate(rows):
-        value = 100 * figure(row)
-        kind = row.get("kind", "")
-        colour = COLOURS[kinds.index(kind) % len(COLOURS)] if kind in kinds else COLOURS[-1]
-        pair = ((row.get("interval") or {}).get("session") or {}).get(PRIMARY)
+        value = 100 * figure(results, row)
+        colour = _colour(results, row)
+        pair = primary_interval(results, row)
         if pair:
             axes.plot([100 * pair[0], 100 * pair[1]], [place, place], color=colour, lw=2)
         size = 7 if row.get("name") in best else 4.5
@@ -66,20 +77,20 @@ def ranking_plot(results: Results) -> Markup | None:
     axes.set_yticks(range(len(rows)), [short(str(row.get("name", ""))) for row in rows])
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_xlim(left=0)
-    axes.set_xlabel(f"{PRIMARY}, %")
+    axes.set_xlabel(f"{judge['metric']}, %")
     axes.grid(axis="x", color="#8888884d")
-    named = ", ".join(f"{row.get('name')} {100 * figure(row):.2f}" for row in rows)
-    return svg(drawing, "ranking", f"{PRIMARY} by session in percent: {named}")
+    named = ", ".join(f"{row.get('name')} {100 * figure(results, row):.2f}" for row in rows)
+    return svg(drawing, "ranking", f"{judge['metric']} by {judge['figure']} in percent: {named}")
 
 
 @matplotlib.rc_context(STYLE)
 def slice_plots(results: Results) -> list[tuple[str, Markup]]:
-    """Draw MRR@20 over the buckets of each slice for the best rules and models.
+    """Draw the metric of the primary figure over the buckets of each slice, for the best rows.
 
     Returns:
       (slice name, SVG) pairs.
     """
-    rows = _shown_rows(results)
+    rows, metric = _shown_rows(results), primary(results)["metric"]
     names = list(dict.fromkeys(name for row in rows for name in row["slices"]))
     drawn = []
     for number, name in enumerate(names):
@@ -90,17 +101,17 @@ def slice_plots(results: Results) -> list[tuple[str, Markup]]:
         axes = drawing.subplots()
         for colour, row in zip(COLOURS, rows):
             found = row["slices"].get(name) or {}
-            values = [_percent((found.get(bucket) or {}).get(PRIMARY)) for bucket in buckets]
+            values = [_percent((found.get(bucket) or {}).get(metric)) for bucket in buckets]
             axes.plot(
                 range(len(buckets)), values, "o-", color=colour, label=short(row["name"]), ms=4
             )
         axes.set_xticks(range(len(buckets)), buckets)
         axes.set_ylim(bottom=0)
-        axes.set_ylabel(f"{PRIMARY}, %")
+        axes.set_ylabel(f"{metric}, %")
         axes.set_xlabel(name)
         axes.grid(axis="y", color="#8888884d")
         legend(axes, loc="lower left", bbox_to_anchor=(-0.08, 1.0), ncols=2)
-        words = f"{PRIMARY} by {name} for {', '.join(row['name'] for row in rows)}"
+        words = f"{metric} by {name} for {', '.join(row['name'] for row in rows)}"
         drawn.append((name, svg(drawing, f"slice{number}", words)))
     return drawn
 
@@ -108,17 +119,14 @@ def slice_plots(results: Results) -> list[tuple[str, Markup]]:
 @matplotlib.rc_context(STYLE)
 def cold_plot(results: Results) -> Markup | None:
     """Draw warm against cold targets, and where the score offset of cold items moves a row."""
-    rows = [row for row in _shown_rows(results) if row.get("cold")]
+    rows, metric = _shown_rows(results), primary(results)["metric"]
     drawn = []
     for row in rows:
-        cold = row["cold"]
-        warm = ((row["slices"].get("target") or {}).get("warm") or {}).get(PRIMARY)
+        cold = row.get("cold") or {}
+        warm = ((row["slices"].get("target") or {}).get("warm") or {}).get(metric)
         ends = (
-            [warm, cold.get(PRIMARY)],
-            [
-                cold.get(f"warm {PRIMARY} with offset"),
-                cold.get(f"{PRIMARY} with offset"),
-            ],
+            [warm, cold.get(metric)],
+            [cold.get(f"warm {metric}{OFFSET}"), cold.get(metric + OFFSET)],
         )
         points = [[_percent(each) for each in end] for end in ends]
         if all(map(math.isfinite, [*points[0], *points[1]])):
@@ -133,22 +141,22 @@ def cold_plot(results: Results) -> Markup | None:
         axes.plot(*after, "o", color=colour, ms=6, label=short(name))
     axes.set_xlim(left=0)
     axes.set_ylim(bottom=0)
-    axes.set_xlabel(f"{PRIMARY} of warm targets, %")
-    axes.set_ylabel(f"{PRIMARY} of cold targets, %")
+    axes.set_xlabel(f"{metric} of warm targets, %")
+    axes.set_ylabel(f"{metric} of cold targets, %")
     axes.grid(color="#8888884d")
     legend(axes, loc="lower left", bbox_to_anchor=(-0.08, 1.0), ncols=2)
     words = "; ".join(
         f"{name} from {b[0]:.2f} warm and {b[1]:.2f} cold to {a[0]:.2f} and {a[1]:.2f}"
         for name, b, a in drawn
     )
-    return svg(drawing, "cold", f"{PRIMARY} without and with the offset in percent: {words}")
+    return svg(drawing, "cold", f"{metric} without and with the offset in percent: {words}")
 
 
 @matplotlib.rc_context(STYLE)
 def curve_plots(results: Results) -> list[tuple[str, Markup]]:
     """Draw every stage's losses, and its validation figures below them where it has some.
 
-    The seeds of a student are drawn together, in one colour a figure.
+    The seeds of a group are drawn together, in one colour a figure.
 
     Returns:
       (stage name, SVG) pairs; stages without a curve are left out.
@@ -157,12 +165,13 @@ def curve_plots(results: Results) -> list[tuple[str, Markup]]:
     for stage, curve in (results.get("curves") or {}).items():
         steps = curve.get("step") or []
         series = {
-            _in_words(name): curve_points(steps, values)
+            _in_words(results, name): curve_points(steps, values)
             for name, values in curve.items()
             if name != "step" and isinstance(values, Sequence) and not isinstance(values, str)
         }
-        base = re.sub(r"-\d+$", "", stage) if stage.startswith("students/") else stage
-        groups.setdefault(base, []).append({n: points for n, points in series.items() if points})
+        groups.setdefault(group_of(results, stage), []).append(
+            {n: points for n, points in series.items() if points}
+        )
     drawn = []
     for number, (stage, seeds) in enumerate(groups.items()):
         names = keys_of(seeds)
@@ -197,20 +206,37 @@ def curve_plots(results: Results) -> list[tuple[str, Markup]]:
 
 
 def _shown_rows(results: Results) -> list[Mapping[str, Any]]:
-    """Return at most six rows with slices: the best rule, the best of each kind, the students."""
+    """Return at most six rows with slices: the best rule, the best of each kind, the models."""
     rows = [row for row in ordered_rows(results) if row.get("slices") and row.get("name")]
     first = [row for row in rows if row["name"] in (best_rule(results), best_model(results))]
+
+    def judged(row: Row) -> float:
+        return figure(results, row)
+
     by_kind = []
-    for kind in ("oracle", "content", "blend", "teacher"):
-        of_kind = [row for row in rows if row.get("kind") == kind]
-        by_kind += [max(of_kind, key=figure)] if of_kind else []
-    students = sorted((row for row in rows if row.get("kind") == "student"), key=figure)[::-1]
-    unique = {row["name"]: row for row in [*first, *by_kind, *students]}
+    for kind in results.get("kinds") or ():
+        of_kind = [row for row in rows if row.get("kind") == kind["name"]]
+        # Of the plain rules none is shown but the best rule of all, which comes first.
+        if of_kind and kind["role"] in (BOUND, RULE, TEACHER) and kind["name"] != PLAIN:
+            by_kind.append(max(of_kind, key=judged))
+    models = sorted((row for row in rows if role(results, row) == MODEL), key=judged)[::-1]
+    unique = {row["name"]: row for row in [*first, *by_kind, *models]}
     return list(unique.values())[:6]
 
 
-def _in_words(name: str) -> str:
-    return re.sub("^eval/", "validation ", name).replace("validation score", VALIDATION)
+def _colour(results: Results, row: Row) -> str:
+    """Return the colour of a row's dot: one a role, and one for each kind of rules."""
+    what = role(results, row)
+    if what == RULE:
+        rules = [name for name, kind in KINDS.items() if kind["role"] == RULE]
+        return COLOURS[1 + rules.index(row["kind"]) % 3]
+    return COLOURS[{BOUND: 0, MODEL: 4, TEACHER: 5}.get(what, 6)]
+
+
+def _in_words(results: Results, name: str) -> str:
+    """Return a curve's name; metrics.jsonl calls what a stage is judged by eval/score."""
+    found = re.sub("^eval/", "validation ", name)
+    return found.replace("validation score", f"validation {primary(results)['metric']}")
 
 
 def _is_score(name: str) -> bool:

@@ -1,8 +1,10 @@
 """The report's figures over time: a line a period, and a plot with the same numbers."""
 
-from jmrec.evaluation.report_time import shown_names, time_plot, time_table
+from jmrec.evaluation.results import kinds_of
+from jmrec.report.time import shown_names, time_plot, time_table
 
 RESULTS = {
+    "kinds": kinds_of(["rule", "student", "teacher", "control"]),
     "rows": [
         {"name": name, "kind": kind, "figures": {"session": {"MRR@20": value}}}
         for name, kind, value in (

@@ -6,25 +6,28 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-Results = Mapping[str, Any]
+from jmrec.evaluation.results import (
+    BOUND,
+    CONTROL,
+    CUTOFFS,
+    DEPTH,
+    FIGURES,
+    HR20,
+    LAST,
+    METRICS,
+    MODEL,
+    MRR20,
+    RANKING,
+    RULE,
+    TEACHER,
+    Primary,
+    Results,
+)
 
-KINDS = {
-    "oracle": "Oracle (knows how the data was made)",
-    "rule": "Rules without training",
-    "content": "Content rules",
-    "blend": "Blend of rules",
-    "student": "Students",
-    "teacher": "Teacher",
-    "control": "Controls",
-}
-FIGURES = {
-    "session": "mean over sessions of the mean over positions 1-20 (primary)",
-    "prediction": "mean over predictions at positions 1-50",
-    "last": "last click of each session",
-}
-METRICS = ("HR", "MRR", "NDCG")
-CUTOFFS = (1, 5, 10, 20)
-PRIMARY = "MRR@20"
+Row = Mapping[str, Any]
+"""A row of results.json; any of its keys may be missing."""
+ASIDE = {BOUND: "oracle", CONTROL: "controls"}
+"""Roles of rows that are no contenders, and what one calls such rows."""
 MISSING = "–"
 SLICE_TITLES = {
     "train count": "by how often the target was seen in training",
@@ -58,7 +61,7 @@ class Line:
     Attributes:
       name: The row's heading.
       cells: One per column.
-      kind: A key of KINDS, or "".
+      kind: The name of the row's kind, or any other heading above it.
       strong: Whether the row is shown in bold.
     """
 
@@ -106,46 +109,99 @@ def interval(pair: Any) -> str:
     return f"{100 * pair[0]:.1f}–{100 * pair[1]:.1f}"
 
 
-def figure(row: Mapping[str, Any], metric: str = PRIMARY, averaged: str = "session") -> float:
-    """Return a row's figure; -inf where it has none, so that it is never the best."""
+def section(file: Mapping[str, object], name: str) -> Mapping[str, Any]:
+    """Return a part of results.json or cost.json, {} where it is missing."""
+    found: Any = file.get(name)
+    return found or {}
+
+
+def primary(results: Results) -> Primary:
+    """Return what the system is judged by."""
+    return results.get("primary") or RANKING
+
+
+def titles(results: Results) -> dict[str, str]:
+    """Return kind -> the heading of its rows, in the table's order."""
+    return {kind["name"]: kind["title"] for kind in results.get("kinds") or ()}
+
+
+def role(results: Results, row: Row) -> str:
+    """Return what a row is for, "" where its kind is unknown."""
+    roles = {kind["name"]: kind["role"] for kind in results.get("kinds") or ()}
+    return roles.get(row.get("kind", ""), "")
+
+
+def by_name(results: Results) -> dict[str, Row]:
+    """Return name -> row."""
+    return {str(row.get("name")): row for row in results.get("rows") or ()}
+
+
+def figure(results: Results, row: Row) -> float:
+    """Return a row's primary figure; -inf where it has none, so that it is never the best."""
+    judge = primary(results)
+    return _figure(row, judge["metric"], judge["figure"])
+
+
+def _figure(row: Row, metric: str, averaged: str) -> float:
     value: Any = ((row.get("figures") or {}).get(averaged) or {}).get(metric)
     return float(value) if is_number(value) else -math.inf
 
 
-def ordered_rows(results: Results) -> list[Mapping[str, Any]]:
-    """Return the rows by kind; the rules among themselves by the primary figure, best first."""
-    kinds = list(KINDS)
-    rows = list(results.get("rows") or [])
+def primary_interval(results: Results, row: Row) -> Any:
+    """Return the interval of a row's primary figure, None where it has none."""
+    judge = primary(results)
+    return ((row.get("interval") or {}).get(judge["figure"]) or {}).get(judge["metric"])
 
-    def key(row: Mapping[str, Any]) -> tuple[int, float]:
+
+def primary_comparisons(results: Results) -> list[Mapping[str, Any]]:
+    """Return the comparisons by the primary figure."""
+    judge = primary(results)
+    return [
+        each
+        for each in results.get("comparisons") or ()
+        if (each.get("figure"), each.get("metric")) == (judge["figure"], judge["metric"])
+    ]
+
+
+def ordered_rows(results: Results) -> list[Row]:
+    """Return the rows by kind; the rules among themselves by the primary figure, best first."""
+    kinds = list(titles(results))
+    rows: list[Row] = list(results.get("rows") or [])
+
+    def key(row: Row) -> tuple[int, float]:
         kind = row.get("kind", "")
         place = kinds.index(kind) if kind in kinds else len(kinds)
-        return place, -figure(row) if kind in ("rule", "content", "blend") else 0.0
+        return place, -figure(results, row) if role(results, row) == RULE else 0.0
 
     return sorted(rows, key=key)
 
 
 def best_rule(results: Results) -> str | None:
     """Return the name of the best row that needs no training."""
-    named = results.get("best_rule")
-    return named or _best(results, ("rule", "content", "blend"))
+    return results.get("best_rule") or _best(results, RULE)
 
 
 def best_model(results: Results) -> str | None:
-    """Return the name of the best student, or of the best teacher where there is no student."""
-    return _best(results, ("student",)) or _best(results, ("teacher",))
+    """Return the name of the best model, or of the best teacher where there is no model."""
+    return _best(results, MODEL) or _best(results, TEACHER)
 
 
-def served_student(results: Results) -> str | None:
-    """Return the name of the student that is served, of the best model where none is named."""
-    named = (results.get("examples") or {}).get("student")
-    known = [row.get("name") for row in results.get("rows") or []]
-    return named if named in known else best_model(results)
+def served_row(results: Results) -> str | None:
+    """Return the name of the row that is served, of the best model where none is named."""
+    named = section(results, "served").get("row")
+    return str(named) if named in by_name(results) else best_model(results)
+
+
+def group_of(results: Results, stage: str) -> str:
+    """Return what a stage is shown under: the group of its seeds, or its own name."""
+    facts = section(results, "stages").get(stage) or {}
+    return str(facts.get("group") or stage)
 
 
 def main_table(results: Results) -> Table:
     """Return the table of all rows: three ways of averaging, intervals at the primary one."""
-    metrics = [f"{metric}@20" for metric in METRICS]
+    metrics = [f"{metric}@{DEPTH}" for metric in METRICS]
+    judge = primary(results)["figure"]
     rows = ordered_rows(results)
     strong = {best_rule(results), best_model(results)}
     lines = []
@@ -154,7 +210,7 @@ def main_table(results: Results) -> Table:
         for averaged in FIGURES:
             intervals = (row.get("interval") or {}).get(averaged) or {}
             for metric in metrics:
-                note = interval(intervals.get(metric)) if averaged == "session" else ""
+                note = interval(intervals.get(metric)) if averaged == judge else ""
                 cells.append(Cell(figure_text(row, metric, averaged), note))
         lines.append(line_of(row, cells, strong))
     return Table(
@@ -163,7 +219,10 @@ def main_table(results: Results) -> Table:
         lines,
         note="In %. With each primary figure its 95 % bootstrap interval. Bold: the best rule "
         "and the best model. A target that ties with others counts as the last of them.",
-        spans=[(name, len(metrics)) for name in ("session (primary)", "prediction", "last click")],
+        spans=[
+            (f"{_called(name)} (primary)" if name == judge else _called(name), len(metrics))
+            for name in FIGURES
+        ],
     )
 
 
@@ -184,13 +243,14 @@ def figure_tables(results: Results) -> list[Table]:
         if lines:
             spans = [(metric, len(CUTOFFS)) for metric in METRICS]
             columns = [f"@{cutoff}" for _ in METRICS for cutoff in CUTOFFS]
-            title = f"All cut-offs, {'last click' if averaged == 'last' else 'by ' + averaged}"
-            tables.append(Table(title, columns, lines, f"In %. The {meaning}.", spans))
+            title = f"All cut-offs, {'' if averaged == LAST else 'by '}{_called(averaged)}"
+            said = f"{meaning} (primary)" if averaged == primary(results)["figure"] else meaning
+            tables.append(Table(title, columns, lines, f"In %. The {said}.", spans))
     return tables
 
 
 def slice_tables(results: Results) -> list[Table]:
-    """Return one table per slice: HR@20 and MRR@20 in every bucket."""
+    """Return one table per slice: the two metrics that have intervals, in every bucket."""
     rows = [row for row in ordered_rows(results) if row.get("slices")]
     strong = {best_rule(results), best_model(results)}
     tables = []
@@ -204,17 +264,16 @@ def slice_tables(results: Results) -> list[Table]:
             for bucket in buckets:
                 entry = found.get(bucket) or {}
                 counts.setdefault(bucket, entry.get("n"))
-                cells += [Cell(percent(entry.get(metric))) for metric in ("HR@20", PRIMARY)]
+                cells += [Cell(percent(entry.get(metric))) for metric in (HR20, MRR20)]
             lines.append(line_of(row, cells, strong))
         spans = [(f"{bucket} (n={counted(counts.get(bucket))})", 2) for bucket in buckets]
         title = slice_title(name)
         note = (
             "In %: the mean over the sessions that have such a prediction of the mean over "
-            "those; n counts predictions. Underlined: the best of a column, oracle and controls "
-            "aside."
+            f"those; n counts predictions. Underlined: the best of a column{_aside(results)}."
         )
-        tables.append(Table(title, ["HR@20", PRIMARY] * len(buckets), lines, note, spans))
-    return [_mark_best(table) for table in tables]
+        tables.append(Table(title, [HR20, MRR20] * len(buckets), lines, note, spans))
+    return [_mark_best(results, table) for table in tables]
 
 
 def slice_title(name: str) -> str:
@@ -225,16 +284,16 @@ def slice_title(name: str) -> str:
 def comparison_table(results: Results) -> Table | None:
     """Return the paired comparisons, a line for each pair; None where there are none."""
     pairs: dict[tuple[str, str], dict[str, Mapping[str, Any]]] = {}
-    for each in results.get("comparisons") or []:
-        pair = str(each.get("a", MISSING)), str(each.get("b", MISSING))
-        measure = f"{each.get('metric', MISSING)} by {each.get('figure', MISSING)}"
-        pairs.setdefault(pair, {})[measure] = each
+    for entry in results.get("comparisons") or []:
+        pair = str(entry.get("a", MISSING)), str(entry.get("b", MISSING))
+        measure = f"{entry.get('metric', MISSING)} by {entry.get('figure', MISSING)}"
+        pairs.setdefault(pair, {})[measure] = entry
     measures = keys_of(pairs.values())
     lines = []
     for (a, b), found in pairs.items():
         cells = []
         for measure in measures:
-            each = found.get(measure) or {}
+            each: Mapping[str, Any] = found.get(measure) or {}
             ends = each.get("interval")
             note = f"{signed(ends[0])} to {signed(ends[1])}" if ends and interval(ends) else ""
             above = each.get("verdict") == "above"
@@ -272,21 +331,32 @@ def in_order(buckets: Iterable[str]) -> list[str]:
     return sorted(buckets, key=key)
 
 
-def _best(results: Results, kinds: Sequence[str]) -> str | None:
-    rows = [row for row in results.get("rows") or [] if row.get("kind") in kinds]
-    rows = [row for row in rows if figure(row) > -math.inf]
-    return str(max(rows, key=figure)["name"]) if rows else None
+def _best(results: Results, wanted: str) -> str | None:
+    rows = [row for row in results.get("rows") or [] if role(results, row) == wanted]
+    rows = [row for row in rows if figure(results, row) > -math.inf]
+    return str(max(rows, key=lambda row: figure(results, row))["name"]) if rows else None
 
 
-def line_of(row: Mapping[str, Any], cells: list[Cell], strong: set[str | None]) -> Line:
+def _aside(results: Results) -> str:
+    roles = {kind["role"] for kind in results.get("kinds") or ()}
+    named = [name for role, name in ASIDE.items() if role in roles]
+    return f", {' and '.join(named)} aside" if named else ""
+
+
+def _called(averaged: str) -> str:
+    return "last click" if averaged == LAST else averaged
+
+
+def line_of(row: Row, cells: list[Cell], strong: set[str | None]) -> Line:
     """Return a row of results.json as a line, bold where its name is among ``strong``."""
     name = str(row.get("name", MISSING))
     return Line(name, cells, str(row.get("kind", "")), name in strong)
 
 
-def _mark_best(table: Table) -> Table:
-    """Mark the largest number of each column, the oracle and controls aside."""
-    lines = [line for line in table.lines if line.kind not in ("oracle", "control")]
+def _mark_best(results: Results, table: Table) -> Table:
+    """Mark the largest number of each column, bounds and controls aside."""
+    aside = {kind["name"] for kind in results.get("kinds") or () if kind["role"] in ASIDE}
+    lines = [line for line in table.lines if line.kind not in aside]
     for column in range(len(table.columns)):
         cells = [line.cells[column] for line in lines]
         values = [float(cell.text) for cell in cells if cell.text != MISSING]
@@ -299,9 +369,9 @@ def _mark_best(table: Table) -> Table:
     return table
 
 
-def figure_text(row: Mapping[str, Any], metric: str, averaged: str = "session") -> str:
+def figure_text(row: Row, metric: str, averaged: str) -> str:
     """Return a row's figure in percent, "–" where it has none."""
-    return percent(figure(row, metric, averaged))
+    return percent(_figure(row, metric, averaged))
 
 
 def keys_of(mappings: Iterable[Mapping[str, Any]]) -> list[str]:

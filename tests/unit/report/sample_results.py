@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from jmrec.evaluation.results import RANKING, kinds_of
+
 BUCKETS = {
     "train count": {"0": 337, "1-4": 702, "5-19": 1040, "20+": 1075},
     "position": {"1": 320, "2-5": 1011, "6-10": 802, "11-20": 1021, "21-50": 1965},
@@ -93,6 +95,9 @@ def make_curve(seed: int, updates: int = 400) -> dict[str, list]:
 
 def make_results() -> dict[str, Any]:
     return {
+        **{"format": 2, "system": "tpad", "primary": dict(RANKING)},
+        "kinds": kinds_of(["oracle", "rule", "content", "blend", "student", "teacher", "control"]),
+        "served": {"row": "distilled", "beside": ["Transfer tower", "undistilled"]},
         "caption": "movies, test split: every target ranked among all 3,322 items; items of the "
         "session so far are no candidates; 95 % bootstrap intervals over users.",
         "dataset": {
@@ -123,15 +128,12 @@ def make_results() -> dict[str, Any]:
         ],
         "best_rule": "blend: V-SKNN, EASE, TF-IDF",
         "test_reads": 1,
-        "commands": {
-            "run": "jmrec run --config experiments/tpad.py:data=folder,size=small --workdir RUN",
-            "recommend": "jmrec recommend --workdir RUN --items 12,57,3 --top 10",
-        },
-        "cost": {
-            "knowledge": make_cost(512.4, 600),
-            "transition": make_cost(201.0, 400),
-            "read": {"seconds": 33.2, "peak_memory": 2_400_000_000},
-            **{f"students/distilled-{seed}": make_cost(1400.0, 450) for seed in range(3)},
+        "stages": {
+            **{name: {"group": "", "seed": None} for name in ("knowledge", "transition", "read")},
+            **{
+                f"students/distilled-{seed}": {"group": "students/distilled", "seed": seed}
+                for seed in range(3)
+            },
         },
         "curves": {
             stage: make_curve(i)
@@ -145,7 +147,23 @@ def make_results() -> dict[str, Any]:
     }
 
 
-def make_cost(seconds: float, updates: int) -> dict[str, Any]:
+def make_cost() -> dict[str, Any]:
+    return {
+        "format": 2,
+        "stages": {
+            "knowledge": stage_cost(512.4, 600),
+            "transition": stage_cost(201.0, 400),
+            "read": {"seconds": 33.2, "peak_memory": 2_400_000_000},
+            **{f"students/distilled-{seed}": stage_cost(1400.0, 450) for seed in range(3)},
+        },
+        "commands": {
+            "run": "jmrec run --config experiments/tpad.py:data=folder,size=small --workdir RUN",
+            "recommend": "jmrec recommend --workdir RUN --items 12,57,3 --top 10",
+        },
+    }
+
+
+def stage_cost(seconds: float, updates: int) -> dict[str, Any]:
     flops = updates * 1_500_000_000
     known = {"seconds": seconds, "peak_memory": 1_300_000_000}
     return {**known, "updates": updates, "flops": flops}
@@ -164,7 +182,7 @@ def make_examples() -> dict[str, Any]:
 
     titles = ["Mug", "Kettle", "Tea, green", "Coat", ""]
     return {
-        "student": "distilled",
+        "row": "distilled",
         "seed": 0,
         "rule": "No model had a say in which sessions are shown.",
         "candidates": 3322,

@@ -1,27 +1,31 @@
-"""What is served: its cost beside the teacher's, and what people corrected, as tables and words."""
+"""What is served: its cost beside a teacher's, and what people corrected, as tables and words."""
 
+from collections.abc import Mapping
 from typing import Any
 
-from jmrec.evaluation.report_tables import (
+from jmrec.evaluation.results import Cost, Results
+from jmrec.report.tables import (
     MISSING,
-    PRIMARY,
     Cell,
     Line,
-    Results,
     Table,
     interval,
     is_number,
     percent,
+    primary,
+    primary_comparisons,
+    section,
     signed,
 )
 
 
-def serving_table(results: Results) -> Table | None:
-    """Return the artefact's cost beside the teacher's, None where none was exported."""
-    serving = results.get("serving") or {}
-    sides = [serving.get("student") or {}, serving.get("teacher") or {}]
-    if not all(sides):
+def serving_table(cost: Cost | None) -> Table | None:
+    """Return the artefact's cost, beside the teacher's if any; None where none was exported."""
+    serving = section(cost or {}, "serving")
+    if not serving.get("served"):
         return None
+    teacher = serving.get("teacher") or {}
+    sides = [serving["served"], *([teacher] if teacher else [])]
     shown = {
         "parameters": ("parameters", "{:,.0f}", 1),
         "parameters, MB": ("parameter_bytes", "{:.2f}", 1e6),
@@ -39,16 +43,21 @@ def serving_table(results: Results) -> Table | None:
         f"The artefact is {_number(serving.get('bytes'), '{:.2f}', 1e6)} MB for "
         f"{_number(serving.get('items'))} items. A new process on the CPU: {start}. One session: "
         f"from item ids to the ten best of the catalogue, policy included, on the CPU, "
-        f"{_number(serving.get('calls'))} calls after warming up, student and teacher in turn. "
-        "The teacher reads features that the Knowledge tower made before."
+        f"{_number(serving.get('calls'))} calls after warming up"
+    )
+    note += (
+        ", student and teacher in turn. The teacher reads features that the Knowledge tower made "
+        "before."
+        if teacher
+        else "."
     )
     names = [str(side.get("name", MISSING)) for side in sides]
     return Table("Serving", names, lines, note)
 
 
 def policy_table(results: Results) -> Table | None:
-    """Return what a correction does to the served student, None where none was given."""
-    policy = results.get("policy") or {}
+    """Return what a correction does to the served row, None where none was given."""
+    policy = section(results, "policy")
     figures = policy.get("figures") or {}
     if not figures:
         return None
@@ -61,7 +70,7 @@ def policy_table(results: Results) -> Table | None:
         lines.append(Line(metric, [*cells, Cell(signed(entry.get("difference")), note)]))
     allowed = policy.get("allowed")
     note = (
-        f"The student {policy.get('student', MISSING)}, in %, primary figure. "
+        f"The row {policy.get('row', MISSING)}, in %, primary figure. "
         + ("No allow-list" if allowed is None else f"{allowed:,} allowed")
         + f", {_number(policy.get('blocked'))} blocked, {_number(policy.get('pinned'))} pinned; "
         f"{_number(policy.get('candidates'))} of {_number(policy.get('items'))} items may be "
@@ -72,13 +81,20 @@ def policy_table(results: Results) -> Table | None:
     return Table("Correction by people", ["without", "with", "difference"], lines, note)
 
 
-def serving_sentences(results: Results) -> list[str]:
-    """Say what the distillation bought, and what it cost, no more than was measured."""
-    serving = results.get("serving") or {}
-    student, teacher = serving.get("student") or {}, serving.get("teacher") or {}
-    wanted = ("median_ms", "p99_ms", "parameters")
-    if not all(is_number(side.get(key)) for side in (student, teacher) for key in wanted):
+def serving_sentences(results: Results | None, cost: Cost | None) -> list[str]:
+    """Say what serving takes, beside the teacher if any, no more than was measured."""
+    serving = section(cost or {}, "serving")
+    student, teacher = serving.get("served") or {}, serving.get("teacher") or {}
+    if not _measured(student):
         return []
+    quality = _quality(results, str(student.get("name"))) if results else []
+    if not _measured(teacher):
+        said = (
+            f"Serving: {student.get('name')} answers a session in {student['median_ms']:.2f} ms at "
+            f"the median (p99 {student['p99_ms']:.2f}); it has {student['parameters']:,} "
+            f"parameters and {_number(student.get('table_bytes'), '{:.1f}', 1e6)} MB of tables."
+        )
+        return [" ".join([said, *quality])]
     tables = [_number(side.get("table_bytes"), "{:.1f}", 1e6) for side in (student, teacher)]
     said = (
         f"Serving: {student.get('name')} answers a session in {student['median_ms']:.2f} ms at the "
@@ -87,21 +103,24 @@ def serving_sentences(results: Results) -> list[str]:
         f"{student['parameters']:,} parameters and {tables[0]} MB of tables, the teacher "
         f"{teacher['parameters']:,} and {tables[1]} MB."
     )
-    sentences = [said, *_quality(results, str(student.get("name")))]
-    return [" ".join(sentences)]
+    return [" ".join([said, *quality])]
 
 
-def _quality(results: Results, student: str) -> list[str]:
-    """Say how the served student ranks beside its teacher, and beside one that had none."""
+def _measured(side: Mapping[str, Any]) -> bool:
+    return all(is_number(side.get(key)) for key in ("median_ms", "p99_ms", "parameters"))
+
+
+def _quality(results: Results, served: str) -> list[str]:
+    """Say how the served row ranks beside those that it is to be seen beside."""
     said = []
-    for entry in results.get("comparisons") or []:
+    beside = section(results, "served").get("beside") or ()
+    for entry in primary_comparisons(results):
         a, b = entry.get("a"), entry.get("b")
-        wanted = (entry.get("metric"), entry.get("figure")) == (PRIMARY, "session")
-        if a == student and b in ("teacher", "undistilled") and wanted:
-            pair = entry.get("interval")
+        if a == served and b in beside:
+            pair: Any = entry.get("interval")
             around = f" ({signed(pair[0])} to {signed(pair[1])})" if interval(pair) else ""
             said.append(f"{signed(entry.get('difference'))}{around} against {b}")
-    return [f"Its {PRIMARY}, in points: {', '.join(said)}."] if said else []
+    return [f"Its {primary(results)['metric']}, in points: {', '.join(said)}."] if said else []
 
 
 def _ratio(teacher: float, student: float) -> str:

@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
-from jmrec.evaluation import report_plots
-from jmrec.evaluation.report_examples import example_sessions
-from jmrec.evaluation.report_sections import bias_table, control_table, cost_table, extra_tables
-from jmrec.evaluation.report_tables import comparison_table
-from jmrec.evaluation.report_words import bias_sentence, tiles
+from jmrec.report import plots
+from jmrec.report.examples import example_sessions
+from jmrec.report.sections import bias_table, control_table, cost_table, extra_tables
+from jmrec.report.tables import comparison_table
+from jmrec.report.words import bias_sentence, tiles
 
-make_results = runpy.run_path(str(Path(__file__).with_name("sample_results.py")))["make_results"]
+sample = runpy.run_path(str(Path(__file__).with_name("sample_results.py")))
+make_results, make_cost = sample["make_results"], sample["make_cost"]
 
 
 def test_comparisons_stand_by_pair_with_both_metrics() -> None:
@@ -72,7 +73,7 @@ def test_controls_are_held_against_the_student_that_they_are_of() -> None:
 
 
 def test_cost_adds_up_the_seeds_of_a_student() -> None:
-    table = cost_table(make_results())
+    table = cost_table(make_results(), make_cost())
     assert table is not None
     shown = {line.name: [cell.text for cell in line.cells] for line in table.lines}
     assert table.columns == ["time", "peak memory", "updates", "FLOPs an update", "FLOPs in all"]
@@ -81,7 +82,7 @@ def test_cost_adds_up_the_seeds_of_a_student() -> None:
     ]
     assert shown["read"] == ["33.2 s", "2.4 GB", "–", "–", "–"]
     assert shown["in all"][:2] == ["1 h 22 min", "2.4 GB"]
-    old = cost_table({"cost": {"data": {"seconds": 7.0}}})  # an older run knows the time only
+    old = cost_table({}, {"stages": {"data": {"seconds": 7.0}}})  # an older run knows the time only
     assert old is not None
     assert old.columns == ["time"]
 
@@ -156,7 +157,7 @@ def test_reasons_lie_on_one_scale_and_say_what_is_missing() -> None:
 
 def test_words_can_be_read_in_light_and_dark() -> None:
     """WCAG 2.2: 4.5 to 1 for text, 3 to 1 for what is drawn."""
-    css = (Path(report_plots.__file__).with_name("report.css")).read_text()
+    css = (Path(plots.__file__).with_name("report.css")).read_text()
     light = dict(re.findall(r"--(\w+): (#\w{6})", css.split("@media")[0]))
     dark = dict(re.findall(r"--(\w+): (#\w{6})", css.split("@media")[1]))
     assert len(light) == len(dark) >= 9
@@ -174,5 +175,5 @@ def test_words_can_be_read_in_light_and_dark() -> None:
         for ink in ("ink", "soft", "accent", "against", "new"):
             for paper in ("page", "band", "strong"):
                 assert contrast(scheme[ink], scheme[paper]) >= 4.5, (ink, paper)
-        for colour in report_plots.COLOURS:
+        for colour in plots.COLOURS:
             assert contrast(colour, scheme["page"]) >= 3, colour

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from jmrec.evaluation.report_tables import MISSING, Results, counted, is_number
+from jmrec.evaluation.results import Results
+from jmrec.report.tables import MISSING, counted, is_number
 
 LONGEST = 90
 """Characters of a title that are shown."""
@@ -143,7 +144,7 @@ def example_note(results: Results) -> list[str]:
         return []
     return [
         str(section.get("rule") or ""),
-        f"What {section.get('student', 'the student')} (seed {section.get('seed', MISSING)}) "
+        f"What {section.get('row', 'the model')} (seed {section.get('seed', MISSING)}) "
         f"recommends out of {counted(section.get('candidates'))} items, and why. Each bar is "
         "exact: the item is scored again with one thing taken away, and the bar is the score "
         "that this costs (to the right: the thing helped; to the left: it stood in the way). "

@@ -10,8 +10,9 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from jmrec.data.schema import Items
 from jmrec.errors import UserError
-from jmrec.evaluation.cooccurrence import context_weights
-from jmrec.evaluation.protocol import Prefixes
+from jmrec.evaluation.protocol import Prefixes, Ranker
+from jmrec.evaluation.rankers.cooccurrence import context_weights
+from jmrec.evaluation.rankers.known import Known
 
 
 def texts_of(items: Items) -> list[str]:
@@ -46,21 +47,18 @@ class TextNeighbours:
     kind: str = "content"
 
     @classmethod
-    def grid(cls, items: Items, seen: np.ndarray) -> Iterator["TextNeighbours"]:
-        """Yield the rule under every setting.
-
-        Args:
-          items: The catalogue.
-          seen: bool [V], the items of the training sessions.
-        """
-        texts = texts_of(items)
-        known = [text for text, ok in zip(texts, seen) if ok]
+    def grid(cls, known: Known) -> Iterator[Ranker]:
+        """Yield the rule under every setting; nothing where no item has a text."""
+        if not any(any(values) for values in known.items.text.values()):
+            return
+        texts = texts_of(known.items)
+        seen = [text for text, ok in zip(texts, known.seen) if ok]
         for ngrams in (1, 2):
             maker = TfidfVectorizer(
                 sublinear_tf=True, stop_words="english", ngram_range=(1, ngrams), dtype=np.float32
             )
             try:
-                maker.fit(known)
+                maker.fit(seen)
             except ValueError:  # no word is left: every item scores the same
                 vectors = sp.csr_array((len(texts), 1), dtype=np.float32)
             else:
@@ -106,16 +104,11 @@ class FeatureNeighbours:
         self._unit: np.ndarray | None = None
 
     @classmethod
-    def grid(cls, feature: str, seen: np.ndarray) -> Iterator["FeatureNeighbours"]:
-        """Yield the rule under every setting.
-
-        Args:
-          feature: The table's name.
-          seen: bool [V], the items of the training sessions.
-        """
+    def grid(cls, feature: str, known: Known) -> Iterator[Ranker]:
+        """Yield the rule on a feature table under every setting."""
         for center in (False, True):
             for decay in (0.0, 0.8, 0.95):
-                yield cls(feature, seen, center, decay, {"center": center, "decay": decay})
+                yield cls(feature, known.seen, center, decay, {"center": center, "decay": decay})
 
     def prepare(self, features: Mapping[str, np.ndarray]) -> None:
         """Take the table.

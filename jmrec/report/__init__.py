@@ -1,0 +1,1 @@
+"""results.json and cost.json shown: one HTML page, and tables on the terminal."""

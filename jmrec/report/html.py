@@ -1,0 +1,34 @@
+"""Filling one of this folder's templates."""
+
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+FOLDER = Path(__file__).parent
+
+
+def write_page(path: str | Path, template: str, **values: Any) -> Path:
+    """Fill a template of this folder and write it.
+
+    Args:
+      path: The file to write; its folder is made where it is missing.
+      template: Its name.
+      **values: What it names; all of it must be there.
+
+    Returns:
+      The path.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(FOLDER),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    page = environment.get_template(template).render(**values)
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(page, encoding="utf-8")
+    return temporary.replace(path)

@@ -1,0 +1,98 @@
+"""The results on the terminal: one table, and what it says in words."""
+
+from rich import box
+from rich.console import Console
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from jmrec.evaluation.results import DEPTH, Cost, Results
+from jmrec.report import estimates, tables
+from jmrec.report.words import sentences
+
+WIDE = 118
+"""From so many columns on, an interval stands beside its figure, else under it."""
+SMALL = 92
+"""Below so many columns, some figures are left to the HTML page."""
+
+
+def print_results(
+    results: Results, cost: Cost | None = None, console: Console | None = None
+) -> None:
+    """Print the results table and what it says in words.
+
+    Args:
+      results: The contents of results.json; missing keys are left out of the table.
+      cost: The contents of cost.json.
+      console: Where to print; standard output by default.
+    """
+    console = console or Console()
+    if "study" in results:
+        _print_estimates(results, console)
+        return
+    table = tables.main_table(results)
+    headings = tables.titles(results)
+    if caption := results.get("caption"):
+        console.print(Text(str(caption)), style="italic")
+    wide = console.width >= WIDE
+    shown = RichTable(box=box.SIMPLE, pad_edge=False, padding=(0, 1), header_style="")
+    shown.add_column("in %", overflow="fold", min_width=14, max_width=None if wide else 26)
+    heads = [name for name, count in table.spans for _ in range(count)]
+    # On a small terminal NDCG is shown for the primary figure only.
+    places = [
+        place
+        for place, column in enumerate(table.columns)
+        if console.width >= SMALL or place < 3 or not column.startswith("NDCG")
+    ]
+    for place in places:
+        group, column = heads[place], table.columns[place]
+        # A heading of two lines: the way of averaging once, above its first column.
+        first = place == 0 or heads[place - 1] != group
+        over = {"prediction": "pred."}.get(group, group.split(" ")[0]) if first else ""
+        shown.add_column(
+            f"{over}\n{column.removesuffix(f'@{DEPTH}')}", justify="right", no_wrap=True
+        )
+    kind = None
+    for line in table.lines:
+        if line.kind != kind:
+            if kind is not None:
+                shown.add_section()
+            kind = line.kind
+            title = Text(headings.get(kind, kind), style="dim italic")
+            shown.add_row(title, *([""] * len(places)))
+        cells = []
+        for cell in (line.cells[place] for place in places):
+            text = Text(cell.text, style="bold" if line.strong else "")
+            if cell.note:
+                text.append(f"  {cell.note:>9}" if wide else f"\n{cell.note}", style="dim not bold")
+            cells.append(text)
+        shown.add_row(Text(line.name, style="bold" if line.strong else ""), *cells)
+    if table.lines:
+        console.print(shown)
+        console.print(
+            Text(
+                f"All figures at {DEPTH}. session: mean over sessions of the mean over positions "
+                "1-20, with 95 % intervals (primary); pred.: mean over predictions at positions "
+                "1-50; last: last click of each session."
+            ),
+            style="dim",
+        )
+    for sentence in sentences(results, cost):
+        console.print(Text(sentence))
+
+
+def _print_estimates(results: Results, console: Console) -> None:
+    """Print a table for each truth and what it says in words."""
+    console.print(Text(results["caption"]), style="italic")
+    between = " " if console.width >= WIDE else "\n"
+    for nats in estimates.truths(results):
+        table = estimates.estimate_table(results, nats)
+        shown = RichTable(box=box.SIMPLE, pad_edge=False, padding=(0, 1), header_style="")
+        shown.add_column(f"truth {nats:g}", overflow="fold", min_width=14)
+        for column in table.columns[1:]:
+            shown.add_column(column, justify="right", no_wrap=True)
+        for line in table.lines:
+            cells = [Text(cell.text + between + cell.note) for cell in line.cells[1:]]
+            shown.add_row(Text(line.name), *cells)
+        console.print(shown)
+    for sentence in estimates.sentences(results):
+        console.print(Text(sentence))
