@@ -228,8 +228,8 @@ def _what_changed(stage: Stage, known: Mapping[str, Any], fresh: Mapping[str, An
     """Name the field, or the input, that differs from the finished stage's."""
     if known.get("format", 1) < FORMAT:
         return (
-            f"stage {stage.name} was made by an older jmrec, whose stages depended on other settings "
-            "and inputs; use another --workdir, or --stale=rerun to redo it and what follows."
+            f"stage {stage.name} was made by an older jmrec, whose stages depended on other "
+            "settings and inputs; use another --workdir, or --stale=rerun to redo it and what follows."
         )
     changed = difference(known["settings"], fresh["settings"])
     if not changed:

@@ -174,10 +174,11 @@ class Students:
                     "context": config.context,
                     "seed": seed,
                 }
+                known = seeded(f"{GROUP}.{name}", seed)
                 stages.append(
                     Stage(
-                        stage_name(name, seed), own, self._inputs(name), self._train(name, seed),
-                        *seeded(f"{GROUP}.{name}", seed)[1:],
+                        known.name, own, self._inputs(name), self._train(name, seed),
+                        group=known.group, seed=seed, path=known.path,
                     )
                 )  # fmt: skip
         return stages
