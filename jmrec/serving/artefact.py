@@ -206,7 +206,10 @@ def _parse(folder: Path, facts: Mapping[str, Any]) -> Artefact:
     ids, titles = list(items["ids"]), list(items["titles"])
     table = read_features(folder / TABLE, ids).arrays
     # Format 1 knew one encoder and did not name it.
-    config = codec.decode({"model": "student", **facts})
+    try:
+        config = codec.decode({"model": "student", **facts})
+    except UserError as error:
+        raise UserError(f"{folder / SERVE}: {error}") from None
     with safe_open(folder / STUDENT, "np") as file:
         flat = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     lists = dict(facts["policy"])

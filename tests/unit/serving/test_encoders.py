@@ -8,10 +8,11 @@ import jax
 import numpy as np
 import pytest
 
+from jmrec.errors import UserError
 from jmrec.evaluation.explain import explain
 from jmrec.evaluation.neural import CompiledEncoder, NeuralRanker
 from jmrec.evaluation.protocol import Prefixes
-from jmrec.models.sessions.table import session_model
+from jmrec.models.sessions.table import ENCODERS, encoder_name, session_model
 from jmrec.models.sessions.transfer import ItemTokens, TransferConfig
 from jmrec.serving import Artefact, load, serve, write
 from jmrec.serving.artefact import read
@@ -70,6 +71,15 @@ def test_what_is_exported_answers_as_by_hand(
     found = served.recommend(["i01", "i07", "i03"], 5, times=times, events=["view", "", "buy"])
     want = by_hand(made, [1, 7, 3], gap)
     assert found[0]["score"] == pytest.approx(np.delete(want, [1, 7, 3]).max(), rel=1e-4)
+
+
+def test_an_encoder_that_is_not_there_is_one_sentence(
+    made: Artefact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(made, tmp_path / "serve")
+    monkeypatch.delitem(ENCODERS, encoder_name(made.config))
+    with pytest.raises(UserError, match=r"serve.json: there is no model '\w+', known are student"):
+        load(tmp_path / "serve")
 
 
 def test_the_program_gives_the_same_scores(
