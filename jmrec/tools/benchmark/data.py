@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.csv
 
 from jmrec.errors import UserError
-from jmrec.memory import measured
+from jmrec.usage import measured
 
 WORDS = ("red", "blue", "small", "large", "light", "warm", "soft", "round", "old", "new")
 

@@ -21,7 +21,7 @@ import pyarrow.parquet
 import pytest
 
 from jmrec.main import main
-from jmrec.memory import measured
+from jmrec.usage import measured
 
 
 @dataclass(frozen=True)

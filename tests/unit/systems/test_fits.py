@@ -35,7 +35,8 @@ def test_updates_per_call_is_an_argument_and_no_part_of_a_stage() -> None:
     plain = load_config(SPEC)
     assert train_config(plain.student.train, "dp").updates_per_call == 1
     assert identity({"student": config.student}) == identity({"student": plain.student})
-    del plain.student.train["updates_per_call"]  # a config of a jmrec that did not have it
+    with plain.unlocked():
+        del plain.student.train["updates_per_call"]  # a config of a jmrec that did not have it
     assert train_config(plain.student.train, "dp").updates_per_call == 1
     assert identity({"student": config.student}) == flatten({"student": plain.student})
 
