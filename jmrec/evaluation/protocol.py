@@ -353,10 +353,7 @@ def rank(
         if any(offset != 0 for offset in offsets):
             raise ValueError("offsets are added to cold items: pass cold")
         cold = np.zeros(n_items, bool)
-    candidate = np.ones(n_items, bool)
-    for mask in (allowed, only):
-        if mask is not None:
-            candidate &= mask
+    candidate = _in_all(n_items, allowed, only)
     slices = [slice(a, min(a + item_chunk, n_items)) for a in range(0, n_items, item_chunk)]
     shifts = np.asarray(offsets, np.float32)
     total = len(predictions)
@@ -390,6 +387,11 @@ def rank(
         if progress is not None:
             progress(part.stop, total)
     return Ranked(ranks, top_ids, top_scores)
+
+
+def _in_all(n_items: int, *masks: np.ndarray | None) -> np.ndarray:
+    """Return bool [V]: what every mask has that is given."""
+    return np.logical_and.reduce([np.ones(n_items, bool), *(m for m in masks if m is not None)])
 
 
 def comparable(scores: np.ndarray) -> np.ndarray:
