@@ -13,7 +13,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jmrec.errors import UserError
-from jmrec.models.decoder import CACHE_AXES, Cache, DecoderConfig, empty_cache
+from jmrec.models.readers.decoder import CACHE_AXES, Cache, DecoderConfig, empty_cache
 from jmrec.sharding import DATA_AXES, batch_sharding, process_local, put_tree, shardings
 from jmrec.types import Model, Params
 
@@ -165,8 +165,8 @@ def make_generator(
       UserError: The model has no language head (such as MiniLM), or ``max_new`` is below 1.
 
     Example:
-      >>> from jmrec.models.decoder import decoder
-      >>> from jmrec.models.layers import StackConfig
+      >>> from jmrec.models.readers.decoder import decoder
+      >>> from jmrec.models.parts.transformer import StackConfig
       >>> tiny = StackConfig(width=8, layers=1, heads=2, kv_heads=1, mlp=8)
       >>> model = decoder(DecoderConfig(vocab=10, stack=tiny))
       >>> write = make_generator(model, max_new=3)

@@ -166,7 +166,7 @@ axis.legend()
 # ## Questions to try
 # 1. `show("season")` and `show("material")`. Why is the truth itself so pale, and which map would you
 #    have to draw for material instead?
-# 2. Shuffle the prefixes (`jmrec.evaluation.neural.shuffle_prefixes`). Which attributes' bars
+# 2. Shuffle the prefixes (`jmrec.evaluation.rankers.neural.shuffle_prefixes`). Which attributes' bars
 #    should fall, and which should stay?
 # 3. Multiply the tower's scores by 2 before the softmax. It is surer now; is it better?
 # 4. In which bars do counts come close to the tower, or pass it? Think of how many clicks each rests

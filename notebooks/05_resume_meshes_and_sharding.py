@@ -48,7 +48,7 @@ for rules in ("dp", "fsdp", "fsdp_tp"):
 # remembered to make it again. `end` is our power cut: asking for that batch fails.
 
 # %%
-from jmrec.models.layers import StackConfig
+from jmrec.models.parts.transformer import StackConfig
 from jmrec.models.sessions.transfer import TransferConfig
 from jmrec.tasks.transition import TransitionTask
 

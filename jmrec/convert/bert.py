@@ -1,4 +1,4 @@
-"""BERT: Hugging Face names to the parameters of `jmrec.models.bert`."""
+"""BERT: Hugging Face names to the parameters of `jmrec.models.readers.bert`."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,8 +6,8 @@ from typing import Any
 from jmrec.convert.hf import folder_of, hf_config, is_one_of, prefix_of, read_config, require
 from jmrec.convert.sources import Source
 from jmrec.convert.table import Entry, transpose
-from jmrec.models.bert import BertConfig
-from jmrec.models.encoder import ACTIVATIONS, EncoderConfig
+from jmrec.models.parts.encoder import ACTIVATIONS, EncoderConfig
+from jmrec.models.readers.bert import BertConfig
 
 KINDS = ("bert",)
 """The values of "model_type" that are read."""

@@ -7,7 +7,7 @@ import numpy as np
 from jmrec.convert.sources import Source
 from jmrec.convert.table import Entry, Transform, conv, transpose
 from jmrec.errors import UserError
-from jmrec.models.efficientnet import LITE, EfficientNetConfig
+from jmrec.models.readers.efficientnet import LITE, EfficientNetConfig
 
 EPSILON = 1e-3
 """What the batch normalisation of the published weights adds to its variances."""

@@ -21,11 +21,11 @@ from jmrec.convert.provenance import open_source
 from jmrec.convert.sources import Source
 from jmrec.convert.table import Entry, convert
 from jmrec.errors import UserError
-from jmrec.models.bert import BertConfig, bert
-from jmrec.models.decoder import DecoderConfig, decoder
-from jmrec.models.efficientnet import EfficientNetConfig, efficientnet
-from jmrec.models.idefics3 import Idefics3Config, idefics3
-from jmrec.models.vit import ViTConfig, vit
+from jmrec.models.readers.bert import BertConfig, bert
+from jmrec.models.readers.decoder import DecoderConfig, decoder
+from jmrec.models.readers.efficientnet import EfficientNetConfig, efficientnet
+from jmrec.models.readers.idefics3 import Idefics3Config, idefics3
+from jmrec.models.readers.vit import ViTConfig, vit
 from jmrec.types import Model, Params
 
 

@@ -1,4 +1,4 @@
-"""Idefics3 and SmolVLM: Hugging Face names to the parameters of `jmrec.models.idefics3`."""
+"""Idefics3 and SmolVLM: Hugging Face names to the parameters of `jmrec.models.readers.idefics3`."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -8,7 +8,7 @@ from jmrec.convert import llama, vit
 from jmrec.convert.hf import folder_of, hf_config, is_one_of, read_config, read_pixels
 from jmrec.convert.sources import Source
 from jmrec.convert.table import Entry, transpose
-from jmrec.models.idefics3 import Idefics3Config
+from jmrec.models.readers.idefics3 import Idefics3Config
 
 KINDS = ("idefics3", "smolvlm")
 """The values of "model_type" that are read."""

@@ -8,9 +8,9 @@ from jmrec.convert.hf import folder_of, hf_config, is_one_of, prefix_of, read_co
 from jmrec.convert.sources import Source
 from jmrec.convert.table import Entry, Transform, chain, halves, identity, transpose
 from jmrec.errors import UserError
-from jmrec.models.decoder import DecoderConfig
-from jmrec.models.layers import StackConfig
-from jmrec.models.rope import RopeScaling
+from jmrec.models.parts.rope import RopeScaling
+from jmrec.models.parts.transformer import StackConfig
+from jmrec.models.readers.decoder import DecoderConfig
 
 KINDS = ("llama", "qwen2", "qwen3")
 """The values of "model_type" that are read."""

@@ -39,7 +39,7 @@ def picture_processor(
     """Return the function that resizes, crops and cuts pictures as a model's folder says.
 
     It stops at bytes, four times smaller than the floats that transformers would go on to make: the
-    towers of `jmrec.models.vit` take off the mean and divide.
+    towers of `jmrec.models.readers.vit` take off the mean and divide.
 
     Args:
       folder: With ``preprocessor_config.json``.

@@ -1,4 +1,4 @@
-"""Vision towers of CLIP, SigLIP and Idefics3: Hugging Face names to `jmrec.models.vit`."""
+"""Vision towers of CLIP, SigLIP and Idefics3: Hugging Face names to `jmrec.models.readers.vit`."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,8 +17,8 @@ from jmrec.convert.hf import (
 )
 from jmrec.convert.sources import Source
 from jmrec.convert.table import Entry, Transform, chain, conv, transpose
-from jmrec.models.encoder import ACTIVATIONS, EncoderConfig
-from jmrec.models.vit import ViTConfig
+from jmrec.models.parts.encoder import ACTIVATIONS, EncoderConfig
+from jmrec.models.readers.vit import ViTConfig
 
 POOLS = {
     "clip_vision_model": "class",

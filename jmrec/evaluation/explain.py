@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jmrec.evaluation.neural import NeuralRanker
 from jmrec.evaluation.protocol import Predictions, Prefixes
+from jmrec.evaluation.rankers.neural import NeuralRanker
 
 ITEM_CHUNK = 8192
 

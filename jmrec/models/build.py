@@ -31,7 +31,7 @@ def make_model(
       A model whose functions are ``(params, *inputs, key=None, train=False, taps=(), lora=None,
       **hparams) -> (out, tapped)``. ``key`` is the dropout key and is used in training only; asking
       for a tap that the function does not have raises KeyError; ``lora`` holds low-rank updates of
-      matrices, from `jmrec.models.lora.applied`.
+      matrices, from `jmrec.models.parts.lora.applied`.
     """
 
     def boxed(key: jax.Array) -> Any:

@@ -9,9 +9,9 @@ import jax
 import numpy as np
 
 from jmrec.errors import UserError
-from jmrec.evaluation.neural import WINDOWS, CompiledEncoder, NeuralRanker
 from jmrec.evaluation.policy import Policy, make_policy, nearest, read_correction
 from jmrec.evaluation.protocol import WINDOW, Prefixes, comparable
+from jmrec.evaluation.rankers.neural import WINDOWS, CompiledEncoder, NeuralRanker
 from jmrec.models.build import check_fit
 from jmrec.models.sessions.table import session_model
 from jmrec.serving.artefact import Artefact, read

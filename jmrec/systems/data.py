@@ -14,8 +14,8 @@ from jmrec.data.schema import Dataset
 from jmrec.data.toyshop import ToyShopConfig, write_toyshop
 from jmrec.errors import UserError
 from jmrec.evaluation.figures import figures
-from jmrec.evaluation.neural import CompiledEncoder
 from jmrec.evaluation.protocol import ask, rank
+from jmrec.evaluation.rankers.neural import CompiledEncoder
 from jmrec.evaluation.results import HR20, RANKING
 from jmrec.files import write_json
 from jmrec.sharding import make_mesh, process_rows

@@ -17,10 +17,10 @@ from jmrec.errors import UserError
 from jmrec.evaluation.drift import over_time
 from jmrec.evaluation.dump import dump_topk
 from jmrec.evaluation.effect import correction_effect
-from jmrec.evaluation.neural import shuffle_prefixes
 from jmrec.evaluation.policy import Policy
 from jmrec.evaluation.pool import units_of, write_units
 from jmrec.evaluation.protocol import Predictions, Ranker, ask
+from jmrec.evaluation.rankers.neural import shuffle_prefixes
 from jmrec.evaluation.rankers.rules import fit_rules
 from jmrec.evaluation.results import (
     CONTROL,

@@ -8,8 +8,8 @@ import numpy as np
 from jmrec.data.pictures import thumbnail
 from jmrec.data.schema import Items
 from jmrec.evaluation.explain import choose_examples, explain, rule_in_words
-from jmrec.evaluation.neural import NeuralRanker
 from jmrec.evaluation.protocol import Predictions, rank
+from jmrec.evaluation.rankers.neural import NeuralRanker
 from jmrec.evaluation.results import Results
 from jmrec.systems.students import Students
 from jmrec.systems.system import Ranks

@@ -167,7 +167,8 @@ def find_pretrained(
       families: What it may be.
       layers: Keep the first ones only; 0 keeps all.
       dtype: In which it computes, "float32" or "bfloat16".
-      remat: Which blocks are recomputed in a backward pass, see `jmrec.models.layers.StackConfig`.
+      remat: Which blocks are recomputed in a backward pass, see
+        `jmrec.models.parts.transformer.StackConfig`.
 
     Raises:
       UserError: It can not be read, is of another family, or has not so many layers.
@@ -192,7 +193,7 @@ def computing_in(config: Any, dtype: str, remat: str = "none") -> Any:
     """Return a model's config, and those within it, with another compute dtype and remat.
 
     Example:
-      >>> from jmrec.models.decoder import DecoderConfig
+      >>> from jmrec.models.readers.decoder import DecoderConfig
       >>> computing_in(DecoderConfig(vocab=9), "bfloat16").stack.dtype
       'bfloat16'
     """

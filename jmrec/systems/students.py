@@ -14,7 +14,7 @@ import numpy as np
 from jmrec import losses
 from jmrec.config import ConfigDict, choose
 from jmrec.errors import UserError
-from jmrec.evaluation.neural import CompiledEncoder, NeuralRanker
+from jmrec.evaluation.rankers.neural import CompiledEncoder, NeuralRanker
 from jmrec.models.sessions.table import session_config, session_model
 from jmrec.systems.data import RunData
 from jmrec.systems.stages import Stage, seeded

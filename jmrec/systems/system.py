@@ -15,8 +15,8 @@ from jmrec.config import ConfigDict
 from jmrec.convert.families import Pretrained
 from jmrec.data.schema import Items
 from jmrec.errors import UserError
-from jmrec.evaluation.neural import NeuralRanker
 from jmrec.evaluation.protocol import Ranker
+from jmrec.evaluation.rankers.neural import NeuralRanker
 from jmrec.systems.data import RunData
 from jmrec.systems.stages import Stage
 from jmrec.systems.students import Students

@@ -15,7 +15,7 @@ import numpy as np
 from jmrec import losses
 from jmrec.config import choose
 from jmrec.features import pad_rows, take_rows
-from jmrec.models.alignment import AlignmentConfig, alignment
+from jmrec.models.readers.alignment import AlignmentConfig, alignment
 from jmrec.tasks.task import ModelTask, StepInputs
 from jmrec.types import Batch, HParams, LossResult, Model, Params
 

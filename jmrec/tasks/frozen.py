@@ -9,7 +9,7 @@ from typing import ClassVar
 import jax.numpy as jnp
 
 from jmrec import losses
-from jmrec.models.frozen import FrozenConfig, frozen_tower
+from jmrec.models.readers.frozen import FrozenConfig, frozen_tower
 from jmrec.tasks.task import ModelTask, StepInputs
 from jmrec.types import Batch, HParams, LossResult, Params
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from jmrec import losses
 from jmrec.config import choose
-from jmrec.models.critics import ConditionalConfig, CriticConfig, conditional, critic
+from jmrec.models.readers.critics import ConditionalConfig, CriticConfig, conditional, critic
 from jmrec.tasks.task import ModelTask, StepInputs
 from jmrec.types import Batch, HParams, LossResult, Params, SumCount
 

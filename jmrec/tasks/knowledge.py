@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 
 from jmrec import losses
-from jmrec.models.assembled import AssembledConfig, assembled, backbone_axes
-from jmrec.models.knowledge import KnowledgeConfig, knowledge_tower, token_fields
+from jmrec.models.readers.assembled import AssembledConfig, assembled, backbone_axes
+from jmrec.models.readers.knowledge import KnowledgeConfig, knowledge_tower, token_fields
 from jmrec.tasks.task import ModelTask, StepInputs
 from jmrec.tasks.vision import DISTORTION, distort
 from jmrec.types import Batch, HParams, LossResult, Params

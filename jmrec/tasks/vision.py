@@ -97,7 +97,7 @@ class VisionTask(ModelTask):
     """The task; ``hparams``: learning_rate, zoom, move, flip, brighten (see `distort`).
 
     Args:
-      model: From `jmrec.models.vision.picture_words`.
+      model: From `jmrec.models.readers.vision.picture_words`.
       words: The tokens' weights and priors, float32 [vocab] each, from `word_weights`. What is
         learned is added to the prior.
       hparams: Overrides of the traced numbers.

@@ -11,8 +11,8 @@ from jmrec.config import load_config
 from jmrec.data.schema import take_items
 from jmrec.errors import UserError
 from jmrec.main import main
-from jmrec.models.assembled import assembled
-from jmrec.models.decoder import decoder
+from jmrec.models.readers.assembled import assembled
+from jmrec.models.readers.decoder import decoder
 from jmrec.systems.pretrained import parameter_count, read_converted
 from jmrec.systems.readers import trained
 from jmrec.systems.readers.blocks import Blocks

@@ -19,15 +19,15 @@ import numpy as np
 from eight_devices import Losses
 
 from jmrec.config import load_config
-from jmrec.models.assembled import AssembledConfig, fresh_backbone
-from jmrec.models.decoder import DecoderConfig
-from jmrec.models.efficientnet import BlockConfig, EfficientNetConfig
-from jmrec.models.knowledge import KnowledgeConfig
-from jmrec.models.layers import StackConfig
-from jmrec.models.lora import LoraConfig
+from jmrec.models.parts.lora import LoraConfig
+from jmrec.models.parts.transformer import StackConfig
+from jmrec.models.readers.assembled import AssembledConfig, fresh_backbone
+from jmrec.models.readers.decoder import DecoderConfig
+from jmrec.models.readers.efficientnet import BlockConfig, EfficientNetConfig
+from jmrec.models.readers.knowledge import KnowledgeConfig
+from jmrec.models.readers.vision import VisionConfig
 from jmrec.models.sessions.student import StudentConfig
 from jmrec.models.sessions.transfer import TransferConfig, transfer_tower
-from jmrec.models.vision import VisionConfig
 from jmrec.sharding import dump_shardings, make_mesh, replicated_share, shardings
 from jmrec.systems.system import Sizes
 from jmrec.tasks.knowledge import KnowledgeTask

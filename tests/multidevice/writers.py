@@ -9,9 +9,9 @@ from typing import Any
 import jax
 
 from jmrec.generate import make_generator
-from jmrec.models.decoder import DecoderConfig, decoder
-from jmrec.models.layers import StackConfig
-from jmrec.models.lora import LoraConfig, applied, init_lora
+from jmrec.models.parts.lora import LoraConfig, applied, init_lora
+from jmrec.models.parts.transformer import StackConfig
+from jmrec.models.readers.decoder import DecoderConfig, decoder
 from jmrec.sharding import make_mesh, put_tree, shardings
 
 STACK = StackConfig(width=16, layers=1, heads=4, kv_heads=2, mlp=16)

@@ -11,8 +11,8 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer
 from jmrec.convert import bert, convert
 from jmrec.convert.families import load_pretrained
 from jmrec.convert.tokenizer import load_tokenizer
-from jmrec.models.bert import bert as bert_model
-from jmrec.models.encoder import EncoderBlock, Mlp, MultiHeadAttention
+from jmrec.models.parts.encoder import EncoderBlock, Mlp, MultiHeadAttention
+from jmrec.models.readers.bert import bert as bert_model
 from tests.parity.against import MODEL, MODULE, TorchModel, layer, shake, shapes, watch
 
 CONFIG = {

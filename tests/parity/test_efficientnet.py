@@ -16,7 +16,7 @@ from jmrec.convert.families import load_pretrained
 from jmrec.convert.table import convert
 from jmrec.convert.torch_file import TorchFile
 from jmrec.convert.wheels import find_wheel
-from jmrec.models.efficientnet import (
+from jmrec.models.readers.efficientnet import (
     LITE,
     BlockConfig,
     EfficientNetConfig,

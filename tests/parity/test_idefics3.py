@@ -11,7 +11,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText
 
 from jmrec.convert import convert, idefics3
 from jmrec.generate import make_generator
-from jmrec.models.idefics3 import idefics3 as idefics3_model
+from jmrec.models.readers.idefics3 import idefics3 as idefics3_model
 from jmrec.types import Model
 from tests.parity.against import MODEL, MODULE, TorchModel, shake, shapes
 

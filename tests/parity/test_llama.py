@@ -11,8 +11,9 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from jmrec.convert import convert, llama
 from jmrec.generate import make_generator
-from jmrec.models.decoder import decoder
-from jmrec.models.layers import Attention, Block, RMSNorm, causal, positions_of
+from jmrec.models.parts.basic import RMSNorm
+from jmrec.models.parts.transformer import Attention, Block, causal, positions_of
+from jmrec.models.readers.decoder import decoder
 from jmrec.types import Model
 from tests.parity.against import MODEL, MODULE, TorchModel, layer, shake, shapes, watch
 

@@ -13,9 +13,9 @@ from transformers import (
 )
 
 from jmrec.convert import convert, vit
-from jmrec.models.encoder import EncoderBlock, Mlp, MultiHeadAttention
-from jmrec.models.vit import AttentionPool
-from jmrec.models.vit import vit as vit_model
+from jmrec.models.parts.encoder import EncoderBlock, Mlp, MultiHeadAttention
+from jmrec.models.readers.vit import AttentionPool
+from jmrec.models.readers.vit import vit as vit_model
 from tests.parity.against import MODEL, MODULE, TorchModel, layer, shake, shapes, watch
 
 TINY = {

@@ -9,10 +9,10 @@ import pytest
 
 from jmrec.errors import UserError
 from jmrec.generate import make_generator, pad_prompts, pick
-from jmrec.models.bert import BertConfig, bert
-from jmrec.models.decoder import DecoderConfig, decoder
-from jmrec.models.encoder import EncoderConfig
-from jmrec.models.layers import StackConfig
+from jmrec.models.parts.encoder import EncoderConfig
+from jmrec.models.parts.transformer import StackConfig
+from jmrec.models.readers.bert import BertConfig, bert
+from jmrec.models.readers.decoder import DecoderConfig, decoder
 from jmrec.sharding import make_mesh
 
 CONFIG = DecoderConfig(

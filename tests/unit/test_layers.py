@@ -228,7 +228,11 @@ def test_no_test_or_launcher_is_too_long() -> None:
             "from jmrec.tasks.session import x\n",
             "losses (layer 2) imports tasks",
         ),
-        ("jmrec/losses/a.py", "import jmrec.models.layers\n", "losses (layer 2) imports models"),
+        (
+            "jmrec/losses/a.py",
+            "import jmrec.models.parts.transformer\n",
+            "losses (layer 2) imports models",
+        ),
         ("jmrec/losses/a.py", "from jmrec import training\n", "imports training (layer 4)"),
         ("jmrec/losses/a.py", "from ..tasks import session\n", "imports tasks (layer 4)"),
         ("jmrec/losses/__init__.py", "from ..data import x\n", "imports data (layer 2)"),

@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jmrec.models.layers import dense, named
+from jmrec.models.parts.basic import dense, named
 
 
 class ItemVectors(nn.Module):

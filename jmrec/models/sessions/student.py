@@ -14,16 +14,9 @@ import jax.numpy as jnp
 
 from jmrec.errors import SettingError
 from jmrec.models.build import make_model
-from jmrec.models.layers import (
-    Context,
-    Direct,
-    Stack,
-    StackConfig,
-    causal,
-    dense,
-    drop,
-    positions_of,
-)
+from jmrec.models.parts.basic import dense, drop
+from jmrec.models.parts.transformer import Stack, StackConfig, causal, positions_of
+from jmrec.models.sessions.context import Context, Direct
 from jmrec.models.sessions.items import ItemVectors
 from jmrec.types import Model
 
@@ -83,7 +76,8 @@ class Student(nn.Module):
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Encode item vectors x [B, L, width] with mask [B, L] to states [B, L, width].
 
-        ``gap`` and ``event`` [B, L] are those of the batch; see `jmrec.models.layers.Context`.
+        ``gap`` and ``event`` [B, L] are those of the batch; see
+        `jmrec.models.sessions.context.Context`.
         """
         key = self.make_rng("drop") if self.has_rng("drop") else None
         x = drop(x + self.context(mask, gap, event), dropout, key)

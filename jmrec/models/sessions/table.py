@@ -24,7 +24,7 @@ import jax.numpy as jnp
 
 from jmrec.config import choose, config_from, nearest
 from jmrec.errors import SettingError, UserError
-from jmrec.models.layers import StackConfig
+from jmrec.models.parts.transformer import StackConfig
 from jmrec.models.sessions.student import StudentConfig, student
 from jmrec.models.sessions.transfer import TransferConfig, transfer_tower
 from jmrec.types import Model, Params

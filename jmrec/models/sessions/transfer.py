@@ -14,17 +14,9 @@ import jax
 import jax.numpy as jnp
 
 from jmrec.models.build import make_model
-from jmrec.models.layers import (
-    Context,
-    Direct,
-    Stack,
-    StackConfig,
-    causal,
-    dense,
-    drop,
-    named,
-    positions_of,
-)
+from jmrec.models.parts.basic import dense, drop, named
+from jmrec.models.parts.transformer import Stack, StackConfig, causal, positions_of
+from jmrec.models.sessions.context import Context, Direct
 from jmrec.types import Model
 
 
@@ -105,7 +97,7 @@ class TransferTower(nn.Module):
           items: The items' e [B, L, D]; with ``prompt="tokens"`` their ``text`` int32 [B, L, T]
             (0 is padding), ``seen`` [B, L, P, width] and ``picture_ok`` bool [B, L].
           mask: bool [B, L].
-          gap: float32 [B, L], see `jmrec.models.layers.Context`.
+          gap: float32 [B, L], see `jmrec.models.sessions.context.Context`.
           event: int32 [B, L].
           dropout: Rate on the items (or their tokens) and on the residual branches.
         """

@@ -27,7 +27,7 @@ from jmrec.evaluation.results import (
     make_cost,
     write_results,
 )
-from jmrec.models.critics import KINDS, CriticConfig
+from jmrec.models.readers.critics import KINDS, CriticConfig
 from jmrec.report.page import write_report
 from jmrec.report.terminal import print_results
 from jmrec.sharding import process_rows

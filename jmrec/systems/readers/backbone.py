@@ -22,8 +22,8 @@ from jmrec.data.item_arrays import with_facts
 from jmrec.data.pictures import decode_pictures
 from jmrec.data.schema import Items, take_items
 from jmrec.errors import UserError
-from jmrec.models.efficientnet import EfficientNetConfig
-from jmrec.models.layers import remat_policy
+from jmrec.models.parts.transformer import remat_policy
+from jmrec.models.readers.efficientnet import EfficientNetConfig
 from jmrec.systems.pretrained import find_pretrained, parameter_count
 from jmrec.systems.readers.blocks import (
     BLOCK,

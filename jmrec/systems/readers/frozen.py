@@ -14,7 +14,7 @@ import numpy as np
 from jmrec.data.schema import Items
 from jmrec.errors import UserError
 from jmrec.features import Standardiser, read_features
-from jmrec.models.frozen import FrozenConfig, frozen_tower
+from jmrec.models.readers.frozen import FrozenConfig, frozen_tower
 from jmrec.systems.data import RunData
 from jmrec.systems.pretrained import parameter_count
 from jmrec.systems.readers.backbone import Backbone, check_backbone, pretrained_parameters

@@ -20,11 +20,11 @@ from jmrec.data.item_arrays import ItemArrays
 from jmrec.data.schema import Items
 from jmrec.errors import UserError
 from jmrec.files import read_json, write_json
-from jmrec.models.assembled import AssembledConfig, assembled, backbone_parts
-from jmrec.models.decoder import DecoderConfig
-from jmrec.models.efficientnet import EfficientNetConfig
-from jmrec.models.lora import LoraConfig, merged
-from jmrec.models.vit import ViTConfig
+from jmrec.models.parts.lora import LoraConfig, merged
+from jmrec.models.readers.assembled import AssembledConfig, assembled, backbone_parts
+from jmrec.models.readers.decoder import DecoderConfig
+from jmrec.models.readers.efficientnet import EfficientNetConfig
+from jmrec.models.readers.vit import ViTConfig
 from jmrec.systems.data import RunData
 from jmrec.systems.pretrained import find_pretrained, parameter_count
 from jmrec.systems.readers.backbone import (
@@ -82,7 +82,7 @@ class Parts:
 
     @property
     def params(self) -> Params:
-        """The backbone's parameters, as `jmrec.models.assembled` names them."""
+        """The backbone's parameters, as `jmrec.models.readers.assembled` names them."""
         if self.whole:
             return self.text.params
         return {"vision": self.picture.params, "decoder": self.text.params}

@@ -11,10 +11,10 @@ import numpy as np
 from jmrec.config import ConfigDict
 from jmrec.data.item_arrays import ItemArrays
 from jmrec.data.schema import Items
-from jmrec.models.knowledge import KnowledgeConfig, knowledge_tower
-from jmrec.models.layers import StackConfig
+from jmrec.models.parts.transformer import StackConfig
+from jmrec.models.readers.knowledge import KnowledgeConfig, knowledge_tower
+from jmrec.models.readers.vision import VisionConfig, picture_words
 from jmrec.models.sessions.transfer import ItemTokens
-from jmrec.models.vision import VisionConfig, picture_words
 from jmrec.systems.data import RunData
 from jmrec.systems.readers.blocks import (
     Blocks,

@@ -12,7 +12,7 @@ import numpy as np
 
 from jmrec.config import ConfigDict
 from jmrec.errors import UserError
-from jmrec.evaluation.neural import NeuralRanker
+from jmrec.evaluation.rankers.neural import NeuralRanker
 from jmrec.systems.data import RunData
 from jmrec.systems.evaluate import controls, evaluation_stage, student_entries
 from jmrec.systems.planned import planned_student, rule_teacher

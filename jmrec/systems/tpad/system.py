@@ -22,10 +22,10 @@ from jmrec.convert.families import Pretrained
 from jmrec.data.item_arrays import VIEWS, view
 from jmrec.data.schema import Items
 from jmrec.errors import UserError
-from jmrec.evaluation.neural import CompiledEncoder, NeuralRanker
+from jmrec.evaluation.rankers.neural import CompiledEncoder, NeuralRanker
 from jmrec.features import Standardiser
 from jmrec.files import read_json
-from jmrec.models.alignment import alignment
+from jmrec.models.readers.alignment import alignment
 from jmrec.models.sessions.table import session_model
 from jmrec.models.sessions.transfer import TransferConfig
 from jmrec.systems.data import RunData

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from jmrec.config import ConfigDict
-from jmrec.models.alignment import AlignmentConfig
-from jmrec.models.layers import StackConfig
+from jmrec.models.parts.transformer import StackConfig
+from jmrec.models.readers.alignment import AlignmentConfig
 from jmrec.models.sessions.transfer import ItemTokens, TransferConfig
 from jmrec.systems.work import numbers
 from jmrec.tasks.distill import DistillTask

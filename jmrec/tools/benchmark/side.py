@@ -15,7 +15,7 @@ import optax
 from jmrec.convert.families import FAMILIES, load_pretrained
 from jmrec.flops import matmul_flops
 from jmrec.losses import token_cross_entropy
-from jmrec.models.lora import LoraConfig, applied
+from jmrec.models.parts.lora import LoraConfig, applied
 from jmrec.systems.pretrained import computing_in
 from jmrec.tools.benchmark.backbone import (
     ALPHA,

@@ -8,7 +8,7 @@ from typing import Any
 
 from jmrec.config import ConfigDict
 from jmrec.errors import UserError
-from jmrec.models.layers import remat_policy
+from jmrec.models.parts.transformer import remat_policy
 from jmrec.tools.text import human
 
 GIB = 2**30

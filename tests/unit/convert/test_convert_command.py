@@ -14,7 +14,7 @@ from jmrec.convert import families
 from jmrec.convert.table import Entry
 from jmrec.errors import UserError
 from jmrec.main import main
-from jmrec.models.efficientnet import BlockConfig, EfficientNetConfig, efficientnet
+from jmrec.models.readers.efficientnet import BlockConfig, EfficientNetConfig, efficientnet
 from jmrec.systems import pretrained
 from jmrec.systems.pretrained import convert_to, read_converted
 from jmrec.tools.inspect import inspect

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 
 from jmrec.evaluation.explain import choose_examples, explain, removals, rule_in_words
-from jmrec.evaluation.neural import CompiledEncoder, NeuralRanker
 from jmrec.evaluation.protocol import Prefixes, make_predictions
-from jmrec.models.layers import StackConfig
+from jmrec.evaluation.rankers.neural import CompiledEncoder, NeuralRanker
+from jmrec.models.parts.transformer import StackConfig
 from jmrec.models.sessions.student import StudentConfig, student
 
 V, F, WINDOW, IDS = 30, 5, 8, 1024

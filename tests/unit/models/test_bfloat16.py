@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jmrec.models.bert import BertConfig, bert
-from jmrec.models.decoder import DecoderConfig, decoder
-from jmrec.models.efficientnet import BlockConfig, EfficientNetConfig, efficientnet
-from jmrec.models.encoder import EncoderConfig
-from jmrec.models.layers import StackConfig
-from jmrec.models.vit import ViTConfig, vit
+from jmrec.models.parts.encoder import EncoderConfig
+from jmrec.models.parts.transformer import StackConfig
+from jmrec.models.readers.bert import BertConfig, bert
+from jmrec.models.readers.decoder import DecoderConfig, decoder
+from jmrec.models.readers.efficientnet import BlockConfig, EfficientNetConfig, efficientnet
+from jmrec.models.readers.vit import ViTConfig, vit
 
 NEAR = 0.03
 """Largest difference by the size of the outputs: bfloat16 has eight bits."""

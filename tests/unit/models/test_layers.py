@@ -6,17 +6,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jmrec.models.layers import (
-    Attention,
-    Direct,
-    Stack,
-    StackConfig,
-    causal,
-    drop,
-    gather,
-    positions_of,
-)
-from jmrec.models.rope import rotate
+from jmrec.models.parts.basic import drop
+from jmrec.models.parts.pooling import mean_and_max
+from jmrec.models.parts.rope import rotate
+from jmrec.models.parts.transformer import Attention, Stack, StackConfig, causal, positions_of
+from jmrec.models.sessions.context import Direct
 
 TINY = StackConfig(width=8, layers=2, heads=4, kv_heads=2, mlp=12)
 
@@ -101,8 +95,8 @@ def test_remat_changes_no_value_and_no_gradient() -> None:
 def test_gathering_nothing_gives_zeros_and_finite_gradients() -> None:
     x = jnp.full((1, 2, 3), 5.0)
     nothing = jnp.zeros((1, 2), bool)
-    np.testing.assert_array_equal(gather(x, nothing), np.zeros((1, 6)))
-    np.testing.assert_array_equal(jax.grad(lambda x: gather(x, nothing).sum())(x), 0 * x)
+    np.testing.assert_array_equal(mean_and_max(x, nothing), np.zeros((1, 6)))
+    np.testing.assert_array_equal(jax.grad(lambda x: mean_and_max(x, nothing).sum())(x), 0 * x)
 
 
 @pytest.mark.parametrize(

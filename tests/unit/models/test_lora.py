@@ -10,9 +10,9 @@ import pytest
 
 from jmrec.checkpoint.params import load_params, save_params
 from jmrec.errors import UserError
-from jmrec.models.decoder import DecoderConfig, decoder
-from jmrec.models.layers import StackConfig
-from jmrec.models.lora import LoraConfig, applied, init_lora, lora_axes, merged
+from jmrec.models.parts.lora import LoraConfig, applied, init_lora, lora_axes, merged
+from jmrec.models.parts.transformer import StackConfig
+from jmrec.models.readers.decoder import DecoderConfig, decoder
 from jmrec.sharding import make_mesh, shardings
 from jmrec.types import Model
 

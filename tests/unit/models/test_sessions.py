@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from jmrec.config import ConfigDict
 from jmrec.errors import UserError
 from jmrec.models import codec
-from jmrec.models.layers import StackConfig
-from jmrec.models.rope import RopeScaling
+from jmrec.models.parts.rope import RopeScaling
+from jmrec.models.parts.transformer import StackConfig
 from jmrec.models.sessions.student import StudentConfig
 from jmrec.models.sessions.table import (
     ENCODERS,

@@ -7,19 +7,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jmrec.models.alignment import AlignmentConfig, alignment
-from jmrec.models.bert import BertConfig, bert
-from jmrec.models.critics import CriticConfig, critic
-from jmrec.models.decoder import DecoderConfig, decoder
-from jmrec.models.efficientnet import BlockConfig, EfficientNetConfig, efficientnet
-from jmrec.models.encoder import EncoderConfig
-from jmrec.models.idefics3 import Idefics3Config, idefics3
-from jmrec.models.knowledge import KnowledgeConfig, knowledge_tower
-from jmrec.models.layers import StackConfig
+from jmrec.models.parts.encoder import EncoderConfig
+from jmrec.models.parts.transformer import StackConfig
+from jmrec.models.readers.alignment import AlignmentConfig, alignment
+from jmrec.models.readers.bert import BertConfig, bert
+from jmrec.models.readers.critics import CriticConfig, critic
+from jmrec.models.readers.decoder import DecoderConfig, decoder
+from jmrec.models.readers.efficientnet import BlockConfig, EfficientNetConfig, efficientnet
+from jmrec.models.readers.idefics3 import Idefics3Config, idefics3
+from jmrec.models.readers.knowledge import KnowledgeConfig, knowledge_tower
+from jmrec.models.readers.vision import VisionConfig
+from jmrec.models.readers.vit import ViTConfig, vit
 from jmrec.models.sessions.student import StudentConfig, student
 from jmrec.models.sessions.transfer import ItemTokens, TransferConfig, transfer_tower
-from jmrec.models.vision import VisionConfig
-from jmrec.models.vit import ViTConfig, vit
 from jmrec.sharding import make_mesh, shardings
 from jmrec.sharding.rules import RULES
 from jmrec.types import Model

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jmrec.models.build import make_model
-from jmrec.models.layers import drop, named
+from jmrec.models.parts.basic import drop, named
 from jmrec.models.sessions.items import ItemVectors
 from jmrec.models.sessions.table import ENCODERS, SessionEncoder
 from jmrec.types import Model

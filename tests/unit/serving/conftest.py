@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from jmrec.evaluation.policy import make_policy
-from jmrec.models.layers import StackConfig
+from jmrec.models.parts.transformer import StackConfig
 from jmrec.models.sessions.student import StudentConfig, student
 from jmrec.serving import Artefact
 

@@ -10,8 +10,8 @@ import pytest
 
 from jmrec.errors import UserError
 from jmrec.evaluation.explain import explain
-from jmrec.evaluation.neural import CompiledEncoder, NeuralRanker
 from jmrec.evaluation.protocol import Prefixes
+from jmrec.evaluation.rankers.neural import CompiledEncoder, NeuralRanker
 from jmrec.models.sessions.table import ENCODERS, encoder_name, session_model
 from jmrec.models.sessions.transfer import ItemTokens, TransferConfig
 from jmrec.serving import Artefact, load, serve, write

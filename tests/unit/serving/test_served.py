@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from jmrec.errors import UserError
-from jmrec.evaluation.neural import CompiledEncoder
 from jmrec.evaluation.policy import Availability, Correction, Policy, make_policy
 from jmrec.evaluation.protocol import Prefixes
+from jmrec.evaluation.rankers.neural import CompiledEncoder
 from jmrec.models.sessions.student import student
 from jmrec.serving import Artefact, Served, load, serve, write
 from jmrec.serving.measure import CALLS, WARM, cold_start, latency

@@ -9,8 +9,8 @@ import pytest
 from jmrec.config import flatten, load_config
 from jmrec.data.gaussians import Gaussians, PairBatches
 from jmrec.errors import UserError
-from jmrec.models.critics import CriticConfig
-from jmrec.models.layers import StackConfig, remat_policy
+from jmrec.models.parts.transformer import StackConfig, remat_policy
+from jmrec.models.readers.critics import CriticConfig
 from jmrec.systems.fits import fit, train_config
 from jmrec.systems.stages import identity
 from jmrec.tasks.gaussians import CriticTask

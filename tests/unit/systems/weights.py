@@ -7,13 +7,13 @@ import jax
 
 from jmrec.convert.families import FAMILIES, Pretrained
 from jmrec.data.text import train_tokenizer
-from jmrec.models.bert import BertConfig
-from jmrec.models.decoder import DecoderConfig
-from jmrec.models.efficientnet import BlockConfig, EfficientNetConfig
-from jmrec.models.encoder import EncoderConfig
-from jmrec.models.idefics3 import Idefics3Config
-from jmrec.models.layers import StackConfig
-from jmrec.models.vit import ViTConfig
+from jmrec.models.parts.encoder import EncoderConfig
+from jmrec.models.parts.transformer import StackConfig
+from jmrec.models.readers.bert import BertConfig
+from jmrec.models.readers.decoder import DecoderConfig
+from jmrec.models.readers.efficientnet import BlockConfig, EfficientNetConfig
+from jmrec.models.readers.idefics3 import Idefics3Config
+from jmrec.models.readers.vit import ViTConfig
 from jmrec.systems.pretrained import write_converted
 
 STACK = StackConfig(width=8, layers=2, heads=2, kv_heads=1, mlp=12)

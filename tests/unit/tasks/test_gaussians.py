@@ -13,7 +13,7 @@ from jmrec import losses
 from jmrec.config import load_config
 from jmrec.data.gaussians import FRESH, TRAIN, Gaussians, PairBatches, stream_key
 from jmrec.evaluation.estimates import check, summarise
-from jmrec.models.critics import CriticConfig
+from jmrec.models.readers.critics import CriticConfig
 from jmrec.tasks.gaussians import ESTIMATORS, OBJECTIVES, CriticTask, reads_critic
 
 D, NATS = 20, 2.0

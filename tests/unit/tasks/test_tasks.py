@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from jmrec.errors import UserError
-from jmrec.models.alignment import AlignmentConfig
-from jmrec.models.knowledge import KnowledgeConfig
-from jmrec.models.layers import StackConfig
+from jmrec.models.parts.transformer import StackConfig
+from jmrec.models.readers.alignment import AlignmentConfig
+from jmrec.models.readers.knowledge import KnowledgeConfig
+from jmrec.models.readers.vision import VisionConfig, picture_words
 from jmrec.models.sessions.student import StudentConfig
 from jmrec.models.sessions.transfer import ItemTokens, TransferConfig, transfer_tower
-from jmrec.models.vision import VisionConfig, picture_words
 from jmrec.tasks.distill import LOWER, UPPER, DistillTask
 from jmrec.tasks.knowledge import KnowledgeTask
 from jmrec.tasks.session import (

@@ -14,7 +14,7 @@ from jmrec.config import ConfigDict, load_config
 from jmrec.errors import UserError
 from jmrec.flops import matmul_flops
 from jmrec.main import main
-from jmrec.models.layers import StackConfig
+from jmrec.models.parts.transformer import StackConfig
 from jmrec.models.sessions.transfer import TransferConfig, transfer_tower
 from jmrec.tools import plan as planning
 from jmrec.tools.plan.hlo import collectives

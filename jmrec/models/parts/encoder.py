@@ -12,7 +12,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jmrec.models.layers import attend, dense, named, scanned
+from jmrec.models.parts.basic import dense, named
+from jmrec.models.parts.transformer import attend, scanned
 
 ACTIVATIONS: Mapping[str, Callable[[jax.Array], jax.Array]] = {
     "gelu": partial(nn.gelu, approximate=False),
@@ -35,7 +36,8 @@ class EncoderConfig:
       activation: A key of `ACTIVATIONS`.
       pre_norm: Each branch reads normed states (CLIP, SigLIP); else each sum is normed (BERT).
       eps: What the norms add to the variance.
-      remat: Recompute blocks in the backward pass, as for `jmrec.models.layers.StackConfig`.
+      remat: Recompute blocks in the backward pass, as for
+        `jmrec.models.parts.transformer.StackConfig`.
       dtype: Compute dtype, "float32" or "bfloat16"; parameters are float32 always.
     """
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from jmrec.errors import SettingError
 from jmrec.models.build import make_model
-from jmrec.models.layers import dense
+from jmrec.models.parts.basic import dense
 from jmrec.types import Model
 
 KINDS = ("bilinear", "separable", "concatenated")

@@ -7,14 +7,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jmrec.models.assembled import AssembledConfig, assembled, backbone_axes, fresh_backbone
-from jmrec.models.decoder import DecoderConfig, decoder
-from jmrec.models.efficientnet import BlockConfig, EfficientNetConfig, efficientnet
-from jmrec.models.encoder import EncoderConfig
-from jmrec.models.idefics3 import Idefics3Config, idefics3
-from jmrec.models.layers import StackConfig
-from jmrec.models.lora import LoraConfig, merged
-from jmrec.models.vit import ViTConfig
+from jmrec.models.parts.encoder import EncoderConfig
+from jmrec.models.parts.lora import LoraConfig, merged
+from jmrec.models.parts.transformer import StackConfig
+from jmrec.models.readers.assembled import AssembledConfig, assembled, backbone_axes, fresh_backbone
+from jmrec.models.readers.decoder import DecoderConfig, decoder
+from jmrec.models.readers.efficientnet import BlockConfig, EfficientNetConfig, efficientnet
+from jmrec.models.readers.idefics3 import Idefics3Config, idefics3
+from jmrec.models.readers.vit import ViTConfig
 from jmrec.tasks.knowledge import KnowledgeTask
 from jmrec.training import TrainConfig, Trainer
 

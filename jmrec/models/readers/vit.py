@@ -10,15 +10,15 @@ import jax
 import jax.numpy as jnp
 
 from jmrec.models.build import make_model
-from jmrec.models.encoder import (
+from jmrec.models.parts.basic import dense, named
+from jmrec.models.parts.encoder import (
     EncoderConfig,
     Mlp,
     MultiHeadAttention,
     encoder_blocks,
     layer_norm,
 )
-from jmrec.models.layers import dense, named
-from jmrec.models.vision import fold
+from jmrec.models.readers.vision import fold
 from jmrec.types import Model
 
 POOLS = ("class", "attention", "mean")

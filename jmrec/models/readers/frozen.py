@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jmrec.models.build import make_model
-from jmrec.models.layers import dense, drop
+from jmrec.models.parts.basic import dense, drop
 from jmrec.types import Model
 
 
@@ -34,7 +34,7 @@ class FrozenConfig:
 class Frozen(nn.Module):
     """The module; see `frozen_tower` for the pure functions.
 
-    The heads are linear, as those on a trained tower are (`jmrec.models.alignment`).
+    The heads are linear, as those on a trained tower are (`jmrec.models.readers.alignment`).
     """
 
     config: FrozenConfig

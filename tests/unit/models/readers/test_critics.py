@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from jmrec import losses
-from jmrec.models.critics import KINDS, CriticConfig, critic
+from jmrec.models.readers.critics import KINDS, CriticConfig, critic
 
 every_kind = pytest.mark.parametrize("kind", KINDS)
 

@@ -14,13 +14,13 @@ import jax.numpy as jnp
 
 from jmrec.errors import SettingError
 from jmrec.models.build import make_model
-from jmrec.models.decoder import Decoder, DecoderConfig
-from jmrec.models.efficientnet import EfficientNet, EfficientNetConfig
-from jmrec.models.knowledge import READER_FNS, KnowledgeTower, features_width
-from jmrec.models.layers import dense
-from jmrec.models.lora import LoraConfig, applied, init_lora, lora_axes
-from jmrec.models.vision import fold
-from jmrec.models.vit import ViT, ViTConfig
+from jmrec.models.parts.basic import dense
+from jmrec.models.parts.lora import LoraConfig, applied, init_lora, lora_axes
+from jmrec.models.readers.decoder import Decoder, DecoderConfig
+from jmrec.models.readers.efficientnet import EfficientNet, EfficientNetConfig
+from jmrec.models.readers.knowledge import READER_FNS, KnowledgeTower, features_width
+from jmrec.models.readers.vision import fold
+from jmrec.models.readers.vit import ViT, ViTConfig
 from jmrec.types import Model, Params
 
 PARTS = ("vision", "decoder", "connector")
@@ -160,8 +160,8 @@ def assembled(config: AssembledConfig) -> Model:
       https://arxiv.org/abs/2106.09685
 
     Example:
-      >>> from jmrec.models.efficientnet import BlockConfig
-      >>> from jmrec.models.layers import StackConfig
+      >>> from jmrec.models.readers.efficientnet import BlockConfig
+      >>> from jmrec.models.parts.transformer import StackConfig
       >>> tiny = StackConfig(width=8, layers=2, heads=2, kv_heads=1, mlp=8)
       >>> eye = EfficientNetConfig(8, (BlockConfig(8, expand=2),), stem=8, head=16, classes=5)
       >>> config = AssembledConfig((3, 2), eye, DecoderConfig(vocab=10, stack=tiny), size=8,

@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 
 from jmrec.models.build import make_model
-from jmrec.models.decoder import DECODER_FNS, Cache, Decoder, DecoderConfig
-from jmrec.models.layers import dense
-from jmrec.models.vision import fold
-from jmrec.models.vit import ViT, ViTConfig
+from jmrec.models.parts.basic import dense
+from jmrec.models.readers.decoder import DECODER_FNS, Cache, Decoder, DecoderConfig
+from jmrec.models.readers.vision import fold
+from jmrec.models.readers.vit import ViT, ViTConfig
 from jmrec.types import Model
 
 Tapped = dict[str, jax.Array]
@@ -81,29 +81,29 @@ class Idefics3(nn.Module):
         return self.vision.encode_picture(picture)
 
     def sentence(self, text: jax.Array, mask: jax.Array) -> tuple[jax.Array, Tapped]:
-        """Return one vector of a text, as `jmrec.models.decoder.Decoder.sentence`."""
+        """Return one vector of a text, as `jmrec.models.readers.decoder.Decoder.sentence`."""
         return self.decoder.sentence(text, mask)
 
     def encode(
         self, text: jax.Array, mask: jax.Array, seen: jax.Array | None = None
     ) -> tuple[jax.Array, Tapped]:
-        """Read text and picture tokens, as `jmrec.models.decoder.Decoder.encode`."""
+        """Read text and picture tokens, as `jmrec.models.readers.decoder.Decoder.encode`."""
         return self.decoder.encode(text, mask, seen)
 
     def lm_logits(
         self, text: jax.Array, mask: jax.Array, seen: jax.Array | None = None
     ) -> tuple[jax.Array, Tapped]:
-        """Return the logits, as `jmrec.models.decoder.Decoder.lm_logits`."""
+        """Return the logits, as `jmrec.models.readers.decoder.Decoder.lm_logits`."""
         return self.decoder.lm_logits(text, mask, seen)
 
     def prefill(
         self, text: jax.Array, mask: jax.Array, cache: Cache, seen: jax.Array | None = None
     ) -> tuple[tuple[jax.Array, Cache], Tapped]:
-        """Read prompts, as `jmrec.models.decoder.Decoder.prefill`."""
+        """Read prompts, as `jmrec.models.readers.decoder.Decoder.prefill`."""
         return self.decoder.prefill(text, mask, cache, seen)
 
     def decode_step(self, token: jax.Array, cache: Cache) -> tuple[tuple[jax.Array, Cache], Tapped]:
-        """Read one token, as `jmrec.models.decoder.Decoder.decode_step`."""
+        """Read one token, as `jmrec.models.readers.decoder.Decoder.decode_step`."""
         return self.decoder.decode_step(token, cache)
 
     def __call__(self, picture: jax.Array, text: jax.Array, mask: jax.Array) -> jax.Array:
@@ -121,8 +121,8 @@ def idefics3(config: Idefics3Config) -> Model:
       https://arxiv.org/abs/2504.05299
 
     Example:
-      >>> from jmrec.models.encoder import EncoderConfig
-      >>> from jmrec.models.layers import StackConfig
+      >>> from jmrec.models.parts.encoder import EncoderConfig
+      >>> from jmrec.models.parts.transformer import StackConfig
       >>> tower = EncoderConfig(width=4, layers=1, heads=2, mlp=4)
       >>> stack = StackConfig(width=8, layers=1, heads=2, kv_heads=1, mlp=8)
       >>> model = idefics3(Idefics3Config(

@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from jmrec.models.build import make_model
-from jmrec.models.encoder import EncoderConfig, encoder_blocks, layer_norm
-from jmrec.models.layers import named
+from jmrec.models.parts.basic import named
+from jmrec.models.parts.encoder import EncoderConfig, encoder_blocks, layer_norm
 from jmrec.types import Model
 
 

@@ -10,16 +10,8 @@ import jax
 import jax.numpy as jnp
 
 from jmrec.models.build import make_model
-from jmrec.models.layers import (
-    Initialiser,
-    KeysValues,
-    Stack,
-    StackConfig,
-    causal,
-    dense,
-    named,
-    positions_of,
-)
+from jmrec.models.parts.basic import Initialiser, dense, named
+from jmrec.models.parts.transformer import KeysValues, Stack, StackConfig, causal, positions_of
 from jmrec.types import Model
 
 Cache = dict[str, jax.Array]

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from jmrec.models.build import make_model
-from jmrec.models.layers import Linear, dense, linear_init, named
+from jmrec.models.parts.basic import Linear, dense, linear_init, named
 from jmrec.types import Model
 
 

@@ -20,16 +20,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jmrec.models.build import make_model
-from jmrec.models.layers import (
-    Stack,
-    StackConfig,
-    causal,
-    dense,
-    gather,
-    named,
-    positions_of,
-)
-from jmrec.models.vision import VisionConfig, VisionEncoder
+from jmrec.models.parts.basic import dense, named
+from jmrec.models.parts.pooling import mean_and_max
+from jmrec.models.parts.transformer import Stack, StackConfig, causal, positions_of
+from jmrec.models.readers.vision import VisionConfig, VisionEncoder
 from jmrec.types import Model
 
 
@@ -77,8 +71,8 @@ class KnowledgeConfig:
 class KnowledgeTower(nn.Module):
     """The module; see `knowledge_tower` for the pure functions.
 
-    A tower of other parts (`jmrec.models.assembled`) declares its own encoder and decoder, and says
-    how they ``see``, read ``words``, and give ``states`` and ``logits``. Of a config, all but
+    A tower of other parts (`jmrec.models.readers.assembled`) declares its own encoder and decoder,
+    and says how they ``see``, read ``words``, and give ``states`` and ``logits``. Of a config, all but
     ``setup`` wants ``fields``, ``soft``, ``contrast``, ``width`` and ``dtype``.
     """
 
@@ -167,11 +161,13 @@ class KnowledgeTower(nn.Module):
         mask = jnp.concatenate([shown_picture, shown_text, jnp.ones((batch, 1), bool)], 1)
         states = self.states(x, positions_of(mask), causal(mask), dropout)
         count, empty = seen.shape[1], jnp.zeros((batch, 2 * width))
-        pooled = [gather(seen, shown_picture) if count else empty]
+        pooled = [mean_and_max(seen, shown_picture) if count else empty]
         start = count
         for length in self.config.fields:
             part = slice(start, start + length)
-            pooled.append(gather(states[:, part], mask[:, part]) if text is not None else empty)
+            pooled.append(
+                mean_and_max(states[:, part], mask[:, part]) if text is not None else empty
+            )
             start += length
         e = jnp.concatenate([*pooled, states[:, -1].astype(jnp.float32)], -1)
         return e, {"states": states}
@@ -212,7 +208,7 @@ class KnowledgeTower(nn.Module):
         def unit(x: jax.Array) -> jax.Array:
             return x * jax.lax.rsqrt(jnp.sum(jnp.square(x), -1, keepdims=True) + 1e-6)
 
-        picture = gather(seen, jnp.ones(seen.shape[:2], bool))
+        picture = mean_and_max(seen, jnp.ones(seen.shape[:2], bool))
         return (unit(self.contrast_picture(picture)), unit(self.contrast_text(text_e))), {}
 
     def __call__(

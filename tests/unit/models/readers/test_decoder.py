@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jmrec.models.decoder import CACHE_AXES, DecoderConfig, decoder, empty_cache
-from jmrec.models.layers import StackConfig
-from jmrec.models.rope import RopeScaling
+from jmrec.models.parts.rope import RopeScaling
+from jmrec.models.parts.transformer import StackConfig
+from jmrec.models.readers.decoder import CACHE_AXES, DecoderConfig, decoder, empty_cache
 from jmrec.sharding import make_mesh, shardings
 from jmrec.types import Model
 

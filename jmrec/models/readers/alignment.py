@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jmrec.models.build import make_model
-from jmrec.models.layers import dense
+from jmrec.models.parts.basic import dense
 from jmrec.types import Model
 
 

@@ -4,7 +4,6 @@ Shapes: B batch, T positions, D width, H query heads, K key-value heads, C head 
 P earlier positions that are kept in a cache.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +12,8 @@ import jax
 import jax.numpy as jnp
 
 from jmrec.errors import SettingError
-from jmrec.models.rope import RopeScaling, rotate
-
-Initialiser = Callable[..., Any]
+from jmrec.models.parts.basic import RMSNorm, dense, drop
+from jmrec.models.parts.rope import RopeScaling, rotate
 
 UNROLL = 4
 """Blocks per turn of the scan: short stacks have no loop, which a CPU runs a third faster."""
@@ -102,79 +100,6 @@ def remat_policy(remat: bool | str) -> tuple[bool, Any]:
             f"remat {remat!r} is not known; choose none, true or a name of jax.checkpoint_policies."
         )
     return True, policy
-
-
-def named(init: Initialiser, *axes: str | None) -> Initialiser:
-    """Attach one logical axis name per array axis to an initialiser."""
-    return nn.with_logical_partitioning(init, axes)
-
-
-def linear_init(gain: float = 1.0) -> Initialiser:
-    """Return the initialiser of all matrices: fan-in scaled, normal."""
-    return nn.initializers.variance_scaling(gain, "fan_in", "normal")
-
-
-class Linear(nn.Dense):
-    """A Dense layer that adds a low-rank update where the collection "lora" has one for it.
-
-    References:
-      Hu et al., LoRA: Low-Rank Adaptation of Large Language Models,
-      https://arxiv.org/abs/2106.09685
-    """
-
-    def __call__(self, inputs: Any) -> Any:
-        """Map [..., D] to [..., features]."""
-        out = super().__call__(inputs)
-        if not self.has_variable("lora", "a"):
-            return out
-        a: jax.Array = self.get_variable("lora", "a").astype(out.dtype)
-        b: jax.Array = self.get_variable("lora", "b").astype(out.dtype)
-        return out + (inputs.astype(out.dtype) @ a) @ b
-
-
-def dense(
-    features: int,
-    axes: tuple[str | None, str | None],
-    dtype: Any,
-    name: str,
-    bias: bool = False,
-    gain: float = 1.0,
-) -> Linear:
-    """Return a Dense layer whose parameters carry logical axes; ``gain`` scales its variance."""
-    return Linear(
-        features,
-        use_bias=bias,
-        dtype=dtype,
-        kernel_init=named(linear_init(gain), *axes),
-        bias_init=named(nn.initializers.zeros_init(), axes[1]),
-        name=name,
-    )
-
-
-def drop(x: jax.Array, rate: jax.Array | float, key: jax.Array | None) -> jax.Array:
-    """Apply inverted dropout with a traced rate; the identity where ``key`` is None.
-
-    Linen's own Dropout needs a static rate, and a sweep over rates would compile anew.
-    """
-    if key is None:
-        return x
-    keep = jax.random.uniform(key, x.shape) >= rate
-    return jnp.where(keep, x / (1.0 - rate), 0.0).astype(x.dtype)
-
-
-class RMSNorm(nn.Module):
-    """Root-mean-square normalisation, computed in float32."""
-
-    eps: float = 1e-6
-    axis: str = "embed"
-
-    @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
-        """Normalise the last axis."""
-        scale = self.param("scale", named(nn.initializers.ones_init(), self.axis), (x.shape[-1],))
-        wide = x.astype(jnp.float32)
-        wide *= jax.lax.rsqrt(jnp.mean(jnp.square(wide), -1, keepdims=True) + self.eps)
-        return (wide * scale).astype(x.dtype)
 
 
 KeysValues = tuple[jax.Array, jax.Array]
@@ -356,80 +281,6 @@ class Stack(nn.Module):
         return RMSNorm(c.eps, name="norm")(x), layers
 
 
-RECENT = 3
-"""How many of the last items the direct path reads one by one."""
-
-
-class Direct(nn.Module):
-    """A linear path from the items of a session to its state, beside the attention.
-
-    The last items, the first one and the mean of all so far, each through a matrix of its own: a
-    Markov chain of a higher order, smoothed by what the session is about. Attention has to find
-    these places first, and learns the same transitions from sessions many times as slowly.
-
-    References:
-      He and McAuley, Fusing Similarity Models with Markov Chains for Sparse Sequential
-      Recommendation, https://arxiv.org/abs/1609.09152
-      Liu et al., STAMP: Short-Term Attention/Memory Priority Model for Session-based
-      Recommendation, https://doi.org/10.1145/3219819.3219950
-    """
-
-    out: int
-
-    @nn.compact
-    def __call__(self, x: jax.Array, mask: jax.Array) -> jax.Array:
-        """Map item vectors x [B, T, D] with mask bool [B, T] to float32 [B, T, out].
-
-        Padding stands at the right.
-        """
-        length = x.shape[1]
-        x = jnp.where(mask[..., None], x, 0.0).astype(jnp.float32)
-        recent = [jnp.pad(x, ((0, 0), (o, 0), (0, 0)))[:, :length] for o in range(RECENT)]
-        first = jnp.broadcast_to(x[:, :1], x.shape)
-        count = jnp.maximum(jnp.cumsum(mask, 1), 1)[..., None]
-        mean = jnp.cumsum(x, 1) / count
-        read = jnp.concatenate([*recent, first, mean], -1)
-        return dense(self.out, ("embed", "out"), jnp.float32, "matrices")(read)
-
-
-GAPS = 16
-"""Time gaps are told apart by their power of e; all above 38 days are one."""
-
-
-class Context(nn.Module):
-    """What a position of a session says beside its item: the time since the last, the event's type.
-
-    Its tables begin at zero, so that a model begins as one that reads neither.
-    """
-
-    width: int
-    gaps: bool
-    events: int
-
-    @nn.compact
-    def __call__(
-        self, mask: jax.Array, gap: jax.Array | None, event: jax.Array | None
-    ) -> jax.Array:
-        """Return float32 [B, T, width] to add to the items.
-
-        Args:
-          mask: bool [B, T].
-          gap: float32 [B, T], log(1 + seconds since the item before); None is all 0.
-          event: int32 [B, T] codes; None is all 0, and so is a code that training did not have.
-        """
-        out = jnp.zeros((*mask.shape, self.width))
-        init = nn.initializers.zeros_init()
-        if self.gaps:
-            table = self.param("gaps", named(init, None, "embed"), (GAPS, self.width))
-            power = jnp.zeros(mask.shape, int) if gap is None else gap.astype(int)
-            out += jnp.take(table, jnp.clip(power, 0, GAPS - 1), 0)
-        if self.events:
-            table = self.param("events", named(init, None, "embed"), (self.events, self.width))
-            code = jnp.zeros(mask.shape, int) if event is None else event
-            out += jnp.take(table, jnp.where(code < self.events, code, 0), 0)
-        return out
-
-
 def causal(mask_BxT: jax.Array) -> jax.Array:
     """Return the attention mask [B, T, T] of a causal decoder over padded sequences."""
     length = mask_BxT.shape[1]
@@ -444,20 +295,3 @@ def positions_of(mask_BxT: jax.Array) -> jax.Array:
       [[0, 0, 1, 2]]
     """
     return jnp.maximum(jnp.cumsum(mask_BxT, 1) - 1, 0)
-
-
-def gather(x_BxTxD: jax.Array, mask_BxT: jax.Array) -> jax.Array:
-    """Return mean and maximum over real positions, float32 [B, 2 D]; zeros where there is none.
-
-    In the mean one telling word among forty is diluted; the maximum keeps it.
-
-    Example:
-      >>> gather(jnp.array([[[1.0], [3.0], [9.0]]]), jnp.array([[True, True, False]])).tolist()
-      [[2.0, 3.0]]
-    """
-    x, mask = x_BxTxD.astype(jnp.float32), mask_BxT[..., None]
-    if not x.shape[1]:
-        return jnp.zeros((x.shape[0], 2 * x.shape[2]))
-    mean = jnp.where(mask, x, 0.0).sum(1) / jnp.maximum(mask.sum(1), 1)
-    most = jnp.where(mask, x, -1e30).max(1)
-    return jnp.concatenate([mean, jnp.where(mask.any(1), most, 0.0)], -1)

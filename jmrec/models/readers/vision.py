@@ -8,7 +8,9 @@ import jax.numpy as jnp
 
 from jmrec.errors import SettingError
 from jmrec.models.build import make_model
-from jmrec.models.layers import Linear, Stack, StackConfig, dense, gather, named
+from jmrec.models.parts.basic import Linear, dense, named
+from jmrec.models.parts.pooling import mean_and_max
+from jmrec.models.parts.transformer import Stack, StackConfig
 from jmrec.types import Model
 
 
@@ -131,7 +133,7 @@ class PictureWords(nn.Module):
             bias_init=named(zeros, "vocab"),
             name="words",
         )
-        return head(gather(seen, jnp.ones(seen.shape[:2], bool))), {}
+        return head(mean_and_max(seen, jnp.ones(seen.shape[:2], bool))), {}
 
 
 def picture_words(config: VisionConfig, out: int, vocab: int) -> Model:

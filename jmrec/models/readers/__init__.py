@@ -1,0 +1,1 @@
+"""Who reads an item: towers, pretrained encoders and decoders, heads and critics."""
