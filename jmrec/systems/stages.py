@@ -20,9 +20,9 @@ from jmrec.config import difference, flatten
 from jmrec.errors import UserError
 from jmrec.evaluation.results import StageCost, StageFacts
 from jmrec.files import read_json, remove_leftovers, write_json
-from jmrec.usage import watch
 from jmrec.tracking import Tracker
 from jmrec.training import NOT_PART_OF_A_RUN
+from jmrec.usage import watch
 
 FORMAT = 2
 """The version of stage.json and of the folders beside it; none given is 1. Since 2 a stage names
