@@ -38,7 +38,7 @@ WORKER = """
 import sys
 from pathlib import Path
 from jmrec import main
-from jmrec.tools import sweep as tool
+from jmrec.tools.sweep import sweep as tool
 runner, words = sys.argv[1:3], sys.argv[3:]
 old = tool.sweep
 tool.sweep = lambda *args, **more: old(*args, **more, runner=runner, poll=0.02)

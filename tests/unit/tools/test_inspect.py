@@ -274,7 +274,7 @@ def test_a_damaged_stage_hides_no_other(run: Path, tmp_path: Path) -> None:
     (tmp_path / "knowledge" / "params" / "_CHECKPOINT_METADATA").write_text("{")
     write_json(tmp_path / "distill" / "stage.json", facts)
     (tmp_path / "distill" / "stage.json").write_text("{")
-    broken, whole, unreadable = inspect.inspect(tmp_path)["stages"]
+    unreadable, broken, whole = inspect.inspect(tmp_path)["stages"]
     assert "cannot be read" in broken["damaged"]
     assert whole["parameters"] == 2
     assert "stage.json is damaged" in unreadable["damaged"]

@@ -16,7 +16,7 @@ from jmrec.flops import matmul_flops
 from jmrec.main import main
 from jmrec.models.parts.transformer import StackConfig
 from jmrec.models.sessions.transfer import TransferConfig, transfer_tower
-from jmrec.tools import plan as planning
+from jmrec.tools.plan import plan as planning
 from jmrec.tools.plan.hlo import collectives
 from jmrec.tools.plan.verdict import GIB, StagePlan, judge, parse_topology
 
