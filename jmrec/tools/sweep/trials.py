@@ -19,7 +19,6 @@ from jmrec.config.hyper import Overrides, same
 from jmrec.errors import UserError
 from jmrec.evaluation.results import RANKING, RESULTS, primary_of, read_results, spoken
 from jmrec.files import read_json, write_json
-from jmrec.systems.stages import seeded
 from jmrec.tracking import read_curves
 
 SPLIT = "evaluate.split"
@@ -147,6 +146,8 @@ def expand(spec: str, overrides: Sequence[str], workdir: Path) -> Sweep:
       UserError: If a trial sets what is not there, does not fit, is swept and set at once, is the
         same as another, or would read the test split.
     """
+    from jmrec.systems.stages import seeded  # which loads jax
+
     base = load_config(spec, list(overrides))
     flat = flatten(base)
     for name in (SPLIT, "evaluate.serve", "seeds"):
