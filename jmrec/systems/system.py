@@ -186,6 +186,6 @@ def able(system: System, capability: type[Capability]) -> Capability:
     if not isinstance(system, capability):
         raise UserError(
             f"{system.work.workdir} is a run of the system {system.name!r}, which "
-            f"{LACKS[capability]}; name a run of experiments/tpad.py."
+            f"{LACKS[capability]}; name a run of another system, such as experiments/tpad.py."
         )
     return system
