@@ -45,7 +45,13 @@ from jmrec.losses.mutual_information import (
     smile,
     vclub,
 )
-from jmrec.losses.next_item import bce, bpr, full_softmax, in_batch_softmax, sampled_softmax
+from jmrec.losses.next_item import (
+    bce,
+    bpr,
+    full_softmax,
+    in_batch_softmax,
+    sampled_softmax,
+)
 from jmrec.losses.ranking import (
     list_mle,
     listnet,

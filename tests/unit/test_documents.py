@@ -9,20 +9,23 @@ from jmrec.config import load_config
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
+EXAMPLE = re.compile(r"^```python file=(\S+)", re.M)
+"""A file that is not there: a page shows how it would be written."""
 PATH = re.compile(r"(?<![\w/.-])((?:jmrec|tests|experiments|launch|notebooks)/[\w./-]*[\w/])")
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_path_that_a_page_names_exists(page: str) -> None:
     text = (ROOT / page).read_text()
-    for example in ("experiments/narrow.py", "experiments/data/NAME.toml"):
+    for example in [*EXAMPLE.findall(text), "experiments/data/NAME.toml"]:
         text = text.replace(example, "")
     named = {name.rstrip("/") for name in PATH.findall(text)}
     assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
 
 
 def test_the_experiment_in_contributing_runs(tmp_path: Path) -> None:
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.S)
+    page = (ROOT / "CONTRIBUTING.md").read_text()
+    blocks = re.findall(r"```python file=experiments/narrow.py\n(.*?)```", page, re.S)
     assert len(blocks) == 1
     file = tmp_path / "narrow.py"
     file.write_text(blocks[0])

@@ -1,7 +1,7 @@
 """What every loss promises: masks, gradients, jit, vmap, bfloat16.
 
-One table of cases (cases.py), one set of checks; the values are tested family by family beside this
-file, and test_table.py sees to it that no loss is left out.
+One table of cases (cases.py), one set of checks; values are tested here where a case has a closed
+form, else family by family beside this file. test_table.py sees to it that no loss is left out.
 """
 
 from functools import partial
@@ -179,3 +179,17 @@ def test_gradients_against_finite_differences(name):
         expected = jax.grad(lambda part: plain({**arrays, **part}).sum())(part)
         for key in part:
             np.testing.assert_allclose(gradients[key], expected[key], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.truth])
+def test_values_are_those_of_the_closed_form(name):
+    case = CASES[name]
+    arrays = {**case.arrays, **case.shared}
+    floats = {
+        key: array.astype(np.float64) for key, array in arrays.items() if array.dtype.kind == "f"
+    }
+    expected = case.truth({**arrays, **floats})
+    assert type(expected) is np.ndarray, "a closed form in numpy calls no loss of jmrec"
+    assert expected.dtype == np.float64
+    values = jax.jit(case.loss, static_argnums=1)(arrays, None)
+    np.testing.assert_allclose(values, expected, rtol=1e-5, atol=1e-5)

@@ -1,8 +1,9 @@
 """Every public loss with the checks that it has; one that lacks a check fails by its name.
 
-`TRUTHS` names the closed form or the independent implementation that holds a loss's values. The
-other checks are read off the test functions themselves: whom test_contract.py runs them for, and
-what stands in the docstring (doctests run with every pytest run of the package).
+The values of a loss are held by a closed form in one of its cases (``truth`` in cases.py), or by a
+closed form or an independent implementation in a test that `TRUTHS` names. The other checks are
+read off the test functions themselves: whom test_contract.py runs them for, and what stands in the
+docstring (doctests run with every pytest run of the package).
 """
 
 import ast
@@ -96,7 +97,7 @@ CHECKS = {"truth", "doctest", *CONTRACT}
 ADD = {
     **dict.fromkeys(CONTRACT, "a Case of its name in tests/unit/losses/cases.py"),
     VALID: "entries=(...) in its Case in tests/unit/losses/cases.py",
-    "truth": "a test of its values that calls it, named in TRUTHS of this file",
+    "truth": "truth=... in its Case in tests/unit/losses/cases.py",
     "doctest": "an example in its docstring that calls it and shows a result",
 }
 """Check -> what to add, and where, to have it."""
@@ -148,11 +149,15 @@ def run_for(test: object) -> set[str]:
     return {name.split(",")[0] for name in marks["parametrize"].args[1]}
 
 
+CLOSED = run_for(test_contract.test_values_are_those_of_the_closed_form)
+"""The losses of which a case has a closed form."""
+
+
 def checks_of(name: str) -> set[str]:
     """The checks that a public loss has."""
     loss = getattr(losses, name)
     found = {check for check, test in CONTRACT.items() if name in run_for(test)}
-    if name in TRUTHS and name in names_in(TRUTHS[name]):
+    if name in CLOSED or (name in TRUTHS and name in names_in(TRUTHS[name])):
         found.add("truth")
     examples = doctest.DocTestParser().get_examples(inspect.getdoc(loss) or "")
     calls = [each.source for each in examples if f"{name}(" in each.source]
@@ -184,7 +189,7 @@ def test_the_lists_name_what_is_there_and_nothing_else() -> None:
             public() - OTHERS.keys(),
             "an import in jmrec/losses/families.py (or OTHERS in this file)",
         ),
-        (set(TRUTHS), "TRUTHS in tests/unit/losses/test_table.py"),
+        (set(TRUTHS) | CLOSED, ADD["truth"]),
         (set(losses.LOSSES), "its family in jmrec/losses/families.py"),
         (named, "a Case in tests/unit/losses/cases.py"),
     ):
