@@ -194,33 +194,50 @@ def catalogue_topk(
         known &= jnp.asarray(valid)[rows]
         items = mask_inputs(items, valid)
     temperature = jax.lax.stop_gradient(jnp.asarray(temperature, jnp.float32))
-    # The same rounding in both, or a tail of small mass would be noise.
-    scaled = (as_float32(states) / temperature).astype(states.dtype)
-    logits = jnp.einsum("...d,...kd->...k", scaled, items[rows], preferred_element_type=jnp.float32)
-    logits = temperature * logits
-    bias = None if student_bias is None else as_float32(student_bias)
-    if bias is not None:
-        logits = logits + jnp.where(known, bias[rows], 0.0)
-    lse = chunked_logsumexp(
-        flatten_leading(scaled, leading),
-        items,
-        bias=None if bias is None else bias / temperature,
-        valid=valid,
-        chunk=chunk,
-    ).reshape(leading)
-    # Without a candidate: a finite number, whose loss is not used.
-    lse = jnp.where(jnp.isfinite(lse), lse, 0.0)
+    logits, tail = _logits_and_tail(
+        states, items, rows, known, student_bias, temperature, valid, chunk
+    )
     losses = topk_kl(
         jnp.where(known, teacher_logits, 0.0),
         teacher_tail,
         logits,
-        tail_logit(logits, lse, temperature=temperature, valid=known),
+        tail,
         temperature=temperature,
         valid=known,
         where=where,
         divergence=divergence,
     )
     return mask_losses(losses, where)
+
+
+def _logits_and_tail(
+    states: jax.Array,
+    items: jax.Array,
+    rows: jax.Array,
+    known: jax.Array,
+    bias: Array | None,
+    temperature: jax.Array,
+    valid: Array | None,
+    chunk: int,
+) -> tuple[jax.Array, jax.Array]:
+    """Return a student's logits of the ``known`` of some rows [..., K], and its tail [...]."""
+    # The same rounding in both, or a tail of small mass would be noise.
+    scaled = (as_float32(states) / temperature).astype(states.dtype)
+    logits = jnp.einsum("...d,...kd->...k", scaled, items[rows], preferred_element_type=jnp.float32)
+    logits = temperature * logits
+    if bias is not None:
+        bias = as_float32(bias)
+        logits = logits + jnp.where(known, bias[rows], 0.0)
+    lse = chunked_logsumexp(
+        flatten_leading(scaled, states.shape[:-1]),
+        items,
+        bias=None if bias is None else bias / temperature,
+        valid=valid,
+        chunk=chunk,
+    ).reshape(states.shape[:-1])
+    # Without a candidate: a finite number, whose loss is not used.
+    lse = jnp.where(jnp.isfinite(lse), lse, 0.0)
+    return logits, tail_logit(logits, lse, temperature=temperature, valid=known)
 
 
 def _buckets(logits: Array, tail: Array) -> jax.Array:

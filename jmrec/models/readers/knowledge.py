@@ -72,8 +72,8 @@ class KnowledgeTower(nn.Module):
     """The module; see `knowledge_tower` for the pure functions.
 
     A tower of other parts (`jmrec.models.readers.assembled`) declares its own encoder and decoder,
-    and says how they ``see``, read ``words``, and give ``states`` and ``logits``. Of a config, all but
-    ``setup`` wants ``fields``, ``soft``, ``contrast``, ``width`` and ``dtype``.
+    and says how they ``see``, read ``words``, and give ``states`` and ``logits``. Of a config, all
+    but ``setup`` wants ``fields``, ``soft``, ``contrast``, ``width`` and ``dtype``.
     """
 
     config: Any
