@@ -26,6 +26,7 @@ from rich.progress import (
 )
 
 from jmrec.errors import UserError
+from jmrec.usage import duration
 
 METRICS = "metrics.jsonl"
 PLAIN_SECONDS = 10.0
@@ -265,7 +266,7 @@ class _Lines:
         """Print the last line."""
         seconds = time.monotonic() - self._begin
         of = "" if self._total is None else f"/{self._total}"
-        parts = [f"{self._description}: {self._done}{of} in {_duration(seconds)}", self._shown]
+        parts = [f"{self._description}: {self._done}{of} in {duration(seconds)}", self._shown]
         self._say(", ".join(part for part in parts if part))
 
     def _line(self, now: float) -> str:
@@ -275,7 +276,7 @@ class _Lines:
         if self._total:
             parts[0] += f"/{self._total} ({100 * self._done / self._total:.0f} %)"
             if rate > 0:
-                parts.append(f"{_duration(max(self._total - self._done, 0) / rate)} left")
+                parts.append(f"{duration(max(self._total - self._done, 0) / rate)} left")
         parts.append(self._shown)
         return ", ".join(part for part in parts if part)
 
@@ -454,13 +455,3 @@ def _show(shown: Mapping[str, Any]) -> str:
         value = value.tolist() if hasattr(value, "tolist") else value
         parts.append(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}")
     return ", ".join(parts)
-
-
-def _duration(seconds: float) -> str:
-    """Return "7.0 s", "3 min 20 s" or "2 h 05 min"."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes = round(seconds) // 60
-    if minutes < 60:
-        return f"{minutes} min {round(seconds) % 60:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"

@@ -1,4 +1,4 @@
-"""How much memory a process held at most."""
+"""How much memory a process held at most; and seconds in words."""
 
 import json
 import resource
@@ -62,6 +62,21 @@ def watch() -> Iterator[Peak]:
         after = peak_bytes()
         found = after if after > before else max(highest, _resident())
         peak.bytes = found or None
+
+
+def duration(seconds: float) -> str:
+    """Return seconds as "7.0 s", "3 min 20 s" or "2 h 05 min".
+
+    Example:
+      >>> duration(7), duration(200), duration(7500)
+      ('7.0 s', '3 min 20 s', '2 h 05 min')
+    """
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes = round(seconds) // 60
+    if minutes < 60:
+        return f"{minutes} min {round(seconds) % 60:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 # What a process held before it became another program counts as its peak; so a small one stands

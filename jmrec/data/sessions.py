@@ -76,9 +76,30 @@ def take(sessions: Sessions, index: np.ndarray) -> Sessions:
     lengths = sessions.lengths[index]
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     event = np.arange(offsets[-1]) + np.repeat(sessions.offsets[index] - offsets[:-1], lengths)
+    return gather(sessions, index, offsets, event)
+
+
+def gather(
+    sessions: Sessions, owner: np.ndarray, offsets: np.ndarray, event: np.ndarray
+) -> Sessions:
+    """Return sessions made of events of others.
+
+    Args:
+      sessions: Where the events come from.
+      owner: int [K], the session whose id and user each has.
+      offsets: int64 [K + 1], as those of `Sessions`.
+      event: int [offsets[-1]], the events as indices into ``sessions.items``, or a mask of them.
+
+    Example:
+      >>> s = Sessions(["a"], np.array([4]), np.array([0, 3]), np.array([7, 8, 9]), np.arange(3.0),
+      ...              np.zeros(3, int), np.zeros(3))
+      >>> both = gather(s, np.array([0, 0]), np.array([0, 1, 3]), np.array([0, 1, 2]))
+      >>> both.ids, [x.tolist() for x in both]
+      (['a', 'a'], [[7], [8, 9]])
+    """
     return Sessions(
-        ids=[sessions.ids[i] for i in index],
-        users=sessions.users[index],
+        ids=[sessions.ids[i] for i in owner],
+        users=sessions.users[owner],
         offsets=offsets,
         items=sessions.items[event],
         times=sessions.times[event],
@@ -241,15 +262,8 @@ def filter_training(train: Sessions, *, k_core: int, min_session_length: int) ->
 def _events(sessions: Sessions, keep: np.ndarray) -> Sessions:
     """Return the sessions with the events where ``keep`` (bool [N]), without those left empty."""
     kept = np.concatenate([[0], np.cumsum(keep)])
-    part = Sessions(
-        ids=sessions.ids,
-        users=sessions.users,
-        offsets=kept[sessions.offsets].astype(np.int64),
-        items=sessions.items[keep],
-        times=sessions.times[keep],
-        events=sessions.events[keep],
-        ratings=sessions.ratings[keep],
-    )
+    offsets = kept[sessions.offsets].astype(np.int64)
+    part = gather(sessions, np.arange(len(sessions)), offsets, keep)
     return take(part, np.flatnonzero(part.lengths > 0))
 
 

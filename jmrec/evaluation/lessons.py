@@ -14,7 +14,7 @@ from scipy.special import logsumexp
 
 from jmrec.data.pipeline import cut_windows
 from jmrec.data.schema import Dataset, Sessions
-from jmrec.data.sessions import take
+from jmrec.data.sessions import gather, take
 from jmrec.evaluation.protocol import (
     WINDOW,
     Predictions,
@@ -205,16 +205,7 @@ def in_stretches(sessions: Sessions, own: np.ndarray, window: int) -> tuple[Sess
     offsets = np.concatenate([[0], np.cumsum(size)]).astype(np.int64)
     event = np.arange(offsets[-1]) + np.repeat(windows.start - offsets[:-1], size)
     owner = np.searchsorted(picked.offsets, windows.start, side="right") - 1
-    cut = Sessions(
-        ids=[picked.ids[i] for i in owner],
-        users=picked.users[owner],
-        offsets=offsets,
-        items=picked.items[event],
-        times=picked.times[event],
-        events=picked.events[event],
-        ratings=picked.ratings[event],
-    )
-    return cut, source[event]
+    return gather(picked, owner, offsets, event), source[event]
 
 
 def _scores(ranker: Ranker, asked: Predictions, known: np.ndarray) -> np.ndarray:

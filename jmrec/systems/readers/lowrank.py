@@ -5,7 +5,7 @@ trains what stands around them and the updates; the backbone itself is read anew
 whoever needs it, and lies in no checkpoint.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -36,8 +36,8 @@ from jmrec.systems.readers.backbone import (
     pretrained_parameters,
 )
 from jmrec.systems.readers.blocks import Blocks, on_every_device
+from jmrec.systems.readers.tower import TowerReader
 from jmrec.systems.readers.trained import (
-    compile_reading,
     read_catalogue,
     tower_numbers,
     tower_settings,
@@ -88,7 +88,7 @@ class Parts:
         return {"vision": self.picture.params, "decoder": self.text.params}
 
 
-class LowRankReader:
+class LowRankReader(TowerReader):
     """The item reader of one run.
 
     Args:
@@ -101,7 +101,7 @@ class LowRankReader:
 
     def __init__(self, work: Work, data: RunData) -> None:
         check_backbone(work.config.backbone)
-        self.work, self.data = work, data
+        super().__init__(work, data)
 
     @property
     def data_settings(self) -> Mapping[str, Any]:
@@ -132,29 +132,12 @@ class LowRankReader:
     def _knowledge(self, folder: Path) -> None:
         """Stage "knowledge": the heads and updates of the tower, on the training items."""
         self._check_weights()
-        work, train, task = self.work, self.work.config.knowledge.train, self.task()
-        batches = self.data.items(self.arrays, self.data.train_rows, train.batch_size)
-        fingerprint = self.data.dataset.fingerprint
-        work.fit(folder, "knowledge", task, train, batches, fingerprint=fingerprint)
+        self.train_tower(folder, self.task())
 
     def task(self) -> KnowledgeTask:
         """Return what stage "knowledge" trains."""
         numbers = tower_numbers(self.work.config)
         return KnowledgeTask(self.config, numbers, backbone=self.parts.params)
-
-    @cached_property
-    def item_arrays(self) -> ItemArrays:
-        """How items become tokens and pixels."""
-        return ItemArrays.load(self.work.workdir / "data")
-
-    @cached_property
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Tokens and pixels of the catalogue."""
-        return self.read(self.data.dataset.items)
-
-    def read(self, items: Items) -> dict[str, np.ndarray]:
-        """Return tokens and pixels of items."""
-        return self.item_arrays.read(items)
 
     @cached_property
     def parts(self) -> Parts:
@@ -215,11 +198,6 @@ class LowRankReader:
         return assembled(self.config)
 
     @property
-    def features(self) -> int:
-        """Width of e."""
-        return self.config.features
-
-    @property
     def provenance(self) -> dict[str, str]:
         """Which pretrained weights the features come from."""
         return origins({"text": self.parts.text, "picture": self.parts.picture})
@@ -247,10 +225,6 @@ class LowRankReader:
         trained = self.work.params("knowledge", self.model)
         return {**trained, "backbone": self.parts.params}
 
-    @cached_property
-    def _compiled(self) -> Callable[..., jax.Array]:
-        return compile_reading(self.model)
-
     def encode(
         self, arrays: Mapping[str, np.ndarray], view: str, kept: Blocks | None = None
     ) -> np.ndarray:
@@ -260,7 +234,7 @@ class LowRankReader:
         """
         params = on_every_device(self.params)
         batch = int(self.work.config.backbone.batch)
-        return read_catalogue(self.work, partial(self._compiled, params), arrays, view, batch, kept)
+        return read_catalogue(self.work, partial(self.compiled, params), arrays, view, batch, kept)
 
     def merged(self) -> Pretrained:
         """Return the decoder (or the whole multimodal model) with the trained updates added.
