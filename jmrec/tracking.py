@@ -256,7 +256,7 @@ class _Lines:
         self._done += n
         self._shown = _show(shown) if shown else self._shown
         now = time.monotonic()
-        # The first of this process took the compilation with it: what is left is told from then on.
+        # The first step of this process includes compilation, so the time left is counted after it.
         self._first = self._first or (self._done, now)
         if now - self._last >= PLAIN_SECONDS:
             self._last = now

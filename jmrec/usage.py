@@ -107,7 +107,7 @@ class Run:
     peak_bytes: int
 
 
-def measured(words: Sequence[str]) -> Run:
+def measured(command: Sequence[str]) -> Run:
     """Run a command in a process of its own and measure it.
 
     Example:
@@ -116,7 +116,7 @@ def measured(words: Sequence[str]) -> Run:
       (0, True)
     """
     done = subprocess.run(
-        [sys.executable, "-c", BETWEEN, *words], capture_output=True, text=True, check=True
+        [sys.executable, "-c", BETWEEN, *command], capture_output=True, text=True, check=True
     )
     code, seconds, peak = json.loads(done.stdout)
     return Run(code, done.stderr, seconds, peak * _UNIT)

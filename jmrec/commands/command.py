@@ -46,7 +46,7 @@ def load(verb: str) -> Command:
 
 
 def add_parser(within: Any, name: str, help_text: str, example: str) -> Parser:
-    """Return a parser for one more word; its help ends in a worked example."""
+    """Return a parser for one more verb; its help ends in a worked example."""
     made: Parser = within.add_parser(
         name,
         help=help_text.partition("\n\n")[0],

@@ -110,7 +110,7 @@ class Pretrained:
       model: The model, with its config.
       params: Its parameters.
       provenance: Where they came from (`jmrec.convert.provenance`).
-      source: What was read, beside which its tokenizer lies; a folder where it was converted
+      source: What was read, beside which its tokenizer is; a folder where it was converted
         before.
     """
 

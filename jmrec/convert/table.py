@@ -287,7 +287,7 @@ def _fill(source: Source, entry: Entry, leaf: Any, dtype: Any, sharding: Any, pl
                 if not first <= layer < last:
                     continue
                 piece, cut = part[layer - first, ...], cut[1:]
-            with np.errstate(over="ignore"):  # what is too large is told just below
+            with np.errstate(over="ignore"):  # what is too large is reported below
                 piece[...] = tensor[cut]
             if floating and not np.isfinite(piece).all():
                 raise UserError(

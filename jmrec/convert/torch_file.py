@@ -1,6 +1,6 @@
 """Files of ``torch.save``, read without torch and without running anything.
 
-Such a file is a pickle, and a pickle is a program. This reader is an interpreter of its own for the
+Such a file is a pickle, and a pickle is a program. This module is an interpreter of its own for the
 few instructions that a dictionary of tensors needs; it never imports or calls what the file names.
 """
 
@@ -145,7 +145,7 @@ def _storage(name: Any) -> _Storage:
 
 
 def _after_mark(stack: list[Any]) -> list[Any]:
-    """Take what lies above the last mark, and the mark, off the stack."""
+    """Take what is above the last mark, and the mark, off the stack."""
     place = max(i for i, value in enumerate(stack) if value is _MARK)
     items = stack[place + 1 :]
     del stack[place:]
@@ -223,7 +223,7 @@ def _known(module: Any, name: Any) -> _Global:
 
 
 def _extend(stack: list[Any], name: str) -> None:
-    """Put new items into the container that lies below them."""
+    """Put new items into the container below them on the stack."""
     width = 2 if name.startswith("SET") else 1
     if name.endswith("S"):
         items = _after_mark(stack)

@@ -82,7 +82,7 @@ def read_table(
     Args:
       source: The file.
       columns: Names of the columns, all of them in its header.
-      findings: Told about rows with too few or too many cells, and cells that do not decode.
+      findings: Gets a line about rows with too few or too many cells, and cells that do not decode.
       texts: Those whose cells may hold line breaks. In another column of a CSV a line break says
         that a quote has swallowed the rows from there to the next quote.
       list_separator: What joins the entries of a Parquet list column.

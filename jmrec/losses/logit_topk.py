@@ -83,7 +83,7 @@ def topk_kl(
 
     Compatible with jit, vmap and grad (student_logits, student_tail).
 
-    Use: for a teacher of whom only the top k is kept, with logits of both at hand.
+    Use: for a teacher of which only the top k is kept, with logits of both at hand.
     Formula: T**2 (sum_k p_k log(p_k / q_k) + p_tail log(p_tail / q_tail)).
 
     Args:

@@ -30,7 +30,7 @@ class KnowledgeTask(ModelTask):
     ``hide_text`` and ``hide_picture`` are the shares of items whose whole text, or whose picture,
     is hidden from the prompt; ``hide_tokens`` of the tokens that are left are hidden too, and
     pictures are distorted (see `jmrec.tasks.vision.distort`): a catalogue is small, and a tower
-    that has learned its items by heart knows nothing of new ones.
+    that remembers its items one by one knows nothing of new ones.
 
     Args:
       config: The tower's size, or the parts that it is assembled of.

@@ -1,4 +1,4 @@
-"""The base of tasks that train one model: what is left to each is its model and its loss."""
+"""The base of tasks that train one model: each adds its model and its loss."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -33,7 +33,7 @@ class ModelTask(ABC):
       hparams: Traced numbers in place of the class's ``defaults``.
       tables: Teachers, backbones and feature tables by name, never optimised.
       axes: Logical axes of tables that are sharded; the others are replicated.
-      known: Parameters that are known already, in place of fresh ones of that name.
+      known: Parameters to start from, in place of random ones of that name.
       state: What is learned without a gradient, as it begins.
     """
 
@@ -57,7 +57,7 @@ class ModelTask(ABC):
         self._axes, self._known, self._state = axes or {}, known or {}, state or {}
 
     def init(self, key: jax.Array) -> tuple[Params, State]:
-        """Return fresh parameters, but those that are known already, and the state."""
+        """Return random parameters, except those to start from, and the state."""
         return {**self.model.init(key), **self._known}, dict(self._state)
 
     def logical_axes(self) -> Any:
@@ -65,7 +65,7 @@ class ModelTask(ABC):
         return self.model.logical_axes(None)
 
     def state_axes(self) -> Any:
-        """Return None: the state lies on every device."""
+        """Return None: every device has the whole state."""
         return None
 
     def frozen(self, workdir: Path) -> tuple[Any, Any]:

@@ -22,7 +22,8 @@ class TransitionTask(ModelTask):
       train: bool [V], items that occur in training: the softmax sees no others.
       hparams: Overrides of the traced numbers.
       tokens: The items' tokens, name -> [V, ...], where the tower reads them instead of e.
-      words: The Knowledge tower's token vectors [vocab, width], to begin with; None for fresh ones.
+      words: The Knowledge tower's token vectors [vocab, width], to start from; None for
+        random ones.
     """
 
     name = "transition"

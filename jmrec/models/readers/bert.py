@@ -20,7 +20,7 @@ class BertConfig:
       vocab: Tokens of the tokenizer.
       encoder: The blocks; ``pre_norm`` is False.
       context: Most positions.
-      types: Segments that are told apart; all tokens are of the first here.
+      types: Types of segments; all tokens are of the first here.
     """
 
     vocab: int

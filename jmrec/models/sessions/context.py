@@ -43,7 +43,7 @@ class Direct(nn.Module):
 
 
 GAPS = 16
-"""Time gaps are told apart by their power of e; all above 38 days are one."""
+"""Time gaps are sorted into classes by their power of e; all above 38 days are one class."""
 
 
 class Context(nn.Module):

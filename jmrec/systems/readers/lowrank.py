@@ -1,8 +1,8 @@
 """The item reader with ``mode=lora``: a pretrained backbone, trained by low-rank updates.
 
 The Knowledge tower is assembled of a vision encoder, a matrix and a decoder. Stage "knowledge"
-trains what stands around them and the updates; the backbone itself is read anew from its source by
-whoever needs it, and lies in no checkpoint.
+trains the parts around them and the updates; the backbone itself is in no checkpoint: each stage
+that needs it reads it from its source.
 """
 
 from collections.abc import Mapping
@@ -48,7 +48,7 @@ from jmrec.tasks.knowledge import KnowledgeTask
 from jmrec.types import Model, Params
 
 BACKBONE = "backbone.json"
-"""Where stage "data" keeps whose tokenizer it took: the weights that all stages are to use."""
+"""Where stage "data" writes down which weights its tokenizer is of; all stages must use those."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ class LowRankReader(TowerReader):
         return {"backbone": {name: self.work.config.backbone[name] for name in names}}
 
     def fit(self, folder: Path, items: Items, rows: np.ndarray) -> None:
-        """Take the backbone's tokenizer; note whose it is."""
+        """Take the backbone's tokenizer; write down where it came from."""
         write_json(folder / BACKBONE, self.provenance)
         settings = {**self.work.config.data, "picture_size": self._picture_size}
         tokenizer = load_tokenizer(self.parts.text.source)
@@ -182,12 +182,12 @@ class LowRankReader(TowerReader):
                 f"backbone.merge={c.merge} merges more cells than a picture of {config.size} "
                 "pixels has, so that nothing is seen; lower it."
             )
-        words = sum(config.fields)
-        over = config.seen + words + 1 - config.decoder.context
+        tokens = sum(config.fields)
+        over = config.seen + tokens + 1 - config.decoder.context
         if over > 0:
             wide = "" if parts.whole else " or raise backbone.merge"
             raise UserError(
-                f"an item has {config.seen} picture and {words} text tokens, which is {over} more "
+                f"an item has {config.seen} picture and {tokens} text tokens, which is {over} more "
                 f"than {c.text} reads; lower data.max_tokens{wide}."
             )
         return config
@@ -210,7 +210,7 @@ class LowRankReader(TowerReader):
         return parameter_count(trained) + pretrained_parameters(known)
 
     def _check_weights(self) -> None:
-        """Raise UserError where other weights lie in the backbone's place than at the beginning."""
+        """Raise UserError where the backbone is not the one that the run began with."""
         workdir = self.work.workdir
         if read_json(workdir / "data" / BACKBONE) != self.provenance:
             raise UserError(
@@ -230,7 +230,7 @@ class LowRankReader(TowerReader):
     ) -> np.ndarray:
         """Read items with the Knowledge tower; see `ItemReader`.
 
-        The backbone lies on the devices while it reads and no longer: later stages need the room.
+        The backbone is on the devices only while it reads: later stages need the memory.
         """
         params = on_every_device(self.params)
         batch = int(self.work.config.backbone.batch)

@@ -439,7 +439,7 @@ def test_students_of_a_cached_teacher_read_its_word_on_each_event() -> None:
     best = np.take_along_axis(logits, rows, 1)
     np.put_along_axis(logits, rows, -np.inf, 1)
     tail = np.asarray(jax.nn.logsumexp(logits, axis=1))
-    order = np.random.default_rng(0).permutation(len(rows))  # where an event's lesson lies
+    order = np.random.default_rng(0).permutation(len(rows))  # where an event's soft label is
     place = jnp.asarray(np.argsort(order).reshape(SESSIONS["item"].shape))
     cached = CachedTeacher(rows[order], best[order].astype(np.float32), tail[order])
     task = StudentTask(STUDENT, E_TABLE, TRAIN, cached, QUIET, "topk_kl")
