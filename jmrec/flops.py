@@ -1,4 +1,4 @@
-"""FLOPs of a step, counted where the arithmetic stands: in its traced program.
+"""FLOPs of a step, counted in its traced program.
 
 XLA's own ``cost_analysis`` counts the body of a loop once, whatever the number of turns. Here a
 scan counts as often as it turns, and backward passes, recomputed blocks and frozen teachers are

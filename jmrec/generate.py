@@ -34,7 +34,7 @@ def pad_prompts(
     Args:
       prompts: B lists of token ids.
       room: The most tokens that a prompt may have.
-      image_token: The token in whose places picture tokens stand.
+      image_token: The token that is replaced by picture tokens.
       cut: Cut long prompts at their end; image tokens are never cut.
 
     Returns:

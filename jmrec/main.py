@@ -1,6 +1,6 @@
 """The command line: dispatches to the verbs of `jmrec.commands`, turns errors into one sentence.
 
-Exit codes: 0 done; 2 something that the user can mend; 75 stopped by SIGTERM after saving, or by
+Exit codes: 0 done; 2 something that the user can correct; 75 stopped by SIGTERM after saving, or by
 the loss of another process of the run, to be started again with the same command; 130 interrupted
 by the keyboard (a fit saves first; a second Ctrl-C ends it at once), not to be started again.
 """

@@ -79,8 +79,8 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
-# What a process held before it became another program counts as its peak; so a small one stands
-# between, whatever the size of whoever asks.
+# What a process held before it became another program counts as its peak; so a small one is put
+# between, whatever the size of the process that measures.
 BETWEEN = """
 import json, os, subprocess, sys
 child = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL)

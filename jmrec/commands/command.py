@@ -23,7 +23,7 @@ class Command:
     """One verb.
 
     Attributes:
-      help: What it does; the first paragraph stands in ``jmrec --help``.
+      help: What it does; the first paragraph is shown by ``jmrec --help``.
       example: Command lines that end its help.
       options: Adds its options to its parser.
       action: Does it, given the options and the overrides; returns an exit code, None for 0.

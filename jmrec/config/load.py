@@ -166,7 +166,7 @@ def _run_file(path: Path, arg: str | None, name: str) -> Any:
     module = ModuleType(f"{FOLDER}.{path.stem}")
     module.__file__, module.__package__ = str(path), FOLDER
     try:
-        # Not through an import: its bytecode goes by the second, and a sweep may be written anew
+        # Not through an import: its bytecode goes by the second, and a sweep may be written again
         # within one.
         with _siblings(path.parent):
             exec(compile(path.read_bytes(), str(path), "exec"), vars(module))
@@ -191,7 +191,7 @@ def _run_file(path: Path, arg: str | None, name: str) -> Any:
 def _siblings(folder: Path) -> Iterator[None]:
     """Let a file of a folder import from its neighbours: ``from .common import stack``.
 
-    The neighbours are read anew as well, and nothing of them stays imported.
+    The neighbours are read again as well, and nothing of them stays imported.
     """
     package = ModuleType(FOLDER)
     package.__path__ = [str(folder)]

@@ -28,7 +28,7 @@ POOLS = {
 }
 """The "model_type" of vision towers -> how they pool."""
 WHOLE = ("clip", "siglip")
-"""Those of models with a tower for texts beside."""
+"""Those of models that have a tower for texts too."""
 KINDS = (*WHOLE, *POOLS)
 IGNORE = (
     *("text_model.*", "text_projection.weight", "logit_scale", "logit_bias"),
@@ -106,7 +106,7 @@ def table(config: ViTConfig, prefix: str = "vision_model.") -> list[Entry]:
 
     Args:
       config: The tower's.
-      prefix: What stands before every name but that of CLIP's projection.
+      prefix: What comes before every name except that of CLIP's projection.
     """
     layer = f"{prefix}encoder.layers.{{layer}}."
     found = [

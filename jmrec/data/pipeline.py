@@ -82,7 +82,7 @@ def session_batches(
     """Return endless batches of session windows.
 
     Windows are cut at the longest bucket's length and go to the shortest bucket that holds them.
-    Each bucket is shuffled anew in every epoch and batched across epochs, so that an epoch of a
+    Each bucket is shuffled again in every epoch and batched across epochs, so that an epoch of a
     bucket visits every window of it once and none is dropped; buckets take turns in proportion
     to their batches.
 

@@ -14,7 +14,7 @@ def sessionise(raw: Raw) -> Sessions:
 
     A session is one session id where the data has them; else the events of one user up to a
     pause longer than the description's gap; else (no times) all events of one user. Inside a
-    session events stand in the order of time, then of the order column, then of the file.
+    session events are in the order of time, then of the order column, then of the file.
 
     Args:
       raw: The validated folder.
@@ -40,7 +40,7 @@ def sessionise(raw: Raw) -> Sessions:
     starts = np.flatnonzero(new)
     first = np.minimum.reduceat(position[order], starts)
     if raw.time is None:
-        # The file's order stands for time: a session's events take its places in the file.
+        # The file's order is used as time: a session's events take its places in the file.
         places = position[order]
         times = places[np.lexsort((places, np.cumsum(new)))].astype(np.float64)
     else:

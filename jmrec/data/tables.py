@@ -156,7 +156,7 @@ def _undecoded(where: str, encoding: str, columns: Iterable[pa.Array], findings:
     """Report cells with U+FFFD; where most rows have one, the encoding is another."""
     holds = np.array([np.asarray(pc.match_substring(each, "\ufffd")) for each in columns], bool)
     rows = int(holds.any(0).sum())
-    if not rows:  # it stands in columns that nobody reads
+    if not rows:  # it is in columns that are not read
         return
     sentence = (
         f"{where}: a cell is not {encoding.removesuffix('-sig').upper()}; name the file's encoding "

@@ -2,7 +2,7 @@
 
 **Items.** Every item has nine attributes, drawn independently and evenly. Four are visual (shape 6
 values, colour 8, pattern 6, mark 4), five are textual (category 6, material 6, brand 6, season 4,
-price band 4). The picture shows the visual ones and nothing else; category stands in the title,
+price band 4). The picture shows the visual ones and nothing else; category is in the title,
 brand in its column, material in the details, season in the description, all in several wordings;
 the price is a number within its band. Three in four of the items that exist from the beginning also
 say shape, colour and pattern in a sentence of the description, so that a model can learn to

@@ -234,13 +234,13 @@ def summarise(
       dataset: Its counts are shown at the top.
       split: "test" or "validation".
       system: The name of the system whose rows these are.
-      served: Which row is served, and beside which rows it is to be seen.
+      served: Which row is served, and with which rows the summary compares it.
       pairs: Names (a, b) to compare. Besides, every learned row is compared with the best rule.
       measures: (figure, metric) of each comparison.
       caption: None writes one that states the protocol.
       warm_loss: By which the rows' cold offsets were chosen, for the caption.
       test_reads: How often test was read.
-      stages: Stage -> its group and seed, of all that stand in ``curves`` or in cost.json.
+      stages: Stage -> its group and seed, of all in ``curves`` or in cost.json.
       curves: Stage -> {"step": [..], ..}.
       policy: From :func:`jmrec.evaluation.effect.correction_effect`.
 

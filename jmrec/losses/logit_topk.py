@@ -45,7 +45,7 @@ def tail_logit(
       logits: [..., K].
       logsumexp: [...], of logits / T over all items, the K among them.
       temperature: T > 0, a number or a traced scalar.
-      valid: bool, broadcastable to [..., K], False for entries that stand for no item.
+      valid: bool, broadcastable to [..., K], False for entries that are no item.
 
     Returns:
       float32 [...]: T logsumexp(z / T) over the other items.
@@ -93,7 +93,7 @@ def topk_kl(
       student_logits: [..., K], of the same items.
       student_tail: [...], likewise.
       temperature: T > 0, a number or a traced scalar; the one of the tails.
-      valid: bool, broadcastable to [..., K], False for entries that stand for no item.
+      valid: bool, broadcastable to [..., K], False for entries that are no item.
       where: bool [...], False for masked positions.
       divergence: `kl`, or another of `logit` with the same arguments (`reverse_kl`,
         `jensen_shannon`, `skew_kl`), static.
@@ -154,7 +154,7 @@ def catalogue_topk(
       teacher_logits: [..., K].
       teacher_tail: [...], the logit of its other items together, see `tail_logit`.
       rows: int [..., K], rows of ``student_items``; negative (or not a valid row) for entries that
-        stand for no item.
+        are no item.
       student_states: [..., D].
       student_items: [V, D].
       temperature: T > 0, a number or a traced scalar; the one of ``teacher_tail``.

@@ -223,7 +223,7 @@ def extra_tables(results: Results) -> list[Table]:
     """Return the sections of results.json that have no place of their own, as plain tables.
 
     Each may hold anything that JSON can. A mapping of mappings, or a list of mappings, becomes a
-    table with a row for each; all else becomes names and values. A text under "note" stands below.
+    table with a row for each; all else becomes names and values. A text under "note" comes last.
     """
     tables = []
     for name, value in results.items():

@@ -35,7 +35,7 @@ from jmrec.systems.system import Ranks, able
 from jmrec.tracking import Tracker
 
 AGREE = 1000
-"""So many sessions are asked of the artefact and of the run, and compared."""
+"""For so many sessions the artefact's and the run's answers are compared."""
 
 
 def recommend(

@@ -76,7 +76,7 @@ class TeacherSource:
     Attributes:
       stages: The stages that must be done before.
       get: Returns the teacher.
-      places: Whether batches must say where an event stands among all training events.
+      places: Whether batches must say the place of an event among all training events.
     """
 
     stages: tuple[str, ...]

@@ -82,18 +82,18 @@ class DistillTask(ModelTask):
         )
         self.transfer = transfer
         self.lower, self.upper, self.items = lower, upper, items
-        tables: dict[str, Any] = {
+        frozen: dict[str, Any] = {
             "e": pad_rows(e),
             "rows": np.flatnonzero(train).astype(np.int32),
             "transfer": transfer_params,
         }
         if tokens is not None:
-            tables["tokens"] = {name: pad_rows(table) for name, table in tokens.items()}
+            frozen["tokens"] = {name: pad_rows(table) for name, table in tokens.items()}
         averages = {name: np.float32(losses.MINE_START) for name in ("next", "last")}
         super().__init__(
             alignment(config),
             hparams,
-            tables=tables,
+            frozen=frozen,
             axes={"transfer": transfer.logical_axes(None)},
             state=averages if lower == "mine" else {},
         )

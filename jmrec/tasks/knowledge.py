@@ -60,14 +60,14 @@ class KnowledgeTask(ModelTask):
         vision: Params | None = None,
         backbone: Params | None = None,
     ) -> None:
-        tables, axes = {}, {}
+        frozen, axes = {}, {}
         if backbone is not None:
             assert isinstance(config, AssembledConfig)
-            tables, axes = {"backbone": backbone}, {"backbone": backbone_axes(config)}
+            frozen, axes = {"backbone": backbone}, {"backbone": backbone_axes(config)}
         super().__init__(
             assembled(config) if isinstance(config, AssembledConfig) else knowledge_tower(config),
             hparams,
-            tables=tables,
+            frozen=frozen,
             axes=axes,
             known={} if vision is None else {"vision": vision},
         )

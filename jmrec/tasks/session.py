@@ -133,23 +133,23 @@ class StudentTask(ModelTask):
             }
         )
         self.teacher, self.top = teacher, top
-        tables: dict[str, Any] = {
+        frozen: dict[str, Any] = {
             "valid": pad_rows(train),
             "ids": pad_rows(id_rows(train, max(getattr(config, "ids", 0), 1))),
         }
         axes = {}
         if features is not None:
-            tables["features"] = pad_rows(features)
+            frozen["features"] = pad_rows(features)
         if isinstance(teacher, CachedTeacher):
-            tables["soft_labels"] = {
+            frozen["soft_labels"] = {
                 name: pad_rows(getattr(teacher, name)) for name in ("rows", "logits", "tail")
             }
         elif teacher is not None:
-            tables |= {"e": pad_rows(teacher.e), "teacher": teacher.params}
+            frozen |= {"e": pad_rows(teacher.e), "teacher": teacher.params}
             axes["teacher"] = teacher.model.logical_axes(None)
             if teacher.tokens is not None:
-                tables["tokens"] = {n: pad_rows(table) for n, table in teacher.tokens.items()}
-        super().__init__(session_model(config), hparams, tables=tables, axes=axes)
+                frozen["tokens"] = {n: pad_rows(table) for n, table in teacher.tokens.items()}
+        super().__init__(session_model(config), hparams, frozen=frozen, axes=axes)
 
     def batch_loss(self, params: Params, batch: Batch, at: StepInputs) -> LossResult:
         """Return the next-item loss plus, with a teacher, the divergence from it."""

@@ -31,8 +31,8 @@ class ModelTask(ABC):
     Args:
       model: What is trained.
       hparams: Traced numbers in place of the class's ``defaults``.
-      tables: Teachers, backbones and feature tables by name, never optimised.
-      axes: Logical axes of tables that are sharded; the others are replicated.
+      frozen: Teachers, backbones and feature tables by name, which are not trained.
+      axes: Logical axes of those that are sharded; the others are replicated.
       known: Parameters to start from, in place of random ones of that name.
       state: What is learned without a gradient, as it begins.
     """
@@ -46,14 +46,14 @@ class ModelTask(ABC):
         model: Model,
         hparams: HParams,
         *,
-        tables: Mapping[str, Any] | None = None,
+        frozen: Mapping[str, Any] | None = None,
         axes: Mapping[str, Any] | None = None,
         known: Params | None = None,
         state: State | None = None,
     ) -> None:
         self.model = model
         self.hparams = {**self.defaults, **hparams}
-        self.tables = dict(tables or {})
+        self.frozen_inputs = dict(frozen or {})
         self._axes, self._known, self._state = axes or {}, known or {}, state or {}
 
     def init(self, key: jax.Array) -> tuple[Params, State]:
@@ -69,14 +69,14 @@ class ModelTask(ABC):
         return None
 
     def frozen(self, workdir: Path) -> tuple[Any, Any]:
-        """Return the tables and their logical axes."""
+        """Return what is not trained, and its logical axes."""
         axes = {
             name: self._axes[name]
             if name in self._axes
             else jax.tree.map(lambda array: (None,) * array.ndim, table)
-            for name, table in self.tables.items()
+            for name, table in self.frozen_inputs.items()
         }
-        return self.tables, axes
+        return self.frozen_inputs, axes
 
     def loss(
         self,

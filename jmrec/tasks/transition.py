@@ -38,11 +38,11 @@ class TransitionTask(ModelTask):
         tokens: Mapping[str, np.ndarray] | None = None,
         words: Any = None,
     ) -> None:
-        tables: dict[str, Any] = {"e": pad_rows(e), "valid": pad_rows(train)}
+        frozen: dict[str, Any] = {"e": pad_rows(e), "valid": pad_rows(train)}
         if tokens is not None:
-            tables["tokens"] = {name: pad_rows(table) for name, table in tokens.items()}
+            frozen["tokens"] = {name: pad_rows(table) for name, table in tokens.items()}
         known = {} if words is None else {"embed": words}
-        super().__init__(session_model(config), hparams, tables=tables, known=known)
+        super().__init__(session_model(config), hparams, frozen=frozen, known=known)
 
     def batch_loss(self, params: Params, batch: Batch, at: StepInputs) -> LossResult:
         """Return the softmax cross-entropy of <h, y> / temperature over the training items."""

@@ -109,7 +109,7 @@ class VisionTask(ModelTask):
     def __init__(
         self, model: Model, words: tuple[np.ndarray, np.ndarray], hparams: HParams
     ) -> None:
-        super().__init__(model, hparams, tables=dict(zip(("weights", "prior"), words)))
+        super().__init__(model, hparams, frozen=dict(zip(("weights", "prior"), words)))
 
     def batch_loss(self, params: Params, batch: Batch, at: StepInputs) -> LossResult:
         """Return the cross-entropy of the words' weighted bag, over items with a picture."""

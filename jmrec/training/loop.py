@@ -139,7 +139,7 @@ class Trainer:
             keep the arrays: the next update reuses their memory. Each process evaluates, by
             itself.
           tracker: Such as a `jmrec.tracking.Tracker`; by default nothing is said.
-          resume: "auto", or "never" to delete the checkpoints and begin anew.
+          resume: "auto", or "never" to delete the checkpoints and start again.
           metadata: json-able; its "fingerprint" and "config" must not change between a run and
             its resumption.
 

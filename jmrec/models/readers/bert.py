@@ -56,7 +56,7 @@ class Bert(nn.Module):
 
         Args:
           text: int32 [B, T]; T is at most ``context``.
-          mask: bool [B, T]; padding stands at the right.
+          mask: bool [B, T]; padding is at the right.
         """
         length = text.shape[1]
         if length > self.config.context:

@@ -49,7 +49,7 @@ class ItemReader(Protocol):
         """Return the features of items, float32 [V, D], not standardised.
 
         Args:
-          arrays: From `arrays` or `read`, by choice in a view.
+          arrays: From `arrays` or `read`, whole or as a view shows them.
           view: What they show, for the progress bar.
           kept: Where what is done of a long reading is kept; None keeps nothing.
         """

@@ -28,7 +28,7 @@ class Step:
     """A training step that is ready to be traced, if its batch divides over the devices.
 
     Attributes:
-      planned: What its system says of it.
+      planned: The step, from its system.
       trainer: The stage's own.
       frozen: Shapes, with shardings, of what is never optimised.
       batch: The same of a global batch.

@@ -64,8 +64,8 @@ class StagePlan:
       collectives: Kind -> {"count", "bytes"} a step, or None.
       out_of_memory: What the compiler said where it refused for want of memory.
       misfit: Why the batches do not divide over the devices.
-      group: Where in the config its settings stand; "" is the top.
-      stacks: Where the transformer stacks stand that it trains.
+      group: Where its settings are in the config; "" is the top.
+      stacks: Where the settings of the transformer stacks are that it trains.
       seconds: How long planning it took.
     """
 
