@@ -20,8 +20,8 @@ def matmul_flops(closed: Any) -> int:
       closed: ``jax.make_jaxpr(f)(*args)``, or ``.jaxpr`` of a traced jit function.
 
     Returns:
-      The number, without products that nobody reads; of a branch the dearest case is taken, of a
-      loop without a known number of turns one turn.
+      The number, without products that nothing uses. Of a branch the most expensive case counts;
+      a loop without a known number of turns counts once.
 
     Example:
       >>> import jax, jax.numpy as jnp

@@ -140,7 +140,7 @@ def split_by_time(
       fractions: Shares of train, validation and test; they add up to 1.
       keep_single: Whether sessions of one event that start before the first validation session
         stay in train. They hold no transition, so no model learns from them, and an item that
-        occurs in nothing else has been learned by nobody: by default they are left out, and such
+        occurs in nothing else is learned by no model: by default they are left out, and such
         an item counts as cold.
       back: How many test windows earlier the data ends: with 1 the test is the window before the
         last, what follows it is not there, and training is as much shorter.

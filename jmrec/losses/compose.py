@@ -79,7 +79,7 @@ class Composed:
           ``name/weighted``.
 
         Raises:
-          ValueError: If inputs and terms do not bear the same names.
+          ValueError: If inputs and terms do not have the same names.
         """
         if inputs.keys() != self.terms.keys():
             raise ValueError(

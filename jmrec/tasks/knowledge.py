@@ -35,7 +35,7 @@ class KnowledgeTask(ModelTask):
     Args:
       config: The tower's size, or the parts that it is assembled of.
       hparams: Overrides of the traced numbers.
-      vision: Parameters of a vision encoder that has learned before; None for a fresh one.
+      vision: Parameters of a trained vision encoder; None for random ones.
       backbone: The pretrained parameters of an assembled tower, which stay as they are.
     """
 

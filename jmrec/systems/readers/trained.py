@@ -77,7 +77,7 @@ def vision_task(config: ConfigDict, tower: KnowledgeConfig, words: tuple[Any, An
 def knowledge_task(
     config: ConfigDict, tower: KnowledgeConfig, vision: Params | None
 ) -> KnowledgeTask:
-    """Return what stage "knowledge" trains; ``vision`` is an encoder that has learned before."""
+    """Return what stage "knowledge" trains; ``vision`` are parameters of a trained encoder."""
     return KnowledgeTask(tower, tower_numbers(config), vision=vision)
 
 
