@@ -214,7 +214,7 @@ def make_optimizer(config: OptimConfig, axes: Any = None) -> Optimizer:
 
 
 def opt_state_shardings(opt_state: Any, params: Params, other: Any) -> Any:
-    """Return the shardings of an optax state: each moment lies where its parameter lies.
+    """Return the shardings of an optax state: each moment is placed as its parameter.
 
     A moment is known by its path, which ends in the path of its parameter. (optax's own
     ``tree_map_params`` can not look into ``optax.partition``, of which Muon is made.)

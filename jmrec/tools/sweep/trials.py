@@ -51,9 +51,9 @@ class Trial:
         """Its folder's name, such as "trial-0003"."""
         return self.folder.name
 
-    def words(self) -> list[str]:
-        """Return its overrides as words of the command line."""
-        return [word(name, value) for name, value in self.overrides.items()]
+    def arguments(self) -> list[str]:
+        """Return its overrides as arguments of the command line."""
+        return [argument(name, value) for name, value in self.overrides.items()]
 
     def record(self) -> "Record | None":
         """Return how it ended, None where it has not."""
@@ -107,7 +107,7 @@ class Sweep:
     Attributes:
       spec: ``--config``.
       overrides: The command line's, the same for all trials.
-      workdir: Where it lies.
+      workdir: Its folder.
       base: The flat configuration without the trials' overrides.
       trials: In order.
     """
@@ -121,14 +121,14 @@ class Sweep:
     def command(self, trial: Trial, runner: Sequence[str]) -> list[str]:
         """Return the command that runs a trial; it never evaluates on test."""
         where = ["--config", self.spec, "--workdir", str(trial.folder)]
-        return [*runner, *where, *self.overrides, *trial.words(), VALIDATION]
+        return [*runner, *where, *self.overrides, *trial.arguments(), VALIDATION]
 
 
-def word(name: str, value: Any) -> str:
-    """Return a setting as a word of the command line.
+def argument(name: str, value: Any) -> str:
+    """Return a setting as an argument of the command line.
 
     Example:
-      >>> word("clip", None), word("rate", 1e-3), word("widths", ["a", "b"])
+      >>> argument("clip", None), argument("rate", 1e-3), argument("widths", ["a", "b"])
       ('--config.clip=none', '--config.rate=0.001', "--config.widths=['a', 'b']")
     """
     return f"--config.{name}={'none' if value is None else value}"
@@ -139,7 +139,7 @@ def expand(spec: str, overrides: Sequence[str], workdir: Path) -> Sweep:
 
     Args:
       spec: The experiment, as ``jmrec run`` takes it.
-      overrides: ``--config.name=value`` words for all trials.
+      overrides: ``--config.name=value`` arguments for all trials.
       workdir: The sweep's folder.
 
     Raises:
@@ -166,8 +166,8 @@ def expand(spec: str, overrides: Sequence[str], workdir: Path) -> Sweep:
                 f"--config.{twice[0]} is swept by get_hyper and set on the command line; leave "
                 "one of the two away."
             )
-        words = [word(name, value) for name, value in each.items()]
-        config = load_config(spec, [*overrides, *words, VALIDATION])
+        arguments = [argument(name, value) for name, value in each.items()]
+        config = load_config(spec, [*overrides, *arguments, VALIDATION])
         found = flatten(config)
         for name, value in each.items():
             if not same(found.get(name), value):
