@@ -106,7 +106,7 @@ def touched(before: dict[str, str], after: dict[str, str]) -> Touched:
     """Count what changed between two snapshots."""
     assert before.keys() <= after.keys()
     folders = {Path(name).parent for name in before}
-    new = {name for name in after.keys() - before.keys()}
+    new = after.keys() - before.keys()
     units = {str(parent) if (parent := Path(name).parent) not in folders else name for name in new}
     changed = {name for name in before if after[name] != before[name]}
     tables = changed - NO_TABLE
