@@ -106,7 +106,7 @@ def touched(before: dict[str, str], after: dict[str, str]) -> Touched:
     """Count what changed between two snapshots."""
     assert before.keys() <= after.keys()
     folders = {Path(name).parent for name in before}
-    new = {name for name in after.keys() - before.keys()}
+    new = after.keys() - before.keys()
     units = {str(parent) if (parent := Path(name).parent) not in folders else name for name in new}
     changed = {name for name in before if after[name] != before[name]}
     tables = changed - NO_TABLE
@@ -176,6 +176,7 @@ def test_every_block_of_the_page_is_of_an_extension() -> None:
         "```diff file=jmrec/main.py\n import sys\n+import time\n```\n",
         '```diff file=jmrec/commands/__init__.py\n     "count",\n+    "recount",\n```\n',
     ],
+    ids=["file", "other file", "line"],
 )
 def test_one_more_file_or_line_is_found(tmp_path: Path, more: str) -> None:
     tree, verb = copied(tmp_path), sections(PAGE)["A verb"]
@@ -197,24 +198,26 @@ def test_encoders_loss_and_ranker_are_in_the_results(encoders: Path) -> None:
     assert len({rows["average"], rows["rising"], rows["together"]}) == 3
 
 
-@pytest.mark.parametrize("encoder", ["average", "rising"])
-def test_an_exported_encoder_recommends_as_its_run_does(
-    tree: Path, encoders: Path, encoder: str
-) -> None:
-    """Three commands in one process, which spares starting it."""
+def test_exported_encoders_recommend_as_their_run_does(tree: Path, encoders: Path) -> None:
+    """All commands in one process, which spares starting it."""
     index = json.loads((encoders / "item_index.json").read_text())
-    own, out = ["--workdir", str(encoders), "--student", encoder], tree.parent / f"serve-{encoder}"
     asked = ["--items", ",".join(index[:3]), "--top", "5", "--json"]
-    words = [["export", *own, "--out", str(out)], ["recommend", *own, *asked],
-             ["recommend", "--serve", str(out), *asked]]  # fmt: skip
+    words = []
+    for name in ("average", "rising"):
+        own, out = ["--workdir", str(encoders), "--student", name], str(tree.parent / name)
+        words += [["export", *own, "--out", out], ["recommend", *own, *asked],
+                  ["recommend", "--serve", out, *asked]]  # fmt: skip
     code = (
         "from jmrec.main import main\n"
         f"for each in {words}:\n    print('>')\n    assert not main(each)"
     )
-    said = ran(tree, "-c", code)
-    _, _, run, served = said.split(">\n")
-    assert json.loads(run) == json.loads(served)
-    assert encoder in (out / "served.json").read_text()
+    said = ran(tree, "-c", code).split(">\n")[1:]
+    for first, name in ((0, "average"), (3, "rising")):
+        by_run, served = (json.loads(text) for text in said[first + 1 : first + 3])
+        assert by_run == served
+        kept = [path.read_text() for path in (tree.parent / name).rglob("*.json")]
+        assert any(f'"model": "{name}"' in text for text in kept)
+    assert said[1] != said[4]
 
 
 def test_a_reader_reads_for_tpad(tree: Path) -> None:
