@@ -86,7 +86,7 @@ def apply(section: str, tree: Path) -> None:
         if kind == "diff":
             path.write_text(put_between(path.read_text(), text))
         elif how == "append":
-            path.write_text(path.read_text() + text)
+            path.write_text(f"{path.read_text()}\n\n{text}")
         else:
             assert not path.exists(), f"{name} is there already"
             path.parent.mkdir(exist_ok=True)
