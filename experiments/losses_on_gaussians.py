@@ -110,6 +110,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         {
             "steps": 300 if tiny else 4000,
             "batch_size": 64 if tiny else 256,
+            "updates_per_call": 1,
             "learning_rate": 3e-3 if tiny else 1e-3,
             "eval_every": 300 if tiny else 4000,
             "save_every": 100 if tiny else 1000,

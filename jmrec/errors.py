@@ -1,4 +1,4 @@
-"""What a user is told when something is wrong with the input: one sentence, exit code 2."""
+"""What a user reads when something is wrong with the input: one sentence, exit code 2."""
 
 import errno
 import os

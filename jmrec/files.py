@@ -17,7 +17,7 @@ MANIFEST = "checksums.json"
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON to a side name, then rename it, so that no reader sees half a file."""
+    """Write JSON to a side name, then rename it, so that nobody reads half a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     side = path.with_name(path.name + ".tmp")
     side.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n")

@@ -1,4 +1,4 @@
-"""FLOPs of a step, counted where the arithmetic stands: in its traced program.
+"""FLOPs of a step, counted in its traced program.
 
 XLA's own ``cost_analysis`` counts the body of a loop once, whatever the number of turns. Here a
 scan counts as often as it turns, and backward passes, recomputed blocks and frozen teachers are
@@ -20,8 +20,8 @@ def matmul_flops(closed: Any) -> int:
       closed: ``jax.make_jaxpr(f)(*args)``, or ``.jaxpr`` of a traced jit function.
 
     Returns:
-      The number, without products that nobody reads; of a branch the dearest case is taken, of a
-      loop without a known number of turns one turn.
+      The number, without products that nothing uses. Of a branch the most expensive case counts;
+      a loop without a known number of turns counts once.
 
     Example:
       >>> import jax, jax.numpy as jnp

@@ -5,6 +5,7 @@ Shapes: B prompts, T padded prompt length.
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -33,7 +34,7 @@ def pad_prompts(
     Args:
       prompts: B lists of token ids.
       room: The most tokens that a prompt may have.
-      image_token: The token in whose places picture tokens stand.
+      image_token: The token that is replaced by picture tokens.
       cut: Cut long prompts at their end; image tokens are never cut.
 
     Returns:
@@ -181,50 +182,8 @@ def make_generator(
     if max_new < 1:
         raise UserError(f"max_new={max_new} writes nothing; give at least 1.")
     config = decoder_config(model)
-    parts = math.prod(mesh.shape[axis] for axis in DATA_AXES) if mesh else 1
-    stops = jnp.asarray(list(stop) or [-1], jnp.int32)
-
-    def placed(cache: Cache) -> Cache:
-        if mesh is None:
-            return cache
-        return jax.lax.with_sharding_constraint(cache, shardings(CACHE_AXES, cache, mesh, rules))
-
-    @jax.jit
-    def run(
-        params: Params,
-        batch: dict[str, Any],
-        key: jax.Array,
-        temperature: jax.Array,
-        top_p: jax.Array,
-        lora: Params | None,
-    ) -> tuple[jax.Array, jax.Array]:
-        text, mask, real = batch["text"], batch["mask"], batch["real"]
-        cache = placed(empty_cache(config, len(text), text.shape[1] + max_new - 1))
-
-        def choose(logits: jax.Array, n: jax.Array | int) -> jax.Array:
-            return pick(logits, jax.random.fold_in(key, n), temperature, top_p)
-
-        args = (text, mask, cache) + ((batch["seen"],) if "seen" in batch else ())
-        (logits, cache), _ = model.fns["prefill"](params, *args, lora=lora)
-        token = choose(logits, 0)
-        done = ~real | jnp.isin(token, stops)
-        out = jnp.zeros((len(text), max_new), jnp.int32).at[:, 0].set(token)
-        length = jnp.where(done, 0, 1)
-
-        def going(state: tuple[Any, ...]) -> jax.Array:
-            n, _, _, _, _, done = state
-            return (n < max_new) & ~done.all()
-
-        def step(state: tuple[Any, ...]) -> tuple[Any, ...]:
-            n, token, cache, out, length, done = state
-            (logits, cache), _ = model.fns["decode_step"](params, token, cache, lora=lora)
-            token = choose(logits, n)
-            done = done | jnp.isin(token, stops)
-            return n + 1, token, placed(cache), out.at[:, n].set(token), length + ~done, done
-
-        state = (jnp.ones((), jnp.int32), token, placed(cache), out, length, done)
-        _, _, _, out, length, _ = jax.lax.while_loop(going, step, state)
-        return out, length
+    decode = _Decode(model, max_new, jnp.asarray(list(stop) or [-1], jnp.int32), mesh, rules)
+    run = jax.jit(decode.run)
 
     def write(
         params: Params,
@@ -241,24 +200,85 @@ def make_generator(
         _check_pictures(text, config.image_token, seen)
         if temperature > 0 and key is None:
             raise ValueError("sampling needs a key")
-        batch = {"text": text, "mask": mask, "real": np.ones(len(text), bool)}
-        if seen is not None:
-            batch["seen"] = seen
         if not len(text):
             return []
-        if mesh is not None:
-            more = -len(text) % parts
-            # A row of padding reads one token and is done before it writes any.
-            batch = {k: np.pad(v, [(0, more)] + [(0, 0)] * (v.ndim - 1)) for k, v in batch.items()}
-            batch["mask"][len(text) :, 0] = True
-            batch = put_tree(batch, dict.fromkeys(batch, batch_sharding(mesh)))
         key = jax.random.key(0) if key is None else key
         numbers = jnp.float32(temperature), jnp.float32(top_p)
-        result = run(params, batch, key, *numbers, lora)
+        result = run(params, _batch(text, mask, seen, mesh), key, *numbers, lora)
         out, length = (np.asarray(x) for x in (process_local(result, mesh) if mesh else result))
         return [out[i, : length[i]].tolist() for i in range(len(text))]
 
     return write
+
+
+@dataclass(frozen=True)
+class _Decode:
+    """The compiled part of a generator: prefill, then one token at a time."""
+
+    model: Model
+    max_new: int
+    stops: jax.Array
+    mesh: Mesh | None
+    rules: str
+
+    def run(
+        self,
+        params: Params,
+        batch: dict[str, Any],
+        key: jax.Array,
+        temperature: jax.Array,
+        top_p: jax.Array,
+        lora: Params | None,
+    ) -> tuple[jax.Array, jax.Array]:
+        """Return the tokens int32 [B, max_new] and how many of each row count, int32 [B]."""
+        fns, max_new = self.model.fns, self.max_new
+        text, mask, real = batch["text"], batch["mask"], batch["real"]
+        cache = empty_cache(decoder_config(self.model), len(text), text.shape[1] + max_new - 1)
+
+        def draw(logits: jax.Array, n: jax.Array | int) -> jax.Array:
+            return pick(logits, jax.random.fold_in(key, n), temperature, top_p)
+
+        args = (text, mask, self._placed(cache)) + ((batch["seen"],) if "seen" in batch else ())
+        (logits, cache), _ = fns["prefill"](params, *args, lora=lora)
+        token = draw(logits, 0)
+        done = ~real | jnp.isin(token, self.stops)
+        out = jnp.zeros((len(text), max_new), jnp.int32).at[:, 0].set(token)
+        length = jnp.where(done, 0, 1)
+
+        def going(state: tuple[Any, ...]) -> jax.Array:
+            n, _, _, _, _, done = state
+            return (n < max_new) & ~done.all()
+
+        def step(state: tuple[Any, ...]) -> tuple[Any, ...]:
+            n, token, cache, out, length, done = state
+            (logits, cache), _ = fns["decode_step"](params, token, cache, lora=lora)
+            token = draw(logits, n)
+            done = done | jnp.isin(token, self.stops)
+            return n + 1, token, self._placed(cache), out.at[:, n].set(token), length + ~done, done
+
+        state = (jnp.ones((), jnp.int32), token, self._placed(cache), out, length, done)
+        _, _, _, out, length, _ = jax.lax.while_loop(going, step, state)
+        return out, length
+
+    def _placed(self, cache: Cache) -> Cache:
+        if self.mesh is None:
+            return cache
+        places = shardings(CACHE_AXES, cache, self.mesh, self.rules)
+        return jax.lax.with_sharding_constraint(cache, places)
+
+
+def _batch(text: np.ndarray, mask: np.ndarray, seen: Any, mesh: Mesh | None) -> dict[str, Any]:
+    """Return what `_Decode.run` reads; on a mesh, padded to a multiple of its parts."""
+    batch = {"text": text, "mask": mask, "real": np.ones(len(text), bool)}
+    if seen is not None:
+        batch["seen"] = seen
+    if mesh is None:
+        return batch
+    more = -len(text) % math.prod(mesh.shape[axis] for axis in DATA_AXES)
+    # A row of padding reads one token and is done before it writes any.
+    batch = {k: np.pad(v, [(0, more)] + [(0, 0)] * (v.ndim - 1)) for k, v in batch.items()}
+    batch["mask"][len(text) :, 0] = True
+    return put_tree(batch, dict.fromkeys(batch, batch_sharding(mesh)))
 
 
 def _check_pictures(text: np.ndarray, image_token: int | None, seen: Any) -> None:

@@ -1,6 +1,6 @@
 """The command line: dispatches to the verbs of `jmrec.commands`, turns errors into one sentence.
 
-Exit codes: 0 done; 2 something that the user can mend; 75 stopped by SIGTERM after saving, or by
+Exit codes: 0 done; 2 something that the user can correct; 75 stopped by SIGTERM after saving, or by
 the loss of another process of the run, to be started again with the same command; 130 interrupted
 by the keyboard (a fit saves first; a second Ctrl-C ends it at once), not to be started again.
 """
@@ -19,14 +19,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; return its exit code.
 
     Args:
-      argv: The words after ``jmrec``; the process's own where None.
+      argv: The arguments after ``jmrec``; the process's own where None.
 
     Returns:
       0, or one of the codes in the module's docstring.
     """
-    words = list(sys.argv[1:] if argv is None else argv)
+    arguments = list(sys.argv[1:] if argv is None else argv)
     try:
-        return dispatch(words)
+        return dispatch(arguments)
     except (Exception, KeyboardInterrupt, Preempted) as error:
         known = explain(error)
         if known is None:
@@ -35,14 +35,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return known[0]
 
 
-def dispatch(words: Sequence[str]) -> int:
-    """Parse the words after ``jmrec`` and run the verb; return the exit code.
+def dispatch(arguments: Sequence[str]) -> int:
+    """Parse the arguments after ``jmrec`` and run the verb; return the exit code.
 
     Raises:
       UserError: What was typed is not understood, or the verb says so.
     """
-    args, rest = parser(VERBS).parse_known_args(words)
-    args.typed = list(words)
+    args, rest = parser(VERBS).parse_known_args(arguments)
+    args.typed = list(arguments)
     command = load(args.verb)
     with nullcontext() if command.handles_signals else stop_on_sigterm():
         if rest and not command.takes_overrides:

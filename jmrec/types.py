@@ -19,7 +19,7 @@ target_ok  [B, L] bool     True where the position has a target
 gap        [B, L] float32  log(1 + seconds since the previous event), 0 at the first
 event      [B, L] int32    event type, 0 where the data has none
 place      [B, L] int32    the event's index among all events of the training sessions, 0 where
-                           masked; only where a student reads a teacher's cached word on it
+                           masked; only where a student reads a teacher's soft labels
 ========== =============== =========================================================
 """
 

@@ -1,4 +1,4 @@
-"""How much memory a process held at most."""
+"""How much memory a process held at most; and seconds in words."""
 
 import json
 import resource
@@ -64,8 +64,23 @@ def watch() -> Iterator[Peak]:
         peak.bytes = found or None
 
 
-# What a process held before it became another program counts as its peak; so a small one stands
-# between, whatever the size of whoever asks.
+def duration(seconds: float) -> str:
+    """Return seconds as "7.0 s", "3 min 20 s" or "2 h 05 min".
+
+    Example:
+      >>> duration(7), duration(200), duration(7500)
+      ('7.0 s', '3 min 20 s', '2 h 05 min')
+    """
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes = round(seconds) // 60
+    if minutes < 60:
+        return f"{minutes} min {round(seconds) % 60:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+# What a process held before it became another program counts as its peak; so a small one is put
+# between, whatever the size of the process that measures.
 BETWEEN = """
 import json, os, subprocess, sys
 child = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL)
@@ -92,7 +107,7 @@ class Run:
     peak_bytes: int
 
 
-def measured(words: Sequence[str]) -> Run:
+def measured(command: Sequence[str]) -> Run:
     """Run a command in a process of its own and measure it.
 
     Example:
@@ -101,7 +116,7 @@ def measured(words: Sequence[str]) -> Run:
       (0, True)
     """
     done = subprocess.run(
-        [sys.executable, "-c", BETWEEN, *words], capture_output=True, text=True, check=True
+        [sys.executable, "-c", BETWEEN, *command], capture_output=True, text=True, check=True
     )
     code, seconds, peak = json.loads(done.stdout)
     return Run(code, done.stderr, seconds, peak * _UNIT)

@@ -6,7 +6,7 @@ and none others. It does not notice a flipped bit in an array, so a manifest of 
 and compared before anything is read.
 
 ``steps`` holds the checkpoints of a run, ``params`` the parameters of a finished stage,
-``describe`` what can be told of either without its devices.
+``describe`` what can be read of either without its devices.
 """
 
 from jmrec.checkpoint.describe import Recorded, describe, list_checkpoints, read_arrays

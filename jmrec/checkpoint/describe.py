@@ -1,4 +1,4 @@
-"""What can be told of a checkpoint on any machine, without the devices it was saved from."""
+"""What can be read of a checkpoint on any machine, without the devices it was saved from."""
 
 import os
 from collections.abc import Iterable

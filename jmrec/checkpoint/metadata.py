@@ -55,7 +55,7 @@ def check_metadata(stored: Mapping[str, Any], expected: Mapping[str, Any]) -> No
       Traceback (most recent call last):
         ...
       jmrec.errors.UserError: the checkpoint is of another run: config.lr (was 0.1, now 0.2)
-      changed; restore the old setting, or train anew in another workdir.
+      changed; restore the old setting, or train again in another workdir.
     """
     # Through json, because that is how the stored side came: tuples are lists by now.
     plain = json.loads(json.dumps({name: expected[name] for name in CHECKED if name in expected}))
@@ -65,7 +65,7 @@ def check_metadata(stored: Mapping[str, Any], expected: Mapping[str, Any]) -> No
     if changed:
         raise UserError(
             f"the checkpoint is of another run: {'; '.join(changed[:5])} changed; "
-            "restore the old setting, or train anew in another workdir."
+            "restore the old setting, or train again in another workdir."
         )
 
 

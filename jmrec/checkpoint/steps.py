@@ -26,7 +26,7 @@ class Checkpoints:
     """The checkpoints of one run: the last few and the best.
 
     Args:
-      directory: Where they lie, one folder a step; made where it is missing.
+      directory: Their folder, with one folder a step; made where it is missing.
       keep: How many of the last are kept, 1 or more. The two best are kept as well: the second
         best is the best again where the newest, being the best, turns out to be damaged.
 

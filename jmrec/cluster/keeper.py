@@ -2,7 +2,7 @@
 
 The coordination service of jax lives in process 0. When it is gone, jax aborts every other process
 on the spot, with a stack trace and no exit code to requeue on; nothing inside such a process can
-say a last word. So the command starts itself once more as a child, and waits.
+report its end. So the command starts itself once more as a child, and waits.
 """
 
 import json
@@ -99,7 +99,7 @@ def _show(lines: Sequence[bytes]) -> None:
 
 
 def _place(ours: socket.socket) -> dict[str, Any]:
-    """Return the last of what the child told of its place in the cluster."""
+    """Return the last place in the cluster that the child reported."""
     ours.setblocking(False)
     try:
         lines = ours.recv(65536).splitlines()

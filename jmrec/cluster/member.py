@@ -136,7 +136,7 @@ def _join(settings: Settings) -> "_Watch":
             heartbeat_timeout_seconds=int(max(100, 4 * settings.silence)),
             shutdown_timeout_seconds=30,
         )
-    except ValueError as error:  # what jax was told, or found out, is not enough
+    except ValueError as error:  # what jax was given, or found, is not enough
         raise UserError(
             f"jax finds no cluster here ({_first_line(error)}); set {', '.join(EXPLICIT)}, or "
             f"leave {AUTO} away."

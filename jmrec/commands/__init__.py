@@ -1,7 +1,7 @@
 """The verbs of ``jmrec``: one file each, with its options, its help and its action.
 
 A new verb is a file here that has a `COMMAND`, and its name in `VERBS`. What an action needs is
-imported inside it, so that ``--help`` and a mistyped word are answered at once.
+imported inside it, so that ``--help`` and a mistyped verb are answered at once.
 """
 
 from jmrec.commands.command import Command, load, parser

@@ -23,7 +23,7 @@ class Command:
     """One verb.
 
     Attributes:
-      help: What it does; the first paragraph stands in ``jmrec --help``.
+      help: What it does; the first paragraph is shown by ``jmrec --help``.
       example: Command lines that end its help.
       options: Adds its options to its parser.
       action: Does it, given the options and the overrides; returns an exit code, None for 0.
@@ -46,7 +46,7 @@ def load(verb: str) -> Command:
 
 
 def add_parser(within: Any, name: str, help_text: str, example: str) -> Parser:
-    """Return a parser for one more word; its help ends in a worked example."""
+    """Return a parser for one more verb; its help ends in a worked example."""
     made: Parser = within.add_parser(
         name,
         help=help_text.partition("\n\n")[0],

@@ -88,7 +88,7 @@ def parse_arg(arg: str | None, **defaults: Any) -> ConfigDict:
     "none" stays None. Commas inside brackets do not separate: ``sizes=(1,2),seed=3``.
 
     Args:
-      arg: What stands behind the colon, or None.
+      arg: What comes after the colon, or None.
       **defaults: Every known name with its default (bool, int, float, str, tuple or None).
 
     Returns:

@@ -166,7 +166,7 @@ def _run_file(path: Path, arg: str | None, name: str) -> Any:
     module = ModuleType(f"{FOLDER}.{path.stem}")
     module.__file__, module.__package__ = str(path), FOLDER
     try:
-        # Not through an import: its bytecode goes by the second, and a sweep may be written anew
+        # Not through an import: its bytecode goes by the second, and a sweep may be written again
         # within one.
         with _siblings(path.parent):
             exec(compile(path.read_bytes(), str(path), "exec"), vars(module))
@@ -191,7 +191,7 @@ def _run_file(path: Path, arg: str | None, name: str) -> Any:
 def _siblings(folder: Path) -> Iterator[None]:
     """Let a file of a folder import from its neighbours: ``from .common import stack``.
 
-    The neighbours are read anew as well, and nothing of them stays imported.
+    The neighbours are read again as well, and nothing of them stays imported.
     """
     package = ModuleType(FOLDER)
     package.__path__ = [str(folder)]
@@ -215,14 +215,14 @@ def _line(error: Exception, path: Path) -> int:
 
 
 def _read_overrides(overrides: list[str], config: ConfigDict) -> dict[str, str]:
-    """Turn the command line's words into field -> text, with every field known."""
+    """Turn the command line's arguments into field -> text, with every field known."""
     values: dict[str, str] = {}
-    words = iter(overrides)
-    for word in words:
-        match = re.fullmatch(r"--?(no)?config\.([^=\s]+)(?:=(.*))?", word, flags=re.DOTALL)
+    arguments = iter(overrides)
+    for argument in arguments:
+        match = re.fullmatch(r"--?(no)?config\.([^=\s]+)(?:=(.*))?", argument, flags=re.DOTALL)
         if match is None:
             raise UserError(
-                f'"{word}" is not understood; a setting is written --config.name=value.'
+                f'"{argument}" is not understood; a setting is written --config.name=value.'
             )
         negated, name, text = match.groups()
         default = _field(config, name)
@@ -232,7 +232,7 @@ def _read_overrides(overrides: list[str], config: ConfigDict) -> dict[str, str]:
         if text is None and is_bool:
             text = "false" if negated else "true"
         elif text is None:
-            text = next(words, None)
+            text = next(arguments, None)
             if text is None or text.startswith("--"):
                 raise UserError(f"--config.{name} needs a value: --config.{name}=value.")
         if isinstance(default, ConfigDict):

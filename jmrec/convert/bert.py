@@ -37,22 +37,41 @@ def config_from_hf(
     require(not hf.is_decoder, "causal attention")
     places = getattr(hf, "position_embedding_type", None) or "absolute"
     require(places == "absolute", f"positions of the kind {places!r}")
-    encoder = EncoderConfig(
-        width=hf.hidden_size,
-        layers=hf.num_hidden_layers,
-        heads=hf.num_attention_heads,
-        mlp=hf.intermediate_size,
-        activation=hf.hidden_act,
-        pre_norm=False,
-        eps=hf.layer_norm_eps,
-        remat=remat,
-        dtype=dtype,
-    )
+    encoder = encoder_config(hf, dtype=dtype, remat=remat, pre_norm=False)
     return BertConfig(
         vocab=hf.vocab_size,
         encoder=encoder,
         context=hf.max_position_embeddings,
         types=hf.type_vocab_size,
+    )
+
+
+def encoder_config(
+    hf: Any, *, dtype: str, remat: bool | str, pre_norm: bool = True
+) -> EncoderConfig:
+    """Return the config of a bidirectional encoder, of the names that its families share.
+
+    Args:
+      hf: From `hf_config`.
+      dtype: Compute dtype.
+      remat: Recompute blocks in the backward pass.
+      pre_norm: Whether the norm comes before each part, or after it as in BERT.
+
+    Example:
+      >>> encoder_config(hf_config({"model_type": "bert"}, ("bert",)), dtype="float32", remat=False,
+      ...                pre_norm=False).layers
+      12
+    """
+    return EncoderConfig(
+        width=hf.hidden_size,
+        layers=hf.num_hidden_layers,
+        heads=hf.num_attention_heads,
+        mlp=hf.intermediate_size,
+        activation=hf.hidden_act,
+        pre_norm=pre_norm,
+        eps=hf.layer_norm_eps,
+        remat=remat,
+        dtype=dtype,
     )
 
 

@@ -40,7 +40,7 @@ class Family:
       model: The model of a config.
       entries: The table for a config and a source.
       ignore: Patterns of the tensors that are left out on purpose.
-      depth: Where the number of layers stands in the config, and where their parameters stand, as
+      depth: Where the number of layers is in the config, and where their parameters are, as
         paths; None where there is no stack of equal layers.
     """
 
@@ -110,7 +110,7 @@ class Pretrained:
       model: The model, with its config.
       params: Its parameters.
       provenance: Where they came from (`jmrec.convert.provenance`).
-      source: What was read, beside which its tokenizer lies; a folder where it was converted
+      source: What was read, beside which its tokenizer is; a folder where it was converted
         before.
     """
 

@@ -39,7 +39,7 @@ def _read_json(file: Path) -> dict[str, Any]:
 
 
 def folder_of(source: Source) -> Path:
-    """Return the folder in which a source lies, with its ``config.json`` if there is one."""
+    """Return the folder of a source, with its ``config.json`` if there is one."""
     return source.path if source.path.is_dir() else source.path.parent
 
 

@@ -15,7 +15,7 @@ from jmrec.models.readers.decoder import DecoderConfig
 KINDS = ("llama", "qwen2", "qwen3")
 """The values of "model_type" that are read."""
 IGNORE = ("*rotary_emb.inv_freq", "lm_head.weight")
-"""What is computed here; and the head where it is the table of words, which some files hold twice.
+"""What is computed here; and the head where it is the token table, which some files hold twice.
 
 A head of its own is in the table, and so not left out.
 """
@@ -92,7 +92,7 @@ def table(config: DecoderConfig, prefix: str = "model.", head: str = "lm_head") 
 
     Args:
       config: The decoder's.
-      prefix: What stands before the names of the decoder's tensors.
+      prefix: What comes before the names of the decoder's tensors.
       head: The name of the language head.
     """
     names = {

@@ -50,7 +50,29 @@ class Source(Protocol):
         """Return a tensor or the part of it that a numpy index names, not to be written to."""
 
 
-class Safetensors:
+class MappedTensors:
+    """What the sources have in common whose tensors are views of files in memory.
+
+    Attributes:
+      tensors: Name -> a view.
+    """
+
+    tensors: Mapping[str, np.ndarray]
+
+    def names(self) -> list[str]:
+        """Return the names of all tensors, sorted."""
+        return sorted(self.tensors)
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return a tensor's shape."""
+        return self.tensors[name].shape
+
+    def read(self, name: str, index: Any = ...) -> np.ndarray:
+        """Return a view of the file: a tensor, or a part of it."""
+        return self.tensors[name][index]
+
+
+class Safetensors(MappedTensors):
     """A safetensors file, or a Hugging Face folder with one file or with an index of many.
 
     Raises:
@@ -74,7 +96,7 @@ class Safetensors:
         folder = self.path if self.path.is_dir() else self.path.parent
         self.files = tuple(folder / name for name in names)
         self.metadata: dict[str, Any] = {}
-        self._tensors: dict[str, np.ndarray] = {}
+        self.tensors = mapped = dict[str, np.ndarray]()
         found: dict[str, str] = {}
         for file in self.files:
             tensors, metadata = _map_file(file)
@@ -83,25 +105,13 @@ class Safetensors:
                 if name in found:
                     raise UserError(f"{file}: tensor {name!r} is in {found[name]} too; {REMEDY}.")
                 found[name] = file.name
-                self._tensors[name] = tensor
+                mapped[name] = tensor
         for name, file_name in owner.items():
             if found.get(name) != file_name:
                 raise UserError(
                     f"{self.path}: the index says that {file_name} holds tensor {name!r}, and it "
                     f"does not; {REMEDY}."
                 )
-
-    def names(self) -> list[str]:
-        """Return the names of all tensors, sorted."""
-        return sorted(self._tensors)
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        """Return a tensor's shape."""
-        return self._tensors[name].shape
-
-    def read(self, name: str, index: Any = ...) -> np.ndarray:
-        """Return a view of the file: a tensor, or a part of it."""
-        return self._tensors[name][index]
 
 
 def map_bytes(path: Path) -> np.ndarray:

@@ -181,12 +181,12 @@ def convert(
     for target in leaves:
         if target not in plan:
             raise UserError(f"{place}: nothing there fills the parameter {target!r}; {_REMEDY}.")
-        _check_shapes(source, plan[target], names[target], target, leaves[target], place)
+        _check_shapes(source, plan[target], leaves[target], place)
     placement = dict.fromkeys(leaves)
     if shardings is not None:
         placement = dict(zip(leaves, jax.tree.leaves(shardings), strict=True))
     filled = [
-        _fill(source, plan[target], names[target], leaf, dtype, placement[target], place)
+        _fill(source, plan[target], leaf, dtype, placement[target], place)
         for target, leaf in leaves.items()
     ]
     return jax.tree.unflatten(structure, filled)
@@ -241,16 +241,9 @@ def _check_names(
         )
 
 
-def _check_shapes(
-    source: Source,
-    entry: Entry,
-    names: Sequence[tuple[str, ...]],
-    target: str,
-    leaf: Any,
-    place: str,
-) -> None:
+def _check_shapes(source: Source, entry: Entry, leaf: Any, place: str) -> None:
     want = tuple(leaf.shape[1:]) if entry.stacked else tuple(leaf.shape)
-    for layer in names:
+    for layer in _names(entry, leaf):
         shapes = [source.shape(name) for name in layer]
         try:
             # All strides of these are zero: they cost nothing, and neither do moved axes.
@@ -261,19 +254,11 @@ def _check_shapes(
             turned = "" if made in (None, shapes[0]) else f" (turned: {made})"
             shown = " and ".join(f"{n!r} has shape {s}" for n, s in zip(layer, shapes))
             raise UserError(
-                f"{place}: tensor {shown}{turned}, and {target!r} wants {want}; {_REMEDY}."
+                f"{place}: tensor {shown}{turned}, and {entry.target!r} wants {want}; {_REMEDY}."
             )
 
 
-def _fill(
-    source: Source,
-    entry: Entry,
-    names: Sequence[tuple[str, ...]],
-    leaf: Any,
-    dtype: Any,
-    sharding: Any,
-    place: str,
-) -> Any:
+def _fill(source: Source, entry: Entry, leaf: Any, dtype: Any, sharding: Any, place: str) -> Any:
     """Return one parameter: a numpy array, or an array of the mesh made of its own slices."""
     shape = tuple(leaf.shape)
     kind = np.dtype(leaf.dtype if dtype is None else dtype)
@@ -287,7 +272,7 @@ def _fill(
         size = [len(range(*cut.indices(n))) for cut, n in zip(index, shape)]
         parts[_bounds(index, shape)] = np.empty(size, kind)
     # A tensor is read once, and each part takes its slice of it.
-    for layer, each in enumerate(names):
+    for layer, each in enumerate(_names(entry, leaf)):
         tensor = entry.transform(*(source.read(name) for name in each))
         if floating and not jnp.issubdtype(tensor.dtype, jnp.floating):
             raise UserError(
@@ -302,7 +287,7 @@ def _fill(
                 if not first <= layer < last:
                     continue
                 piece, cut = part[layer - first, ...], cut[1:]
-            with np.errstate(over="ignore"):  # what is too large is told just below
+            with np.errstate(over="ignore"):  # what is too large is reported below
                 piece[...] = tensor[cut]
             if floating and not np.isfinite(piece).all():
                 raise UserError(

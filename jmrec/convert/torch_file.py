@@ -1,6 +1,6 @@
 """Files of ``torch.save``, read without torch and without running anything.
 
-Such a file is a pickle, and a pickle is a program. This reader is an interpreter of its own for the
+Such a file is a pickle, and a pickle is a program. This module is an interpreter of its own for the
 few instructions that a dictionary of tensors needs; it never imports or calls what the file names.
 """
 
@@ -15,7 +15,7 @@ from typing import IO, Any
 import ml_dtypes
 import numpy as np
 
-from jmrec.convert.sources import REMEDY, check_weights, first_line, map_bytes
+from jmrec.convert.sources import REMEDY, MappedTensors, check_weights, first_line, map_bytes
 from jmrec.errors import UserError
 
 _MAGIC = 0x1950A86A20F9469CFC6C
@@ -37,7 +37,7 @@ _GLOBALS = {
 }
 
 
-class TorchFile:
+class TorchFile(MappedTensors):
     """The tensors of a file of ``torch.save``, legacy or zip.
 
     Nested dictionaries and lists are joined with dots; plain values beside tensors are
@@ -59,7 +59,7 @@ class TorchFile:
                 if tree is None:
                     file.seek(0)
                     tree = _read_legacy(file, data)
-            self._tensors, self.metadata = _flatten(tree)
+            self.tensors, self.metadata = _flatten(tree)
         except _Refused as error:
             raise UserError(
                 f"{self.path} holds {error}, and only tensors, plain containers and numbers are "
@@ -68,20 +68,8 @@ class TorchFile:
         except Exception as error:  # whatever broken bytes lead to
             why = first_line(error)
             raise UserError(f"{self.path} is no whole torch file ({why}); {REMEDY}.") from None
-        if not self._tensors:
+        if not self.tensors:
             raise UserError(f"{self.path} holds no tensors; {REMEDY}.")
-
-    def names(self) -> list[str]:
-        """Return the names of all tensors, sorted."""
-        return sorted(self._tensors)
-
-    def shape(self, name: str) -> tuple[int, ...]:
-        """Return a tensor's shape."""
-        return self._tensors[name].shape
-
-    def read(self, name: str, index: Any = ...) -> np.ndarray:
-        """Return a view of the file: a tensor, or a part of it."""
-        return self._tensors[name][index]
 
 
 class _Refused(ValueError):
@@ -157,7 +145,7 @@ def _storage(name: Any) -> _Storage:
 
 
 def _after_mark(stack: list[Any]) -> list[Any]:
-    """Take what lies above the last mark, and the mark, off the stack."""
+    """Take what is above the last mark, and the mark, off the stack."""
     place = max(i for i, value in enumerate(stack) if value is _MARK)
     items = stack[place + 1 :]
     del stack[place:]
@@ -235,7 +223,7 @@ def _known(module: Any, name: Any) -> _Global:
 
 
 def _extend(stack: list[Any], name: str) -> None:
-    """Put new items into the container that lies below them."""
+    """Put new items into the container below them on the stack."""
     width = 2 if name.startswith("SET") else 1
     if name.endswith("S"):
         items = _after_mark(stack)

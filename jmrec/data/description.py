@@ -119,7 +119,7 @@ class Description:
       k_core: Items with fewer events in training are taken out of it (of training only).
       encoding: Of CSV files, "" to find out.
       delimiter: Of CSV files, "" to find out.
-      decimal: What stands before the decimals of a number: "." or ",".
+      decimal: What comes before the decimals of a number: "." or ",".
       time_format: "" for unix seconds or ISO 8601; "ms", "us", "ns"; or a pattern of strptime.
       items_file: The file of items, "" for the usual names.
       interactions_file: The file of events, "" for the usual names.

@@ -1,7 +1,7 @@
 """Correlated Gaussians: pairs whose mutual information, best critic and conditional are known.
 
 x and e are standard normal in D dimensions and y = r x + s e with s**2 = 1 - r**2, so that
-I(x; y) = -D / 2 log(1 - r**2). Everything is a function of a key: no data set lies on disk.
+I(x; y) = -D / 2 log(1 - r**2). Everything is a function of a key: no data set is on disk.
 """
 
 from collections.abc import Callable

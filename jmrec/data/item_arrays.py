@@ -34,7 +34,7 @@ FACTS = "facts"
 
 @dataclass(frozen=True)
 class ItemArrays:
-    """How items become arrays.
+    """How the text and picture of items become arrays.
 
     Attributes:
       folder: The tokenizer's.

@@ -82,7 +82,7 @@ def session_batches(
     """Return endless batches of session windows.
 
     Windows are cut at the longest bucket's length and go to the shortest bucket that holds them.
-    Each bucket is shuffled anew in every epoch and batched across epochs, so that an epoch of a
+    Each bucket is shuffled again in every epoch and batched across epochs, so that an epoch of a
     bucket visits every window of it once and none is dropped; buckets take turns in proportion
     to their batches.
 
@@ -94,7 +94,7 @@ def session_batches(
       known: bool [V], items that may be targets; others get ``target_ok`` False. None is all.
       read: Batch size -> which rows of a batch to read, see `jmrec.sharding.process_rows`. None
         is all.
-      places: Whether the batch says where in ``sessions`` its events lie.
+      places: Whether the batch says which events of ``sessions`` it holds.
 
     Returns:
       A dataset whose ``[n]`` is the batch of step n, for any n >= 0: a dict of ``item``,

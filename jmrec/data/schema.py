@@ -111,7 +111,7 @@ class Dataset:
       name: For captions.
       items: The catalogue.
       splits: "train", "validation" and "test" sessions. One-event sessions have no target and are
-        left out, unless `prepare` was told to keep those of train.
+        left out, unless `prepare` was asked to keep those of train.
       exclude_seen: Whether items of the session so far are excluded from the candidates.
       fingerprint: Hash of everything that prepared it.
       has_time: Whether ``Sessions.times`` are real times.

@@ -14,7 +14,7 @@ def sessionise(raw: Raw) -> Sessions:
 
     A session is one session id where the data has them; else the events of one user up to a
     pause longer than the description's gap; else (no times) all events of one user. Inside a
-    session events stand in the order of time, then of the order column, then of the file.
+    session events are in the order of time, then of the order column, then of the file.
 
     Args:
       raw: The validated folder.
@@ -40,7 +40,7 @@ def sessionise(raw: Raw) -> Sessions:
     starts = np.flatnonzero(new)
     first = np.minimum.reduceat(position[order], starts)
     if raw.time is None:
-        # The file's order stands for time: a session's events take its places in the file.
+        # The file's order is used as time: a session's events take its places in the file.
         places = position[order]
         times = places[np.lexsort((places, np.cumsum(new)))].astype(np.float64)
     else:
@@ -76,9 +76,30 @@ def take(sessions: Sessions, index: np.ndarray) -> Sessions:
     lengths = sessions.lengths[index]
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     event = np.arange(offsets[-1]) + np.repeat(sessions.offsets[index] - offsets[:-1], lengths)
+    return gather(sessions, index, offsets, event)
+
+
+def gather(
+    sessions: Sessions, owner: np.ndarray, offsets: np.ndarray, event: np.ndarray
+) -> Sessions:
+    """Return sessions made of events of others.
+
+    Args:
+      sessions: Where the events come from.
+      owner: int [K], the session whose id and user each has.
+      offsets: int64 [K + 1], as those of `Sessions`.
+      event: int [offsets[-1]], the events as indices into ``sessions.items``, or a mask of them.
+
+    Example:
+      >>> s = Sessions(["a"], np.array([4]), np.array([0, 3]), np.array([7, 8, 9]), np.arange(3.0),
+      ...              np.zeros(3, int), np.zeros(3))
+      >>> both = gather(s, np.array([0, 0]), np.array([0, 1, 3]), np.array([0, 1, 2]))
+      >>> both.ids, [x.tolist() for x in both]
+      (['a', 'a'], [[7], [8, 9]])
+    """
     return Sessions(
-        ids=[sessions.ids[i] for i in index],
-        users=sessions.users[index],
+        ids=[sessions.ids[i] for i in owner],
+        users=sessions.users[owner],
         offsets=offsets,
         items=sessions.items[event],
         times=sessions.times[event],
@@ -119,7 +140,7 @@ def split_by_time(
       fractions: Shares of train, validation and test; they add up to 1.
       keep_single: Whether sessions of one event that start before the first validation session
         stay in train. They hold no transition, so no model learns from them, and an item that
-        occurs in nothing else has been learned by nobody: by default they are left out, and such
+        occurs in nothing else is learned by no model: by default they are left out, and such
         an item counts as cold.
       back: How many test windows earlier the data ends: with 1 the test is the window before the
         last, what follows it is not there, and training is as much shorter.
@@ -241,15 +262,8 @@ def filter_training(train: Sessions, *, k_core: int, min_session_length: int) ->
 def _events(sessions: Sessions, keep: np.ndarray) -> Sessions:
     """Return the sessions with the events where ``keep`` (bool [N]), without those left empty."""
     kept = np.concatenate([[0], np.cumsum(keep)])
-    part = Sessions(
-        ids=sessions.ids,
-        users=sessions.users,
-        offsets=kept[sessions.offsets].astype(np.int64),
-        items=sessions.items[keep],
-        times=sessions.times[keep],
-        events=sessions.events[keep],
-        ratings=sessions.ratings[keep],
-    )
+    offsets = kept[sessions.offsets].astype(np.int64)
+    part = gather(sessions, np.arange(len(sessions)), offsets, keep)
     return take(part, np.flatnonzero(part.lengths > 0))
 
 

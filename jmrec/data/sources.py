@@ -77,7 +77,7 @@ def find_table(folder: Path, table: str, file: str = "") -> Path:
 
 
 def regular_file(path: Path, root: Path) -> int:
-    """Check that a file may be read: a regular one that lies in ``root``; return its size.
+    """Check that a file may be read: a regular one inside ``root``; return its size.
 
     Raises:
       UserError: if it is missing, a folder, a pipe or a device, or a link that leaves ``root``.
@@ -154,7 +154,7 @@ def open_parquet(path: Path) -> pa.parquet.ParquetFile:
 
 
 def broken_parquet(name: str, error: Exception) -> UserError:
-    """Return what a user is told about a Parquet file that pyarrow refuses."""
+    """Return what to say about a Parquet file that pyarrow refuses."""
     reason = " ".join(str(error).split())[:100]
     return UserError(f"{name} is no whole Parquet file ({reason}); write it again.")
 

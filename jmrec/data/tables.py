@@ -82,7 +82,7 @@ def read_table(
     Args:
       source: The file.
       columns: Names of the columns, all of them in its header.
-      findings: Told about rows with too few or too many cells, and cells that do not decode.
+      findings: Gets a line about rows with too few or too many cells, and cells that do not decode.
       texts: Those whose cells may hold line breaks. In another column of a CSV a line break says
         that a quote has swallowed the rows from there to the next quote.
       list_separator: What joins the entries of a Parquet list column.
@@ -156,7 +156,7 @@ def _undecoded(where: str, encoding: str, columns: Iterable[pa.Array], findings:
     """Report cells with U+FFFD; where most rows have one, the encoding is another."""
     holds = np.array([np.asarray(pc.match_substring(each, "\ufffd")) for each in columns], bool)
     rows = int(holds.any(0).sum())
-    if not rows:  # it stands in columns that nobody reads
+    if not rows:  # it is in columns that are not read
         return
     sentence = (
         f"{where}: a cell is not {encoding.removesuffix('-sig').upper()}; name the file's encoding "

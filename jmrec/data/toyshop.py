@@ -2,10 +2,10 @@
 
 **Items.** Every item has nine attributes, drawn independently and evenly. Four are visual (shape 6
 values, colour 8, pattern 6, mark 4), five are textual (category 6, material 6, brand 6, season 4,
-price band 4). The picture shows the visual ones and nothing else; category stands in the title,
+price band 4). The picture shows the visual ones and nothing else; category is in the title,
 brand in its column, material in the details, season in the description, all in several wordings;
 the price is a number within its band. Three in four of the items that exist from the beginning also
-say shape, colour and pattern in a sentence of the description, so that a reader can learn to
+say shape, colour and pattern in a sentence of the description, so that a model can learn to
 look; no other item does, and the mark is never in words.
 
 **Sessions.** A session's first item is drawn by popularity alone. Every next item j is drawn from
@@ -371,7 +371,7 @@ def _write_pictures(
 class Oracle:
     """Ranks by the process's own probabilities: the best that any model can do.
 
-    It knows what a session's readers can know at that time: the session so far and which items
+    It knows what a model can know at that time: the session so far and which items
     are released. Item rows are the rows of ``items.csv``.
 
     Args:

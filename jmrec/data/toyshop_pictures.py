@@ -3,7 +3,7 @@
 An object shows four attributes: shape, colour (its hue), pattern (how it is filled) and mark (a
 small white glyph near the picture's edge). A white outline sets the object off. Everything else
 is chance: position, size, a slight turn, saturation and brightness, the phase of the pattern, the
-four strong colours that the background blends. So a pixel says little by itself, and a reader has
+four strong colours that the background blends. So a pixel says little by itself, and a model has
 to find the object first.
 """
 
@@ -119,7 +119,7 @@ def draw_picture(
 
     Args:
       shape: Index into ``SHAPES``.
-      colour: Index into ``COLOURS``, which lie 45 degrees of hue apart.
+      colour: Index into ``COLOURS``, 45 degrees of hue from one to the next.
       pattern: Index into ``PATTERNS``.
       mark: Index into ``MARKS``.
       size: Width and height in pixels.

@@ -1,7 +1,7 @@
 """The cold panel: what a ranker does with items that training never saw.
 
-A model can look good on new items by pushing all of them up. So four things are told apart:
-whether it can tell new items from each other, whether they get through beside warm ones, what a
+A model can look good on new items by pushing all of them up. So four things are measured:
+whether it can rank new items among each other, whether they reach the top beside warm ones, what a
 score offset for all of them would bring, and what that costs on warm targets.
 
 All figures are session-averaged over positions 1 to 20: the mean, over sessions that have such
@@ -22,8 +22,8 @@ POSITIONS = 20
 GRID = (*(eighth / 8 for eighth in range(9)), 1.25, 1.5, 2.0, 3.0, 4.0, 6.0)
 """Offsets tried, in units of the ranker's own score spread.
 
-Fine where a good ranker's choice lies: there a quarter of a spread costs or brings a tenth of the
-MRR@20.
+Finer near the offset that a good ranker needs: there a quarter of a spread costs or brings a tenth
+of the MRR@20.
 """
 
 

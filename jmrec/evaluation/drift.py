@@ -1,4 +1,4 @@
-"""How a model ages: its figures by calendar period of the split that it is evaluated on."""
+"""How results change over time: the figures by calendar period of the evaluated split."""
 
 from collections.abc import Sequence
 from typing import Any

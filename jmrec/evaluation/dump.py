@@ -1,4 +1,4 @@
-"""Write what was recommended, so that anyone can referee with their own code."""
+"""Write what was recommended, so that anyone can check it with their own code."""
 
 from pathlib import Path
 
@@ -12,8 +12,8 @@ def dump_topk(path: Path, predictions: Predictions, ranked: Ranked) -> None:
 
     Arrays: session, position (p; the target is item p + 1), target, is_last, length, user, all
     [P]; ids int32 [P, K], best first, -1 where there were fewer candidates; scores float32
-    [P, K]. No rank is stored: it is where the target stands in ``ids``. A target that ties with
-    other items stands behind them.
+    [P, K]. No rank is stored: it is the place of the target in ``ids``. A target that ties with
+    other items comes after them.
 
     Args:
       path: The file to write, as a whole or not at all.

@@ -25,11 +25,11 @@ class Pinned:
 
     @property
     def name(self) -> str:
-        """The name of the ranker behind."""
+        """The name of the ranker that scores the rest."""
         return self.ranker.name
 
     def prepare(self, features: Mapping[str, np.ndarray]) -> None:
-        """Prepare the ranker behind."""
+        """Prepare that ranker."""
         self.ranker.prepare(features)
 
     def scores(self, prefixes: Prefixes, item_slice: slice) -> np.ndarray:

@@ -2,10 +2,10 @@
 
 The three averages:
 
-* ``session``: mean over sessions of the mean over positions 1 to 20. The primary figure: a few
-  very long sessions would otherwise be most of the test.
+* ``session``: mean over sessions of the mean over positions 1 to 20. The primary figure: otherwise
+  a few very long sessions would decide the result.
 * ``prediction``: mean over all predictions at positions 1 to 50.
-* ``last``: mean over the sessions' last predictions, wherever they lie.
+* ``last``: mean over the sessions' last predictions, at any position.
 
 Several seeds are averaged prediction by prediction first.
 """
@@ -61,7 +61,7 @@ def units(
       figure: "session", "prediction" or "last".
 
     Returns:
-      The units (sessions for "session", else predictions), and who is drawn together in the
+      The units (sessions for "session", else predictions), and what is drawn together in the
       bootstrap: the user where the data has one, else the session.
     """
     session, user = predictions.session.astype(np.int64), predictions.user.astype(np.int64)

@@ -27,7 +27,7 @@ from jmrec.data.schema import Items
 from jmrec.errors import UserError
 
 PINNED = 3e38
-"""The score of the first pinned item; the next ones lie ``PINNED_STEP`` apart below it."""
+"""The score of the first pinned item; each next one is ``PINNED_STEP`` lower."""
 PINNED_STEP = 1e32
 WINDOWS = ("available_from", "available_until")
 
@@ -61,7 +61,7 @@ class Availability:
 
     @classmethod
     def of(cls, items: Items) -> "Availability | None":
-        """Return the windows that a catalogue declares, None where it limits no item.
+        """Return the windows that a catalogue declares, None where it has no limits.
 
         They are ``items.available_from`` and ``items.available_until``, float64 [V]; what is not
         finite is open.

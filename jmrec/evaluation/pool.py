@@ -1,7 +1,7 @@
 """Several test windows as one: each session's figures are kept, then pooled over windows.
 
-Rolling-origin evaluation trains anew before every window, so that a test of a few hundred sessions
-becomes one of a few thousand without any of them having been learned from.
+Rolling-origin evaluation trains again before every window, so that a test of a few hundred sessions
+becomes one of a few thousand and no model has learned from any of them.
 """
 
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ class Units:
       names: R rows.
       kinds: Their kinds.
       seeds: int [R].
-      cluster: int64 [S], who is drawn together in a bootstrap: a user, or -1 - session.
+      cluster: int64 [S], what is drawn together in a bootstrap: a user, or -1 - session.
       values: float64 [R, M, S], the metrics of `NAMES`, seeds averaged, of each session.
     """
 

@@ -1,7 +1,7 @@
 """The evaluation protocol: which predictions are made, and the rank of every target.
 
 A session of n items gives a prediction at position p (1-based, 1 <= p < n): from its first p
-items, item p + 1. Positions 1 to 50 are scored, and the last one when it lies beyond. A *Ranker*
+items, item p + 1. Positions 1 to 50 are scored, and the last one where it is later. A *Ranker*
 scores slices of the catalogue; :func:`rank` folds the slices into ranks and a top list, so
 nothing of shape [predictions, catalogue] is ever held.
 """
@@ -85,7 +85,7 @@ class Predictions:
       seen_items: int32 [N] items of all sessions, flat.
       seen_start: int64 [P] where the session starts in ``seen_items``; the session so far is
         ``seen_items[seen_start : seen_start + position]``, also beyond the window.
-      available: When items may be recommended at all; asked at ``time``. None is always.
+      available: When items may be recommended at all; at ``time``. None is always.
     """
 
     session: np.ndarray
@@ -135,7 +135,7 @@ class Ranked:
       ranks: int64 [O, P] rank of the target under each of O offsets; 1 is best, :func:`miss`
         a target that was no candidate.
       top_ids: int32 [P, K] best items under the first offset, best first; -1 where fewer than K
-        candidates. A target tied with others stands behind them, as its rank says.
+        candidates. A target tied with others comes after them, as its rank says.
       top_scores: float32 [P, K] their scores, -inf where ``top_ids`` is -1.
     """
 
@@ -161,7 +161,7 @@ class Ranker(Protocol):
 
 def ask(dataset: Dataset, split: str) -> Predictions:
     """Lay out every prediction of one split, with the catalogue's windows of availability."""
-    # Without time, the events' order stands in its place, and no window can be asked about it.
+    # Without times, the order of events is used, and no window of availability applies.
     available = Availability.of(dataset.items) if dataset.has_time else None
     return make_predictions(dataset.splits[split], available=available)
 
@@ -172,7 +172,7 @@ def make_predictions(
     """Lay out every prediction that evaluation makes of some sessions.
 
     Positions 1 to ``window`` of every session with two items or more; and the last position
-    when it lies beyond, which reads the last ``window`` items before its target.
+    where it is later, which reads the last ``window`` items before its target.
 
     Args:
       sessions: The sessions of one split.
@@ -377,11 +377,11 @@ def rank(
         for items in slices:
             if len(slices) > 1:
                 scores = masked.scores(items)
-                # A ranker need not repeat itself to the last bit: the target is still itself.
+                # A ranker's second answer may differ in the last bit: the target is still itself.
                 here = np.flatnonzero((asked.target >= items.start) & (asked.target < items.stop))
                 scores[here, asked.target[here] - items.start] = wanted[here]
             above += _not_below(scores, wanted, cold[items], cold[asked.target], shifts)
-        # The target itself is not below itself: it is the 1 of the rank.
+        # The target is counted too: it is the 1 of the rank.
         ranks[:, part] = np.where(np.isneginf(wanted), miss(n_items), above)
         top_ids[part], top_scores[part] = best.result()
         if progress is not None:

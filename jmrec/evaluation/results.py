@@ -1,8 +1,8 @@
-"""The schema of results.json and cost.json: what an evaluation found, and what it took.
+"""The schema of results.json and cost.json: what an evaluation found, and what it cost.
 
 Every system writes these two files, and the report, sweeps, ``jmrec inspect`` and notebooks read
 them through this module. results.json holds no clock time, memory, path or command: one command
-gives the same bytes each time. Those stand in cost.json beside it.
+gives the same bytes each time. Those are in cost.json beside it.
 """
 
 from collections.abc import Mapping
@@ -44,7 +44,7 @@ ESTIMATE, NATS = "estimate", "nats"
 
 
 class Primary(TypedDict):
-    """What a system is judged by: a figure (a way of averaging) and a metric."""
+    """The main number of a system: a figure (a way of averaging) and a metric."""
 
     figure: str
     metric: str
@@ -55,7 +55,7 @@ ESTIMATION: Primary = {"figure": ESTIMATE, "metric": NATS}
 
 BOUND, RULE, MODEL, TEACHER, CONTROL = "bound", "rule", "model", "teacher", "control"
 """What a row is for: nothing is above a bound, a rule needs no training, a model is to beat the
-rules, a teacher is what models were taught by, a control is a model with one thing broken."""
+rules, a teacher is a model that others learned from, a control is a model with one thing broken."""
 LEARNED = (MODEL, TEACHER, CONTROL)
 """Roles of rows that were trained, so that their seeds count."""
 
@@ -156,14 +156,14 @@ class Comparison(TypedDict):
 
 
 class ServedRow(TypedDict):
-    """Which row is served, and the rows that it is held against in words, such as its teacher."""
+    """Which row is served, and the rows that the summary compares it with, such as its teacher."""
 
     row: str
     beside: list[str]
 
 
 class StageFacts(TypedDict):
-    """What a stage says of itself: the group of its seeds ("" for none), and its seed."""
+    """The group of a stage's seeds ("" for none), and its seed."""
 
     group: str
     seed: int | None
@@ -208,7 +208,7 @@ class Results(TypedDict):
 
 
 class StageCost(TypedDict, total=False):
-    """What a stage took; bytes are those of the first process."""
+    """What a stage cost; bytes are those of the first process."""
 
     seconds: float
     peak_memory: int | None
@@ -217,7 +217,7 @@ class StageCost(TypedDict, total=False):
 
 
 class Cost(TypedDict):
-    """The contents of cost.json: stage -> cost, what was typed, and what `export` measured."""
+    """The contents of cost.json: stage -> cost, the command lines, and what `export` measured."""
 
     format: int
     stages: dict[str, StageCost]
@@ -305,7 +305,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _fault(found: Mapping[str, Any]) -> str:
-    """Return the first thing in which a results.json is not as `Results` says, "" for none."""
+    """Return the first difference of a results.json from `Results`, "" for none."""
     lacks = sorted(Results.__required_keys__ - found.keys())
     if lacks:
         return f"it has no {lacks[0]!r}"

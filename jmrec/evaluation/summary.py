@@ -1,4 +1,4 @@
-"""Rows, comparisons and results.json: everything that the report shows of an evaluation."""
+"""Rows, comparisons and results.json: everything that the report shows."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -196,7 +196,8 @@ def mean_panel(panels: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def best_rule(rows: Sequence[ResultRow]) -> str | None:
     """Return the rule with the highest primary figure shown.
 
-    It is the best of the very table, not the one validation preferred: the harder mark to beat.
+    It is the best of the table that is shown, not the one that validation preferred: the harder
+    rule to beat.
 
     Args:
       rows: "rows" of results.json.
@@ -230,16 +231,16 @@ def summarise(
     Args:
       rows: In the table's order, names distinct.
       predictions: What every row was asked.
-      dataset: Whose counts stand in the head.
+      dataset: Its counts are shown at the top.
       split: "test" or "validation".
       system: The name of the system whose rows these are.
-      served: Which row is served, and beside which rows it is to be seen.
+      served: Which row is served, and with which rows the summary compares it.
       pairs: Names (a, b) to compare. Besides, every learned row is compared with the best rule.
       measures: (figure, metric) of each comparison.
       caption: None writes one that states the protocol.
       warm_loss: By which the rows' cold offsets were chosen, for the caption.
       test_reads: How often test was read.
-      stages: Stage -> its group and seed, of all that stand in ``curves`` or in cost.json.
+      stages: Stage -> its group and seed, of all in ``curves`` or in cost.json.
       curves: Stage -> {"step": [..], ..}.
       policy: From :func:`jmrec.evaluation.effect.correction_effect`.
 
@@ -318,7 +319,7 @@ def _dataset_head(dataset: Dataset, split: str, predictions: Predictions) -> Dat
             "last": int(last.sum()),
             "cold": int((new & early).sum()),
         },
-        # What is recommended is held against these.
+        # What is recommended is compared with these.
         "training count": {
             "mean of targets": _mean(train_count[predictions.target[early]]),
             "mean of the catalogue": _mean(train_count),

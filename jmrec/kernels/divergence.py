@@ -101,25 +101,6 @@ def check_sides(
             raise ValueError(f"teacher and student {name} differ in rows: {rows[0]} and {rows[1]}")
 
 
-def kl_reference(
-    teacher_states: Array,
-    teacher_items: Array,
-    student_states: Array,
-    student_items: Array,
-    *,
-    teacher_bias: Array | None = None,
-    student_bias: Array | None = None,
-    temperature: Any = 1.0,
-    valid: Array | None = None,
-    where: Array | None = None,
-) -> jax.Array:
-    """Return what `chunked_kl` returns, from the plain [N, V] logits."""
-    teacher = jax.lax.stop_gradient(make_side(teacher_states, teacher_items, teacher_bias))
-    student = make_side(student_states, student_items, student_bias)
-    divergence = _plain(teacher, student, optional(valid), 1.0 / temperature)[0]
-    return divergence if where is None else jnp.where(where, divergence, 0.0)
-
-
 def kl_and_logsumexps(
     teacher: Side, student: Side, valid: jax.Array | None, scale: jax.Array, chunk: int
 ) -> tuple[jax.Array, jax.Array, jax.Array]:

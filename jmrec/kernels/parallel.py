@@ -20,7 +20,7 @@ from jax.sharding import Mesh, PartitionSpec
 
 from jmrec.kernels.blocks import LOWEST, Side, check_side, finite_or_zero, make_side, optional
 from jmrec.kernels.divergence import check_sides, kl_and_logsumexps
-from jmrec.kernels.softmax import chunked_logsumexp, target_logits
+from jmrec.kernels.softmax import check_targets, chunked_logsumexp, target_logits
 from jmrec.kernels.topk import chunked_topk
 from jmrec.types import Array
 
@@ -70,9 +70,7 @@ def parallel_softmax_cross_entropy(
     """
     side, valid, where = make_side(states, items, bias), optional(valid), optional(where)
     targets = jnp.asarray(targets)
-    check_side(side, valid=valid, where=where)
-    if targets.shape != side.states.shape[:1]:
-        raise ValueError(f"targets must have shape {side.states.shape[:1]}, not {targets.shape}")
+    check_targets(side, targets, valid=valid, where=where)
 
     def local(side: Side, targets: jax.Array, valid: Any, where: Any) -> jax.Array:
         if where is not None:

@@ -62,13 +62,6 @@ def chunked_logsumexp(
     return _logsumexp(side, valid, chunk)
 
 
-def logsumexp_reference(
-    states: Array, items: Array, *, bias: Array | None = None, valid: Array | None = None
-) -> jax.Array:
-    """Return what `chunked_logsumexp` returns, from the plain [N, V] logits."""
-    return _plain(make_side(states, items, bias), optional(valid))
-
-
 def chunked_softmax_cross_entropy(
     states: Array,
     items: Array,
@@ -111,13 +104,20 @@ def chunked_softmax_cross_entropy(
     """
     side, valid, where = make_side(states, items, bias), optional(valid), optional(where)
     targets = jnp.asarray(targets)
-    check_side(side, valid=valid, where=where)
-    if targets.shape != side.states.shape[:1]:
-        raise ValueError(f"targets must have shape {side.states.shape[:1]}, not {targets.shape}")
+    check_targets(side, targets, valid=valid, where=where)
     if where is not None:
         side = side._replace(states=jnp.where(where[:, None], side.states, 0))
     loss = _logsumexp(side, valid, chunk) - target_logits(side, targets, valid)
     return loss if where is None else jnp.where(where, loss, 0.0)
+
+
+def check_targets(
+    side: Side, targets: jax.Array, *, valid: jax.Array | None, where: jax.Array | None
+) -> None:
+    """Raise ValueError unless the masks and one target a state fit."""
+    check_side(side, valid=valid, where=where)
+    if targets.shape != side.states.shape[:1]:
+        raise ValueError(f"targets must have shape {side.states.shape[:1]}, not {targets.shape}")
 
 
 def softmax_cross_entropy_reference(

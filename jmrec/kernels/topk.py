@@ -70,13 +70,3 @@ def chunked_topk(
     init = (jnp.full((count, k), LOWEST, jnp.float32), jnp.full((count, k), -1, jnp.int32))
     scores, found = fold_blocks(step, init, rows, chunk)
     return scores, jnp.where(scores == LOWEST, -1, found)
-
-
-def topk_reference(
-    states: Array, items: Array, k: int, *, bias: Array | None = None, valid: Array | None = None
-) -> tuple[jax.Array, jax.Array]:
-    """Return what `chunked_topk` returns, by a stable sort of the plain [N, V] scores."""
-    scores = block_logits(make_side(states, items, bias), optional(valid), 0, len(items))
-    rows = jnp.argsort(-scores, axis=1, stable=True)[:, :k].astype(jnp.int32)
-    scores = jnp.take_along_axis(scores, rows, axis=1)
-    return scores, jnp.where(scores == LOWEST, -1, rows)

@@ -10,8 +10,8 @@
     })
 
 The table is checked when it is built, in sentences. Weights, and settings that are written as
-floats (2.0), are traced numbers: they stand in ``terms.hparams``, and other values of them compile
-nothing anew. Whole numbers (2), truth values, names of losses (``"divergence": "reverse_kl"``) and
+floats (2.0), are traced numbers: they are in ``terms.hparams``, and other values of them compile
+nothing again. Whole numbers (2), truth values, names of losses (``"divergence": "reverse_kl"``) and
 schedules are fixed.
 """
 
@@ -70,7 +70,7 @@ class Composed:
           inputs: For each term the arguments of its loss by name (``where`` among them), or, for a
             term without a loss, its per-example values, alone or as (values, where).
           step: The update, for the schedules.
-          hparams: Numbers in the shape of ``self.hparams``, which stand in where it is None.
+          hparams: Numbers in the shape of ``self.hparams``, which are used where it is None.
 
         Returns:
           (sum, count, metrics). Every term is averaged over its own unmasked examples; sum / count
@@ -79,7 +79,7 @@ class Composed:
           ``name/weighted``.
 
         Raises:
-          ValueError: If inputs and terms do not bear the same names.
+          ValueError: If inputs and terms do not have the same names.
         """
         if inputs.keys() != self.terms.keys():
             raise ValueError(

@@ -124,7 +124,7 @@ def sigmoid_contrast(
     ids: Array | None = None,
     normalize: bool = True,
 ) -> jax.Array:
-    """Return the sigmoid loss of SigLIP: each pair of the batch is told to be one or not.
+    """Return the sigmoid loss of SigLIP: each pair of the batch is a match or is none.
 
     Compatible with jit, vmap and grad (images, texts, temperature, bias).
 

@@ -45,7 +45,7 @@ def tail_logit(
       logits: [..., K].
       logsumexp: [...], of logits / T over all items, the K among them.
       temperature: T > 0, a number or a traced scalar.
-      valid: bool, broadcastable to [..., K], False for entries that stand for no item.
+      valid: bool, broadcastable to [..., K], False for entries that are no item.
 
     Returns:
       float32 [...]: T logsumexp(z / T) over the other items.
@@ -83,7 +83,7 @@ def topk_kl(
 
     Compatible with jit, vmap and grad (student_logits, student_tail).
 
-    Use: for a teacher of whom only the top k is kept, with logits of both at hand.
+    Use: for a teacher of which only the top k is kept, with logits of both at hand.
     Formula: T**2 (sum_k p_k log(p_k / q_k) + p_tail log(p_tail / q_tail)).
 
     Args:
@@ -93,7 +93,7 @@ def topk_kl(
       student_logits: [..., K], of the same items.
       student_tail: [...], likewise.
       temperature: T > 0, a number or a traced scalar; the one of the tails.
-      valid: bool, broadcastable to [..., K], False for entries that stand for no item.
+      valid: bool, broadcastable to [..., K], False for entries that are no item.
       where: bool [...], False for masked positions.
       divergence: `kl`, or another of `logit` with the same arguments (`reverse_kl`,
         `jensen_shannon`, `skew_kl`), static.
@@ -154,7 +154,7 @@ def catalogue_topk(
       teacher_logits: [..., K].
       teacher_tail: [...], the logit of its other items together, see `tail_logit`.
       rows: int [..., K], rows of ``student_items``; negative (or not a valid row) for entries that
-        stand for no item.
+        are no item.
       student_states: [..., D].
       student_items: [V, D].
       temperature: T > 0, a number or a traced scalar; the one of ``teacher_tail``.
@@ -194,33 +194,50 @@ def catalogue_topk(
         known &= jnp.asarray(valid)[rows]
         items = mask_inputs(items, valid)
     temperature = jax.lax.stop_gradient(jnp.asarray(temperature, jnp.float32))
-    # The same rounding in both, or a tail of small mass would be noise.
-    scaled = (as_float32(states) / temperature).astype(states.dtype)
-    logits = jnp.einsum("...d,...kd->...k", scaled, items[rows], preferred_element_type=jnp.float32)
-    logits = temperature * logits
-    bias = None if student_bias is None else as_float32(student_bias)
-    if bias is not None:
-        logits = logits + jnp.where(known, bias[rows], 0.0)
-    lse = chunked_logsumexp(
-        flatten_leading(scaled, leading),
-        items,
-        bias=None if bias is None else bias / temperature,
-        valid=valid,
-        chunk=chunk,
-    ).reshape(leading)
-    # Without a candidate: a finite number, whose loss is not used.
-    lse = jnp.where(jnp.isfinite(lse), lse, 0.0)
+    logits, tail = _logits_and_tail(
+        states, items, rows, known, student_bias, temperature, valid, chunk
+    )
     losses = topk_kl(
         jnp.where(known, teacher_logits, 0.0),
         teacher_tail,
         logits,
-        tail_logit(logits, lse, temperature=temperature, valid=known),
+        tail,
         temperature=temperature,
         valid=known,
         where=where,
         divergence=divergence,
     )
     return mask_losses(losses, where)
+
+
+def _logits_and_tail(
+    states: jax.Array,
+    items: jax.Array,
+    rows: jax.Array,
+    known: jax.Array,
+    bias: Array | None,
+    temperature: jax.Array,
+    valid: Array | None,
+    chunk: int,
+) -> tuple[jax.Array, jax.Array]:
+    """Return a student's logits of the ``known`` of some rows [..., K], and its tail [...]."""
+    # The same rounding in both, or a tail of small mass would be noise.
+    scaled = (as_float32(states) / temperature).astype(states.dtype)
+    logits = jnp.einsum("...d,...kd->...k", scaled, items[rows], preferred_element_type=jnp.float32)
+    logits = temperature * logits
+    if bias is not None:
+        bias = as_float32(bias)
+        logits = logits + jnp.where(known, bias[rows], 0.0)
+    lse = chunked_logsumexp(
+        flatten_leading(scaled, states.shape[:-1]),
+        items,
+        bias=None if bias is None else bias / temperature,
+        valid=valid,
+        chunk=chunk,
+    ).reshape(states.shape[:-1])
+    # Without a candidate: a finite number, whose loss is not used.
+    lse = jnp.where(jnp.isfinite(lse), lse, 0.0)
+    return logits, tail_logit(logits, lse, temperature=temperature, valid=known)
 
 
 def _buckets(logits: Array, tail: Array) -> jax.Array:

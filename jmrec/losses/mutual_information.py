@@ -3,9 +3,9 @@
 Lower bounds take the critic's scores [B, B] of all pairs: the diagonal holds the joint pairs (x_i,
 y_i), the rest pairs from the product of the marginals. *Maximise* their mean. Upper bounds take a
 conditional Gaussian q(y | x), which `gaussian_log_likelihood` trains; *minimise* their mean while q
-stands still. All couple the examples of a batch: no accumulation.
+does not change. All couple the examples of a batch: no accumulation.
 
-Values are in nats. What each needs of the critic to be tight is said beside it.
+Values are in nats. The critic with which a bound is tight is named at each.
 """
 
 import math
@@ -35,7 +35,7 @@ def infonce(scores: Array, *, where: Array | None = None) -> jax.Array:
     Compatible with jit, vmap and grad. Tight for large B with the critic log p(y|x) + c(x); never
     above the log of the number of unmasked examples.
 
-    Use: first; the least variance, and honest: what it can not see in a batch it does not report.
+    Use: first: it has the least variance, and it never reports more than the batch can show.
     Formula: s_ii - log sum_j exp s_ij + log n.
 
     Args:

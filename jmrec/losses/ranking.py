@@ -71,7 +71,7 @@ def list_mle(
     Compatible with jit, vmap and grad (scores).
 
     Use: where the whole order is known and only the order counts; equal labels are taken in the
-      order in which they stand. For the head of an order: `plackett_luce`.
+      order in which they are given. For the head of an order: `plackett_luce`.
     Formula: -sum_i (s_i - log sum_{j not before i} exp s_j), in the labels' order.
 
     Args:
@@ -218,7 +218,7 @@ def pairwise_margin(
 
     Compatible with jit, vmap and grad (scores). Needs a [..., L, L] array.
 
-    Use: where it is enough that the better item stands above the worse one, by a margin.
+    Use: where it is enough that the better item ranks above the worse one, by a margin.
     Formula: mean over labels_i > labels_j of max(0, margin - (s_i - s_j)).
 
     Args:

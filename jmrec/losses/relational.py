@@ -1,4 +1,4 @@
-"""Relational distillation: how examples lie to one another, not where they lie.
+"""Relational distillation: the distances and angles between examples, not their places.
 
 Teacher and student may have different widths. All couple the examples of a batch: no accumulation.
 The teacher's side gets no gradient. Each returns per-example values whose mean over the unmasked

@@ -43,7 +43,7 @@ class Reason:
       value: The contribution, signed, "" where it was not taken away.
       place: The recommended item's place without it.
       absent: Why it was not taken away, else "".
-      left, width: Where its bar lies, in percent of the room for bars.
+      left, width: Where its bar is, in percent of the room for bars.
     """
 
     name: str

@@ -19,7 +19,7 @@ def write_report(
 ) -> Path:
     """Write the results as one HTML page that needs nothing beside it.
 
-    The page holds no script, asks for nothing, follows the reader's light or dark setting, and
+    The page holds no script, asks for nothing, follows the browser's light or dark setting, and
     can be read on a phone and on paper. The same results give the same bytes.
 
     Args:

@@ -39,6 +39,7 @@ from jmrec.report.tables import (
     role,
     served_row,
 )
+from jmrec.usage import duration as in_words
 
 COLD_COLUMNS = {
     AMONG_COLD: f"{AMONG_COLD} items only",
@@ -222,7 +223,7 @@ def extra_tables(results: Results) -> list[Table]:
     """Return the sections of results.json that have no place of their own, as plain tables.
 
     Each may hold anything that JSON can. A mapping of mappings, or a list of mappings, becomes a
-    table with a row for each; all else becomes names and values. A text under "note" stands below.
+    table with a row for each; all else becomes names and values. A text under "note" comes last.
     """
     tables = []
     for name, value in results.items():
@@ -256,12 +257,7 @@ def duration(seconds: Any) -> str:
     """
     if not is_number(seconds):
         return MISSING
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes = round(seconds) // 60
-    if minutes < 60:
-        return f"{minutes} min {round(seconds) % 60:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"
+    return in_words(seconds)
 
 
 def scaled(value: Any, unit: str) -> str:

@@ -10,7 +10,7 @@ from jmrec.report import estimates, tables
 from jmrec.report.words import sentences
 
 WIDE = 118
-"""From so many columns on, an interval stands beside its figure, else under it."""
+"""From so many columns on, an interval is shown beside its figure, else under it."""
 SMALL = 92
 """Below so many columns, some figures are left to the HTML page."""
 

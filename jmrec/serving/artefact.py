@@ -5,7 +5,7 @@ serve.json          format, the student's name, its encoder and size, the policy
 student.safetensors the student's parameters, named by their path in the tree
 items.safetensors   the feature table [V, F] and each item's row of the id table
 items.json          ids, titles, windows of availability
-student.stablehlo   by choice: the scores as a program, see `jmrec.serving.stablehlo`
+student.stablehlo   optional: the scores as a program, see `jmrec.serving.stablehlo`
 checksums.json      the SHA-256 of each
 =================== ======================================================================
 

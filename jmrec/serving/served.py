@@ -91,8 +91,12 @@ class Served:
             raise UserError("ask for 1 item or more (--top).")
         now = time.time() if at is None else at
         asked = [self._rows(session) for session in sessions]
-        gaps = self._gaps(asked, times)
-        codes = self._codes(asked, events)
+
+        def zeros(kind: Any) -> list[np.ndarray]:
+            return [np.zeros(len(rows), kind) for rows in asked]
+
+        gaps = zeros(np.float32) if times is None else self._gaps(asked, times)
+        codes = zeros(np.int32) if events is None else self._codes(asked, events)
         size = max(1, min(WINDOWS, SCORES // max(len(self.ids), 1)))
         found = []
         for start in range(0, len(asked), size):
@@ -116,20 +120,16 @@ class Served:
         return np.array([self._row_of[item] for item in session], np.int32)
 
     def _gaps(
-        self, asked: Sequence[np.ndarray], times: Sequence[Sequence[float]] | None
+        self, asked: Sequence[np.ndarray], times: Sequence[Sequence[float]]
     ) -> list[np.ndarray]:
-        if times is None:
-            return [np.zeros(len(rows), np.float32) for rows in asked]
         self._check(asked, times, "times")
         # A window's first item has no item before it that the student reads.
         each = [np.asarray(t, np.float64)[-WINDOW:] for t in times]
         return [np.log1p(np.maximum(np.diff(t, prepend=t[0]), 0)).astype(np.float32) for t in each]
 
     def _codes(
-        self, asked: Sequence[np.ndarray], events: Sequence[Sequence[str]] | None
+        self, asked: Sequence[np.ndarray], events: Sequence[Sequence[str]]
     ) -> list[np.ndarray]:
-        if events is None:
-            return [np.zeros(len(rows), np.int32) for rows in asked]
         self._check(asked, events, "events")
         known = ", ".join(filter(None, self.event_names))
         trained = f"it knows {known}: name one of those" if known else "it knows none"

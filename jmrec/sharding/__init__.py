@@ -1,7 +1,7 @@
 """Where arrays live: the mesh, the table of logical axes, and placement.
 
 The successor of ``pjit``: one mesh with the axes data, fsdp and tensor, and a small table that
-says which logical axis of a parameter lies on which of them. ``jax.jit`` does the rest.
+says which logical axis of a parameter goes to which of them. ``jax.jit`` does the rest.
 """
 
 from jmrec.sharding.dump import dump_shardings, replicated_share

@@ -44,7 +44,7 @@ def dump_shardings(axes_tree: Any, shapes_tree: Any, mesh: Mesh, rules: str) -> 
 
 
 def replicated_share(shapes_tree: Any, placement: Any) -> float:
-    """Return the share of all bytes that lie whole on every device.
+    """Return the share of all bytes that every device holds whole.
 
     Args:
       shapes_tree: A tree of arrays or ``jax.ShapeDtypeStruct``.

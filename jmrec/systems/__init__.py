@@ -1,1 +1,1 @@
-"""Systems: which stages there are, in which order, and what can be asked of a run of them."""
+"""Systems: which stages there are, in which order, and what a finished run of them can do."""

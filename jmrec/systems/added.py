@@ -43,7 +43,7 @@ class Added:
 
 
 def embed(system: ReadsItems, folder: Path | None) -> int:
-    """Read the items that a catalogue folder gained since the run; train nothing.
+    """Read the items that are new in a catalogue folder since the run; train nothing.
 
     New items get new rows after the old ones, in ``added/``: their ids and titles, and their
     tables. Old rows stay as they are.
@@ -79,8 +79,8 @@ def embed(system: ReadsItems, folder: Path | None) -> int:
         if known.ids:
             fresh = {n: np.concatenate([known.features[n], fresh[n]]) for n in fresh}
         ids, titles = known.ids + new.ids, known.titles + list(new.titles)
-        # Names, features, index: the features count, so that a kill in between is harmless.
-        # Names without features are not looked at; the index is mended by the next embed.
+        # In this order a kill in between is harmless: names without features are not used, and
+        # the next embed repairs the index.
         windows = join_windows(known.windows, len(known.ids), Availability.of(new), len(new))
         names = {"ids": ids, "titles": titles, **(windows.to_json() if windows else {})}
         write_json(workdir / ADDED / "items.json", names)
@@ -93,10 +93,10 @@ def embed(system: ReadsItems, folder: Path | None) -> int:
 
 
 def read_added(system: Ranks) -> Added | None:
-    """Return the items that `embed` read, None where towers read them that are no more.
+    """Return the items that `embed` read, None where the towers were trained again since.
 
     Raises:
-      UserError: What it wrote is damaged.
+      UserError: What `embed` wrote is damaged.
     """
     folder = system.work.workdir / ADDED
     path = folder / "features.safetensors"
@@ -116,7 +116,7 @@ def read_added(system: Ranks) -> Added | None:
 
 @dataclass(frozen=True)
 class Catalogue:
-    """All items of a run, those that `embed` read last, and the policy for them."""
+    """All items of a run, those that `embed` read at the end, and the policy for them."""
 
     ids: list[str]
     titles: list[str]
@@ -125,7 +125,7 @@ class Catalogue:
 
 
 def whole_catalogue(system: Ranks, policy: Path | None, with_added: bool = True) -> Catalogue:
-    """Read a run's items, the added ones by choice, and a policy file for them.
+    """Read a run's items, with or without the added ones, and a policy file for them.
 
     Raises:
       UserError: The towers were trained again since `embed`, or the policy does not fit.
@@ -150,7 +150,7 @@ def _rows_to_read(
 ) -> list[int]:
     """Return the folder's rows that have no features yet, in the order of their new rows.
 
-    An item that the index names keeps its place there.
+    An item that is in the index keeps its row there.
     """
     place = {item: row for row, item in enumerate(index)}
     have = set(present)

@@ -1,4 +1,4 @@
-"""The last stage of a system that ranks: everything on a split, then the report.
+"""The last stage of a system that ranks: every row on a split, then the report.
 
 Rules choose their settings on validation, rankers their cold offset; the split is read once, and
 a reading of test is noted in ``test_reads.jsonl``.
@@ -41,7 +41,7 @@ from jmrec.systems.system import Entry, Ranks
 from jmrec.tracking import mend_lines, read_curves
 
 UNITS = "units.npz"
-"""Beside results.json: what pooled test windows are made of."""
+"""The file beside results.json from which several test windows are pooled."""
 PERMUTED = ("pictures permuted", "texts permuted")
 """Views that the served student is shown as a control."""
 
@@ -52,7 +52,7 @@ def evaluation_stage(system: Ranks, before: Sequence[Stage], command: Sequence[s
     Args:
       system: The system.
       before: All stages before it.
-      command: What was typed, for the report.
+      command: The command line, for the report.
     """
     config = system.work.config
 
@@ -73,7 +73,7 @@ def student_entries(students: Students) -> list[Entry]:
 
 
 def controls(students: Students) -> list[Entry]:
-    """Return the controls: the served student asked, or shown, something else."""
+    """Return the controls: the served student on shuffled sessions, or on permuted features."""
     name = students.served
     variant = students.variant(name)
     shuffled = Entry(
@@ -109,9 +109,9 @@ def evaluate(
       dump: A folder for every row's recommendations, see `jmrec.evaluation.dump`.
       policy: Whose correction's effect on the served student is reported, or None.
       by: "week" or "month": report every row by calendar period too. None does not.
-      command: What was typed, for the report.
-      stage: The hash of the stage that this is, "" for none. A stage that was killed and is
-        started again gives the same numbers: it reads test once.
+      command: The command line, for the report.
+      stage: The hash of the stage "evaluate", "" for none. A stage that was killed and is
+        started again gives the same numbers: it counts as one reading of test.
     """
     work, dataset, students = system.work, system.data.dataset, system.students
     config, served = work.config, students.served
@@ -125,7 +125,7 @@ def evaluate(
         plain = next(row for row in rows if row.name == served)
         own = [students.ranker(served, seed) for seed in students.seeds]
         effect = correction_effect(plain, own, predictions, policy)
-    # Parameters are read by all processes together, so that this stands before they part.
+    # All processes read parameters together, so this comes before the others return.
     why = examples(system, predictions)
     if not is_first():  # every process ranks, the first writes what came out
         return
@@ -163,7 +163,7 @@ def evaluate(
 def _measure_all(
     system: Ranks, split: str, validation: Predictions, predictions: Predictions, dump: Path | None
 ) -> list[Row]:
-    """Rank everything that stands in the table."""
+    """Rank every row of the table."""
     data, config = system.data, system.work.config
     dataset, rows = data.dataset, []
 
@@ -198,11 +198,11 @@ def _measure_all(
 
 
 def _compared(config: ConfigDict, rows: Sequence[Row]) -> tuple[list[tuple[str, str]], list[str]]:
-    """Return the pairs of rows to compare, and what the served student is to be seen beside.
+    """Return the pairs of rows to compare, and the rows that the summary names beside the served.
 
-    The served student is compared with every other, its teacher and its controls; any student that
-    learned from another teacher with the one that had none. Beside the served one stand, in words,
-    its teacher and the student without any.
+    The served student is compared with every other, its teacher and its controls; every other
+    student with a teacher is compared with the one that has none. The summary of the served student
+    names its teacher and the student without a teacher.
     """
     served, variants = config.evaluate.serve, config.students
     of_role = {
@@ -212,12 +212,12 @@ def _compared(config: ConfigDict, rows: Sequence[Row]) -> tuple[list[tuple[str, 
     pairs = [(served, other) for other in [*others, *of_role[TEACHER], *of_role[CONTROL]]]
     for name in others:
         if variants[name].logit > 0:
-            pairs += [(name, plain) for plain in _untaught(variants, name)]
-    return pairs, [*of_role[TEACHER], *_untaught(variants, served)]
+            pairs += [(name, plain) for plain in _without_teacher(variants, name)]
+    return pairs, [*of_role[TEACHER], *_without_teacher(variants, served)]
 
 
-def _untaught(variants: ConfigDict, name: str) -> list[str]:
-    """Return the student that reads what another reads of an item, and had no teacher, if any."""
+def _without_teacher(variants: ConfigDict, name: str) -> list[str]:
+    """Return the student that reads the same of an item and has no teacher, if there is one."""
     own = variants[name]
     return [
         other

@@ -22,12 +22,12 @@ def examples(system: Ranks, predictions: Predictions) -> dict[str, Any]:
     """Return the report's section "examples".
 
     Args:
-      system: A run whose training stages are done; its served student's first seed is asked.
+      system: A run whose training stages are done; the first seed of its served student is used.
       predictions: Of the split that is reported on.
 
     Returns:
-      Plain values: "row", "seed", "rule", "items" by id, "sessions"; {} where nothing can be
-      shown.
+      Plain values: "row", "seed", "rule", "items" by id, "sessions"; {} where there is
+      nothing to show.
     """
     dataset, students = system.data.dataset, system.students
     name, seed, items = students.served, students.seeds[0], dataset.items
@@ -110,7 +110,8 @@ def without_parts(
 
     Returns:
       "id", and the parts that the features have, such as "text" and "picture" -> item row ->
-      float32 [D], None where the item has no such part. What the student does not read is left out.
+      float32 [D], None where the item has no such part. Parts that the student does not read are
+      left out.
     """
     name = students.served
     variant = students.variant(name)

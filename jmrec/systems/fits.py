@@ -1,4 +1,4 @@
-"""What every stage that trains does: settings of an experiment to a fit, and its files."""
+"""What every stage that trains does: a fit by the experiment's settings, and its files."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -60,7 +60,7 @@ def fit(
       batches: See there.
       seed: See there.
       tracker: The stage's.
-      metadata: See there; it stands beside the parameters too. Its "config" is the stage's flat
+      metadata: See there; it is kept with the parameters too. Its "config" is the stage's flat
         "train", of which only what changes the parameters is kept.
       evaluate: See there.
     """

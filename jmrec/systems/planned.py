@@ -19,7 +19,7 @@ def shape(shape: tuple[int, ...], dtype: Any = np.float32) -> Any:
 
 
 def planned_context(config: ConfigDict) -> dict[str, Any]:
-    """Return time gaps as configured, and no event types, which only data could tell."""
+    """Return time gaps as configured, and no event types, which only data could show."""
     return {"gaps": bool(config.context.gap), "events": 0}
 
 
@@ -40,7 +40,7 @@ def session_shapes(
 
 
 def rule_teacher(config: ConfigDict, sizes: Sizes) -> CachedTeacher:
-    """Return the shapes of what the blend of rules would say of all training events."""
+    """Return the shapes of the soft labels of all training events, by the blend of rules."""
     rows: Any = shape((sizes.events, config.student.top), np.int32)
     logits: Any = shape((sizes.events, config.student.top))
     tail: Any = shape((sizes.events,))
@@ -61,7 +61,7 @@ def planned_student(
       name: The student.
       sizes: What data would decide.
       width: Of its features.
-      teacher: Whom it follows, as shapes, or None.
+      teacher: Its teacher, as shapes, or None.
     """
     features = None
     if config.students[name].features != NO_FEATURES:

@@ -48,7 +48,7 @@ def convert_to(
     Args:
       where: As for `jmrec.convert.families.load_pretrained`.
       out: The folder to write. An older one that this function wrote is replaced.
-      family: A key of ``FAMILIES``; None finds out.
+      family: A key of ``FAMILIES``; None detects it.
       dtype: "float32" or "bfloat16"; None keeps the model's own float32.
 
     Returns:
@@ -145,7 +145,7 @@ def read_converted(folder: str | os.PathLike[str], placement: Any = None) -> Pre
     check_fit(params, shapes, str(path), "convert it again, or use the version that made it")
     if placement is not None:
         params = jax.tree.map(jax.device_put, params, placement)
-    # What it was made from is not what it holds: two runs may have tuned one source.
+    # The source alone does not identify it: two runs may have tuned one source.
     held = hashlib.sha256((path / MANIFEST).read_bytes()).hexdigest()
     return Pretrained(about["family"], model, params, about["provenance"] | {"held": held}, path)
 

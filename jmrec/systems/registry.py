@@ -48,7 +48,7 @@ def run(
       workdir: Where everything is written.
       resume: "auto", or "never", which refuses a workdir that holds a run.
       stale: See `jmrec.systems.stages.walk`.
-      command: What was typed.
+      command: The command line, for the report.
 
     Raises:
       UserError: If the system is unknown, or the workdir holds another run.
@@ -71,7 +71,7 @@ def run(
 
 
 def stored(config: ConfigDict) -> dict[str, Any]:
-    """Return what is kept of a config: paths absolute, for commands typed elsewhere."""
+    """Return what is kept of a config: paths absolute, for commands that run in another folder."""
     kept: dict[str, Any] = config.to_dict()
     for group, name in (path.split(".") for path in PATHS):
         given = kept.get(group, {}).get(name)

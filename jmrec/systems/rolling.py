@@ -1,4 +1,4 @@
-"""Rolling-origin evaluation: the whole system trained anew before each of several test windows."""
+"""Rolling-origin evaluation: the system is trained again before each of several test windows."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -38,8 +38,8 @@ def roll(
 ) -> None:
     """Run an experiment before each test window, then report the windows together.
 
-    Window k ends k test windows before the end of the data; its run lies in ``back-k/``, the
-    report in ``pooled/``. Started again, it goes on.
+    Window k ends k test windows before the end of the data; its run is in ``back-k/``, the
+    report in ``pooled/``. Started again, it continues where it stopped.
 
     Args:
       config: From an experiment file.
@@ -47,7 +47,7 @@ def roll(
       origins: How many windows.
       resume: See `jmrec.systems.registry.run`.
       stale: The same.
-      command: What was typed.
+      command: The command line, for the report.
 
     Raises:
       UserError: There are too many windows, or what `run` raises.
@@ -110,7 +110,7 @@ def _report(
 
 
 def _among(names: set[str], served: ServedRow | None) -> ServedRow | None:
-    """Return the served row, beside those rows alone that every window has."""
+    """Return the served row, with only those rows beside it that every window has."""
     if served is None or served["row"] not in names:
         return None
     return {"row": served["row"], "beside": [name for name in served["beside"] if name in names]}

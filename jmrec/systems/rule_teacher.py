@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from jmrec.evaluation.lessons import blend_of, out_of_fold
 from jmrec.evaluation.protocol import ask
+from jmrec.evaluation.soft_labels import blend_of, out_of_fold
 from jmrec.features import read_features, write_features
 from jmrec.systems.data import RunData
 from jmrec.systems.stages import Stage
@@ -15,12 +15,13 @@ from jmrec.systems.students import TeacherSource
 from jmrec.systems.work import Work
 from jmrec.tasks.session import CachedTeacher
 
-LESSONS = "lessons.safetensors"
+LABELS = "lessons.safetensors"
+"""Named as in runs that are finished."""
 STAGE = "teach"
 
 
 class RuleTeacher:
-    """What the blend of rules says of each training session.
+    """The blend of rules as a teacher of students, by its soft labels of the training sessions.
 
     Args:
       work: The run; its config's group "teach".
@@ -40,7 +41,7 @@ class RuleTeacher:
 
     @property
     def source(self) -> TeacherSource:
-        """This teacher, as `Students` asks for it."""
+        """This teacher, in the form that `Students` takes."""
         return TeacherSource((STAGE,), self._read, places=True)
 
     def stage(self) -> Stage:
@@ -56,7 +57,7 @@ class RuleTeacher:
         folds = config.teach.folds
         validation = ask(dataset, "validation")
         with self.work.tracker.stage(STAGE).progress(folds, STAGE) as bar:
-            lessons, temperatures = out_of_fold(
+            labels, temperatures = out_of_fold(
                 dataset, validation, blend_of(validation, dict(self.content())),
                 folds=folds, top=config.student.top, seed=config.seed,
                 window=config.data.window, progress=lambda _: bar.update(1),
@@ -65,15 +66,15 @@ class RuleTeacher:
             "stage": STAGE, "teacher": "blend of rules", "folds": str(folds),
             "temperatures": ", ".join(f"{each:.4g}" for each in temperatures),
         }  # fmt: skip
-        write_features(folder / LESSONS, vars(lessons), self._event_names, facts)
+        write_features(folder / LABELS, vars(labels), self._event_names, facts)
 
     @property
     def _event_names(self) -> list[str]:
-        """What identifies the rows of lessons: each training event's session and item."""
+        """Names of the rows of the soft labels: each training event's session and item."""
         train, ids = self.data.dataset.splits["train"], self.data.dataset.items.ids
         owner = np.repeat(np.arange(len(train)), train.lengths)
         return [f"{train.ids[s]} {ids[i]}" for s, i in zip(owner, train.items)]
 
     def _read(self) -> CachedTeacher:
-        path = self.work.workdir / STAGE / LESSONS
+        path = self.work.workdir / STAGE / LABELS
         return CachedTeacher(**read_features(path, self._event_names).arrays)

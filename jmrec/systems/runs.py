@@ -1,4 +1,4 @@
-"""What the command line asks of a finished run, by its workdir; `serve` answers for what serves."""
+"""What the command line does with a finished run, by its workdir; what serves is in `serve`."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -34,7 +34,7 @@ def evaluate(
         system = able(open_run(workdir, tracker), Ranks)
         made = None
         if policy is not None:
-            # Items that were added later may be named, and are no candidates here.
+            # A policy may name items that were added later; they are no candidates here.
             whole = added.whole_catalogue(system, policy).policy
             made = whole.first(len(system.data.dataset.items))
         folder = workdir / f"evaluate-{split}"
@@ -43,7 +43,7 @@ def evaluate(
 
 
 def embed(workdir: Path, folder: Path | None) -> int:
-    """Read the items that a catalogue folder gained since a run; see `jmrec.systems.added.embed`.
+    """Read the items that are new in a catalogue folder; see `jmrec.systems.added.embed`.
 
     Raises:
       UserError: There is no run, it reads no items, or the folder can not be read.

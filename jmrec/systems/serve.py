@@ -35,7 +35,7 @@ from jmrec.systems.system import Ranks, able
 from jmrec.tracking import Tracker
 
 AGREE = 1000
-"""So many sessions are asked of the artefact and of the run, and compared."""
+"""For so many sessions the artefact's and the run's answers are compared."""
 
 
 def recommend(
@@ -92,7 +92,7 @@ def build(system: Ranks, student: str | None, policy: Path | None) -> Artefact:
     catalogue = whole_catalogue(system, policy, with_added=variant.view == "both")
     added, encoder = catalogue.added, students.encoder(name)
     config = encoder.model.config
-    # A new item has no id of its own: the last, unknown row stands for it.
+    # A new item has no id row of its own: it gets the last row, the unknown one.
     known = np.zeros(len(dataset.items), np.int32) if encoder.ids is None else encoder.ids
     unknown = np.full(len(added.ids), max(getattr(config, "ids", 0) - 1, 0), np.int32)
     features = students.table(name)
@@ -165,7 +165,7 @@ def export(
 
 
 def _note(system: Ranks, folder: Path, section: dict[str, Any]) -> None:
-    """Write what was measured into cost.json, and the report anew."""
+    """Write what was measured into cost.json, and write the report again."""
     if not (folder / RESULTS).is_file():
         return
     cost = read_cost(folder)
@@ -253,7 +253,7 @@ def agree(system: Ranks, student: str, served: Served) -> dict[str, int]:
     )  # fmt: skip
     made = make_predictions(few)
     asked = made.take(made.is_last)
-    # A target that ties with others would stand behind them: nobody is asked for one.
+    # A target would come after others of the same score, so none is given.
     asked = replace(asked, target=np.full(len(asked), -1, np.int32))
     ranked = rank(
         students.ranker(student, students.seeds[0]), asked,

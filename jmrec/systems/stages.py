@@ -31,19 +31,19 @@ exactly the inputs that it reads."""
 
 @dataclass(frozen=True)
 class Stage:
-    """One arrow of the design that ends in files.
+    """One step of a system, which writes files into a folder of its own.
 
     Attributes:
       name: The stage's folder in the workdir, such as "students/distilled-0".
       settings: Its own settings, plain values (nested dicts allowed).
       inputs: Names of the stages whose files it reads.
       run: Called with the stage's folder; resumes by itself from what it finds there.
-      alone: Whether the first process runs it while the others wait, which is for stages without
-        parameters; else all do the same together, and the first writes the files.
-      group: What the stages have in common that differ by their seed alone, "" for none.
+      alone: Whether the first process runs it while the others wait (for stages without
+        parameters); else all run it together, and the first writes the files.
+      group: The common name of stages that differ only in their seed, "" for none.
       seed: Its seed, where it has a group.
-      path: Where in the config its own settings stand, such as "students.distilled"; "" where
-        there is no one place. What it trains has the last part as its name.
+      path: Where its own settings are in the config, such as "students.distilled"; "" where
+        that is not one place. The last part is the name of what it trains.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Stage:
 
 
 class Seeded(NamedTuple):
-    """What names a stage that trains one part of the config with one seed."""
+    """The name of a stage that trains one part of the config with one seed, and its parts."""
 
     name: str
     group: str
@@ -69,7 +69,7 @@ def seeded(path: str, seed: int) -> Seeded:
     """Return the name, group, seed and config path of a stage that is one of several seeds.
 
     Args:
-      path: Where in the config its settings stand.
+      path: Where its settings are in the config.
       seed: Its seed.
 
     Example:
@@ -108,13 +108,13 @@ def walk(
 ) -> dict[str, str]:
     """Run the stages in order, skipping what is done.
 
-    With several processes the first keeps the books, and the others follow it.
+    With several processes the first decides and writes stage.json, and the others do the same.
 
     Args:
-      stages: In an order in which every input comes before its reader.
+      stages: In an order in which every input comes before the stages that read it.
       workdir: The run's folder.
       stale: "stop" refuses a stage that was made with other settings; "rerun" deletes and redoes
-        it, and what follows from it.
+        it and the stages that depend on it.
       tracker: For messages.
 
     Returns:
@@ -137,7 +137,7 @@ def walk(
             "done": False,
             "seconds": 0.0,
             "peak_memory": None,
-            # Not of the hash: these say what the stage is, not what it was made of.
+            # Not in the hash: these name the stage and do not change what it computes.
             "group": stage.group,
             "seed": stage.seed,
             "path": stage.path,
@@ -145,7 +145,7 @@ def walk(
         plan.append((stage, fresh))
 
     def check() -> None:
-        # Refused before anything runs: hours of an early stage must not precede it.
+        # Before anything runs: a refusal must not come after hours of an early stage.
         for stage, fresh in plan:
             known = read_stage(workdir / stage.name)
             if known is not None and stale != "rerun" and known["hash"] != fresh["hash"]:
@@ -170,7 +170,7 @@ def walk(
 
 
 def read_stage(folder: Path) -> dict[str, Any] | None:
-    """Return what a stage's folder says of itself, None where there is nothing.
+    """Return a stage's stage.json, None where there is none.
 
     Raises:
       UserError: It is damaged, or a newer jmrec wrote it.
@@ -190,7 +190,7 @@ def read_stage(folder: Path) -> dict[str, Any] | None:
 
 
 def _group_of_old(folder: Path) -> dict[str, Any]:
-    """Return group, seed and path of a stage whose jmrec did not write them yet: by its name."""
+    """Return group, seed and path from the name of a stage of an older jmrec, which wrote none."""
     seeds = re.fullmatch(r"(.+)-(\d+)", folder.name)
     if folder.parent.name not in ("students", "critics") or seeds is None:
         return {"group": "", "seed": None, "path": ""}
@@ -202,13 +202,13 @@ def _group_of_old(folder: Path) -> dict[str, Any]:
 def _begin(
     stage: Stage, folder: Path, fresh: Mapping[str, Any], tracker: Tracker
 ) -> dict[str, Any]:
-    """Make the stage's folder what it is to be run in; return its stage.json."""
+    """Make the stage's folder ready to run in; return its stage.json."""
     stale_folder = folder.with_name(f"{folder.name}.stale")
     shutil.rmtree(stale_folder, ignore_errors=True)
     known = read_stage(folder)
     if known is not None and known["hash"] != fresh["hash"]:
         tracker.say(f"{stage.name}: settings changed, done again")
-        # Renamed first: a kill must not leave half of it where the new stage would go on.
+        # Renamed first: a kill must not leave half of it where the new stage would resume.
         folder.rename(stale_folder)
         shutil.rmtree(stale_folder)
         known = None
@@ -219,7 +219,7 @@ def _begin(
         write_json(folder / "stage.json", fresh)
     remove_leftovers(folder)
     steps = (folder / "checkpoints").glob("*")
-    if not any(path.name.isdigit() for path in steps):  # else the fit says where it goes on
+    if not any(path.name.isdigit() for path in steps):  # else the fit says where it resumes
         tracker.say(f"{stage.name}: {'resumed' if known else 'started'}")
     return dict(known or fresh)
 

@@ -1,7 +1,7 @@
 """Session students of a run: the stages that train them, and each as a Ranker.
 
 A system that serves a session student holds one `Students`, and gives it where item features come
-from and who may teach.
+from and which teachers there are.
 """
 
 from collections.abc import Callable, Mapping
@@ -37,7 +37,7 @@ class ItemFeatures(Protocol):
     """Where the item features come from that students read.
 
     Attributes:
-      names: Which features there are.
+      names: The features that exist.
     """
 
     names: tuple[str, ...]
@@ -46,10 +46,10 @@ class ItemFeatures(Protocol):
         """Return the stages that write the features ``name``."""
 
     def views(self, name: str) -> tuple[str, ...]:
-        """Return the views of the catalogue that there are of them; "both" is all of an item."""
+        """Return the views in which the features ``name`` exist; "both" is all of an item."""
 
     def table(self, name: str, view: str) -> np.ndarray:
-        """Return them of the whole catalogue, float32 [V, F]."""
+        """Return the features ``name`` of the whole catalogue, float32 [V, F]."""
 
     def join(self, name: str, tables: Mapping[str, np.ndarray]) -> np.ndarray:
         """Return the features ``name`` of items whose tables are given, each float32 [R, D]."""
@@ -57,7 +57,7 @@ class ItemFeatures(Protocol):
     def without(
         self, name: str, view: str, rows: np.ndarray
     ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """Return what features of items would be without a part of what they were made from.
+        """Return what the features of items would be without their text, their picture and so on.
 
         Args:
           name: Of the features.
@@ -74,9 +74,9 @@ class TeacherSource:
     """Where a student's teacher comes from.
 
     Attributes:
-      stages: What has to be done before.
+      stages: The stages that must be done before.
       get: Returns the teacher.
-      places: Whether batches must say where an event stands among all training events.
+      places: Whether batches must say the place of an event among all training events.
     """
 
     stages: tuple[str, ...]
@@ -91,10 +91,10 @@ class Students:
       work: The run; its config's groups "student", "students", "seeds" and "context".
       data: Its data.
       features: Item features.
-      teachers: Name -> who may teach; the first is the one that a student follows by default.
+      teachers: Name -> where it comes from; a student that names none learns from the first.
 
     Raises:
-      UserError: A student's settings name something that there is not.
+      UserError: A student's settings name something that does not exist.
     """
 
     def __init__(
@@ -111,7 +111,7 @@ class Students:
         choose("student.distill", config.student.distill, tuple(DISTILL))
         choose("student.loss", config.student.get("loss", "full_softmax"), losses.NEXT_ITEM)
         if not config.students or not config.seeds:
-            raise UserError("students and seeds must name one or more each; mend that setting.")
+            raise UserError("students and seeds must name one or more each; change that setting.")
         for name, variant in config.students.items():
             read = {"features": int(variant.features != NO_FEATURES), "ids": int(variant.ids)}
             named = encoder_name(config, name)
@@ -135,11 +135,11 @@ class Students:
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        """Each student is trained with every one of them."""
+        """The seeds; each student is trained with every one of them."""
         return tuple(self.work.config.seeds)
 
     def variant(self, name: str) -> ConfigDict:
-        """Return what tells a student from the others.
+        """Return the settings in which a student differs from the others.
 
         Raises:
           UserError: There is no such student.
@@ -149,12 +149,12 @@ class Students:
         return self.work.config.students[name]
 
     def teacher_name(self, name: str) -> str:
-        """Return whom a student follows, where it follows somebody."""
+        """Return the name of a student's teacher, if it has one."""
         first = next(iter(self.teachers), "")
         return str(self.variant(name).get("teacher", first))
 
     def follows(self, teacher: str) -> bool:
-        """Tell whether any student follows a teacher."""
+        """Return whether any student has this teacher."""
         return any(
             self.variant(name).logit > 0 and self.teacher_name(name) == teacher
             for name in self.names
@@ -311,7 +311,7 @@ def student_task(
       name: The student.
       features: float32 [V, F] or its shape, None where the student reads none.
       train_items: bool [V], items that occur in training.
-      teacher: Whom it follows, or None.
+      teacher: Its teacher, or None.
       context: From `RunData.context`.
     """
     c, variant = config.student, config.students[name]

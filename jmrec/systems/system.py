@@ -1,8 +1,8 @@
 """The contract of a system, and the one place that says what a system does not have.
 
-A system is a list of stages and what can be asked of a finished run of them. Every system can be
-run, inspected, compared and reported; what else it can do it says by having the methods of one of
-the protocols below.
+A system is a list of stages and the methods that a finished run of them answers. Every system can
+be run, inspected, compared and reported; a system that can do more has the methods of one of the
+protocols below.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -26,7 +26,7 @@ from jmrec.types import Batch, Task
 
 @dataclass(frozen=True)
 class Sizes:
-    """What data would decide, for planning.
+    """The sizes that the data would decide, for planning.
 
     Attributes:
       items: Items of the catalogue, all of which occur in training.
@@ -43,15 +43,15 @@ class Sizes:
 
 @dataclass(frozen=True)
 class PlannedStep:
-    """What a stage would train, from shapes alone.
+    """What a stage would train, as shapes.
 
     Attributes:
-      task: Its task; what it would read are ``jax.ShapeDtypeStruct``.
+      task: Its task, on ``jax.ShapeDtypeStruct`` in place of arrays.
       train: "train" of its settings.
       batch: Shapes of its largest batch.
       rows: Every number of rows that its batches have.
-      group: Where in the config its settings stand, for advice; "" is the top.
-      stacks: Where the transformer stacks stand that it trains.
+      group: Where its settings are in the config, for advice; "" is the top.
+      stacks: Where the settings of the transformer stacks are that it trains.
     """
 
     task: Task
@@ -63,7 +63,7 @@ class PlannedStep:
 
 
 class System(Protocol):
-    """What every system is. It is made of a `Work` and reads nothing before it is asked."""
+    """What every system is. It is made from a `Work` and reads no file before a method needs it."""
 
     name: ClassVar[str]
     since: ClassVar[tuple[str, ...]]
@@ -76,7 +76,7 @@ class System(Protocol):
         """Return all stages in order; the last is "evaluate", which writes results and report.
 
         Args:
-          command: What was typed, for the report.
+          command: The command line, for the report.
 
         Raises:
           UserError: The settings contradict each other.
@@ -102,7 +102,7 @@ class Entry:
       kind: "student", "teacher" or "control".
       seeds: It is ranked once with each.
       ranker: ``seed -> Ranker``, prepared.
-      shuffled: Whether it is asked of sessions in a random order.
+      shuffled: Whether it ranks sessions whose items are in a random order.
     """
 
     name: str
@@ -131,7 +131,7 @@ class Ranks(Protocol):
         """Return the item features of the content rules, name -> [V, D]."""
 
     def teacher(self, added: Mapping[str, np.ndarray] | None = None) -> NeuralRanker | None:
-        """Return the large model that the served student stands in for, prepared, or None.
+        """Return the large model that the served student replaces, prepared, or None.
 
         Args:
           added: Tables of items that were added to the run since, see `ReadsItems`.
@@ -186,6 +186,6 @@ def able(system: System, capability: type[Capability]) -> Capability:
     if not isinstance(system, capability):
         raise UserError(
             f"{system.work.workdir} is a run of the system {system.name!r}, which "
-            f"{LACKS[capability]}; name a run of experiments/tpad.py."
+            f"{LACKS[capability]}; name a run of another system, such as experiments/tpad.py."
         )
     return system

@@ -24,7 +24,7 @@ def write_tables(
       folder: The stage's folder, which has its ``stage.json``.
       ids: V item ids.
       arrays: Name -> table [V, D], or a statistic [1, D] of a `Standardiser`.
-      facts: What more is to be known of where they came from.
+      facts: More of their provenance.
     """
     if not is_first():
         return

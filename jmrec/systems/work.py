@@ -1,4 +1,4 @@
-"""What every stage needs of its run: the settings, the workdir, a tracker; parameters and fits."""
+"""What every stage needs: the run's settings, workdir and tracker, and how to fit and load."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

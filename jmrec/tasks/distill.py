@@ -1,8 +1,8 @@
-"""Stage "distill": pull the transition pattern into the item features, apart from "what it is".
+"""Stage "distill": separate how users move between items (t) from what an item is (k).
 
-Heads t and k on e are trained so that a lower bound of I(t_next; h) (and, by choice, I(t_last; h))
-rises, where h are the frozen Transfer tower's states; an upper bound of I(k; t) falls; and k keeps
-predicting e. The Transfer tower is never touched.
+Heads t and k on e are trained so that lower bounds of I(t_next; h) and I(t_last; h) rise, where h
+are the frozen Transfer tower's states; an upper bound of I(k; t) falls; and k still predicts e.
+Each term has a weight. The Transfer tower does not change.
 """
 
 from collections.abc import Callable, Mapping
@@ -43,7 +43,7 @@ class DistillTask(ModelTask):
       e: float32 [V, D].
       train: bool [V].
       lower: The estimator that is maximised, a key of `LOWER`.
-      upper: What keeps k and t apart, one of `UPPER`.
+      upper: What separates k and t, one of `UPPER`.
       items: How many training items a step draws for the terms on single items.
       hparams: Overrides of the traced numbers.
       tokens: The items' tokens, name -> [V, ...], where the Transfer tower reads them.
@@ -82,18 +82,18 @@ class DistillTask(ModelTask):
         )
         self.transfer = transfer
         self.lower, self.upper, self.items = lower, upper, items
-        tables: dict[str, Any] = {
+        frozen: dict[str, Any] = {
             "e": pad_rows(e),
             "rows": np.flatnonzero(train).astype(np.int32),
             "transfer": transfer_params,
         }
         if tokens is not None:
-            tables["tokens"] = {name: pad_rows(table) for name, table in tokens.items()}
+            frozen["tokens"] = {name: pad_rows(table) for name, table in tokens.items()}
         averages = {name: np.float32(losses.MINE_START) for name in ("next", "last")}
         super().__init__(
             alignment(config),
             hparams,
-            tables=tables,
+            frozen=frozen,
             axes={"transfer": transfer.logical_axes(None)},
             state=averages if lower == "mine" else {},
         )
@@ -127,13 +127,13 @@ class DistillTask(ModelTask):
         e = at.frozen["e"][at.frozen["rows"][draw]]
         (k, t), _ = fns["heads"](params, e)
         rebuilt, _ = fns["reconstruct"](params, k)
-        apart, fit = self._apart(params, k, t)
+        shared, fit = self._shared_information(params, k, t)
         inputs = {
             "next": (-following, ok),
             "last": (-current, ok),
-            # Information is never negative: where the estimate is, q(t | k) is off and there is
-            # nothing to part. Without this floor k and t run away from q for ever.
-            "disentangle": jnp.maximum(apart.mean(), 0.0)[None],
+            # Information is never negative: where the estimate is, q(t | k) is wrong and there is
+            # nothing to separate. Without this floor k and t would move away from q without end.
+            "disentangle": jnp.maximum(shared.mean(), 0.0)[None],
             "rebuild": jnp.square(rebuilt - e).mean(-1),
             "conditional": jnp.atleast_1d(fit),
         }
@@ -142,12 +142,14 @@ class DistillTask(ModelTask):
         metrics |= {
             "information_next": (following.sum(), ok.sum()),
             "information_last": (current.sum(), ok.sum()),
-            self.upper: (apart.sum(), apart.size),
+            self.upper: (shared.sum(), shared.size),
         }
         return total, count, state, metrics
 
-    def _apart(self, params: Params, k: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.Array]:
-        """Return (the term that parts k and t, the fit of q(t | k)), each [items]."""
+    def _shared_information(
+        self, params: Params, k: jax.Array, t: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        """Return (how much k and t share, the loss of fitting q(t | k)), each [items]."""
         if self.upper == "orthogonal":
             return losses.orthogonality(k, t), jnp.zeros(())
         if self.upper == "hsic":

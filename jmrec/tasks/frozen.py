@@ -1,7 +1,7 @@
 """Stage "knowledge" on frozen features: what text and picture share, and what each of them holds.
 
-A backbone that can not write (MiniLM) has no generation to learn from: the heads learn to tell by
-its text which picture an item has, and to keep what rebuilds the features.
+A backbone that can not write text (MiniLM) has no generation to learn from: the heads learn to
+find an item's picture by its text, and to keep what the features can be rebuilt from.
 """
 
 from typing import ClassVar

@@ -40,7 +40,7 @@ OBJECTIVES = (*CRITICS, LIKELIHOOD)
 
 @dataclass(frozen=True)
 class Estimator:
-    """One way to a value of I(x; y).
+    """One estimator of I(x; y).
 
     Attributes:
       kind: What its expectation is known to be: "lower" (at most I), "upper" (at least I with the

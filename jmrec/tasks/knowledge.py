@@ -30,12 +30,12 @@ class KnowledgeTask(ModelTask):
     ``hide_text`` and ``hide_picture`` are the shares of items whose whole text, or whose picture,
     is hidden from the prompt; ``hide_tokens`` of the tokens that are left are hidden too, and
     pictures are distorted (see `jmrec.tasks.vision.distort`): a catalogue is small, and a tower
-    that has learned its items by heart knows nothing of new ones.
+    that remembers its items one by one knows nothing of new ones.
 
     Args:
       config: The tower's size, or the parts that it is assembled of.
       hparams: Overrides of the traced numbers.
-      vision: Parameters of a vision encoder that has learned before; None for a fresh one.
+      vision: Parameters of a trained vision encoder; None for random ones.
       backbone: The pretrained parameters of an assembled tower, which stay as they are.
     """
 
@@ -60,14 +60,14 @@ class KnowledgeTask(ModelTask):
         vision: Params | None = None,
         backbone: Params | None = None,
     ) -> None:
-        tables, axes = {}, {}
+        frozen, axes = {}, {}
         if backbone is not None:
             assert isinstance(config, AssembledConfig)
-            tables, axes = {"backbone": backbone}, {"backbone": backbone_axes(config)}
+            frozen, axes = {"backbone": backbone}, {"backbone": backbone_axes(config)}
         super().__init__(
             assembled(config) if isinstance(config, AssembledConfig) else knowledge_tower(config),
             hparams,
-            tables=tables,
+            frozen=frozen,
             axes=axes,
             known={} if vision is None else {"vision": vision},
         )

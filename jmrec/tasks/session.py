@@ -1,4 +1,4 @@
-"""Stage "student": train the light student on next items and, by choice, on its teacher."""
+"""Stage "student": train a session encoder on next items and, where it has one, on its teacher."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ TERMS = ("next_item", "teacher")
 
 @dataclass(frozen=True)
 class Teacher:
-    """A live session encoder that teaches and reads features: the Transfer tower.
+    """A session encoder that teaches while the student trains: the Transfer tower.
 
     Attributes:
       model: The encoder.
@@ -45,7 +45,7 @@ class Teacher:
 
 @dataclass(frozen=True)
 class CachedTeacher:
-    """What any ranker said once of the training sessions (`jmrec.evaluation.lessons`).
+    """The soft labels of any ranker, made before training (`jmrec.evaluation.soft_labels`).
 
     Attributes:
       rows: int32 [N, K], its likeliest items after each event, best first.
@@ -84,9 +84,9 @@ class StudentTask(ModelTask):
       train: bool [V], items that occur in training.
       teacher: The teacher, or None for no distillation of logits.
       hparams: Overrides of the traced numbers.
-      distill: How the student follows its teacher, a key of `DISTILL`. A cached teacher is followed
-        by a "topk_" one, and its logits are as they are: teacher_temperature is not theirs.
-      top: How many of a live teacher's items the "topk_" ones follow one by one.
+      distill: How the student follows its teacher, a key of `DISTILL`. A cached teacher needs a
+        "topk_" one, and its logits are used as they are: teacher_temperature is for others.
+      top: How many of a live teacher's items the "topk_" ones compare one by one.
       schedules: Term -> how its weight changes over the run, see `jmrec.losses.schedules`.
       loss: The next-item loss, a key of `jmrec.losses.NEXT_ITEM`.
       negatives: How many items a loss samples at each step, where it samples some.
@@ -133,26 +133,26 @@ class StudentTask(ModelTask):
             }
         )
         self.teacher, self.top = teacher, top
-        tables: dict[str, Any] = {
+        frozen: dict[str, Any] = {
             "valid": pad_rows(train),
             "ids": pad_rows(id_rows(train, max(getattr(config, "ids", 0), 1))),
         }
         axes = {}
         if features is not None:
-            tables["features"] = pad_rows(features)
+            frozen["features"] = pad_rows(features)
         if isinstance(teacher, CachedTeacher):
-            tables["lessons"] = {
+            frozen["soft_labels"] = {
                 name: pad_rows(getattr(teacher, name)) for name in ("rows", "logits", "tail")
             }
         elif teacher is not None:
-            tables |= {"e": pad_rows(teacher.e), "teacher": teacher.params}
+            frozen |= {"e": pad_rows(teacher.e), "teacher": teacher.params}
             axes["teacher"] = teacher.model.logical_axes(None)
             if teacher.tokens is not None:
-                tables["tokens"] = {n: pad_rows(table) for n, table in teacher.tokens.items()}
-        super().__init__(session_model(config), hparams, tables=tables, axes=axes)
+                frozen["tokens"] = {n: pad_rows(table) for n, table in teacher.tokens.items()}
+        super().__init__(session_model(config), hparams, frozen=frozen, axes=axes)
 
     def batch_loss(self, params: Params, batch: Batch, at: StepInputs) -> LossResult:
-        """Return the next-item loss plus, with a teacher, the distance of the two."""
+        """Return the next-item loss plus, with a teacher, the divergence from it."""
         frozen, hparams, key = at.frozen, at.hparams, at.key
         ok, valid = batch["target_ok"], frozen["valid"]
         key_table, key_session = jax.random.split(key)
@@ -173,22 +173,22 @@ class StudentTask(ModelTask):
         inputs = {"next_item": (next_item, ok)}
         numbers = {"next_item": {"weight": 1.0}}
         if self.teacher is not None:
-            inputs["teacher"] = (self._apart(frozen, batch, states, table, hparams), ok)
+            inputs["teacher"] = (self._teacher_loss(frozen, batch, states, table, hparams), ok)
             numbers["teacher"] = {"weight": hparams["logit"]}
         total, count, metrics = self.terms(inputs, step=at.step, hparams=numbers)
         if self.teacher is not None:
             metrics[f"teacher_{self.distill}"] = metrics.pop("teacher")
         return total, count, at.state, metrics
 
-    def _apart(
+    def _teacher_loss(
         self, frozen: Any, batch: Batch, states: jax.Array, table: jax.Array, hparams: HParams
     ) -> jax.Array:
-        """Return how far the student is from its teacher, [B, L]; no [..., V] array."""
+        """Return the divergence of student and teacher, [B, L]; no [..., V] array is built."""
         ok, valid = batch["target_ok"], frozen["valid"]
         if isinstance(self.teacher, CachedTeacher):
             temperature = jnp.float32(1.0)
             rows, logits, tail = (
-                frozen["lessons"][name][batch["place"]] for name in ("rows", "logits", "tail")
+                frozen["soft_labels"][name][batch["place"]] for name in ("rows", "logits", "tail")
             )
         else:
             assert self.teacher is not None

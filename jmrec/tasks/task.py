@@ -1,4 +1,4 @@
-"""The base of tasks that train one model: what is left to each is its model and its loss."""
+"""The base of tasks that train one model: each adds its model and its loss."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
@@ -31,9 +31,9 @@ class ModelTask(ABC):
     Args:
       model: What is trained.
       hparams: Traced numbers in place of the class's ``defaults``.
-      tables: Teachers, backbones and feature tables by name, never optimised.
-      axes: Logical axes of tables that are sharded; the others are replicated.
-      known: Parameters that are known already, in place of fresh ones of that name.
+      frozen: Teachers, backbones and feature tables by name, which are not trained.
+      axes: Logical axes of those that are sharded; the others are replicated.
+      known: Parameters to start from, in place of random ones of that name.
       state: What is learned without a gradient, as it begins.
     """
 
@@ -46,18 +46,18 @@ class ModelTask(ABC):
         model: Model,
         hparams: HParams,
         *,
-        tables: Mapping[str, Any] | None = None,
+        frozen: Mapping[str, Any] | None = None,
         axes: Mapping[str, Any] | None = None,
         known: Params | None = None,
         state: State | None = None,
     ) -> None:
         self.model = model
         self.hparams = {**self.defaults, **hparams}
-        self.tables = dict(tables or {})
+        self.frozen_inputs = dict(frozen or {})
         self._axes, self._known, self._state = axes or {}, known or {}, state or {}
 
     def init(self, key: jax.Array) -> tuple[Params, State]:
-        """Return fresh parameters, but those that are known already, and the state."""
+        """Return random parameters, except those to start from, and the state."""
         return {**self.model.init(key), **self._known}, dict(self._state)
 
     def logical_axes(self) -> Any:
@@ -65,18 +65,18 @@ class ModelTask(ABC):
         return self.model.logical_axes(None)
 
     def state_axes(self) -> Any:
-        """Return None: the state lies on every device."""
+        """Return None: every device has the whole state."""
         return None
 
     def frozen(self, workdir: Path) -> tuple[Any, Any]:
-        """Return the tables and their logical axes."""
+        """Return what is not trained, and its logical axes."""
         axes = {
             name: self._axes[name]
             if name in self._axes
             else jax.tree.map(lambda array: (None,) * array.ndim, table)
-            for name, table in self.tables.items()
+            for name, table in self.frozen_inputs.items()
         }
-        return self.tables, axes
+        return self.frozen_inputs, axes
 
     def loss(
         self,

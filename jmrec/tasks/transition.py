@@ -22,7 +22,8 @@ class TransitionTask(ModelTask):
       train: bool [V], items that occur in training: the softmax sees no others.
       hparams: Overrides of the traced numbers.
       tokens: The items' tokens, name -> [V, ...], where the tower reads them instead of e.
-      words: The Knowledge tower's token vectors [vocab, width], to begin with; None for fresh ones.
+      words: The Knowledge tower's token vectors [vocab, width], to start from; None for
+        random ones.
     """
 
     name = "transition"
@@ -37,11 +38,11 @@ class TransitionTask(ModelTask):
         tokens: Mapping[str, np.ndarray] | None = None,
         words: Any = None,
     ) -> None:
-        tables: dict[str, Any] = {"e": pad_rows(e), "valid": pad_rows(train)}
+        frozen: dict[str, Any] = {"e": pad_rows(e), "valid": pad_rows(train)}
         if tokens is not None:
-            tables["tokens"] = {name: pad_rows(table) for name, table in tokens.items()}
+            frozen["tokens"] = {name: pad_rows(table) for name, table in tokens.items()}
         known = {} if words is None else {"embed": words}
-        super().__init__(session_model(config), hparams, tables=tables, known=known)
+        super().__init__(session_model(config), hparams, frozen=frozen, known=known)
 
     def batch_loss(self, params: Params, batch: Batch, at: StepInputs) -> LossResult:
         """Return the softmax cross-entropy of <h, y> / temperature over the training items."""

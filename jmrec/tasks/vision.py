@@ -1,8 +1,8 @@
 """Stage "vision": teach the vision encoder to name the words of an item from its picture alone.
 
 Before it is a part of the Knowledge tower the encoder learns by itself: one pass over pictures is
-much cheaper than a language model's over texts, and most of a text is noise to a picture. The
-target is the bag of the words (tokens, in fact) of the item's text, rare ones weighing more.
+much cheaper than a language model's over texts, and most of a text says nothing about the picture.
+The target is the bag of the words (tokens, in fact) of the item's text; rare ones weigh more.
 
 References:
   Joulin et al., Learning Visual Features from Large Weakly Supervised Data,
@@ -26,7 +26,7 @@ DISTORTION: HParams = {"zoom": 0.3, "move": 0.125, "flip": 0.5, "brighten": 0.3}
 
 
 def distort(key: jax.Array, picture: jax.Array, hparams: HParams) -> jax.Array:
-    """Zoom, move, mirror and brighten pictures at random; the same item, another photograph.
+    """Zoom, move, mirror and brighten pictures at random, as if the item had another photograph.
 
     Args:
       key: The key.
@@ -109,7 +109,7 @@ class VisionTask(ModelTask):
     def __init__(
         self, model: Model, words: tuple[np.ndarray, np.ndarray], hparams: HParams
     ) -> None:
-        super().__init__(model, hparams, tables=dict(zip(("weights", "prior"), words)))
+        super().__init__(model, hparams, frozen=dict(zip(("weights", "prior"), words)))
 
     def batch_loss(self, params: Params, batch: Batch, at: StepInputs) -> LossResult:
         """Return the cross-entropy of the words' weighted bag, over items with a picture."""

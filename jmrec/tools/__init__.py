@@ -1,1 +1,1 @@
-"""Commands beside the main line."""
+"""Commands that help around a run: plan, sweep, inspect, convert, benchmark."""

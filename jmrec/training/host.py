@@ -148,7 +148,7 @@ class Run:
         return improved
 
     def save(self, improved: bool) -> None:
-        """Save the state, unless it lies there already as it is."""
+        """Save the state, unless this very state is saved already."""
         if not improved and self.n == self._saved:
             return
         self._checkpoints.save(

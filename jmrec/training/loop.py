@@ -139,7 +139,7 @@ class Trainer:
             keep the arrays: the next update reuses their memory. Each process evaluates, by
             itself.
           tracker: Such as a `jmrec.tracking.Tracker`; by default nothing is said.
-          resume: "auto", or "never" to delete the checkpoints and begin anew.
+          resume: "auto", or "never" to delete the checkpoints and start again.
           metadata: json-able; its "fingerprint" and "config" must not change between a run and
             its resumption.
 
@@ -153,9 +153,7 @@ class Trainer:
         """
         config, k = self.config, self.config.updates_per_call
         numbers, optim = self._given(hparams or {})
-        frozen = self._frozen
-        if frozen is None:
-            frozen = self.step.place_frozen(*self.task.frozen(Path(workdir)))
+        frozen = self._frozen_on_devices(workdir)
         stored = self._metadata(metadata or {}, seed, numbers, optim)
         folder = _folder(workdir, resume)
         log = Silent() if tracker is None else tracker
@@ -188,18 +186,16 @@ class Trainer:
                     pending = run.step(frozen, host, traced)
                     run.log(pending)
                     bar.update(k)
-            chosen = run.chosen()
+            result = _result(run)
         if sigterm.agreed(True):  # it came after the loop looked for the last time
             raise sigterm.saved(run.n)
-        return FitResult(
-            chosen.params,
-            chosen.task_state,
-            run.n,
-            run.best,
-            run.best_step,
-            run.history,
-            run.flops,
-        )
+        return result
+
+    def _frozen_on_devices(self, workdir: str | Path) -> Any:
+        """Return what is never optimised: what was given, or else what the task reads."""
+        if self._frozen is not None:
+            return self._frozen
+        return self.step.place_frozen(*self.task.frozen(Path(workdir)))
 
     def _optim(self, optim: OptimConfig) -> OptimConfig:
         """Return an optimiser's settings, whose schedule ends where the run does."""
@@ -236,6 +232,14 @@ class Trainer:
             "mesh": {name: int(size) for name, size in self.mesh.shape.items()},
             "versions": {"jax": jax.__version__, "optax": optax.__version__},
         }
+
+
+def _result(run: Run) -> FitResult:
+    """Return the state of the best evaluation, and how it came about."""
+    state = run.chosen()
+    return FitResult(
+        state.params, state.task_state, run.n, run.best, run.best_step, run.history, run.flops
+    )
 
 
 def _numbers(hparams: HParams, optim: OptimConfig) -> HParams:

@@ -126,6 +126,23 @@ def _dimensions(axes: Any) -> Any:
     return jax.tree.map(leaf, axes, is_leaf=_is_axes)
 
 
+def _clip_by_global_norm(most: jax.Array) -> optax.GradientTransformation:
+    """Return optax's clip for a traced norm; 0 does not clip.
+
+    optax divides by the norm and multiplies by ``most``, which XLA turns into one factor unless it
+    knows that ``most`` is 1. Here one division is left whatever it is, so that a traced 1 gives the
+    bits of a constant 1: Muon makes much of a last bit.
+    """
+
+    def update(grads: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        limit = jnp.where(jnp.asarray(most) > 0, most, jnp.inf)
+        norm = optax.tree.norm(grads)
+        excess = jax.lax.optimization_barrier(norm / limit)
+        return jax.tree.map(lambda g: jnp.where(norm < limit, g, g / excess), grads), state
+
+    return optax.GradientTransformation(optax.init_empty_state, update)
+
+
 def make_optimizer(config: OptimConfig, axes: Any = None) -> Optimizer:
     """Make AdamW or Muon without a learning rate, and its schedule.
 
@@ -180,10 +197,9 @@ def make_optimizer(config: OptimConfig, axes: Any = None) -> Optimizer:
         )
 
     def chain(numbers: HParams) -> optax.GradientTransformation:
-        # Made while tracing: optax takes its numbers as arguments of these functions only.
-        clip = jnp.asarray(numbers["clip"])
+        # Made while tracing, because optax takes its numbers here and not in update.
         return optax.chain(
-            optax.clip_by_global_norm(jnp.where(clip > 0, clip, jnp.inf)),
+            _clip_by_global_norm(numbers["clip"]),
             scale,
             optax.add_decayed_weights(jnp.asarray(numbers["weight_decay"]), mask=matrices),
         )
@@ -198,7 +214,7 @@ def make_optimizer(config: OptimConfig, axes: Any = None) -> Optimizer:
 
 
 def opt_state_shardings(opt_state: Any, params: Params, other: Any) -> Any:
-    """Return the shardings of an optax state: each moment lies where its parameter lies.
+    """Return the shardings of an optax state: each moment is placed as its parameter.
 
     A moment is known by its path, which ends in the path of its parameter. (optax's own
     ``tree_map_params`` can not look into ``optax.partition``, of which Muon is made.)

@@ -86,7 +86,7 @@ class TrainStep:
         batch = batch_sharding(mesh) if updates_per_call == 1 else stacked_batch_sharding(mesh)
         self.jitted = jax.jit(
             self._call,
-            in_shardings=(placement, None, batch, whole),  # None: frozen lies where it was put
+            in_shardings=(placement, None, batch, whole),  # None: frozen stays where it was placed
             out_shardings=(placement, whole),
             donate_argnums=0,
         )

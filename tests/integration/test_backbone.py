@@ -150,7 +150,7 @@ def test_what_frozen_readers_can_not_do_is_said(
         EXPERIMENT, [*SMALL, "--config.backbone.lengths=1000"]).backbone)  # fmt: skip
     with pytest.raises(UserError, match="longer than the 512 tokens"):
         long.read(take_items(system.data.dataset.items, [0]))
-    with pytest.raises(UserError, match="no training of it to plan"):
+    with pytest.raises(UserError, match="no training of it to"):
         Tpad.plan_steps(load_config(EXPERIMENT, SMALL), Sizes(10, 300, (8,)))
 
 

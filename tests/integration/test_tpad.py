@@ -397,7 +397,7 @@ def test_what_is_planned_is_what_is_run(workdir: Path) -> None:
 
 
 def test_a_sweep_reads_the_score_and_the_curve_of_a_real_run(workdir: Path) -> None:
-    trial = Trial(0, {}, workdir, "distilled", 0)
+    trial = Trial(0, {}, workdir, "distilled", "students/distilled-0")
     assert sorted(trial.curve()) == [4, 8]
     assert trial.score() is None  # it was evaluated on test
 
@@ -476,7 +476,7 @@ def test_every_student_has_reasons_for_what_it_reads(workdir: Path) -> None:
         system.work.config.evaluate.serve = name
         section = examples(system, asked)
         found = [each for session in section["sessions"] for each in session["recommended"]]
-        assert section["student"] == name
+        assert section["row"] == name
         assert {part for each in found for part in each["own"]} == parts
         pictures = pictures_of(system.data.dataset.items, {"examples": section})
         assert 0 < len(pictures) <= len(section["items"])

@@ -16,9 +16,10 @@ import pytest
 from ml_collections import ConfigDict
 from rich.console import Console
 
-from jmrec import tracking
 from jmrec.errors import UserError
-from jmrec.tracking import Tracker, read_curves
+from jmrec.tracking import Tracker, progress, read_curves
+from jmrec.tracking import wandb as mirror
+from jmrec.usage import duration
 
 
 def console(terminal: bool = False) -> Console:
@@ -127,7 +128,7 @@ def test_read_curves_aligns_columns(tmp_path: Path) -> None:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     now = [0.0]
-    monkeypatch.setattr(tracking, "time", types.SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(progress, "time", types.SimpleNamespace(monotonic=lambda: now[0]))
     return now
 
 
@@ -200,7 +201,7 @@ def test_say_prints_text_as_it_is(tmp_path: Path) -> None:
     ],
 )
 def test_durations(seconds: float, text: str) -> None:
-    assert tracking._duration(seconds) == text
+    assert duration(seconds) == text
 
 
 # --- W&B ------------------------------------------------------------------------------------
@@ -291,7 +292,7 @@ def test_a_wandb_that_does_not_answer_stalls_nothing_and_goes_offline(
         return quick(**kwargs)
 
     monkeypatch.setattr(sys.modules["wandb"], "init", init)
-    monkeypatch.setattr(tracking, "WANDB_BEGIN", 0.2)
+    monkeypatch.setattr(mirror, "WANDB_BEGIN", 0.2)
     out = console()
     tracker = Tracker(tmp_path, wandb={"mode": "online"}, console=out)
     for step in range(100):
@@ -316,7 +317,7 @@ def test_a_wandb_that_does_not_end_is_left_behind(
     tracker = Tracker(tmp_path, wandb={"mode": "online"}, console=out)
     for step in range(100):
         tracker.log(step, {"x": step})
-    monkeypatch.setattr(tracking, "WANDB_END", 0.1)
+    monkeypatch.setattr(mirror, "WANDB_END", 0.1)
     tracker.close()
     (said,) = out.file.getvalue().splitlines()  # type: ignore[attr-defined]
     assert "took more than 0.1 s to end" in said

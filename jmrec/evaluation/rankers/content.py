@@ -80,7 +80,7 @@ class FeatureNeighbours:
     """Cosine between a session's features (decayed sum of unit rows) and an item's.
 
     ``prepare`` brings the table. Where ``center`` is set, the mean of the training items is
-    taken off first: feature tables of language models lie in a narrow cone. An item whose
+    taken off first: the vectors of language models point into a narrow cone. An item whose
     features are all 0 or not finite has none and scores 0.
 
     Attributes:

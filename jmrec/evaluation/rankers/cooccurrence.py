@@ -219,7 +219,7 @@ def markov(sessions: Sessions, n_items: int, backoff: float) -> LinearRule:
     Args:
       sessions: The training sessions.
       n_items: V.
-      backoff: How many pseudo-counts of popularity stand beside the counts, positive.
+      backoff: How many pseudo-counts of popularity are added to the counts, positive.
     """
     counts = transitions(sessions, n_items)
     scale = (1.0 / (counts.sum(axis=1) + backoff)).astype(np.float32)

@@ -66,7 +66,7 @@ def recent_popularity(sessions: Sessions, n_items: int, share: float) -> StaticR
     plain popularity orders what has faded away.
 
     Args:
-      sessions: The training sessions; where they have no times, the file's order stands in.
+      sessions: The training sessions; where they have no times, the file's order is used.
       n_items: V.
       share: The half-life as a share of the training period.
     """

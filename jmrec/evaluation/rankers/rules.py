@@ -57,7 +57,7 @@ PER_FEATURE: dict[str, Callable[[str, Known], Iterator[Ranker]]] = {
 """The same for rules of which each feature table has a row of its own."""
 
 
-def choose(
+def best_on_validation(
     candidates: Iterable[Ranker],
     validation: Predictions,
     *,
@@ -151,6 +151,6 @@ def _best(
     if first is None:
         return []
     chosen: Any
-    chosen, figure = choose(chain([first], waiting), validation, **common)
+    chosen, figure = best_on_validation(chain([first], waiting), validation, **common)
     chosen.settings = {**chosen.settings, f"validation {MRR20}": round(figure, 5)}
     return [chosen]

@@ -60,7 +60,7 @@ def dense(
 def drop(x: jax.Array, rate: jax.Array | float, key: jax.Array | None) -> jax.Array:
     """Apply inverted dropout with a traced rate; the identity where ``key`` is None.
 
-    Linen's own Dropout needs a static rate, and a sweep over rates would compile anew.
+    Linen's own Dropout needs a static rate, and a sweep over rates would compile again.
     """
     if key is None:
         return x

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 def mean_and_max(x_BxTxD: jax.Array, mask_BxT: jax.Array) -> jax.Array:
     """Return mean and maximum over real positions, float32 [B, 2 D]; zeros where there is none.
 
-    In the mean one telling word among forty is diluted; the maximum keeps it.
+    In the mean one word that matters among forty is diluted; the maximum keeps it.
 
     Example:
       >>> x, mask = jnp.array([[[1.0], [3.0], [9.0]]]), jnp.array([[True, True, False]])

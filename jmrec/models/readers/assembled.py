@@ -135,7 +135,7 @@ class AssembledTower(KnowledgeTower):
         """Return the decoder's own logits."""
         return self.decoder.logits(states)
 
-    def told(self, e: jax.Array) -> jax.Array:
+    def scaled(self, e: jax.Array) -> jax.Array:
         """Return e with a mean square of 1: a pretrained decoder's states are large."""
         return e * jax.lax.rsqrt(jnp.mean(jnp.square(e), -1, keepdims=True) + 1e-6)
 
@@ -163,8 +163,8 @@ def assembled(config: AssembledConfig) -> Model:
       >>> from jmrec.models.readers.efficientnet import BlockConfig
       >>> from jmrec.models.parts.transformer import StackConfig
       >>> tiny = StackConfig(width=8, layers=2, heads=2, kv_heads=1, mlp=8)
-      >>> eye = EfficientNetConfig(8, (BlockConfig(8, expand=2),), stem=8, head=16, classes=5)
-      >>> config = AssembledConfig((3, 2), eye, DecoderConfig(vocab=10, stack=tiny), size=8,
+      >>> vision = EfficientNetConfig(8, (BlockConfig(8, expand=2),), stem=8, head=16, classes=5)
+      >>> config = AssembledConfig((3, 2), vision, DecoderConfig(vocab=10, stack=tiny), size=8,
       ...                          lora=LoraConfig(rank=2))
       >>> model = assembled(config)
       >>> params = model.init(jax.random.key(0))

@@ -20,7 +20,7 @@ class BertConfig:
       vocab: Tokens of the tokenizer.
       encoder: The blocks; ``pre_norm`` is False.
       context: Most positions.
-      types: Segments that are told apart; all tokens are of the first here.
+      types: Types of segments; all tokens are of the first here.
     """
 
     vocab: int
@@ -56,7 +56,7 @@ class Bert(nn.Module):
 
         Args:
           text: int32 [B, T]; T is at most ``context``.
-          mask: bool [B, T]; padding stands at the right.
+          mask: bool [B, T]; padding is at the right.
         """
         length = text.shape[1]
         if length > self.config.context:

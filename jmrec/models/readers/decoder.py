@@ -27,7 +27,7 @@ class DecoderConfig:
       stack: The blocks.
       tied: The language head is the table of words.
       context: Positions that the model was trained for.
-      image_token: The token in whose places picture tokens stand; None for text alone.
+      image_token: The token that is replaced by picture tokens; None for text alone.
     """
 
     vocab: int
@@ -148,7 +148,7 @@ class Decoder(nn.Module):
 
         Args:
           text: int32 [B, T].
-          mask: bool [B, T]; padding may stand on either side.
+          mask: bool [B, T]; padding may be on either side.
           seen: Picture tokens [B, N, D] for the places of the image token.
         """
         x = self._words(text, seen)

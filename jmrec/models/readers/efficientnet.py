@@ -1,4 +1,4 @@
-"""EfficientNet-Lite: a small convolutional network for pictures, as it stands once it is trained.
+"""EfficientNet-Lite: a small convolutional network for pictures, as it is after training.
 
 Batch normalisation of a finished network is a scale and a shift of each channel, so it is part of
 the kernels and biases here (`jmrec.convert.efficientnet` puts it there) and no layer of its own.

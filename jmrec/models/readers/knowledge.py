@@ -1,9 +1,9 @@
 """The Knowledge tower: a small multimodal language model that reads one item.
 
 It reads ``<picture tokens> <text fields>`` and gives a pooled state e: the picture tokens and the
-states of each field, pooled apart, because one pool over everything dilutes the one telling word.
-(The picture comes first, so that the decoder's states of it know no more than the tokens
-themselves, and a small decoder blurs them.) The
+states of each field, each pooled by itself, because one pool over everything dilutes the one word
+that matters. (The picture comes first, so that the decoder's states of it know no more than the
+tokens themselves, and a small decoder blurs them.) The
 language head writes each text field *from e alone* (a few soft tokens, and a shift of the tokens
 of each field): whatever the picture and the shown fields say about the hidden ones has to pass
 through e. Both are jmrec's own reading of TPAD (arXiv 2504.10538), whose method section was not
@@ -72,8 +72,8 @@ class KnowledgeTower(nn.Module):
     """The module; see `knowledge_tower` for the pure functions.
 
     A tower of other parts (`jmrec.models.readers.assembled`) declares its own encoder and decoder,
-    and says how they ``see``, read ``words``, and give ``states`` and ``logits``. Of a config, all but
-    ``setup`` wants ``fields``, ``soft``, ``contrast``, ``width`` and ``dtype``.
+    and says how they ``see``, read ``words``, and give ``states`` and ``logits``. Of a config, all
+    but ``setup`` wants ``fields``, ``soft``, ``contrast``, ``width`` and ``dtype``.
     """
 
     config: Any
@@ -120,8 +120,8 @@ class KnowledgeTower(nn.Module):
         """Return the language head's float32 logits [B, T, vocab] of states [B, T, D]."""
         return self.embed.attend(states).astype(jnp.float32)
 
-    def told(self, e: jax.Array) -> jax.Array:
-        """Return e as the language head is told it."""
+    def scaled(self, e: jax.Array) -> jax.Array:
+        """Return e at the scale that the language head reads."""
         return e
 
     def encode_item(
@@ -185,10 +185,10 @@ class KnowledgeTower(nn.Module):
           dropout: Rate on the residual branches.
         """
         c = self.config
-        batch, told = len(e), self.told(e)
-        soft = self.soft(told).reshape(batch, c.soft, c.width)
+        batch, scaled = len(e), self.scaled(e)
+        soft = self.soft(scaled).reshape(batch, c.soft, c.width)
         # Each field sees e through a matrix of its own.
-        shifts = self.condition(told).reshape(batch, len(c.fields), c.width)
+        shifts = self.condition(scaled).reshape(batch, len(c.fields), c.width)
         shift = shifts[:, np.array(token_fields(c.fields))]
         words = self.words(text) + shift
         x = jnp.concatenate([soft.astype(words.dtype), words], 1)

@@ -30,7 +30,7 @@ class Direct(nn.Module):
     def __call__(self, x: jax.Array, mask: jax.Array) -> jax.Array:
         """Map item vectors x [B, T, D] with mask bool [B, T] to float32 [B, T, out].
 
-        Padding stands at the right.
+        Padding is at the right.
         """
         length = x.shape[1]
         x = jnp.where(mask[..., None], x, 0.0).astype(jnp.float32)
@@ -43,7 +43,7 @@ class Direct(nn.Module):
 
 
 GAPS = 16
-"""Time gaps are told apart by their power of e; all above 38 days are one."""
+"""Time gaps are sorted into classes by their power of e; all above 38 days are one class."""
 
 
 class Context(nn.Module):

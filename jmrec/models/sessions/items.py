@@ -10,7 +10,7 @@ from jmrec.models.parts.basic import dense, named
 class ItemVectors(nn.Module):
     """Item vectors from features, ids or both; see `jmrec.models.sessions.student` for its use.
 
-    With ``nn.share_scope`` its parameters stand among those of the encoder that holds it.
+    With ``nn.share_scope`` its parameters are among those of the encoder that holds it.
 
     Attributes:
       width: D, of the vectors.

@@ -30,7 +30,7 @@ class StudentConfig:
       ids: Rows of the id table, the last one is the shared unknown row; 0 for no ids.
       stack: The causal session encoder, whose width is the width of the item vectors.
       gaps: Whether the time between events is read.
-      events: Number of event types that are told apart; 0 reads none.
+      events: Number of event types that are read; 0 reads none.
     """
 
     features: int

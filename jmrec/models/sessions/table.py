@@ -84,7 +84,7 @@ def session_config(
       features: Width of the items' features, 0 for none.
       ids: Rows of the id table, 0 for none.
       gaps: Whether the time between events is known and to be read.
-      events: How many types of events are told apart, 0 for none.
+      events: How many types of events are read, 0 for none.
 
     Returns:
       The frozen dataclass of the table's entry.

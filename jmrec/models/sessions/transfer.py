@@ -47,7 +47,7 @@ class TransferConfig:
       out: Width of the states h and of the item vectors y.
       tokens: What an item's tokens are; None reads an item as one soft token.
       gaps: Whether the time between events is read.
-      events: Number of event types that are told apart; 0 reads none.
+      events: Number of event types that are read; 0 reads none.
     """
 
     features: int

@@ -1,7 +1,7 @@
-"""Pretrained readers, frozen: every item's text and picture once through them, as features.
+"""Frozen pretrained encoders: every item's text and picture goes through them once.
 
-A catalogue is read in blocks of items. A block that is done lies on disk, so that a reading that
-was killed goes on; texts of a block are sorted by length into the declared buckets, one compiled
+A catalogue is read in blocks of items. A block that is done is kept on disk, so that a reading that
+was killed is resumed; texts of a block are sorted by length into the declared buckets, one compiled
 shape each, and batches are shared out over the devices.
 """
 
@@ -40,12 +40,12 @@ READS = {"bert": "sentence", "llama": "sentence", "idefics3": "sentence"}
 LOOKS = {"efficientnet": "pooled", "vit": "encode_picture", "idefics3": "encode_picture"}
 """Families that look at pictures, each with its function for one vector a picture."""
 WHOLE = "idefics3"
-"""The family that does both, and so sees with its own tower."""
+"""The family that does both, and so needs no other vision encoder."""
 
 
 @dataclass(frozen=True)
 class Backbone:
-    """The readers of one run.
+    """The pretrained encoders of one run.
 
     Attributes:
       settings: "text" and "picture" (what `find_pretrained` reads), "layers" of the text's reader

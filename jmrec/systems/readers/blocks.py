@@ -20,7 +20,7 @@ Arrays = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Blocks:
-    """A folder in which the blocks of a long reading lie until it is done.
+    """A folder that keeps the blocks of a long reading until it is done.
 
     Attributes:
       folder: The folder.
@@ -35,7 +35,7 @@ class Blocks:
     name: str = ""
 
     def get(self, rows: slice, read: Callable[[], Arrays]) -> Arrays:
-        """Return a block, from disk where it lies there and was made by the same reader."""
+        """Return a block, from disk where it is there and was made by the same reader."""
         if not is_first():
             return read()
         path = self.folder / f"{self.name}{rows.start:08d}-{rows.stop:08d}.safetensors"

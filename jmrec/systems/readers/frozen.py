@@ -1,6 +1,6 @@
-"""The item reader with ``mode=frozen``: heads on what pretrained backbones say, computed once.
+"""The item reader with ``mode=frozen``: heads on features of pretrained backbones.
 
-Stage "backbone" reads the catalogue; what stage "knowledge" trains are heads on what was read.
+Stage "backbone" computes the features of the catalogue once; stage "knowledge" trains the heads.
 """
 
 from collections.abc import Mapping
@@ -73,7 +73,7 @@ class FrozenReader:
 
     @cached_property
     def backbone(self) -> Backbone:
-        """The pretrained readers."""
+        """The pretrained encoders."""
         config = self.work.config
         return Backbone(config.backbone, bool(config.data.facts))
 
@@ -141,7 +141,7 @@ class FrozenReader:
         """The statistics of the training items, of "text" and of "picture".
 
         Raises:
-          UserError: Other weights lie in the backbones' place than have read the catalogue.
+          UserError: The backbones are not those that read the catalogue.
         """
         if self.backbone.provenance != self.provenance:
             raise UserError(

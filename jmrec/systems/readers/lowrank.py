@@ -1,11 +1,11 @@
 """The item reader with ``mode=lora``: a pretrained backbone, trained by low-rank updates.
 
 The Knowledge tower is assembled of a vision encoder, a matrix and a decoder. Stage "knowledge"
-trains what stands around them and the updates; the backbone itself is read anew from its source by
-whoever needs it, and lies in no checkpoint.
+trains the parts around them and the updates; the backbone itself is in no checkpoint: each stage
+that needs it reads it from its source.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -36,8 +36,8 @@ from jmrec.systems.readers.backbone import (
     pretrained_parameters,
 )
 from jmrec.systems.readers.blocks import Blocks, on_every_device
+from jmrec.systems.readers.tower import TowerReader
 from jmrec.systems.readers.trained import (
-    compile_reading,
     read_catalogue,
     tower_numbers,
     tower_settings,
@@ -48,7 +48,7 @@ from jmrec.tasks.knowledge import KnowledgeTask
 from jmrec.types import Model, Params
 
 BACKBONE = "backbone.json"
-"""Where stage "data" keeps whose tokenizer it took: the weights that all stages are to use."""
+"""Where stage "data" writes down which weights its tokenizer is of; all stages must use those."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class Parts:
         return {"vision": self.picture.params, "decoder": self.text.params}
 
 
-class LowRankReader:
+class LowRankReader(TowerReader):
     """The item reader of one run.
 
     Args:
@@ -101,7 +101,7 @@ class LowRankReader:
 
     def __init__(self, work: Work, data: RunData) -> None:
         check_backbone(work.config.backbone)
-        self.work, self.data = work, data
+        super().__init__(work, data)
 
     @property
     def data_settings(self) -> Mapping[str, Any]:
@@ -110,7 +110,7 @@ class LowRankReader:
         return {"backbone": {name: self.work.config.backbone[name] for name in names}}
 
     def fit(self, folder: Path, items: Items, rows: np.ndarray) -> None:
-        """Take the backbone's tokenizer; note whose it is."""
+        """Take the backbone's tokenizer; write down where it came from."""
         write_json(folder / BACKBONE, self.provenance)
         settings = {**self.work.config.data, "picture_size": self._picture_size}
         tokenizer = load_tokenizer(self.parts.text.source)
@@ -132,29 +132,12 @@ class LowRankReader:
     def _knowledge(self, folder: Path) -> None:
         """Stage "knowledge": the heads and updates of the tower, on the training items."""
         self._check_weights()
-        work, train, task = self.work, self.work.config.knowledge.train, self.task()
-        batches = self.data.items(self.arrays, self.data.train_rows, train.batch_size)
-        fingerprint = self.data.dataset.fingerprint
-        work.fit(folder, "knowledge", task, train, batches, fingerprint=fingerprint)
+        self.train_tower(folder, self.task())
 
     def task(self) -> KnowledgeTask:
         """Return what stage "knowledge" trains."""
         numbers = tower_numbers(self.work.config)
         return KnowledgeTask(self.config, numbers, backbone=self.parts.params)
-
-    @cached_property
-    def item_arrays(self) -> ItemArrays:
-        """How items become tokens and pixels."""
-        return ItemArrays.load(self.work.workdir / "data")
-
-    @cached_property
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Tokens and pixels of the catalogue."""
-        return self.read(self.data.dataset.items)
-
-    def read(self, items: Items) -> dict[str, np.ndarray]:
-        """Return tokens and pixels of items."""
-        return self.item_arrays.read(items)
 
     @cached_property
     def parts(self) -> Parts:
@@ -199,12 +182,12 @@ class LowRankReader:
                 f"backbone.merge={c.merge} merges more cells than a picture of {config.size} "
                 "pixels has, so that nothing is seen; lower it."
             )
-        words = sum(config.fields)
-        over = config.seen + words + 1 - config.decoder.context
+        tokens = sum(config.fields)
+        over = config.seen + tokens + 1 - config.decoder.context
         if over > 0:
             wide = "" if parts.whole else " or raise backbone.merge"
             raise UserError(
-                f"an item has {config.seen} picture and {words} text tokens, which is {over} more "
+                f"an item has {config.seen} picture and {tokens} text tokens, which is {over} more "
                 f"than {c.text} reads; lower data.max_tokens{wide}."
             )
         return config
@@ -213,11 +196,6 @@ class LowRankReader:
     def model(self) -> Model:
         """The Knowledge tower; what it trains are "heads" and "lora"."""
         return assembled(self.config)
-
-    @property
-    def features(self) -> int:
-        """Width of e."""
-        return self.config.features
 
     @property
     def provenance(self) -> dict[str, str]:
@@ -232,7 +210,7 @@ class LowRankReader:
         return parameter_count(trained) + pretrained_parameters(known)
 
     def _check_weights(self) -> None:
-        """Raise UserError where other weights lie in the backbone's place than at the beginning."""
+        """Raise UserError where the backbone is not the one that the run began with."""
         workdir = self.work.workdir
         if read_json(workdir / "data" / BACKBONE) != self.provenance:
             raise UserError(
@@ -247,20 +225,16 @@ class LowRankReader:
         trained = self.work.params("knowledge", self.model)
         return {**trained, "backbone": self.parts.params}
 
-    @cached_property
-    def _compiled(self) -> Callable[..., jax.Array]:
-        return compile_reading(self.model)
-
     def encode(
         self, arrays: Mapping[str, np.ndarray], view: str, kept: Blocks | None = None
     ) -> np.ndarray:
         """Read items with the Knowledge tower; see `ItemReader`.
 
-        The backbone lies on the devices while it reads and no longer: later stages need the room.
+        The backbone is on the devices only while it reads: later stages need the memory.
         """
         params = on_every_device(self.params)
         batch = int(self.work.config.backbone.batch)
-        return read_catalogue(self.work, partial(self._compiled, params), arrays, view, batch, kept)
+        return read_catalogue(self.work, partial(self.compiled, params), arrays, view, batch, kept)
 
     def merged(self) -> Pretrained:
         """Return the decoder (or the whole multimodal model) with the trained updates added.

@@ -14,10 +14,10 @@ from jmrec.types import Params
 
 
 class ItemReader(Protocol):
-    """Reads items: turns what is known of them into features e.
+    """Reads items: turns their text and picture into features e.
 
-    A system holds one. How it learns to read is its own matter: its stages stand between "data"
-    and the last of them, "knowledge", after which it can be asked.
+    A system holds one. How it is trained is up to it: its stages come after "data", the last of
+    them is "knowledge", and after that it can read.
     """
 
     @property
@@ -49,7 +49,7 @@ class ItemReader(Protocol):
         """Return the features of items, float32 [V, D], not standardised.
 
         Args:
-          arrays: From `arrays` or `read`, by choice in a view.
+          arrays: From `arrays` or `read`, whole or as a view shows them.
           view: What they show, for the progress bar.
           kept: Where what is done of a long reading is kept; None keeps nothing.
         """

@@ -15,7 +15,6 @@ from jmrec.models.parts.transformer import StackConfig
 from jmrec.models.readers.knowledge import KnowledgeConfig, knowledge_tower
 from jmrec.models.readers.vision import VisionConfig, picture_words
 from jmrec.models.sessions.transfer import ItemTokens
-from jmrec.systems.data import RunData
 from jmrec.systems.readers.blocks import (
     Blocks,
     block_size,
@@ -23,6 +22,7 @@ from jmrec.systems.readers.blocks import (
     read_batches,
     read_in_blocks,
 )
+from jmrec.systems.readers.tower import TowerReader
 from jmrec.systems.stages import Stage
 from jmrec.systems.work import Work, numbers
 from jmrec.tasks.knowledge import KnowledgeTask
@@ -77,7 +77,7 @@ def vision_task(config: ConfigDict, tower: KnowledgeConfig, words: tuple[Any, An
 def knowledge_task(
     config: ConfigDict, tower: KnowledgeConfig, vision: Params | None
 ) -> KnowledgeTask:
-    """Return what stage "knowledge" trains; ``vision`` is an encoder that has learned before."""
+    """Return what stage "knowledge" trains; ``vision`` are parameters of a trained encoder."""
     return KnowledgeTask(tower, tower_numbers(config), vision=vision)
 
 
@@ -92,17 +92,6 @@ def tower_settings(config: ConfigDict, used: Collection[str]) -> dict[str, Any]:
     c = config.knowledge
     own = {name: number for name, number in c.hparams.items() if name not in HEADS_ONLY}
     return {**{name: c[name] for name in used}, "hparams": own}
-
-
-def compile_reading(model: Model) -> Callable[..., jax.Array]:
-    """Return the compiled ``(params, text, picture, picture_ok) -> e`` of a Knowledge tower."""
-
-    @jax.jit
-    def encode(params: Params, text: jax.Array, picture: jax.Array, ok: jax.Array) -> jax.Array:
-        seen, _ = model.fns["see"](params, picture)
-        return model.fns["encode_item"](params, text, seen, text > 0, ok)[0]
-
-    return encode
 
 
 def read_catalogue(
@@ -132,7 +121,7 @@ def read_catalogue(
         return read_in_blocks(count, block_size(batch), block, bar=bar, kept=kept)["e"]
 
 
-class TrainedReader:
+class TrainedReader(TowerReader):
     """The item reader of one run.
 
     Args:
@@ -142,9 +131,6 @@ class TrainedReader:
 
     data_settings: Mapping[str, Any] = {}
     provenance: dict[str, str] = {}  # noqa: RUF012  no weights come from elsewhere
-
-    def __init__(self, work: Work, data: RunData) -> None:
-        self.work, self.data = work, data
 
     def fit(self, folder: Path, items: Items, rows: np.ndarray) -> None:
         """Train the tokenizer on the training items."""
@@ -178,28 +164,11 @@ class TrainedReader:
 
     def _knowledge(self, folder: Path) -> None:
         """Stage "knowledge": the Knowledge tower, on the training items."""
-        work, train = self.work, self.work.config.knowledge.train
+        work = self.work
         learned = (work.workdir / "vision" / "params").is_dir()
         encoder = vision_encoder(self.config)
         vision = work.params("vision", encoder)["vision"] if learned else None
-        task = knowledge_task(work.config, self.config, vision)
-        batches = self.data.items(self.arrays, self.data.train_rows, train.batch_size)
-        fingerprint = self.data.dataset.fingerprint
-        work.fit(folder, "knowledge", task, train, batches, fingerprint=fingerprint)
-
-    @cached_property
-    def item_arrays(self) -> ItemArrays:
-        """How items become tokens and pixels."""
-        return ItemArrays.load(self.work.workdir / "data")
-
-    @cached_property
-    def arrays(self) -> dict[str, np.ndarray]:
-        """Tokens and pixels of the catalogue."""
-        return self.read(self.data.dataset.items)
-
-    def read(self, items: Items) -> dict[str, np.ndarray]:
-        """Return tokens and pixels of items."""
-        return self.item_arrays.read(items)
+        self.train_tower(folder, knowledge_task(work.config, self.config, vision))
 
     @cached_property
     def config(self) -> KnowledgeConfig:
@@ -213,11 +182,6 @@ class TrainedReader:
         return knowledge_tower(self.config)
 
     @property
-    def features(self) -> int:
-        """Width of e."""
-        return self.config.features
-
-    @property
     def params(self) -> Params:
         """The Knowledge tower's parameters, numpy arrays."""
         return self.work.params("knowledge", self.model)
@@ -227,15 +191,11 @@ class TrainedReader:
         """How many numbers the Knowledge tower has."""
         return sum(leaf.size for leaf in jax.tree.leaves(self.params))
 
-    @cached_property
-    def _compiled(self) -> Callable[..., jax.Array]:
-        return compile_reading(self.model)
-
     def encode(
         self, arrays: Mapping[str, np.ndarray], view: str, kept: Blocks | None = None
     ) -> np.ndarray:
         """Read items with the Knowledge tower; see `ItemReader`."""
-        read = partial(self._compiled, on_every_device(self.params))
+        read = partial(self.compiled, on_every_device(self.params))
         return read_catalogue(self.work, read, arrays, view, BATCH, kept)
 
     @property

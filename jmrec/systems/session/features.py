@@ -55,7 +55,7 @@ class GivenFeatures:
         return resolve_path(given)
 
     def stage(self) -> Stage:
-        """Return the stage "features", whose identity is what is read and not where it lies."""
+        """Return the stage "features", whose identity is what is read and not its path."""
         own = {"name": self.name, "made by": self._identity()}
         return Stage(STAGE, own, ("data",), self._copy, alone=True)
 

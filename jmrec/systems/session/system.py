@@ -1,7 +1,7 @@
-"""The system "session": its stages are data, by choice features and teach, students, evaluate.
+"""The system "session": its stages are data, features and teach (where needed), students, evaluate.
 
 It trains session encoders over ids, over item features that come from elsewhere, or over both, and
-knows no tower.
+has no tower.
 """
 
 from collections.abc import Callable, Mapping, Sequence

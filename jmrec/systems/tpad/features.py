@@ -73,7 +73,7 @@ class TowerFeatures:
 
         A student that reads both is given what it would be given of an item that came without the
         part: the Knowledge tower reads the item again, as ``jmrec embed`` reads a new one. A
-        student that reads one of them is given zeros, which stand for an item of which nothing is
+        student that reads one of them is given zeros, which mean an item of which nothing is
         known.
         """
         items: Items = take_items(self.data.dataset.items, rows.tolist())

@@ -42,10 +42,10 @@ def planned_steps(config: ConfigDict, sizes: Sizes) -> dict[str, Callable[[], Pl
     Raises:
       UserError: A pretrained backbone is read with, or sizes do not go together.
     """
-    if reader_name(config) != "trained":
+    if (mode := reader_name(config)) != "trained":
         raise UserError(
-            f"backbone={config.backbone.name} is pretrained, and there is no training of it to "
-            "plan here; leave it out to plan transition, distill and the students."
+            f"backbone={config.backbone.name} with backbone.mode={mode}: there is no training of "
+            "it to plan here; leave it out to plan transition, distill and the students."
         )
     plan = _Plan(config, sizes)
     steps: dict[str, Callable[[], PlannedStep]] = {

@@ -1,8 +1,8 @@
 """The system "tpad": an item reader and a Transfer tower teach session students.
 
 Its stages are data, those of its item reader up to "knowledge", read, transition, distill, embed,
-by choice teach, students and evaluate. Big models train in the first stages; a student needs the
-feature table and nothing else of them.
+teach (where needed), students and evaluate. Big models train in the first stages; a student needs
+only their feature table.
 
 References:
   Su et al., Distilling Transitional Pattern to Large Language Models for Multimodal
@@ -237,7 +237,7 @@ class Tpad:
         params = self.work.params("transition", model)
         return Teacher(model, params, self.features.e["both"], self.tokens)
 
-    # ---- what can be asked of a finished run ----------------------------------------------------
+    # ---- a finished run -------------------------------------------------------------------------
 
     def teacher(self, added: Mapping[str, np.ndarray] | None = None) -> NeuralRanker:
         """Return the Transfer tower as a Ranker, prepared; see `jmrec.systems.system.Ranks`."""

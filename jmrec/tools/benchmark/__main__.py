@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one benchmark; return the exit code.
 
     Args:
-      argv: The words after the module's name; the process's own where None.
+      argv: The arguments after the module's name; the process's own where None.
     """
     parser = argparse.ArgumentParser(prog="python -m jmrec.tools.benchmark", description=__doc__)
     which = parser.add_subparsers(dest="what", metavar="WHAT", required=True)

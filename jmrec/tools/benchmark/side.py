@@ -31,7 +31,7 @@ from jmrec.tools.benchmark.backbone import (
 from jmrec.types import Model, Params
 
 
-def reader(model: Model, params: Params, name: str) -> tuple[Any, tuple[Any, ...]]:
+def reading(model: Model, params: Params, name: str) -> tuple[Any, tuple[Any, ...]]:
     """Return a jitted function of (*held, inputs), and what it holds."""
     function = {"minilm": "sentence", "smollm2": "encode", PICTURES: "pooled"}[name]
 
@@ -89,7 +89,7 @@ def main(name: str, settings: dict[str, Any]) -> None:
     model = FAMILIES[found.family].model(computing_in(found.model.config, dtype))
     params = jax.device_put(found.params)
     training = name == TRAINED
-    run, held = trainer(model, params) if training else reader(model, params, name)
+    run, held = trainer(model, params) if training else reading(model, params, name)
     inputs = inputs_of(name, settings, getattr(model.config, "vocab", 0))
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), held)
     flops = sum(matmul_flops(run.trace(*shapes, each).jaxpr) for each in inputs)

@@ -116,7 +116,7 @@ def environment(devices: int, tpu: bool) -> dict[str, str]:
     if tpu:
         from libtpu import get_library_path
 
-        # Nothing is asked of a cloud's metadata server, and no TPU is looked for.
+        # No cloud's metadata server is contacted, and no TPU is searched.
         env |= {
             "TPU_SKIP_MDS_QUERY": "1",
             "TPU_ACCELERATOR_TYPE": "v5litepod-16",

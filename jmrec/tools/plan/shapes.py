@@ -28,7 +28,7 @@ class Step:
     """A training step that is ready to be traced, if its batch divides over the devices.
 
     Attributes:
-      planned: What its system says of it.
+      planned: The step, from its system.
       trainer: The stage's own.
       frozen: Shapes, with shardings, of what is never optimised.
       batch: The same of a global batch.
@@ -109,8 +109,8 @@ class Planner:
             raise UserError(f"{stage}: {error}; mend that setting.") from error
         settings = train_config(planned.train, self.config.rules)
         trainer = Trainer(planned.task, settings, mesh=self.mesh)
-        lies = batch_sharding(self.mesh)
-        batch = {name: shape.update(sharding=lies) for name, shape in planned.batch.items()}
+        placed = batch_sharding(self.mesh)
+        batch = {name: shape.update(sharding=placed) for name, shape in planned.batch.items()}
         tree, axes = planned.task.frozen(NOWHERE)
         placement = shardings(axes, tree, self.mesh, self.config.rules)
         return Step(planned, trainer, abstract_arrays(tree, placement), batch)

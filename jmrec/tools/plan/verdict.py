@@ -15,7 +15,7 @@ GIB = 2**30
 TPU_MEMORY = {"v5e": 15.75, "v5p": 95.7, "v6e": 31.25}
 """GiB a device that the TPU compiler lets a program have."""
 GPU_MEMORY = {"h100": 78.0, "h200": 139.0}
-"""GiB a device that is free on an idle one; JAX takes 75 % of it unless it is told otherwise."""
+"""GiB a device that is free on an idle one; JAX takes 75 % of it by default."""
 CPU_TOO_BIG = 7
 """How many times too big the CPU compiler's figure for a TPU's activations may be (seen: 2 to 7,
 against the TPU compiler; with a GPU it was never compared)."""
@@ -56,7 +56,7 @@ class StagePlan:
       parameters: How many numbers are trained.
       held: "parameters", "optimizer", "frozen", "batch" -> bytes, by arithmetic.
       whole: The same -> bytes over all devices, each array counted once.
-      replicated: The first three -> {"bytes", "share", "largest"}: what lies whole on every device,
+      replicated: The first three -> {"bytes", "share", "largest"}: what every device holds whole,
         its share of ``whole``, and the paths of the largest.
       rows: Examples of a batch on a device.
       flops: Of a step, all devices together.
@@ -64,8 +64,8 @@ class StagePlan:
       collectives: Kind -> {"count", "bytes"} a step, or None.
       out_of_memory: What the compiler said where it refused for want of memory.
       misfit: Why the batches do not divide over the devices.
-      group: Where in the config its settings stand; "" is the top.
-      stacks: Where the transformer stacks stand that it trains.
+      group: Where its settings are in the config; "" is the top.
+      stacks: Where the settings of the transformer stacks are that it trains.
       seconds: How long planning it took.
     """
 

@@ -126,7 +126,7 @@ def bytes_whole(tree: Any) -> int:
 
 
 def replicated(tree: Any) -> dict[str, Any]:
-    """Return what lies whole on every device: bytes, their share, and the largest's paths."""
+    """Return what every device holds whole: bytes, their share, and the largest's paths."""
     found = sorted(
         (-leaf.size * leaf.dtype.itemsize, jax.tree_util.keystr(path, simple=True, separator="/"))
         for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]

@@ -173,7 +173,8 @@ def run_trials(
                     new.slot = min(set(range(parallel)) - {job.slot for job in jobs})
                     jobs.append(new)
                     _start(sweep, new, runner, shares)
-                    say(f"{new.trial.name}: started, {', '.join(new.trial.words()) or 'as it is'}")
+                    given = ", ".join(new.trial.arguments()) or "as it is"
+                    say(f"{new.trial.name}: started, {given}")
                 if not jobs:
                     if not source.waiting():
                         break

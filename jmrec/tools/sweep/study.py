@@ -1,7 +1,7 @@
 """A sweep as an Optuna study: which trials are worth their time, and which end early.
 
 The space is the sweep's own finite list, so a trial of the study is a numbered trial of the
-sweep, and none is run twice. The study lies in a journal file in the workdir: any number of
+sweep, and none is run twice. The study is a journal file in the workdir: any number of
 workers, on any number of machines that see the folder, share it. A trial whose worker was killed
 stays RUNNING in the study; whoever gets its lock takes it up and ends it.
 """

@@ -39,7 +39,7 @@ def sweep(
 
     Args:
       spec: The experiment, as ``jmrec run`` takes it.
-      overrides: ``--config.name=value`` words for all trials.
+      overrides: ``--config.name=value`` arguments for all trials.
       workdir: Where trials.json, the trials' folders, table and plot go.
       parallel: Trials at a time; None is one.
       index: Run this trial only. None takes it from an array task's environment where there is
@@ -112,8 +112,8 @@ def _conclude(found: Sweep, table: Sequence[dict[str, Any]], index: int | None) 
     print_table(table, settings(found), Console())
     winner = best(table)
     if winner is not None:
-        words = " ".join(found.trials[table.index(winner)].words())
-        print(f"best: {winner['trial']}, {100 * winner['score']:.2f} % ({words})")
+        arguments = " ".join(found.trials[table.index(winner)].arguments())
+        print(f"best: {winner['trial']}, {100 * winner['score']:.2f} % ({arguments})")
     print(f"table: {found.workdir / 'sweep.csv'}, plot: {found.workdir / 'sweep.png'}")
     mine = table if index is None else [table[index]]
     failed = [row for row in mine if row["state"] == "failed"]

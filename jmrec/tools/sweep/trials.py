@@ -19,7 +19,6 @@ from jmrec.config.hyper import Overrides, same
 from jmrec.errors import UserError
 from jmrec.evaluation.results import RANKING, RESULTS, primary_of, read_results, spoken
 from jmrec.files import read_json, write_json
-from jmrec.systems.stages import seeded
 from jmrec.tracking import read_curves
 
 SPLIT = "evaluate.split"
@@ -52,9 +51,9 @@ class Trial:
         """Its folder's name, such as "trial-0003"."""
         return self.folder.name
 
-    def words(self) -> list[str]:
-        """Return its overrides as words of the command line."""
-        return [word(name, value) for name, value in self.overrides.items()]
+    def arguments(self) -> list[str]:
+        """Return its overrides as arguments of the command line."""
+        return [argument(name, value) for name, value in self.overrides.items()]
 
     def record(self) -> "Record | None":
         """Return how it ended, None where it has not."""
@@ -108,7 +107,7 @@ class Sweep:
     Attributes:
       spec: ``--config``.
       overrides: The command line's, the same for all trials.
-      workdir: Where it lies.
+      workdir: Its folder.
       base: The flat configuration without the trials' overrides.
       trials: In order.
     """
@@ -122,14 +121,14 @@ class Sweep:
     def command(self, trial: Trial, runner: Sequence[str]) -> list[str]:
         """Return the command that runs a trial; it never evaluates on test."""
         where = ["--config", self.spec, "--workdir", str(trial.folder)]
-        return [*runner, *where, *self.overrides, *trial.words(), VALIDATION]
+        return [*runner, *where, *self.overrides, *trial.arguments(), VALIDATION]
 
 
-def word(name: str, value: Any) -> str:
-    """Return a setting as a word of the command line.
+def argument(name: str, value: Any) -> str:
+    """Return a setting as an argument of the command line.
 
     Example:
-      >>> word("clip", None), word("rate", 1e-3), word("widths", ["a", "b"])
+      >>> argument("clip", None), argument("rate", 1e-3), argument("widths", ["a", "b"])
       ('--config.clip=none', '--config.rate=0.001', "--config.widths=['a', 'b']")
     """
     return f"--config.{name}={'none' if value is None else value}"
@@ -140,13 +139,15 @@ def expand(spec: str, overrides: Sequence[str], workdir: Path) -> Sweep:
 
     Args:
       spec: The experiment, as ``jmrec run`` takes it.
-      overrides: ``--config.name=value`` words for all trials.
+      overrides: ``--config.name=value`` arguments for all trials.
       workdir: The sweep's folder.
 
     Raises:
       UserError: If a trial sets what is not there, does not fit, is swept and set at once, is the
         same as another, or would read the test split.
     """
+    from jmrec.systems.stages import seeded  # which loads jax
+
     base = load_config(spec, list(overrides))
     flat = flatten(base)
     for name in (SPLIT, "evaluate.serve", "seeds"):
@@ -165,8 +166,8 @@ def expand(spec: str, overrides: Sequence[str], workdir: Path) -> Sweep:
                 f"--config.{twice[0]} is swept by get_hyper and set on the command line; leave "
                 "one of the two away."
             )
-        words = [word(name, value) for name, value in each.items()]
-        config = load_config(spec, [*overrides, *words, VALIDATION])
+        arguments = [argument(name, value) for name, value in each.items()]
+        config = load_config(spec, [*overrides, *arguments, VALIDATION])
         found = flatten(config)
         for name, value in each.items():
             if not same(found.get(name), value):

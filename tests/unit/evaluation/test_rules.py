@@ -22,7 +22,7 @@ from jmrec.evaluation.rankers.popularity import (
     newest_first,
     recent_popularity,
 )
-from jmrec.evaluation.rankers.rules import RULES, choose, fit_rules
+from jmrec.evaluation.rankers.rules import RULES, best_on_validation, fit_rules
 from jmrec.metrics.ranks import metric, session_mean
 
 LISTS = [[0, 1, 2], [0, 1], [1, 2, 0], [3], [0, 1, 0, 4]]
@@ -237,6 +237,6 @@ def test_fit_rules_chooses_by_session_averaged_mrr(random_train, make_dataset, a
 def test_the_first_of_equals_is_chosen(asked) -> None:
     rule = SessionPopularity(np.zeros(30, np.float32))
     twin = SessionPopularity(np.zeros(30, np.float32))
-    assert choose([rule, twin], asked, n_items=30, exclude_seen=False)[0] is rule
+    assert best_on_validation([rule, twin], asked, n_items=30, exclude_seen=False)[0] is rule
     with pytest.raises(ValueError, match="candidate"):
-        choose([], asked, n_items=30, exclude_seen=False)
+        best_on_validation([], asked, n_items=30, exclude_seen=False)

@@ -115,7 +115,7 @@ def teacher_logits() -> np.ndarray:
 def student_logits(params):
     """What a student says after each click: logits [2, 3, 7]."""
     task = student_task()
-    fns, ids = task.model.fns, task.tables["ids"][: len(E_TABLE)]
+    fns, ids = task.model.fns, task.frozen_inputs["ids"][: len(E_TABLE)]
     table, _ = fns["item_table"](params, E_TABLE, ids)
     states, _ = fns["encode_session"](params, table[SESSIONS["item"]], SESSIONS["mask"])
     return states @ table.T
@@ -189,10 +189,10 @@ def test_vision_learns_which_words_go_with_a_picture_and_others_do_not_count() -
     params, ((first, (_, count, _)), grads) = call(task, batch)
     assert float(count) == 28
     # The head begins at zero: the first loss is that of the prior, and nothing reaches the eye yet.
-    mass = np.exp(task.tables["prior"])
+    mass = np.exp(task.frozen_inputs["prior"])
     bags = np.zeros((32, 12))
     np.put_along_axis(
-        bags, text[:, :2].astype(int), task.tables["weights"][text[:, :2].astype(int)], 1
+        bags, text[:, :2].astype(int), task.frozen_inputs["weights"][text[:, :2].astype(int)], 1
     )
     bags /= bags.sum(1, keepdims=True)
     np.testing.assert_allclose(mass.sum(), 1.0, rtol=1e-5)
@@ -439,7 +439,7 @@ def test_students_of_a_cached_teacher_read_its_word_on_each_event() -> None:
     best = np.take_along_axis(logits, rows, 1)
     np.put_along_axis(logits, rows, -np.inf, 1)
     tail = np.asarray(jax.nn.logsumexp(logits, axis=1))
-    order = np.random.default_rng(0).permutation(len(rows))  # where an event's lesson lies
+    order = np.random.default_rng(0).permutation(len(rows))  # where an event's soft label is
     place = jnp.asarray(np.argsort(order).reshape(SESSIONS["item"].shape))
     cached = CachedTeacher(rows[order], best[order].astype(np.float32), tail[order])
     task = StudentTask(STUDENT, E_TABLE, TRAIN, cached, QUIET, "topk_kl")

@@ -31,7 +31,8 @@ def sizes(**given: Any) -> StagePlan:
     """A stage of 1 GiB of parameters and 2 GiB of optimizer a device."""
     held = {"parameters": GIB, "optimizer": 2 * GIB, "frozen": 0, "batch": 0}
     facts = {"stage": "knowledge", "parameters": 1, "held": held, "whole": held,
-             "replicated": {}, "rows": 4, "flops": 1}  # fmt: skip
+             "replicated": {}, "rows": 4, "flops": 1, "group": "knowledge",
+             "stacks": ("knowledge.stack", "knowledge.vision.stack")}  # fmt: skip
     return StagePlan(**{**facts, **given})
 
 

@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax, logsumexp
 
-from jmrec.evaluation.lessons import (
+from jmrec.evaluation.protocol import make_predictions
+from jmrec.evaluation.soft_labels import (
     TEMPERATURES,
-    Lessons,
+    SoftLabels,
     calibrate,
     folds_of,
     in_stretches,
     out_of_fold,
-    write_lessons,
+    write_soft_labels,
 )
-from jmrec.evaluation.protocol import make_predictions
 
 V = 9
 LISTS = [[0, 1, 2], [0, 1], [5], [1, 2, 0, 3, 4, 2, 1], [0, 4, 0]]
@@ -50,23 +50,25 @@ def expected(ranker: Counts, item: int, known: np.ndarray, temperature: float) -
 
 
 @pytest.mark.parametrize("window", [2, 50])
-def test_a_lesson_is_the_ranker_s_softmax(sessions: Any, window: int) -> None:
+def test_a_soft_label_is_the_ranker_s_softmax(sessions: Any, window: int) -> None:
     known = np.arange(V) < 6
     ranker, own = Counts(sessions), np.array([0, 2, 3])
     n, k = len(sessions.items), 3
-    lessons = Lessons(np.zeros((n, k), int), np.zeros((n, k), np.float32), np.zeros(n, np.float32))
-    write_lessons(lessons, ranker, sessions, own, known, 0.5, window)
+    labels = SoftLabels(
+        np.zeros((n, k), int), np.zeros((n, k), np.float32), np.zeros(n, np.float32)
+    )
+    write_soft_labels(labels, ranker, sessions, own, known, 0.5, window)
     for session in range(len(sessions)):
         for at in range(sessions.offsets[session], sessions.offsets[session + 1]):
             if session not in own or at + 1 == sessions.offsets[session + 1]:
-                assert not lessons.logits[at].any()
+                assert not labels.logits[at].any()
                 continue
             logits = expected(ranker, sessions.items[at], known, 0.5)
             best = np.argsort(-logits, kind="stable")[:k]
-            assert lessons.rows[at].tolist() == best.tolist()
-            np.testing.assert_allclose(lessons.logits[at], logits[best], rtol=1e-5)
+            assert labels.rows[at].tolist() == best.tolist()
+            np.testing.assert_allclose(labels.logits[at], logits[best], rtol=1e-5)
             rest = logsumexp(np.delete(logits, best))
-            np.testing.assert_allclose(lessons.tail[at], rest, rtol=1e-5)
+            np.testing.assert_allclose(labels.tail[at], rest, rtol=1e-5)
 
 
 def test_stretches_hold_every_transition_once(sessions: Any) -> None:
@@ -93,7 +95,7 @@ def test_no_teacher_has_seen_whom_it_labels(make_sessions: Any, make_dataset: An
         shown.append(Counts(less.splits["train"]))
         return shown[-1]
 
-    lessons, temperatures = out_of_fold(dataset, validation, fit, folds=4, top=V, seed=1)
+    labels, temperatures = out_of_fold(dataset, validation, fit, folds=4, top=V, seed=1)
     fold = folds_of(train, 4, 1)
     assert all(len(set(fold[users == user])) == 1 for user in range(8))
     assert len(temperatures) == 4
@@ -106,9 +108,9 @@ def test_no_teacher_has_seen_whom_it_labels(make_sessions: Any, make_dataset: An
         at = train.offsets[session]
         logits = expected(ranker, items[0], known, temperatures[fold[session]])
         np.testing.assert_allclose(
-            lessons.logits[at], np.sort(logits)[::-1][: known.sum()], rtol=1e-4, atol=1e-4
+            labels.logits[at], np.sort(logits)[::-1][: known.sum()], rtol=1e-4, atol=1e-4
         )
-        assert lessons.tail[at] < -1e20  # k is all there is
+        assert labels.tail[at] < -1e20  # k is all there is
     with pytest.raises(ValueError, match="at least 2"):
         out_of_fold(dataset, validation, fit, folds=1)
 

@@ -1,9 +1,9 @@
-"""What a Ranker teaches: its distribution after every click of some sessions, kept as a top-k.
+"""Soft labels: a Ranker's distribution after every click of some sessions, kept as a top-k.
 
-Any Ranker can teach. Its scores become logits by a temperature that fits validation; of each
+Any Ranker can be a teacher. Its scores become logits by a temperature that fits validation; of each
 distribution the k likeliest items stay, and the mass of all the others as one more logit. A teacher
-that labels its own training data teaches its memory, so it is fitted out of fold: what labels a
-session has not seen that session's user.
+that labels its own training data teaches what it remembers, so it is fitted out of fold: the Ranker
+that labels a session has not seen that session's user.
 """
 
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from scipy.special import logsumexp
 
 from jmrec.data.pipeline import cut_windows
 from jmrec.data.schema import Dataset, Sessions
-from jmrec.data.sessions import take
+from jmrec.data.sessions import gather, take
 from jmrec.evaluation.protocol import (
     WINDOW,
     Predictions,
@@ -31,8 +31,8 @@ BATCH = 512
 
 
 @dataclass(frozen=True)
-class Lessons:
-    """A teacher's word on every event of N, for the event that follows it.
+class SoftLabels:
+    """A teacher's distribution of the next item, after each of N events.
 
     Attributes:
       rows: int32 [N, K], the likeliest items, best first.
@@ -55,7 +55,7 @@ def out_of_fold(
     seed: int = 0,
     window: int = WINDOW,
     progress: Callable[[int], None] | None = None,
-) -> tuple[Lessons, list[float]]:
+) -> tuple[SoftLabels, list[float]]:
     """Label the training sessions by rankers that have not seen them.
 
     Args:
@@ -69,8 +69,8 @@ def out_of_fold(
       progress: Called with the number of folds done.
 
     Returns:
-      The lessons, one row per event of the training sessions (a session's last event, which
-      nothing follows, has zeros), and each fold's temperature.
+      The soft labels, one row per event of the training sessions (zeros for the last event of a
+      session, which nothing follows), and each fold's temperature.
 
     Raises:
       ValueError: If there are fewer than two folds.
@@ -81,7 +81,7 @@ def out_of_fold(
     known = dataset.train_count > 0
     k = min(top, int(known.sum()))
     n = len(train.items)
-    lessons = Lessons(
+    labels = SoftLabels(
         np.zeros((n, k), np.int32), np.zeros((n, k), np.float32), np.zeros(n, np.float32)
     )
     temperatures = []
@@ -93,10 +93,10 @@ def out_of_fold(
         temperatures.append(temperature)
         own = np.flatnonzero(fold == number)
         if len(own):
-            write_lessons(lessons, ranker, train, own, known, temperature, window)
+            write_soft_labels(labels, ranker, train, own, known, temperature, window)
         if progress is not None:
             progress(number + 1)
-    return lessons, temperatures
+    return labels, temperatures
 
 
 def blend_of(
@@ -152,8 +152,8 @@ def calibrate(ranker: Ranker, validation: Predictions, known: np.ndarray) -> flo
     return float(TEMPERATURES[np.argmin(loss)])
 
 
-def write_lessons(
-    lessons: Lessons,
+def write_soft_labels(
+    labels: SoftLabels,
     ranker: Ranker,
     sessions: Sessions,
     own: np.ndarray,
@@ -161,10 +161,10 @@ def write_lessons(
     temperature: float,
     window: int = WINDOW,
 ) -> None:
-    """Write what a ranker says of some sessions into their rows of ``lessons``.
+    """Write a ranker's distributions over some sessions into their rows of ``labels``.
 
     Args:
-      lessons: Over all events of ``sessions``, changed in place.
+      labels: Over all events of ``sessions``, changed in place.
       ranker: Prepared.
       sessions: All sessions.
       own: int [S], which of them are labelled.
@@ -174,19 +174,19 @@ def write_lessons(
     """
     stretches, event = in_stretches(sessions, own, window)
     asked = make_predictions(stretches, window)
-    k = lessons.rows.shape[1]
+    k = labels.rows.shape[1]
     for part in chunks(asked, BATCH):
         few = asked.take(part)
         at = event[few.seen_start + few.position - 1]
         logits = (_scores(ranker, few, known) / temperature).astype(np.float32)
         # Stable: of equal scores the lower row, whatever the machine.
         best = np.argsort(-logits, axis=1, kind="stable")[:, :k]
-        lessons.rows[at] = best
-        lessons.logits[at] = np.take_along_axis(logits, best, axis=1)
+        labels.rows[at] = best
+        labels.logits[at] = np.take_along_axis(logits, best, axis=1)
         np.put_along_axis(logits, best, -np.inf, axis=1)
         # Where k items are all there are, the rest has no mass; a table holds finite numbers.
         with np.errstate(divide="ignore"):
-            lessons.tail[at] = np.maximum(logsumexp(logits, axis=1), -1e30)
+            labels.tail[at] = np.maximum(logsumexp(logits, axis=1), -1e30)
 
 
 def in_stretches(sessions: Sessions, own: np.ndarray, window: int) -> tuple[Sessions, np.ndarray]:
@@ -205,16 +205,7 @@ def in_stretches(sessions: Sessions, own: np.ndarray, window: int) -> tuple[Sess
     offsets = np.concatenate([[0], np.cumsum(size)]).astype(np.int64)
     event = np.arange(offsets[-1]) + np.repeat(windows.start - offsets[:-1], size)
     owner = np.searchsorted(picked.offsets, windows.start, side="right") - 1
-    cut = Sessions(
-        ids=[picked.ids[i] for i in owner],
-        users=picked.users[owner],
-        offsets=offsets,
-        items=picked.items[event],
-        times=picked.times[event],
-        events=picked.events[event],
-        ratings=picked.ratings[event],
-    )
-    return cut, source[event]
+    return gather(picked, owner, offsets, event), source[event]
 
 
 def _scores(ranker: Ranker, asked: Predictions, known: np.ndarray) -> np.ndarray:

@@ -1,0 +1,158 @@
+"""Writes a run's metrics and shows its progress."""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from jmrec.tracking.jsonl import METRICS, mend_lines, plain, read_lines
+from jmrec.tracking.progress import Bar, Lines, progress_bar
+from jmrec.tracking.wandb import Wandb
+
+
+class Tracker:
+    """Writes a run's metrics and shows its progress.
+
+    Use it as a context manager, or call ``close``. ``stage(name)`` gives a tracker that writes
+    the same files under a name; the progress bars, W&B run and console are shared.
+
+    Args:
+      workdir: The run's folder; made where it is missing.
+      wandb: ``mode`` (disabled, offline, online), ``project`` and ``name``, as a ConfigDict or
+        mapping. None is disabled. A failure of W&B is a warning, never the end of a run.
+      config: The run's flat configuration, shown by W&B.
+      console: Where progress and ``say`` go; standard error by default, so that standard output
+        stays clean for results.
+      prefix: The stage's name, "" for none.
+      quiet: Write, show and mirror nothing: for all processes of a run but the first.
+
+    Raises:
+      UserError: If the W&B mode is unknown.
+
+    Example:
+      >>> import tempfile
+      >>> folder = tempfile.mkdtemp()
+      >>> with Tracker(folder) as tracker:
+      ...     tracker.stage("knowledge").log(1, {"loss": 0.5})
+      >>> print((Path(folder) / "metrics.jsonl").read_text())
+      {"stage": "knowledge", "step": 1, "loss": 0.5}
+    """
+
+    def __init__(
+        self,
+        workdir: str | Path,
+        *,
+        wandb: Mapping[str, Any] | Any = None,
+        config: Mapping[str, Any] | None = None,
+        console: Console | None = None,
+        prefix: str = "",
+        quiet: bool = False,
+    ) -> None:
+        self.workdir = Path(workdir)
+        self.workdir.mkdir(parents=True, exist_ok=True)
+        self.path = self.workdir / METRICS
+        self.prefix = prefix
+        self.console = console or Console(stderr=True, quiet=quiet)
+        self._owner, self._quiet = True, quiet
+        if not quiet:
+            mend_lines(self.path)
+        self._wandb = Wandb(self.workdir, None if quiet else wandb, config, self.warn)
+
+    def stage(self, name: str) -> "Tracker":
+        """Return a tracker of the same run that writes under a stage's name.
+
+        Args:
+          name: The stage; nested stages are joined by "/".
+
+        Returns:
+          A Tracker that shares everything; closing it closes nothing.
+        """
+        other = object.__new__(Tracker)
+        other.__dict__.update(self.__dict__)
+        other.prefix = f"{self.prefix}/{name}" if self.prefix else name
+        other._owner = False
+        return other
+
+    @property
+    def run_id(self) -> str | None:
+        """The W&B run's id, None where W&B is disabled; kept in the workdir."""
+        return self._wandb.id
+
+    def log(self, step: int, metrics: Mapping[str, Any]) -> None:
+        """Append one line to metrics.jsonl and mirror it to W&B.
+
+        Args:
+          step: Updates done.
+          metrics: Name -> number, bool, text, None, or a small array (written as a list). What is
+            not finite is written as null, which every JSON reader accepts.
+        """
+        if self._quiet:
+            return
+        values = {name: plain(value) for name, value in metrics.items()}
+        head: dict[str, Any] = {"stage": self.prefix} if self.prefix else {}
+        line = json.dumps({**head, "step": int(step), **values}, allow_nan=False)
+        # Opened for each line: nothing is lost in a kill, and truncate may replace the file.
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(line + "\n")
+        self._wandb.log(self.prefix, int(step), values)
+
+    def truncate(self, step: int) -> None:
+        """Cut metrics.jsonl back to a restored step: drop this stage's later lines.
+
+        Args:
+          step: The restored step; its own lines stay, other stages' lines too.
+        """
+        if self._quiet or not self.path.exists():
+            return
+        lines = [
+            line
+            for line, entry in read_lines(self.path)
+            if entry.get("stage", "") != self.prefix or entry.get("step", 0) <= step
+        ]
+        temporary = self.path.with_suffix(".jsonl.tmp")
+        temporary.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+        temporary.replace(self.path)
+
+    @contextmanager
+    def progress(
+        self, total: int | None, description: str, start: int = 0
+    ) -> Iterator[Bar | Lines]:
+        """Show how far a loop is: a bar on a terminal, a line now and then elsewhere.
+
+        Args:
+          total: How many units there are in all; None where that is not known.
+          description: What is being done; the stage's name is put in front.
+          start: How many units are done already (after a resume).
+
+        Yields:
+          An object with ``update(n=1, **shown)``: ``n`` more units are done; ``shown`` are the
+          numbers to show beside it.
+        """
+        if self.prefix and description != self.prefix:
+            description = f"{self.prefix}: {description}"
+        with progress_bar(self.console, self.say, total, description, start) as shown:
+            yield shown
+
+    def say(self, text: str) -> None:
+        """Print one line of plain text, above a progress bar where there is one."""
+        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+    def warn(self, text: str) -> None:
+        """Print one line of warning."""
+        self.console.print(
+            f"warning: {text}", style="yellow", markup=False, highlight=False, soft_wrap=True
+        )
+
+    def close(self) -> None:
+        """End the W&B run, within a time limit; only the tracker that began it does so."""
+        if self._owner:
+            self._wandb.finish()
+
+    def __enter__(self) -> "Tracker":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()

@@ -1,0 +1,67 @@
+"""The experiments that come with jmrec: one shape for all arguments, neighbours imported."""
+
+import itertools
+import sys
+from pathlib import Path
+
+import pytest
+
+from jmrec.config import flatten, load_config
+from jmrec.config.load import experiments
+from jmrec.errors import UserError
+
+ARGUMENTS = {
+    "tpad": {
+        "data": ("toyshop", "folder"),
+        "size": ("tiny", "small", "base"),
+        "backbone": ("tiny", "minilm", "assembled", "hf:some/folder"),
+    },
+    "session": {
+        "data": ("toyshop", "folder"),
+        "size": ("tiny", "small", "base"),
+        "items": ("ids", "both"),
+        "teacher": ("none", "rules"),
+    },
+}
+
+
+@pytest.mark.parametrize("name", sorted(ARGUMENTS))
+def test_the_shape_of_a_config_does_not_depend_on_its_argument(name: str) -> None:
+    """Values do; and so does which students there are, each with settings of its own."""
+    named = [[f"{key}={value}" for value in values] for key, values in ARGUMENTS[name].items()]
+    shapes = set()
+    for words in itertools.product(*named):
+        config = flatten(load_config(f"{name}:{','.join(words)}"))
+        shapes.add(frozenset(key for key in config if not key.startswith("students.")))
+    assert len(shapes) == 1
+
+
+def test_what_experiments_share_is_no_experiment() -> None:
+    assert {"tpad", "session", "losses_on_gaussians"} <= set(experiments())
+    assert "common" not in experiments()
+    with pytest.raises(UserError, match="has no function get_config"):
+        load_config("experiments/common.py")
+
+
+def test_a_neighbour_is_imported_anew_each_time_and_stays_nowhere(tmp_path: Path) -> None:
+    (tmp_path / "x.py").write_text(
+        "from jmrec.config import ConfigDict\n"
+        "from .shared import VALUE\n"
+        "def get_config():\n    return ConfigDict({'value': VALUE})\n"
+    )
+    before = set(sys.modules)
+    for value in (1, 2, 3):  # within one second, with the same number of bytes
+        (tmp_path / "shared.py").write_text(f"VALUE = {value}\n")
+        assert load_config(str(tmp_path / "x.py")).value == value
+    assert {name for name in set(sys.modules) - before if "shared" in name} == set()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["shared.py", "x.py"]
+    (tmp_path / "shared.py").unlink()
+    with pytest.raises(UserError, match="line 2: the experiment file fails with ModuleNotFound"):
+        load_config(str(tmp_path / "x.py"))
+
+
+def test_an_error_in_a_neighbour_names_the_experiment(tmp_path: Path) -> None:
+    (tmp_path / "x.py").write_text("from .shared import VALUE\n")
+    (tmp_path / "shared.py").write_text("VALUE = 1 / 0\n")
+    with pytest.raises(UserError, match=r"x\.py, line 1: .* ZeroDivisionError"):
+        load_config(str(tmp_path / "x.py"))
