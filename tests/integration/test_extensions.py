@@ -167,6 +167,16 @@ def test_every_block_of_the_page_is_of_an_extension() -> None:
     named = {name: len(BLOCK.findall(text)) for name, text in sections(PAGE).items()}
     assert {name for name, count in named.items() if count} == ALLOWED.keys() - {"A data set"}
     assert PAGE.count("```") == 2 * sum(named.values())
+    # The page as it is shown hides the first line of a block.
+    shown = re.findall(
+        r"^(New file|In|At the end of) `(\S+)`:\n\n```(\w+) (\w+)=(\S+)$", PAGE, re.M
+    )
+    assert len(shown) == sum(named.values())
+    for where, name, kind, how, path in shown:
+        assert name == path
+        assert where == {"diff": "In", "append": "At the end of"}.get(
+            kind if kind == "diff" else how, "New file"
+        )
 
 
 @pytest.mark.parametrize(
