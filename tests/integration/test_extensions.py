@@ -86,7 +86,7 @@ def apply(section: str, tree: Path) -> None:
         if kind == "diff":
             path.write_text(put_between(path.read_text(), text))
         elif how == "append":
-            path.write_text(path.read_text() + text)
+            path.write_text(f"{path.read_text()}\n\n{text}")
         else:
             assert not path.exists(), f"{name} is there already"
             path.parent.mkdir(exist_ok=True)
@@ -167,6 +167,16 @@ def test_every_block_of_the_page_is_of_an_extension() -> None:
     named = {name: len(BLOCK.findall(text)) for name, text in sections(PAGE).items()}
     assert {name for name, count in named.items() if count} == ALLOWED.keys() - {"A data set"}
     assert PAGE.count("```") == 2 * sum(named.values())
+    # The page as it is shown hides the first line of a block.
+    shown = re.findall(
+        r"^(New file|In|At the end of) `(\S+)`:\n\n```(\w+) (\w+)=(\S+)$", PAGE, re.M
+    )
+    assert len(shown) == sum(named.values())
+    for where, name, kind, how, path in shown:
+        assert name == path
+        assert where == {"diff": "In", "append": "At the end of"}.get(
+            kind if kind == "diff" else how, "New file"
+        )
 
 
 @pytest.mark.parametrize(
@@ -176,6 +186,7 @@ def test_every_block_of_the_page_is_of_an_extension() -> None:
         "```diff file=jmrec/main.py\n import sys\n+import time\n```\n",
         '```diff file=jmrec/commands/__init__.py\n     "count",\n+    "recount",\n```\n',
     ],
+    ids=["file", "other file", "line"],
 )
 def test_one_more_file_or_line_is_found(tmp_path: Path, more: str) -> None:
     tree, verb = copied(tmp_path), sections(PAGE)["A verb"]
@@ -197,24 +208,26 @@ def test_encoders_loss_and_ranker_are_in_the_results(encoders: Path) -> None:
     assert len({rows["average"], rows["rising"], rows["together"]}) == 3
 
 
-@pytest.mark.parametrize("encoder", ["average", "rising"])
-def test_an_exported_encoder_recommends_as_its_run_does(
-    tree: Path, encoders: Path, encoder: str
-) -> None:
-    """Three commands in one process, which spares starting it."""
+def test_exported_encoders_recommend_as_their_run_does(tree: Path, encoders: Path) -> None:
+    """All commands in one process, which spares starting it."""
     index = json.loads((encoders / "item_index.json").read_text())
-    own, out = ["--workdir", str(encoders), "--student", encoder], tree.parent / f"serve-{encoder}"
     asked = ["--items", ",".join(index[:3]), "--top", "5", "--json"]
-    words = [["export", *own, "--out", str(out)], ["recommend", *own, *asked],
-             ["recommend", "--serve", str(out), *asked]]  # fmt: skip
+    words = []
+    for name in ("average", "rising"):
+        own, out = ["--workdir", str(encoders), "--student", name], str(tree.parent / name)
+        words += [["export", *own, "--out", out], ["recommend", *own, *asked],
+                  ["recommend", "--serve", out, *asked]]  # fmt: skip
     code = (
         "from jmrec.main import main\n"
         f"for each in {words}:\n    print('>')\n    assert not main(each)"
     )
-    said = ran(tree, "-c", code)
-    _, _, run, served = said.split(">\n")
-    assert json.loads(run) == json.loads(served)
-    assert encoder in (out / "served.json").read_text()
+    said = ran(tree, "-c", code).split(">\n")[1:]
+    for first, name in ((0, "average"), (3, "rising")):
+        by_run, served = (json.loads(text) for text in said[first + 1 : first + 3])
+        assert by_run == served
+        kept = [path.read_text() for path in (tree.parent / name).rglob("*.json")]
+        assert any(f'"model": "{name}"' in text for text in kept)
+    assert said[1] != said[4]
 
 
 def test_a_reader_reads_for_tpad(tree: Path) -> None:
