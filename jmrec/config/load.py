@@ -320,12 +320,12 @@ def _apply(config: ConfigDict, values: dict[str, str]) -> ConfigDict:
             f"{' '.join(plain)}: a field here cannot be set on the command line; "
             "set it in the experiment file."
         ) from error
-    for word in plain:
+    for argument in plain:
         # One at a time, so that the message names the field that does not fit.
         try:
-            values_of_flags(["jmrec", word])
+            values_of_flags(["jmrec", argument])
         except (flags.Error, TypeError, ValueError, AttributeError, KeyError) as error:
-            path, _, text = word.removeprefix("--config.").partition("=")
+            path, _, text = argument.removeprefix("--config.").partition("=")
             name = next(each for each in values if _path(each) == path)
             wanted = config_type(config, name).__name__
             raise UserError(
