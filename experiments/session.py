@@ -58,7 +58,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.features = ConfigDict({"from": placeholder(str), "name": "k+t", "width": 0})
     config.student = session_student(args.data, args.size)
     variant = {
-        "view": "both", "features": "k+t", "ids": items == "both",
+        "view": "both", "features": "given", "ids": items == "both",
         "logit": 1.0 if taught else 0.0, "distill": "topk_kl",
     }  # fmt: skip
     names = args.encoder.split("+")

@@ -83,7 +83,7 @@ for each in found:
 # else:
 
 # %%
-from jmrec.report.words import sentences
+from jmrec.report.sentences import sentences
 
 print(*sentences(results), sep="\n")
 

@@ -10,12 +10,7 @@ from jmrec.report.tables import MISSING, counted, is_number
 
 LONGEST = 90
 """Characters of a title that are shown."""
-OWN = {"text": "its text", "picture": "its picture", "id": "its id"}
-ABSENT = {
-    "text": "it has no text",
-    "picture": "it has no picture",
-    "id": "a new item, without an id of its own",
-}
+NO_ID = "a new item, without an id of its own"
 
 
 @dataclass(frozen=True)
@@ -115,7 +110,12 @@ def example_sessions(results: Results, pictures: Mapping[str, bytes]) -> list[Ex
         recommended = []
         for found in session["recommended"]:
             own = found["own"]
-            parts = [(OWN[n], "", own[n], ABSENT[n]) for n in OWN if n in own]
+            # Its text first, its id last; between them what else it is made of.
+            order = sorted(own, key=lambda part: (part == "id", part != "text", part))
+            parts = [
+                (f"its {part}", "", own[part], NO_ID if part == "id" else f"it has no {part}")
+                for part in order
+            ]
             parts += [
                 (f"click {place}", click.title, each, "the only click: nothing is left without it")
                 for place, (click, each) in enumerate(zip(clicks, found["past"]), 1)
@@ -149,9 +149,9 @@ def example_note(results: Results) -> list[str]:
         "exact: the item is scored again with one thing taken away, and the bar is the score "
         "that this costs (to the right: the thing helped; to the left: it stood in the way). "
         "Beside it stands the place that the item would have without the thing. A click is "
-        "taken out of the session; text, picture and id are taken from the recommended item, "
-        "which is read again as a new item would be that came without them. What works together "
-        "is counted in each part, so the bars need not add up to the score.",
+        "taken out of the session; text, picture, features and id are taken from the recommended "
+        "item, which is read again as a new item would be that came without them. What works "
+        "together is counted in each part, so the bars need not add up to the score.",
     ]
 
 

@@ -8,7 +8,7 @@ from jmrec.report import estimates, plots, sections, serving, tables
 from jmrec.report import time as over_time
 from jmrec.report.examples import example_note, example_sessions
 from jmrec.report.html import write_page
-from jmrec.report.words import bias_sentence, sentences, tiles
+from jmrec.report.sentences import bias_sentence, sentences, tiles
 
 
 def write_report(

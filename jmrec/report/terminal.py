@@ -7,7 +7,7 @@ from rich.text import Text
 
 from jmrec.evaluation.results import DEPTH, Cost, Results
 from jmrec.report import estimates, tables
-from jmrec.report.words import sentences
+from jmrec.report.sentences import sentences
 
 WIDE = 118
 """From so many columns on, an interval is shown beside its figure, else under it."""

@@ -18,7 +18,6 @@ from jmrec.evaluation.drift import over_time
 from jmrec.evaluation.dump import dump_topk
 from jmrec.evaluation.effect import correction_effect
 from jmrec.evaluation.policy import Policy
-from jmrec.evaluation.pool import units_of, write_units
 from jmrec.evaluation.protocol import Predictions, Ranker, ask
 from jmrec.evaluation.rankers.neural import shuffle_prefixes
 from jmrec.evaluation.rankers.rules import fit_rules
@@ -31,6 +30,7 @@ from jmrec.evaluation.results import (
     write_results,
 )
 from jmrec.evaluation.summary import Row, measure, summarise
+from jmrec.evaluation.windows import units_of, write_units
 from jmrec.files import read_json
 from jmrec.report.page import write_report
 from jmrec.report.terminal import print_results

@@ -9,7 +9,6 @@ from jmrec.config import ConfigDict
 from jmrec.data.prepared import load_prepared
 from jmrec.data.schema import Dataset
 from jmrec.errors import UserError
-from jmrec.evaluation.pool import pool, read_units
 from jmrec.evaluation.results import (
     FORMAT,
     RESULTS,
@@ -19,6 +18,7 @@ from jmrec.evaluation.results import (
     read_results,
     write_results,
 )
+from jmrec.evaluation.windows import pool, read_units
 from jmrec.report.page import write_report
 from jmrec.report.terminal import print_results
 from jmrec.systems import registry

@@ -36,6 +36,8 @@ from jmrec.tracking import Tracker
 
 AGREE = 1000
 """For so many sessions the artefact's and the run's answers are compared."""
+TIE = 1e-5
+"""Scores that differ by less are equal: two programs add in another order."""
 
 
 def recommend(
@@ -240,7 +242,8 @@ def agree(system: Ranks, student: str, served: Served) -> dict[str, int]:
     that nothing is learned of test.
 
     Returns:
-      How many "sessions" were asked, and on how many the two lists are the "same".
+      How many "sessions" were asked, and on how many the two lists are the "same"; at a place
+      where two items tie (new ones do, for a student that knows ids alone) either may stand.
     """
     dataset, students = system.data.dataset, system.students
     train = dataset.splits["train"]
@@ -272,10 +275,12 @@ def agree(system: Ranks, student: str, served: Served) -> dict[str, int]:
         times=[few.times[each].tolist() for each in clicks],
         events=[[served.event_names[code] for code in few.events[each]] for each in clicks],
     )
-    same = [
-        [each["item_id"] for each in best] == [served.ids[row] for row in rows if row >= 0]
-        for best, rows in zip(found, ranked.top_ids, strict=True)
-    ]
+    same = []
+    for best, rows, scores in zip(found, ranked.top_ids, ranked.top_scores, strict=True):
+        given = [served.ids[row] for row in rows if row >= 0]
+        tied = np.isclose([each["score"] for each in best], scores[: len(best)], rtol=TIE, atol=TIE)
+        agreed = [each["item_id"] == item or tie for each, item, tie in zip(best, given, tied)]
+        same.append(len(best) == len(given) and all(agreed))
     return {"sessions": len(same), "same": sum(same)}
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from jmrec import losses
 from jmrec.config import ConfigDict, choose
+from jmrec.data.item_arrays import VIEWS
 from jmrec.errors import UserError
 from jmrec.evaluation.rankers.neural import CompiledEncoder, NeuralRanker
 from jmrec.models.sessions.table import session_config, session_model
@@ -112,6 +113,9 @@ class Students:
         choose("student.loss", config.student.get("loss", "full_softmax"), losses.NEXT_ITEM)
         if not config.students or not config.seeds:
             raise UserError("students and seeds must name one or more each; change that setting.")
+        if len({*config.seeds}) < len(config.seeds):
+            raise UserError(f"seeds={tuple(config.seeds)} names one twice; name each once.")
+        choose("evaluate.serve", self.served, self.names)
         for name, variant in config.students.items():
             read = {"features": int(variant.features != NO_FEATURES), "ids": int(variant.ids)}
             named = encoder_name(config, name)
@@ -120,8 +124,7 @@ class Students:
                 choose(f"students.{name}.teacher", self.teacher_name(name), tuple(teachers))
             known = (NO_FEATURES, *features.names)
             if choose(f"students.{name}.features", variant.features, known) != NO_FEATURES:
-                views = features.views(variant.features)
-                choose(f"students.{name}.view", variant.view, views)
+                choose(f"students.{name}.view", variant.view, VIEWS)
 
     @property
     def names(self) -> list[str]:

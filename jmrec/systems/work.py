@@ -11,7 +11,7 @@ from jmrec.checkpoint import load_params
 from jmrec.config import ConfigDict, flatten
 from jmrec.models.build import check_fit
 from jmrec.sharding import Batches
-from jmrec.systems.fits import fit, train_config
+from jmrec.systems.fit import fit, train_config
 from jmrec.tracking import Tracker
 from jmrec.training import FitResult, Trainer
 from jmrec.types import Model, Params, Task

@@ -16,12 +16,12 @@ from jmrec.errors import UserError
 from jmrec.features import Standardiser, read_features
 from jmrec.models.readers.frozen import FrozenConfig, frozen_tower
 from jmrec.systems.data import RunData
+from jmrec.systems.feature_tables import TABLES, read_standardiser, read_tables, write_tables
 from jmrec.systems.pretrained import parameter_count
 from jmrec.systems.readers.backbone import Backbone, check_backbone, pretrained_parameters
 from jmrec.systems.readers.blocks import Blocks
 from jmrec.systems.readers.trained import BATCH, read_catalogue
 from jmrec.systems.stages import Stage
-from jmrec.systems.tables import TABLES, read_standardiser, read_tables, write_tables
 from jmrec.systems.work import Work
 from jmrec.tasks.frozen import FrozenKnowledgeTask
 from jmrec.types import Model

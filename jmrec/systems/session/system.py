@@ -17,7 +17,7 @@ from jmrec.systems.data import RunData
 from jmrec.systems.evaluate import controls, evaluation_stage, student_entries
 from jmrec.systems.planned import planned_student, rule_teacher
 from jmrec.systems.rule_teacher import RuleTeacher
-from jmrec.systems.session.features import BOTH, STAGE, GivenFeatures
+from jmrec.systems.session.features import BOTH, GIVEN, STAGE, GivenFeatures
 from jmrec.systems.stages import Stage
 from jmrec.systems.students import NO_FEATURES, Students
 from jmrec.systems.system import Entry, PlannedStep, Sizes
@@ -65,7 +65,7 @@ class SessionSystem:
         """Return the given features, for the content rules."""
         if not self._reads_features:
             return {}
-        return {"item features": self.features.table(self.features.name, BOTH)}
+        return {"item features": self.features.table(GIVEN, BOTH)}
 
     def rankers(self) -> list[Entry]:
         """Return students and controls."""

@@ -8,8 +8,8 @@ import numpy as np
 from jmrec.data.item_arrays import VIEWS, view
 from jmrec.data.schema import Items, take_items
 from jmrec.systems.data import RunData
+from jmrec.systems.feature_tables import read_tables
 from jmrec.systems.readers.reader import ItemReader
-from jmrec.systems.tables import read_tables
 from jmrec.systems.work import Work
 
 HEADS = ("k", "t")

@@ -30,6 +30,7 @@ from jmrec.models.sessions.table import session_model
 from jmrec.models.sessions.transfer import TransferConfig
 from jmrec.systems.data import RunData
 from jmrec.systems.evaluate import controls, evaluation_stage, student_entries
+from jmrec.systems.feature_tables import read_standardiser, write_tables
 from jmrec.systems.readers.blocks import Blocks
 from jmrec.systems.readers.lowrank import LowRankReader
 from jmrec.systems.readers.reader import TokenReader
@@ -38,7 +39,6 @@ from jmrec.systems.rule_teacher import RuleTeacher
 from jmrec.systems.stages import Stage
 from jmrec.systems.students import Students, TeacherSource
 from jmrec.systems.system import Entry, PlannedStep, Sizes
-from jmrec.systems.tables import read_standardiser, write_tables
 from jmrec.systems.tpad.features import HEADS, TowerFeatures
 from jmrec.systems.tpad.plan import planned_steps
 from jmrec.systems.tpad.tasks import (
@@ -81,7 +81,7 @@ class Tpad:
         prompt = choose("transition.prompt", config.transition.prompt, ("items", "tokens"))
         if prompt == "tokens" and not isinstance(self.reader, TokenReader):
             raise UserError(
-                f"backbone={config.backbone.name} keeps one vector of an item, so that "
+                f"backbone.mode={config.backbone.mode} keeps one vector of an item, so that "
                 "transition.prompt must be items; change one of them."
             )
         self.rules = RuleTeacher(work, self.data, self.content, ("read",))

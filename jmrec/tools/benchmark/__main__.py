@@ -13,7 +13,7 @@ from rich.table import Table
 
 from jmrec.errors import UserError
 from jmrec.tools.benchmark import backbone, data, kernels
-from jmrec.tools.text import wide_console
+from jmrec.tools.terminal import wide_console
 
 BENCHMARKS = {
     "backbone": backbone,

@@ -22,7 +22,7 @@ from rich.table import Table
 from jmrec.config import ConfigDict
 from jmrec.errors import UserError
 from jmrec.tools.plan.verdict import Hardware, StagePlan, judge
-from jmrec.tools.text import human, wide_console
+from jmrec.tools.terminal import human, wide_console
 
 FIELDS = 3
 

@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 from jmrec.config import ConfigDict
 from jmrec.errors import UserError
 from jmrec.sharding import DATA_AXES, abstract_arrays, batch_sharding, make_mesh, shardings
-from jmrec.systems.fits import train_config
+from jmrec.systems.fit import train_config
 from jmrec.systems.registry import system_class
 from jmrec.systems.system import PlannedStep, Sizes
 from jmrec.training import Trainer

@@ -9,7 +9,7 @@ from typing import Any
 from jmrec.config import ConfigDict
 from jmrec.errors import UserError
 from jmrec.models.parts.transformer import remat_policy
-from jmrec.tools.text import human
+from jmrec.tools.terminal import human
 
 GIB = 2**30
 TPU_MEMORY = {"v5e": 15.75, "v5p": 95.7, "v6e": 31.25}

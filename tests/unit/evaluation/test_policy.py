@@ -23,8 +23,8 @@ from jmrec.evaluation.rankers.blend import fit_blend
 from jmrec.evaluation.results import make_cost
 from jmrec.evaluation.summary import Row, default_caption, summarise
 from jmrec.report.page import write_report
+from jmrec.report.sentences import sentences
 from jmrec.report.serving import policy_table, serving_table
-from jmrec.report.words import sentences
 
 IDS = ["a", "b", "c", "d", "e", "f"]
 

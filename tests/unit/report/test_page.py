@@ -17,6 +17,7 @@ from jmrec.evaluation.results import kinds_of
 from jmrec.report import plots
 from jmrec.report.page import write_report
 from jmrec.report.sections import cold_table
+from jmrec.report.sentences import sentences
 from jmrec.report.tables import (
     best_model,
     best_rule,
@@ -24,7 +25,6 @@ from jmrec.report.tables import (
     slice_tables,
 )
 from jmrec.report.terminal import print_results
-from jmrec.report.words import sentences
 
 sample = runpy.run_path(str(Path(__file__).with_name("sample_results.py")))
 ROWS, make_curve = sample["ROWS"], sample["make_curve"]

@@ -10,8 +10,8 @@ import pytest
 from jmrec.report import plots
 from jmrec.report.examples import example_sessions
 from jmrec.report.sections import bias_table, control_table, cost_table, extra_tables
+from jmrec.report.sentences import bias_sentence, tiles
 from jmrec.report.tables import comparison_table
-from jmrec.report.words import bias_sentence, tiles
 
 sample = runpy.run_path(str(Path(__file__).with_name("sample_results.py")))
 make_results, make_cost = sample["make_results"], sample["make_cost"]

@@ -10,10 +10,10 @@ from jmrec.config import ConfigDict, load_config
 from jmrec.data.prepared import prepare
 from jmrec.data.toyshop import ToyShopConfig, write_toyshop
 from jmrec.errors import UserError
-from jmrec.evaluation.pool import units_of, write_units
 from jmrec.evaluation.protocol import Ranked, ask
 from jmrec.evaluation.results import make_cost, read_results, write_results
 from jmrec.evaluation.summary import Row, summarise
+from jmrec.evaluation.windows import units_of, write_units
 from jmrec.systems import registry
 from jmrec.systems.rolling import roll
 

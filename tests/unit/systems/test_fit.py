@@ -11,7 +11,7 @@ from jmrec.data.gaussians import Gaussians, PairBatches
 from jmrec.errors import UserError
 from jmrec.models.parts.transformer import StackConfig, remat_policy
 from jmrec.models.readers.critics import CriticConfig
-from jmrec.systems.fits import fit, train_config
+from jmrec.systems.fit import fit, train_config
 from jmrec.systems.stages import identity
 from jmrec.tasks.gaussians import CriticTask
 from jmrec.tracking import Tracker

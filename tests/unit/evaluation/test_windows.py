@@ -7,9 +7,9 @@ import pytest
 
 from jmrec.data.schema import Sessions
 from jmrec.errors import UserError
-from jmrec.evaluation.pool import Units, pool, read_units, units_of, write_units
 from jmrec.evaluation.protocol import Ranked, make_predictions
 from jmrec.evaluation.summary import Row
+from jmrec.evaluation.windows import Units, pool, read_units, units_of, write_units
 
 
 def window(seed: int, sessions: int, users: bool) -> tuple[Units, np.ndarray]:
