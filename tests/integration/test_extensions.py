@@ -23,7 +23,11 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r"^```(\w+) (file|append)=(\S+)\n(.*?)^```$", re.M | re.S)
 ITEMS = 120
-SHOP = (f"--config.data.toyshop.n_items={ITEMS}", "--config.data.toyshop.sessions=300")
+SHOP = (
+    f"--config.data.toyshop.n_items={ITEMS}",
+    "--config.data.toyshop.sessions=300",
+    "--config.data.window=5",
+)  # one bucket of lengths: half the compilations
 STUDENT = (
     "--config.student.train.steps=4", "--config.student.train.eval_every=4",
     "--config.student.train.batch_size=16", "--config.student.stack.width=16",
