@@ -40,7 +40,7 @@ TOWERS = [
     "--config.distill.train.steps=2",
     *(f"--config.{stage}.train.batch_size=16"
       for stage in ("vision", "knowledge", "transition", "distill")),
-    "--config.data.vocab=200",
+    "--config.data.vocab=400",
     "--config.data.picture_size=32",
 ]  # fmt: skip
 VIEWS = {"both", "text", "picture", "pictures permuted", "texts permuted"}
@@ -239,7 +239,7 @@ def test_the_verbs_work_on_a_run_without_towers(
     assert "Serving" in (by_ids / "evaluate" / "report.html").read_text()
 
     assert main(["evaluate", *run, "--split=validation"]) == 0
-    assert results(by_ids, "evaluate-validation")["split"] == "validation"
+    assert results(by_ids, "evaluate-validation")["dataset"]["split"] == "validation"
     assert len((by_ids / "test_reads.jsonl").read_text().splitlines()) == 1
     capsys.readouterr()
     assert main(["inspect", str(by_ids)]) == 0
@@ -259,9 +259,7 @@ def test_what_it_does_not_have_is_refused_by_its_name(
 def test_its_step_is_planned_from_shapes(capsys: pytest.CaptureFixture[str]) -> None:
     plan = ["plan", "--topology", "cpu:1", "--json", "--config"]
     assert main([*plan, "session:size=tiny"]) == 0
-    assert [each["stage"] for each in json.loads(capsys.readouterr().out)["stages"]] == [
-        "students/student"
-    ]
+    assert [each["stage"] for each in json.loads(capsys.readouterr().out)["stages"]] == ["student"]
     wide = [*plan, "session:size=tiny,items=both"]
     assert "--config.features.width" in refusal(capsys, wide)
     assert main([*wide, "--config.features.width=32"]) == 0
