@@ -55,11 +55,17 @@ class OptimConfig:
 def traced_numbers(config: OptimConfig) -> HParams:
     """Return the settings that are traced: ``hparams["optim"]`` of a step.
 
+    Under Muon the clip is a constant: its iterations make a large difference of a last bit, and a
+    traced clip rounds otherwise.
+
     Example:
       >>> traced_numbers(OptimConfig(warmup=3))
       {'clip': 1.0, 'warmup': 3, 'weight_decay': 0.0}
+      >>> traced_numbers(OptimConfig(muon=1.0))
+      {'warmup': 0, 'weight_decay': 0.0}
     """
-    return {"clip": config.clip, "warmup": config.warmup, "weight_decay": config.weight_decay}
+    traced = {"warmup": config.warmup, "weight_decay": config.weight_decay}
+    return traced if config.muon else {"clip": config.clip, **traced}
 
 
 def check_optim(config: OptimConfig) -> None:
@@ -131,7 +137,7 @@ def _clip_by_global_norm(most: jax.Array) -> optax.GradientTransformation:
 
     optax divides by the norm and multiplies by ``most``, which XLA turns into one factor unless it
     knows that ``most`` is 1. Here one division is left whatever it is, so that a traced 1 gives the
-    bits of a constant 1: Muon makes much of a last bit.
+    bits of a constant 1 under Adam.
     """
 
     def update(grads: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
@@ -196,10 +202,12 @@ def make_optimizer(config: OptimConfig, axes: Any = None) -> Optimizer:
             muon_weight_dimension_numbers=lambda params: _dimensions(axes),
         )
 
+    constant_clip = optax.clip_by_global_norm(config.clip) if config.clip else optax.identity()
+
     def chain(numbers: HParams) -> optax.GradientTransformation:
         # Made while tracing, because optax takes its numbers here and not in update.
         return optax.chain(
-            _clip_by_global_norm(numbers["clip"]),
+            constant_clip if config.muon else _clip_by_global_norm(numbers["clip"]),
             scale,
             optax.add_decayed_weights(jnp.asarray(numbers["weight_decay"]), mask=matrices),
         )
