@@ -19,6 +19,10 @@ with features.npy (numbers [N, D]) and ids.json (the N item ids).
 
 Sweep (get_hyper): the learning rate by the weight decay, six trials.
 
+Seen (test, session MRR@20 in percent, 2 CPU cores):
+  size=tiny, ToyShop, seed 0, items=ids: oracle 48.6, blend of rules 20.0, sequential rules 19.4,
+  student 18.0; a minute.
+
 Commands:
   jmrec run --config experiments/session.py:size=tiny --workdir runs/ids
   jmrec run --config experiments/session.py:data=folder,size=small,items=both \
