@@ -148,7 +148,6 @@ def test_started_again_it_does_nothing_and_other_settings_are_refused(
         ["embed", "--workdir", "RUN"],
         ["recommend", "--workdir", "RUN", "--items", "1"],
         ["export", "--workdir", "RUN", "--out", "OUT"],
-        ["plan", "--config", TINY, "--topology", "cpu:1"],
         ["sweep", "--config", TINY, "--workdir", "OUT"],
         ["run", "--config", TINY, "--workdir", "OUT", "--origins", "2"],
         ["run", "--config", f"{TINY},estimators=infonse", "--workdir", "OUT"],
@@ -176,3 +175,11 @@ def test_inspect_reads_the_run(finished: Path, capsys: pytest.CaptureFixture[str
     assert "a run of 3 stages" in capsys.readouterr().out
     assert main(["inspect", str(finished / "critics" / "mine-1-0"), "--json"]) == 0
     assert "average" in capsys.readouterr().out
+
+
+def test_a_study_is_planned_like_any_other(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["plan", "--config", f"{TINY},estimators=nwj+vclub", "--topology", "cpu:1", "--json"]
+    assert main(words) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [each["stage"] for each in found["stages"]] == ["critics/nwj", "critics/likelihood"]
+    assert all(each["parameters"] > 0 and each["flops"] > 0 for each in found["stages"])
