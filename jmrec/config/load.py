@@ -196,13 +196,20 @@ def _siblings(folder: Path) -> Iterator[None]:
     package = ModuleType(FOLDER)
     package.__path__ = [str(folder)]
     kept, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    # Of an experiment that loads another while it is read itself.
+    outer = {name: sys.modules.pop(name) for name in _neighbours()}
     sys.modules[FOLDER] = package
     try:
         yield
     finally:
         sys.dont_write_bytecode = kept
-        for name in [each for each in sys.modules if each.partition(".")[0] == FOLDER]:
+        for name in _neighbours():
             del sys.modules[name]
+        sys.modules.update(outer)
+
+
+def _neighbours() -> list[str]:
+    return [name for name in sys.modules if name.partition(".")[0] == FOLDER]
 
 
 def _line(error: Exception, path: Path) -> int:

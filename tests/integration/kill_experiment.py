@@ -6,22 +6,16 @@ Command:
   jmrec run --config tests/integration/kill_experiment.py --workdir runs/killed
 """
 
-import importlib.util
 from pathlib import Path
 
-from jmrec.config import ConfigDict
+from jmrec.config import ConfigDict, load_config
 
 TPAD = Path(__file__).resolve().parents[2] / "experiments" / "tpad.py"
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
     """Return experiments/tpad.py:size=tiny, cut down; saves are frequent."""
-    spec = importlib.util.spec_from_file_location("tpad_experiment", TPAD)
-    assert spec is not None
-    assert spec.loader is not None
-    tpad = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tpad)
-    config = tpad.get_config(arg or "size=tiny")
+    config = load_config(f"{TPAD}:{arg or 'size=tiny'}")
     config.data.toyshop.n_items, config.data.toyshop.sessions = 60, 160
     config.data.vocab = 320
     config.knowledge.stack.update(width=32, layers=1, mlp=64)

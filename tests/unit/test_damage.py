@@ -21,7 +21,7 @@ from jmrec.errors import BAD_INPUT, UserError, refusal
 from jmrec.features import read_features, write_features
 from jmrec.files import MANIFEST, read_json, remove_leftovers, replace_folder, write_json
 from jmrec.main import main
-from jmrec.systems.stages import Stage, walk
+from jmrec.systems.stages import FORMAT, Stage, walk
 from jmrec.tracking import Tracker
 
 METADATA = {"config": {"width": 3}, "fingerprint": {"split": "a"}}
@@ -310,7 +310,7 @@ def test_a_damaged_tokenizer_is_said(
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (lambda facts: {**facts, "format": 2}, "newer jmrec"),
+        (lambda facts: {**facts, "format": FORMAT + 1}, "newer jmrec"),
         (lambda facts: {**facts, "hash": "0", "settings": {"width": 9}}, "width: 9 -> 1"),
         (lambda facts: {"done": True}, "lacks its fields"),
         (lambda facts: [], "lacks its fields"),

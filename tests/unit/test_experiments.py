@@ -65,3 +65,20 @@ def test_an_error_in_a_neighbour_names_the_experiment(tmp_path: Path) -> None:
     (tmp_path / "shared.py").write_text("VALUE = 1 / 0\n")
     with pytest.raises(UserError, match=r"x\.py, line 1: .* ZeroDivisionError"):
         load_config(str(tmp_path / "x.py"))
+
+
+def test_an_experiment_may_load_another_while_it_is_read(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/x.py").write_text(
+        "from jmrec.config import ConfigDict\nfrom .shared import VALUE\n"
+        "def get_config():\n    return ConfigDict({'value': VALUE})\n"
+    )
+    (tmp_path / "a/shared.py").write_text("VALUE = 1\n")
+    (tmp_path / "shared.py").write_text("VALUE = 2\n")
+    (tmp_path / "y.py").write_text(
+        "from jmrec.config import ConfigDict, load_config\n"
+        f"INNER = load_config({str(tmp_path / 'a/x.py')!r})\n"
+        "from .shared import VALUE\n"
+        "def get_config():\n    return ConfigDict({'inner': INNER.value, 'own': VALUE})\n"
+    )
+    assert load_config(str(tmp_path / "y.py")).to_dict() == {"inner": 1, "own": 2}

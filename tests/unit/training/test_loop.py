@@ -233,12 +233,9 @@ def test_decay_clip_and_warmup_are_traced(tmp_path: Path, muon: float) -> None:
     ends = set()
     every = (
         {},
-        {"weight_decay": 0.0},
-        {"weight_decay": 0.05},
-        {"warmup": 3},
+        *({"weight_decay": 0.0}, {"weight_decay": 0.05}, {"warmup": 3}),
         {"warmup": 7, "weight_decay": 1.0},
-        {"clip": 0.0},
-        {"clip": 0.5},
+        *({"clip": 0.0}, {"clip": 0.5}),
     )
     asked = [given for given in every if not (muon and "clip" in given)]
     for n, given in enumerate(asked):
