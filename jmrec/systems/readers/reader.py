@@ -71,7 +71,6 @@ class ItemReader(Protocol):
 class TokenReader(Protocol):
     """An item reader that keeps an item's tokens, for a Transfer tower that reads those."""
 
-    @property
     def item_tokens(self) -> ItemTokens:
         """What the tokens of an item are."""
 

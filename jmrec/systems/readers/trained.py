@@ -198,7 +198,6 @@ class TrainedReader(TowerReader):
         read = partial(self.compiled, on_every_device(self.params))
         return read_catalogue(self.work, read, arrays, view, BATCH, kept)
 
-    @property
     def item_tokens(self) -> ItemTokens:
         """What the tokens of an item are; see `TokenReader`."""
         return item_tokens(self.config)

@@ -228,7 +228,7 @@ class Tpad:
         """The Transfer tower's size."""
         tokens = None
         if self.work.config.transition.prompt == "tokens":
-            tokens = self._token_reader.item_tokens
+            tokens = self._token_reader.item_tokens()
         return transfer_config(self.work.config, self.reader.features, self.data.context, tokens)
 
     def _live_teacher(self) -> Teacher:
