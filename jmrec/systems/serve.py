@@ -30,7 +30,7 @@ from jmrec.systems.added import read_added, whole_catalogue
 from jmrec.systems.examples import pictures_of
 from jmrec.systems.registry import open_run
 from jmrec.systems.stages import read_stage
-from jmrec.systems.students import GROUP, NO_FEATURES, stage_name
+from jmrec.systems.students import GROUP, NO_FEATURES, joined, stage_name
 from jmrec.systems.system import Ranks, able
 from jmrec.tracking import Tracker
 
@@ -99,7 +99,7 @@ def build(system: Ranks, student: str | None, policy: Path | None) -> Artefact:
     unknown = np.full(len(added.ids), max(getattr(config, "ids", 0) - 1, 0), np.int32)
     features = students.table(name)
     if added.ids and variant.features != NO_FEATURES:
-        more = students.features.join(variant.features, added.features)
+        more = joined(variant.features, added.features)
         features = {"features": np.concatenate([features["features"], more])}
     seed = students.seeds[0]
     own = stage_name(name, seed)

@@ -52,9 +52,6 @@ class ItemFeatures(Protocol):
     def table(self, name: str, view: str) -> np.ndarray:
         """Return the features ``name`` of the whole catalogue, float32 [V, F]."""
 
-    def join(self, name: str, tables: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Return the features ``name`` of items whose tables are given, each float32 [R, D]."""
-
     def without(
         self, name: str, view: str, rows: np.ndarray
     ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -68,6 +65,20 @@ class ItemFeatures(Protocol):
         Returns:
           Part, such as "text" -> (float32 [R, F], bool [R] whether the item has that part).
         """
+
+
+def joined(name: str, tables: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Return the tables that a name such as "k+t" lists, side by side.
+
+    Args:
+      name: Of the features.
+      tables: Name -> float32 [R, D].
+
+    Example:
+      >>> joined("k+t", {"k": np.zeros((2, 3)), "t": np.ones((2, 1))}).shape
+      (2, 4)
+    """
+    return np.concatenate([tables[part] for part in name.split("+")], 1)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 Stage "backbone" computes the features of the catalogue once; stage "knowledge" trains the heads.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -171,14 +171,17 @@ class FrozenReader:
         """The Knowledge tower: the heads."""
         return frozen_tower(self.config)
 
+    @cached_property
+    def _compiled(self) -> Callable[..., jax.Array]:
+        """The compiled ``(text, picture, picture_ok) -> e``, one program for all views."""
+        params = self.work.params("knowledge", self.model)
+        return jax.jit(lambda *given: self.model.fns["encode_item"](params, *given)[0])
+
     def encode(
         self, arrays: Mapping[str, np.ndarray], view: str, kept: Blocks | None = None
     ) -> np.ndarray:
         """Read features with the heads; see `ItemReader`."""
-        model = self.model
-        params = self.work.params("knowledge", model)
-        read = jax.jit(lambda *given: model.fns["encode_item"](params, *given)[0])
-        return read_catalogue(self.work, read, arrays, view, BATCH, kept)
+        return read_catalogue(self.work, self._compiled, arrays, view, BATCH, kept)
 
 
 def standardise(

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from jmrec.files import read_json
 from jmrec.systems.data import RunData
 from jmrec.systems.feature_tables import TABLES, read_tables, write_tables
 from jmrec.systems.stages import Stage, read_stage
+from jmrec.systems.students import joined
 from jmrec.systems.work import Work
 
 STAGE = "features"
@@ -147,9 +148,10 @@ class GivenFeatures:
             )
         e = read_features(source / "read" / TABLES, dataset.items.ids).arrays
         heads = read_features(source / "embed" / TABLES, dataset.items.ids).arrays
-        parts = self._name.split("+")
         tables = {
-            view: np.concatenate([e[view] if p == "e" else heads[f"{view}/{p}"] for p in parts], 1)
+            view: joined(
+                self._name, {"e": e[view], **{h: heads[f"{view}/{h}"] for h in ("k", "t")}}
+            )
             for view in e
         }
         return dataset.items.ids, tables
@@ -173,10 +175,6 @@ class GivenFeatures:
           UserError: The source had no such view.
         """
         return self._tables[choose("view of the given features", view, self.views(name))]
-
-    def join(self, name: str, tables: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Return the features of items whose tables are given."""
-        return tables[name]
 
     def without(
         self, name: str, view: str, rows: np.ndarray

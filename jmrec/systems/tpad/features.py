@@ -10,6 +10,7 @@ from jmrec.data.schema import Items, take_items
 from jmrec.systems.data import RunData
 from jmrec.systems.feature_tables import read_tables
 from jmrec.systems.readers.reader import ItemReader
+from jmrec.systems.students import joined
 from jmrec.systems.work import Work
 
 HEADS = ("k", "t")
@@ -60,11 +61,7 @@ class TowerFeatures:
         """Return features of the whole catalogue, float32 [V, F]."""
         if name == "e":
             return self.e[view]
-        return self.join(name, {head: self.heads[f"{view}/{head}"] for head in HEADS})
-
-    def join(self, name: str, tables: Mapping[str, np.ndarray]) -> np.ndarray:
-        """Return the features of items whose tables "e", "k" and "t" are given."""
-        return np.concatenate([tables[head] for head in name.split("+")], 1)
+        return joined(name, {head: self.heads[f"{view}/{head}"] for head in HEADS})
 
     def without(
         self, name: str, shown: str, rows: np.ndarray
@@ -84,5 +81,5 @@ class TowerFeatures:
         other = {"text": "picture", "picture": "text"}  # without its text an item is its picture
         each = [view(arrays, other[part], 0) for part in other]
         both = {key: np.concatenate([one[key] for one in each]) for key in arrays}
-        found = np.split(self.join(name, self.make(both, "examples")), 2)
+        found = np.split(joined(name, self.make(both, "examples")), 2)
         return {part: (table, has[part]) for part, table in zip(other, found)}

@@ -12,7 +12,7 @@ References:
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import numpy as np
@@ -50,6 +50,7 @@ from jmrec.systems.tpad.tasks import (
 from jmrec.systems.work import Work
 from jmrec.tasks.distill import LOWER, UPPER
 from jmrec.tasks.session import Teacher
+from jmrec.types import Model
 
 TEACHER = "teacher"
 """The Transfer tower's row in the table of results."""
@@ -195,11 +196,17 @@ class Tpad:
     def _stage_hash(self, stage: str) -> str:
         return str(read_json(self.work.workdir / stage / "stage.json")["hash"])
 
+    @cached_property
+    def _alignment(self) -> Model:
+        return alignment(alignment_config(self.work.config, self.reader.features))
+
+    @cached_property
+    def _compiled_heads(self) -> Callable[..., Any]:
+        return jax.jit(self._alignment.fns["heads"])
+
     def _heads(self, e: np.ndarray) -> dict[str, np.ndarray]:
         """Return "k" and "t" of standardised e [V, D]."""
-        model = alignment(alignment_config(self.work.config, self.reader.features))
-        params = self.work.params("distill", model)
-        heads, _ = jax.jit(model.fns["heads"])(params, e)
+        heads, _ = self._compiled_heads(self.work.params("distill", self._alignment), e)
         return {name: np.asarray(head) for name, head in zip(HEADS, heads, strict=True)}
 
     def _make(self, arrays: Mapping[str, np.ndarray], label: str) -> dict[str, np.ndarray]:
