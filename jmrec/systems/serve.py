@@ -21,6 +21,7 @@ from jmrec.evaluation.results import (
     write_cost,
 )
 from jmrec.features import hash_ids
+from jmrec.models.sessions.table import id_table_rows
 from jmrec.report.page import write_report
 from jmrec.report.serving import serving_sentences
 from jmrec.serving import Artefact, Served, check_target, load, serve, write
@@ -93,10 +94,10 @@ def build(system: Ranks, student: str | None, policy: Path | None) -> Artefact:
     # `embed` reads new items with all that they have; a student that must not see it can not.
     catalogue = whole_catalogue(system, policy, with_added=variant.view == "both")
     added, encoder = catalogue.added, students.encoder(name)
-    config = encoder.model.config
+    config, known = encoder.model.config, encoder.ids
+    assert known is not None  # a student's, not the Transfer tower's
     # A new item has no id row of its own: it gets the last row, the unknown one.
-    known = np.zeros(len(dataset.items), np.int32) if encoder.ids is None else encoder.ids
-    unknown = np.full(len(added.ids), max(getattr(config, "ids", 0) - 1, 0), np.int32)
+    unknown = np.full(len(added.ids), max(id_table_rows(config) - 1, 0), np.int32)
     features = students.table(name)
     if added.ids and variant.features != NO_FEATURES:
         more = joined(variant.features, added.features)

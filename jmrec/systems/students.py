@@ -16,7 +16,7 @@ from jmrec.config import ConfigDict, choose
 from jmrec.data.item_arrays import VIEWS
 from jmrec.errors import UserError
 from jmrec.evaluation.rankers.neural import CompiledEncoder, NeuralRanker
-from jmrec.models.sessions.table import session_config, session_model
+from jmrec.models.sessions.table import id_table_rows, session_config, session_model
 from jmrec.systems.data import RunData
 from jmrec.systems.stages import Stage, seeded
 from jmrec.systems.work import Work
@@ -247,7 +247,7 @@ class Students:
             config = encoder_config(
                 self.work.config, name, features, train_items, self.data.context
             )
-            ids = id_rows(train_items, max(getattr(config, "ids", 0), 1))
+            ids = id_rows(train_items, max(id_table_rows(config), 1))
             self._encoders[name] = CompiledEncoder(session_model(config), ids)
         return self._encoders[name]
 

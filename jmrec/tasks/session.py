@@ -13,7 +13,12 @@ from jmrec.config import choose
 from jmrec.errors import UserError
 from jmrec.features import pad_rows, take_rows
 from jmrec.kernels import chunked_logsumexp, chunked_topk
-from jmrec.models.sessions.table import item_vectors, session_model, session_rows
+from jmrec.models.sessions.table import (
+    id_table_rows,
+    item_vectors,
+    session_model,
+    session_rows,
+)
 from jmrec.tasks.task import ModelTask, StepInputs
 from jmrec.types import Batch, HParams, LossResult, Model, Params
 
@@ -135,7 +140,7 @@ class StudentTask(ModelTask):
         self.teacher, self.top = teacher, top
         frozen: dict[str, Any] = {
             "valid": pad_rows(train),
-            "ids": pad_rows(id_rows(train, max(getattr(config, "ids", 0), 1))),
+            "ids": pad_rows(id_rows(train, max(id_table_rows(config), 1))),
         }
         axes = {}
         if features is not None:

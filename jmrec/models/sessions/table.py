@@ -72,6 +72,16 @@ def encoder_name(config: Any) -> str:
     raise ValueError(f"{type(config).__name__} is the config of no session encoder")
 
 
+def id_table_rows(config: Any) -> int:
+    """Return the rows of an encoder's table of item ids, 0 where it has none.
+
+    Example:
+      >>> id_table_rows(StudentConfig(features=3, ids=5))
+      5
+    """
+    return int(getattr(config, "ids", 0))
+
+
 def session_config(
     name: str, settings: Mapping[str, Any], *, features: int, ids: int, gaps: bool, events: int
 ) -> Any:
