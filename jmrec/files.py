@@ -5,9 +5,11 @@ A kill leaves at most side names (``*.tmp``, ``*.old``), which the next start ov
 
 import hashlib
 import json
+import os
 import shutil
-from collections.abc import Collection
-from pathlib import Path
+import stat
+from collections.abc import Collection, Mapping
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from jmrec.errors import UserError
@@ -34,7 +36,7 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text())
     except FileNotFoundError:
         raise UserError(f"{path} is missing; is this the workdir of a jmrec run?") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is damaged ({error}); delete it and run again.") from None
 
 
@@ -89,15 +91,28 @@ def remove_leftovers(folder: Path) -> None:
                 path.unlink()
 
 
+def checksums(folder: Path, leave_out: Collection[str] = ()) -> dict[str, str]:
+    """Return the SHA-256 of every file of a folder, by its relative name.
+
+    Args:
+      folder: The folder.
+      leave_out: Relative names of files and folders that do not count.
+    """
+    found = {}
+    for above, folders, files in os.walk(folder):
+        inside = Path(above).relative_to(folder)
+        folders[:] = sorted(each for each in folders if (inside / each).as_posix() not in leave_out)
+        for name in sorted(files):
+            relative = (inside / name).as_posix()
+            if relative not in leave_out and (Path(above) / name).is_file():
+                found[relative] = _checksum(folder / relative)
+    return found
+
+
 def write_manifest(folder: Path) -> None:
     """Write the checksum of every file of a folder into it, to a side name first."""
-    sums = {
-        path.relative_to(folder).as_posix(): _checksum(path)
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path != folder / MANIFEST
-    }
     side = folder / f"{MANIFEST}.tmp"
-    side.write_text(json.dumps(sums, indent=1) + "\n", encoding="utf-8")
+    side.write_text(json.dumps(checksums(folder, [MANIFEST, side.name]), indent=1) + "\n")
     side.replace(folder / MANIFEST)
 
 
@@ -107,7 +122,7 @@ def manifest_fault(folder: Path, only: Collection[str] | None = None) -> str | N
     Args:
       folder: The folder. One without a manifest is not judged: a kill came before it, or an
         older jmrec wrote it.
-      only: The files to look at; None is all.
+      only: The files to look at; None is all that there are.
 
     Returns:
       The first fault in words, or None.
@@ -128,18 +143,68 @@ def manifest_fault(folder: Path, only: Collection[str] | None = None) -> str | N
     """
     try:
         sums = json.loads((folder / MANIFEST).read_bytes())
-        entries = sorted((n, each) for n, each in sums.items() if only is None or n in only)
     except FileNotFoundError:
         return None
-    except (ValueError, AttributeError):
+    except (ValueError, RecursionError):
         return f"{MANIFEST} is broken"
-    for name, checksum in entries:
+    if not isinstance(sums, dict):
+        return f"{MANIFEST} is broken"
+    if only is not None:
+        return checksums_fault(folder, {name: sums[name] for name in only if name in sums})
+    there = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    names = [path.relative_to(folder).as_posix() for path in there]
+    if unknown := [name for name in names if name not in sums and name != MANIFEST]:
+        return f"{unknown[0]} is not in {MANIFEST}"
+    return checksums_fault(folder, sums)
+
+
+def checksums_fault(folder: Path, sums: Mapping[str, str]) -> str | None:
+    """Return what of a folder is not as `checksums` found it, in words, or None.
+
+    Args:
+      folder: The folder.
+      sums: Relative name -> SHA-256. A name that leads out of the folder, or to anything but a
+        plain file, is a fault: nothing there is read.
+
+    Raises:
+      OSError: A file is there and may not be read, which is no damage.
+    """
+    for name, checksum in sorted(sums.items()):
         try:
-            if _checksum(folder / name) != checksum:
+            path = plain_file(folder, name)
+            if path is None:
+                return f"{name!r} names no plain file inside"
+            if _checksum(path) != checksum:
                 return f"{name} is not what was written"
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError, ValueError):
             return f"{name} is missing"
     return None
+
+
+def plain_file(folder: Path, name: str) -> Path | None:
+    """Return the file that a relative name means, None where it leads anywhere else.
+
+    Args:
+      folder: The folder that the name is relative to.
+      name: Such as "a/b.json". Absolute names, "..", links and whatever is no plain file (a
+        device, a pipe, a folder) are refused.
+
+    Raises:
+      FileNotFoundError: There is nothing.
+
+    Example:
+      >>> plain_file(Path("/"), "dev/null") is None, plain_file(Path("/tmp"), "../etc") is None
+      (True, True)
+    """
+    parts = PurePosixPath(name).parts
+    if not parts or name.startswith("/") or "\0" in name or {"..", "."} & set(name.split("/")):
+        return None
+    path = folder
+    for part in parts:
+        path = path / part
+        if path.is_symlink():
+            return None
+    return path if stat.S_ISREG(path.stat().st_mode) else None
 
 
 def _checksum(path: Path) -> str:

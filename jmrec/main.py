@@ -8,31 +8,38 @@ by the keyboard (a fit saves first; a second Ctrl-C ends it at once), not to be 
 import os
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext
 
 from jmrec.commands import VERBS, load, parser
 from jmrec.errors import Preempted, UserError, explain
-from jmrec.preemption import stop_on_sigterm
+from jmrec.preemption import Stoppable
+from jmrec.terminal import complain
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(argv: Sequence[str] | None = None, *, last: bool = False) -> int:
     """Run one command; return its exit code.
 
     Args:
       argv: The arguments after ``jmrec``; the process's own where None.
+      last: Whether the process ends with it; see `jmrec.preemption.Stoppable`.
 
     Returns:
       0, or one of the codes in the module's docstring.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    try:
-        return dispatch(arguments)
-    except (Exception, KeyboardInterrupt, Preempted) as error:
-        known = explain(error)
-        if known is None:
-            raise
-        print(f"jmrec: {known[1]}", file=sys.stderr)
-        return known[0]
+    with Stoppable(last) as signals:
+        try:
+            code = dispatch(arguments)
+            signals.raise_if_received()
+            return code
+        except (Exception, KeyboardInterrupt, Preempted, SystemExit) as error:
+            stopped = isinstance(error, Preempted | KeyboardInterrupt)
+            if signals.received and not stopped:
+                error = signals.why()  # what else went wrong may be its echo
+            known = explain(error)
+            if known is None:
+                raise
+            complain(known[1])
+            return known[0]
 
 
 def dispatch(arguments: Sequence[str]) -> int:
@@ -44,20 +51,22 @@ def dispatch(arguments: Sequence[str]) -> int:
     args, rest = parser(VERBS).parse_known_args(arguments)
     args.typed = list(arguments)
     command = load(args.verb)
-    with nullcontext() if command.handles_signals else stop_on_sigterm():
-        if rest and not command.takes_overrides:
-            raise UserError(f"{rest[0]!r} is not understood here (see jmrec {args.verb} --help).")
-        return command.action(args, rest) or 0
+    if rest and not command.takes_overrides:
+        raise UserError(f"{rest[0]!r} is not understood here (see jmrec {args.verb} --help).")
+    return command.action(args, rest) or 0
 
 
 def entry() -> None:
     """Run the console command."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    # "python -m jmrec" looks for modules in the working folder first, which may be anybody's.
+    if sys.path and sys.path[0] in ("", os.getcwd()):
+        del sys.path[0]
     from absl import flags
 
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()  # Grain reads absl's flags
-    sys.exit(main())
+    sys.exit(main(last=True))
 
 
 if __name__ == "__main__":

@@ -1,26 +1,39 @@
-"""SIGTERM, and Ctrl-C during a fit, noted instead of died of."""
+"""SIGTERM and Ctrl-C, noted instead of died of.
+
+What a signal's handler raises is raised wherever Python happens to be: in a library's callback it
+is printed and forgotten, in the midst of an import it becomes an ImportError. So no handler here
+raises. It notes the signal, and the command looks (`look`) wherever something is finished: at each
+message, each step of a progress bar, each block of scores. One that does not look for `GRACE`
+seconds is ended on the spot, which loses nothing: every file appears by being renamed.
+"""
 
 import os
 import signal
+import socket
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
 from types import FrameType
 from typing import Any
 
-from jmrec.errors import Interrupted, Preempted
+from jmrec.errors import Interrupted, Preempted, explain
+
+GRACE = 3.0
+"""Seconds in which a command is to look whether a signal came."""
+LAST_WORDS = 150.0
+"""Seconds in which a command is to end once it has looked: what it started ends first."""
 
 
 class Sigterm:
     """A context in which SIGTERM is noted; the old handler comes back at the end.
 
-    Only the main thread can do this; elsewhere nothing is ever received. Whoever opens it must
-    look at ``received`` once more after it: a signal may come late.
+    For what saves by itself and takes the time that needs. Only the main thread can do this;
+    elsewhere nothing is ever received. Whoever opens it must look at ``received`` once more after
+    it: a signal may come late.
 
     Args:
-      keyboard: Whether the first Ctrl-C is noted too, where Ctrl-C would raise KeyboardInterrupt.
-        The second ends a command on the spot; in a notebook it is KeyboardInterrupt again.
+      keyboard: Whether the first Ctrl-C is noted too. The second ends a command on the spot; in a
+        notebook it is KeyboardInterrupt again.
 
     Attributes:
       received: The number of the first signal that came, 0 before.
@@ -39,7 +52,8 @@ class Sigterm:
         if threading.current_thread() is threading.main_thread():
             self._noted.append(signal.SIGTERM)
             # Ignored where a script starts a command by "&": then it stays so.
-            if keyboard and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            own = signal.getsignal(signal.SIGINT)
+            if keyboard and (own is signal.default_int_handler or _stoppable(own)):
                 self._noted.append(signal.SIGINT)
 
     def __enter__(self) -> "Sigterm":
@@ -52,7 +66,7 @@ class Sigterm:
         self.received = self.received or signum
         if signum == signal.SIGINT:
             # A command loses nothing by dying, whatever it waits for; a notebook's kernel does.
-            command = self._old[signal.SIGTERM] is _stop
+            command = _stoppable(self._old[signal.SIGTERM])
             signal.signal(signum, signal.SIG_DFL if command else self._old[signum])
             # print is not to be called where it may itself be interrupted.
             os.write(2, b"\njmrec: saving the state; Ctrl-C once more ends at once.\n")
@@ -61,14 +75,19 @@ class Sigterm:
         """Give the signals back."""
         for each, old in self._old.items():
             signal.signal(each, old or signal.SIG_DFL)
+            if (command := _stoppable(old)) is not None:  # who has saved may say so no more
+                command.received = command.received or self.received
 
-    def saved(self, updates: int) -> BaseException:
-        """Return what a fit raises once it has saved its state."""
+    def saved(self, what: str) -> BaseException:
+        """Return what is raised once the state is saved.
+
+        Args:
+          what: How far it came, such as "after 20 updates"; "" says nothing of that.
+        """
+        of = f" {what}" if what else ""
         if self.received == signal.SIGINT:
-            return Interrupted(
-                f"interrupted after {updates} updates; the state is saved; the same command goes on"
-            )
-        return Preempted(f"SIGTERM after {updates} updates; the state is saved.")
+            return Interrupted(f"interrupted{of}; the state is saved; the same command goes on")
+        return Preempted(f"SIGTERM{of}; the state is saved.")
 
     def agreed(self, ask: bool) -> bool:
         """Return whether any process has received one, the same answer in all of them.
@@ -77,8 +96,7 @@ class Sigterm:
           ask: With several processes only asked when True (they must all ask at once, and
             asking costs a round trip); with one process it does not matter.
         """
-        # Imported here, so that a command is deaf to SIGTERM for no longer than it must; and a
-        # sweep, which notes SIGTERM too, needs none of it.
+        # Imported here, so that a sweep, which notes SIGTERM too, needs none of it.
         import jax
         import numpy as np
         from jax.experimental import multihost_utils
@@ -94,65 +112,124 @@ class Sigterm:
         return bool(found)
 
 
-@contextmanager
-def hold_sigterm() -> Iterator[None]:
-    """Let a SIGTERM wait until the block, or the decorated function, has ended.
+class Stoppable:
+    """A context in which a whole command ends by the first SIGTERM or Ctrl-C; see `look`.
 
-    For calls that run an event loop of their own, such as orbax's: what a signal raises in there
-    may end there, after a traceback.
+    The second Ctrl-C ends it at once. Outside of the main thread it does nothing.
+
+    Args:
+      last: Whether the process does nothing after it: then later signals are ignored.
+
+    Attributes:
+      received: The number of the first signal that came, 0 before.
 
     Example:
-      >>> with stop_on_sigterm(), hold_sigterm():
+      >>> with Stoppable():
       ...     signal.raise_signal(signal.SIGTERM)
+      ...     look()
       Traceback (most recent call last):
       ...
       jmrec.errors.Preempted: SIGTERM; what was finished is kept.
     """
-    sigterm = Sigterm()
-    try:
-        with sigterm:
-            yield
-    finally:
-        if sigterm.received:
-            signal.raise_signal(signal.SIGTERM)
+
+    def __init__(self, last: bool = False) -> None:
+        self.received = 0
+        self._last, self._looked = last, False
+        self._old: dict[int, Any] = {}
+        self._ends: tuple[socket.socket, socket.socket] | None = None
+        self._old_fd = -1
+
+    def __enter__(self) -> "Stoppable":
+        """Take the signals over."""
+        if threading.current_thread() is not threading.main_thread():
+            return self
+        # The system's own handler writes into it at once, whatever Python is doing.
+        self._ends = ours, theirs = socket.socketpair()
+        theirs.setblocking(False)
+        self._old_fd = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
+        threading.Thread(target=self._watch, args=(ours,), name="signals", daemon=True).start()
+        for each in (signal.SIGTERM, signal.SIGINT):
+            # Ignored where a script starts a command by "&": then it stays so.
+            if signal.getsignal(each) is not signal.SIG_IGN:
+                self._old[each] = signal.signal(each, self.note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Give the signals back."""
+        for each, old in self._old.items():
+            signal.signal(each, signal.SIG_IGN if self._last else old or signal.SIG_DFL)
+        if self._ends is not None:
+            signal.set_wakeup_fd(self._old_fd)
+            for end in self._ends[::-1]:
+                end.close()
+        self._ends = None
+
+    def note(self, signum: int, frame: FrameType | None) -> None:
+        """Note a signal: the handler."""
+        if not self.received and signum == signal.SIGINT:
+            # print is not to be called where it may itself be interrupted.
+            os.write(2, b"\njmrec: stopping; Ctrl-C once more ends at once.\n")
+        self.received = self.received or signum
+
+    def why(self) -> BaseException:
+        """Return what the signal that came is as an exception."""
+        if self.received == signal.SIGINT:
+            return KeyboardInterrupt()
+        return Preempted("SIGTERM; what was finished is kept.")
+
+    def raise_if_received(self) -> None:
+        """Raise what came, from now on with time for last words."""
+        if self.received:
+            self._looked = True
+            raise self.why()
+
+    def _watch(self, ours: socket.socket) -> None:
+        """End the process where it does not look at a signal; in a thread of its own."""
+        came: list[int] = []
+        begin = 0.0
+        while True:
+            ours.settimeout(0.05 if came else None)
+            try:
+                numbers = ours.recv(16)
+                if not numbers:
+                    return
+            except TimeoutError:
+                numbers = b""
+            except OSError:
+                return
+            # Of others what saves takes note.
+            own = [each for each in numbers if signal.getsignal(each) == self.note]
+            if own and not came:
+                begin = time.monotonic()
+            came += own
+            limit = LAST_WORDS if self._looked else GRACE
+            if came and (time.monotonic() - begin > limit or came.count(signal.SIGINT) > 1):
+                self._end(came[0])
+
+    def _end(self, signum: int) -> None:
+        self.received = self.received or signum
+        code, sentence = explain(self.why()) or (1, "")
+        show_cursor = "\x1b[?25h" if sys.stderr.isatty() else ""
+        os.write(2, f"{show_cursor}jmrec: {sentence}\n".encode())
+        os._exit(code)
 
 
-def _stop(signum: int, frame: FrameType | None) -> None:
-    raise Preempted("SIGTERM; what was finished is kept.")
+def _stoppable(handler: Any) -> Stoppable | None:
+    """Return the command whose handler this is, None where it is no command's."""
+    owner = getattr(handler, "__self__", None)
+    return owner if isinstance(owner, Stoppable) else None
 
 
-@contextmanager
-def stop_on_sigterm() -> Iterator[None]:
-    """Turn a SIGTERM into `Preempted` where no training loop takes care of it.
+def look() -> None:
+    """Raise what a signal asks for, in a command to which one came; else do nothing.
 
-    Stages write to side names and rename, so between two updates there is nothing to save.
+    For places where what was begun is finished, in the main thread.
 
-    Python swallows what is raised while it calls a finaliser or a weak reference's callback. A
-    signal that comes just then is sent once more.
-
-    Example:
-      >>> with stop_on_sigterm():
-      ...     signal.raise_signal(signal.SIGTERM)
-      Traceback (most recent call last):
-      ...
-      jmrec.errors.Preempted: SIGTERM; what was finished is kept.
+    Raises:
+      Preempted: SIGTERM came.
+      KeyboardInterrupt: Ctrl-C came.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    old_hook = sys.unraisablehook
-
-    def swallowed(unraisable: Any) -> None:
-        if isinstance(unraisable.exc_value, Preempted):
-            threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGTERM)).start()
-        else:
-            old_hook(unraisable)
-
-    old = signal.signal(signal.SIGTERM, _stop)
-    sys.unraisablehook = swallowed
-    try:
-        yield
-    finally:
-        sys.unraisablehook = old_hook
-        signal.signal(signal.SIGTERM, old or signal.SIG_DFL)
+    if threading.current_thread() is threading.main_thread():
+        command = _stoppable(signal.getsignal(signal.SIGTERM))
+        if command is not None:
+            command.raise_if_received()

@@ -13,7 +13,6 @@ from orbax.checkpoint import v1 as ocp
 from jmrec.checkpoint.metadata import one_line, own_metadata
 from jmrec.errors import UserError
 from jmrec.files import manifest_fault
-from jmrec.preemption import hold_sigterm
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,6 @@ class Recorded:
     spec: tuple[Any, ...]
 
 
-@hold_sigterm()
 def list_checkpoints(directory: str | os.PathLike[str]) -> dict[int, float | None]:
     """Return step -> score (None without) of the whole checkpoints; nothing on disk is changed.
 
@@ -51,7 +49,6 @@ def list_checkpoints(directory: str | os.PathLike[str]) -> dict[int, float | Non
         raise _unreadable(source, error) from error
 
 
-@hold_sigterm()
 def describe(
     path: str | os.PathLike[str],
 ) -> tuple[dict[str, Recorded], dict[str, Any], str]:
@@ -92,7 +89,6 @@ def describe(
         raise _unreadable(source, error) from error
 
 
-@hold_sigterm()
 def read_arrays(path: str | os.PathLike[str], names: Iterable[str]) -> dict[str, np.ndarray]:
     """Read some arrays of a checkpoint, whatever mesh they were saved from.
 

@@ -13,10 +13,8 @@ from orbax.checkpoint import v1 as ocp
 from jmrec.checkpoint.metadata import FORMAT, one_line, own_metadata
 from jmrec.errors import UserError, refusal
 from jmrec.files import manifest_fault, replace_folder, write_manifest
-from jmrec.preemption import hold_sigterm
 
 
-@hold_sigterm()
 def save_params(path: str | os.PathLike[str], params: Any, metadata: Mapping[str, Any]) -> None:
     """Write the parameters of a finished stage, whole or not at all; older ones are replaced.
 
@@ -51,7 +49,6 @@ def save_params(path: str | os.PathLike[str], params: Any, metadata: Mapping[str
         multihost_utils.sync_global_devices("jmrec parameters written")
 
 
-@hold_sigterm()
 def load_params(path: str | os.PathLike[str], abstract: Any = None) -> tuple[Any, dict[str, Any]]:
     """Read what ``save_params`` wrote.
 

@@ -18,6 +18,7 @@ from typing import IO, Any
 
 from jmrec.cluster.settings import KEPT
 from jmrec.errors import REQUEUE
+from jmrec.terminal import complain
 
 SAID = (0, 1, 2, REQUEUE, 130)
 """Exit codes with which a member has said all there is to say."""
@@ -61,23 +62,20 @@ def keep(words: Sequence[str], program: Sequence[str] = PROGRAM) -> int:
         return code
     place = _place(ours)
     if code == -signal.SIGTERM:
-        print(
-            "jmrec: SIGTERM; what was finished is kept. Start the same command again to go on.",
-            file=sys.stderr,
+        complain(
+            "SIGTERM; what was finished is kept. Start the same command again to go on.",
         )
         return REQUEUE
     if place.get("process", 0) > 0 and not _answers(place["coordinator"]):
-        print(
-            f"jmrec: process 0 of {place['processes']} is gone; start the same command again, in "
+        complain(
+            f"process 0 of {place['processes']} is gone; start the same command again, in "
             "all processes, to go on.",
-            file=sys.stderr,
         )
         return REQUEUE
     if place and "process" not in place:
-        print(
-            f"jmrec: the processes of this run did not come together ({place['waited']} s); look "
+        complain(
+            f"the processes of this run did not come together ({place['waited']} s); look "
             "that all were started and reach each other, then start the same command again.",
-            file=sys.stderr,
         )
         return REQUEUE
     _show(held)

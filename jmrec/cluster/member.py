@@ -23,6 +23,8 @@ from jax._src import distributed  # the board: jax has no public door to it
 
 from jmrec.cluster.settings import AUTO, EXPLICIT, KEPT, Settings
 from jmrec.errors import REQUEUE, Interrupted, Preempted, UserError
+from jmrec.preemption import look
+from jmrec.terminal import complain
 
 BEAT = 1.0
 """Seconds between signs of life."""
@@ -69,10 +71,11 @@ def first(work: Callable[[], Any]) -> Any:
         return value
     while True:
         try:
-            return json.loads(client.blocking_key_value_get(key, 10_000))
+            return json.loads(client.blocking_key_value_get(key, 1_000))
         except Exception as error:  # jaxlib has one class for all
             if "DEADLINE_EXCEEDED" not in str(error):
                 raise
+            look()
 
 
 def together(
@@ -258,7 +261,7 @@ class _Watch(threading.Thread):
         """End this process; process 0 last, because the board is in it."""
         with self._ending:  # never left: the other thread waits here for the end
             if self.process == 0 or sentence == self._gone([0]):
-                print(f"jmrec: {sentence}", file=sys.stderr, flush=True)
+                complain(sentence)
             now = time.monotonic()
             lively = [p for p, (_, at) in self._beats.items() if p and now - at < 5]
             try:

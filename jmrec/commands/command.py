@@ -28,7 +28,6 @@ class Command:
       options: Adds its options to its parser.
       action: Does it, given the options and the overrides; returns an exit code, None for 0.
       takes_overrides: Whether ``--config.name=value`` words may follow.
-      handles_signals: Whether it looks after SIGTERM itself; else the command saves and exits.
     """
 
     help: str
@@ -36,7 +35,6 @@ class Command:
     options: Callable[[Parser], None]
     action: Callable[[argparse.Namespace, Sequence[str]], int | None]
     takes_overrides: bool = False
-    handles_signals: bool = False
 
 
 def load(verb: str) -> Command:

@@ -8,6 +8,7 @@ from typing import Any
 from jmrec.commands.command import Command
 from jmrec.commands.options import add_json, output
 from jmrec.errors import UserError
+from jmrec.terminal import say
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -36,7 +37,7 @@ def action(args: argparse.Namespace, _: Sequence[str]) -> None:
 
     def show(found: dict[str, Any]) -> None:
         origin = found["provenance"]
-        print(
+        say(
             f"{args.out}: {found['family']}, {found['parameters']:,} parameters from "
             f"{origin['source']} (licence: {origin['licence'] or 'not stated'})."
         )

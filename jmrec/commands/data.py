@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jmrec.commands.command import Command, Parser, add_parser
-from jmrec.commands.options import output, warn
+from jmrec.commands.options import output
+from jmrec.terminal import console, say, warn
 
 STEPS = {
     "init": (
@@ -99,13 +100,11 @@ def _init(args: argparse.Namespace) -> None:
     from jmrec.data.guess import write_guess
 
     path = write_guess(args.folder)
-    print(f"{path} was written: a guess. Read and edit it, then run jmrec data check.")
+    say(f"{path} was written: a guess. Read and edit it, then run jmrec data check.")
 
 
 def _check(args: argparse.Namespace) -> None:
     from dataclasses import asdict
-
-    from rich.console import Console
 
     from jmrec.data.check import check, print_check
     from jmrec.data.folder import read_folder
@@ -116,7 +115,7 @@ def _check(args: argparse.Namespace) -> None:
     for warning in raw.warnings:
         warn(warning)
     found = {**asdict(report), "warnings": raw.warnings}
-    output(found, args.json, lambda _: print_check(report, Console()))
+    output(found, args.json, lambda _: print_check(report, console()))
 
 
 def _prepare(args: argparse.Namespace) -> None:
@@ -125,7 +124,7 @@ def _prepare(args: argparse.Namespace) -> None:
     toml = _description(args)
     dataset = prepare(args.folder, toml, args.out, strict=args.strict, warn=warn)
     counts = ", ".join(f"{len(s)} {name}" for name, s in dataset.splits.items())
-    print(f"{args.out}: {len(dataset.items)} items; sessions: {counts}.")
+    say(f"{args.out}: {len(dataset.items)} items; sessions: {counts}.")
 
 
 def _description(args: argparse.Namespace) -> Path | None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from jmrec.commands.command import Command
 from jmrec.commands.options import add_workdir, check_finished
+from jmrec.terminal import say
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -20,7 +21,7 @@ def action(args: argparse.Namespace, _: Sequence[str]) -> None:
     from jmrec.systems import runs
 
     new = runs.embed(args.workdir, args.dir)
-    print(f"{new} new items were read." if new else "There are no new items.")
+    say(f"{new} new items were read." if new else "There are no new items.")
 
 
 COMMAND = Command(

@@ -14,6 +14,7 @@ from jmrec.commands.options import (
     check_finished,
     output,
 )
+from jmrec.terminal import say
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +41,7 @@ def action(args: argparse.Namespace, _: Sequence[str]) -> None:
 
     def show(section: dict[str, Any]) -> None:
         for sentence in serve.describe(section):
-            print(sentence)
+            say(sentence)
 
     output(section, args.json, show)
 

@@ -2,12 +2,12 @@
 
 import argparse
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from jmrec.errors import UserError
+from jmrec.terminal import say
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +43,7 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 def output(found: Any, as_json: bool, show: Callable[[Any], None]) -> None:
     """Print what was found, for machines or by ``show`` for people."""
     if as_json:
-        print(json.dumps(found, indent=2))
+        say(json.dumps(found, indent=2))
     else:
         show(found)
 
@@ -56,8 +56,3 @@ def check_finished(workdir: Path) -> None:
         )
     if not (workdir / "config.json").is_file():
         raise UserError(f"{workdir} holds no finished run; make one with jmrec run.")
-
-
-def warn(sentence: str) -> None:
-    """Print a warning."""
-    print(f"jmrec: warning: {sentence}", file=sys.stderr)

@@ -9,6 +9,7 @@ from typing import Any
 from jmrec.commands.command import Command
 from jmrec.commands.options import add_json, add_policy, add_student, check_finished, output
 from jmrec.errors import UserError
+from jmrec.terminal import console, say
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -51,7 +52,7 @@ def action(args: argparse.Namespace, _: Sequence[str]) -> None:
     if args.workdir is not None:
         check_finished(args.workdir)
     if sys.stderr.isatty():  # jax and a compilation: seconds
-        print(f"loading {args.workdir or args.serve} ...", file=sys.stderr)
+        say(f"loading {args.workdir or args.serve} ...", sys.stderr)
     from jmrec.evaluation.policy import read_time
 
     clicked, events = listed(args.times), listed(args.events)
@@ -74,19 +75,18 @@ def action(args: argparse.Namespace, _: Sequence[str]) -> None:
 
 def show(found: Sequence[dict[str, Any]]) -> None:
     """Print what is recommended, best first."""
-    from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
     if not found:
-        print("No item may be recommended: session, policy and availability leave none.")
+        say("No item may be recommended: session, policy and availability leave none.")
         return
     table = Table("", "item", "title", "score")
     for place, each in enumerate(found, 1):
         mark = f"{place} pinned" if each["pinned"] else str(place)
         named = map(escape, (each["item_id"], each["title"]))
         table.add_row(mark, *named, f"{each['score']:.3f}")
-    Console().print(table)
+    console().print(table)
 
 
 COMMAND = Command(

@@ -8,7 +8,6 @@ from pathlib import Path
 from jmrec.commands.command import Command
 from jmrec.commands.options import add_config
 from jmrec.errors import explain
-from jmrec.preemption import stop_on_sigterm
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -41,21 +40,20 @@ def action(args: argparse.Namespace, overrides: Sequence[str]) -> int:
         return keep(args.typed)
 
     def work() -> None:
-        with stop_on_sigterm():
-            from jmrec.config import load_config
-            from jmrec.systems import registry
+        from jmrec.config import load_config
+        from jmrec.systems import registry
 
-            config = load_config(args.config, list(overrides))
-            where = ["--workdir", str(args.workdir)]
-            command = ["jmrec", "run", "--config", args.config, *overrides, *where]
-            how = {"resume": args.resume, "stale": args.stale, "command": command}
-            if args.origins == 1:
-                registry.run(config, args.workdir, **how)
-            else:
-                from jmrec.systems.rolling import roll
+        config = load_config(args.config, list(overrides))
+        where = ["--workdir", str(args.workdir)]
+        command = ["jmrec", "run", "--config", args.config, *overrides, *where]
+        how = {"resume": args.resume, "stale": args.stale, "command": command}
+        if args.origins == 1:
+            registry.run(config, args.workdir, **how)
+        else:
+            from jmrec.systems.rolling import roll
 
-                command.append(f"--origins={args.origins}")
-                roll(config, args.workdir, args.origins, **how)
+            command.append(f"--origins={args.origins}")
+            roll(config, args.workdir, args.origins, **how)
 
     if settings is None:
         work()
@@ -72,5 +70,4 @@ COMMAND = Command(
     options=options,
     action=action,
     takes_overrides=True,
-    handles_signals=True,
 )

@@ -128,7 +128,12 @@ def prepare(
         raw, fractions=fractions, keep_single=keep_single, picture_size=picture_size, back=back
     )
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        if _metadata(out).get("fingerprint") == dataset.fingerprint:
+        known = _metadata(out)
+        if known.get("fingerprint") == dataset.fingerprint:
+            fresh = json.loads(json.dumps(_describe(dataset, raw)))
+            # Of the pictures those are counted that could be stored.
+            if known | {"counts": {}} != fresh | {"counts": {}}:
+                raise UserError(_damaged(out))
             return load_prepared(out)
         raise UserError(
             f"{out} holds other data than {folder} with these settings would give; "
@@ -195,11 +200,20 @@ def load_prepared(out: str | Path) -> Dataset:
             raise UserError(f"{out} can not be read ({reason}); mend that.") from None
         whole = False
     if not whole:
-        raise UserError(
-            f"{out} is damaged; delete the folder and prepare again (in a run, delete "
-            "data/stage.json of the workdir too and start jmrec run again)."
-        )
+        raise UserError(_damaged(out))
     return dataset
+
+
+def _damaged(out: Path) -> str:
+    return (
+        f"{out} is damaged; delete the folder and prepare again (in a run, delete data/stage.json "
+        "of the workdir too and start jmrec run again)."
+    )
+
+
+def prepared_fingerprint(out: str | Path) -> str:
+    """Return the fingerprint of a prepared data set, "" where there is none; nothing is loaded."""
+    return str(_metadata(Path(out)).get("fingerprint", ""))
 
 
 def _metadata(out: Path) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 import contextlib
 import io
+import json
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
@@ -16,6 +18,13 @@ from jmrec.data.schema import SPLITS, Dataset, Items, Sessions
 VERSION = "1.0.0"
 ITEMS, SESSIONS = "items", "sessions"
 _CATALOGUE = "catalogue"  # the one split of the items ("all" is reserved)
+_FILES = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
+_SPLIT = {"name", "numBytes", "shardLengths"}
+_INFO = {
+    "configDescription", "configName", "description", "disableShuffling", "fileFormat",
+    "moduleName", "name", "splits", "version",
+}  # fmt: skip
+"""What dataset_info.json may hold, at most."""
 _BYTES = np.object_  # what TFDS calls a string of bytes
 
 
@@ -39,37 +48,11 @@ class JmrecData(tfds.core.GeneratorBasedBuilder):
         )
 
     def _info(self) -> tfds.core.DatasetInfo:
-        f = tfds.features
-        many = {"shape": (None,)}
-        features: dict[str, Any]
-        if self.builder_config.name == ITEMS:
-            features = {
-                "row": f.Scalar(np.int64),
-                "id": f.Text(),
-                "text": f.Sequence(f.Text()),
-                "picture": f.Scalar(_BYTES),
-                "category": f.Tensor(dtype=np.int32, **many),
-                "number": f.Tensor(dtype=np.float32, **many),
-            }
-            if self._dataset.items.has_windows:
-                features["available"] = f.Tensor(
-                    shape=(2,), dtype=np.float64, encoding=f.Encoding.BYTES
-                )
-        else:
-            features = {
-                "row": f.Scalar(np.int64),
-                "id": f.Text(),
-                "user": f.Scalar(np.int32),
-                "items": f.Tensor(dtype=np.int32, **many),
-                # Otherwise TFDS keeps floats in 32 bits: unix seconds to the next two minutes.
-                "times": f.Tensor(dtype=np.float64, encoding=f.Encoding.BYTES, **many),
-                "events": f.Tensor(dtype=np.int32, **many),
-                "ratings": f.Tensor(dtype=np.float32, **many),
-            }
+        windows = self._dataset.items.has_windows
         return tfds.core.DatasetInfo(
             builder=self,
             description="Prepared by jmrec.",
-            features=f.FeaturesDict(features),
+            features=_features(self.builder_config.name, windows),
             disable_shuffling=True,
         )
 
@@ -113,6 +96,43 @@ class JmrecData(tfds.core.GeneratorBasedBuilder):
                     "ratings": sessions.ratings[events],
                 },
             )
+
+
+def _features(config: str, windows: bool) -> tfds.features.FeaturesDict:
+    """Return what a record of the items or of the sessions holds.
+
+    Args:
+      config: `ITEMS` or `SESSIONS`.
+      windows: Whether items are available for a while only.
+    """
+    f = tfds.features
+    many = {"shape": (None,)}
+    features: dict[str, Any]
+    if config == ITEMS:
+        features = {
+            "row": f.Scalar(np.int64),
+            "id": f.Text(),
+            "text": f.Sequence(f.Text()),
+            "picture": f.Scalar(_BYTES),
+            "category": f.Tensor(dtype=np.int32, **many),
+            "number": f.Tensor(dtype=np.float32, **many),
+        }
+        if windows:
+            features["available"] = f.Tensor(
+                shape=(2,), dtype=np.float64, encoding=f.Encoding.BYTES
+            )
+    else:
+        features = {
+            "row": f.Scalar(np.int64),
+            "id": f.Text(),
+            "user": f.Scalar(np.int32),
+            "items": f.Tensor(dtype=np.int32, **many),
+            # Otherwise TFDS keeps floats in 32 bits: unix seconds to the next two minutes.
+            "times": f.Tensor(dtype=np.float64, encoding=f.Encoding.BYTES, **many),
+            "events": f.Tensor(dtype=np.int32, **many),
+            "ratings": f.Tensor(dtype=np.float32, **many),
+        }
+    return f.FeaturesDict(features)
 
 
 def write(dataset: Dataset, out: Path) -> None:
@@ -176,11 +196,44 @@ def read_sessions(out: Path, split: str) -> Sessions:
 
 
 def _records(out: Path, config: str, split: str) -> list[dict[str, Any]]:
+    folder = out / JmrecData.name / config / VERSION
+    _check_description(folder, config)
     with _quiet():
-        builder = tfds.builder_from_directory(out / JmrecData.name / config / VERSION)
+        builder = tfds.builder_from_directory(folder)
         source = builder.as_data_source(split)
         records = list(source.__getitems__(list(range(len(source)))))
     return sorted(records, key=lambda record: record["row"])
+
+
+def _check_description(folder: Path, config: str) -> None:
+    """Refuse a folder that describes anything else than what `write` writes.
+
+    TFDS imports the classes that features.json names and opens the files that dataset_info.json
+    names, so both are compared before it reads them.
+
+    Raises:
+      ValueError: It does.
+    """
+    features = json.loads((folder / "features.json").read_bytes())
+    if features not in [_as_written(config, windows) for windows in (False, True)]:
+        raise ValueError("features.json is not what jmrec writes")
+    info = json.loads((folder / "dataset_info.json").read_bytes())
+    names = [split.pop("filepathTemplate") for split in info["splits"]]
+    if (
+        set(info) - _INFO
+        or info["name"] != JmrecData.name
+        or info["fileFormat"] != "array_record"
+        or any(set(split) - _SPLIT for split in info["splits"])
+        or any(name != _FILES for name in names)
+    ):
+        raise ValueError("dataset_info.json is not what jmrec writes")
+
+
+def _as_written(config: str, windows: bool) -> Any:
+    """Return features.json as TFDS writes it."""
+    with tempfile.TemporaryDirectory() as folder:
+        _features(config, windows).save_config(folder)
+        return json.loads((Path(folder) / "features.json").read_bytes())
 
 
 @contextlib.contextmanager

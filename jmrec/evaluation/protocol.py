@@ -16,6 +16,7 @@ import numpy as np
 from jmrec.data.schema import Dataset, Sessions
 from jmrec.evaluation.policy import Availability
 from jmrec.metrics.ranks import CUTOFFS
+from jmrec.preemption import look
 
 WINDOW = 50
 """Positions scored, and how many items of the past a Ranker sees."""
@@ -361,6 +362,7 @@ def rank(
     top_ids = np.empty((total, top), np.int32)
     top_scores = np.empty((total, top), np.float32)
     for part in chunks(predictions, batch):
+        look()
         asked = predictions.take(part)
         masked = _Masked(ranker, asked, candidate, exclude_seen)
         best = _Top(asked.target, n_items, top)

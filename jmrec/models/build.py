@@ -5,6 +5,7 @@ from typing import Any
 
 import flax.linen as nn
 import jax
+import numpy as np
 from jax.sharding import PartitionSpec
 
 from jmrec.errors import UserError
@@ -73,7 +74,7 @@ REMEDY = "run again in another --workdir, or use the version of jmrec that made 
 
 
 def check_fit(params: Any, wanted: Any, where: str, remedy: str = REMEDY) -> None:
-    """Check that parameters are those of a model, by path and shape.
+    """Check that parameters are those of a model, by path and shape, and are numbers.
 
     Args:
       params: A nested dict of arrays.
@@ -82,7 +83,8 @@ def check_fit(params: Any, wanted: Any, where: str, remedy: str = REMEDY) -> Non
       remedy: What to do, for the message.
 
     Raises:
-      UserError: A parameter is missing, is one too many, or has another shape.
+      UserError: A parameter is missing, is one too many, has another shape, or holds NaN or
+        infinity.
 
     Example:
       >>> check_fit({"w": jax.numpy.ones(2)}, {"w": jax.numpy.ones(2)}, "run/student")
@@ -101,6 +103,11 @@ def check_fit(params: Any, wanted: Any, where: str, remedy: str = REMEDY) -> Non
         }
 
     have, want = shapes(params), shapes(wanted)
+    for path, leaf in jax.tree_util.tree_flatten_with_path(params)[0]:
+        known = isinstance(leaf, np.ndarray) and jax.numpy.issubdtype(leaf.dtype, np.inexact)
+        if known and not np.isfinite(leaf).all():
+            name = jax.tree_util.keystr(path, simple=True, separator="/")
+            raise UserError(f"{where}: {name!r} holds NaN or infinity; {remedy}.")
     for name in sorted(have | want):
         if have.get(name) == want.get(name):
             continue

@@ -8,6 +8,7 @@ from rich.text import Text
 from jmrec.evaluation.results import DEPTH, Cost, Results
 from jmrec.report import estimates, tables
 from jmrec.report.sentences import sentences
+from jmrec.terminal import console as clean_console
 
 WIDE = 118
 """From so many columns on, an interval is shown beside its figure, else under it."""
@@ -25,7 +26,7 @@ def print_results(
       cost: The contents of cost.json.
       console: Where to print; standard output by default.
     """
-    console = console or Console()
+    console = console or clean_console()
     if "study" in results:
         _print_estimates(results, console)
         return

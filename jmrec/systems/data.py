@@ -9,7 +9,7 @@ import numpy as np
 
 from jmrec.config import resolve_path
 from jmrec.data.pipeline import item_batches, session_batches
-from jmrec.data.prepared import load_prepared, prepare
+from jmrec.data.prepared import load_prepared, prepare, prepared_fingerprint
 from jmrec.data.schema import Dataset
 from jmrec.data.toyshop import ToyShopConfig, write_toyshop
 from jmrec.errors import UserError
@@ -25,6 +25,11 @@ from jmrec.types import Params
 
 INDEX = "item_index.json"
 """Item ids in the order of their rows; append-only."""
+
+
+def fingerprint(folder: Path) -> str:
+    """Return the identity of the data set that stage "data" wrote into its folder."""
+    return prepared_fingerprint(folder / "prepared")
 
 
 class RunData:
@@ -54,7 +59,7 @@ class RunData:
 
         c = self.work.config.data
         own = {name: c[name] for name in c if name != "toyshop" or c.source == "toyshop"}
-        return Stage("data", {"data": own, **more}, (), run, alone=True)
+        return Stage("data", {"data": own, **more}, (), run, alone=True, content=fingerprint)
 
     def _prepare(self, folder: Path) -> None:
         c = self.work.config.data

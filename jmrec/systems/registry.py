@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,14 @@ from jmrec.cluster.member import first, is_first
 from jmrec.config import ConfigDict, choose, flatten, resolve_path
 from jmrec.errors import UserError
 from jmrec.files import read_json, write_json
+from jmrec.lock import LOCK, only_writer
 from jmrec.systems.gaussians.system import GaussianStudy
 from jmrec.systems.session.system import SessionSystem
-from jmrec.systems.stages import walk
+from jmrec.systems.stages import check_run, walk
 from jmrec.systems.system import System
 from jmrec.systems.tpad.system import Tpad
 from jmrec.systems.work import Work
+from jmrec.terminal import warn
 from jmrec.tracking import Tracker
 
 SYSTEMS: dict[str, type[System]] = {
@@ -55,15 +58,19 @@ def run(
     """
     system = system_class(config)
 
-    def claim() -> None:
-        if resume == "never" and workdir.is_dir() and any(workdir.iterdir()):
-            raise UserError(f"{workdir} is not empty and --resume=never; name another --workdir.")
-        workdir.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as held:
 
-    first(claim)  # before any process writes into it
-    with Tracker(
-        workdir, wandb=config.wandb, config=flatten(config), quiet=not is_first()
-    ) as tracker:
+        def claim() -> None:
+            held.enter_context(only_writer(workdir, warn))
+            if resume == "never" and any(each.name != LOCK for each in workdir.iterdir()):
+                raise UserError(
+                    f"{workdir} is not empty and --resume=never; name another --workdir."
+                )
+
+        first(claim)  # before any process writes into it
+        tracker = held.enter_context(
+            Tracker(workdir, wandb=config.wandb, config=flatten(config), quiet=not is_first())
+        )
         stages = system(Work(config, workdir, tracker)).stages(command)
         walk(stages, workdir, stale=stale, tracker=tracker)
         first(lambda: write_json(workdir / CONFIG, stored(config)))
@@ -84,7 +91,8 @@ def open_run(workdir: Path, tracker: Tracker) -> System:
     """Open a finished run.
 
     Raises:
-      UserError: If the workdir holds none, or one of an older jmrec.
+      UserError: If the workdir holds none, one of an older jmrec, or one whose files are not what
+        its stages wrote.
     """
     if not (workdir / CONFIG).is_file():
         raise UserError(f"{workdir} holds no finished run; make one with jmrec run.")
@@ -97,7 +105,9 @@ def open_run(workdir: Path, tracker: Tracker) -> System:
             f"{workdir} was made by an older jmrec, whose config has no {lacks!r}; run again in "
             "another --workdir."
         )
-    return system(Work(config, workdir, tracker))
+    opened = system(Work(config, workdir, tracker))
+    check_run(opened.stages(), workdir, str(workdir / CONFIG))
+    return opened
 
 
 def is_run(folder: Path) -> bool:

@@ -1,6 +1,7 @@
 """Rolling-origin evaluation: the system is trained again before each of several test windows."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,10 +20,12 @@ from jmrec.evaluation.results import (
     write_results,
 )
 from jmrec.evaluation.windows import pool, read_units
+from jmrec.lock import only_writer
 from jmrec.report.page import write_report
 from jmrec.report.terminal import print_results
 from jmrec.systems import registry
 from jmrec.systems.evaluate import UNITS
+from jmrec.terminal import say, warn
 
 POOLED = "pooled"
 
@@ -64,6 +67,14 @@ def roll(
             f"--origins={origins} is not from 2 to {most}: training keeps what is before all "
             "windows; choose fewer or smaller ones."
         )
+    with ExitStack() as held:
+        first(lambda: held.enter_context(only_writer(workdir, warn)))
+        _roll(config, workdir, origins, resume, stale, command)
+
+
+def _roll(
+    config: ConfigDict, workdir: Path, origins: int, resume: str, stale: str, command: Sequence[str]
+) -> None:
     split = config.evaluate.split
     folders = [workdir / f"back-{back}" for back in reversed(range(origins))]
     for back, folder in zip(reversed(range(origins)), folders):
@@ -106,7 +117,7 @@ def _report(
     write_results(folder, results, cost)
     path = write_report(results, folder / "report.html", cost)
     print_results(results, cost)
-    print(f"report: {path}")
+    say(f"report: {path}")
 
 
 def _among(names: set[str], served: ServedRow | None) -> ServedRow | None:

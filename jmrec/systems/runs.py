@@ -6,11 +6,13 @@ from typing import Any
 
 import jax
 
+from jmrec.lock import only_writer
 from jmrec.systems import added
 from jmrec.systems.evaluate import evaluate as evaluate_system
 from jmrec.systems.pretrained import check_out, write_converted
 from jmrec.systems.registry import open_run
 from jmrec.systems.system import Merges, Ranks, ReadsItems, able
+from jmrec.terminal import warn
 from jmrec.tracking import Tracker
 
 
@@ -30,7 +32,7 @@ def evaluate(
       policy: A policy file whose effect on the served student is reported, or None.
       by: "week" or "month", to see how rows age; None does not.
     """
-    with Tracker(workdir) as tracker:
+    with only_writer(workdir, warn), Tracker(workdir) as tracker:
         system = able(open_run(workdir, tracker), Ranks)
         made = None
         if policy is not None:
@@ -48,7 +50,7 @@ def embed(workdir: Path, folder: Path | None) -> int:
     Raises:
       UserError: There is no run, it reads no items, or the folder can not be read.
     """
-    with Tracker(workdir) as tracker:
+    with only_writer(workdir, warn), Tracker(workdir) as tracker:
         return added.embed(able(open_run(workdir, tracker), ReadsItems), folder)
 
 
@@ -67,7 +69,7 @@ def convert(workdir: Path, out: Path, dtype: str | None = None) -> dict[str, Any
       UserError: The run trained no updates of a backbone, or ``out`` holds something else.
     """
     check_out(out)
-    with Tracker(workdir, quiet=True) as tracker:
+    with Tracker(workdir, writes=False) as tracker:
         found = able(open_run(workdir, tracker), Merges).merged()
     if dtype is not None:
         found = replace(found, params=jax.tree.map(lambda x: x.astype(dtype), found.params))

@@ -21,6 +21,7 @@ from jmrec.evaluation.results import (
     write_cost,
 )
 from jmrec.features import hash_ids
+from jmrec.lock import only_writer
 from jmrec.models.sessions.table import id_table_rows
 from jmrec.report.page import write_report
 from jmrec.report.serving import serving_sentences
@@ -33,6 +34,7 @@ from jmrec.systems.registry import open_run
 from jmrec.systems.stages import read_stage
 from jmrec.systems.students import GROUP, NO_FEATURES, joined, stage_name
 from jmrec.systems.system import Ranks, able
+from jmrec.terminal import warn
 from jmrec.tracking import Tracker
 
 AGREE = 1000
@@ -69,7 +71,7 @@ def recommend(
     Raises:
       UserError: If an id, the student or the policy is unknown, or nothing is asked.
     """
-    with Tracker(workdir) as tracker:
+    with Tracker(workdir, writes=False) as tracker:
         artefact = build(able(open_run(workdir, tracker), Ranks), student, policy)
         return serve(artefact, str(workdir)).recommend(session, top, at, times, events)
 
@@ -155,7 +157,7 @@ def export(
       UserError: There is no run, ``out`` is something else, or the student or policy is unknown.
     """
     out, device = check_target(out), _cpu()
-    with Tracker(workdir) as tracker:
+    with only_writer(workdir, warn), Tracker(workdir) as tracker:
         system = able(open_run(workdir, tracker), Ranks)
         artefact = build(system, student, policy)
         program = export_scores(serve(artefact, str(out))) if stablehlo else None

@@ -19,7 +19,14 @@ from jmrec.cluster.member import first
 from jmrec.config import difference, flatten
 from jmrec.errors import UserError
 from jmrec.evaluation.results import StageCost, StageFacts
-from jmrec.files import read_json, remove_leftovers, write_json
+from jmrec.files import (
+    MANIFEST,
+    checksums,
+    checksums_fault,
+    read_json,
+    remove_leftovers,
+    write_json,
+)
 from jmrec.tracking import Tracker
 from jmrec.training import NOT_PART_OF_A_RUN
 from jmrec.usage import watch
@@ -27,6 +34,11 @@ from jmrec.usage import watch
 FORMAT = 2
 """The version of stage.json and of the folders beside it; none given is 1. Since 2 a stage names
 exactly the inputs that it reads."""
+STAGE = "stage.json"
+UNSEALED = (STAGE, "checkpoints", "parts", "params", "toyshop", "cost.json", "report.html")
+"""What of a stage's folder has no checksum in stage.json: what others write later, the catalogue
+folder that items may be added to, and parameters, which have a list of their own, itself sealed."""
+PARAMS = f"params/{MANIFEST}"
 
 
 @dataclass(frozen=True)
@@ -44,6 +56,9 @@ class Stage:
       seed: Its seed, where it has a group.
       path: Where its own settings are in the config, such as "students.distilled"; "" where
         that is not one place. The last part is the name of what it trains.
+      content: Returns the identity of what it wrote, given its folder, where that is not decided
+        by its settings alone: what a user brought. Every later stage that reads it, directly or
+        not, keeps it, and is done again where it changed.
     """
 
     name: str
@@ -54,6 +69,7 @@ class Stage:
     group: str = ""
     seed: int | None = None
     path: str = ""
+    content: Callable[[Path], str] | None = None
 
 
 class Seeded(NamedTuple):
@@ -123,6 +139,81 @@ def walk(
     Raises:
       UserError: If a stage was made with other settings and ``stale`` is "stop".
     """
+    plan = _plan(stages)
+
+    def check() -> None:
+        # Before anything runs: a refusal must not come after hours of an early stage.
+        for stage, fresh in plan:
+            _note_contents(plan, workdir, stage, fresh)
+            known = read_stage(workdir / stage.name)
+            if known is not None and stale != "rerun" and _differs(known, fresh):
+                raise UserError(_what_changed(stage, known, fresh))
+
+    first(check)
+    for stage, fresh in plan:
+        folder = workdir / stage.name
+
+        def begin(stage: Stage = stage, fresh: dict[str, Any] = fresh) -> dict[str, Any]:
+            _note_contents(plan, workdir, stage, fresh)
+            known = read_stage(workdir / stage.name)
+            # The data before it may only now be known.
+            if known is not None and stale != "rerun" and _differs(known, fresh):
+                raise UserError(_what_changed(stage, known, fresh))
+            return _begin(stage, workdir / stage.name, fresh, tracker)
+
+        known = first(begin)
+        if known["done"]:
+            continue
+        started = time.monotonic()
+        with watch() as peak:
+            if stage.alone:
+                first(lambda: stage.run(folder))  # noqa: B023
+            else:
+                stage.run(folder)
+        spent = round(known["seconds"] + time.monotonic() - started, 1)
+        done = {**fresh, "done": True, "seconds": spent, "peak_memory": peak.bytes}
+        first(lambda: write_json(folder / STAGE, {**done, "files": seal(folder)}))  # noqa: B023
+    return {stage.name: fresh["hash"] for stage, fresh in plan}
+
+
+def check_run(stages: Sequence[Stage], workdir: Path, config: str) -> None:
+    """Check that what a finished run's answers depend on is what its stages wrote.
+
+    Args:
+      stages: Of the run, by its own config.
+      workdir: Its folder.
+      config: Where its config is, for messages.
+
+    Raises:
+      UserError: A stage is not finished or was made with other settings than the config says, on
+        other data than there is, or one of its files is not what was written. Of the last stage,
+        which only reports, the settings are compared where it is finished.
+    """
+    plan = _plan(stages)
+    for stage, fresh in plan:
+        folder, last = workdir / stage.name, stage is plan[-1][0]
+        known = read_stage(folder)
+        if last and (known is None or not known["done"]):
+            continue
+        if known is None or not known["done"]:
+            raise UserError(f"{folder} is not finished; start jmrec run again.")
+        if known.get("format", 1) < FORMAT:  # an older jmrec kept less of what it made
+            continue
+        _note_contents(plan, workdir, stage, fresh)
+        if known["hash"] != fresh["hash"]:
+            changed = _changed(known, fresh)
+            raise UserError(
+                f"{config} does not say what stage {stage.name} was made with ({changed}); put "
+                "back what was changed, or run again in another --workdir."
+            )
+        if _differs(known, fresh):
+            raise UserError(_what_changed(stage, known, fresh))
+        if not last:
+            check_seal(folder, known)
+
+
+def _plan(stages: Sequence[Stage]) -> list[tuple[Stage, dict[str, Any]]]:
+    """Return each stage and the stage.json that it begins with."""
     hashes: dict[str, str] = {}
     plan: list[tuple[Stage, dict[str, Any]]] = []
     for stage in stages:
@@ -134,6 +225,7 @@ def walk(
             "hash": hashes[stage.name],
             "settings": settings,
             "inputs": inputs,
+            "contents": {},
             "done": False,
             "seconds": 0.0,
             "peak_memory": None,
@@ -143,30 +235,60 @@ def walk(
             "path": stage.path,
         }
         plan.append((stage, fresh))
+    return plan
 
-    def check() -> None:
-        # Before anything runs: a refusal must not come after hours of an early stage.
-        for stage, fresh in plan:
-            known = read_stage(workdir / stage.name)
-            if known is not None and stale != "rerun" and known["hash"] != fresh["hash"]:
-                raise UserError(_what_changed(stage, known, fresh))
 
-    first(check)
-    for stage, fresh in plan:
-        folder = workdir / stage.name
-        known = first(lambda: _begin(stage, folder, fresh, tracker))  # noqa: B023
-        if known["done"]:
+def _note_contents(
+    plan: Sequence[tuple[Stage, dict[str, Any]]], workdir: Path, stage: Stage, fresh: dict[str, Any]
+) -> None:
+    """Note in a fresh stage.json what the stages before it wrote of what a user brought."""
+    reads = list(stage.inputs)
+    for before, _ in reversed(plan):
+        if before.name not in reads:
             continue
-        begin = time.monotonic()
-        with watch() as peak:
-            if stage.alone:
-                first(lambda: stage.run(folder))  # noqa: B023
-            else:
-                stage.run(folder)
-        spent = round(known["seconds"] + time.monotonic() - begin, 1)
-        done = {**fresh, "done": True, "seconds": spent, "peak_memory": peak.bytes}
-        first(lambda: write_json(folder / "stage.json", done))  # noqa: B023
-    return hashes
+        reads += before.inputs
+        folder = workdir / before.name
+        facts = None if before.content is None else read_stage(folder)
+        if before.content is not None and facts is not None and facts["done"]:
+            fresh["contents"][before.name] = before.content(folder)
+
+
+def _differs(known: Mapping[str, Any], fresh: Mapping[str, Any]) -> bool:
+    """Whether a stage was made with other settings, or on other data."""
+    contents = known.get("contents")  # an older jmrec wrote none
+    return known["hash"] != fresh["hash"] or (
+        contents is not None
+        and any(contents.get(name, now) != now for name, now in fresh["contents"].items())
+    )
+
+
+def seal(folder: Path) -> dict[str, str]:
+    """Return the checksums of what a finished stage wrote, see `UNSEALED`."""
+    sums = checksums(folder, UNSEALED)
+    if (folder / PARAMS).is_file():
+        sums |= {f"params/{name}": each for name, each in checksums(folder / "params").items()
+                 if name == MANIFEST}  # fmt: skip
+    return sums
+
+
+def check_seal(folder: Path, known: Mapping[str, Any]) -> None:
+    """Check that a finished stage's files are what it wrote.
+
+    Args:
+      folder: The stage's.
+      known: Its stage.json. One of an older jmrec has no checksums, and is not judged.
+
+    Raises:
+      UserError: Naming the file.
+    """
+    sums = known.get("files", {})
+    if (fault := checksums_fault(folder, sums)) is not None:
+        wrong = next(name for name in sorted(sums) if checksums_fault(folder, {name: sums[name]}))
+        top = folder / wrong.split("/")[0]
+        raise UserError(
+            f"{folder} is damaged ({fault}); delete {top} and {folder / STAGE} and start jmrec "
+            "run again: the stage makes it anew."
+        )
 
 
 def read_stage(folder: Path) -> dict[str, Any] | None:
@@ -175,7 +297,7 @@ def read_stage(folder: Path) -> dict[str, Any] | None:
     Raises:
       UserError: It is damaged, or a newer jmrec wrote it.
     """
-    path = folder / "stage.json"
+    path = folder / STAGE
     if not path.exists():
         return None
     facts = read_json(path)
@@ -206,17 +328,18 @@ def _begin(
     stale_folder = folder.with_name(f"{folder.name}.stale")
     shutil.rmtree(stale_folder, ignore_errors=True)
     known = read_stage(folder)
-    if known is not None and known["hash"] != fresh["hash"]:
-        tracker.say(f"{stage.name}: settings changed, done again")
+    if known is not None and _differs(known, fresh):
+        tracker.say(f"{stage.name}: settings or data changed, done again")
         # Renamed first: a kill must not leave half of it where the new stage would resume.
         folder.rename(stale_folder)
         shutil.rmtree(stale_folder)
         known = None
     if known is not None and known["done"]:
+        check_seal(folder, known)
         tracker.say(f"{stage.name}: done before, skipped")
         return known
     if known is None:
-        write_json(folder / "stage.json", fresh)
+        write_json(folder / STAGE, fresh)
     remove_leftovers(folder)
     steps = (folder / "checkpoints").glob("*")
     if not any(path.name.isdigit() for path in steps):  # else the fit says where it resumes
@@ -232,14 +355,19 @@ def _what_changed(stage: Stage, known: Mapping[str, Any], fresh: Mapping[str, An
             "settings and inputs; use another --workdir, or --stale=rerun to redo it and what "
             "follows."
         )
+    redo = "use another --workdir, or --stale=rerun to redo it and what follows."
+    if known["hash"] == fresh["hash"]:
+        return f"stage {stage.name} was made of other data than the run holds now; {redo}"
+    return f"stage {stage.name} was made with other settings ({_changed(known, fresh)}); {redo}"
+
+
+def _changed(known: Mapping[str, Any], fresh: Mapping[str, Any]) -> str:
+    """Return which settings or inputs of a stage differ, in words."""
     changed = difference(known["settings"], fresh["settings"])
     if not changed:
         inputs = sorted(k for k, v in fresh["inputs"].items() if known["inputs"].get(k) != v)
         changed = [f"its input {name}" for name in inputs] or ["its inputs"]
-    return (
-        f"stage {stage.name} was made with other settings ({'; '.join(changed[:3])}); use another "
-        "--workdir, or --stale=rerun to redo it and what follows."
-    )
+    return "; ".join(changed[:3])
 
 
 def facts_by_stage(workdir: Path, names: Sequence[str]) -> dict[str, StageFacts]:

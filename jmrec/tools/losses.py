@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from jmrec.losses import FAMILIES
+from jmrec.terminal import say
 
 FIELDS = ("Use", "Formula")
 """Paragraphs of a docstring that the index shows, each ``Name: text`` up to the next or a blank."""
@@ -57,4 +58,4 @@ def index() -> str:
 
 
 if __name__ == "__main__":
-    print(index(), end="")
+    say(index().removesuffix("\n"))

@@ -4,6 +4,8 @@ import math
 
 from rich.console import Console
 
+from jmrec.terminal import console
+
 
 def human(size: float) -> str:
     """Return bytes in a unit that people read.
@@ -20,4 +22,4 @@ def human(size: float) -> str:
 
 def wide_console() -> Console:
     """Return a console that cuts no column of a table; a narrow terminal folds the lines itself."""
-    return Console(width=200, soft_wrap=True, highlight=False, markup=False)
+    return console(width=200, soft_wrap=True, highlight=False, markup=False)

@@ -14,6 +14,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from jmrec.preemption import look
 from jmrec.usage import duration
 
 PLAIN_SECONDS = 10.0
@@ -29,6 +30,7 @@ class Bar:
 
     def update(self, n: int = 1, **shown: Any) -> None:
         """Say that n more units are done, and what to show beside the bar."""
+        look()
         self._shown = _show(shown) if shown else self._shown
         self._progress.update(self._task, advance=n, shown=self._shown)
 
@@ -45,6 +47,7 @@ class Lines:
 
     def update(self, n: int = 1, **shown: Any) -> None:
         """Say that n more units are done, and what to show on the next line."""
+        look()
         self._done += n
         self._shown = _show(shown) if shown else self._shown
         now = time.monotonic()

@@ -8,6 +8,8 @@ from typing import Any
 
 from rich.console import Console
 
+from jmrec.preemption import look
+from jmrec.terminal import console as clean_console
 from jmrec.tracking.jsonl import METRICS, mend_lines, plain, read_lines
 from jmrec.tracking.progress import Bar, Lines, progress_bar
 from jmrec.tracking.wandb import Wandb
@@ -20,7 +22,7 @@ class Tracker:
     the same files under a name; the progress bars, W&B run and console are shared.
 
     Args:
-      workdir: The run's folder; made where it is missing.
+      workdir: The run's folder; made where it is missing and written to.
       wandb: ``mode`` (disabled, offline, online), ``project`` and ``name``, as a ConfigDict or
         mapping. None is disabled. A failure of W&B is a warning, never the end of a run.
       config: The run's flat configuration, shown by W&B.
@@ -28,6 +30,8 @@ class Tracker:
         stays clean for results.
       prefix: The stage's name, "" for none.
       quiet: Write, show and mirror nothing: for all processes of a run but the first.
+      writes: Whether it writes files. A command that only reads a workdir must not touch those of
+        another that is at work there.
 
     Raises:
       UserError: If the W&B mode is unknown.
@@ -50,16 +54,17 @@ class Tracker:
         console: Console | None = None,
         prefix: str = "",
         quiet: bool = False,
+        writes: bool = True,
     ) -> None:
         self.workdir = Path(workdir)
-        self.workdir.mkdir(parents=True, exist_ok=True)
         self.path = self.workdir / METRICS
         self.prefix = prefix
-        self.console = console or Console(stderr=True, quiet=quiet)
-        self._owner, self._quiet = True, quiet
-        if not quiet:
+        self.console = console or clean_console(stderr=True, quiet=quiet)
+        self._owner, self._writes = True, writes and not quiet
+        if self._writes:
+            self.workdir.mkdir(parents=True, exist_ok=True)
             mend_lines(self.path)
-        self._wandb = Wandb(self.workdir, None if quiet else wandb, config, self.warn)
+        self._wandb = Wandb(self.workdir, wandb if self._writes else None, config, self.warn)
 
     def stage(self, name: str) -> "Tracker":
         """Return a tracker of the same run that writes under a stage's name.
@@ -89,7 +94,7 @@ class Tracker:
           metrics: Name -> number, bool, text, None, or a small array (written as a list). What is
             not finite is written as null, which every JSON reader accepts.
         """
-        if self._quiet:
+        if not self._writes:
             return
         values = {name: plain(value) for name, value in metrics.items()}
         head: dict[str, Any] = {"stage": self.prefix} if self.prefix else {}
@@ -105,7 +110,7 @@ class Tracker:
         Args:
           step: The restored step; its own lines stay, other stages' lines too.
         """
-        if self._quiet or not self.path.exists():
+        if not self._writes or not self.path.exists():
             return
         lines = [
             line
@@ -138,6 +143,7 @@ class Tracker:
 
     def say(self, text: str) -> None:
         """Print one line of plain text, above a progress bar where there is one."""
+        look()
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def warn(self, text: str) -> None:

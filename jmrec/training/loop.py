@@ -179,7 +179,7 @@ class Trainer:
                         run.save(improved)
                     if stop:
                         checkpoints.wait()
-                        raise sigterm.saved(run.n)
+                        raise sigterm.saved(f"after {run.n} updates")
                     if run.finished:
                         break
                     host = upcoming.take(run.n)
@@ -188,7 +188,7 @@ class Trainer:
                     bar.update(k)
             result = _result(run)
         if sigterm.agreed(True):  # it came after the loop looked for the last time
-            raise sigterm.saved(run.n)
+            raise sigterm.saved(f"after {run.n} updates")
         return result
 
     def _frozen_on_devices(self, workdir: str | Path) -> Any:

@@ -14,9 +14,9 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 LAYERS = [
-    {"types", "errors", "files", "usage", "flops"},
+    {"types", "errors", "files", "usage", "flops", "preemption", "lock"},
     {"kernels", "config", "metrics", "tracking"},
-    {"losses", "sharding", "cluster", "preemption", "data", "models"},
+    {"losses", "sharding", "cluster", "data", "models"},
     {"convert", "checkpoint", "features", "generate"},
     {"training", "tasks", "evaluation"},
     {"serving", "report"},

@@ -12,6 +12,7 @@ from typing import Any
 from rich.table import Table
 
 from jmrec.errors import UserError
+from jmrec.terminal import say
 from jmrec.tools.benchmark import backbone, data, kernels
 from jmrec.tools.terminal import wide_console
 
@@ -39,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         found = BENCHMARKS[args.what].run(args)
     except UserError as error:
-        print(f"benchmark: {error}", file=sys.stderr)
+        say(f"benchmark: {error}", sys.stderr)
         return 2
     show(args.what, found)
     return 0
@@ -61,7 +62,7 @@ def show(title: str, found: dict[str, Any]) -> None:
         for row in measured:
             table.add_row(*(_text(row.get(name, "")) for name in names))
         wide_console().print(table)
-    print(json.dumps({"benchmark": title, **found}))
+    say(json.dumps({"benchmark": title, **found}))
 
 
 def _text(value: Any) -> str:

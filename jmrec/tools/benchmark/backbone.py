@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 
 from jmrec.errors import UserError
+from jmrec.terminal import say
 from jmrec.usage import peak_bytes
 
 MODELS = {
@@ -169,9 +170,9 @@ def serve_rounds(
     for _ in sys.stdin:
         start = time.perf_counter()
         out = next(rounds)
-        print(json.dumps({"seconds": time.perf_counter() - start}), flush=True)
+        say(json.dumps({"seconds": time.perf_counter() - start}))
     flat = np.concatenate([each.reshape(-1)[:2000].astype(float) for each in out])
-    print(json.dumps({"peak": peak_bytes(), **facts(), "out": flat.tolist()}), flush=True)
+    say(json.dumps({"peak": peak_bytes(), **facts(), "out": flat.tolist()}))
 
 
 def inputs_of(name: str, settings: dict[str, Any], vocab: int) -> list[np.ndarray]:

@@ -21,6 +21,7 @@ from rich.table import Table
 
 from jmrec.config import ConfigDict
 from jmrec.errors import UserError
+from jmrec.terminal import say
 from jmrec.tools.plan.verdict import Hardware, StagePlan, judge
 from jmrec.tools.terminal import human, wide_console
 
@@ -152,7 +153,7 @@ def _ask(request: dict[str, Any], env: dict[str, str]) -> tuple[list[StagePlan],
             message = json.loads(line)
             if "progress" in message:
                 doing = message["progress"].split(":")[0]
-                print(message["progress"], file=sys.stderr, flush=True)
+                say(message["progress"], sys.stderr)
             elif "stage" in message:
                 found.append(StagePlan(**message["stage"]))
             elif "error" in message:

@@ -21,14 +21,15 @@ from jmrec.errors import UserError
 from jmrec.flops import matmul_flops
 from jmrec.sharding import replicated_share
 from jmrec.systems.system import Sizes
+from jmrec.terminal import say
 from jmrec.tools.plan.hlo import collectives
 from jmrec.tools.plan.shapes import Planner, Step
 from jmrec.tools.plan.verdict import StagePlan
 
 
-def say(kind: str, value: Any) -> None:
+def send(kind: str, value: Any) -> None:
     """Print a message to the process that started this one."""
-    print(json.dumps({kind: value}), flush=True)
+    say(json.dumps({kind: value}))
 
 
 def main() -> None:
@@ -47,13 +48,13 @@ def main() -> None:
         sizes = Sizes(request["items"], request["vocab"], tuple(request["fields"]))
         planner = Planner(ConfigDict(request["config"]), sizes, devices)
         for stage in request["stages"] or planner.stages:
-            say("progress", f"{stage}: compiling for {len(devices)} devices ...")
-            say("stage", asdict(plan(planner.step(stage), stage, bool(request["tpu"]))))
+            send("progress", f"{stage}: compiling for {len(devices)} devices ...")
+            send("stage", asdict(plan(planner.step(stage), stage, bool(request["tpu"]))))
             jax.clear_caches()  # or the memory of every stage adds up
     except UserError as error:
-        say("error", str(error))
+        send("error", str(error))
         return
-    say("peak", 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+    send("peak", 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 
 def plan(step: Step, stage: str, tpu: bool) -> StagePlan:

@@ -11,9 +11,10 @@ from rich.console import Console
 from rich.table import Table
 
 from jmrec.files import csv_cell, write_json
+from jmrec.lock import locked
 from jmrec.tools.sweep.study import axes
 from jmrec.tools.sweep.table import best, cell, rows, settings, short_names
-from jmrec.tools.sweep.trials import FIGURE, JUDGE, VALIDATION, Sweep, locked
+from jmrec.tools.sweep.trials import FIGURE, JUDGE, VALIDATION, Sweep
 
 
 def write(sweep: Sweep) -> list[dict[str, Any]]:

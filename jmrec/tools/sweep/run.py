@@ -16,8 +16,9 @@ from typing import Any, Protocol
 
 from jmrec.errors import REQUEUE, Preempted
 from jmrec.evaluation.results import RESULTS
+from jmrec.lock import try_lock
 from jmrec.preemption import Sigterm
-from jmrec.tools.sweep.trials import Record, Sweep, Trial, try_lock
+from jmrec.tools.sweep.trials import Record, Sweep, Trial
 
 CHILD = """
 import ctypes, os, signal, sys
@@ -137,7 +138,8 @@ def run_trials(
       poll: Seconds between two looks.
 
     Raises:
-      Preempted: SIGTERM came, here or to a trial; what ran has saved its state.
+      Preempted: SIGTERM came, here or to a trial; what ran has saved its state. Interrupted: so
+        after the first Ctrl-C.
     """
     jobs: list[Job] = []
     stopped: list[str] = []
@@ -154,7 +156,7 @@ def run_trials(
         os.close(job.lock)
         jobs.remove(job)
 
-    with Sigterm() as sigterm:
+    with Sigterm(keyboard=True) as sigterm:
         try:
             while not sigterm.received:
                 for job in list(jobs):
@@ -191,8 +193,10 @@ def run_trials(
                 if job.process is not None:
                     job.process.wait()
                     reap(job)
-    if sigterm.received or stopped:
-        raise Preempted("SIGTERM; what the trials did is saved.")
+    if sigterm.received:
+        raise sigterm.saved("")
+    if stopped:
+        raise Preempted("SIGTERM to a trial; the state is saved.")
 
 
 def device_shares(environment: Mapping[str, str], parallel: int) -> list[dict[str, str]]:

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from jmrec.config.hyper import Overrides, same
 from jmrec.errors import UserError
+from jmrec.lock import locked, try_lock
 from jmrec.tools.sweep.run import Job
-from jmrec.tools.sweep.trials import Record, Sweep, locked, try_lock
+from jmrec.tools.sweep.trials import Record, Sweep
 from jmrec.tracking import mend_lines
 
 if TYPE_CHECKING:

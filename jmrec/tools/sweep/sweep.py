@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from jmrec.errors import UserError
+from jmrec.terminal import console, say
 from jmrec.tools.sweep.report import print_table, wandb_yaml, write
 from jmrec.tools.sweep.run import Grid, Source, run_trials
 from jmrec.tools.sweep.study import Study
@@ -63,16 +62,15 @@ def sweep(
         raise UserError(
             "--trials and --no-prune go with --optuna; without it every trial is run to its end."
         )
-    console = Console(stderr=True)
 
-    def say(text: str) -> None:
-        console.print(text, markup=False, highlight=False, soft_wrap=True)
+    def note(text: str) -> None:
+        say(text, sys.stderr)
 
     found = expand(spec, overrides, workdir.resolve())
     if wandb_file is not None:
         wandb_file.parent.mkdir(parents=True, exist_ok=True)
         wandb_file.write_text(wandb_yaml(found), encoding="utf-8")
-        say(f"{wandb_file}: {len(found.trials)} trials; start them with wandb sweep {wandb_file}")
+        note(f"{wandb_file}: {len(found.trials)} trials; start them with wandb sweep {wandb_file}")
         return
     if index is None and parallel is None and study is None:
         index = array_index(os.environ)
@@ -85,8 +83,8 @@ def sweep(
     else:
         source = Grid(found.trials if index is None else [found.trials[index]])
     asked = "" if index is None else f", of which trial {index} is run here"
-    say(f"{found.workdir}: {len(found.trials)} trials{asked}")
-    run_trials(found, source, parallel=parallel or 1, runner=runner, say=say, poll=poll)
+    note(f"{found.workdir}: {len(found.trials)} trials{asked}")
+    run_trials(found, source, parallel=parallel or 1, runner=runner, say=note, poll=poll)
     _conclude(found, write(found), index)
 
 
@@ -109,12 +107,12 @@ def array_index(environment: Mapping[str, str]) -> int | None:
 
 def _conclude(found: Sweep, table: Sequence[dict[str, Any]], index: int | None) -> None:
     """Print the table; a failed trial is an error of the whole."""
-    print_table(table, settings(found), Console())
+    print_table(table, settings(found), console())
     winner = best(table)
     if winner is not None:
         arguments = " ".join(found.trials[table.index(winner)].arguments())
-        print(f"best: {winner['trial']}, {100 * winner['score']:.2f} % ({arguments})")
-    print(f"table: {found.workdir / 'sweep.csv'}, plot: {found.workdir / 'sweep.png'}")
+        say(f"best: {winner['trial']}, {100 * winner['score']:.2f} % ({arguments})")
+    say(f"table: {found.workdir / 'sweep.csv'}, plot: {found.workdir / 'sweep.png'}")
     mine = table if index is None else [table[index]]
     failed = [row for row in mine if row["state"] == "failed"]
     if failed:

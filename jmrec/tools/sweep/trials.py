@@ -6,10 +6,7 @@ it ended) and ``trial.lock``. The lock is held by the trial's process itself, so
 sweep was killed is never run twice at once.
 """
 
-import fcntl
-import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +16,7 @@ from jmrec.config.hyper import Overrides, same
 from jmrec.errors import UserError
 from jmrec.evaluation.results import RANKING, RESULTS, primary_of, read_results, spoken
 from jmrec.files import read_json, write_json
+from jmrec.lock import locked
 from jmrec.tracking import read_curves
 
 SPLIT = "evaluate.split"
@@ -230,31 +228,3 @@ def keep(sweep: Sweep) -> None:
             f"{sweep.workdir} holds another sweep ({'; '.join(changed[:3])}); use another "
             "--workdir, or change it back."
         )
-
-
-def try_lock(path: Path) -> int | None:
-    """Take a lock that ends with the last process that holds it.
-
-    Args:
-      path: The lock file; made where it is missing, never removed.
-
-    Returns:
-      An open file to close (or to hand to a child, which then holds it too), or None where
-      another holds it.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(file)
-        return None
-    return file
-
-
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold a lock file, after waiting for it."""
-    with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

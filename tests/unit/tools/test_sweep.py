@@ -17,6 +17,7 @@ from rich.console import Console
 from jmrec.config import product, subsample, sweep, zipit
 from jmrec.errors import BAD_INPUT, UserError
 from jmrec.evaluation.results import RANKING, kinds_of, make_cost, write_results
+from jmrec.lock import try_lock
 from jmrec.main import main
 from jmrec.tools.sweep.plot import plot
 from jmrec.tools.sweep.report import print_table, wandb_yaml, write
@@ -24,7 +25,7 @@ from jmrec.tools.sweep.run import Grid, device_shares
 from jmrec.tools.sweep.study import WHOLE, Space, Study
 from jmrec.tools.sweep.table import cell
 from jmrec.tools.sweep.table import settings as settings_of
-from jmrec.tools.sweep.trials import VALIDATION, Record, Sweep, expand, keep, try_lock
+from jmrec.tools.sweep.trials import VALIDATION, Record, Sweep, expand, keep
 
 EXPERIMENT = """
 from jmrec.config import ConfigDict, fixed, placeholder, product, subsample, sweep, zipit
