@@ -92,7 +92,8 @@ def read_features(path: Path, ids: Sequence[str] | None = None) -> FeatureTable:
       ids: The item ids that it must be for, in row order; None reads without the check.
 
     Raises:
-      UserError: If the file is missing, may not be read, is damaged, or made for other items.
+      UserError: If the file is missing, may not be read, is damaged, made for other items, or
+        holds NaN or infinity.
     """
     try:
         path.open("rb").close()  # safetensors calls a file that may not be read missing
@@ -105,6 +106,9 @@ def read_features(path: Path, ids: Sequence[str] | None = None) -> FeatureTable:
         if reason := refusal(error):
             raise UserError(f"{path} can not be read ({reason}); mend that.") from None
         raise UserError(_damaged(path, str(error))) from None
+    wrong = [n for n, a in arrays.items() if a.dtype.kind == "f" and not np.isfinite(a).all()]
+    if wrong:
+        raise UserError(_damaged(path, f"{wrong[0]} holds NaN or infinity"))
     # Tables of an older jmrec have no checksum.
     checksum = facts.pop("checksum", None)
     if checksum not in (None, _checksum(arrays, facts)):

@@ -14,6 +14,7 @@ import tensorflow_datasets as tfds
 from absl import logging
 
 from jmrec.data.schema import SPLITS, Dataset, Items, Sessions
+from jmrec.preemption import look
 
 VERSION = "1.0.0"
 ITEMS, SESSIONS = "items", "sessions"
@@ -68,6 +69,7 @@ class JmrecData(tfds.core.GeneratorBasedBuilder):
     def _generate_items(self, items: Items) -> Iterator[tuple[int, dict[str, Any]]]:
         windows = np.stack([items.available_from, items.available_until], 1)
         for row, name in enumerate(items.ids):
+            look()
             yield (
                 row,
                 {
@@ -83,6 +85,7 @@ class JmrecData(tfds.core.GeneratorBasedBuilder):
 
     def _generate_sessions(self, sessions: Sessions) -> Iterator[tuple[int, dict[str, Any]]]:
         for row, name in enumerate(sessions.ids):
+            look()
             events = slice(sessions.offsets[row], sessions.offsets[row + 1])
             yield (
                 row,

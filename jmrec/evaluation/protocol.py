@@ -362,7 +362,6 @@ def rank(
     top_ids = np.empty((total, top), np.int32)
     top_scores = np.empty((total, top), np.float32)
     for part in chunks(predictions, batch):
-        look()
         asked = predictions.take(part)
         masked = _Masked(ranker, asked, candidate, exclude_seen)
         best = _Top(asked.target, n_items, top)
@@ -421,6 +420,7 @@ class _Masked:
 
     def scores(self, items: slice) -> np.ndarray:
         """Return float32 [P, n], a copy that the caller may change."""
+        look()
         scores = comparable(self.ranker.scores(self.asked.prefixes, items))
         scores[:, ~self.candidate[items]] = -np.inf
         if self.asked.available is not None:

@@ -13,6 +13,7 @@ There is no time and no path in them.
 """
 
 import json
+import math
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -35,6 +36,7 @@ from jmrec.evaluation.policy import (
 from jmrec.features import read_features, write_features
 from jmrec.files import MANIFEST, manifest_fault, write_json, write_manifest
 from jmrec.models import codec
+from jmrec.models.sessions.table import id_table_rows
 from jmrec.types import Params
 
 FORMAT = 2
@@ -42,6 +44,8 @@ KIND = "jmrec serving artefact"
 SERVE, ITEMS = "serve.json", "items.json"
 STUDENT, TABLE, STABLEHLO = "student.safetensors", "items.safetensors", "student.stablehlo"
 ID_ROW = "id_row"
+SIZE = 100_000
+"""The largest number that a setting may be where no array is larger."""
 
 
 @dataclass(frozen=True)
@@ -203,15 +207,25 @@ def _is_artefact(folder: Path) -> bool:
 
 def _parse(folder: Path, facts: Mapping[str, Any]) -> Artefact:
     items = json.loads((folder / ITEMS).read_bytes())
-    ids, titles = list(items["ids"]), list(items["titles"])
+    ids, titles = texts(items, "ids"), texts(items, "titles")
+    if len(titles) != len(ids) or len(set(ids)) != len(ids) or not ids:
+        raise ValueError(f"{ITEMS}: {len(ids)} ids and {len(titles)} titles, or an id twice")
+    window = Availability.from_json(items)
+    if window is not None and not len(window.start) == len(window.stop) == len(ids):
+        raise ValueError(f"{ITEMS}: not one window of availability for each of {len(ids)} items")
     table = read_features(folder / TABLE, ids).arrays
+    with safe_open(folder / STUDENT, "np") as file:
+        flat = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    _check_sizes(facts.get("config", {}), flat)
     # Format 1 knew one encoder and did not name it.
     try:
         config = codec.decode({"model": "student", **facts})
     except UserError as error:
         raise UserError(f"{folder / SERVE}: {error}") from None
-    with safe_open(folder / STUDENT, "np") as file:
-        flat = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    rows = table[ID_ROW]
+    last = max(id_table_rows(config) - 1, 0)
+    if rows.shape != (len(ids),) or rows.dtype != np.int32 or rows.min() < 0 or rows.max() > last:
+        raise ValueError(f"{TABLE}: {ID_ROW} does not name a row of the id table for each item")
     lists = dict(facts["policy"])
     exclude_seen = bool(lists.pop("exclude_seen"))
     where = str(folder / SERVE)
@@ -221,13 +235,47 @@ def _parse(folder: Path, facts: Mapping[str, Any]) -> Artefact:
         config=config,
         params=unflatten_params(flat),
         features={name: array for name, array in table.items() if name != ID_ROW},
-        id_rows=table[ID_ROW],
+        id_rows=rows,
         ids=ids,
         titles=titles,
-        policy=make_policy(ids, exclude_seen, correction, Availability.from_json(items), where),
+        policy=make_policy(ids, exclude_seen, correction, window, where),
         provenance=dict(facts["provenance"]),
-        event_names=list(facts["event_names"]),
+        event_names=texts(facts, "event_names"),
     )
+
+
+def texts(facts: Mapping[str, Any], name: str) -> list[str]:
+    """Return a list of texts that a file holds under a name.
+
+    Raises:
+      ValueError: It holds anything else there.
+    """
+    found = facts.get(name)
+    if not isinstance(found, list) or not all(isinstance(each, str) for each in found):
+        raise ValueError(f"{name} is not a list of texts")
+    return found
+
+
+def _check_sizes(config: Any, flat: Mapping[str, np.ndarray]) -> None:
+    """Refuse sizes that the parameters can not have, before a model of that size is made.
+
+    Raises:
+      ValueError: Naming the setting.
+    """
+    largest = max([SIZE, *(size for array in flat.values() for size in array.shape)])
+
+    def check(name: str, value: Any) -> None:
+        if isinstance(value, dict):
+            for each, inner in value.items():
+                check(each, inner)
+        elif isinstance(value, int | float) and not isinstance(value, bool):
+            # Every layer has a tensor of its own.
+            most = len(flat) if name == "layers" else largest
+            fits = 0 <= value <= most if isinstance(value, int) else math.isfinite(value)
+            if not fits:
+                raise ValueError(f"{SERVE}: {name}={str(value)[:20]} does not fit {STUDENT}")
+
+    check("config", config)
 
 
 def flatten_params(params: Params) -> dict[str, np.ndarray]:

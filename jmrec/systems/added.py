@@ -1,8 +1,11 @@
 """Items that were added to a run after training: read by ``jmrec embed``, kept in ``added/``."""
 
-from collections.abc import Sequence
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -84,7 +87,11 @@ def embed(system: ReadsItems, folder: Path | None) -> int:
         windows = join_windows(known.windows, len(known.ids), Availability.of(new), len(new))
         names = {"ids": ids, "titles": titles, **(windows.to_json() if windows else {})}
         write_json(workdir / ADDED / "items.json", names)
-        provenance = {"stage": ADDED, "hash": system.tables_hash()}
+        provenance = {
+            "stage": ADDED,
+            "hash": system.tables_hash(),
+            "names": _hash_names(names, len(ids)),
+        }
         write_features(workdir / ADDED / "features.safetensors", fresh, ids, provenance)
         present += new.ids
     if index != present:
@@ -107,11 +114,30 @@ def read_added(system: Ranks) -> Added | None:
         return None
     names = read_json(folder / "items.json")
     rows = int(table.provenance["rows"])
-    ids, titles = names["ids"][:rows], names["titles"][:rows]
-    if hash_ids(ids) != table.provenance["items"]:
-        raise UserError(f"{folder} is damaged; delete the folder and run jmrec embed again.")
+    try:
+        ids, titles = names["ids"][:rows], names["titles"][:rows]
+        whole = hash_ids(ids) == table.provenance["items"]
+        # Tables of an older jmrec say nothing of titles and windows.
+        known = table.provenance.get("names")
+        whole = whole and known in (None, _hash_names(names, rows))
+    except (TypeError, ValueError, KeyError):
+        whole = False
+    if not whole:
+        raise UserError(
+            f"{folder / 'items.json'} is damaged; delete the folder {folder} and run jmrec embed "
+            "again."
+        )
     windows = Availability.from_json(names)
     return Added(ids, titles, table.arrays, windows and windows.first(rows))
+
+
+def _hash_names(names: Mapping[str, Any], rows: int) -> str:
+    """Return a hash of what is written of the first added items; later ones change nothing."""
+    few = {name: each[:rows] for name, each in names.items()}
+    windows = Availability.from_json(few)  # None where all are open
+    known = [few["ids"], few["titles"], windows and windows.to_json()]
+    text = json.dumps(known, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)

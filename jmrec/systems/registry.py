@@ -13,7 +13,7 @@ from jmrec.files import read_json, write_json
 from jmrec.lock import LOCK, only_writer
 from jmrec.systems.gaussians.system import GaussianStudy
 from jmrec.systems.session.system import SessionSystem
-from jmrec.systems.stages import check_run, walk
+from jmrec.systems.stages import STAGE, check_run, walk
 from jmrec.systems.system import System
 from jmrec.systems.tpad.system import Tpad
 from jmrec.systems.work import Work
@@ -74,7 +74,14 @@ def run(
         stages = system(Work(config, workdir, tracker)).stages(command)
         walk(stages, workdir, stale=stale, tracker=tracker)
         first(lambda: write_json(workdir / CONFIG, stored(config)))
-        tracker.say(f"report: {workdir / stages[-1].name / 'report.html'}")
+        report = workdir / stages[-1].name / "report.html"
+        if report.is_file() or not is_first():
+            tracker.say(f"report: {report}")
+        else:
+            tracker.warn(
+                f"{report} is not there any more; delete {report.parent / STAGE} and start jmrec "
+                "run again: it is written anew."
+            )
 
 
 def stored(config: ConfigDict) -> dict[str, Any]:

@@ -31,7 +31,7 @@ from jmrec.serving.stablehlo import export_scores
 from jmrec.systems.added import read_added, whole_catalogue
 from jmrec.systems.examples import pictures_of
 from jmrec.systems.registry import open_run
-from jmrec.systems.stages import read_stage
+from jmrec.systems.stages import check_seal, read_stage
 from jmrec.systems.students import GROUP, NO_FEATURES, joined, stage_name
 from jmrec.systems.system import Ranks, able
 from jmrec.terminal import warn
@@ -173,12 +173,13 @@ def _note(system: Ranks, folder: Path, section: dict[str, Any]) -> None:
     """Write what was measured into cost.json, and write the report again."""
     if not (folder / RESULTS).is_file():
         return
-    cost = read_cost(folder)
-    cost["serving"] = section
-    write_cost(folder, cost)
     try:
+        cost = read_cost(folder)
+        cost["serving"] = section
+        write_cost(folder, cost)
+        check_seal(folder, read_stage(folder) or {})
         results = read_results(folder / RESULTS)
-    except UserError as error:  # an older run is served all the same
+    except UserError as error:  # an older run, or a damaged report, is served all the same
         system.work.tracker.warn(f"the report is left as it is: {error}")
         return
     write_report(

@@ -34,11 +34,11 @@ from jmrec.features import read_features
 ROOT = Path(__file__).resolve().parents[2]
 EXPERIMENT = ROOT / "tests" / "integration" / "kill_experiment.py"
 CLOCK = {
-    "stage.json": ("seconds", "peak_memory"),
+    "stage.json": ("seconds", "peak_memory", "files"),
     "cost.json": ("stages",),
     "test_reads.jsonl": ("time",),
 }
-"""File name -> fields that hold clock time or memory: the only ones that may differ."""
+"""File name -> fields that may differ: clock time, memory, and checksums of files that hold those."""
 NOT_COMPARED = ("report.html", "*.array_record-*")
 """The page shows the seconds; record files hold random ids (metadata.json has the fingerprint)."""
 PATIENCE = 3600

@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 LAYERS = [
-    {"types", "errors", "files", "usage", "flops", "preemption", "lock"},
+    {"types", "errors", "files", "usage", "flops", "preemption", "lock", "terminal"},
     {"kernels", "config", "metrics", "tracking"},
     {"losses", "sharding", "cluster", "data", "models"},
     {"convert", "checkpoint", "features", "generate"},
@@ -32,7 +32,7 @@ LAYER = {name: layer for layer, names in enumerate(LAYERS) for name in names}
 # A package -> the only part of jmrec that may import it.
 ONLY = {"flax.linen": "models", "orbax": "checkpoint"}
 # What is shown is what stands in the files: the report knows their schema and no more.
-REPORT_READS = ("jmrec.evaluation.results", "jmrec.report", "jmrec.usage")
+REPORT_READS = ("jmrec.evaluation.results", "jmrec.report", "jmrec.terminal", "jmrec.usage")
 NEVER = {"tensorflow", "torch", "torchvision"}
 NO_JAX = {"config"}
 JAX = {"jax", "jaxlib", "flax", "optax", "orbax", "chex"}

@@ -1,4 +1,4 @@
-"""A SIGTERM is not lost, whenever it comes."""
+"""A signal is not lost, whenever it comes, and no library's callback swallows it."""
 
 import signal
 import subprocess
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from jmrec.errors import Preempted
-from jmrec.preemption import Sigterm, hold_sigterm, stop_on_sigterm
+from jmrec.preemption import GRACE, Sigterm, Stoppable, look
 
 
 class Last:
@@ -21,52 +21,99 @@ class Last:
         signal.raise_signal(signal.SIGTERM)
 
 
-def test_a_sigterm_that_a_finaliser_swallows_stops_the_run_all_the_same() -> None:
+def test_what_a_finaliser_or_a_callback_would_swallow_is_seen_when_it_is_looked_for() -> None:
     last, survived = [Last()], []
 
     def run() -> None:
-        with stop_on_sigterm():
+        with Stoppable():
             last.clear()
-            survived.append(True)
-            time.sleep(20)
-
-    with pytest.raises(Preempted):
-        run()
-    assert survived
-
-
-def test_a_sigterm_waits_for_what_would_swallow_it() -> None:
-    survived = []
-
-    @hold_sigterm()
-    def swallow() -> None:
-        with suppress(BaseException):
-            signal.raise_signal(signal.SIGTERM)
-            survived.append("the signal interrupted nothing")
-
-    def run() -> None:
-        with stop_on_sigterm():
-            swallow()
+            with suppress(BaseException):
+                signal.raise_signal(signal.SIGTERM)
+                survived.append("nothing was raised here")
+            look()
             survived.append("the run went on")
 
     with pytest.raises(Preempted):
         run()
-    assert survived == ["the signal interrupted nothing"]
+    assert survived == ["nothing was raised here"]
 
 
-def test_a_held_sigterm_comes_before_the_error_of_what_held_it() -> None:
+def test_ctrl_c_is_looked_for_too_and_handlers_come_back() -> None:
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+
     def run() -> None:
-        with stop_on_sigterm(), hold_sigterm():
-            signal.raise_signal(signal.SIGTERM)
-            raise ValueError
+        with Stoppable() as signals:
+            look()
+            signal.raise_signal(signal.SIGINT)
+            assert signals.received == signal.SIGINT
+            look()
+
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+    look()  # nobody is stopped any more
+
+
+def test_what_saves_by_itself_is_not_disturbed_and_a_late_signal_is_handed_on() -> None:
+    seen = []
+
+    def run() -> None:
+        with Stoppable():
+            with Sigterm(keyboard=True) as noted:
+                signal.raise_signal(signal.SIGTERM)
+                look()
+                seen.append(noted.received)
+            look()
+            seen.append("went on")
 
     with pytest.raises(Preempted):
         run()
+    assert seen == [signal.SIGTERM]
+
+
+DEAF = """
+import os, signal, sys, time
+from jmrec.preemption import Stoppable
+signal.signal(signal.SIGINT, signal.default_int_handler)
+with Stoppable():
+    for number in sys.argv[1:]:
+        os.kill(os.getpid(), int(number))
+        time.sleep(0.1)
+    end = time.monotonic() + 60
+    while time.monotonic() < end:  # never looks
+        try:
+            time.sleep(1)
+        except BaseException:
+            print("raised")
+"""
+
+
+@pytest.mark.parametrize(
+    ("numbers", "code", "least", "most"),
+    [
+        ([signal.SIGTERM], 75, GRACE, GRACE + 5),
+        ([signal.SIGINT], 130, GRACE, GRACE + 5),
+        ([signal.SIGINT, signal.SIGINT], 130, 0, GRACE),
+    ],
+)
+def test_a_command_that_never_looks_is_ended(
+    numbers: list[int], code: int, least: float, most: float
+) -> None:
+    begin = time.monotonic()
+    found = subprocess.run(
+        [sys.executable, "-c", DEAF, *map(str, map(int, numbers))],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    seconds = time.monotonic() - begin
+    assert found.returncode == code, found.stderr
+    assert "raised" not in found.stdout
+    assert "Start" in found.stderr or "start the same command again" in found.stderr
+    assert least <= seconds < most + 5  # Python's own start
 
 
 TWICE = """
 import os, signal, sys, time
-from jmrec.preemption import Sigterm, stop_on_sigterm
+from jmrec.preemption import Sigterm, Stoppable
 signal.signal(signal.SIGINT, signal.default_int_handler)
 def interrupt():
     os.kill(os.getpid(), signal.SIGINT)
@@ -81,7 +128,7 @@ def fit():
             print("KeyboardInterrupt", flush=True)
 with Sigterm():
     fit()  # as a notebook does
-with stop_on_sigterm():
+with Stoppable():
     try:
         fit()
     finally:

@@ -1,0 +1,729 @@
+"""Damage and swap what jmrec reads, bring it hostile files, and look how each is answered.
+
+Every case is a command on a file that is broken in one way. It is answered well where jmrec says
+one sentence and ends with exit code 2, or gives the same answer as undamaged, within ten seconds
+and 1 GB beyond what the undamaged command takes. Another answer with exit code 0, a traceback, a
+hang, a crash, or the code of a stranger that ran is a fault.
+
+By hand, the whole (about half an hour on two idle cores) and a tenth of it:
+  python tests/integration/attack.py --seed 7
+  python tests/integration/attack.py --seed 7 --tenth
+"""
+
+import argparse
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[2]
+EXPERIMENT = ROOT / "tests" / "integration" / "kill_experiment.py"
+SECONDS, BYTES = 10.0, 2**30
+"""What a case may take beyond the undamaged command."""
+MARK = "JMREC_ATTACK_MARK"
+"""The environment's name of the file that a stranger's code would write."""
+PLANTED = "import os, pathlib\npathlib.Path(os.environ['JMREC_ATTACK_MARK']).write_text(__name__)\n"
+SENTENCES = "jmrec: "
+
+
+@dataclass
+class Case:
+    """One attack.
+
+    Attributes:
+      name: What is broken, and how.
+      words: The command after ``jmrec``.
+      good: What the undamaged command printed; None where only a refusal will do.
+      cost: Seconds that the undamaged command takes.
+      prepare: Breaks the files.
+      restore: Mends them.
+    """
+
+    name: str
+    words: list[str]
+    good: str | None
+    cost: float
+    prepare: Callable[[], None] = lambda: None
+    restore: Callable[[], None] = lambda: None
+
+
+@dataclass
+class Answer:
+    """How a command ended: exit code (None: it hung or crashed), what it printed, what it took."""
+
+    code: int | None
+    out: str
+    err: str
+    seconds: float
+    grown: int
+
+
+class Worker:
+    """A process that answers commands one after the other, begun anew where it dies.
+
+    Args:
+      folder: Its working folder, in which modules of strangers lie.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.mark = folder, folder / "ran"
+        self._process: subprocess.Popen[str] | None = None
+
+    def ask(self, words: Sequence[str], limit: float) -> Answer:
+        """Run ``jmrec WORDS``."""
+        process = self._begun()
+        assert process.stdin is not None
+        assert process.stdout is not None
+        begin = time.monotonic()
+        process.stdin.write(json.dumps(list(words)) + "\n")
+        process.stdin.flush()
+        os.set_blocking(process.stdout.fileno(), False)
+        line = ""
+        while not line.endswith("\n") and time.monotonic() - begin < limit:
+            line += process.stdout.readline() or ""
+            if process.poll() is not None:
+                break
+            time.sleep(0.005)
+        seconds = time.monotonic() - begin
+        if not line.endswith("\n"):
+            self.end()
+            return Answer(None, "", (self.folder / "err").read_text(errors="replace"), seconds, 0)
+        return Answer(**json.loads(line), seconds=seconds)
+
+    def _begun(self) -> "subprocess.Popen[str]":
+        if self._process is None or self._process.poll() is not None:
+            env = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
+            self._process = subprocess.Popen(
+                [sys.executable, str(Path(__file__)), "--worker"],
+                cwd=self.folder, env={**env, MARK: str(self.mark)}, text=True,
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True,
+            )  # fmt: skip
+        return self._process
+
+    def end(self) -> None:
+        """End the process."""
+        if self._process is not None and self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+        self._process = None
+
+
+def work() -> None:
+    """Answer commands from standard input: the worker's side."""
+    from jmrec.main import main
+
+    ours = os.dup(1)
+    sys.path.insert(0, os.getcwd())  # a stranger's modules lie there; the command takes it away
+    for line in sys.stdin:
+        before = _memory()
+        Path("/proc/self/clear_refs").write_text("5")
+        with Path("out").open("wb") as out, Path("err").open("wb") as err:
+            os.dup2(out.fileno(), 1)
+            os.dup2(err.fileno(), 2)
+            try:
+                code: int | None = main(json.loads(line))
+            except SystemExit as end:
+                code = end.code if isinstance(end.code, int) else 1
+            except BaseException:
+                import traceback
+
+                traceback.print_exc()
+                code = 1
+            sys.stdout.flush()
+            sys.stderr.flush()
+        told = {
+            "code": code,
+            "out": Path("out").read_text(errors="replace"),
+            "err": Path("err").read_text(errors="replace"),
+            "grown": max(_memory() - before, 0),
+        }
+        os.write(ours, (json.dumps(told) + "\n").encode())
+
+
+def _memory() -> int:
+    """Return the most bytes of memory since the last reset."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * int(next(line.split()[1] for line in lines if line.startswith("VmHWM")))
+
+
+def judge(case: Case, answer: Answer, mark: Path) -> str | None:
+    """Return what is wrong with an answer, None where it is well answered."""
+    if mark.exists():
+        ran = mark.read_text()
+        mark.unlink()
+        return f"ran the code of a stranger ({ran})"
+    if answer.code is None:
+        return f"hung or crashed after {answer.seconds:.0f} s: {answer.err[-300:]}"
+    if "Traceback" in answer.err + answer.out:
+        return f"a traceback: {answer.err[-600:]}"
+    if answer.seconds > case.cost + SECONDS:
+        return f"took {answer.seconds:.1f} s, undamaged {case.cost:.1f} s"
+    if answer.grown > BYTES:
+        return f"took {answer.grown / 2**30:.1f} GB more"
+    if answer.code == 2:
+        lines = [line for line in answer.err.splitlines() if line.startswith(SENTENCES)]
+        return None if lines else f"exit 2 without a sentence: {answer.err[-300:]}"
+    if answer.code != 0:
+        return f"exit {answer.code}: {answer.err[-300:]}"
+    if case.good is None:
+        return f"accepted it: {answer.out[:300]}"
+    return None if answer.out == case.good else f"another answer: {answer.out[:300]}"
+
+
+@dataclass
+class Bench:
+    """What is attacked: a finished run, its artefact, and a worker.
+
+    Attributes:
+      folder: Where all lies.
+      worker: Answers.
+      rng: Draws.
+      bases: Words of a command -> what it prints undamaged, and its seconds.
+    """
+
+    folder: Path
+    worker: Worker
+    rng: random.Random
+    bases: dict[str, tuple[str, float]] = field(default_factory=dict)
+
+    @property
+    def run(self) -> Path:
+        """The workdir."""
+        return self.folder / "run"
+
+    def base(self, words: Sequence[str]) -> tuple[str, float]:
+        """Return what a command prints undamaged, and how long it takes."""
+        key = " ".join(words)
+        if key not in self.bases:
+            self.worker.ask(words, 600)  # compiles
+            answer = self.worker.ask(words, 600)
+            if answer.code != 0:
+                raise RuntimeError(f"{key} ended in {answer.code}:\n{answer.err[-2000:]}")
+            self.bases[key] = answer.out, answer.seconds
+        return self.bases[key]
+
+
+def make(folder: Path, worker: Worker, rng: random.Random, say: Callable[[str], None]) -> Bench:
+    """Make a run with added items, another of other data, and an artefact."""
+    bench = Bench(folder, worker, rng)
+
+    def do(*words: str) -> None:
+        say("making: jmrec " + " ".join(words)[:90])
+        answer = worker.ask(words, 1200)
+        if answer.code != 0:
+            raise RuntimeError(f"{words} ended in {answer.code}:\n{answer.err[-3000:]}")
+
+    from jmrec.data.toyshop import ToyShopConfig, write_toyshop
+
+    write_toyshop(folder / "shop", ToyShopConfig(seed=5, items=60, sessions=160))
+    (folder / "shop" / "truth.npz").unlink()
+    shutil.copytree(folder / "shop", folder / "more")
+    items = folder / "more" / "items.csv"
+    lines = items.read_text().splitlines()
+    new = [line.replace(line.split(",")[0], f"new{n}", 1) for n, line in enumerate(lines[1:4])]
+    items.write_text("\n".join([*lines, *new]) + "\n")
+    config = ["--config", f"{EXPERIMENT}:data=folder,size=tiny"]
+    for name, seed in (("run", 0), ("other", 1)):
+        where = [f"--config.data.dir={folder / 'shop'}", f"--config.seed={seed}"]
+        do("run", *config, *where, "--workdir", str(folder / name))
+    do("embed", "--workdir", str(bench.run), "--dir", str(folder / "more"))
+    do("export", "--workdir", str(bench.run), "--out", str(folder / "serve"))
+    return bench
+
+
+def plant(bench: Bench) -> None:
+    """Lay a module under every dotted name that a metadata file mentions, where it might be found."""
+    names = {"features", "evil", "common", "conftest", "sitecustomize"}
+    for path in [*bench.run.rglob("*.json"), *(bench.folder / "serve").rglob("*.json")]:
+        for word in path.read_text(errors="replace").replace('"', " ").split():
+            parts = word.strip(",").split(".")
+            if len(parts) > 1 and all(part.isidentifier() for part in parts):
+                names.add(f"{parts[0]}x")
+                names.add(parts[-1])
+    for where in (bench.worker.folder, bench.run, bench.folder / "serve"):
+        for name in sorted(names - set(sys.stdlib_module_names)):
+            if not (ROOT / name).exists() and not name.startswith("jmrec"):
+                (where / f"{name}.py").write_text(PLANTED)
+
+
+# ---------------------------------------------------------------- damages
+
+
+def damages(bench: Bench, path: Path, other: Path | None) -> Iterator[tuple[str, bytes | None]]:
+    """Yield ways to damage a file: a name and the new bytes, None to take it away."""
+    data, rng = path.read_bytes(), bench.rng
+    yield "gone", None
+    yield "empty", b""
+    yield "half", data[: len(data) // 2]
+    if data:
+        place = rng.randrange(len(data))
+        yield f"bit at {place}", data[:place] + bytes([data[place] ^ 16]) + data[place + 1 :]
+    yield "noise", rng.randbytes(200)
+    if other is not None and other.is_file() and other.read_bytes() != data:
+        yield "another run's", other.read_bytes()
+    if path.suffix == ".json":
+        try:
+            whole = json.loads(data)
+        except ValueError:
+            return
+        for kind, value in _changed(whole, rng):
+            yield kind, (json.dumps(value, indent=2, sort_keys=True) + "\n").encode()
+
+
+EVIL: list[Any] = [
+    None, -1, 0, 2**70, float("nan"), "evil.Evil", "../../etc/passwd", [], {}, True, "x\x1b[2J",
+]  # fmt: skip
+
+
+def _changed(whole: Any, rng: random.Random) -> Iterator[tuple[str, Any]]:
+    """Yield copies of a JSON value with one leaf changed."""
+    leaves = list(_leaves(whole))
+    for at in rng.sample(leaves, min(len(leaves), 2)):
+        value = rng.choice(EVIL)
+        copy = json.loads(json.dumps(whole))
+        branch = copy
+        for each in at[:-1]:
+            branch = branch[each]
+        if not at or branch[at[-1]] == value:
+            continue
+        if isinstance(branch[at[-1]], bool):
+            value = not branch[at[-1]]
+        branch[at[-1]] = value
+        yield f"{'.'.join(map(str, at))}={value!r}"[:80], copy
+
+
+def _leaves(value: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    pairs = (
+        value.items() if isinstance(value, dict)
+        else enumerate(value) if isinstance(value, list) else ()
+    )  # fmt: skip
+    found = False
+    for name, each in pairs:
+        found = True
+        yield from _leaves(each, (*at, name))
+    if not found and at:
+        yield at
+
+
+REPORTS = {"metrics.json", "metrics.jsonl", "cost.json", "test_reads.jsonl", "report.html",
+           "units.npz", "results.json", "workdir.lock"}  # fmt: skip
+"""Files that a report may read and no recommendation."""
+
+
+def damage_cases(bench: Bench, whole: bool) -> Iterator[Case]:
+    """Yield damages of every file of the run and of the artefact."""
+    serve = bench.folder / "serve"
+    session = ["--items", "1,2,3", "--json"]
+    ids = json.loads((serve / "items.json").read_text())["ids"]
+    session[1] = ",".join(ids[:2] + ids[-1:])
+    answers = {
+        bench.run: [
+            ["recommend", "--workdir", str(bench.run), *session],
+            ["inspect", str(bench.run), "--json"],
+        ],
+        serve: [["recommend", "--serve", str(serve), *session]],
+    }
+    for top, commands in answers.items():
+        for words in commands:
+            bench.base(words)
+        files = [p for p in sorted(top.rglob("*")) if p.is_file() and p.suffix != ".py"]
+        files = [p for p in files if "checkpoints" not in p.parts or p.name.startswith("_")]
+        for path in files:
+            relative = path.relative_to(top)
+            other = bench.folder / "other" / relative if top == bench.run else None
+            kinds = list(damages(bench, path, other))
+            for kind, data in kinds if whole else bench.rng.sample(kinds, 1):
+                words = commands[0]
+                if len(commands) > 1 and bench.rng.random() < 0.3:
+                    words = commands[1]
+                good, cost = bench.base(words)
+                if words[0] == "inspect" and data is not None:
+                    # It prints what stands in the files: then a changed number is a number shown.
+                    good = ""
+                yield Case(
+                    f"{words[0]}: {top.name}/{relative} {kind}", words, good, cost,
+                    *_swapped(path, data),
+                )  # fmt: skip
+
+
+def _swapped(path: Path, data: bytes | None) -> tuple[Callable[[], None], Callable[[], None]]:
+    """Return how to put other bytes in a file's place, and how to undo it."""
+    aside = path.with_name(path.name + ".aside")
+    store = Path(tempfile.gettempdir()) / f"jmrec-attack-{os.getpid()}"
+
+    def prepare() -> None:
+        shutil.copy2(path, store)
+        if data is None:
+            path.unlink()
+        else:
+            path.write_bytes(data)
+
+    def restore() -> None:
+        shutil.copy2(store, path)
+        aside.unlink(missing_ok=True)
+
+    return prepare, restore
+
+
+# ---------------------------------------------------------------- hostile files
+
+
+def llama(folder: Path, **more: Any) -> Path:
+    """Write a tiny Llama as Hugging Face has it."""
+    import numpy as np
+    from safetensors.numpy import save_file
+
+    folder.mkdir(parents=True, exist_ok=True)
+    config = {
+        "architectures": ["LlamaForCausalLM"], "model_type": "llama", "vocab_size": 300,
+        "hidden_size": 8, "intermediate_size": 12, "num_hidden_layers": 2,
+        "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 4, "rms_norm_eps": 1e-6,
+        "rope_theta": 10000.0, "max_position_embeddings": 128, "hidden_act": "silu",
+        "tie_word_embeddings": False, "attention_bias": False, "mlp_bias": False,
+    }  # fmt: skip
+    shapes = {"model.embed_tokens": (300, 8), "model.norm": (8,), "lm_head": (300, 8)}
+    for layer in range(2):
+        at = f"model.layers.{layer}"
+        shapes |= {
+            f"{at}.self_attn.q_proj": (8, 8), f"{at}.self_attn.k_proj": (4, 8),
+            f"{at}.self_attn.v_proj": (4, 8), f"{at}.self_attn.o_proj": (8, 8),
+            f"{at}.mlp.gate_proj": (12, 8), f"{at}.mlp.up_proj": (12, 8),
+            f"{at}.mlp.down_proj": (8, 12), f"{at}.input_layernorm": (8,),
+            f"{at}.post_attention_layernorm": (8,),
+        }  # fmt: skip
+    rng = np.random.default_rng(0)
+    tensors = {f"{k}.weight": rng.normal(size=s).astype(np.float32) for k, s in shapes.items()}
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    (folder / "config.json").write_text(json.dumps({**config, **more}))
+    return folder
+
+
+NUMBERS: list[Any] = [-1, 0, 2**70, 10**6, "x", None, float("nan"), [], {}, True, 1e308, "9" * 5000]
+
+
+def model_cases(bench: Bench, count: int) -> Iterator[Case]:
+    """Yield foreign model files and folders that are wrong in one way."""
+    top = bench.folder / "models"
+    whole = llama(top / "whole")
+    words = ["convert", str(whole), "--out", str(top / "out")]
+    shutil.rmtree(top / "out", ignore_errors=True)
+    answer = bench.worker.ask(words, 600)
+    assert answer.code == 0, answer.err
+    cost = answer.seconds
+    config = json.loads((whole / "config.json").read_text())
+    makers: list[tuple[str, Callable[[Path], Path]]] = []
+    for name in (
+        "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "head_dim",
+        "num_attention_heads", "num_key_value_heads", "rms_norm_eps", "rope_theta",
+    ):  # fmt: skip
+        makers += [
+            (f"config {name}={str(value)[:12]!r}", _config_maker(name, value))
+            for value in NUMBERS
+            if value != config[name]
+        ]
+    makers += [(f"safetensors {n}", _bytes_maker(n)) for n in range(25)]
+    makers += [(f"torch {name}", _torch_maker(program)) for name, program in torch_programs()]
+    makers += [(f"link {kind}", _link_maker(kind)) for kind in ("fifo", "device", "out", "index")]
+    makers += [(f"tokenizer {n}", _tokenizer_maker(n)) for n in range(4)]
+    bench.rng.shuffle(makers)
+    for number, (name, maker) in enumerate(makers[:count] if count < len(makers) else makers):
+        source = maker(top / f"case-{number}")
+        out = top / f"out-{number}"
+        # A number that the model's file leaves open (a rope base, an epsilon) may be accepted.
+        yield Case(
+            f"convert: {name}", ["convert", str(source), "--out", str(out)], "", cost,
+            restore=lambda source=source, out=out: _remove(source, out),  # type: ignore[misc]
+        )  # fmt: skip
+
+
+def _remove(*paths: Path) -> None:
+    for path in paths:
+        shutil.rmtree(path, ignore_errors=True)
+        path.unlink(missing_ok=True)
+
+
+def _config_maker(name: str, value: Any) -> Callable[[Path], Path]:
+    return lambda folder: llama(folder, **{name: value})
+
+
+def _bytes_maker(number: int) -> Callable[[Path], Path]:
+    def make(folder: Path) -> Path:
+        rng = random.Random(number)
+        path = llama(folder) / "model.safetensors"
+        data = bytearray(path.read_bytes())
+        kind = number % 5
+        if kind == 0:
+            data[:8] = rng.choice([2**63, len(data), 0, 10**9]).to_bytes(8, "little")
+        elif kind == 1:
+            data = data[: rng.randrange(len(data))]
+        elif kind == 2:
+            end = 8 + int.from_bytes(data[:8], "little")
+            data[rng.randrange(8, end)] = rng.randrange(256)
+        elif kind == 3:
+            header = b'{"a":{"dtype":"F32","shape":[%d],"data_offsets":[0,4]}}' % 2**60
+            data = bytearray(len(header).to_bytes(8, "little") + header + b"\0" * 4)
+        else:
+            header = b'{"a":' * 2000 + b"1" + b"}" * 2000
+            data = bytearray(len(header).to_bytes(8, "little") + header)
+        path.write_bytes(bytes(data))
+        return folder
+
+    return make
+
+
+def torch_programs() -> list[tuple[str, bytes]]:
+    """Return pickles as a file of torch.save may hold them."""
+    call = b"(S'echo ran > " + b"$" + MARK.encode() + b"'\ntR."
+    nested = b"\x80\x02" + b"(" * 50_000 + b"t" * 50_000 + b"."
+    keys = b"\x80\x02}" + b"K\x01" + b"\x85" * 100_000 + b"K\x01s."
+    return [
+        ("os.system", b"cos\nsystem\n" + call),
+        ("builtins.eval", b"cbuiltins\neval\n(S'1'\ntR."),
+        ("a module that lies there", b"cevil\nEvil\n(tR."),
+        ("nested tuples", nested),
+        ("tuples as keys", keys),
+        ("shared tuples", b"\x80\x02)" + b"2\x86" * 60 + b"."),
+        (
+            "a long integer",
+            b"\x80\x02\x8b" + (2**20).to_bytes(4, "little") + b"\x7f" * 2**20 + b".",
+        ),
+        ("no end", b"\x80\x02}"),
+        ("a number", b"\x80\x02K\x01."),
+        ("put far away", b"\x80\x02}r\xff\xff\xff\x7f."),
+    ]
+
+
+def _torch_maker(program: bytes) -> Callable[[Path], Path]:
+    def make(path: Path) -> Path:
+        import zipfile
+
+        path = path.with_suffix(".pt")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with zipfile.ZipFile(path, "w") as file:
+            file.writestr("archive/data.pkl", program)
+            file.writestr("archive/version", "3\n")
+        return path
+
+    return make
+
+
+def _link_maker(kind: str) -> Callable[[Path], Path]:
+    def make(folder: Path) -> Path:
+        path = llama(folder) / "model.safetensors"
+        if kind == "index":
+            index = {"metadata": {}, "weight_map": {"lm_head.weight": "../whole/model.safetensors"}}
+            (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+        path.unlink()
+        if kind == "fifo":
+            os.mkfifo(path)
+        elif kind == "device":
+            path.symlink_to("/dev/zero")
+        elif kind == "out":
+            path.symlink_to("/etc/passwd")
+        return folder
+
+    return make
+
+
+def _tokenizer_maker(number: int) -> Callable[[Path], Path]:
+    def make(folder: Path) -> Path:
+        llama(folder)
+        split = {
+            "type": "Split",
+            "pattern": {"Regex": "("},
+            "behavior": "Isolated",
+            "invert": False,
+        }
+        vocab = {"[UNK]": 0, "a": 1}
+        whole: dict[str, Any] = {
+            "version": "1.0", "truncation": None, "padding": None, "added_tokens": [],
+            "normalizer": None, "pre_tokenizer": None, "post_processor": None, "decoder": None,
+            "model": {"type": "WordLevel", "vocab": vocab, "unk_token": "[UNK]"},
+        }  # fmt: skip
+        if number == 0:
+            whole["pre_tokenizer"] = split
+        elif number == 1:
+            whole["model"] = {"type": "BPE", "vocab": vocab, "merges": [["a", "b"]]}
+        elif number == 2:
+            whole["added_tokens"] = [{"id": 2**63, "content": "x"}]
+        else:
+            whole["model"] = {"type": "Unigram", "vocab": [], "unk_id": 10**9}
+        (folder / "tokenizer.json").write_text(json.dumps(whole))
+        return folder
+
+    return make
+
+
+def artefact_cases(bench: Bench, count: int) -> Iterator[Case]:
+    """Yield artefacts that were changed and sealed anew, and policy files."""
+    from jmrec.files import write_manifest
+
+    serve, top = bench.folder / "serve", bench.folder / "artefacts"
+    ids = json.loads((serve / "items.json").read_text())["ids"]
+    session = ["--items", ",".join(ids[:2]), "--json"]
+    good, cost = bench.base(["recommend", "--serve", str(serve), *session])
+    policies = [
+        b"allow = 1", b"allow = [1, 2]", b"block = ['nobody']", b"pin = [[]]", b"\xff\xfe", b"a = ",
+        b"allow = ['a'", b"[allow]\nx = 1", b"pin = ['" + b"9" * 6000 + b"']", b"block = 1e400",
+        b"allow = []\nallow = []", b"x = " + b"[" * 5000, b"n = " + b"9" * 5000, b"\0" * 10,
+        b"allow = ['\\u001b[2J']",
+    ]  # fmt: skip
+    cases: list[tuple[str, Callable[[Path], list[str]]]] = []
+    for number, text in enumerate(policies):
+
+        def policy(folder: Path, text: bytes = text) -> list[str]:
+            path = folder.with_suffix(".toml")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(text)
+            return ["recommend", "--serve", str(serve), *session, "--policy", str(path)]
+
+        cases.append((f"policy {number}", policy))
+    facts = json.loads((serve / "serve.json").read_text())
+    items = json.loads((serve / "items.json").read_text())
+    changed: list[tuple[str, str, Any]] = []
+    leaves = [at for at in _leaves(facts) if at[0] not in ("provenance", "student")]
+    for at in leaves:
+        for value in bench.rng.sample(EVIL, 3):
+            changed.append(("serve.json", ".".join(map(str, at)), _with(facts, at, value)))
+    for name, wrong in (
+        ("ids", ids[:-1]), ("ids", [None, *ids[1:]]), ("ids", [ids[1], *ids[1:]]), ("ids", {}),
+        ("titles", items["titles"][1:]), ("titles", [None, *items["titles"][1:]]), ("titles", "x"),
+        ("available_from", [1.0]), ("available_until", ["soon"] * len(ids)),
+    ):  # fmt: skip
+        changed.append(("items.json", f"{name} {str(wrong)[:20]}", {**items, name: wrong}))
+    bench.rng.shuffle(changed)
+    for file, what, value in changed:
+
+        def artefact(folder: Path, file: str = file, value: Any = value) -> list[str]:
+            shutil.copytree(serve, folder)
+            (folder / file).write_text(json.dumps(value))
+            (folder / "checksums.json").unlink()
+            write_manifest(folder)
+            return ["recommend", "--serve", str(folder), *session]
+
+        cases.append((f"artefact {file} {what}", artefact))
+    for number, (name, maker) in enumerate(cases[:count]):
+        words = maker(top / f"case-{number}")
+        yield Case(name, words, good, cost, restore=lambda: _remove(top))
+
+
+def _with(whole: Any, at: tuple[Any, ...], value: Any) -> Any:
+    copy = json.loads(json.dumps(whole))
+    branch = copy
+    for each in at[:-1]:
+        branch = branch[each]
+    branch[at[-1]] = value
+    return copy
+
+
+def config_cases(bench: Bench, count: int) -> Iterator[Case]:
+    """Yield settings that make no sense, or that are no settings."""
+    values = {
+        "student.stack.width": ["0", "-8", "7", "x", "1e9", "none"],
+        "student.stack.heads": ["0", "3", "-1"],
+        "student.train.steps": ["-1", "x", "1e400"],
+        "student.train.batch_size": ["0", "-4", "2.5"],
+        "student.train.learning_rate": ["nan", "-1", "x"],
+        "data.fractions": ["(1,)", "(0.8,0.1,0.2)", "(nan,0,1)", "x"],
+        "data.window": ["0", "-1", "x"],
+        "evaluate.split": ["train", "7"],
+        "evaluate.serve": ["nobody"],
+        "rules": ["x"],
+        "seeds": ["()", "(0,0)", "x"],
+        "seed": ["x", "1.5"],
+        "student.distill": ["x"],
+        "student.options": ["x"],
+        "no_such": ["1"],
+        "system": ["x"],
+    }
+    every = [(name, value) for name, each in values.items() for value in each]
+    bench.rng.shuffle(every)
+    config = ["--config", f"{ROOT / 'experiments' / 'session.py'}:size=tiny"]
+    for number, (name, value) in enumerate(every[:count]):
+        out = bench.folder / f"config-{number}"
+        words = ["run", *config, f"--config.{name}={value}", "--workdir", str(out)]
+        yield Case(f"config {name}={value}", words, None, 5.0, restore=lambda out=out: _remove(out))  # type: ignore[misc]
+
+
+def attack(
+    folder: Path, seed: int, whole: bool, say: Callable[[str], None] = print
+) -> tuple[int, list[str]]:
+    """Attack; return how many cases there were, and what was answered wrongly.
+
+    Args:
+      folder: An empty folder.
+      seed: Of the draws.
+      whole: Whether all is tried, or a tenth.
+      say: Where the progress goes.
+    """
+    home = folder / "home"
+    home.mkdir(parents=True)
+    worker = Worker(home)
+    rng = random.Random(seed)
+    wrong: list[str] = []
+    done = 0
+    try:
+        bench = make(folder, worker, rng, say)
+        plant(bench)
+        share = 1.0 if whole else 0.1
+        groups: dict[str, Iterator[Case]] = {
+            "damages": damage_cases(bench, whole),
+            "models": model_cases(bench, int(200 * share)),
+            "artefacts": artefact_cases(bench, int(80 * share)),
+            "configs": config_cases(bench, int(40 * share) or 4),
+        }
+        for name, cases in groups.items():
+            before = done
+            for case in cases:
+                if name == "damages" and not whole and done - before >= 40:
+                    break
+                case.prepare()
+                try:
+                    answer = worker.ask(case.words, case.cost + SECONDS + 20)
+                finally:
+                    case.restore()
+                done += 1
+                if fault := judge(case, answer, worker.mark):
+                    wrong.append(f"{case.name}: {fault}")
+                    say(f"WRONG {wrong[-1]}")
+            say(f"{name}: {done - before} cases, {len(wrong)} answered wrongly so far")
+    finally:
+        worker.end()
+    return done, wrong
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run from the command line; return 1 where anything was answered wrongly."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seed", type=int, help="of the draws; random by default")
+    parser.add_argument("--tenth", action="store_true", help="try a tenth")
+    parser.add_argument("--folder", type=Path, help="an empty folder to keep; else a temporary one")
+    parser.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)
+    args = parser.parse_args(argv)
+    if args.worker:
+        work()
+        return 0
+    seed = random.SystemRandom().randrange(2**31) if args.seed is None else args.seed
+    print(f"seed {seed}", flush=True)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = args.folder or Path(temporary) / "attack"
+        count, wrong = attack(
+            folder, seed, not args.tenth, say=lambda text: print(text, flush=True)
+        )
+    print("\n".join(wrong) if wrong else f"{count} cases, all answered well")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
