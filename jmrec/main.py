@@ -8,7 +8,6 @@ by the keyboard (a fit saves first; a second Ctrl-C ends it at once), not to be 
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from jmrec.commands import VERBS, load, parser
 from jmrec.errors import Preempted, UserError, explain
@@ -60,15 +59,8 @@ def dispatch(arguments: Sequence[str]) -> int:
 def entry() -> None:
     """Run the console command."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    # "python -m jmrec" looks for modules in the working folder first, which may be anybody's.
-    if sys.path and sys.path[0] in ("", str(Path.cwd())):
-        del sys.path[0]
     from absl import flags
 
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()  # Grain reads absl's flags
     sys.exit(main(last=True))
-
-
-if __name__ == "__main__":
-    entry()

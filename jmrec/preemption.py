@@ -136,7 +136,7 @@ class Stoppable:
         self.received = 0
         self._last, self._looked = last, False
         self._old: dict[int, Any] = {}
-        self._ends: tuple[socket.socket, socket.socket] | None = None
+        self._written: socket.socket | None = None
         self._old_fd = -1
 
     def __enter__(self) -> "Stoppable":
@@ -144,9 +144,9 @@ class Stoppable:
         if threading.current_thread() is not threading.main_thread():
             return self
         # The system's own handler writes into it at once, whatever Python is doing.
-        self._ends = ours, theirs = socket.socketpair()
-        theirs.setblocking(False)
-        self._old_fd = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
+        ours, self._written = socket.socketpair()
+        self._written.setblocking(False)
+        self._old_fd = signal.set_wakeup_fd(self._written.fileno(), warn_on_full_buffer=False)
         threading.Thread(target=self._watch, args=(ours,), name="signals", daemon=True).start()
         for each in (signal.SIGTERM, signal.SIGINT):
             # Ignored where a script starts a command by "&": then it stays so.
@@ -158,11 +158,9 @@ class Stoppable:
         """Give the signals back."""
         for each, old in self._old.items():
             signal.signal(each, signal.SIG_IGN if self._last else old or signal.SIG_DFL)
-        if self._ends is not None:
+        if self._written is not None:
             signal.set_wakeup_fd(self._old_fd)
-            for end in self._ends[::-1]:
-                end.close()
-        self._ends = None
+            self._written.close()
 
     def note(self, signum: int, frame: FrameType | None) -> None:
         """Note a signal: the handler."""
@@ -187,24 +185,23 @@ class Stoppable:
         """End the process where it does not look at a signal; in a thread of its own."""
         came: list[int] = []
         begin = 0.0
-        while True:
-            ours.settimeout(0.05 if came else None)
-            try:
-                numbers = ours.recv(16)
-                if not numbers:
-                    return
-            except TimeoutError:
-                numbers = b""
-            except OSError:
-                return
-            # Of others what saves takes note.
-            own = [each for each in numbers if signal.getsignal(each) == self.note]
-            if own and not came:
-                begin = time.monotonic()
-            came += own
-            limit = LAST_WORDS if self._looked else GRACE
-            if came and (time.monotonic() - begin > limit or came.count(signal.SIGINT) > 1):
-                self._end(came[0])
+        with ours:
+            while True:
+                ours.settimeout(0.05 if came else None)
+                try:
+                    numbers = ours.recv(16)
+                    if not numbers:  # the command is done
+                        return
+                except TimeoutError:
+                    numbers = b""
+                # Of others what saves takes note.
+                own = [each for each in numbers if signal.getsignal(each) == self.note]
+                if own and not came:
+                    begin = time.monotonic()
+                came += own
+                limit = LAST_WORDS if self._looked else GRACE
+                if came and (time.monotonic() - begin > limit or came.count(signal.SIGINT) > 1):
+                    self._end(came[0])
 
     def _end(self, signum: int) -> None:
         self.received = self.received or signum

@@ -116,7 +116,7 @@ def measured(command: Sequence[str]) -> Run:
       (0, True)
     """
     done = subprocess.run(
-        [sys.executable, "-c", BETWEEN, *command], capture_output=True, text=True, check=True
+        [sys.executable, "-P", "-c", BETWEEN, *command], capture_output=True, text=True, check=True
     )
     code, seconds, peak = json.loads(done.stdout)
     return Run(code, done.stderr, seconds, peak * _UNIT)

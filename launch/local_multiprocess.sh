@@ -65,7 +65,7 @@ together() {
         export XLA_FLAGS="${XLA_FLAGS:+$XLA_FLAGS }--xla_force_host_platform_device_count=$JMREC_DEVICES"
       fi
       if [ -n "${JMREC_GPUS:-}" ]; then export CUDA_VISIBLE_DEVICES="$process"; fi
-      exec "$PYTHON" -m jmrec.main run "${words[@]}"
+      exec "$PYTHON" -m jmrec run "${words[@]}"
     ) &
     started+=("$!")
     say "process $process is $!"
@@ -87,7 +87,7 @@ together() {
 words=("$@")
 plural="es"
 if [ "$processes" -eq 1 ]; then plural=""; fi
-say "running in $processes process$plural: $PYTHON -m jmrec.main run ${words[*]}"
+say "running in $processes process$plural: $PYTHON -m jmrec run ${words[*]}"
 code=0
 again "${JMREC_RESTARTS:-0}" together || code=$?
 if [ "$code" -eq 75 ] && [ -n "$interrupted" ]; then code=130; fi

@@ -41,7 +41,7 @@ esac
 say "jmrec quickstart: install, then TPAD on the embedded ToyShop, into $workdir"
 ensure_environment ""
 
-command=("$PYTHON" -m jmrec.main run --config "$ROOT/experiments/tpad.py:size=tiny"
+command=("$PYTHON" -m jmrec run --config "$ROOT/experiments/tpad.py:size=tiny"
   --workdir "$workdir" "$@")
 say "running: ${command[*]}"
 "${command[@]}"
@@ -54,7 +54,7 @@ done < <(find "$workdir" -name 'report*.html' -type f)
 
 # From the folder above the checkout, python -m would take the checkout for the package.
 jmrec="$(dirname "$PYTHON")/jmrec"
-if [ ! -x "$jmrec" ]; then jmrec="$PYTHON -m jmrec.main"; fi
+if [ ! -x "$jmrec" ]; then jmrec="$PYTHON -m jmrec"; fi
 say ""
 if [ -n "$report" ]; then say "The report: $report (open it in a browser)"; fi
 cat <<TEXT

@@ -37,4 +37,4 @@ done
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 ensure_environment sweep
-exec "$PYTHON" -m jmrec.main sweep "$@"
+exec "$PYTHON" -m jmrec sweep "$@"

@@ -37,7 +37,7 @@ if [ "${1:-}" = here ]; then
   ensure_environment ""
   export JMREC_CLUSTER=auto
   code=0
-  again "${JMREC_RESTARTS:-100}" "$PYTHON" -m jmrec.main run "$@" || code=$?
+  again "${JMREC_RESTARTS:-100}" "$PYTHON" -m jmrec run "$@" || code=$?
   exit "$code"
 fi
 

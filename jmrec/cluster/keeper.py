@@ -26,7 +26,7 @@ FATAL = re.compile(rb"F\d{4} ")
 """How a line begins after which absl prints a stack trace and aborts."""
 
 
-PROGRAM = ("-m", "jmrec.main")
+PROGRAM = ("-m", "jmrec")
 
 
 def keep(words: Sequence[str], program: Sequence[str] = PROGRAM) -> int:

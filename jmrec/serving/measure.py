@@ -49,7 +49,7 @@ def cold_start(artefact: Path) -> dict[str, float]:
     path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
     with tempfile.TemporaryDirectory() as elsewhere:
         done = subprocess.run(
-            [sys.executable, "-c", COLD_START, str(artefact.resolve())],
+            [sys.executable, "-P", "-c", COLD_START, str(artefact.resolve())],
             cwd=elsewhere,
             env={**os.environ, "PYTHONPATH": path, "JAX_PLATFORMS": "cpu"},
             capture_output=True,

@@ -102,6 +102,7 @@ class Worker:
     def _begun(self) -> "subprocess.Popen[str]":
         if self._process is None or self._process.poll() is not None:
             env = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
+            env.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
             self._process = subprocess.Popen(
                 [sys.executable, str(Path(__file__)), "--worker"],
                 cwd=self.folder, env={**env, MARK: str(self.mark)}, text=True,
@@ -122,7 +123,6 @@ def work() -> None:
     from jmrec.main import main
 
     ours = os.dup(1)
-    sys.path.insert(0, os.getcwd())  # a stranger's modules lie there; the command takes it away
     for line in sys.stdin:
         before = _memory()
         Path("/proc/self/clear_refs").write_text("5")
@@ -241,18 +241,16 @@ def make(folder: Path, worker: Worker, rng: random.Random, say: Callable[[str], 
 
 
 def plant(bench: Bench) -> None:
-    """Lay a module under every dotted name that a metadata file mentions, where it might be found."""
+    """Lay a module under every dotted name that a metadata file mentions."""
     names = {"features", "evil", "common", "conftest", "sitecustomize"}
     for path in [*bench.run.rglob("*.json"), *(bench.folder / "serve").rglob("*.json")]:
         for word in path.read_text(errors="replace").replace('"', " ").split():
             parts = word.strip(",").split(".")
             if len(parts) > 1 and all(part.isidentifier() for part in parts):
-                names.add(f"{parts[0]}x")
-                names.add(parts[-1])
+                names |= {parts[0], parts[-1]}
     for where in (bench.worker.folder, bench.run, bench.folder / "serve"):
         for name in sorted(names - set(sys.stdlib_module_names)):
-            if not (ROOT / name).exists() and not name.startswith("jmrec"):
-                (where / f"{name}.py").write_text(PLANTED)
+            (where / f"{name}.py").write_text(PLANTED)
 
 
 # ---------------------------------------------------------------- damages

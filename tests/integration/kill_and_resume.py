@@ -38,7 +38,7 @@ CLOCK = {
     "cost.json": ("stages",),
     "test_reads.jsonl": ("time",),
 }
-"""File name -> fields that may differ: clock time, memory, and checksums of files that hold those."""
+"""File name -> fields that may differ: clock time, memory, checksums of files that hold those."""
 NOT_COMPARED = ("report.html", "*.array_record-*")
 """The page shows the seconds; record files hold random ids (metadata.json has the fingerprint)."""
 PATIENCE = 3600
@@ -94,7 +94,7 @@ class Run:
         words = ["run", "--config", str(EXPERIMENT), "--workdir", "run"]
         with self.said.open("wb") as err:
             return subprocess.Popen(
-                [sys.executable, "-m", "jmrec.main", *words],
+                [sys.executable, "-m", "jmrec", *words],
                 cwd=self.folder, env=self._env, stdout=subprocess.DEVNULL, stderr=err,
             )  # fmt: skip
 

@@ -67,7 +67,7 @@ def workdir(shop: Path) -> Path:
     folder = shop.parent / "run"
     words = ["run", *SMALL, f"--config.data.dir={shop}", "--workdir", str(folder)]
     child = subprocess.Popen(
-        [sys.executable, "-m", "jmrec.main", *words],
+        [sys.executable, "-m", "jmrec", *words],
         cwd=shop.parent, env={**os.environ, "JAX_PLATFORMS": "cpu"},
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip

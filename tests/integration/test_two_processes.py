@@ -83,7 +83,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     one, two = folder / "one", folder / "two"
     words = [*SMALL, f"--config.data.dir={folder / 'shop'}", "--workdir"]
     subprocess.run(
-        [sys.executable, "-m", "jmrec.main", "run", *words, str(one)],
+        [sys.executable, "-m", "jmrec", "run", *words, str(one)],
         env={**environment(), "PYTHONPATH": str(ROOT)}, check=True, capture_output=True,
     )  # fmt: skip
     last = two / "students" / "id-only-0" / "stage.json"

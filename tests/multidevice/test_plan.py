@@ -24,7 +24,7 @@ ENV = {**os.environ, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)}
 def plan(*words: str) -> dict[str, Any]:
     """Run the command in a process of its own."""
     run = subprocess.run(
-        [sys.executable, "-m", "jmrec.main", "plan", "--json", *words],
+        [sys.executable, "-m", "jmrec", "plan", "--json", *words],
         env=ENV, cwd=ROOT, capture_output=True, text=True, timeout=600,
     )  # fmt: skip
     assert run.returncode == 0, run.stderr[-3000:]

@@ -92,7 +92,7 @@ def _items(rows: int) -> int:
 def _measure(*words: str) -> dict[str, float]:
     """Run a jmrec command; return its seconds and peak resident memory in MB."""
     begin = time.monotonic()
-    run = measured([sys.executable, "-m", "jmrec.main", *words])
+    run = measured([sys.executable, "-m", "jmrec", *words])
     if run.code:
         raise UserError(f"jmrec {' '.join(words[:2])} failed: {run.said.strip()[-500:]}")
     return {

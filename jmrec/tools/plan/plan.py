@@ -135,7 +135,7 @@ def _ask(request: dict[str, Any], env: dict[str, str]) -> tuple[list[StagePlan],
     """Run the planning process; return what it found and the most memory that it took."""
     found: list[StagePlan] = []
     peak, doing = 0, "the start"
-    command = [sys.executable, "-m", "jmrec.tools.plan.worker"]
+    command = [sys.executable, "-P", "-m", "jmrec.tools.plan.worker"]
     with (
         tempfile.TemporaryFile("w+") as complaints,
         subprocess.Popen(

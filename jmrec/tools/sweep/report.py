@@ -79,7 +79,7 @@ def wandb_yaml(sweep: Sweep) -> str:
 
     trial = sweep.trials[0]
     common = ["--config", sweep.spec, *sweep.overrides]
-    jmrec = [sys.executable, "-m", "jmrec.main"]
+    jmrec = [sys.executable, "-m", "jmrec"]
     found = axes([each.overrides for each in sweep.trials])
     parameters: dict[str, Any]
     if found:

@@ -14,7 +14,7 @@ from jmrec.tools.sweep.study import Study
 from jmrec.tools.sweep.table import best, settings
 from jmrec.tools.sweep.trials import Sweep, expand, keep
 
-RUNNER = (sys.executable, "-m", "jmrec.main", "run")
+RUNNER = (sys.executable, "-m", "jmrec", "run")
 ARRAYS = ("SLURM_ARRAY_TASK_ID", "JOB_COMPLETION_INDEX")
 """Where SLURM and Kubernetes say which task of an array this is."""
 

@@ -363,7 +363,7 @@ def test_memory_is_bounded(name: str, tmp_path: Path, make_shop: Callable[..., P
     shop = make_shop(tmp_path / "shop")
 
     def peak() -> float:
-        run = measured([sys.executable, "-m", "jmrec.main", "data", "check", str(shop)])
+        run = measured([sys.executable, "-m", "jmrec", "data", "check", str(shop)])
         assert run.code in (0, 2)
         assert "Traceback" not in run.said
         return run.peak_bytes / 1e6

@@ -345,7 +345,7 @@ def test_wandb_runs_a_product_by_its_settings(tmp_path: Path) -> None:
     # What the agent does: ${args} becomes --NAME=VALUE.
     at = asked["command"].index("${args}")
     words = [*asked["command"][:at], "--config.rate=0.3", "--config.name=b"]
-    words[2] = words[2].replace(f"exec {sys.executable} -m jmrec.main", 'printf "%s\\n"')
+    words[2] = words[2].replace(f"exec {sys.executable} -m jmrec", 'printf "%s\\n"')
     env = {**os.environ, "WANDB_RUN_ID": "r1"}
     done = subprocess.run(words, env=env, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == [
@@ -364,7 +364,7 @@ def test_wandb_runs_any_other_list_by_index(
     assert "2 trials" in capsys.readouterr().err
     asked = yaml.safe_load(path.read_text())
     assert asked["parameters"] == {"index": {"values": [0, 1]}}
-    assert asked["command"][1:] == ["-m", "jmrec.main", *words, "${args}"]
+    assert asked["command"][1:] == ["-m", "jmrec", *words, "${args}"]
     assert not (tmp_path / "s").exists()
 
 
