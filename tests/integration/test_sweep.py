@@ -230,7 +230,7 @@ def test_a_failed_trial_stops_no_other_and_is_tried_again(
     for attempt in (1, 2):
         with pytest.raises(UserError, match="1 of 4 trials failed") as caught:
             # Unpruned: the sampler's order is random, and a late poor trial would be stopped.
-            run(tmp_path, hyper, study=study, prune=False)
+            run(tmp_path, hyper, study=study, prune=study is None)
         assert "trial-0002: rate is broken; mend it." in str(caught.value)
         workdir = tmp_path / "sweep"
         assert states(workdir) == ["done", "done", "failed", "done"]
