@@ -11,6 +11,10 @@ import numpy as np
 from jmrec.convert.sources import REMEDY, check_weights, first_line, map_bytes
 from jmrec.errors import UserError
 
+MAX_STEPS = 4_000_000
+"""Reads of the metadata, which take some microseconds and hundreds of bytes each; the largest
+vocabularies need two million."""
+
 
 class Gguf:
     """A GGUF file through the package ``gguf``; quantised tensors come as float32.
@@ -36,6 +40,9 @@ class Gguf:
         except Exception as error:  # whatever broken bytes lead to
             why = first_line(error)
             raise UserError(f"{self.path} is no whole GGUF file ({why}); {REMEDY}.") from None
+        for tensor in self._reader.tensors:
+            if not all(tensor.shape):
+                raise UserError(f"{self.path}: tensor {tensor.name!r} has no numbers; {REMEDY}.")
         self._tensors = {tensor.name: tensor for tensor in self._reader.tensors}
 
     @cached_property
@@ -72,18 +79,23 @@ class Gguf:
         if isinstance(index, tuple) and index and isinstance(index[0], slice) and raw.ndim > 1:
             raw, rest = raw[index[0]], (slice(None), *index[1:])
         try:
-            return dequantize(raw, tensor.tensor_type)[rest]
+            whole = dequantize(raw, tensor.tensor_type)
         except NotImplementedError:
             raise UserError(
                 f"{self.path}: tensor {name!r} is of the type {tensor.tensor_type.name}, which "
                 "the package gguf cannot read; use a file of another quantisation."
             ) from None
+        except ValueError as error:  # blocks of no numbers, or not whole
+            why = first_line(error)
+            raise UserError(f"{self.path}: tensor {name!r} is broken ({why}); {REMEDY}.") from None
+        return whole[rest]
 
 
 def _bounded_reader() -> Any:
     """Return gguf's reader, changed so that it never reads past the end of the file.
 
-    As it is, a length of 2^60 in a broken file keeps it busy with nothing for ever.
+    As it is, a length of 2^60 in a broken file keeps it busy with nothing for ever, and so does
+    one of 2^30 in a large one.
     """
     try:
         from gguf import GGUFReader
@@ -93,7 +105,12 @@ def _bounded_reader() -> Any:
         ) from None
 
     class Bounded(GGUFReader):
+        steps = 0
+
         def _get(self, offset: int, dtype: Any, count: Any = 1, override_order: Any = None) -> Any:
+            self.steps += 1
+            if self.steps > MAX_STEPS:
+                raise ValueError("its metadata are longer than those of any model")
             size = np.dtype(dtype).itemsize * int(count)
             if int(offset) + size > len(self.data):
                 raise ValueError("it is cut off")
