@@ -1,6 +1,7 @@
 """GGUF files, dequantised to float32."""
 
 import os
+import sys
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -11,9 +12,9 @@ import numpy as np
 from jmrec.convert.sources import REMEDY, check_weights, first_line, map_bytes
 from jmrec.errors import UserError
 
-MAX_STEPS = 4_000_000
-"""Reads of the metadata, which take some microseconds and hundreds of bytes each; the largest
-vocabularies need two million."""
+MAX_STEPS, MAX_TEXTS = 100_000, 2_000_000
+"""Reads of the head, of 20 microseconds each, and texts in its lists: several times what the
+largest models have."""
 
 
 class Gguf:
@@ -95,17 +96,17 @@ def _bounded_reader() -> Any:
     """Return gguf's reader, changed so that it never reads past the end of the file.
 
     As it is, a length of 2^60 in a broken file keeps it busy with nothing for ever, and so does
-    one of 2^30 in a large one.
+    one of 2^30 in a large one: it reads lists number by number. Here they are read at once.
     """
     try:
-        from gguf import GGUFReader
+        from gguf import GGUFReader, GGUFValueType
     except ImportError:
         raise UserError(
             "reading a GGUF file needs the package gguf; install it with pip install gguf."
         ) from None
 
     class Bounded(GGUFReader):
-        steps = 0
+        steps = texts = 0
 
         def _get(self, offset: int, dtype: Any, count: Any = 1, override_order: Any = None) -> Any:
             self.steps += 1
@@ -115,5 +116,36 @@ def _bounded_reader() -> Any:
             if int(offset) + size > len(self.data):
                 raise ValueError("it is cut off")
             return super()._get(int(offset), dtype, count, override_order)
+
+        def _get_field_parts(self, orig_offs: int, raw_type: int) -> Any:
+            if raw_type != GGUFValueType.ARRAY:
+                return super()._get_field_parts(orig_offs, raw_type)
+            kind, count = self._get(orig_offs, np.uint32), self._get(orig_offs + 4, np.uint64)
+            inner, number, begin = GGUFValueType(kind[0]), int(count[0]), orig_offs + 12
+            types = [GGUFValueType.ARRAY, inner] if number else [GGUFValueType.ARRAY]
+            if inner in self.gguf_scalar_to_np:
+                values = [self._get(begin, self.gguf_scalar_to_np[inner], number)]
+                size = values[0].nbytes
+            elif inner == GGUFValueType.STRING:
+                values, size = self._texts(int(begin), number)
+            else:
+                return super()._get_field_parts(orig_offs, raw_type)
+            return 12 + size, [kind, count, *values], [2 + i for i in range(len(values))], types
+
+        def _texts(self, begin: int, number: int) -> tuple[list[np.ndarray], int]:
+            self.texts += number
+            if self.texts > MAX_TEXTS:
+                raise ValueError("its metadata are longer than those of any model")
+            raw, found, place = self.data.view(np.ndarray), [], begin
+            order: Any = (
+                "big" if (self.byte_order == "S") == (sys.byteorder == "little") else "little"
+            )
+            for _ in range(number):
+                start = place + 8
+                place = start + int.from_bytes(raw[place:start].tobytes(), order)
+                if place > len(raw):
+                    raise ValueError("it is cut off")
+                found.append(raw[start:place])
+            return found, place - begin
 
     return Bounded

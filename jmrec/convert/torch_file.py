@@ -23,7 +23,7 @@ _MAGIC = 0x1950A86A20F9469CFC6C
 _PROTOCOL = 1001
 _MOST, _LONGEST, _DEEPEST = 200_000, 1_000, 50
 """Values of a file, characters of a value's path, and containers one in another."""
-_STEPS, _BYTES = 2_000_000, 2**26
+_STEPS, _BYTES = 1_000_000, 2**26
 """Of one pickle; some 40 steps and 200 bytes make a tensor."""
 _AXES = 64
 _STORAGES: dict[str, Any] = {
