@@ -97,7 +97,7 @@ def number(config: Any, name: str) -> Any:
       jmrec.errors.UserError: patch_size is -1 and no whole number from 1 to 4096; mend the model's
       configuration, or choose another.
     """
-    value = config.get(name) if isinstance(config, Mapping) else getattr(config, name, None)
+    value: Any = config.get(name) if isinstance(config, Mapping) else getattr(config, name, None)
     least, most = LIMITS[name]
     whole = isinstance(least, int)
     kinds = (int,) if whole else (int, float)

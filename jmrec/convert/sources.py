@@ -95,7 +95,7 @@ class Safetensors(MappedTensors):
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         owner = _indexed(self.path) if self.path.is_dir() else {}
-        self.files = (self.path,)
+        self.files: tuple[Path, ...] = (self.path,)
         if self.path.is_dir():
             names = sorted(set(owner.values())) or [_only_file(self.path)]
             self.files = tuple(_part(self.path, name) for name in names)

@@ -59,11 +59,10 @@ def gguf_tokenizer(metadata: Mapping[str, Any]) -> Tokenizer:
             f"the GGUF file has a tokenizer of kind {kind!r:.80} ({split!r:.80}), and only gpt2 "
             f"with one of {', '.join(SPLITS)} is read; give a folder with tokenizer.json instead."
         )
-    tokens, merges, types = (
-        metadata.get(f"tokenizer.ggml.{name}") for name in ("tokens", "merges", "token_type")
-    )
-    texts = (_are(tokens, str), _are(merges, str), _are(types, int))
-    if not tokens or not all(texts) or len(types) != len(tokens):
+    tokens = _all(metadata.get("tokenizer.ggml.tokens"), str)
+    merges = _all(metadata.get("tokenizer.ggml.merges"), str)
+    types = _all(metadata.get("tokenizer.ggml.token_type"), int)
+    if not tokens or merges is None or types is None or len(types) != len(tokens):
         raise UserError("the GGUF file's tokenizer lacks its tokens or merges; fetch it again.")
     vocab = {token: i for i, token in enumerate(tokens)}
     pairs = [tuple(merge.split(" ", 1)) for merge in merges]
@@ -86,8 +85,9 @@ def gguf_tokenizer(metadata: Mapping[str, Any]) -> Tokenizer:
     return tokenizer
 
 
-def _are(values: Any, kind: type) -> bool:
-    return isinstance(values, list) and all(type(each) is kind for each in values)
+def _all(values: Any, kind: type) -> list[Any] | None:
+    """Return a list whose values are all of one kind, None where it is anything else."""
+    return values if isinstance(values, list) and {*map(type, values)} <= {kind} else None
 
 
 def load_tokenizer(source: Source | Path) -> Tokenizer:

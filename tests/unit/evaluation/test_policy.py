@@ -1,8 +1,8 @@
 """The candidate policy: what may be recommended, and what a correction does to the figures."""
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
-import os
 from pathlib import Path
 
 import numpy as np
