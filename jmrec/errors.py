@@ -1,7 +1,9 @@
 """What a user reads when something is wrong with the input: one sentence, exit code 2."""
 
+import contextlib
 import errno
 import os
+from collections.abc import Iterator
 
 
 class UserError(Exception):
@@ -42,6 +44,29 @@ class Preempted(BaseException):
 
 class Interrupted(KeyboardInterrupt):
     """Raised after a Ctrl-C during a fit, once the state is saved; its exit code is 130."""
+
+
+@contextlib.contextmanager
+def no_panic(sentence: str) -> Iterator[None]:
+    """Turn the panic of a library in Rust, which is no Exception, into a UserError.
+
+    Args:
+      sentence: What is said of it.
+
+    Raises:
+      UserError: The block panicked.
+
+    Example:
+      >>> with no_panic("it reads well."):
+      ...     pass
+    """
+    try:
+        yield
+    except BaseException as error:
+        # The class has no name in Python: every such library makes one of its own.
+        if type(error).__name__ != "PanicException":
+            raise
+        raise UserError(sentence) from None
 
 
 REFUSALS = tuple(

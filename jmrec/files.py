@@ -207,6 +207,76 @@ def plain_file(folder: Path, name: str) -> Path | None:
     return path if stat.S_ISREG(path.stat().st_mode) else None
 
 
+def check_regular(path: Path, most: int | None = None) -> None:
+    """Check a file that a user named, before it is opened: opening a pipe would never end.
+
+    Args:
+      path: Of the file itself or of a link to it.
+      most: The most bytes that it may have.
+
+    Raises:
+      UserError: It is no regular file, or too large.
+      OSError: It is missing, or may not be read.
+
+    Example:
+      >>> check_regular(Path("/dev/zero"))
+      Traceback (most recent call last):
+        ...
+      jmrec.errors.UserError: /dev/zero can not be read: it is no regular file; name the file
+      itself.
+    """
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise UserError(f"{path} can not be read: it is no regular file; name the file itself.")
+    if most is not None and status.st_size > most:
+        raise UserError(f"{path} has more than {most:,} bytes; give a smaller file.")
+
+
+def member(folder: Path, name: str, most: int | None = None) -> Path | None:
+    """Return a file of a folder that somebody else made, checked before it is opened.
+
+    A link that leaves the folder is refused: what it means here is not what its maker had. But in
+    Hugging Face's cache every file of ``models--X/snapshots/REVISION`` is a link to a file of
+    ``../../blobs``, and these are followed.
+
+    Args:
+      folder: As the user named it; may be a link itself.
+      name: A plain relative name.
+      most: The most bytes that it may have.
+
+    Returns:
+      The file, or None where the folder has none of that name.
+
+    Raises:
+      UserError: The name leads out of the folder, or to no regular file, or to one too large.
+
+    Example:
+      >>> member(Path("/"), "no such file") is None
+      True
+      >>> member(Path("/dev"), "zero")
+      Traceback (most recent call last):
+        ...
+      jmrec.errors.UserError: /dev/zero can not be read: it is no regular file; name the file
+      itself.
+    """
+    path = folder / name
+    try:
+        if plain_file(folder, name) is None:
+            home, real = folder.resolve(), path.resolve(strict=True)
+            blobs = home.parent.parent / "blobs"
+            cached = home.parent.name == "snapshots" and real.parent == blobs
+            if not (cached or real.is_relative_to(home)) or {"", "..", "."} & set(name.split("/")):
+                raise UserError(f"{path} leads out of its folder; put the file itself there.")
+    except (FileNotFoundError, NotADirectoryError):
+        if path.is_symlink():
+            raise UserError(f"{path} is a link to nothing; put the file itself there.") from None
+        return None
+    except (ValueError, RuntimeError):  # a NUL in the name, a loop of links
+        raise UserError(f"{str(path)!r} is no plain file; put the file itself there.") from None
+    check_regular(path, most)
+    return path
+
+
 def _checksum(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -3,7 +3,15 @@
 from collections.abc import Mapping
 from typing import Any
 
-from jmrec.convert.hf import folder_of, hf_config, is_one_of, prefix_of, read_config, require
+from jmrec.convert.hf import (
+    folder_of,
+    hf_config,
+    is_one_of,
+    number,
+    prefix_of,
+    read_config,
+    require,
+)
 from jmrec.convert.sources import Source
 from jmrec.convert.table import Entry, transpose
 from jmrec.models.parts.encoder import ACTIVATIONS, EncoderConfig
@@ -33,16 +41,16 @@ def config_from_hf(
       6
     """
     hf = hf_config(config, KINDS)
-    require(hf.hidden_act in ACTIVATIONS, f"the activation {hf.hidden_act!r}")
+    require(str(hf.hidden_act) in ACTIVATIONS, f"the activation {hf.hidden_act!r}")
     require(not hf.is_decoder, "causal attention")
     places = getattr(hf, "position_embedding_type", None) or "absolute"
     require(places == "absolute", f"positions of the kind {places!r}")
     encoder = encoder_config(hf, dtype=dtype, remat=remat, pre_norm=False)
     return BertConfig(
-        vocab=hf.vocab_size,
+        vocab=number(hf, "vocab_size"),
         encoder=encoder,
-        context=hf.max_position_embeddings,
-        types=hf.type_vocab_size,
+        context=number(hf, "max_position_embeddings"),
+        types=number(hf, "type_vocab_size"),
     )
 
 
@@ -62,14 +70,16 @@ def encoder_config(
       ...                pre_norm=False).layers
       12
     """
+    width, heads = number(hf, "hidden_size"), number(hf, "num_attention_heads")
+    require(width % heads == 0, f"{heads} heads of the width {width}")
     return EncoderConfig(
-        width=hf.hidden_size,
-        layers=hf.num_hidden_layers,
-        heads=hf.num_attention_heads,
-        mlp=hf.intermediate_size,
+        width=width,
+        layers=number(hf, "num_hidden_layers"),
+        heads=heads,
+        mlp=number(hf, "intermediate_size"),
         activation=hf.hidden_act,
         pre_norm=pre_norm,
-        eps=hf.layer_norm_eps,
+        eps=number(hf, "layer_norm_eps"),
         remat=remat,
         dtype=dtype,
     )

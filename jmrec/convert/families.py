@@ -18,7 +18,7 @@ from jmrec.convert import idefics3 as idefics3_table
 from jmrec.convert import llama as llama_table
 from jmrec.convert import vit as vit_table
 from jmrec.convert.provenance import open_source
-from jmrec.convert.sources import Source
+from jmrec.convert.sources import Source, first_line
 from jmrec.convert.table import Entry, convert
 from jmrec.errors import UserError
 from jmrec.models.readers.bert import BertConfig, bert
@@ -155,9 +155,7 @@ def load_pretrained(
     if family not in FAMILIES:
         raise UserError(f"family {family!r} is not known; choose one of {', '.join(FAMILIES)}.")
     chosen = FAMILIES[family]
-    config = chosen.config(source)
-    model = chosen.model(config)
-    shapes = jax.eval_shape(model.init, jax.random.key(0))
+    config, model, shapes = _described(chosen, source)
     params = convert(
         source,
         chosen.entries(config, source),
@@ -167,6 +165,24 @@ def load_pretrained(
         shardings=None if place is None else place(model, shapes),
     )
     return Pretrained(family, model, params, origin.provenance(), source)
+
+
+def _described(family: Family, source: Source) -> tuple[Any, Model, Any]:
+    """Return the config, the model and the shapes of its parameters, as a source describes them."""
+    try:
+        config = family.config(source)
+        model = family.model(config)
+        return config, model, jax.eval_shape(model.init, jax.random.key(0))
+    except UserError as error:
+        where = "" if str(source.path) in str(error) else f"{source.path}: "
+        raise UserError(f"{where}{error}") from None
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        # Of numbers that are each in their range, and make no model together.
+        why = first_line(error)
+        raise UserError(
+            f"{source.path}: its configuration describes no model ({why}); fetch it again, or "
+            "choose another."
+        ) from None
 
 
 def first_layers(pretrained: Pretrained, layers: int) -> Pretrained:

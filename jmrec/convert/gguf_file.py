@@ -1,6 +1,7 @@
 """GGUF files, dequantised to float32."""
 
 import os
+import sys
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -10,6 +11,10 @@ import numpy as np
 
 from jmrec.convert.sources import REMEDY, check_weights, first_line, map_bytes
 from jmrec.errors import UserError
+
+MAX_STEPS, MAX_TEXTS = 100_000, 2_000_000
+"""Reads of the head, of 20 microseconds each, and texts in its lists: several times what the
+largest models have."""
 
 
 class Gguf:
@@ -36,6 +41,9 @@ class Gguf:
         except Exception as error:  # whatever broken bytes lead to
             why = first_line(error)
             raise UserError(f"{self.path} is no whole GGUF file ({why}); {REMEDY}.") from None
+        for tensor in self._reader.tensors:
+            if not all(tensor.shape):
+                raise UserError(f"{self.path}: tensor {tensor.name!r} has no numbers; {REMEDY}.")
         self._tensors = {tensor.name: tensor for tensor in self._reader.tensors}
 
     @cached_property
@@ -72,31 +80,72 @@ class Gguf:
         if isinstance(index, tuple) and index and isinstance(index[0], slice) and raw.ndim > 1:
             raw, rest = raw[index[0]], (slice(None), *index[1:])
         try:
-            return dequantize(raw, tensor.tensor_type)[rest]
+            whole = dequantize(raw, tensor.tensor_type)
         except NotImplementedError:
             raise UserError(
                 f"{self.path}: tensor {name!r} is of the type {tensor.tensor_type.name}, which "
                 "the package gguf cannot read; use a file of another quantisation."
             ) from None
+        except ValueError as error:  # blocks of no numbers, or not whole
+            why = first_line(error)
+            raise UserError(f"{self.path}: tensor {name!r} is broken ({why}); {REMEDY}.") from None
+        return whole[rest]
 
 
 def _bounded_reader() -> Any:
     """Return gguf's reader, changed so that it never reads past the end of the file.
 
-    As it is, a length of 2^60 in a broken file keeps it busy with nothing for ever.
+    As it is, a length of 2^60 in a broken file keeps it busy with nothing for ever, and so does
+    one of 2^30 in a large one: it reads lists number by number. Here they are read at once.
     """
     try:
-        from gguf import GGUFReader
+        from gguf import GGUFReader, GGUFValueType
     except ImportError:
         raise UserError(
             "reading a GGUF file needs the package gguf; install it with pip install gguf."
         ) from None
 
     class Bounded(GGUFReader):
+        steps = texts = 0
+
         def _get(self, offset: int, dtype: Any, count: Any = 1, override_order: Any = None) -> Any:
+            self.steps += 1
+            if self.steps > MAX_STEPS:
+                raise ValueError("its metadata are longer than those of any model")
             size = np.dtype(dtype).itemsize * int(count)
             if int(offset) + size > len(self.data):
                 raise ValueError("it is cut off")
             return super()._get(int(offset), dtype, count, override_order)
+
+        def _get_field_parts(self, orig_offs: int, raw_type: int) -> Any:
+            if raw_type != GGUFValueType.ARRAY:
+                return super()._get_field_parts(orig_offs, raw_type)
+            kind, count = self._get(orig_offs, np.uint32), self._get(orig_offs + 4, np.uint64)
+            inner, number, begin = GGUFValueType(kind[0]), int(count[0]), orig_offs + 12
+            types = [GGUFValueType.ARRAY, inner] if number else [GGUFValueType.ARRAY]
+            if inner in self.gguf_scalar_to_np:
+                values = [self._get(begin, self.gguf_scalar_to_np[inner], number)]
+                size = values[0].nbytes
+            elif inner == GGUFValueType.STRING:
+                values, size = self._texts(int(begin), number)
+            else:
+                return super()._get_field_parts(orig_offs, raw_type)
+            return 12 + size, [kind, count, *values], [2 + i for i in range(len(values))], types
+
+        def _texts(self, begin: int, number: int) -> tuple[list[np.ndarray], int]:
+            self.texts += number
+            if self.texts > MAX_TEXTS:
+                raise ValueError("its metadata are longer than those of any model")
+            raw, found, place = self.data.view(np.ndarray), [], begin
+            order: Any = (
+                "big" if (self.byte_order == "S") == (sys.byteorder == "little") else "little"
+            )
+            for _ in range(number):
+                start = place + 8
+                place = start + int.from_bytes(raw[place:start].tobytes(), order)
+                if place > len(raw):
+                    raise ValueError("it is cut off")
+                found.append(raw[start:place])
+            return found, place - begin
 
     return Bounded

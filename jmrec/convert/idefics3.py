@@ -5,7 +5,15 @@ from dataclasses import replace
 from typing import Any
 
 from jmrec.convert import llama, vit
-from jmrec.convert.hf import folder_of, hf_config, is_one_of, read_config, read_pixels
+from jmrec.convert.hf import (
+    folder_of,
+    hf_config,
+    is_one_of,
+    number,
+    read_config,
+    read_pixels,
+    require,
+)
 from jmrec.convert.sources import Source
 from jmrec.convert.table import Entry, transpose
 from jmrec.models.readers.idefics3 import Idefics3Config
@@ -41,12 +49,15 @@ def config_from_hf(
     """
     hf = hf_config(config, KINDS)
     decoder = llama.config_from_hf(hf.text_config.to_dict(), dtype=dtype, remat=remat)
+    vision = vit.config_from_hf(hf.vision_config.to_dict(), pixels, dtype=dtype, remat=remat)
+    merge = number(hf, "scale_factor")
+    require(vision.side % merge == 0, f"{vision.side} patches a side, merged by {merge}")
     return Idefics3Config(
-        vision=vit.config_from_hf(hf.vision_config.to_dict(), pixels, dtype=dtype, remat=remat),
+        vision=vision,
         decoder=replace(
-            decoder, tied=bool(hf.tie_word_embeddings), image_token=int(hf.image_token_id)
+            decoder, tied=bool(hf.tie_word_embeddings), image_token=number(hf, "image_token_id")
         ),
-        merge=hf.scale_factor,
+        merge=merge,
     )
 
 

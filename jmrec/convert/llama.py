@@ -4,7 +4,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from jmrec.convert.gguf_file import Gguf
-from jmrec.convert.hf import folder_of, hf_config, is_one_of, prefix_of, read_config, require
+from jmrec.convert.hf import (
+    LIMITS,
+    folder_of,
+    hf_config,
+    is_one_of,
+    number,
+    prefix_of,
+    read_config,
+    require,
+)
 from jmrec.convert.sources import Source
 from jmrec.convert.table import Entry, Transform, chain, halves, identity, transpose
 from jmrec.errors import UserError
@@ -45,28 +54,33 @@ def config_from_hf(
     require(hf.hidden_act == "silu", f"the activation {hf.hidden_act!r}")
     require(not getattr(hf, "use_sliding_window", False), "sliding windows")
     bias = hf.model_type == "qwen2" or bool(getattr(hf, "attention_bias", False))
+    width, heads = number(hf, "hidden_size"), number(hf, "num_attention_heads")
+    head = width // heads
+    if getattr(hf, "head_dim", None) is not None:
+        head = number(hf, "head_dim")
+    require(head > 0, f"{heads} heads of the width {width}")
     stack = StackConfig(
-        width=hf.hidden_size,
-        layers=hf.num_hidden_layers,
-        heads=hf.num_attention_heads,
-        kv_heads=hf.num_key_value_heads,
-        mlp=hf.intermediate_size,
-        rope_base=float(hf.rope_parameters["rope_theta"]),
+        width=width,
+        layers=number(hf, "num_hidden_layers"),
+        heads=heads,
+        kv_heads=number(hf, "num_key_value_heads"),
+        mlp=number(hf, "intermediate_size"),
+        rope_base=float(number(hf.rope_parameters, "rope_theta")),
         rope_scaling=_scaling(hf.rope_parameters),
         remat=remat,
         dtype=dtype,
-        head=getattr(hf, "head_dim", None) or hf.hidden_size // hf.num_attention_heads,
-        eps=hf.rms_norm_eps,
+        head=head,
+        eps=float(number(hf, "rms_norm_eps")),
         qkv_bias=bias,
         out_bias=bias and hf.model_type != "qwen2",
         mlp_bias=bool(getattr(hf, "mlp_bias", False)),
         qk_norm=hf.model_type == "qwen3",
     )
     return DecoderConfig(
-        vocab=hf.vocab_size,
+        vocab=number(hf, "vocab_size"),
         stack=stack,
         tied=bool(hf.tie_word_embeddings),
-        context=hf.max_position_embeddings,
+        context=number(hf, "max_position_embeddings"),
     )
 
 
@@ -77,13 +91,15 @@ def _scaling(rope: Mapping[str, Any]) -> RopeScaling | None:
     if kind == "default":
         return None
     if kind == "linear":
-        return RopeScaling("linear", float(rope["factor"]))
+        return RopeScaling("linear", float(number(rope, "factor")))
+    low, high = number(rope, "low_freq_factor"), number(rope, "high_freq_factor")
+    require(low < high, f"a rope scaling from {low} to {high}")
     return RopeScaling(
         "llama3",
-        float(rope["factor"]),
-        low=float(rope["low_freq_factor"]),
-        high=float(rope["high_freq_factor"]),
-        context=int(rope["original_max_position_embeddings"]),
+        float(number(rope, "factor")),
+        low=float(low),
+        high=float(high),
+        context=number(rope, "original_max_position_embeddings"),
     )
 
 
@@ -154,7 +170,7 @@ def hf_of_gguf(metadata: Mapping[str, Any]) -> dict[str, Any]:
     kind = metadata.get("general.architecture")
     if kind not in KINDS:
         raise UserError(
-            f"a GGUF file of {kind!r} is not one of {', '.join(KINDS)}; choose another."
+            f"a GGUF file of {kind!r:.80} is not one of {', '.join(KINDS)}; choose another."
         )
 
     def need(name: str) -> Any:
@@ -162,6 +178,9 @@ def hf_of_gguf(metadata: Mapping[str, Any]) -> dict[str, Any]:
             raise UserError(f"the GGUF file does not say {kind}.{name}; convert it again.")
         return metadata[f"{kind}.{name}"]
 
+    tokens = metadata.get("tokenizer.ggml.tokens")
+    if not isinstance(tokens, list):
+        raise UserError("the GGUF file has no list of tokens; convert it again.")
     require(f"{kind}.rope.scaling.type" not in metadata, "a rope scaling in GGUF")
     config = {
         "model_type": kind,
@@ -172,11 +191,14 @@ def hf_of_gguf(metadata: Mapping[str, Any]) -> dict[str, Any]:
         "num_key_value_heads": need("attention.head_count_kv"),
         "rms_norm_eps": need("attention.layer_norm_rms_epsilon"),
         "max_position_embeddings": need("context_length"),
-        "rope_theta": float(metadata.get(f"{kind}.rope.freq_base", 10_000.0)),
-        "vocab_size": len(metadata["tokenizer.ggml.tokens"]),
+        "rope_theta": metadata.get(f"{kind}.rope.freq_base", 10_000.0),
+        "vocab_size": len(tokens),
     }
     if (head := metadata.get(f"{kind}.attention.key_length")) is not None:
         config["head_dim"] = head
+    for name in config:
+        if name in LIMITS:
+            number(config, name)
     return config
 
 

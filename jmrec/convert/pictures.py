@@ -6,12 +6,15 @@ Shapes: B rows, F frames of a row, S their side in pixels.
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from jmrec.convert.hf import read_pixels
+from jmrec.convert.hf import MAX_JSON, read_pixels
+from jmrec.convert.sources import first_line
 from jmrec.errors import UserError
+from jmrec.files import member
 
 AROUND, WHOLE, IMAGE = "<fake_token_around_image>", "<global-img>", "<image>"
 """The words with which Idefics3 and SmolVLM frame pictures."""
@@ -51,14 +54,16 @@ def picture_processor(
       UserError: There is no such file, or transformers does not know its processor.
     """
     read_pixels(folder)
+    for name in ("processor_config.json", "config.json"):  # transformers looks there as well
+        member(Path(folder), name, MAX_JSON)
     from transformers import AutoImageProcessor
 
     try:
         processor = AutoImageProcessor.from_pretrained(
-            folder, backend="pil", local_files_only=True
-        )  # fmt: skip
+            folder, backend="pil", local_files_only=True, trust_remote_code=False
+        )
     except Exception as error:  # errors of many kinds
-        why = (str(error).splitlines() or [""])[0][:160]
+        why = first_line(error)
         raise UserError(
             f"{folder}: transformers does not make a processor of its preprocessor_config.json "
             f"({why}); fetch the folder again."

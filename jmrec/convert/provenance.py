@@ -12,6 +12,7 @@ from jmrec.convert.sources import Safetensors, Source, map_bytes
 from jmrec.convert.torch_file import TorchFile
 from jmrec.convert.wheels import find_wheel
 from jmrec.errors import UserError
+from jmrec.files import member
 
 WHEEL = "wheel:"
 
@@ -96,10 +97,11 @@ def _stated(source: Source) -> str | None:
         if isinstance(value := source.metadata.get(key), str):
             return value
     folder = source.path if source.path.is_dir() else source.path.parent
-    readme = folder / "README.md"
-    if not isinstance(source, Safetensors) or not readme.is_file():
+    readme = member(folder, "README.md") if isinstance(source, Safetensors) else None
+    if readme is None:
         return None
-    lines = readme.read_text(encoding="utf-8", errors="replace").splitlines()
+    with readme.open(encoding="utf-8", errors="replace") as file:
+        lines = file.read(100_000).splitlines()
     for line in lines[1:100] if lines[:1] == ["---"] else ():
         if line == "---":
             break

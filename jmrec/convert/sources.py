@@ -15,7 +15,10 @@ import numpy as np
 from safetensors import safe_open
 
 from jmrec.errors import UserError
+from jmrec.files import check_regular, member
 
+MAX_INDEX = 100_000_000
+"""Bytes of an index of files."""
 REMEDY = "fetch it again, or name another source"
 
 _DTYPES: dict[str, Any] = {
@@ -92,9 +95,10 @@ class Safetensors(MappedTensors):
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         owner = _indexed(self.path) if self.path.is_dir() else {}
-        names = sorted(set(owner.values())) or [_only_file(self.path)]
-        folder = self.path if self.path.is_dir() else self.path.parent
-        self.files = tuple(folder / name for name in names)
+        self.files: tuple[Path, ...] = (self.path,)
+        if self.path.is_dir():
+            names = sorted(set(owner.values())) or [_only_file(self.path)]
+            self.files = tuple(_part(self.path, name) for name in names)
         self.metadata: dict[str, Any] = {}
         self.tensors = mapped = dict[str, np.ndarray]()
         found: dict[str, str] = {}
@@ -118,9 +122,10 @@ def map_bytes(path: Path) -> np.ndarray:
     """Map a file into memory as uint8, read-only.
 
     Raises:
-      UserError: It is missing, empty or may not be read.
+      UserError: It is missing, empty, no regular file or may not be read.
     """
     try:
+        check_regular(path)
         return np.memmap(path, np.uint8, "r").view(np.ndarray)
     except FileNotFoundError:
         raise UserError(f"{path} is missing; {REMEDY}.") from None
@@ -161,9 +166,14 @@ def first_line(error: BaseException) -> str:
     return lines[0][:160] if lines and lines[0] else type(error).__name__
 
 
+def _part(folder: Path, name: str) -> Path:
+    path = member(folder, name)
+    if path is None:
+        raise UserError(f"{folder / name} is missing; {REMEDY}.")
+    return path
+
+
 def _only_file(path: Path) -> str:
-    if not path.is_dir():
-        return path.name
     found = sorted(each.name for each in path.glob("*.safetensors"))
     if "model.safetensors" in found:
         return "model.safetensors"
@@ -178,8 +188,8 @@ def _only_file(path: Path) -> str:
 
 def _indexed(folder: Path) -> dict[str, str]:
     """Return tensor name -> file name as a folder's index has it; {} without an index."""
-    path = folder / "model.safetensors.index.json"
-    if not path.is_file():
+    path = member(folder, "model.safetensors.index.json", MAX_INDEX)
+    if path is None:
         return {}
     try:
         owner = json.loads(path.read_bytes())["weight_map"]

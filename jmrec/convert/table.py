@@ -6,7 +6,7 @@ table does not know, one that is missing and one of another shape each stop the 
 
 import difflib
 import fnmatch
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -176,6 +176,7 @@ def convert(
     paths, structure = jax.tree_util.tree_flatten_with_path(wanted)
     leaves = {jax.tree_util.keystr(p, simple=True, separator="/"): leaf for p, leaf in paths}
     plan = _plan(entries, leaves)
+    _check_depth(source, plan, leaves, place)
     names = {target: _names(entry, leaves[target]) for target, entry in plan.items()}
     _check_names(source, names, ignore, place)
     for target in leaves:
@@ -206,6 +207,17 @@ def _plan(entries: Iterable[Entry], leaves: Collection[str]) -> dict[str, Entry]
     return plan
 
 
+def _check_depth(source: Source, plan: Mapping[str, Entry], leaves: Any, place: str) -> None:
+    """Refuse more layers than there are tensors, before the names of all are listed."""
+    most = len(source.names())
+    for target, entry in plan.items():
+        if entry.stacked and leaves[target].shape[0] > most:
+            raise UserError(
+                f"{place}: the configuration says {leaves[target].shape[0]:,} layers, and there "
+                f"are {most:,} tensors; {_REMEDY}."
+            )
+
+
 def _names(entry: Entry, leaf: Any) -> list[tuple[str, ...]]:
     """Return the names of each layer's tensors; one layer where nothing is stacked."""
     layers = leaf.shape[0] if entry.stacked else 1
@@ -227,7 +239,10 @@ def _check_names(
     )
     if missing:
         name = missing[0]
-        near = difflib.get_close_matches(name, extra, 1)
+        # Likeness of long names, or to many, takes minutes.
+        near = difflib.get_close_matches(
+            name, [each for each in extra[:1000] if len(each) < 200], 1
+        )
         hint = f" (is it {near[0]!r}, which nothing uses?)" if near else ""
         more = f", and {len(missing) - 1} more are" if len(missing) > 1 else ""
         raise UserError(
@@ -237,7 +252,7 @@ def _check_names(
     if extra:
         more = f" and {len(extra) - 1} more" if len(extra) > 1 else ""
         raise UserError(
-            f"{place}: the model has no place for tensor {extra[0]!r}{more}; {_REMEDY}."
+            f"{place}: the model has no place for tensor {extra[0][:200]!r}{more}; {_REMEDY}."
         )
 
 

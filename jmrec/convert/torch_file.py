@@ -4,6 +4,7 @@ Such a file is a pickle, and a pickle is a program. This module is an interprete
 few instructions that a dictionary of tensors needs; it never imports or calls what the file names.
 """
 
+import math
 import os
 import pickletools
 import zipfile
@@ -20,7 +21,11 @@ from jmrec.errors import UserError
 
 _MAGIC = 0x1950A86A20F9469CFC6C
 _PROTOCOL = 1001
-_MOST, _LONGEST = 200_000, 1_000
+_MOST, _LONGEST, _DEEPEST = 200_000, 1_000, 50
+"""Values of a file, characters of a value's path, and containers one in another."""
+_STEPS, _BYTES = 1_000_000, 2**26
+"""Of one pickle; some 40 steps and 200 bytes make a tensor."""
+_AXES = 64
 _STORAGES: dict[str, Any] = {
     **{"DoubleStorage": np.float64, "FloatStorage": np.float32, "HalfStorage": np.float16},
     **{"BFloat16Storage": ml_dtypes.bfloat16, "LongStorage": np.int64, "IntStorage": np.int32},
@@ -105,15 +110,50 @@ class _Tensor:
     strides: tuple[int, ...]
 
 
+class _Short:
+    """The pickle at the front of a file, of which no more than ``_BYTES`` are read."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file, self.left = file, _BYTES
+
+    def read(self, size: int) -> bytes:
+        self._take(size)
+        return self.file.read(size)
+
+    def readline(self) -> bytes:
+        line = self.file.readline(self.left + 1)
+        self._take(len(line))
+        return line
+
+    def _take(self, size: int) -> None:
+        self.left -= size
+        if self.left < 0:
+            raise ValueError("its pickle is longer than that of any model")
+
+
+def _key(value: Any) -> str | int | float:
+    """Return a key, a text or a number: the hash of tuples in tuples may take for ever.
+
+    Python's own recursion does not check it either, and breaks down.
+    """
+    if type(value) not in (str, int, float, bool) or len(str(value)) > _LONGEST:
+        raise _Refused(f"a {type(value).__name__} as a key")
+    return value
+
+
+def _dict(items: Iterable[Any]) -> dict[Any, Any]:
+    return {_key(name): value for name, value in items}
+
+
 def _integers(values: Any) -> tuple[int, ...]:
-    if not all(type(value) is int and value >= 0 for value in values):
+    if len(values) > _AXES or not all(type(value) is int and value >= 0 for value in values):
         raise ValueError("a size is no number")
     return tuple(values)
 
 
 def _call(function: Any, args: Any) -> Any:
     """Return what the few known functions make of their arguments."""
-    if not isinstance(function, _Global) or not isinstance(args, tuple):
+    if not isinstance(function, _Global) or not isinstance(args, tuple) or len(args) > 10:
         raise _Refused("a call of something without a name")
     if function.name in ("_rebuild_tensor", "_rebuild_tensor_v2"):
         storage, offset, shape, strides = args[:4]
@@ -126,19 +166,22 @@ def _call(function: Any, args: Any) -> Any:
     if function.name == "Size":
         return _integers(*args)
     if function.name == "OrderedDict":
-        return dict(*args)
+        (pairs,) = args or ([],)
+        return _dict(pairs.items() if isinstance(pairs, dict) else pairs)
     raise _Refused(f"a call of {function}")
 
 
 def _storage(name: Any) -> _Storage:
     """Return the storage that a file refers to (a persistent id, in pickle's words)."""
+    if not isinstance(name, tuple) or not 5 <= len(name) <= 6:
+        raise _Refused("a reference of another kind")
     kind, cls, key, _place, count, *view = name
     if kind != "storage" or not isinstance(cls, _Global) or cls.name not in _STORAGES:
-        raise _Refused(f"a reference to {kind!r}")
+        raise _Refused(f"a reference to {kind!r:.80}" if type(kind) is str else "a reference")
     (size,) = _integers([count])
-    whole = _Storage(str(key), np.dtype(_STORAGES[cls.name]), size)
+    whole = _Storage(str(_key(key)), np.dtype(_STORAGES[cls.name]), size)
     if view and view[0] is not None:
-        _key, start, length = view[0]
+        _view_key, start, length = view[0]
         start, length = _integers([start, length])
         return _Storage(whole.key, whole.dtype, length, start)
     return whole
@@ -146,7 +189,12 @@ def _storage(name: Any) -> _Storage:
 
 def _after_mark(stack: list[Any]) -> list[Any]:
     """Take what is above the last mark, and the mark, off the stack."""
-    place = max(i for i, value in enumerate(stack) if value is _MARK)
+    # From above: what is looked at is taken, so all marks together cost no more than the stack.
+    place = len(stack) - 1
+    while stack[place] is not _MARK:
+        place -= 1
+        if place < 0:
+            raise ValueError("a mark is missing")
     items = stack[place + 1 :]
     del stack[place:]
     return items
@@ -170,8 +218,12 @@ def _read_pickle(file: IO[bytes]) -> Any:
     stack: list[Any] = []
     memo: dict[int, Any] = {}
     arg: Any
-    for code, arg, _ in pickletools.genops(file):
+    steps = 0
+    for code, arg, _ in pickletools.genops(_Short(file)):  # type: ignore[arg-type]
         name = code.name
+        steps += 1
+        if steps > _STEPS:
+            raise ValueError("it takes more steps than any model")
         if name in _VALUES:
             stack.append(arg)
         elif name in _CONSTANTS:
@@ -189,10 +241,11 @@ def _read_pickle(file: IO[bytes]) -> Any:
             stack[-size:] = [tuple(stack[-size:])]
         elif name in ("TUPLE", "LIST", "FROZENSET"):
             kind = {"TUPLE": tuple, "LIST": list, "FROZENSET": frozenset}[name]
-            stack.append(kind(_after_mark(stack)))
+            items = _after_mark(stack)
+            stack.append(kind(map(_key, items) if name == "FROZENSET" else items))
         elif name == "DICT":
             items = _after_mark(stack)
-            stack.append(dict(zip(items[::2], items[1::2], strict=True)))
+            stack.append(_dict(zip(items[::2], items[1::2], strict=True)))
         elif name == "GLOBAL":
             stack.append(_known(*arg.split(" ", 1)))
         elif name == "STACK_GLOBAL":
@@ -204,6 +257,7 @@ def _read_pickle(file: IO[bytes]) -> Any:
             stack.append(_storage(stack.pop()))
         elif name in ("REDUCE", "NEWOBJ"):
             args = stack.pop()
+            steps += _work(args)
             stack.append(_call(stack.pop(), args))
         elif name == "BUILD":  # the attributes of a state_dict: versions of its layers
             stack.pop()
@@ -216,9 +270,16 @@ def _read_pickle(file: IO[bytes]) -> Any:
     raise ValueError("it is cut off")
 
 
+def _work(args: Any) -> int:
+    """Return how many values a call copies: one container may be copied again and again."""
+    return sum(len(each) for each in args[:10] if isinstance(each, dict | list | tuple))
+
+
 def _known(module: Any, name: Any) -> _Global:
+    if type(module) is not str or type(name) is not str:
+        raise _Refused("a name that is no text")
     if (module, name) not in _GLOBALS:
-        raise _Refused(f"{module}.{name}")
+        raise _Refused(f"{module}.{name}"[:200])
     return _Global(module, name)
 
 
@@ -232,9 +293,9 @@ def _extend(stack: list[Any], name: str) -> None:
         del stack[-width:]
     container = stack[-1]
     if width == 2 and isinstance(container, dict):
-        container.update(zip(items[::2], items[1::2], strict=True))
+        container.update(_dict(zip(items[::2], items[1::2], strict=True)))
     elif name == "ADDITEMS" and isinstance(container, set):
-        container.update(items)
+        container.update(map(_key, items))
     elif name.startswith("APPEND") and isinstance(container, list):
         container.extend(items)
     else:
@@ -280,12 +341,12 @@ def _read_legacy(file: IO[bytes], data: np.ndarray) -> Any:
     keys = _read_pickle(file)
     wanted = {storage.key: storage for storage in _storages(tree)}
     places: dict[str, np.ndarray] = {}
-    for key in keys:
+    for key in map(_key, keys):
         count = int.from_bytes(file.read(8), "little")
-        size = count * wanted[key].dtype.itemsize
+        size = count * wanted[str(key)].dtype.itemsize
         if file.tell() + size > len(data):
             raise ValueError("it is cut off")
-        places[key] = data[file.tell() : file.tell() + size]
+        places[str(key)] = data[file.tell() : file.tell() + size]
         file.seek(size, os.SEEK_CUR)
     return _filled(tree, lambda storage: _part(places[storage.key], storage))
 
@@ -300,15 +361,18 @@ def _part(raw: np.ndarray, storage: _Storage) -> np.ndarray:
 
 def _leaves(tree: Any) -> Iterable[tuple[str, Any]]:
     """Yield (dotted path, leaf) of nested dictionaries and lists."""
-    waiting, count = [("", tree)], 0
+    waiting, count = [("", 0, tree)], 0
     while waiting:
-        path, node = waiting.pop()
-        count += 1
-        if count > _MOST or len(path) > _LONGEST:  # a container that holds itself never ends
-            raise ValueError("it is nested without end")
+        path, depth, node = waiting.pop()
         if isinstance(node, dict | list | tuple):
+            count += len(node)
+            # A container that holds itself never ends.
+            if count > _MOST or len(path) > _LONGEST or depth > _DEEPEST:
+                raise ValueError("it is nested without end")
             items = node.items() if isinstance(node, dict) else enumerate(node)
-            waiting += [(f"{path}.{key}" if path else str(key), value) for key, value in items]
+            waiting += [
+                (f"{path}.{key}" if path else str(key), depth + 1, value) for key, value in items
+            ]
         else:
             yield path, node
 
@@ -333,7 +397,7 @@ def _filled(tree: Any, numbers: Callable[[_Storage], np.ndarray]) -> dict[str, A
             )
             if 0 in leaf.shape:
                 out[path] = np.zeros(leaf.shape, flat.dtype)
-            elif last >= len(flat):
+            elif last >= len(flat) or math.prod(leaf.shape) > max(len(flat), _MOST):
                 raise ValueError(f"tensor {path!r} has more numbers than its storage")
             else:
                 out[path] = np.lib.stride_tricks.as_strided(

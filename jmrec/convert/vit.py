@@ -10,6 +10,7 @@ from jmrec.convert.hf import (
     folder_of,
     hf_config,
     is_one_of,
+    number,
     prefix_of,
     read_config,
     read_pixels,
@@ -64,8 +65,9 @@ def config_from_hf(
     kind = config.get("model_type")
     whole = hf_config(config, KINDS)
     hf = whole.vision_config if kind in WHOLE else whole
+    require(hf.model_type in POOLS, f"a vision tower of type {hf.model_type!r}")
     pool = POOLS[hf.model_type]
-    require(hf.hidden_act in ACTIVATIONS, f"the activation {hf.hidden_act!r}")
+    require(str(hf.hidden_act) in ACTIVATIONS, f"the activation {hf.hidden_act!r}")
     require(hf.num_channels == 3, f"{hf.num_channels} colours")
     require(pool == "class" or not projection, "no projection")
     if pool == "attention" and not getattr(hf, "vision_use_head", True):
@@ -76,12 +78,14 @@ def config_from_hf(
         for ours, theirs in (("mean", "image_mean"), ("std", "image_std"))
         if pixels and theirs in pixels
     }
+    size, patch = number(hf, "image_size"), number(hf, "patch_size")
+    require(size % patch == 0, f"patches of {patch} in pictures of {size} pixels")
     return ViTConfig(
         encoder,
-        size=hf.image_size,
-        patch=hf.patch_size,
+        size=size,
+        patch=patch,
         pool=pool,
-        projection=whole.projection_dim if projection else 0,
+        projection=number(whole, "projection_dim") if projection else 0,
         **colours,  # type: ignore[arg-type]
     )
 

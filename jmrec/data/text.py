@@ -10,7 +10,7 @@ import numpy as np
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from jmrec.data.schema import Items
-from jmrec.errors import UserError, refusal
+from jmrec.errors import UserError, no_panic, refusal
 
 MAX_FIELDS = 16
 PAD, BOS, EOS, SEP, UNK, IMAGE = range(6)
@@ -137,7 +137,9 @@ def encode_fields(
             texts = _field(items, name)
             if named:
                 texts = [text and f"{name}: {text}" for text in texts]
-            found = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
+            remedy = "choose another backbone, or mend the texts"
+            with no_panic(f"the tokenizer breaks down on the field {name!r}; {remedy}."):
+                found = tokenizer.encode_batch_fast(texts, add_special_tokens=False)
             for row, ids in enumerate([each.ids for each in found]):
                 if named:
                     ids = [token for token in ids if token != PAD][:length]
@@ -189,7 +191,8 @@ def load_tokenizer(folder: Path, own: bool = True) -> tuple[Tokenizer, dict[str,
     """
     try:
         body = (folder / _TOKENIZER).read_text(encoding="utf-8")
-        tokenizer = Tokenizer.from_str(body)
+        with no_panic("it breaks down."):
+            tokenizer = Tokenizer.from_str(body)
         provenance = json.loads((folder / _PROVENANCE).read_text(encoding="utf-8"))
         # None was written by an older jmrec.
         whole = provenance.pop("sha256", None) in (None, hashlib.sha256(body.encode()).hexdigest())

@@ -25,7 +25,10 @@ import numpy as np
 
 from jmrec.data.schema import Items
 from jmrec.errors import UserError
+from jmrec.files import check_regular
 
+MAX_BYTES = 100_000_000
+"""Of a policy file."""
 PINNED = 3e38
 """The score of the first pinned item; each next one is ``PINNED_STEP`` lower."""
 PINNED_STEP = 1e32
@@ -235,10 +238,11 @@ def read_correction(path: Path) -> Correction:
       UserError: It can not be read, or holds something else.
     """
     try:
+        check_regular(path, MAX_BYTES)
         found: Mapping[str, Any] = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
     except OSError as error:
         raise UserError(f"{path} can not be read ({error.strerror}); mend that.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # a number of 5,000 digits is a ValueError
         raise UserError(f"{path} is no valid TOML ({error}); mend that line.") from None
     return parse_correction(found, str(path))
 
@@ -262,9 +266,11 @@ def parse_correction(found: Mapping[str, Any], where: str) -> Correction:
             raise UserError(f'{where}: {name} is no list; write {name} = ["ID", "ID"].')
         for place, item in enumerate(value, 1):
             # A catalogue of numbers is often written without quotation marks.
-            if isinstance(item, bool) or not isinstance(item, str | int):
+            number = isinstance(item, int) and not isinstance(item, bool) and abs(item) < 2**63
+            if not (number or isinstance(item, str)):
+                shown = "a huge number" if type(item) is int else f"{item!r:.80}"
                 raise UserError(
-                    f"{where}, {name}, entry {place}: {item!r} is no item id; write it in "
+                    f"{where}, {name}, entry {place}: {shown} is no item id; write it in "
                     "quotation marks."
                 )
         lists[name] = tuple(map(str, value))

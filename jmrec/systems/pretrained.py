@@ -27,9 +27,10 @@ from jmrec.convert.gguf_file import Gguf
 from jmrec.convert.hf import folder_of
 from jmrec.convert.provenance import WHEEL
 from jmrec.convert.sources import Safetensors, Source
+from jmrec.convert.tokenizer import MAX_BYTES as MAX_BESIDE
 from jmrec.convert.tokenizer import load_tokenizer
 from jmrec.errors import UserError
-from jmrec.files import MANIFEST, manifest_fault, replace_folder, write_manifest
+from jmrec.files import MANIFEST, manifest_fault, member, replace_folder, write_manifest
 from jmrec.models.build import check_fit
 
 BESIDE = (
@@ -105,10 +106,10 @@ def _copy_beside(source: Source | Path, side: Path) -> list[str]:
     if not isinstance(source, Path | Safetensors):
         return []
     folder = source if isinstance(source, Path) else folder_of(source)
-    names = [name for name in BESIDE if (folder / name).is_file()]
-    for name in names:
-        shutil.copyfile(folder / name, side / name)
-    return names
+    found = {name: path for name in BESIDE if (path := member(folder, name, MAX_BESIDE))}
+    for name, path in found.items():
+        shutil.copyfile(path, side / name)
+    return list(found)
 
 
 def read_converted(folder: str | os.PathLike[str], placement: Any = None) -> Pretrained:
@@ -135,13 +136,13 @@ def read_converted(folder: str | os.PathLike[str], placement: Any = None) -> Pre
     try:
         family = FAMILIES[about["family"]]
         config = config_from(family.config_class, about["config"])
-    except (KeyError, TypeError, ValueError):
+        model = family.model(config)
+        shapes = jax.eval_shape(model.init, jax.random.key(0))
+    except (ArithmeticError, LookupError, TypeError, ValueError):
         raise UserError(
             f"{path} holds a model that this jmrec does not know; convert it again, or use the "
             "version that made it."
         ) from None
-    model = family.model(config)
-    shapes = jax.eval_shape(model.init, jax.random.key(0))
     check_fit(params, shapes, str(path), "convert it again, or use the version that made it")
     if placement is not None:
         params = jax.tree.map(jax.device_put, params, placement)

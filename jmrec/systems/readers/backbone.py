@@ -21,7 +21,7 @@ from jmrec.convert.tokenizer import load_tokenizer
 from jmrec.data.item_arrays import with_facts
 from jmrec.data.pictures import decode_pictures
 from jmrec.data.schema import Items, take_items
-from jmrec.errors import UserError
+from jmrec.errors import UserError, no_panic
 from jmrec.models.parts.transformer import remat_policy
 from jmrec.models.readers.efficientnet import EfficientNetConfig
 from jmrec.systems.pretrained import find_pretrained, parameter_count
@@ -149,7 +149,10 @@ class Backbone:
         ]
         longest = max(self.settings.lengths)
         tokenizer = self._tokenizer
-        tokens = [each.ids for each in tokenizer.encode_batch(texts)]
+        with no_panic(
+            "the backbone's tokenizer breaks down on the texts; choose another backbone."
+        ):
+            tokens = [each.ids for each in tokenizer.encode_batch(texts)]
         one = jax.ShapeDtypeStruct((1, longest), np.int32), jax.ShapeDtypeStruct((1, longest), bool)
         out = np.zeros((len(items), self._width(self._say, self.text, *one)), np.float32)
         size = np.array([len(each) for each in tokens])

@@ -17,6 +17,7 @@ from jmrec.data.folder import Raw, read_folder
 from jmrec.data.prepared import build, prepare
 from jmrec.data.schema import Sessions, take_items
 from jmrec.data.sessions import filter_training, sessionise, split_by_time
+from jmrec.data.sources import MAX_LINE, read_bytes
 from jmrec.errors import UserError
 
 
@@ -297,3 +298,15 @@ def test_filters_that_leave_nothing(make_raw: Callable[..., Raw]) -> None:
     item, session = _events(240)
     with pytest.raises(UserError, match="k_core = 999 and min_session_length = 3 leave no session"):
         build(_filtered(make_raw(item, session=session, time=range(240)), 999))
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.csv.gz"])
+def test_a_line_that_is_too_long_is_found_while_the_file_is_read(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    pack = gzip.compress if name.endswith(".gz") else bytes
+    line = np.random.default_rng(0).integers(65, 90, MAX_LINE // 2, np.uint8).tobytes()
+    path.write_bytes(pack(b"a,b\n" + (line + b",1\r") * 4 + b"1,2\n"))
+    assert len(read_bytes(path)) > 2 * MAX_LINE
+    path.write_bytes(pack(b"a,b\n" + line + b",1\n" + line * 3 + b",1\n"))
+    with pytest.raises(UserError, match=f"{name}, line 3 has more than 16,777,216 bytes; save"):
+        read_bytes(path)

@@ -189,6 +189,7 @@ CASES = [
     Case("picture-link", instead("images/2.png", lambda p: p.symlink_to("/etc/passwd")), "items.csv, row 4: the picture 'images/2.png' lies outside", EMPTY.format(1)),
     Case("picture-loop", instead("images/2.png", lambda p: p.symlink_to(p.name)), "items.csv, row 4: the picture 'images/2.png' can not be read", EMPTY.format(1)),
     Case("picture-pipe", instead("images/2.png", os.mkfifo), "items.csv, row 4: the picture 'images/2.png' can not be read", EMPTY.format(1)),
+    Case("picture-dots", item(4, 3, "images/../images/2.png"), "items.csv, row 4: the picture 'images/../images/2.png' has '..' in it; give a plain path", EMPTY.format(1)),
     Case("picture-nul", item(4, 3, "a\0b.png"), "items.csv, row 4: the picture 'a\\x00b.png' can not be read", EMPTY.format(1)),
     Case("table-link", instead(ITEMS, lambda p: p.symlink_to(secret(p))), "items.csv is a link that leaves the folder; copy the file itself"),
     Case("table-loop", instead(EVENTS, lambda p: p.symlink_to(p.name)), "interactions.csv can not be read (a loop of links?); check"),
@@ -229,6 +230,8 @@ CASES = [
     Case("latin1", lines(ITEMS, lambda d: d.decode().encode("latin-1")), "items.csv, row 2: a cell is not UTF-8, so the file is read as cp1252; if that is right, write encoding", "under [dataset] in dataset.toml, else"),
     Case("encoding-none", toml("encoding", '"zip_codec"'), "can not be read as 'zip_codec', which is no text encoding; write"),
     # Rows.
+    Case("line-huge", lines(ITEMS, lambda d: d + b"i9," + b"x" * 40_000_000), "items.csv, line 17 has more than 16,777,216 bytes; save"),
+    Case("number-5000", item(6, 6, "9" * 5_000), "items.csv, row 6: price is '" + "9" * 40 + "'..., not a number", EMPTY.format(1)),
     Case("row-short", lines(EVENTS, lambda d: d.replace(b",view,3.5", b"", 1)), "interactions.csv, row 2: 4 cells where the header has 6; check the delimiters", LEFT.format(1)),
     Case("row-long", lines(EVENTS, lambda d: d.replace(b",view,3.5", b",view,3.5,x", 2)), "interactions.csv, row 2: 7 cells where the header has 6", LEFT.format(2)),
     Case("rows-all-ragged", lines(EVENTS, lambda d: d.replace(b",3.5", b",3,5")), "interactions.csv, row 2: 7 cells where the header has 6; check the delimiters and quotes of this row and the one before", too_many=True),

@@ -1,5 +1,6 @@
 """The candidate policy: what may be recommended, and what a correction does to the figures."""
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -50,6 +51,8 @@ class ByRow:
         ("block = [true]", "block, entry 1: True is no item id"),
         ("pin = [[1]]", "pin, entry 1"),
         ("a = " + "[" * 5000, "no valid TOML"),
+        ("pin = [" + "9" * 5000 + "]", "no valid TOML"),
+        ("pin = [0x" + "f" * 5000 + "]", "pin, entry 1: a huge number is no item id"),
     ],
 )
 def test_a_broken_policy_file_is_one_sentence(tmp_path: Path, text: str, says: str) -> None:
@@ -62,7 +65,8 @@ def test_a_broken_policy_file_is_one_sentence(tmp_path: Path, text: str, says: s
 
 
 def test_a_policy_file_that_is_none_is_one_sentence(tmp_path: Path) -> None:
-    for place in (tmp_path, tmp_path / "none.toml"):
+    os.mkfifo(tmp_path / "pipe.toml")
+    for place in (tmp_path, tmp_path / "none.toml", tmp_path / "pipe.toml", Path("/dev/zero")):
         with pytest.raises(UserError, match="can not be read"):
             read_correction(place)
     (tmp_path / "latin.toml").write_bytes(b'pin = ["\xe9"]')
