@@ -4,10 +4,11 @@ from pathlib import Path
 
 import jax
 
-from jmrec.config import load_config
+from jmrec.config import ConfigDict, load_config
 from jmrec.files import read_json
 from jmrec.systems.data import INDEX
 from jmrec.systems.registry import open_run
+from jmrec.systems.session.system import SessionSystem
 from jmrec.systems.system import Sizes
 from jmrec.tools.inspect import inspect
 from jmrec.tools.plan.shapes import Planner
@@ -28,8 +29,12 @@ def sizes_of(workdir: Path) -> Sizes:
 def check_parameters(workdir: Path, experiment: str) -> None:
     """Hold a finished run of an experiment to its plan."""
     assert experiment in EXPERIMENTS
-    config = open_run(workdir, Tracker(workdir, quiet=True)).work.config
+    system = open_run(workdir, Tracker(workdir, quiet=True))
+    config = ConfigDict(system.work.config.to_dict())
     assert config.system == load_config(f"{experiment}:size=tiny").system
+    if isinstance(system, SessionSystem):
+        for table in system.content().values():
+            config.features.width = table.shape[1]  # which only their source knows
     planner = Planner(config, sizes_of(workdir), jax.devices()[:1])
     counted: dict[str, set[int]] = {}
     for row in inspect(workdir)["stages"]:
