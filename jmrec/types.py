@@ -32,6 +32,10 @@ from typing import Any, Protocol
 import jax
 import numpy as np
 
+from jmrec.xla import warn_without_flags
+
+warn_without_flags()  # here, because everything of jmrec that computes imports this file
+
 Array = jax.Array | np.ndarray
 Params = dict[str, Any]
 """A nested dict of arrays with stable names."""

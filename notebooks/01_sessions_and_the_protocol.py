@@ -14,6 +14,10 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 
+from jmrec.xla import set_flags
+
+set_flags()  # before jax starts
+
 from jmrec.data.toyshop import ToyShopConfig, write_toyshop
 
 plt.rcParams["figure.constrained_layout.use"] = True

@@ -17,6 +17,9 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 )
+from jmrec.xla import set_flags
+
+set_flags()
 
 import jax
 import matplotlib.pyplot as plt

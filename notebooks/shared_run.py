@@ -9,6 +9,10 @@ from pathlib import Path
 
 import matplotlib
 
+from jmrec.xla import set_flags
+
+set_flags()  # before jax starts
+
 from jmrec.config import load_config
 from jmrec.systems.registry import open_run, run
 from jmrec.systems.tpad.system import Tpad

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from jmrec.xla import set_flags
+
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Tests compile much and compute little: the least optimisation, the code in one piece, and XLA's
 # older way to emit loops, which compiles two to three times as fast (newer versions lack it).
@@ -16,6 +18,7 @@ _flags = ["--xla_backend_optimization_level=0", "--xla_cpu_parallel_codegen_spli
 if version("jaxlib").startswith("0.10."):
     _flags.append("--xla_cpu_use_fusion_emitters=false")
 os.environ.setdefault("XLA_FLAGS", " ".join(_flags))
+set_flags()
 os.environ.setdefault("WANDB_MODE", "disabled")
 # What one test compiled, another test, its child processes and the other workers read.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:

@@ -22,7 +22,8 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--vocab", type=int, help="tokens of the tokenizer (the config's limit)")
     parser.add_argument(
         "--fields", metavar="N,N,...",
-        help="tokens of each text field of an item (three of the config's limit)",
+        help="tokens of each text field of an item (as many fields as ToyShop has, else three, of "
+        "the config's limit); those of a run are in its data/reader.json",
     )  # fmt: skip
     parser.add_argument("--memory", type=float, metavar="GIB", help="memory of a device")
     parser.add_argument(

@@ -66,6 +66,8 @@ START = 1704067200  # 2024-01-01, UTC
 DAY = 86400
 VISUAL = ("shape", "colour", "pattern", "mark")
 TEXTUAL = ("category", "material", "brand", "season", "price")
+FIELDS = ("title", "description", "brand", "details")
+"""An item's text fields; its price, a number, is one more where declared facts are read."""
 
 
 @dataclass(frozen=True)

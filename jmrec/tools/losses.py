@@ -5,8 +5,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from jmrec.losses import FAMILIES
 from jmrec.terminal import say
+from jmrec.xla import set_flags
 
 FIELDS = ("Use", "Formula")
 """Paragraphs of a docstring that the index shows, each ``Name: text`` up to the next or a blank."""
@@ -48,6 +48,8 @@ def entry(loss: Callable[..., Any]) -> str:
 
 def index() -> str:
     """Return the whole page."""
+    from jmrec.losses import FAMILIES  # after the flags
+
     parts = ["# Losses", "Arrays in, per-example float32 arrays out; `where=` masks on every one."]
     for family, losses in FAMILIES.items():
         module = inspect.getmodule(losses[0])
@@ -58,4 +60,5 @@ def index() -> str:
 
 
 if __name__ == "__main__":
+    set_flags()
     say(index().removesuffix("\n"))

@@ -15,6 +15,7 @@ from jmrec.errors import BAD_INPUT, REQUEUE
 from jmrec.evaluation.estimates import check, table
 from jmrec.main import main
 from jmrec.report.page import write_report
+from tests.integration.planned import EXPERIMENTS, check_parameters
 
 TINY = "experiments/losses_on_gaussians.py:size=tiny"
 # Four dimensions are learned in a few updates; saves are frequent, so that there is what to resume.
@@ -175,6 +176,17 @@ def test_inspect_reads_the_run(finished: Path, capsys: pytest.CaptureFixture[str
     assert "a run of 3 stages" in capsys.readouterr().out
     assert main(["inspect", str(finished / "critics" / "mine-1-0"), "--json"]) == 0
     assert "average" in capsys.readouterr().out
+
+
+def test_the_plan_counts_what_the_run_keeps(tmp_path: Path) -> None:
+    spec = ["run", "--config", f"{TINY},nats=1", "--workdir", str(tmp_path)]
+    assert main([*spec, "--config.train.steps=2", "--config.train.warmup=1"]) == 0
+    check_parameters(tmp_path, "losses_on_gaussians")
+
+
+def test_every_experiment_is_held_to_its_plan() -> None:
+    files = Path("experiments").glob("[!_]*.py")
+    assert {file.stem for file in files} - {"common"} == EXPERIMENTS
 
 
 def test_a_study_is_planned_like_any_other(capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,6 +20,7 @@ from jmrec.main import main
 from jmrec.systems.registry import open_run
 from jmrec.systems.session.system import SessionSystem
 from jmrec.tracking import Tracker
+from tests.integration.planned import check_parameters
 from tests.integration.session_runs import (
     ROOT,
     SOURCE,
@@ -113,6 +114,11 @@ def fresh(tmp_path: Path, by_ids: Path) -> Path:
     """A workdir whose data are prepared."""
     shutil.copytree(by_ids / "data", tmp_path / "run" / "data")
     return tmp_path / "run"
+
+
+@pytest.mark.parametrize("run", ["by_ids", "by_both", "by_towers"])
+def test_the_plan_counts_what_the_run_keeps(run: str, request: pytest.FixtureRequest) -> None:
+    check_parameters(request.getfixturevalue(run), "session")
 
 
 # ---- ids alone -----------------------------------------------------------------------------------

@@ -34,6 +34,7 @@ from jmrec.systems.tpad.system import Tpad
 from jmrec.tools.plan.shapes import Planner
 from jmrec.tools.sweep.trials import Trial
 from jmrec.tracking import Tracker
+from tests.integration.planned import check_parameters
 
 ROOT = Path(__file__).resolve().parents[2]
 TRAINS = ("vision", "knowledge", "transition", "distill", "student")
@@ -394,6 +395,10 @@ def test_what_is_planned_is_what_is_run(workdir: Path) -> None:
         assert looks(planned if wide else step.batch) == looks(wide or batch), stage
         if stage == "student":
             assert looks(step.frozen) == looks(frozen)
+
+
+def test_the_plan_counts_what_the_run_keeps(workdir: Path) -> None:
+    check_parameters(workdir, "tpad")
 
 
 def test_a_sweep_reads_the_score_and_the_curve_of_a_real_run(workdir: Path) -> None:

@@ -7,22 +7,19 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Any
 
 from rich.table import Table
 
 from jmrec.errors import UserError
 from jmrec.terminal import say
-from jmrec.tools.benchmark import backbone, data, kernels
 from jmrec.tools.terminal import wide_console
+from jmrec.xla import set_flags
 
-BENCHMARKS = {
-    "backbone": backbone,
-    "data": data,
-    "kernels": kernels,
-}
-"""Name -> module with ``add_arguments(parser)`` and ``run(args) -> {name: plain value}``; "table"
-may hold a list of such dicts."""
+BENCHMARKS = ("backbone", "data", "kernels")
+"""Modules with ``add_arguments(parser)`` and ``run(args) -> {name: plain value}``; "table" may hold
+a list of such dicts. They are imported after XLA's flags are set."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -33,12 +30,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(prog="python -m jmrec.tools.benchmark", description=__doc__)
     which = parser.add_subparsers(dest="what", metavar="WHAT", required=True)
-    for name, module in BENCHMARKS.items():
+    modules = {name: import_module(f"{__package__}.{name}") for name in BENCHMARKS}
+    for name, module in modules.items():
         about = (module.__doc__ or "").partition("\n")[0]
         module.add_arguments(which.add_parser(name, help=about, description=about))
     args = parser.parse_args(argv)
     try:
-        found = BENCHMARKS[args.what].run(args)
+        found = modules[args.what].run(args)
     except UserError as error:
         say(f"benchmark: {error}", sys.stderr)
         return 2
@@ -72,4 +70,5 @@ def _text(value: Any) -> str:
 
 
 if __name__ == "__main__":
+    set_flags()
     sys.exit(main())

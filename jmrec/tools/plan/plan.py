@@ -20,12 +20,14 @@ from typing import Any
 from rich.table import Table
 
 from jmrec.config import ConfigDict
+from jmrec.data.toyshop import FIELDS as TOYSHOP_FIELDS
 from jmrec.errors import UserError
 from jmrec.terminal import say
 from jmrec.tools.plan.verdict import Hardware, StagePlan, judge
 from jmrec.tools.terminal import human, wide_console
 
-FIELDS = 3
+ITEMS, FIELDS = 10_000, 3
+"""What is assumed of a catalogue that is not known."""
 
 
 def plan(
@@ -45,9 +47,9 @@ def plan(
       hardware: From `jmrec.tools.plan.verdict.parse_topology`.
       stages: Which; "student" is the one that the run would serve, ``students/NAME`` any; none
         are all, and of the students the one that is served.
-      items: Items of the catalogue; None is ToyShop's number, else 10,000.
-      vocab: Tokens of the tokenizer; None is the most that the configuration allows.
-      fields: Tokens of each text field; None is three fields of the greatest length allowed.
+      items: See `assumed_sizes`.
+      vocab: See `assumed_sizes`.
+      fields: See `assumed_sizes`.
       libtpu: Whether the TPU compiler may be used where it is installed.
 
     Returns:
@@ -58,14 +60,7 @@ def plan(
     Raises:
       UserError: The experiment cannot be planned, or the compiler broke down.
     """
-    data = config.get("data", ConfigDict())  # some systems draw their own
-    if items is None:
-        items = data.toyshop.n_items if data.get("source") == "toyshop" else 10_000
-    vocab = data.get("vocab", 1) if vocab is None else vocab
-    fields = list(fields or [data.get("max_tokens", 1)] * FIELDS)
-    if min(items, vocab, *fields) < 1:
-        raise UserError("--items, --vocab and --fields must be 1 or more.")
-    assumed = {"items": items, "vocab": vocab, "fields": fields}
+    assumed = assumed_sizes(config, items, vocab, fields)
     tpu = hardware.is_tpu and libtpu and importlib.util.find_spec("libtpu") is not None
     request = {
         "config": config.to_dict(),
@@ -93,6 +88,41 @@ def plan(
         "seconds": round(time.monotonic() - start, 1),
         "peak_memory": peak,
     }
+
+
+def assumed_sizes(
+    config: ConfigDict,
+    items: int | None = None,
+    vocab: int | None = None,
+    fields: Sequence[int] | None = None,
+) -> dict[str, Any]:
+    """Return the sizes that only data decides: "items", "vocab" and "fields".
+
+    Args:
+      config: From an experiment file.
+      items: Items of the catalogue; None is ToyShop's number, else 10,000.
+      vocab: Tokens of the tokenizer; None is the most that the configuration allows.
+      fields: Tokens of each text field; None is as many fields as ToyShop has, else three, each of
+        the greatest length allowed. Their number decides how wide an item's features are.
+
+    Raises:
+      UserError: One of them is not positive.
+
+    Example:
+      >>> from jmrec.config import load_config
+      >>> assumed_sizes(load_config("tpad:size=tiny", []))
+      {'items': 400, 'vocab': 1000, 'fields': [32, 32, 32, 32, 32]}
+    """
+    data = config.get("data", ConfigDict())  # some systems draw their own
+    toyshop = data.get("source") == "toyshop"
+    if items is None:
+        items = data.toyshop.n_items if toyshop else ITEMS
+    vocab = data.get("vocab", 1) if vocab is None else vocab
+    number = len(TOYSHOP_FIELDS) + bool(data.get("facts")) if toyshop else FIELDS
+    fields = list(fields or [data.get("max_tokens", 1)] * number)
+    if min(items, vocab, *fields) < 1:
+        raise UserError("--items, --vocab and --fields must be 1 or more.")
+    return {"items": items, "vocab": vocab, "fields": fields}
 
 
 def read_fields(text: str | None) -> list[int] | None:

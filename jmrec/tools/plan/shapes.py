@@ -40,6 +40,11 @@ class Step:
     batch: Batch
 
     @property
+    def parameters(self) -> int:
+        """How many numbers the stage trains and keeps."""
+        return sum(leaf.size for leaf in jax.tree.leaves(self.trainer.abstract.params))
+
+    @property
     def parts(self) -> int:
         """Over how many devices a batch is spread."""
         mesh = self.trainer.mesh

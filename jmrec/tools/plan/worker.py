@@ -78,7 +78,7 @@ def plan(step: Step, stage: str, tpu: bool) -> StagePlan:
     }
     facts: dict[str, Any] = {
         "stage": stage,
-        "parameters": sum(leaf.size for leaf in jax.tree.leaves(state.params)),
+        "parameters": step.parameters,
         "held": {name: bytes_here(tree) for name, tree in groups.items()},
         "whole": {name: bytes_whole(tree) for name, tree in groups.items()},
         "replicated": {

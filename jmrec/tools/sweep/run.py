@@ -228,7 +228,14 @@ def _start(sweep: Sweep, job: Job, runner: Sequence[str], shares: list[dict[str,
     job.begin = time.monotonic()
     with (job.trial.folder / "log.txt").open("ab") as log:
         job.process = subprocess.Popen(
-            [sys.executable, "-P", "-c", CHILD, str(os.getpid()), *sweep.command(job.trial, runner)],
+            [
+                sys.executable,
+                "-P",
+                "-c",
+                CHILD,
+                str(os.getpid()),
+                *sweep.command(job.trial, runner),
+            ],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

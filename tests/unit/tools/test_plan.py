@@ -11,6 +11,9 @@ import numpy as np
 import pytest
 
 from jmrec.config import ConfigDict, load_config
+from jmrec.data.item_arrays import with_facts
+from jmrec.data.prepared import prepare
+from jmrec.data.toyshop import FIELDS, ToyShopConfig, write_toyshop
 from jmrec.errors import UserError
 from jmrec.flops import matmul_flops
 from jmrec.main import main
@@ -267,6 +270,18 @@ def test_a_compiler_that_breaks_down_is_one_sentence(
     said = capsys.readouterr().err.splitlines()
     assert said[0] == "knowledge: compiling for 8 devices ..."
     assert said[1].startswith("jmrec: the compiler broke down in knowledge (ended by signal 11)")
+
+
+def test_of_toyshop_as_many_text_fields_are_assumed_as_it_has(tmp_path: Path) -> None:
+    write_toyshop(tmp_path / "shop", ToyShopConfig(items=50, sessions=60))
+    items = prepare(tmp_path / "shop", None, tmp_path / "prepared").items
+    assert tuple(items.text) == FIELDS
+    facts, plain = (
+        planning.assumed_sizes(config(f"--config.data.facts={on}"))["fields"]
+        for on in ("true", "false")
+    )
+    assert facts == [config().data.max_tokens] * len(with_facts(items).text)
+    assert len(plain) == len(items.text)
 
 
 def test_bad_arguments_are_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:

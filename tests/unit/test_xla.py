@@ -1,0 +1,124 @@
+"""Products with constants are right under the flag that jmrec sets; who lacks it is warned."""
+
+import os
+import subprocess
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from jmrec import xla
+from jmrec.xla import FAULTY, FLAG, set_flags
+
+ROOT = Path(__file__).resolve().parents[2]
+PATTERNS = """
+import itertools, sys
+from jmrec.xla import set_flags
+if "set" in sys.argv:
+    set_flags()
+import numpy as np, jax, jax.numpy as jnp
+
+wrong = []
+for (m, k, n), name, axis in itertools.product(
+    ((64, 20, 256), (16, 16, 16), (128, 64, 512), (3, 5, 7)), ("sum", "mean", "max"), (None, 0)
+):
+    y = np.random.default_rng(0).normal(size=(m, k)).astype(np.float32)
+    reduced, known = getattr(jnp, name), getattr(np, name)
+    cases = {
+        "right, ones": (lambda y: y @ jnp.ones((k, n)), y, np.float64(y) @ np.ones((k, n))),
+        "left, full": (lambda y: jnp.full((n, m), 2.0) @ y, y, np.full((n, m), 2) @ np.float64(y)),
+        "left, turned": (lambda y: jnp.ones((n, k)) @ y.T, y, np.ones((n, k)) @ np.float64(y.T)),
+    }
+    for what, (product, given, true) in cases.items():
+        found = jax.jit(lambda given: reduced(product(given), axis=axis))(given)
+        error = np.abs(np.asarray(found, np.float64) - known(true, axis=axis)).max()
+        if not error < 1e-5 * np.abs(true).max() * (true.size if name == "sum" else 1):
+            wrong.append((what, m, k, n, name, axis, float(error)))
+print(*wrong, sep="\\n")
+"""
+
+
+def run(code: str, *words: str, flags: str = "") -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags}
+    env.pop("JAX_COMPILATION_CACHE_DIR", None)  # what is tested is the compiler
+    return subprocess.run(
+        [sys.executable, "-c", code, *words],
+        env=env, capture_output=True, text=True, timeout=600, check=True,
+    )  # fmt: skip
+
+
+def test_products_with_constants_are_right() -> None:
+    assert run(PATTERNS, "set").stdout.split() == []
+
+
+@pytest.mark.skipif(version("jaxlib") not in FAULTY, reason="this jaxlib is not said to be wrong")
+def test_without_the_flag_they_are_wrong() -> None:
+    # Where this fails the flag is needed no more.
+    assert "right, ones" in run(PATTERNS).stdout
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (None, f"{FLAG}="),
+        ("", f"{FLAG}="),
+        ("--xla_a=1", f"--xla_a=1 {FLAG}="),
+        (f"{FLAG}=2 --xla_a=1", f"{FLAG}=2 --xla_a=1"),
+        (f"--xla_a=1 {FLAG}=", f"--xla_a=1 {FLAG}="),
+        (f"{FLAG}_more=1", f"{FLAG}_more=1 {FLAG}="),
+        ("flags.txt", "flags.txt"),  # a file of flags
+    ],
+)
+def test_the_flag_is_added_once_to_what_is_there(
+    before: str | None, after: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(xla, "version", lambda _: FAULTY[0])
+    environ = {} if before is None else {"XLA_FLAGS": before}
+    for _ in range(2):
+        set_flags(environ)
+        assert environ == {"XLA_FLAGS": after}
+
+
+@pytest.mark.parametrize("other", ["0.10.1", "0.12.1", "0.13.0"])
+def test_a_version_that_may_not_know_the_flag_gets_none(
+    other: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(xla, "version", lambda _: other)
+    environ: dict[str, str] = {}
+    set_flags(environ)
+    assert environ == {}
+
+
+AS_A_LIBRARY = """
+import sys, jmrec
+assert not {"jax", "importlib.metadata"} & set(sys.modules), "import jmrec is to be quick"
+import jax
+jax.devices()
+import jmrec.losses, jmrec.serving, jmrec.training, os
+print(os.environ["XLA_FLAGS"])
+"""
+
+
+def test_a_library_warns_once_and_changes_nothing() -> None:
+    done = run(AS_A_LIBRARY)
+    assert done.stdout == "\n"
+    assert done.stderr.count("RuntimeWarning") == (version("jaxlib") in FAULTY)
+    assert ("set_flags" in done.stderr) == (version("jaxlib") in FAULTY)
+
+
+@pytest.mark.parametrize("module", ["jmrec", "jmrec.main", "jmrec.tools.losses"])
+def test_jmrecs_own_programs_set_it_before_jax_starts(module: str) -> None:
+    code = (
+        "import os, runpy, sys\n"
+        f"sys.argv = ['program', *{['plan', '--help'] if 'losses' not in module else []}]\n"
+        "try:\n"
+        f"    runpy.run_module({module!r}, run_name='__main__')\n"
+        "except SystemExit:\n"
+        "    pass\n"
+        "print(os.environ['XLA_FLAGS'], 'end')\n"
+    )
+    done = run(code)
+    expected = f"{FLAG}= end" if version("jaxlib") in FAULTY else " end"
+    assert done.stdout.splitlines()[-1] == expected
+    assert "Warning" not in done.stderr
