@@ -32,11 +32,10 @@ def main(argv: Sequence[str] | None = None, *, last: bool = False) -> int:
             code = dispatch(arguments)
             signals.raise_if_received()
             return code
-        except (Exception, KeyboardInterrupt, Preempted, SystemExit) as error:
+        except (Exception, KeyboardInterrupt, Preempted) as error:
             stopped = isinstance(error, Preempted | KeyboardInterrupt)
-            if signals.received and not stopped:
-                error = signals.why()  # what else went wrong may be its echo
-            known = explain(error)
+            # What else went wrong after a signal may be its echo.
+            known = explain(signals.why() if signals.received and not stopped else error)
             if known is None:
                 raise
             complain(known[1])
