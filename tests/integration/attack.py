@@ -120,6 +120,9 @@ class Worker:
 
 def work() -> None:
     """Answer commands from standard input: the worker's side."""
+    from jmrec.xla import set_flags
+
+    set_flags()
     from jmrec.main import main
 
     ours = os.dup(1)

@@ -16,6 +16,7 @@ from jmrec.data.prepared import load_prepared
 from jmrec.data.toyshop import ToyShopConfig, write_toyshop
 from jmrec.errors import UserError
 from jmrec.features import read_features
+from jmrec.lock import only_writer
 from jmrec.main import main
 from jmrec.systems.registry import open_run
 from jmrec.systems.session.system import SessionSystem
@@ -23,6 +24,7 @@ from jmrec.tracking import Tracker
 from tests.integration.planned import check_parameters
 from tests.integration.session_runs import (
     ROOT,
+    SESSION,
     SOURCE,
     TOWERS,
     VIEWS,
@@ -110,6 +112,12 @@ def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def copied(tmp_path: Path, by_ids: Path) -> Path:
+    """A finished workdir to change."""
+    return Path(shutil.copytree(by_ids, tmp_path / "copied"))
+
+
+@pytest.fixture
 def fresh(tmp_path: Path, by_ids: Path) -> Path:
     """A workdir whose data are prepared."""
     shutil.copytree(by_ids / "data", tmp_path / "run" / "data")
@@ -169,6 +177,41 @@ def test_the_verbs_work_on_a_run_without_towers(
     capsys.readouterr()
     assert main(["inspect", str(by_ids)]) == 0
     assert "students/student-0" in capsys.readouterr().out
+
+
+def test_who_writes_waits_for_nobody_and_who_reads_is_not_held_up(
+    copied: Path, shop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = recommended(capsys, "--workdir", str(copied))
+    with only_writer(copied, print):
+        for command in (
+            words(shop, copied, "ids"),
+            ["evaluate", "--workdir", str(copied)],
+            ["export", "--workdir", str(copied), "--out", str(tmp_path / "out")],
+        ):
+            assert "is in use: " in refusal(capsys, command)
+        assert recommended(capsys, "--workdir", str(copied)) == before
+    assert not (tmp_path / "out").exists()
+
+
+def test_settings_that_no_stage_was_made_with_are_refused(
+    copied: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = copied / "config.json"
+    config = json.loads(path.read_text())
+    config["student"]["stack"]["heads"] *= 2
+    path.write_text(json.dumps(config))
+    command = ["recommend", "--workdir", str(copied), *SESSION]
+    assert "student.stack.heads" in refusal(capsys, command)
+
+
+def test_two_exports_are_the_same_bytes(by_ids: Path, tmp_path: Path, unmeasured: None) -> None:
+    for name in ("a", "b"):
+        assert main(["export", "--workdir", str(by_ids), "--out", str(tmp_path / name)]) == 0
+    names = sorted(path.name for path in (tmp_path / "a").iterdir())
+    assert names == sorted(path.name for path in (tmp_path / "b").iterdir())
+    for name in names:
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
 def test_what_it_does_not_have_is_refused_by_its_name(

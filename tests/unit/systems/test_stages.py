@@ -1,14 +1,19 @@
 """Stage identity: skipped, resumed, refused by name, redone with what follows."""
 
+import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from jmrec.checkpoint import save_params
 from jmrec.errors import UserError
 from jmrec.files import read_json, write_json
 from jmrec.systems.stages import (
     Stage,
+    check_run,
     cost_by_stage,
     facts_by_stage,
     read_stage,
@@ -116,3 +121,100 @@ def test_damaged_json_is_one_sentence(tmp_path: Path) -> None:
         read_json(tmp_path / "x.json")
     with pytest.raises(UserError, match="missing"):
         read_json(tmp_path / "y.json")
+
+
+def finished(tmp_path: Path, brought: str = "red", width: int = 1) -> tuple[list[Stage], list[str]]:
+    """Walk three stages, of which the first keeps what a user brought."""
+    log: list[str] = []
+
+    def run(name: str, text: str) -> Callable[[Path], None]:
+        def write(folder: Path) -> None:
+            log.append(name)
+            (folder / "out").write_text(text)
+            save_params(folder / "params", {"w": np.full(3, len(text), np.float32)}, {"a": 1})
+
+        return write
+
+    stages = [
+        Stage("data", {}, (), run("data", brought), content=lambda f: (f / "out").read_text()),
+        Stage("fit", {"width": width}, ("data",), run("fit", "fit")),
+        Stage("last", {}, ("fit",), run("last", "last")),
+    ]
+    walk(stages, tmp_path, tracker=Tracker(tmp_path))
+    return stages, log
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda top: (top / "fit" / "out").write_text("fat"),
+        lambda top: (top / "fit" / "out").unlink(),
+        # Parameters of another stage, whole with their own checksums.
+        lambda top: (
+            shutil.rmtree(top / "fit" / "params"),
+            shutil.copytree(top / "data" / "params", top / "fit" / "params"),
+        ),
+    ],
+)
+def test_a_file_that_is_not_what_its_stage_wrote_is_refused(
+    tmp_path: Path, damage: Callable[[Path], object]
+) -> None:
+    stages, log = finished(tmp_path)
+    check_run(stages, tmp_path, "config.json")
+    damage(tmp_path)
+    for look in (
+        lambda: check_run(stages, tmp_path, "config.json"),
+        lambda: walk(stages, tmp_path, tracker=Tracker(tmp_path)),
+    ):
+        with pytest.raises(UserError, match=r"fit is damaged \(.*\); delete .*fit"):
+            look()
+    assert log == ["data", "fit", "last"]
+
+
+def test_a_link_in_the_place_of_a_file_is_refused(tmp_path: Path) -> None:
+    stages, _ = finished(tmp_path)
+    (tmp_path / "elsewhere").write_text("fit")
+    (tmp_path / "fit" / "out").unlink()
+    (tmp_path / "fit" / "out").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match="'out' names no plain file"):
+        check_run(stages, tmp_path, "config.json")
+
+
+def test_a_config_that_says_something_else_is_refused_by_the_field(tmp_path: Path) -> None:
+    stages, _ = finished(tmp_path)
+    other = [stages[0], replace(stages[1], settings={"width": 2}), stages[2]]
+    with pytest.raises(UserError, match=r"config.json does not say .* fit .*width: 1 -> 2"):
+        check_run(other, tmp_path, "config.json")
+
+
+def test_stages_made_of_other_data_are_refused_or_done_again(tmp_path: Path) -> None:
+    stages, _ = finished(tmp_path)
+    # The data changed under the same settings, and its stage was made anew.
+    shutil.rmtree(tmp_path / "data")
+    with pytest.raises(UserError, match="stage fit was made of other data"):
+        finished(tmp_path, "blue")
+    with pytest.raises(UserError, match="stage fit was made of other data"):
+        check_run(stages, tmp_path, "config.json")
+    log: list[str] = []
+    again = [replace(each, run=lambda folder, n=each.name: log.append(n)) for each in stages]
+    walk(again, tmp_path, stale="rerun", tracker=Tracker(tmp_path))
+    assert log == ["fit", "last"]
+    check_run(stages, tmp_path, "config.json")
+
+
+def test_an_unfinished_run_is_no_run_to_open(tmp_path: Path) -> None:
+    stages, _ = finished(tmp_path)
+    facts = read_json(tmp_path / "fit" / "stage.json")
+    write_json(tmp_path / "fit" / "stage.json", {**facts, "done": False})
+    with pytest.raises(UserError, match="fit is not finished"):
+        check_run(stages, tmp_path, "config.json")
+
+
+def test_a_run_of_an_older_jmrec_has_no_checksums_and_is_opened(tmp_path: Path) -> None:
+    stages, _ = finished(tmp_path)
+    for name in ("data", "fit", "last"):
+        path = tmp_path / name / "stage.json"
+        facts = read_json(path)
+        write_json(path, {k: v for k, v in facts.items() if k not in ("files", "contents")})
+    (tmp_path / "fit" / "out").write_text("fat")
+    check_run(stages, tmp_path, "config.json")
