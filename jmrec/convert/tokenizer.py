@@ -140,7 +140,7 @@ def _fault(file: Path) -> str:
     Its regular expressions are programs: they may panic, or go on for hours. So it is loaded and
     tried once in a process of its own, whose seconds are counted.
     """
-    command = [sys.executable, "-c", _TRIAL, str(file.absolute()), str(TRIAL_SECONDS)]
+    command = [sys.executable, "-P", "-c", _TRIAL, str(file.absolute()), str(TRIAL_SECONDS)]
     try:
         done = subprocess.run(command, capture_output=True, timeout=20 * TRIAL_SECONDS)
     except subprocess.TimeoutExpired:
