@@ -19,6 +19,8 @@ from safetensors.numpy import save_file
 
 from jmrec.errors import UserError, refusal
 
+FACTS = "jmrec"
+"""Under which name a table's provenance stands in its file."""
 ROWS = 1024
 """Tables with an item axis are padded to a multiple of this, whatever the topology."""
 
@@ -70,7 +72,8 @@ def write_features(
     facts["checksum"] = _checksum(tables, facts)
     path.parent.mkdir(parents=True, exist_ok=True)
     side = path.with_name(path.name + ".tmp")
-    save_file(tables, side, metadata=facts)
+    # As one text: safetensors writes several in a random order, and equal tables are equal bytes.
+    save_file(tables, side, metadata={FACTS: json.dumps(facts, sort_keys=True)})
     side.replace(path)
 
 
@@ -99,6 +102,8 @@ def read_features(path: Path, ids: Sequence[str] | None = None) -> FeatureTable:
         path.open("rb").close()  # safetensors calls a file that may not be read missing
         with safe_open(path, "np") as file:
             facts = dict(file.metadata() or {})
+            if FACTS in facts:  # an older jmrec wrote each by itself
+                facts = {str(k): str(v) for k, v in json.loads(facts[FACTS]).items()}
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except FileNotFoundError:
         raise UserError(f"{path} is missing; run the stage that makes it (jmrec run).") from None

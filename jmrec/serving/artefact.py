@@ -223,8 +223,9 @@ def _parse(folder: Path, facts: Mapping[str, Any]) -> Artefact:
     except UserError as error:
         raise UserError(f"{folder / SERVE}: {error}") from None
     rows = table[ID_ROW]
-    last = max(id_table_rows(config) - 1, 0)
-    if rows.shape != (len(ids),) or rows.dtype != np.int32 or rows.min() < 0 or rows.max() > last:
+    known = id_table_rows(config)  # an encoder without such a table reads none of them
+    fits = rows.shape == (len(ids),) and rows.dtype == np.int32
+    if not fits or rows.min() < 0 or (known and rows.max() >= known):
         raise ValueError(f"{TABLE}: {ID_ROW} does not name a row of the id table for each item")
     lists = dict(facts["policy"])
     exclude_seen = bool(lists.pop("exclude_seen"))

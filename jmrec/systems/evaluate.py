@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from jmrec.cluster.member import first, is_first
-from jmrec.config import ConfigDict
+from jmrec.config import ConfigDict, choose
 from jmrec.data.toyshop import Oracle
 from jmrec.errors import UserError
 from jmrec.evaluation.drift import over_time
@@ -55,6 +55,7 @@ def evaluation_stage(system: Ranks, before: Sequence[Stage], command: Sequence[s
       command: The command line, for the report.
     """
     config = system.work.config
+    choose("evaluate.split", str(config.evaluate.split), ("validation", "test"))
 
     def run(folder: Path) -> None:
         own = read_json(folder / "stage.json")["hash"]

@@ -59,6 +59,8 @@ class Stage:
       content: Returns the identity of what it wrote, given its folder, where that is not decided
         by its settings alone: what a user brought. Every later stage that reads it, directly or
         not, keeps it, and is done again where it changed.
+      outside: Names of settings that stand for what lies outside of the run. A finished run may be
+        opened where that has changed or is gone.
     """
 
     name: str
@@ -70,6 +72,7 @@ class Stage:
     seed: int | None = None
     path: str = ""
     content: Callable[[Path], str] | None = None
+    outside: tuple[str, ...] = ()
 
 
 class Seeded(NamedTuple):
@@ -189,7 +192,7 @@ def check_run(stages: Sequence[Stage], workdir: Path, config: str) -> None:
         other data than there is, or one of its files is not what was written. Of the last stage,
         which only reports, the settings are compared where it is finished.
     """
-    plan = _plan(stages)
+    plan = _plan(stages, workdir)
     for stage, fresh in plan:
         folder, last = workdir / stage.name, stage is plan[-1][0]
         known = read_stage(folder)
@@ -212,13 +215,23 @@ def check_run(stages: Sequence[Stage], workdir: Path, config: str) -> None:
             check_seal(folder, known)
 
 
-def _plan(stages: Sequence[Stage]) -> list[tuple[Stage, dict[str, Any]]]:
-    """Return each stage and the stage.json that it begins with."""
+def _plan(
+    stages: Sequence[Stage], finished: Path | None = None
+) -> list[tuple[Stage, dict[str, Any]]]:
+    """Return each stage and the stage.json that it begins with.
+
+    Args:
+      stages: In order.
+      finished: The workdir of a finished run, whose settings of what lies outside are taken.
+    """
     hashes: dict[str, str] = {}
     plan: list[tuple[Stage, dict[str, Any]]] = []
     for stage in stages:
         inputs = {name: hashes[name] for name in stage.inputs}
         settings = identity(stage.settings)
+        known = read_stage(finished / stage.name) if finished and stage.outside else None
+        if known is not None:
+            settings |= {n: x for n, x in known["settings"].items() if n in stage.outside}
         hashes[stage.name] = stage_hash(settings, inputs)
         fresh: dict[str, Any] = {
             "format": FORMAT,

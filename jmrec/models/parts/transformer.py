@@ -19,6 +19,10 @@ UNROLL = 4
 """Blocks per turn of the scan: short stacks have no loop, which a CPU runs a third faster."""
 
 
+SIZES = {"width": 1, "layers": 0, "heads": 1, "kv_heads": 1, "mlp": 1, "head": 0}
+"""The least that each size of a stack may be."""
+
+
 @dataclass(frozen=True)
 class StackConfig:
     """The size of a stack of transformer blocks.
@@ -60,6 +64,9 @@ class StackConfig:
     rope_scaling: RopeScaling | None = None
 
     def __post_init__(self) -> None:
+        for name, least in SIZES.items():
+            if getattr(self, name) < least:
+                raise SettingError(f"{name} {getattr(self, name)} is below {least}; raise it.")
         if self.head % 2:
             raise SettingError(f"head {self.head} is odd; give an even number.")
         if not self.head and (self.width % self.heads or (self.width // self.heads) % 2):

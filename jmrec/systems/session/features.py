@@ -67,7 +67,8 @@ class GivenFeatures:
         """
         if not (self.work.workdir / STAGE / TABLES).is_file():
             self._check()
-        return Stage(STAGE, {"made by": self._identity()}, ("data",), self._run, alone=True)
+        identity = {"made by": self._identity()}
+        return Stage(STAGE, identity, ("data",), self._run, alone=True, outside=tuple(identity))
 
     def _check(self) -> None:
         """Refuse a source that is none before anything is read of it."""
