@@ -134,7 +134,7 @@ class Trainer:
             processes, this process's rows of it (`jmrec.sharding.process_rows`).
           seed: Of parameters and updates.
           hparams: Values in place of the task's and, under "optim", of the optimiser's
-            (`jmrec.training.optim.traced_numbers`); traced.
+            ("weight_decay", "clip", "warmup"); traced.
           evaluate: ``(params, task_state) -> metrics``, whose "score" is maximised. It must not
             keep the arrays: the next update reuses their memory. Each process evaluates, by
             itself.

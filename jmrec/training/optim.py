@@ -136,19 +136,15 @@ def _clip_by_global_norm(most: jax.Array) -> optax.GradientTransformation:
     """Return optax's clip for a traced norm; 0 does not clip.
 
     optax divides by the norm and multiplies by ``most``, which XLA turns into one factor unless it
-    knows that ``most`` is 1. Here 1 has a branch of its own, so that a traced 1 gives the bits of a
-    constant 1 under Adam.
+    knows that ``most`` is 1. Here one division is left whatever it is, so that a traced 1 gives the
+    bits of a constant 1 under Adam.
     """
 
     def update(grads: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
         limit = jnp.where(jnp.asarray(most) > 0, most, jnp.inf)
         norm = optax.tree.norm(grads)
-
-        def clipped(g: jax.Array) -> jax.Array:
-            unit = g / norm
-            return jnp.where(norm < limit, g, jnp.where(limit == 1, unit, unit * limit))
-
-        return jax.tree.map(clipped, grads), state
+        excess = jax.lax.optimization_barrier(norm / limit)
+        return jax.tree.map(lambda g: jnp.where(norm < limit, g, g / excess), grads), state
 
     return optax.GradientTransformation(optax.init_empty_state, update)
 

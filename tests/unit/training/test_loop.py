@@ -150,7 +150,8 @@ def test_equals_an_optax_loop_by_hand(tmp_path: Path) -> None:
         batch = Batches()[n]
         w, opt_state, loss = update(w, opt_state, n, batch["x"], batch["ok"])
         losses.append((float(loss), int(batch["ok"].sum())))
-    np.testing.assert_array_equal(np.asarray(got.params["w"]), np.asarray(w))
+    # The optimiser's numbers are traced there and constants here: the last bit may differ.
+    np.testing.assert_allclose(np.asarray(got.params["w"]), np.asarray(w), rtol=0, atol=2e-7)
     assert got.step == 12
     assert [step for step, _ in log.lines] == [2, 4, 6, 8, 10, 12]
     # A line of the log is the mean over the rows of its updates, not the mean of means.
