@@ -13,6 +13,7 @@ from jmrec.files import read_json, write_json
 from jmrec.lock import LOCK, only_writer
 from jmrec.systems.gaussians.system import GaussianStudy
 from jmrec.systems.session.system import SessionSystem
+from jmrec.systems.settings import check_settings
 from jmrec.systems.stages import STAGE, check_run, walk
 from jmrec.systems.system import System
 from jmrec.systems.tpad.system import Tpad
@@ -57,6 +58,7 @@ def run(
       UserError: If the system is unknown, or the workdir holds another run.
     """
     system = system_class(config)
+    check_settings(config)
 
     with ExitStack() as held:
 

@@ -112,6 +112,8 @@ class Worker:
                 cwd=self.folder, env={**env, MARK: str(self.mark)}, text=True,
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True,
             )  # fmt: skip
+            assert self._process.stdout is not None
+            assert self._process.stdout.readline() == "ready\n"
         return self._process
 
     def end(self) -> None:
@@ -127,9 +129,11 @@ def work() -> None:
     from jmrec.xla import set_flags
 
     set_flags()
+    import jmrec.systems.registry  # noqa: F401
     from jmrec.main import main
 
     ours = os.dup(1)
+    os.write(ours, b"ready\n")
     for line in sys.stdin:
         before = _memory()
         Path("/proc/self/clear_refs").write_text("5")
@@ -648,7 +652,9 @@ def config_cases(bench: Bench, count: int) -> Iterator[Case]:
         "rules": ["x"],
         "seeds": ["()", "(0,0)", "x"],
         "seed": ["x", "1.5"],
-        "student.distill": ["x"],
+        "student.distill": ["x", "kl2"],
+        "student.train.warmup": ["-1"],
+        "data.back": ["-1", "99"],
         "student.options": ["x"],
         "no_such": ["1"],
         "system": ["x"],
