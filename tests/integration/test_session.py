@@ -112,12 +112,6 @@ def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def copied(tmp_path: Path, by_ids: Path) -> Path:
-    """A finished workdir to change."""
-    return Path(shutil.copytree(by_ids, tmp_path / "copied"))
-
-
-@pytest.fixture
 def fresh(tmp_path: Path, by_ids: Path) -> Path:
     """A workdir whose data are prepared."""
     shutil.copytree(by_ids / "data", tmp_path / "run" / "data")
@@ -166,6 +160,9 @@ def test_the_verbs_work_on_a_run_without_towers(
     assert not {"t0001", "t0002"} & {each["item_id"] for each in answer}
     assert main(["export", *run, "--out", str(tmp_path / "serve"), "--json"]) == 0
     section = json.loads(capsys.readouterr().out)
+    assert main(["export", *run, "--out", str(tmp_path / "again")]) == 0
+    served = [sorted((tmp_path / name).iterdir()) for name in ("serve", "again")]
+    assert [p.read_bytes() for p in served[0]] == [p.read_bytes() for p in served[1]]
     assert section["same top 20"]["same"] == section["same top 20"]["sessions"] > 100
     assert not {"teacher", "knowledge_parameters"} & section.keys()
     assert recommended(capsys, "--serve", str(tmp_path / "serve")) == answer
@@ -179,39 +176,22 @@ def test_the_verbs_work_on_a_run_without_towers(
     assert "students/student-0" in capsys.readouterr().out
 
 
-def test_who_writes_waits_for_nobody_and_who_reads_is_not_held_up(
-    copied: Path, shop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_one_command_writes_others_read_and_no_setting_is_changed_behind_a_run(
+    by_ids: Path, shop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before = recommended(capsys, "--workdir", str(copied))
-    with only_writer(copied, print):
-        for command in (
-            words(shop, copied, "ids"),
-            ["evaluate", "--workdir", str(copied)],
-            ["export", "--workdir", str(copied), "--out", str(tmp_path / "out")],
-        ):
+    run = Path(shutil.copytree(by_ids, tmp_path / "run"))
+    reads, out = ["--workdir", str(run)], str(tmp_path / "out")
+    before = recommended(capsys, *reads)
+    with only_writer(run, print):
+        for command in (["evaluate", *reads], ["export", *reads, "--out", out]):
             assert "is in use: " in refusal(capsys, command)
-        assert recommended(capsys, "--workdir", str(copied)) == before
+        assert "is in use: " in refusal(capsys, words(shop, run, "ids"))
+        assert recommended(capsys, *reads) == before
     assert not (tmp_path / "out").exists()
-
-
-def test_settings_that_no_stage_was_made_with_are_refused(
-    copied: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    path = copied / "config.json"
-    config = json.loads(path.read_text())
+    config = json.loads((run / "config.json").read_text())
     config["student"]["stack"]["heads"] *= 2
-    path.write_text(json.dumps(config))
-    command = ["recommend", "--workdir", str(copied), *SESSION]
-    assert "student.stack.heads" in refusal(capsys, command)
-
-
-def test_two_exports_are_the_same_bytes(by_ids: Path, tmp_path: Path, unmeasured: None) -> None:
-    for name in ("a", "b"):
-        assert main(["export", "--workdir", str(by_ids), "--out", str(tmp_path / name)]) == 0
-    names = sorted(path.name for path in (tmp_path / "a").iterdir())
-    assert names == sorted(path.name for path in (tmp_path / "b").iterdir())
-    for name in names:
-        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+    (run / "config.json").write_text(json.dumps(config))
+    assert "student.stack.heads" in refusal(capsys, ["recommend", *reads, *SESSION])
 
 
 def test_what_it_does_not_have_is_refused_by_its_name(
