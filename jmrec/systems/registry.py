@@ -115,7 +115,7 @@ def open_run(workdir: Path, tracker: Tracker) -> System:
             "another --workdir."
         )
     opened = system(Work(config, workdir, tracker))
-    check_run(opened.stages(), workdir, str(workdir / CONFIG))
+    check_run(opened.stages(), workdir, str(workdir / CONFIG), PATHS)
     return opened
 
 

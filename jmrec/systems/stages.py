@@ -179,20 +179,24 @@ def walk(
     return {stage.name: fresh["hash"] for stage, fresh in plan}
 
 
-def check_run(stages: Sequence[Stage], workdir: Path, config: str) -> None:
+def check_run(
+    stages: Sequence[Stage], workdir: Path, config: str, outside: Sequence[str] = ()
+) -> None:
     """Check that what a finished run's answers depend on is what its stages wrote.
 
     Args:
       stages: Of the run, by its own config.
       workdir: Its folder.
       config: Where its config is, for messages.
+      outside: Settings of any stage that say where something lies outside of the run, which
+        config.json keeps in other words.
 
     Raises:
       UserError: A stage is not finished or was made with other settings than the config says, on
         other data than there is, or one of its files is not what was written. Of the last stage,
         which only reports, the settings are compared where it is finished.
     """
-    plan = _plan(stages, workdir)
+    plan = _plan(stages, workdir, outside)
     for stage, fresh in plan:
         folder, last = workdir / stage.name, stage is plan[-1][0]
         known = read_stage(folder)
@@ -216,22 +220,24 @@ def check_run(stages: Sequence[Stage], workdir: Path, config: str) -> None:
 
 
 def _plan(
-    stages: Sequence[Stage], finished: Path | None = None
+    stages: Sequence[Stage], finished: Path | None = None, outside: Sequence[str] = ()
 ) -> list[tuple[Stage, dict[str, Any]]]:
     """Return each stage and the stage.json that it begins with.
 
     Args:
       stages: In order.
       finished: The workdir of a finished run, whose settings of what lies outside are taken.
+      outside: More names of those.
     """
     hashes: dict[str, str] = {}
     plan: list[tuple[Stage, dict[str, Any]]] = []
     for stage in stages:
         inputs = {name: hashes[name] for name in stage.inputs}
         settings = identity(stage.settings)
-        known = read_stage(finished / stage.name) if finished and stage.outside else None
+        known = None if finished is None else read_stage(finished / stage.name)
         if known is not None:
-            settings |= {n: x for n, x in known["settings"].items() if n in stage.outside}
+            taken = settings.keys() & {*stage.outside, *outside} & known["settings"].keys()
+            settings |= {name: known["settings"][name] for name in taken}
         hashes[stage.name] = stage_hash(settings, inputs)
         fresh: dict[str, Any] = {
             "format": FORMAT,

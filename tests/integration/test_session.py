@@ -189,6 +189,9 @@ def test_one_command_writes_others_read_and_no_setting_is_changed_behind_a_run(
         assert recommended(capsys, *reads) == before
     assert not (tmp_path / "out").exists()
     config = json.loads((run / "config.json").read_text())
+    config["data"]["dir"] = str(tmp_path)  # it may be typed, and lie, elsewhere
+    (run / "config.json").write_text(json.dumps(config))
+    assert recommended(capsys, *reads) == before
     config["student"]["stack"]["heads"] *= 2
     (run / "config.json").write_text(json.dumps(config))
     assert "student.stack.heads" in refusal(capsys, ["recommend", *reads, *SESSION])

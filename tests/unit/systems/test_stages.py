@@ -218,3 +218,11 @@ def test_a_run_of_an_older_jmrec_has_no_checksums_and_is_opened(tmp_path: Path) 
         write_json(path, {k: v for k, v in facts.items() if k not in ("files", "contents")})
     (tmp_path / "fit" / "out").write_text("fat")
     check_run(stages, tmp_path, "config.json")
+
+
+def test_what_lies_outside_of_a_finished_run_may_be_said_in_other_words(tmp_path: Path) -> None:
+    stages, _ = finished(tmp_path)
+    moved = [stages[0], replace(stages[1], settings={"width": 2}), stages[2]]
+    check_run(moved, tmp_path, "config.json", outside=["width"])
+    own = [stages[0], replace(moved[1], outside=("width",)), stages[2]]
+    check_run(own, tmp_path, "config.json")
