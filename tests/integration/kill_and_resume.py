@@ -39,8 +39,9 @@ CLOCK = {
     "test_reads.jsonl": ("time",),
 }
 """File name -> fields that may differ: clock time, memory, checksums of files that hold those."""
-NOT_COMPARED = ("report.html", "*.array_record-*")
-"""The page shows the seconds; record files hold random ids (metadata.json has the fingerprint)."""
+NOT_COMPARED = ("report.html", "*.array_record-*", "workdir.lock")
+"""The page shows the seconds; record files hold random ids (metadata.json has the fingerprint); the
+lock says which process was the last."""
 PATIENCE = 3600
 """Seconds after which a run is taken for hung, however busy the machine."""
 
