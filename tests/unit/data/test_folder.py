@@ -107,7 +107,7 @@ def _edit(path: Path, row: int, column: int, value: str) -> None:
         ("items", 5, 0, " ", r"items.csv, row 5: item_id is empty"),
         ("items", 4, 3, "../dataset.toml", r"items.csv, row 4: .* lies outside images/"),
         ("items", 4, 3, "none.png", r"items.csv, row 4: .*'none.png' can not be read"),
-        ("items", 4, 3, "../images", r"items.csv, row 4: .*can not be read"),
+        ("items", 4, 3, "../images", r"items.csv, row 4: .*'\.\.' in it"),
         ("items", 4, 3, "text.png", r"items.csv, row 4: .* is none of PNG, JPEG"),
         ("items", 4, 3, "cut.png", r"items.csv, row 4: .*'cut.png' does not decode"),
         ("items", 4, 3, "bomb.png", r"items.csv, row 4: .* has more than 40,000,000 pixels"),
