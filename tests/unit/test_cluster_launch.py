@@ -43,7 +43,7 @@ def checkout(tmp_path: Path) -> Path:
         shutil.copy(ROOT / name, root / name)
     (root / "jmrec").mkdir()
     (root / "jmrec" / "__init__.py").touch()
-    (root / "jmrec" / "main.py").write_text(
+    (root / "jmrec" / "__main__.py").write_text(
         "import os, pathlib, sys, time\n"
         "me = os.environ.get('JMREC_PROCESS', '')\n"
         "names = ('JMREC_COORDINATOR', 'JMREC_PROCESSES', 'JMREC_CLUSTER', 'XLA_FLAGS')\n"

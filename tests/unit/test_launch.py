@@ -58,7 +58,7 @@ def checkout(tmp_path: Path) -> Path:
         shutil.copy(ROOT / name, root / name)
     (root / "jmrec").mkdir()
     (root / "jmrec" / "__init__.py").touch()
-    (root / "jmrec" / "main.py").write_text(
+    (root / "jmrec" / "__main__.py").write_text(
         "import pathlib, sys\n"
         "print('MAIN', *sys.argv[1:])\n"
         "folder = pathlib.Path(sys.argv[sys.argv.index('--workdir') + 1])\n"
