@@ -107,7 +107,7 @@ def test_a_library_warns_once_and_changes_nothing() -> None:
     assert ("set_flags" in done.stderr) == (version("jaxlib") in FAULTY)
 
 
-@pytest.mark.parametrize("module", ["jmrec", "jmrec.main", "jmrec.tools.losses"])
+@pytest.mark.parametrize("module", ["jmrec", "jmrec.tools.losses"])
 def test_jmrecs_own_programs_set_it_before_jax_starts(module: str) -> None:
     code = (
         "import os, runpy, sys\n"
