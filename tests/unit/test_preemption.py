@@ -108,7 +108,7 @@ def test_a_command_that_never_looks_is_ended(
     assert found.returncode == code, found.stderr
     assert "raised" not in found.stdout
     assert "Start" in found.stderr or "start the same command again" in found.stderr
-    assert least <= seconds < most + 5  # Python's own start
+    assert least <= seconds < most + 30  # Python's own start on a busy machine
 
 
 TWICE = """
