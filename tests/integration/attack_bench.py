@@ -217,6 +217,19 @@ class Bench:
         return self.bases[key]
 
 
+def write_shops(folder: Path) -> None:
+    """Write a catalogue folder, ``shop``, and the same with three more items, ``more``."""
+    from jmrec.data.toyshop import ToyShopConfig, write_toyshop
+
+    write_toyshop(folder / "shop", ToyShopConfig(seed=5, items=60, sessions=160))
+    (folder / "shop" / "truth.npz").unlink()
+    shutil.copytree(folder / "shop", folder / "more")
+    items = folder / "more" / "items.csv"
+    lines = items.read_text().splitlines()
+    new = [line.replace(line.split(",")[0], f"new{n}", 1) for n, line in enumerate(lines[1:4])]
+    items.write_text("\n".join([*lines, *new]) + "\n")
+
+
 def make(folder: Path, worker: Worker, rng: random.Random, say: Callable[[str], None]) -> Bench:
     """Make a run with added items, another of other data, and an artefact."""
     bench = Bench(folder, worker, rng)
@@ -227,15 +240,7 @@ def make(folder: Path, worker: Worker, rng: random.Random, say: Callable[[str], 
         if answer.code != 0:
             raise RuntimeError(f"{words} ended in {answer.code}:\n{answer.err[-3000:]}")
 
-    from jmrec.data.toyshop import ToyShopConfig, write_toyshop
-
-    write_toyshop(folder / "shop", ToyShopConfig(seed=5, items=60, sessions=160))
-    (folder / "shop" / "truth.npz").unlink()
-    shutil.copytree(folder / "shop", folder / "more")
-    items = folder / "more" / "items.csv"
-    lines = items.read_text().splitlines()
-    new = [line.replace(line.split(",")[0], f"new{n}", 1) for n, line in enumerate(lines[1:4])]
-    items.write_text("\n".join([*lines, *new]) + "\n")
+    write_shops(folder)
     config = ["--config", f"{EXPERIMENT}:data=folder,size=tiny"]
     for name, seed in (("run", 0), ("other", 1)):
         where = [f"--config.data.dir={folder / 'shop'}", f"--config.seed={seed}"]

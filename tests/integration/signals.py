@@ -21,9 +21,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+from attack_bench import write_shops
 from kill_and_resume import EXPERIMENT, ROOT, compare
-
-from jmrec.data.toyshop import ToyShopConfig, write_toyshop
 
 STARTED = """
 import sys
@@ -64,13 +63,7 @@ class Verbs:
         }  # fmt: skip
         self.env.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
         folder.mkdir(parents=True, exist_ok=True)
-        write_toyshop(folder / "shop", ToyShopConfig(seed=5, items=60, sessions=160))
-        (folder / "shop" / "truth.npz").unlink()
-        shutil.copytree(folder / "shop", folder / "more")
-        items = folder / "more" / "items.csv"
-        lines = items.read_text().splitlines()
-        new = [line.replace(line.split(",")[0], f"new{n}", 1) for n, line in enumerate(lines[1:4])]
-        items.write_text("\n".join([*lines, *new]) + "\n")
+        write_shops(folder)
         self.whole = folder / "whole"
         self.finish("run", self.whole)
         self.seconds: dict[str, float] = {}
