@@ -1,0 +1,32 @@
+"""TFDS imports the classes that a data set's files name: jmrec's own names only."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from jmrec.data.prepared import load_prepared, prepare
+from jmrec.data.toyshop import ToyShopConfig, write_toyshop
+from jmrec.errors import UserError
+
+
+@pytest.mark.parametrize("change", ["class", "template"])
+def test_a_class_or_a_path_of_a_stranger_is_refused_before_tfds_reads(
+    change: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_toyshop(tmp_path / "shop", ToyShopConfig(seed=1, items=60, sessions=80))
+    prepare(tmp_path / "shop", None, tmp_path / "out")
+    (tmp_path / "stranger_of_jmrec.py").write_text("class Evil: pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    folder = tmp_path / "out" / "jmrec_data" / "items" / "1.0.0"
+    path = folder / ("features.json" if change == "class" else "dataset_info.json")
+    whole = json.loads(path.read_text())
+    if change == "class":
+        whole["pythonClassName"] = "stranger_of_jmrec.Evil"
+    else:
+        whole["splits"][0]["filepathTemplate"] = "../../{DATASET}"
+    path.write_text(json.dumps(whole))
+    with pytest.raises(UserError, match="is damaged"):
+        load_prepared(tmp_path / "out")
+    assert "stranger_of_jmrec" not in sys.modules
