@@ -103,6 +103,41 @@ class Sessions:
         return np.diff(self.offsets)
 
 
+AVOID, WANT = "avoid", "want"
+"""What a label may mean: its items are kept from users, or shown to them."""
+
+
+@dataclass(frozen=True)
+class Ratings:
+    """N rows in which somebody says something of an item, in the order of time.
+
+    Attributes:
+      items: int32 [N] item rows.
+      users: int32 [N] user codes, -1 where a row has no user.
+      user_ids: U user ids, ``user_ids[code]``.
+      times: float64 [N] unix seconds, or the file's order where the data has no time.
+      labels: int8 [N]: 1 where the label occurs (the positive class), 0 where it does not, -1 where
+        the row does not say.
+      ratings: float32 [N], NaN where the data has none.
+      reviews: N texts, "" where a row has none.
+      label: What the label is, in the words of dataset.toml, such as "score <= 0.25".
+      label_means: `AVOID` or `WANT`.
+    """
+
+    items: np.ndarray
+    users: np.ndarray
+    user_ids: list[str]
+    times: np.ndarray
+    labels: np.ndarray
+    ratings: np.ndarray
+    reviews: list[str]
+    label: str
+    label_means: str
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+
 @dataclass(frozen=True)
 class Dataset:
     """A prepared data set: catalogue, three time splits, and the rules that go with them.
@@ -117,6 +152,7 @@ class Dataset:
       has_time: Whether ``Sessions.times`` are real times.
       has_users: Whether ``Sessions.users`` are real users.
       event_names: ``event_names[code]`` of ``Sessions.events``; ``event_names[0]`` is "".
+      ratings: All rows with their labels and reviews; None where the data declares no label.
     """
 
     name: str
@@ -127,6 +163,7 @@ class Dataset:
     has_time: bool = True
     has_users: bool = False
     event_names: list[str] = field(default_factory=lambda: [""])
+    ratings: Ratings | None = None
 
     @property
     def train_count(self) -> np.ndarray:
