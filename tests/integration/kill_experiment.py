@@ -7,8 +7,9 @@ Command:
 """
 
 from pathlib import Path
+from typing import Any
 
-from jmrec.config import ConfigDict, load_config
+from jmrec.config import ConfigDict, load_config, sweep
 
 TPAD = Path(__file__).resolve().parents[2] / "experiments" / "tpad.py"
 
@@ -25,3 +26,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
         stage.train.update(steps=8, batch_size=16, eval_every=4, save_every=2)
     config.students = ConfigDict({"distilled": config.students.distilled.to_dict()})
     return config
+
+
+def get_hyper(arg: str | None = None) -> list[dict[str, Any]]:
+    """Return two trials of ``jmrec sweep``."""
+    return sweep("student.train.learning_rate", (3e-3, 1e-2))

@@ -117,7 +117,7 @@ class Verbs:
         if verb == "sweep":
             names = [sorted(p.relative_to(top).as_posix() for p in top.glob("*/evaluate/*.json"))
                      for top in (self.after[verb], workdir)]  # fmt: skip
-            same = names[0] == names[1] and all(
+            same = bool(names[0]) and names[0] == names[1] and all(
                 (workdir / name).read_bytes() == (self.after[verb] / name).read_bytes()
                 for name in names[0]
                 if name.endswith("results.json")
