@@ -117,10 +117,14 @@ class Verbs:
         if verb == "sweep":
             names = [sorted(p.relative_to(top).as_posix() for p in top.glob("*/evaluate/*.json"))
                      for top in (self.after[verb], workdir)]  # fmt: skip
-            same = bool(names[0]) and names[0] == names[1] and all(
-                (workdir / name).read_bytes() == (self.after[verb] / name).read_bytes()
-                for name in names[0]
-                if name.endswith("results.json")
+            same = (
+                bool(names[0])
+                and names[0] == names[1]
+                and all(
+                    (workdir / name).read_bytes() == (self.after[verb] / name).read_bytes()
+                    for name in names[0]
+                    if name.endswith("results.json")
+                )
             )
             return [] if same else ["other trials"]
         wrong = compare(self.after[verb], workdir)
