@@ -22,7 +22,13 @@ from jmrec.losses.contrastive import (
 )
 from jmrec.losses.disentangle import coral, cross_covariance, hsic, orthogonality
 from jmrec.losses.feature import feature_cosine, feature_mse, fitnets, layer_map
-from jmrec.losses.imbalance import class_balanced, class_weighted, focal, logit_adjusted
+from jmrec.losses.imbalance import (
+    class_balanced,
+    class_weighted,
+    focal,
+    logit_adjusted,
+    pairwise_logistic,
+)
 from jmrec.losses.language import bag_cross_entropy, token_cross_entropy
 from jmrec.losses.logit import (
     catalogue_kl,
@@ -111,7 +117,7 @@ FAMILIES: dict[str, tuple[_Loss, ...]] = {
         gaussian_log_likelihood,
     ),
     "disentangle": (orthogonality, cross_covariance, hsic, coral),
-    "imbalance": (class_weighted, focal, logit_adjusted, class_balanced),
+    "imbalance": (class_weighted, focal, logit_adjusted, class_balanced, pairwise_logistic),
 }
 
 LOSSES = {loss.__name__: loss for family in FAMILIES.values() for loss in family}

@@ -377,4 +377,5 @@ CASES = {
     "logit_adjusted, binary": Case(class_loss(losses.logit_adjusted, COUNTS[:2], tau=0.5), BINARY),
     "class_balanced": Case(class_loss(losses.class_balanced, COUNTS, gamma=1.0), CLASSES),
     "class_balanced, binary": Case(class_loss(losses.class_balanced, COUNTS[:2]), BINARY),
+    "pairwise_logistic": Case(class_loss(losses.pairwise_logistic), BINARY),
 }

@@ -115,3 +115,14 @@ def test_wrong_shapes_are_named():
         losses.class_weighted(Z, Y, np.ones(3))
     with pytest.raises(ValueError, match="prior must have shape"):
         losses.logit_adjusted(LOGITS, LABELS, np.ones(2))
+
+
+def test_pairwise_logistic_by_all_pairs():
+    where = np.arange(12) % 5 != 4
+    ours = losses.pairwise_logistic(Z, Y, where=where)
+    rest = [j for j in range(12) if Y[j] == 0 and where[j]]
+    for i in range(12):
+        each = [np.log1p(np.exp(Z[j] - Z[i])) for j in rest]
+        expected = np.mean(each) if Y[i] == 1 and where[i] else 0.0
+        assert float(ours[i]) == pytest.approx(expected, rel=1e-5)
+    assert not np.any(losses.pairwise_logistic(Z, np.ones(12, int)))

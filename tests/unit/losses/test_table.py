@@ -78,6 +78,7 @@ TRUTHS = {
     "focal": "test_imbalance.py::test_focal_against_optax",
     "logit_adjusted": "test_imbalance.py::test_logit_adjusted_against_numpy",
     "class_balanced": "test_imbalance.py::test_class_balanced_is_focal_with_those_weights",
+    "pairwise_logistic": "test_imbalance.py::test_pairwise_logistic_by_all_pairs",
 }
 
 CONTRACT = {
