@@ -37,10 +37,11 @@ class RunData:
 
     Args:
       work: The run.
+      sessions: Whether sessions are made; without them it is the rows with a label that count.
     """
 
-    def __init__(self, work: Work) -> None:
-        self.work = work
+    def __init__(self, work: Work, sessions: bool = True) -> None:
+        self.work, self.sessions_wanted = work, sessions
 
     def stage(
         self, finish: Callable[[Path], None] | None = None, **more: Mapping[str, Any]
@@ -70,6 +71,7 @@ class RunData:
                 sizes = c.toyshop.to_dict()
                 # A ConfigDict has a method "items", so that no override could reach such a field.
                 write_toyshop(source, ToyShopConfig(items=sizes.pop("n_items"), **sizes))
+            toml = toml if self.sessions_wanted else source / "reviews.toml"
         elif c.dir is None:
             raise UserError("data=folder needs your catalogue folder: --config.data.dir=FOLDER.")
         else:
@@ -77,7 +79,7 @@ class RunData:
         toml = None if toml is None else resolve_path(toml)
         dataset = prepare(
             source, toml, folder / "prepared", fractions=tuple(c.fractions), back=c.back,
-            warn=self.work.tracker.warn,
+            sessions=self.sessions_wanted, warn=self.work.tracker.warn,
         )  # fmt: skip
         write_json(self.work.workdir / INDEX, dataset.items.ids)
 

@@ -12,6 +12,7 @@ from jmrec.errors import UserError
 from jmrec.files import read_json, write_json
 from jmrec.lock import LOCK, only_writer
 from jmrec.systems.gaussians.system import GaussianStudy
+from jmrec.systems.mmrec.system import Mmrec
 from jmrec.systems.session.system import SessionSystem
 from jmrec.systems.settings import check_settings
 from jmrec.systems.stages import STAGE, check_run, walk
@@ -23,6 +24,7 @@ from jmrec.tracking import Tracker
 
 SYSTEMS: dict[str, type[System]] = {
     "tpad": Tpad,
+    "mmrec": Mmrec,
     "session": SessionSystem,
     "gaussians": GaussianStudy,
 }

@@ -37,6 +37,7 @@ class Balance:
       positive: Rows of class 1.
       share: With "balanced_sampling", the share of class 1 among the rows that are drawn.
       beta: Of "class_balanced", see `jmrec.losses.class_balanced`.
+      tau: Of "logit_adjustment", see `jmrec.losses.logit_adjusted`.
     """
 
     strategy: str
@@ -44,6 +45,7 @@ class Balance:
     positive: int
     share: float = 0.5
     beta: float = 0.999
+    tau: float = 1.0
 
     @property
     def odds(self) -> float:
@@ -77,13 +79,13 @@ class Balance:
           https://dl.acm.org/doi/10.5555/1642194.1642224
         """
         if self.strategy == "logit_adjustment":
-            return float(np.log(self.odds))
+            return float(self.tau * np.log(self.odds))
         low, high = self.weights
         return -float(np.log(high / low * self.repeats))
 
 
 class RankTask(ModelTask):
-    """The task; ``hparams``: learning_rate, dropout, id_dropout, hide_item, hide_user, gamma, tau,
+    """The task; ``hparams``: learning_rate, dropout, id_dropout, hide_item, hide_user, gamma,
     pairwise.
 
     With the share ``hide_item`` a pair is shown as if nothing of its item had been known: no id, no
@@ -104,7 +106,6 @@ class RankTask(ModelTask):
         "hide_item": 0.1,
         "hide_user": 0.1,
         "gamma": 2.0,
-        "tau": 1.0,
         "pairwise": 1.0,
     }
 
@@ -148,7 +149,7 @@ class RankTask(ModelTask):
             return losses.focal(logits, labels, gamma=h["gamma"])
         if b.strategy == "logit_adjustment":
             prior = np.array([b.negative, b.positive], np.float32)
-            return losses.logit_adjusted(logits, labels, prior, tau=h["tau"])
+            return losses.logit_adjusted(logits, labels, prior, tau=b.tau)
         plain = losses.class_weighted(logits, labels, np.array(b.weights, np.float32))
         if b.strategy == "pairwise":
             pair = losses.pairwise_logistic(logits, labels)

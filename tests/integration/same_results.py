@@ -54,6 +54,7 @@ def _study(old: dict[str, Any]) -> dict[str, Any]:
         row |= {"name": name, "seeds": len(means)}
         row["figures"] = {"estimate": {"nats": sum(means) / len(means)}}
     found = old["settings"]
+    found["train"].setdefault("updates_per_call", 1)  # there is a setting for it now
     caption = (
         f"Gaussians of {found['dimensions']} dimensions, {found['samples']:,} fresh pairs in "
         f"{found['batches']} batches of {found['batch_size']}: the mean of the batches' estimates "

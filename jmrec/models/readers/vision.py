@@ -118,26 +118,32 @@ class PictureWords(nn.Module):
     out: int
     vocab: int
 
-    @nn.compact
-    def __call__(self, picture: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """Map pictures [B, S, S, 3] in 0..255 to logits float32 [B, vocab].
+    def setup(self) -> None:
+        """Declare the encoder and the head.
 
         The head begins at zero: most words of a text are not to be seen in its picture, and a head
         that begins at random hands their noise on to the encoder.
         """
-        seen = VisionEncoder(self.config, self.out, name="vision")(picture)
         zeros = nn.initializers.zeros_init()
-        head = Linear(
+        self.vision = VisionEncoder(self.config, self.out)
+        self.words = Linear(
             self.vocab,
             kernel_init=named(zeros, "embed", "vocab"),
             bias_init=named(zeros, "vocab"),
-            name="words",
         )
-        return head(mean_and_max(seen, jnp.ones(seen.shape[:2], bool))), {}
+
+    def pooled(self, picture: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Map pictures [B, S, S, 3] in 0..255 to one vector each, float32 [B, 2 out]."""
+        seen = self.vision(picture)
+        return mean_and_max(seen, jnp.ones(seen.shape[:2], bool)), {}
+
+    def __call__(self, picture: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Map pictures [B, S, S, 3] in 0..255 to logits float32 [B, vocab]."""
+        return self.words(self.pooled(picture)[0]), {}
 
 
 def picture_words(config: VisionConfig, out: int, vocab: int) -> Model:
-    """Return the model that names words from pictures: fn ``name_words``.
+    """Return the model that names words from pictures: fns ``name_words`` and ``pooled``.
 
     Its parameters "vision" are those of the Knowledge tower's encoder.
 
@@ -154,4 +160,4 @@ def picture_words(config: VisionConfig, out: int, vocab: int) -> Model:
         return (jnp.zeros((1, config.size, config.size, 3), jnp.uint8),)
 
     module = PictureWords(config, out, vocab)
-    return make_model(config, module, example, {"name_words": "__call__"})
+    return make_model(config, module, example, {"name_words": "__call__", "pooled": "pooled"})

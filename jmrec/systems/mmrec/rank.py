@@ -1,0 +1,345 @@
+"""Stages "rankers/NAME-SEED": the DLRMs of a run, and their scores for every row."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from jmrec.config import ConfigDict, choose
+from jmrec.data.known import Cuts
+from jmrec.data.pipeline import item_batches
+from jmrec.features import ROWS, pad_rows
+from jmrec.models.dlrm import DlrmConfig
+from jmrec.systems.mmrec.data import RatingData
+from jmrec.systems.mmrec.describe import MEAN, NONE, Descriptions
+from jmrec.systems.mmrec.features import Numbers, pair_arrays, pair_numbers
+from jmrec.systems.mmrec.space import Space
+from jmrec.systems.stages import Stage, seeded
+from jmrec.systems.work import Work, numbers
+from jmrec.tasks.rank import STRATEGIES, Balance, RankTask, gather
+from jmrec.types import Params
+
+ARMS = ("ids", "text", "picture", "both")
+"""What of an item is read: nothing but ids and numbers, its texts and reviews, its picture, all."""
+CONTROLS = ("no reviews", "half the reviews", "reviews shuffled", "pictures permuted")
+BLOCK = 4096
+
+
+@dataclass(frozen=True)
+class Part:
+    """One thing that is read of a pair.
+
+    Attributes:
+      name: "words", "reviews", "profile", "picture" or "seen".
+      table: float32 [rows, W].
+      ok: bool [rows], where there is something.
+      row: int32 [N], the table's row of each pair.
+      of: "item" or "user" where it is made of earlier rows, "" else.
+    """
+
+    name: str
+    table: np.ndarray
+    ok: np.ndarray
+    row: np.ndarray
+    of: str = ""
+
+
+class DlrmRankers:
+    """The rankers of one run, one a name of the config's "rankers".
+
+    Args:
+      work: The run; its groups "rank" and "rankers".
+      data: Its rows.
+      texts: What was written of reviews.
+      space: What was read.
+
+    Raises:
+      UserError: A ranker's settings make no sense.
+    """
+
+    def __init__(self, work: Work, data: RatingData, texts: Descriptions, space: Space) -> None:
+        self.work, self.data, self.told, self.space = work, data, texts, space
+        c = work.config
+        for name, variant in c.rankers.items():
+            choose(f"rankers.{name}.arm", variant.arm, ARMS)
+            choose(f"rankers.{name}.strategy", variant.strategy, STRATEGIES)
+            for by in ("item", "user"):
+                known = (MEAN, NONE, *c.describe[by])
+                choose(f"rankers.{name}.{by}_reviews", variant[f"{by}_reviews"], known)
+
+    @property
+    def names(self) -> list[str]:
+        """All rankers, in the order of the config."""
+        return list(self.work.config.rankers)
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Each ranker is trained once with each."""
+        return tuple(self.work.config.seeds)
+
+    def settings(self, name: str) -> ConfigDict:
+        """Return the group "rank" with what a ranker changes of it."""
+        c = self.work.config
+        found = ConfigDict(c.rank.to_dict())
+        found.update(c.rankers[name].to_dict())
+        return found
+
+    def stages(self, before: tuple[str, ...]) -> list[Stage]:
+        """Return a stage for each ranker and seed.
+
+        Args:
+          before: The stages that they read.
+        """
+        found = []
+        for name in self.names:
+            for seed in self.seeds:
+                found.append(self._stage(name, seed, before))
+        return found
+
+    def _stage(self, name: str, seed: int, before: tuple[str, ...]) -> Stage:
+        named = seeded(f"rankers.{name}", seed)
+        own = {"ranker": self.settings(name), "protocol": self.work.config.protocol, "seed": seed}
+
+        def run(folder: Path) -> None:
+            self._train(folder, name, seed, named.name)
+
+        return Stage(
+            named.name, own, before, run, group=named.group, seed=seed, path=named.path
+        )
+
+    # ---- what is read ---------------------------------------------------------------------------
+
+    @cached_property
+    def pair_numbers(self) -> Numbers:
+        """The numbers of all rows."""
+        return pair_numbers(self.data.known, self.data.items, self.data.rows.train)
+
+    def parts(self, name: str) -> list[Part]:
+        """Return what a ranker reads of pairs beside numbers and ids."""
+        variant, ratings = self.work.config.rankers[name], self.data.ratings
+        item = ratings.items.astype(np.int32)
+        found = []
+        if variant.arm in ("text", "both"):
+            words = self.space.words()
+            found.append(Part("words", words, _some(words), item))
+            for by, part in (("item", "reviews"), ("user", "profile")):
+                how, cuts = variant[f"{by}_reviews"], self.data.cuts[by]
+                if how != NONE:
+                    table = self._said(by, how, cuts)
+                    row = cuts.of_row.astype(np.int32)
+                    found.append(Part(part, table, _some(table), row, by))
+        if variant.arm in ("picture", "both"):
+            found.append(Part("picture", self.space.pictures(), self.space.picture_ok, item))
+            how = self.work.config.describe.picture
+            if how != NONE:
+                table = self.space.told("picture", how)
+                found.append(Part("seen", table, _some(table), item))
+        return found
+
+    def _said(self, by: str, how: str, cuts: Cuts) -> np.ndarray:
+        """Return what was said up to each cut, float32 [C, W]."""
+        if how != MEAN:
+            return self.space.told(by, how)
+        reviews = self.space.reviews()
+        empty = np.zeros(reviews.shape[1], np.float32)
+        return np.stack([reviews[rows].mean(0) if len(rows) else empty for rows in cuts.rows])
+
+    def arrays(self, name: str, parts: list[Part]) -> dict[str, np.ndarray]:
+        """Return what of all N rows a batch holds."""
+        past = int(self.settings(name).past)
+        arrays = pair_arrays(
+            self.data.known, self.data.items, self.pair_numbers, self.data.rows.train, past
+        )
+        rows = np.zeros((len(self.data.ratings), len(parts)), np.int32)
+        for p, part in enumerate(parts):
+            rows[:, p] = part.row
+        return {**arrays, "part_row": rows}
+
+    def tables(self, name: str, parts: list[Part]) -> dict[str, np.ndarray]:
+        """Return what `jmrec.tasks.rank.gather` reads beside a batch."""
+        n, found = self.pair_numbers, {}
+        for p, part in enumerate(parts):
+            found[f"part/{p}"] = pad_rows(part.table)
+            found[f"part_ok/{p}"] = pad_rows(part.ok)
+        of_items = [part for part in parts if part.name in ("words", "picture")]
+        if self.settings(name).past and of_items:
+            found["past/item"] = pad_rows(np.concatenate([part.table for part in of_items], 1))
+        for by in ("item", "user"):
+            found[f"empty/{by}"], found[f"of/{by}"] = n.empty[by], n.of[by]
+            found[f"hides/{by}"] = np.array([part.of == by for part in parts], bool)
+        return found
+
+    def config(self, name: str, parts: list[Part], balance: Balance) -> DlrmConfig:
+        """Return a ranker's size."""
+        c, items, ratings = self.settings(name), self.data.items, self.data.ratings
+        of_items = [part for part in parts if part.name in ("words", "picture")]
+        logged = np.log(balance.odds)
+        return DlrmConfig(
+            numbers=len(self.pair_numbers.names),
+            items=table_rows(len(items)) if c.ids else 0,
+            users=table_rows(len(ratings.user_ids)) if c.ids else 0,
+            categories=tuple(len(names) for names in items.category_names.values()),
+            parts=tuple(part.table.shape[1] for part in parts),
+            past=sum(part.table.shape[1] for part in of_items) if c.past else 0,
+            width=c.width,
+            bottom=tuple(c.bottom),
+            top=tuple(c.top),
+            cross=c.cross,
+            cross_layers=c.cross_layers,
+            # What the strategy's loss sees of the classes.
+            prior=float(logged - balance.shift),
+        )
+
+    def balance(self, name: str) -> Balance:
+        """Return how the classes stand in the training rows, with a ranker's strategy."""
+        c, labels = self.settings(name), self.data.ratings.labels[self.data.rows.train]
+        return Balance(
+            c.strategy, int((labels == 0).sum()), int((labels == 1).sum()), c.share, c.beta,
+            c.hparams.tau,
+        )  # fmt: skip
+
+    def task(self, name: str, parts: list[Part]) -> RankTask:
+        """Return what a ranker's stage trains."""
+        balance = self.balance(name)
+        return RankTask(
+            self.config(name, parts, balance), balance, self.tables(name, parts),
+            numbers(self.settings(name)),
+        )  # fmt: skip
+
+    # ---- training -------------------------------------------------------------------------------
+
+    def _train(self, folder: Path, name: str, seed: int, stage: str) -> None:
+        parts = self.parts(name)
+        task, arrays, c = self.task(name, parts), self.arrays(name, parts), self.settings(name)
+        rows = self.data.rows.train
+        labels = self.data.ratings.labels
+        drawn = np.concatenate([rows[labels[rows] == 0],
+                                np.tile(rows[labels[rows] == 1], task.balance.repeats)])  # fmt: skip
+        batches = item_batches(
+            arrays, np.sort(drawn), batch_size=c.train.batch_size, seed=seed,
+            read=self.data.process_rows(),
+        )  # fmt: skip
+        held = self.data.rows.validation
+        truth = labels[held] == 1
+        score = scorer(task, task.frozen_inputs, arrays)
+
+        def evaluate(params: Params, _: Any) -> dict[str, float]:
+            found = score(params, held)
+            return {
+                "score": float(average_precision_score(truth, found)),
+                "ROC-AUC": float(roc_auc_score(truth, found)),
+            }
+
+        self.work.fit(
+            folder, stage, task, c.train, batches, fingerprint=self.data.fingerprint, seed=seed,
+            evaluate=evaluate,
+        )  # fmt: skip
+
+    # ---- scores ---------------------------------------------------------------------------------
+
+    def logits(
+        self, name: str, rows: np.ndarray, control: str = ""
+    ) -> np.ndarray:
+        """Return the logits of the positive class, at the data's own ratio of the classes.
+
+        Args:
+          name: The ranker.
+          rows: int64 [M], rows of the ratings.
+          control: One of `CONTROLS`, or "" for the ranker as it is.
+
+        Returns:
+          float64 [seeds, M].
+        """
+        parts = [self._controlled(part, control) for part in self.parts(name)]
+        task, arrays = self.task(name, parts), self.arrays(name, parts)
+        score = scorer(task, task.frozen_inputs, arrays)
+        every = []
+        for seed in self.seeds:
+            stage = seeded(f"rankers.{name}", seed).name
+            every.append(score(self.work.params(stage, task.model), rows) + task.balance.shift)
+        return np.stack(every)
+
+    def _controlled(self, part: Part, control: str) -> Part:
+        """Return a part as a control shows it."""
+        random = np.random.default_rng(self.work.config.seed)
+        said = part.name in ("reviews", "profile")
+        if control == "no reviews" and said:
+            return Part(part.name, part.table, np.zeros_like(part.ok), part.row, part.of)
+        if control == "half the reviews" and said:
+            fewer = _earlier_cut(self.data.cuts[part.of])
+            return Part(part.name, part.table, part.ok, fewer[part.row].astype(np.int32), part.of)
+        if control == "reviews shuffled" and said:
+            some = np.flatnonzero(part.ok)
+            other = np.arange(len(part.ok))
+            other[some] = random.permutation(some)
+            return Part(part.name, part.table, part.ok, other[part.row].astype(np.int32), part.of)
+        if control == "pictures permuted" and part.name in ("picture", "seen"):
+            order = random.permutation(len(part.table))
+            return Part(part.name, part.table[order], part.ok[order], part.row, part.of)
+        return part
+
+    def controls(self, name: str) -> list[str]:
+        """Return the controls that change anything of a ranker."""
+        read = {part.name for part in self.parts(name)}
+        wanted = []
+        if read & {"reviews", "profile"}:
+            wanted += list(CONTROLS[:3])
+        return wanted + (["pictures permuted"] if "picture" in read else [])
+
+
+def _earlier_cut(cuts: Cuts) -> np.ndarray:
+    """Return for each cut the newest one of its group with at most half as many reviews."""
+    size = np.array([len(rows) for rows in cuts.rows])
+    found = np.arange(len(cuts))
+    for number in np.flatnonzero(size > 0):
+        own = np.flatnonzero((cuts.group == cuts.group[number]) & (2 * size <= size[number]))
+        found[number] = own[np.argmax(size[own])]
+    return found
+
+
+def _some(table: np.ndarray) -> np.ndarray:
+    return np.any(table != 0, axis=1)
+
+
+def table_rows(count: int) -> int:
+    """Return the rows of a table of ids: one more, padded so that any topology can share it.
+
+    Example:
+      >>> table_rows(5), table_rows(1024)
+      (1024, 2048)
+    """
+    return -(-(count + 1) // ROWS) * ROWS
+
+
+def scorer(
+    task: RankTask, tables: Mapping[str, Any], arrays: Mapping[str, np.ndarray]
+) -> Callable[[Params, np.ndarray], np.ndarray]:
+    """Return ``(params, rows) -> logits`` of many rows, one compiled shape.
+
+    Args:
+      task: Whose model scores.
+      tables: See `jmrec.tasks.rank.gather`.
+      arrays: Of all rows.
+    """
+    placed = jax.device_put(dict(tables))
+
+    @jax.jit
+    def block(params: Params, tables: Any, batch: Any) -> jax.Array:
+        return task.model.fns["score"](params, gather(tables, batch))[0]
+
+    def score(params: Params, rows: np.ndarray) -> np.ndarray:
+        found = np.zeros(len(rows))
+        size = min(BLOCK, -(-max(len(rows), 1) // 256) * 256)
+        for start in range(0, len(rows), size):
+            few = rows[start : start + size]
+            padded = np.pad(few, (0, size - len(few)), mode="edge")
+            batch = {name: array[padded] for name, array in arrays.items() if name != "label"}
+            found[start : start + size] = np.asarray(block(params, placed, batch))[: len(few)]
+        return found
+
+    return score

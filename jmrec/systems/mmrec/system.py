@@ -1,0 +1,61 @@
+"""The system "mmrec": reviews and pictures are described, read and ranked.
+
+Stages: data, describe/..., look (where an encoder of pictures is trained here), read, align,
+rankers/NAME-SEED, evaluate.
+
+Paper: Tian, Wang, Zhao, Ding, MMREC: LLM Based Multi-Modal Recommender System,
+https://arxiv.org/abs/2408.04211 (the method as built here is jmrec's own reading).
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import ClassVar
+
+from jmrec.config import ConfigDict, choose
+from jmrec.systems.mmrec.data import RatingData
+from jmrec.systems.mmrec.describe import Descriptions
+from jmrec.systems.mmrec.evaluate import evaluation_stage
+from jmrec.systems.mmrec.plan import planned_rankers
+from jmrec.systems.mmrec.rank import DlrmRankers
+from jmrec.systems.mmrec.read import Reader
+from jmrec.systems.mmrec.space import Space
+from jmrec.systems.stages import Stage
+from jmrec.systems.system import PlannedStep, Sizes
+from jmrec.systems.work import Work
+
+
+class Mmrec:
+    """One run of "mmrec".
+
+    Args:
+      work: The run, with a config of experiments/mmrec.py.
+
+    Raises:
+      UserError: The settings contradict each other.
+    """
+
+    name: ClassVar[str] = "mmrec"
+    since: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, work: Work) -> None:
+        self.work, self.data = work, RatingData(work)
+        self.texts = Descriptions(work, self.data)
+        self.reader = Reader(work, self.data, self.texts)
+        self.space = Space(work, self.data, self.reader)
+        self.rankers = DlrmRankers(work, self.data, self.texts, self.space)
+        choose("evaluate.split", str(work.config.evaluate.split), ("validation", "test"))
+
+    def stages(self, command: Sequence[str] = ()) -> list[Stage]:
+        """Return all stages in order; see `jmrec.systems.system.System`."""
+        stages = [self.data.stage(self.reader.fit, **self.reader.data_settings)]
+        stages += self.texts.stages()
+        stages += self.reader.stages()
+        stages.append(self.space.stage())
+        stages += self.rankers.stages(tuple(each.name for each in stages))
+        return [*stages, evaluation_stage(self, stages, command)]
+
+    @classmethod
+    def plan_steps(
+        cls, config: ConfigDict, sizes: Sizes
+    ) -> Mapping[str, Callable[[], PlannedStep]]:
+        """Return the rankers' steps from shapes alone; see `jmrec.systems.system.System`."""
+        return planned_rankers(config, sizes)
