@@ -1,4 +1,4 @@
-"""Columns of text cells as what they mean: ids, texts, categories, numbers, times."""
+"""Columns of text cells as what they mean: ids, texts, categories, numbers, labels, times."""
 
 import re
 import unicodedata
@@ -11,6 +11,8 @@ import pyarrow.compute as pc
 
 from jmrec.data.description import Description
 from jmrec.data.findings import EMPTIED, KEPT, LEFT_OUT, MENDED, Findings, shown
+from jmrec.data.rule import Rule
+from jmrec.data.sources import Source
 from jmrec.data.tables import Table
 from jmrec.errors import UserError
 
@@ -23,6 +25,7 @@ EARLIEST, LATEST = -2_208_988_800.0, 7_258_118_400.0
 _UNSEEN_ID = r"[\x00-\x1F\x7F-\x{9F}\x{2028}-\x{202E}\x{2066}-\x{2069}\x{FEFF}\x{FFFD}]"
 _UNSEEN_TEXT = r"[\x00-\x08\x0B\x0C\x0E-\x1F\x7F-\x{9F}\x{FEFF}]"
 _FORMULA = r"^=|^[+\-@]\s*[A-Za-z_.]+\(|^[+\-@].*\|.*!"
+_YES_NO = {"true": 1.0, "yes": 1.0, "false": 0.0, "no": 0.0}
 _UNITS = {"ms": 1e3, "us": 1e6, "ns": 1e9}
 
 
@@ -218,6 +221,90 @@ def numbers(
 
     findings.add(table, bad, message, effect)
     return out, bad
+
+
+def labels(table: Table, rule: Rule, findings: Findings, decimal: str = ".") -> np.ndarray:
+    """Return int8 [N]: 1 where the label occurs, 0 where it does not, -1 where a cell tells none.
+
+    Args:
+      table: The rows.
+      rule: The column, and what of it is the label.
+      findings: Gets the cells that are filled and tell none.
+      decimal: "." or ",".
+    """
+    if rule.sign:
+        values, _ = numbers(table, rule.column, findings, decimal)
+        return np.where(np.isnan(values), -1, rule.holds(values)).astype(np.int8)
+    cells = table.columns[rule.column].to_pylist()
+    values, _ = read_numbers(cells, decimal)
+    for i, cell in enumerate(cells):
+        values[i] = _YES_NO.get(cell.lower(), values[i])
+    known = (values == 0) | (values == 1)
+    filled = np.asarray(pc.not_equal(table.columns[rule.column], ""))
+
+    def message(i: int) -> str:
+        says = f"{rule.column} is {shown(cells[i])}, none of 1 and 0, true and false, yes and no"
+        if np.isnan(values[i]):
+            return f"{says}; write one of these or leave it empty"
+        return (
+            f"{says}; write one of these, leave it empty, or say which numbers are meant as "
+            f'label = "{rule.column} <= 2" in dataset.toml'
+        )
+
+    findings.add(table, np.flatnonzero(filled & ~known), message, EMPTIED)
+    return np.where(known, values, -1).astype(np.int8)
+
+
+def future(table: Table, column: str, time: np.ndarray, now: float, findings: Findings) -> None:
+    """Report times (float64 [N]) that are more than a day later than ``now``, in unix seconds."""
+    cells = table.columns[column]
+    findings.add(
+        table,
+        np.flatnonzero(time > now + 86_400),
+        lambda i: f"{column} is {shown(cells[i].as_py())}, which is yet to come; mend the time",
+        KEPT,
+    )
+
+
+def without_swallowed(
+    table: Table,
+    column: str,
+    source: Source,
+    id_column: str,
+    ids: Iterable[str],
+    findings: Findings,
+) -> Table:
+    """Return the table of a CSV without rows whose text holds the start of another row.
+
+    A text may hold line breaks, so that a quote too many takes the next row into it unseen.
+
+    Args:
+      table: The rows.
+      column: The column of texts.
+      source: The file.
+      id_column: A column of ids.
+      ids: The ids that it may hold.
+      findings: Gets the rows that are left out.
+    """
+    place, before = (source.header.index(name) for name in (id_column, column))
+    if source.parquet or place > before:
+        return table
+    known = set(ids)
+
+    def holds(text: str) -> bool:
+        rows = [line.split(source.delimiter) for line in text.splitlines()[1:]]
+        return any(len(row) > before and row[place].strip(' "') in known for row in rows)
+
+    cells = table.columns[column]
+    broken = _where(pc.match_substring_regex(cells, "[\r\n]"))
+    return table.drop(
+        [i for i in broken if holds(cells[int(i)].as_py())],
+        lambda i: (
+            f"{column} holds another row, so a quote is opened and not closed where it should be; "
+            "close or double it"
+        ),
+        findings,
+    )
 
 
 def times(

@@ -32,16 +32,23 @@ Every key may be left out::
     file = "clicks.csv"           # left out: interactions.csv and so on
     test_file = "later.csv"       # a test split that is given; the rest is training and validation
     item_separator = " "          # where a row is a session whose cell of items lists them in order
-    item = "item_id"              # these seven are the defaults
+    item = "item_id"              # these eight are the defaults
     session = "session_id"
     user = "user_id"
     time = "timestamp"            # see time_format
     event = "event"
     rating = "rating"
     order = "order"               # number that orders events of the same time
+    review = "review"             # what was written; it may hold line breaks
+    label = "score <= 0.25"       # a column of 1 and 0, or a number column with <=, <, >=, > or ==
+    label_means = "avoid"         # or "want": what is to be done with items whose label occurs
 
 A column that is named must exist; one that is not named is used if a column of the default name
 exists; ``""`` switches it off. ``jmrec data init`` writes a first guess of all this.
+
+A ``label`` has no default: where one is declared, every row is also something to be ranked (see
+`jmrec.data.schema.Ratings`). A column of it says 1 and 0, true and false, or yes and no; an empty
+cell is a row without a label. The positive class is where the label occurs.
 """
 
 import difflib
@@ -53,10 +60,14 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from jmrec.data.rule import SIGNS, Rule, read_rule
+from jmrec.data.schema import AVOID, WANT
 from jmrec.data.sources import Source, find_table, open_source, read_bytes, regular_file
 from jmrec.errors import UserError
 
 MAX_TOML = 1_000_000
+_NO_COLUMNS = ("item_separator", "label_means")
+"""The keys of [interactions] that name no column."""
 
 
 @dataclass(frozen=True)
@@ -99,12 +110,22 @@ class InteractionColumns:
     event: str = "event"
     rating: str = "rating"
     order: str = "order"
+    review: str = "review"
+    label: str = ""
+    label_means: str = AVOID
     item_separator: str = ""
+
+    @property
+    def rule(self) -> Rule | None:
+        """When the label occurs; None where the data has none."""
+        return read_rule(self.label) if self.label else None
 
     @property
     def named(self) -> set[str]:
         """The names of the columns that are read."""
-        return {v for k, v in vars(self).items() if v and k != "item_separator"}
+        names = {k: v for k, v in vars(self).items() if k not in _NO_COLUMNS}
+        names["label"] = self.rule.column if self.rule else ""
+        return set(names.values()) - {""}
 
 
 @dataclass(frozen=True)
@@ -294,7 +315,7 @@ def _settings(
 
 def _columns(file: str, table: str, given: dict[str, Any], source: Source, default: Any) -> Any:
     """Resolve one table's columns against the header of its file."""
-    csv, header = source.name, source.header
+    header = source.header
     settings = _settings(
         file, table, given, {f.name: getattr(default, f.name) for f in fields(default)}
     )
@@ -303,25 +324,41 @@ def _columns(file: str, table: str, given: dict[str, Any], source: Source, defau
             if not value and key in given | {"list_separator": ""}:
                 raise UserError(f"{file}, [{table}]: {key} is empty; write one, like '|'.")
             continue
+        if key == "label_means":
+            if value not in (AVOID, WANT):
+                raise UserError(
+                    f'{file}, [{table}]: label_means must be "{AVOID}" or "{WANT}"; mend this line.'
+                )
+            continue
         if isinstance(value, str) and value and value not in header and key not in given:
             settings[key] = ""
             continue
+        if key == "label" and value:
+            value = read_rule(value).column
         for column in [value] if isinstance(value, str) else value:
             if column and column not in header:
-                near = difflib.get_close_matches(column, header, n=1, cutoff=0.0)
-                remedy = f"did you mean {near[0]!r}?"
-                if "\ufffd" in "".join(header):
-                    remedy = (
-                        f"its header is not {source.encoding or 'UTF-8'}: name its encoding as "
-                    )
-                    remedy += 'encoding = "..." under [dataset].'
-                raise UserError(
-                    f"{file}, [{table}]: {key} names the column {column!r}, which {csv} does not "
-                    f"have; {remedy}"
-                )
+                raise UserError(f"{file}, [{table}]: {_not_there(key, column, source)}")
     if table == "items" and not settings["picture"] and "picture" not in given:
         settings["picture"] = "picture" if "picture" in header else ""
     return type(default)(**settings)
+
+
+def _not_there(key: str, column: str, source: Source) -> str:
+    """Say of a named column that its file does not have it, and what may be meant."""
+    if key == "label" and re.search("[<>=]", column):
+        return (
+            f"label is {column[:80]!r}, neither a column nor a rule; write COLUMN <= NUMBER, with "
+            f"one of {' '.join(SIGNS)} and a number such as 0.25."
+        )
+    if "\ufffd" in "".join(source.header):
+        remedy = (
+            f"its header is not {source.encoding or 'UTF-8'}: name its encoding as "
+            'encoding = "..." under [dataset].'
+        )
+    else:
+        near = difflib.get_close_matches(column, source.header, n=1, cutoff=0.0)
+        remedy = f"did you mean {near[0]!r}?"
+    return f"{key} names the column {column!r}, which {source.name} does not have; {remedy}"
 
 
 def _check_test(file: str, folder: Path, description: Description) -> None:
@@ -357,6 +394,12 @@ def _check_roles(file: str, description: Description) -> None:
             f"{description.interactions_file} has neither 'session_id' nor 'user_id'; name the "
             f'column of sessions or users in {file} as [interactions] session = "..." or '
             'user = "...", or let jmrec data init guess.'
+        )
+    if events.item_separator and (events.label or events.review):
+        key = "label" if events.label else "review"
+        raise UserError(
+            f"{file}, [interactions]: a row lists several items (item_separator), so its {key} is "
+            f'of none of them; write {key} = "" or give every item a row.'
         )
     used = [c for c in (columns.title, columns.description, columns.picture) if c]
     used += [*columns.text_columns, *columns.category_columns, *columns.number_columns]

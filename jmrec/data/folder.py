@@ -5,6 +5,7 @@ the rule of `jmrec.data.findings`.
 """
 
 import stat
+import time as clock
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -17,14 +18,17 @@ import pyarrow.compute as pc
 from jmrec.data.columns import (
     alike,
     codes,
+    future,
     good_ids,
     join_list,
+    labels,
     likeness,
     listed,
     numbers,
     texts,
     times,
     windows,
+    without_swallowed,
 )
 from jmrec.data.description import Description, InteractionColumns, ItemColumns, describe
 from jmrec.data.findings import EMPTIED, LEFT_OUT, Findings, shown
@@ -59,6 +63,8 @@ class Raw:
       item_row: int64 [V], those of the items.
       picture_names: V cells of the picture column, "" where missing.
       given_test: bool [N], the events of a test split that is given; None where none is.
+      review: N texts, "" where empty; None where the data has none.
+      label: int8 [N], see `jmrec.data.schema.Ratings`; None where the description declares none.
       warnings: What was left out or mended, one sentence a kind of fault, with its count.
     """
 
@@ -76,6 +82,8 @@ class Raw:
     item_row: np.ndarray
     picture_names: list[str]
     given_test: np.ndarray | None = None
+    review: list[str] | None = None
+    label: np.ndarray | None = None
     warnings: list[str] = field(default_factory=list)
 
 
@@ -114,7 +122,22 @@ def read_folder(
         raw = _join(
             raw, _read_interactions(folder, description, file, table, items, names, findings)
         )
+    if raw.label is not None:
+        _two_classes(raw, raw.label, findings)
     return raw
+
+
+def _two_classes(raw: Raw, label: np.ndarray, findings: Findings) -> None:
+    """Report labels (int8 [N]) that can not be told apart."""
+    columns = raw.description.interactions
+    known = np.unique(label[label >= 0])
+    if len(known) == 2:
+        return
+    says = f"is {known[0]} in every row that has it" if len(known) else "is known of no row"
+    findings.note(
+        f"{raw.description.interactions_file}: the label {shown(columns.label, 80)} {says}, so no "
+        "model can learn it; check its column and its rule"
+    )
 
 
 def _used(columns: ItemColumns | InteractionColumns) -> set[str]:
@@ -127,15 +150,22 @@ def _used(columns: ItemColumns | InteractionColumns) -> set[str]:
 
 
 def _read(
-    folder: Path, description: Description, table: str, file: str, findings: Findings
+    folder: Path,
+    description: Description,
+    table: str,
+    file: str,
+    findings: Findings,
+    ids: Sequence[str] = (),
 ) -> Table:
+    """Read a table; ``ids`` are those of the items where it is one of events."""
     columns = description.items if table == "items" else description.interactions
+    long = description.items.text_fields.values()
     source = open_source(folder, table, file, description.encoding, description.delimiter)
     found = read_table(
         source,
         _used(columns),
         findings,
-        texts=description.items.text_fields.values() if table == "items" else (),
+        texts=long if table == "items" else [description.interactions.review],
         list_separator=description.items.list_separator,
     )
     if not len(found):
@@ -143,6 +173,8 @@ def _read(
             f"{source.name} has no rows; give every {'item' if table == 'items' else 'event'} a "
             "row."
         )
+    if isinstance(columns, InteractionColumns) and columns.review:
+        found = without_swallowed(found, columns.review, source, columns.item, ids, findings)
     return found
 
 
@@ -204,7 +236,7 @@ def _read_interactions(
     findings: Findings,
 ) -> Raw:
     columns = description.interactions
-    table = _read(folder, description, "interactions", file, findings)
+    table = _read(folder, description, "interactions", file, findings, items.ids)
     if columns.item_separator:
         table = listed(table, columns.item, columns.item_separator)
     for column in dict.fromkeys([columns.item, columns.session, columns.user]):
@@ -224,6 +256,8 @@ def _read_interactions(
         order, bad = numbers(table, columns.order, findings, description.decimal, LEFT_OUT)
         table, order = table.without(bad), np.delete(order, bad)
         time = None if time is None else time[np.isin(keep, table.rows)]
+    if time is not None:
+        future(table, columns.time, time, clock.time(), findings)
     if not len(table):
         raise UserError(f"{table.file}: no row is left; mend the rows or the columns' names.")
     event, event_names = np.zeros(len(table), np.int32), [""]
@@ -232,6 +266,7 @@ def _read_interactions(
     rating = np.full(len(table), np.nan)
     if columns.rating:
         rating, _ = numbers(table, columns.rating, findings, description.decimal)
+    rule, decimal = columns.rule, description.decimal
     found = pc.index_in(table.columns[columns.item], value_set=pa.array(items.ids))
     return Raw(
         description=description,
@@ -247,6 +282,8 @@ def _read_interactions(
         row=table.rows,
         item_row=item_table.rows,
         picture_names=picture_names,
+        review=texts(table, columns.review, findings) if columns.review else None,
+        label=labels(table, rule, findings, decimal) if rule else None,
         warnings=findings.warnings,
     )
 
@@ -282,6 +319,8 @@ def _join(train: Raw, test: Raw) -> Raw:
         rating=np.concatenate([train.rating, test.rating]),
         row=np.concatenate([train.row, test.row]),
         given_test=np.arange(len(train.item) + len(test.item)) >= len(train.item),
+        review=None if train.review is None else train.review + (test.review or []),
+        label=both(train.label, test.label),
     )
 
 

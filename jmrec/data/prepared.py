@@ -16,8 +16,15 @@ import numpy as np
 from jmrec.data import records
 from jmrec.data.folder import Raw, read_folder
 from jmrec.data.pictures import shrink
-from jmrec.data.schema import SPLITS, Dataset
-from jmrec.data.sessions import filter_training, sessionise, split_by_time, split_given
+from jmrec.data.ratings import make_ratings
+from jmrec.data.schema import SPLITS, Dataset, Ratings, Sessions
+from jmrec.data.sessions import (
+    filter_training,
+    no_sessions,
+    sessionise,
+    split_by_time,
+    split_given,
+)
 from jmrec.errors import UserError, refusal
 
 FORMAT = 1
@@ -32,6 +39,7 @@ def build(
     keep_single: bool = False,
     picture_size: int | None = None,
     back: int = 0,
+    sessions: bool = True,
 ) -> Dataset:
     """Make the data set of a catalogue folder in memory; pictures stay as they are on disk.
 
@@ -41,26 +49,26 @@ def build(
       keep_single: Whether train keeps sessions of one event, see `split_by_time`.
       picture_size: The size pictures will be stored at (it enters the fingerprint).
       back: See `split_by_time`.
+      sessions: Whether sessions are made; without, the three splits are empty, and the data set is
+        its rows with labels, which need none.
 
     Returns:
       The data set; its fingerprint covers the content and these settings, no path and no date.
 
     Raises:
-      UserError: if the sessions can not be split.
+      UserError: if the sessions can not be split, or there is neither a session nor a label.
     """
     description = raw.description
-    sessions = sessionise(raw)
-    if raw.given_test is None:
-        splits = split_by_time(sessions, fractions, keep_single=keep_single, back=back)
-    elif back:
-        raise UserError("the test split of this data is given, so there are no earlier ones.")
-    else:
-        assert raw.session is not None  # describe() asks for it
-        codes, names = raw.session
-        test = {names[code] for code in np.unique(codes[raw.given_test])}
-        splits = split_given(sessions, np.array([each in test for each in sessions.ids]), fractions)
+    if not sessions and raw.label is None:
+        raise UserError(
+            f"{description.interactions_file}: without sessions the rows need a label; write "
+            '[interactions] label = "..." in dataset.toml.'
+        )
     filters = {"k_core": description.k_core, "min_session_length": description.min_session_length}
-    filtered = filters != {"k_core": 1, "min_session_length": 2}
+    filtered = sessions and filters != {"k_core": 1, "min_session_length": 2}
+    splits = dict.fromkeys(SPLITS, no_sessions())
+    if sessions:
+        splits = _split(raw, fractions, keep_single, back)
     if filtered:
         splits["train"] = filter_training(splits["train"], **filters)
     dataset = Dataset(
@@ -72,6 +80,7 @@ def build(
         has_time=raw.time is not None,
         has_users=raw.user is not None,
         event_names=raw.event_names,
+        ratings=None if raw.label is None else make_ratings(raw),
     )
     settings = {
         "format": FORMAT,
@@ -83,7 +92,31 @@ def build(
     # Only where they are used, so that data prepared before there were filters stays the same.
     settings |= filters if filtered else {}
     settings |= {"back": back} if back else {}
+    settings |= {} if sessions else {"sessions": False}
     return replace(dataset, fingerprint=_fingerprint(dataset, settings))
+
+
+def _split(
+    raw: Raw, fractions: Sequence[float], keep_single: bool, back: int
+) -> dict[str, Sessions]:
+    """Return the sessions of a folder in their three splits."""
+    sessions = sessionise(raw)
+    if raw.given_test is None:
+        try:
+            return split_by_time(sessions, fractions, keep_single=keep_single, back=back)
+        except UserError as error:
+            if raw.label is None:
+                raise
+            raise UserError(
+                f"{str(error).removesuffix('.')}; or, as rows that are ranked by a label need no "
+                "sessions, give jmrec data check and prepare --no-sessions."
+            ) from None
+    if back:
+        raise UserError("the test split of this data is given, so there are no earlier ones.")
+    assert raw.session is not None  # describe() asks for it
+    codes, names = raw.session
+    test = {names[code] for code in np.unique(codes[raw.given_test])}
+    return split_given(sessions, np.array([each in test for each in sessions.ids]), fractions)
 
 
 def prepare(
@@ -95,6 +128,7 @@ def prepare(
     keep_single: bool = False,
     picture_size: int | None = None,
     back: int = 0,
+    sessions: bool = True,
     strict: bool = False,
     warn: Callable[[str], None] = lambda sentence: None,
 ) -> Dataset:
@@ -111,6 +145,7 @@ def prepare(
       keep_single: Whether train keeps sessions of one event, see `split_by_time`.
       picture_size: The longest side of a stored picture (None: 512); larger ones are re-encoded.
       back: See `split_by_time`.
+      sessions: See `build`.
       strict: Whether a broken row is an error; else it is left out.
       warn: Called with each sentence about what was left out or mended.
 
@@ -125,7 +160,12 @@ def prepare(
     for warning in raw.warnings:
         warn(warning)
     dataset = build(
-        raw, fractions=fractions, keep_single=keep_single, picture_size=picture_size, back=back
+        raw,
+        fractions=fractions,
+        keep_single=keep_single,
+        picture_size=picture_size,
+        back=back,
+        sessions=sessions,
     )
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         known = _metadata(out)
@@ -183,7 +223,10 @@ def load_prepared(out: str | Path) -> Dataset:
     try:
         columns = metadata["columns"]
         items = records.read_items(out, columns["text"], columns["category"], columns["number"])
-        splits = {name: records.read_sessions(out, name) for name in SPLITS}
+        splits = dict.fromkeys(SPLITS, no_sessions())
+        if any(metadata["counts"]["sessions"].values()):
+            splits = {name: records.read_sessions(out, name) for name in SPLITS}
+        label = metadata.get("ratings")
         dataset = Dataset(
             name=metadata["name"],
             items=items,
@@ -193,6 +236,7 @@ def load_prepared(out: str | Path) -> Dataset:
             has_time=metadata["has_time"],
             has_users=metadata["has_users"],
             event_names=metadata["event_names"],
+            ratings=None if label is None else records.read_ratings(out, **label),
         )
         whole = _counts(dataset) == metadata["counts"]
     except Exception as error:  # TFDS and array_record raise many kinds on damage
@@ -225,8 +269,8 @@ def _metadata(out: Path) -> dict[str, Any]:
 
 
 def _describe(dataset: Dataset, raw: Raw) -> dict[str, Any]:
-    items = dataset.items
-    return {
+    items, ratings = dataset.items, dataset.ratings
+    about = {
         "format": FORMAT,
         "name": dataset.name,
         "fingerprint": dataset.fingerprint,
@@ -241,14 +285,30 @@ def _describe(dataset: Dataset, raw: Raw) -> dict[str, Any]:
             "category": items.category_names,
         },
     }
+    if ratings is not None:
+        about["ratings"] = {"label": ratings.label, "label_means": ratings.label_means}
+    return about
 
 
 def _counts(dataset: Dataset) -> dict[str, Any]:
-    return {
+    counts: dict[str, Any] = {
         "items": len(dataset.items),
         "pictures": sum(map(bool, dataset.items.pictures)),
         "sessions": {name: len(part) for name, part in dataset.splits.items()},
         "events": {name: len(part.items) for name, part in dataset.splits.items()},
+    }
+    if dataset.ratings is not None:
+        counts["ratings"] = _count_ratings(dataset.ratings)
+    return counts
+
+
+def _count_ratings(ratings: Ratings) -> dict[str, int]:
+    return {
+        "rows": len(ratings),
+        "users": len(ratings.user_ids),
+        "reviews": sum(map(bool, ratings.reviews)),
+        "labelled": int((ratings.labels >= 0).sum()),
+        "positive": int((ratings.labels == 1).sum()),
     }
 
 
@@ -280,4 +340,10 @@ def _fingerprint(dataset: Dataset, settings: dict[str, Any]) -> str:
         add_json(name, part.ids)
         for key in ("users", "offsets", "items", "times", "events", "ratings"):
             add(key, np.ascontiguousarray(getattr(part, key)).tobytes())
+    # Only where there are some, so that data prepared before there were ratings stays the same.
+    if (ratings := dataset.ratings) is not None:
+        add_json("label", [ratings.label, ratings.label_means])
+        add_json("ratings", [ratings.user_ids, ratings.reviews])
+        for key in ("items", "users", "times", "labels", "ratings"):
+            add(key, np.ascontiguousarray(getattr(ratings, key)).tobytes())
     return digest.hexdigest()

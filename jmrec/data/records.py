@@ -1,4 +1,4 @@
-"""Catalogue and sessions as ArrayRecord files, written and read through TFDS, no TensorFlow."""
+"""Catalogue, sessions and ratings as ArrayRecord files, through TFDS without TensorFlow."""
 
 import contextlib
 import io
@@ -13,12 +13,14 @@ import numpy as np
 import tensorflow_datasets as tfds
 from absl import logging
 
-from jmrec.data.schema import SPLITS, Dataset, Items, Sessions
+from jmrec.data.schema import SPLITS, Dataset, Items, Ratings, Sessions
 from jmrec.preemption import look
 
 VERSION = "1.0.0"
-ITEMS, SESSIONS = "items", "sessions"
-_CATALOGUE = "catalogue"  # the one split of the items ("all" is reserved)
+ITEMS, SESSIONS, RATINGS = "items", "sessions", "ratings"
+_CATALOGUE, _ROWS = "catalogue", "rows"  # the one split of items, of ratings ("all" is reserved)
+BLOCK = 1024
+"""Rows of the ratings in a record: one for each row takes minutes."""
 _FILES = "{DATASET}-{SPLIT}.{FILEFORMAT}-{SHARD_X_OF_Y}"
 _SPLIT = {"name", "numBytes", "shardLengths"}
 _INFO = {
@@ -30,9 +32,11 @@ _BYTES = np.object_  # what TFDS calls a string of bytes
 
 
 class JmrecData(tfds.core.GeneratorBasedBuilder):
-    """Writes one prepared data set; config "items" has one split, "sessions" the three of time.
+    """Writes one prepared data set, config by config.
 
-    Open either without jmrec as ``tfds.builder_from_directory(OUT + "/jmrec_data/items/1.0.0")``.
+    "items" has one split, "sessions" (where there are some) the three of time, "ratings" (where a
+    label is declared) one. Without jmrec each opens as
+    ``tfds.builder_from_directory(OUT + "/jmrec_data/items/1.0.0")``.
     """
 
     # TFDS would look for these beside the code, by way of a package that it does not declare.
@@ -60,6 +64,9 @@ class JmrecData(tfds.core.GeneratorBasedBuilder):
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
         if self.builder_config.name == ITEMS:
             return {_CATALOGUE: self._generate_items(self._dataset.items)}
+        if self.builder_config.name == RATINGS:
+            assert self._dataset.ratings is not None  # else this config is not written
+            return {_ROWS: self._generate_ratings(self._dataset.ratings)}
         return {name: self._generate_sessions(self._dataset.splits[name]) for name in SPLITS}
 
     def _generate_examples(self) -> Iterator[Any]:
@@ -100,12 +107,31 @@ class JmrecData(tfds.core.GeneratorBasedBuilder):
                 },
             )
 
+    def _generate_ratings(self, ratings: Ratings) -> Iterator[tuple[int, dict[str, Any]]]:
+        names = [*ratings.user_ids, ""]  # the last for the code -1
+        for start in range(0, len(ratings), BLOCK):
+            look()
+            rows = slice(start, start + BLOCK)
+            yield (
+                start,
+                {
+                    "row": start,
+                    "items": ratings.items[rows],
+                    "users": ratings.users[rows],
+                    "user_ids": [names[code] for code in ratings.users[rows]],
+                    "times": ratings.times[rows],
+                    "labels": ratings.labels[rows].astype(np.int32),
+                    "ratings": ratings.ratings[rows],
+                    "reviews": ratings.reviews[rows],
+                },
+            )
+
 
 def _features(config: str, windows: bool) -> tfds.features.FeaturesDict:
-    """Return what a record of the items or of the sessions holds.
+    """Return what a record of the items, of the sessions or of the ratings holds.
 
     Args:
-      config: `ITEMS` or `SESSIONS`.
+      config: `ITEMS`, `SESSIONS` or `RATINGS`.
       windows: Whether items are available for a while only.
     """
     f = tfds.features
@@ -124,6 +150,17 @@ def _features(config: str, windows: bool) -> tfds.features.FeaturesDict:
             features["available"] = f.Tensor(
                 shape=(2,), dtype=np.float64, encoding=f.Encoding.BYTES
             )
+    elif config == RATINGS:
+        features = {
+            "row": f.Scalar(np.int64),
+            "items": f.Tensor(dtype=np.int32, **many),
+            "users": f.Tensor(dtype=np.int32, **many),
+            "user_ids": f.Sequence(f.Text()),
+            "times": f.Tensor(dtype=np.float64, encoding=f.Encoding.BYTES, **many),
+            "labels": f.Tensor(dtype=np.int32, **many),
+            "ratings": f.Tensor(dtype=np.float32, **many),
+            "reviews": f.Sequence(f.Text()),
+        }
     else:
         features = {
             "row": f.Scalar(np.int64),
@@ -139,9 +176,11 @@ def _features(config: str, windows: bool) -> tfds.features.FeaturesDict:
 
 
 def write(dataset: Dataset, out: Path) -> None:
-    """Write the items and the sessions of a data set under ``out``."""
+    """Write the items of a data set under ``out``, and the sessions and ratings that it has."""
+    some = [SESSIONS] if any(map(len, dataset.splits.values())) else []
+    some += [RATINGS] if dataset.ratings is not None else []
     with _quiet():
-        for config in (ITEMS, SESSIONS):
+        for config in (ITEMS, *some):
             JmrecData(dataset, config, out).download_and_prepare()
     shutil.rmtree(out / "downloads", ignore_errors=True)  # TFDS makes it, nothing is in it
 
@@ -184,18 +223,49 @@ def read_sessions(out: Path, split: str) -> Sessions:
     records = _records(out, SESSIONS, split)
     lengths = [len(r["items"]) for r in records]
 
-    def flat(key: str, dtype: Any) -> np.ndarray:
-        return np.concatenate([r[key] for r in records] or [[]]).astype(dtype)
-
     return Sessions(
         ids=[r["id"].decode() for r in records],
         users=np.array([r["user"] for r in records], np.int32),
         offsets=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
-        items=flat("items", np.int32),
-        times=flat("times", np.float64),
-        events=flat("events", np.int32),
-        ratings=flat("ratings", np.float32),
+        items=_flat(records, "items", np.int32),
+        times=_flat(records, "times", np.float64),
+        events=_flat(records, "events", np.int32),
+        ratings=_flat(records, "ratings", np.float32),
     )
+
+
+def read_ratings(out: Path, *, label: str, label_means: str) -> Ratings:
+    """Read the ratings back.
+
+    Args:
+      out: The folder given to `write`.
+      label: What the label is.
+      label_means: What it means.
+
+    Returns:
+      The ratings, equal to those written if each user id has a row.
+    """
+    records = _records(out, RATINGS, _ROWS)
+    users = _flat(records, "users", np.int32)
+    ids = _flat(records, "user_ids", np.object_)
+    names = dict(zip(users.tolist(), ids))
+    names.pop(-1, None)
+    return Ratings(
+        items=_flat(records, "items", np.int32),
+        users=users,
+        user_ids=[names[code].decode() for code in range(len(names))],
+        times=_flat(records, "times", np.float64),
+        labels=_flat(records, "labels", np.int8),
+        ratings=_flat(records, "ratings", np.float32),
+        reviews=[review.decode() for record in records for review in record["reviews"]],
+        label=label,
+        label_means=label_means,
+    )
+
+
+def _flat(records: list[dict[str, Any]], key: str, dtype: Any) -> np.ndarray:
+    """Return the arrays of a key, one after the other."""
+    return np.concatenate([r[key] for r in records] or [[]]).astype(dtype)
 
 
 def _records(out: Path, config: str, split: str) -> list[dict[str, Any]]:

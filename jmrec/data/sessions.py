@@ -63,6 +63,17 @@ def sessionise(raw: Raw) -> Sessions:
     return take(sessions, np.lexsort((first, times[starts])))
 
 
+def no_sessions() -> Sessions:
+    """Return sessions of which there are none.
+
+    Example:
+      >>> len(no_sessions())
+      0
+    """
+    rows, numbers = np.zeros(0, np.int32), np.zeros(0, np.float32)
+    return Sessions([], rows, np.zeros(1, np.int64), rows, np.zeros(0), rows, numbers)
+
+
 def take(sessions: Sessions, index: np.ndarray) -> Sessions:
     """Return the sessions at ``index`` (int [K]), in that order.
 
