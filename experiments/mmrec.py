@@ -41,9 +41,7 @@ STRATEGIES = (
     "pairwise",
 )  # fmt: skip
 WRITERS = ("mean", "extract", "llm", "none")
-PROMPT = (
-    "Critics' reviews of {title}:\n{reviews}\nIn one or two sentences, the critics say that"
-)
+PROMPT = "Critics' reviews of {title}:\n{reviews}\nIn one or two sentences, the critics say that"
 DISTORTION = {"zoom": 0.3, "move": 0.125, "flip": 0.5, "brighten": 0.3}
 
 
@@ -171,7 +169,9 @@ def align(toyshop: bool, size: str) -> ConfigDict:
     config.train = (
         training(150, 64, 3e-3, 150), training(600, 128, 2e-3, 300), training(5000, 256, 1e-3, 1000)
     )[pick]  # fmt: skip
-    config.hparams = ConfigDict({"dropout": 0.1, "temperature": 0.1, "contrast": 1.0, "rebuild": 1.0})
+    config.hparams = ConfigDict(
+        {"dropout": 0.1, "temperature": 0.1, "contrast": 1.0, "rebuild": 1.0}
+    )
     return config
 
 
@@ -211,9 +211,7 @@ def rankers(arm: str, strategy: str, writer: str) -> ConfigDict:
     first = "none" if strategy == "all" else strategy
     told = "mean" if writer == "all" else writer
     variant = {"arm": "both", "strategy": first, "item_reviews": told, "user_reviews": "mean"}
-    found = {
-        name: {**variant, "arm": name} for name in ARMS if arm in ("all", name)
-    }
+    found = {name: {**variant, "arm": name} for name in ARMS if arm in ("all", name)}
     if strategy == "all":
         found |= {f"both {each}".replace("_", "-"): {**variant, "strategy": each}
                   for each in STRATEGIES[1:]}  # fmt: skip

@@ -77,8 +77,10 @@ def own_metadata(described: Any) -> dict[str, Any]:
       ValueError: It is broken, or no jmrec wrote it.
     """
     custom = described.custom_metadata
-    if not isinstance(custom, Mapping) or "metadata" not in custom:
+    if not isinstance(custom, Mapping) or not isinstance(custom.get("metadata"), Mapping):
         raise ValueError("its metadata are broken or not jmrec's")
+    if not isinstance(custom.get("format", 1), int):
+        raise ValueError("its metadata name no format")
     if custom.get("format", 1) > FORMAT:
         raise UserError(
             f"{described.path}: format {custom['format']} is of a newer jmrec, this one reads "

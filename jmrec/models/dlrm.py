@@ -202,6 +202,4 @@ def dlrm(config: DlrmConfig) -> Model:
       >>> logits.shape
       (2,)
     """
-    return make_model(
-        config, Dlrm(config), lambda: (example_pairs(config),), {"score": "__call__"}
-    )
+    return make_model(config, Dlrm(config), lambda: (example_pairs(config),), {"score": "__call__"})

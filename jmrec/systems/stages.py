@@ -310,6 +310,14 @@ def check_seal(folder: Path, known: Mapping[str, Any]) -> None:
         )
 
 
+_KINDS: dict[str, tuple[type | tuple[type, ...], Any]] = {
+    **{"format": (int, 1), "hash": (str, None), "settings": (dict, None), "inputs": (dict, None)},
+    **{"done": (bool, None), "seconds": ((int, float), 0), "contents": (dict, {})},
+    **{"files": (dict, {}), "group": (str, ""), "path": (str, "")},
+}
+"""What the fields of stage.json are, and what stands for one that is not there; None for needed."""
+
+
 def read_stage(folder: Path) -> dict[str, Any] | None:
     """Return a stage's stage.json, None where there is none.
 
@@ -320,7 +328,10 @@ def read_stage(folder: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     facts = read_json(path)
-    if not isinstance(facts, dict) or not {"hash", "settings", "inputs", "done"} <= facts.keys():
+    if not isinstance(facts, dict) or any(
+        not isinstance(facts.get(name, default), kind)
+        for name, (kind, default) in _KINDS.items()
+    ):
         raise UserError(f"{path} is damaged (it lacks its fields); delete it and run again.")
     if facts.get("format", 1) > FORMAT:
         raise UserError(

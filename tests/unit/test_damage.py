@@ -314,6 +314,8 @@ def test_a_damaged_tokenizer_is_said(
         (lambda facts: {**facts, "hash": "0", "settings": {"width": 9}}, "width: 9 -> 1"),
         (lambda facts: {"done": True}, "lacks its fields"),
         (lambda facts: [], "lacks its fields"),
+        (lambda facts: {**facts, "format": None}, "lacks its fields"),
+        (lambda facts: {**facts, "files": ["x"]}, "lacks its fields"),
     ],
     ids=["future version", "other config", "foreign", "no object"],
 )

@@ -108,9 +108,7 @@ class DlrmRankers:
         def run(folder: Path) -> None:
             self._train(folder, name, seed, named.name)
 
-        return Stage(
-            named.name, own, before, run, group=named.group, seed=seed, path=named.path
-        )
+        return Stage(named.name, own, before, run, group=named.group, seed=seed, path=named.path)
 
     # ---- what is read ---------------------------------------------------------------------------
 
@@ -242,9 +240,7 @@ class DlrmRankers:
 
     # ---- scores ---------------------------------------------------------------------------------
 
-    def logits(
-        self, name: str, rows: np.ndarray, control: str = ""
-    ) -> np.ndarray:
+    def logits(self, name: str, rows: np.ndarray, control: str = "") -> np.ndarray:
         """Return the logits of the positive class, at the data's own ratio of the classes.
 
         Args:

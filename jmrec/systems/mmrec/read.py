@@ -173,9 +173,7 @@ class Reader:
         """Return the vectors of what a writer wrote, float32 [C, D]."""
         return read_features(self.work.workdir / "read" / written_file(what, name)).arrays["texts"]
 
-    def _texts(
-        self, folder: Path, texts: Sequence[str], name: str, known: set[str]
-    ) -> np.ndarray:
+    def _texts(self, folder: Path, texts: Sequence[str], name: str, known: set[str]) -> np.ndarray:
         """Return float32 [N, D]; "" gives zeros."""
         if self.work.config.read.text == "lsa":
             return self._lsa(frozenset(known), texts)
