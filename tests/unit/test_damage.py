@@ -317,7 +317,7 @@ def test_a_damaged_tokenizer_is_said(
         (lambda facts: {**facts, "format": None}, "lacks its fields"),
         (lambda facts: {**facts, "files": ["x"]}, "lacks its fields"),
     ],
-    ids=["future version", "other config", "foreign", "no object"],
+    ids=["future version", "other config", "foreign", "no object", "no version", "no checksums"],
 )
 def test_a_stage_that_does_not_belong_is_refused_before_anything_runs(
     change: Callable[[Any], Any], says: str, tmp_path: Path
