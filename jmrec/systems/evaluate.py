@@ -118,7 +118,7 @@ def evaluate(
     config, served = work.config, students.served
     if by is not None and not dataset.has_time:
         raise UserError(f"{dataset.name} has no times, so there is no --by={by}; leave it out.")
-    reads = first(lambda: _note_reading(work.workdir, split, stage))
+    reads = first(lambda: note_reading(work.workdir, split, stage))
     validation, predictions = ask(dataset, "validation"), ask(dataset, split)
     rows = _measure_all(system, split, validation, predictions, dump)
     effect = None
@@ -230,7 +230,7 @@ def _without_teacher(variants: ConfigDict, name: str) -> list[str]:
     ][:1]
 
 
-def _note_reading(workdir: Path, split: str, stage: str = "") -> int:
+def note_reading(workdir: Path, split: str, stage: str = "") -> int:
     """Append a reading of test to test_reads.jsonl; return how many there are."""
     path = workdir / "test_reads.jsonl"
     mend_lines(path)

@@ -329,8 +329,7 @@ def read_stage(folder: Path) -> dict[str, Any] | None:
         return None
     facts = read_json(path)
     if not isinstance(facts, dict) or any(
-        not isinstance(facts.get(name, default), kind)
-        for name, (kind, default) in _KINDS.items()
+        not isinstance(facts.get(name, default), kind) for name, (kind, default) in _KINDS.items()
     ):
         raise UserError(f"{path} is damaged (it lacks its fields); delete it and run again.")
     if facts.get("format", 1) > FORMAT:

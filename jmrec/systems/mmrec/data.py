@@ -71,7 +71,8 @@ class RatingData:
             self.ratings, c.split, fractions=tuple(c.fractions), folds=c.folds, fold=c.fold,
             seed=self.work.config.seed,
         )  # fmt: skip
-        found = Known(self.ratings, splits, float(c.day))
+        # Without times a row's place in the file is its time, and every row its own day.
+        found = Known(self.ratings, splits, float(c.day) if self.run_data.dataset.has_time else 1.0)
         for name, rows in vars(splits.labelled(self.ratings.labels)).items():
             labels = self.ratings.labels[rows]
             if not (labels == 0).any() or not (labels == 1).any():

@@ -49,6 +49,56 @@ class Part:
     of: str = ""
 
 
+PAST_PARTS = ("words", "picture")
+"""What of a past item is read."""
+
+
+def ranker_settings(config: ConfigDict, name: str) -> ConfigDict:
+    """Return the group "rank" with what a ranker changes of it."""
+    found = ConfigDict(config.rank.to_dict())
+    found.update(config.rankers[name].to_dict())
+    return found
+
+
+def dlrm_config(
+    settings: ConfigDict,
+    widths: Mapping[str, int],
+    balance: Balance,
+    *,
+    numbers: int,
+    items: int,
+    users: int,
+    categories: tuple[int, ...],
+) -> DlrmConfig:
+    """Return a ranker's size.
+
+    Args:
+      settings: From `ranker_settings`.
+      widths: Name of a part -> its width, in the order in which parts are read.
+      balance: The classes, with the ranker's strategy.
+      numbers: How many numbers a pair has.
+      items: Of the catalogue.
+      users: Of the data.
+      categories: How many values each category of an item has, a missing one among them.
+    """
+    c = settings
+    return DlrmConfig(
+        numbers=numbers,
+        items=table_rows(items) if c.ids else 0,
+        users=table_rows(users) if c.ids else 0,
+        categories=categories,
+        parts=tuple(widths.values()),
+        past=sum(widths.get(name, 0) for name in PAST_PARTS) if c.past else 0,
+        width=c.width,
+        bottom=tuple(c.bottom),
+        top=tuple(c.top),
+        cross=c.cross,
+        cross_layers=c.cross_layers,
+        # The log odds that the strategy's loss sees.
+        prior=float(np.log(balance.odds) - balance.shift),
+    )
+
+
 class DlrmRankers:
     """The rankers of one run, one a name of the config's "rankers".
 
@@ -84,10 +134,7 @@ class DlrmRankers:
 
     def settings(self, name: str) -> ConfigDict:
         """Return the group "rank" with what a ranker changes of it."""
-        c = self.work.config
-        found = ConfigDict(c.rank.to_dict())
-        found.update(c.rankers[name].to_dict())
-        return found
+        return ranker_settings(self.work.config, name)
 
     def stages(self, before: tuple[str, ...]) -> list[Stage]:
         """Return a stage for each ranker and seed.
@@ -158,15 +205,15 @@ class DlrmRankers:
             rows[:, p] = part.row
         return {**arrays, "part_row": rows}
 
-    def tables(self, name: str, parts: list[Part]) -> dict[str, np.ndarray]:
+    def tables(self, name: str, parts: list[Part]) -> dict[str, Any]:
         """Return what `jmrec.tasks.rank.gather` reads beside a batch."""
         n, found = self.pair_numbers, {}
         for p, part in enumerate(parts):
             found[f"part/{p}"] = pad_rows(part.table)
             found[f"part_ok/{p}"] = pad_rows(part.ok)
-        of_items = [part for part in parts if part.name in ("words", "picture")]
+        of_items = [part.table for part in parts if part.name in PAST_PARTS]
         if self.settings(name).past and of_items:
-            found["past/item"] = pad_rows(np.concatenate([part.table for part in of_items], 1))
+            found["past/item"] = pad_rows(np.concatenate(of_items, 1))
         for by in ("item", "user"):
             found[f"empty/{by}"], found[f"of/{by}"] = n.empty[by], n.of[by]
             found[f"hides/{by}"] = np.array([part.of == by for part in parts], bool)
@@ -174,24 +221,13 @@ class DlrmRankers:
 
     def config(self, name: str, parts: list[Part], balance: Balance) -> DlrmConfig:
         """Return a ranker's size."""
-        c, items, ratings = self.settings(name), self.data.items, self.data.ratings
-        of_items = [part for part in parts if part.name in ("words", "picture")]
-        logged = np.log(balance.odds)
-        return DlrmConfig(
-            numbers=len(self.pair_numbers.names),
-            items=table_rows(len(items)) if c.ids else 0,
-            users=table_rows(len(ratings.user_ids)) if c.ids else 0,
+        items = self.data.items
+        return dlrm_config(
+            self.settings(name), {part.name: part.table.shape[1] for part in parts}, balance,
+            numbers=len(self.pair_numbers.names), items=len(items),
+            users=len(self.data.ratings.user_ids),
             categories=tuple(len(names) for names in items.category_names.values()),
-            parts=tuple(part.table.shape[1] for part in parts),
-            past=sum(part.table.shape[1] for part in of_items) if c.past else 0,
-            width=c.width,
-            bottom=tuple(c.bottom),
-            top=tuple(c.top),
-            cross=c.cross,
-            cross_layers=c.cross_layers,
-            # What the strategy's loss sees of the classes.
-            prior=float(logged - balance.shift),
-        )
+        )  # fmt: skip
 
     def balance(self, name: str) -> Balance:
         """Return how the classes stand in the training rows, with a ranker's strategy."""

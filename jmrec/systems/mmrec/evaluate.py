@@ -1,0 +1,259 @@
+"""Stage "evaluate" of "mmrec": every row of the table on a split, then the report."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.metrics import average_precision_score
+
+from jmrec.cluster.member import first, is_first
+from jmrec.data.toyshop_reviews import ReviewOracle
+from jmrec.evaluation.pairs.measure import measure
+from jmrec.evaluation.pairs.rivals import Features, rivals
+from jmrec.evaluation.pairs.rows import RECALL, PairData, Pairs, Scored, Settings
+from jmrec.evaluation.pairs.rules import Known as KnownCounts
+from jmrec.evaluation.pairs.rules import rules
+from jmrec.evaluation.results import (
+    FORMAT,
+    MODEL,
+    RULE,
+    Results,
+    make_cost,
+    role_of,
+    write_results,
+)
+from jmrec.files import read_json
+from jmrec.report.page import write_report
+from jmrec.report.terminal import print_results
+from jmrec.systems.evaluate import note_reading
+from jmrec.systems.mmrec.data import GROUPS, item_words
+from jmrec.systems.mmrec.words import bag_of_words
+from jmrec.systems.stages import Stage, cost_by_stage, facts_by_stage
+from jmrec.tracking import read_curves
+
+if TYPE_CHECKING:
+    from jmrec.systems.mmrec.system import Mmrec
+
+BEST = "best"
+
+
+def evaluation_stage(
+    system: "Mmrec", before: Sequence[Stage], command: Sequence[str] = ()
+) -> Stage:
+    """Return the stage "evaluate".
+
+    Args:
+      system: The system.
+      before: All stages before it.
+      command: The command line, for the report.
+    """
+    c = system.work.config
+
+    def run(folder: Path) -> None:
+        own = read_json(folder / "stage.json")["hash"]
+        evaluate(system, folder, c.evaluate.split, command=command, stage=own)
+
+    settings = {"evaluate": c.evaluate, "protocol": c.protocol, "rankers": list(c.rankers)}
+    return Stage("evaluate", settings, tuple(each.name for each in before), run)
+
+
+def evaluate(
+    system: "Mmrec",
+    folder: Path,
+    split: str,
+    *,
+    command: Sequence[str] = (),
+    stage: str = "",
+) -> None:
+    """Measure every row of the table on a split; write results and report.
+
+    Args:
+      system: A run whose training stages are done.
+      folder: Where ``results.json``, ``cost.json`` and ``report.html`` go.
+      split: "validation" or "test".
+      command: The command line, for the report.
+      stage: The hash of the stage "evaluate", "" for none.
+    """
+    work = system.work
+    c = work.config
+    reads = first(lambda: note_reading(work.workdir, split, stage))
+    scored = score_rows(system)
+    if not is_first():
+        return
+    data = pair_data(system)
+    settings = Settings(
+        split=split, clusters=c.evaluate.by, goal=RECALL, level=float(c.evaluate.recall),
+        cost=float(c.evaluate.value.false_positive), gain=float(c.evaluate.value.hit),
+        seed=int(c.seed), samples=tuple(system.texts.samples()),
+    )  # fmt: skip
+    with work.tracker.stage("evaluate").progress(1, f"measure {len(scored)} rows") as bar:
+        sections = measure(data, scored, settings)
+        bar.update(1)
+    sections["pairs"] |= {"space": system.space.cosines, "texts": system.texts.counts()}
+    served = served_row(scored, data.validation.labels, str(c.evaluate.serve))
+    names = [each.name for each in system.stages()[:-1]]
+    results: Results = {
+        "format": FORMAT,
+        "system": system.name,
+        **sections,
+        "served": {"row": served, "beside": [each for each in (sections["best_rule"],) if each]},
+        "test_reads": reads,
+        "stages": facts_by_stage(work.workdir, names),
+        "curves": {n: curve for n, curve in read_curves(work.workdir).items() if n in names},
+    }  # type: ignore[typeddict-item]
+    cost = make_cost(
+        cost_by_stage(work.workdir, names), {"run": " ".join(command)} if command else {}
+    )
+    write_results(folder, results, cost)
+    write_report(results, folder / "report.html", cost)
+    print_results(results, cost)
+
+
+def served_row(scored: Sequence[Scored], labels: np.ndarray, wanted: str) -> str:
+    """Return the row that is served: the one wanted, or the best on validation.
+
+    A rule that needs no training is served where it is best.
+
+    Args:
+      scored: The rows of the table.
+      labels: int [M], of validation.
+      wanted: A row's name, or `BEST`.
+
+    Raises:
+      UserError: There is no such row, or it can not be served.
+    """
+    able = [row for row in scored if role_of(row.kind) in (RULE, MODEL)]
+    if wanted != BEST:
+        from jmrec.config import choose
+
+        return choose("evaluate.serve", wanted, {row.name: row.name for row in able})
+
+    def quality(row: Scored) -> float:
+        return float(np.mean([average_precision_score(labels, each) for each in row.validation]))
+
+    return max(able, key=quality).name
+
+
+def pair_data(system: "Mmrec") -> PairData:
+    """Return the labelled rows of validation and test."""
+    data = system.data
+    dataset, ratings = data.run_data.dataset, data.ratings
+    cuts, numbers = data.cuts["item"], system.rankers.pair_numbers
+    said = np.array([len(text) for text in ratings.reviews])
+    length = np.array([float(said[rows].sum()) for rows in cuts.rows])[cuts.of_row]
+
+    def part(rows: np.ndarray) -> Pairs:
+        return Pairs(
+            labels=ratings.labels[rows].astype(int),
+            items=ratings.items[rows],
+            users=ratings.users[rows],
+            times=ratings.times[rows],
+            item_count=numbers.count["item"][rows],
+            user_count=numbers.count["user"][rows],
+            picture=system.space.picture_ok[ratings.items[rows]],
+            length=length[rows] if said.any() else None,
+        )
+
+    rows = data.rows
+    return PairData(
+        name=dataset.name,
+        label=ratings.label,
+        validation=part(rows.validation),
+        test=part(rows.test),
+        label_means=ratings.label_means,
+        has_time=dataset.has_time,
+        facts={"items": len(dataset.items), "split how": system.work.config.protocol.split},
+    )
+
+
+def score_rows(system: "Mmrec") -> list[Scored]:
+    """Return every row of the table with its scores of validation and test."""
+    data, rankers, c = system.data, system.rankers, system.work.config
+    rows = data.rows
+    held, asked = rows.validation, rows.test
+    found: list[Scored] = []
+    names = rankers.names
+    controlled = _controlled(system)
+    controls = rankers.controls(controlled)
+    total = 2 + len(names) + len(controls)
+    with system.work.tracker.stage("evaluate").progress(total, "score rows") as bar:
+        found += _oracle(system)
+        found += _rules(system)
+        bar.update(1)
+        if c.evaluate.rivals:
+            found += _rivals(system)
+        bar.update(1)
+        both = np.concatenate([held, asked])
+        for name, control in [*((each, "") for each in names),
+                              *((controlled, each) for each in controls)]:  # fmt: skip
+            logits = rankers.logits(name, both, control)
+            variant = c.rankers[name]
+            more: dict[str, Any] = {"arm": variant.arm, "strategy": variant.strategy}
+            if control:
+                more = {"of": name}
+            found.append(
+                Scored(
+                    f"{name}, {control}" if control else name, "control" if control else "ranker",
+                    logits[:, : len(held)], logits[:, len(held) :], **more,
+                )
+            )  # fmt: skip
+            bar.update(1)
+    return found
+
+
+def _controlled(system: "Mmrec") -> str:
+    """Return the ranker of which controls are made: the first that reads the most."""
+    names = system.rankers.names
+    return max(names, key=lambda name: len(system.rankers.controls(name)))
+
+
+def _oracle(system: "Mmrec") -> list[Scored]:
+    """Return the row of who knows how the data was made; none where the data is real."""
+    data, rows = system.data, system.data.rows
+    shop = data.run_data.truth.parent
+    if not (shop / "reviews_truth.npz").is_file():
+        return []
+    chance = ReviewOracle(shop).probability(data.ratings, data.items.ids)
+    return [Scored.of_probabilities("oracle", "oracle", chance[rows.validation], chance[rows.test])]
+
+
+def _rules(system: "Mmrec") -> list[Scored]:
+    numbers, rows = system.rankers.pair_numbers, system.data.rows
+
+    def counts(some: np.ndarray) -> KnownCounts:
+        return KnownCounts(
+            numbers.count["item"][some], numbers.total["item"][some],
+            numbers.count["user"][some], numbers.total["user"][some],
+        )  # fmt: skip
+
+    prior = float((system.data.ratings.labels[rows.train] == 1).mean())
+    return rules(counts(rows.validation), counts(rows.test), prior)
+
+
+def _rivals(system: "Mmrec") -> list[Scored]:
+    """Return plain learners on what the rankers read, and on words."""
+    data, rows, labels = system.data, system.data.rows, system.data.ratings.labels
+    parts = system.rankers.parts(_controlled(system))
+
+    def read(some: np.ndarray) -> np.ndarray:
+        each = [system.rankers.pair_numbers.values[some]]
+        each += [
+            np.where(part.ok[part.row[some]][:, None], part.table[part.row[some]], 0.0)
+            for part in parts
+        ]
+        return np.concatenate(each, 1)
+
+    features = Features(
+        read(rows.train), labels[rows.train].astype(int), read(rows.validation),
+        labels[rows.validation].astype(int), read(rows.test),
+    )  # fmt: skip
+    reviews, words = data.ratings.reviews, item_words(data.items)
+    texts: dict[str, tuple[list[str], np.ndarray]] = {"words": (words, data.ratings.items)}
+    for by in GROUPS:
+        cuts = data.cuts[by]
+        said = [" ".join(reviews[row] for row in few) for few in cuts.rows]
+        texts[by] = said, cuts.of_row
+    known = [*(words[row] for row in data.train_items),
+             *(reviews[row] for row in data.known.splits.train)]  # fmt: skip
+    return [*rivals(features), bag_of_words(texts, rows, labels, known)]
