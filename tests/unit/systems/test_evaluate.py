@@ -2,22 +2,22 @@
 
 from pathlib import Path
 
-from jmrec.systems.evaluate import _note_reading
+from jmrec.systems.evaluate import note_reading
 
 
 def test_a_stage_that_was_killed_reads_test_once(tmp_path: Path) -> None:
-    assert _note_reading(tmp_path, "validation") == 0
-    assert _note_reading(tmp_path, "test", "stage-a") == 1
-    assert _note_reading(tmp_path, "test", "stage-a") == 1
+    assert note_reading(tmp_path, "validation") == 0
+    assert note_reading(tmp_path, "test", "stage-a") == 1
+    assert note_reading(tmp_path, "test", "stage-a") == 1
     # Somebody asked again, and again; and other settings are another reading.
-    assert [_note_reading(tmp_path, "test") for _ in range(2)] == [2, 3]
-    assert _note_reading(tmp_path, "test", "stage-b") == 4
-    assert _note_reading(tmp_path, "validation") == 4
+    assert [note_reading(tmp_path, "test") for _ in range(2)] == [2, 3]
+    assert note_reading(tmp_path, "test", "stage-b") == 4
+    assert note_reading(tmp_path, "validation") == 4
 
 
 def test_a_half_written_line_is_no_reading(tmp_path: Path) -> None:
-    _note_reading(tmp_path, "test", "stage-a")
+    note_reading(tmp_path, "test", "stage-a")
     with (tmp_path / "test_reads.jsonl").open("a") as file:
         file.write('{"split": "te')
-    assert _note_reading(tmp_path, "test", "stage-b") == 2
+    assert note_reading(tmp_path, "test", "stage-b") == 2
     assert len((tmp_path / "test_reads.jsonl").read_text().splitlines()) == 2
