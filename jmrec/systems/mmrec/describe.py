@@ -1,6 +1,5 @@
 """Stage "describe": what was said of an item, or by a user, becomes one short text a cut."""
 
-from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -8,10 +7,11 @@ from typing import Any
 from jmrec.config import choose
 from jmrec.data.known import Cuts
 from jmrec.errors import UserError
-from jmrec.systems.mmrec.cache import describe, read_texts
-from jmrec.systems.mmrec.checks import invented
+from jmrec.systems.mmrec.cache import TEXTS, describe, read_texts
+from jmrec.systems.mmrec.checks import invented, shown_to
 from jmrec.systems.mmrec.data import GROUPS, RatingData, item_words
-from jmrec.systems.mmrec.writers import WRITERS, Source, Writer, make_writer
+from jmrec.systems.mmrec.writers.table import WRITERS, make_writer
+from jmrec.systems.mmrec.writers.writer import Source, Writer
 from jmrec.systems.stages import Stage
 from jmrec.systems.work import Work
 
@@ -82,24 +82,28 @@ class Descriptions:
                 for row, name in enumerate(items.ids)
             ]
         cuts: Cuts = self.data.cuts[what]
-        found = []
+        found: list[Source] = []
+        seen: dict[str, int] = {}
         for group, rows in zip(cuts.group.tolist(), cuts.rows, strict=True):
             reviews = tuple(ratings.reviews[row] for row in rows)
             if what == "item":
                 title, facts, key = items.titles[group], self._words[group], items.ids[group]
             else:
                 title, facts, key = "", "", ratings.user_ids[group]
-            found.append(Source(f"{what} {key} after {len(rows)}", title, facts, reviews, b""))
+            name = f"{what} {key} after {len(rows)}"
+            seen[name] = seen.get(name, 0) + 1
+            name += f" ({seen[name]})" if seen[name] > 1 else ""
+            found.append(Source(name, title, facts, reviews, b""))
         return found
 
     def texts(self, what: str, name: str) -> list[str]:
         """Return the texts of a finished stage, one a source.
 
         Raises:
-          UserError: They are damaged.
+          UserError: They are missing.
         """
-        folder = self.work.workdir / stage_name(what, name)
-        return read_texts(folder / TEXTS, [source.key for source in self.sources(what)])
+        texts = read_texts(self.work.workdir / stage_name(what, name) / TEXTS)
+        return [texts[source.key] for source in self.sources(what)]
 
     def samples(self) -> list[dict[str, Any]]:
         """Return some texts beside what they are made of, for the report."""
@@ -112,7 +116,7 @@ class Descriptions:
                 found.append({
                     "writer": name, "key": source.key, "title": source.title,
                     "sources": list(source.reviews[:20]), "text": texts[n],
-                    "flags": invented(texts[n], _read_by(source)),
+                    "flags": invented(texts[n], shown_to(source)),
                 })  # fmt: skip
         return found
 
@@ -122,15 +126,12 @@ class Descriptions:
         for what, name in self.wanted:
             sources, texts = self.sources(what), self.texts(what, name)
             pairs = [(s, t) for s, t in zip(sources, texts) if t]
-            wrong = sum(bool(invented(text, _read_by(source))) for source, text in pairs)
+            wrong = sum(bool(invented(text, shown_to(source))) for source, text in pairs)
             found.append({
                 "what": what, "writer": name, "texts": len(pairs), "invented": wrong,
                 "characters": sum(len(text) for _, text in pairs) / max(len(pairs), 1),
             })  # fmt: skip
         return found
-
-
-TEXTS = "texts.jsonl"
 
 
 def stage_name(what: str, name: str) -> str:
@@ -141,7 +142,3 @@ def stage_name(what: str, name: str) -> str:
       'describe/item-llm'
     """
     return f"describe/{what}-{name}"
-
-
-def _read_by(source: Source) -> Sequence[str]:
-    return (source.title, source.facts, *source.reviews)
