@@ -46,6 +46,11 @@ wrong (a formula, two ids that differ in case) are kept and counted.
 
 With --strict every warning is an error. jmrec run reads as without --strict.
 
+Where there are reviews, or a label to rank by, it says of these too: how long, how many are empty
+or occur twice, whether they look English, how often the label occurs and whether that changes in
+time, and how many rows have earlier reviews of their item and user. Rows with labels need no
+sessions: --no-sessions leaves them out, where the data has too few.
+
 Nothing is ever written by check, and nothing is read outside the folder.""",
         """$ jmrec data check SHOP
   jmrec: warning: interactions.csv, row 7: the item id 'i99' is not in items.csv; add the item
@@ -68,7 +73,10 @@ only reads what is there. jmrec run does this by itself: prepare serves your own
 (jmrec.data.prepared.load_prepared, or TFDS without jmrec).
 
 min_session_length and k_core of dataset.toml filter training only. Validation and test keep every
-session, and have no say in what is filtered.""",
+session, and have no say in what is filtered.
+
+Where dataset.toml declares a label, all rows are written beside the sessions, with their labels and
+reviews, in the order of time; --no-sessions writes these alone.""",
         """$ jmrec data prepare SHOP --out runs/shop-prepared
   runs/shop-prepared: 3322 items; sessions: 2552 train, 319 validation, 320 test.""",
     ),
@@ -86,6 +94,11 @@ def options(parser: argparse.ArgumentParser) -> None:
         each.add_argument("--toml", type=Path, help="description to use instead of dataset.toml")
         each.add_argument(
             "--strict", action="store_true", help="any fault of a row is an error (exit code 2)"
+        )
+        each.add_argument(
+            "--no-sessions",
+            action="store_true",
+            help="make no sessions: the data set is its rows with labels",
         )
     check.add_argument("--json", action="store_true", help="print JSON instead of tables")
     ready.add_argument("--out", type=Path, required=True, help="the folder to write")
@@ -111,7 +124,7 @@ def _check(args: argparse.Namespace) -> None:
     from jmrec.data.prepared import build
 
     raw = read_folder(args.folder, _description(args), strict=args.strict)
-    report = check(build(raw), raw)
+    report = check(build(raw, sessions=not args.no_sessions), raw)
     for warning in raw.warnings:
         warn(warning)
     found = {**asdict(report), "warnings": raw.warnings}
@@ -122,9 +135,19 @@ def _prepare(args: argparse.Namespace) -> None:
     from jmrec.data.prepared import prepare
 
     toml = _description(args)
-    dataset = prepare(args.folder, toml, args.out, strict=args.strict, warn=warn)
+    dataset = prepare(
+        args.folder,
+        toml,
+        args.out,
+        sessions=not args.no_sessions,
+        strict=args.strict,
+        warn=warn,
+    )
     counts = ", ".join(f"{len(s)} {name}" for name, s in dataset.splits.items())
-    say(f"{args.out}: {len(dataset.items)} items; sessions: {counts}.")
+    said = "" if args.no_sessions else f"; sessions: {counts}"
+    if dataset.ratings is not None:
+        said += f"; {len(dataset.ratings)} rows with the label {dataset.ratings.label}"
+    say(f"{args.out}: {len(dataset.items)} items{said}.")
 
 
 def _description(args: argparse.Namespace) -> Path | None:

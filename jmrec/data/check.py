@@ -9,11 +9,17 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from jmrec.data.check_reviews import (
+    ReviewReport,
+    check_reviews,
+    print_reviews,
+    quantiles,
+    show_quantiles,
+)
 from jmrec.data.folder import Raw
 from jmrec.data.schema import Dataset, Sessions
 from jmrec.data.sessions import sessionise, split_by_time
 
-QUANTILES = (0, 25, 50, 75, 90, 99, 100)
 PAIR_MIN = 4
 """Item pairs seen fewer times than this say nothing about their direction."""
 
@@ -48,6 +54,7 @@ class CheckReport:
       one_way_events: Share of the occurrences of such pairs that belong to one-way ones.
       duplicate_sessions: Sessions of two or more that repeat an earlier one item for item.
       test_in_train: Test sessions whose very items are a session of train.
+      reviews: Of labels and reviews; None where the data has neither.
     """
 
     name: str
@@ -75,13 +82,15 @@ class CheckReport:
     one_way_events: float
     duplicate_sessions: int
     test_in_train: int
+    reviews: ReviewReport | None = None
 
 
 def check(dataset: Dataset, raw: Raw) -> CheckReport:
     """Count what matters in a data set.
 
     Args:
-      dataset: From `jmrec.data.prepared.build` or `prepare`, with the default fractions.
+      dataset: From `jmrec.data.prepared.build` or `prepare`, with the default fractions; what is
+        said of its splits is nought where it was made without sessions.
       raw: The folder it was made from.
 
     Returns:
@@ -95,8 +104,8 @@ def check(dataset: Dataset, raw: Raw) -> CheckReport:
     test_predictions = splits["test"].lengths - 1
     whole = dict(zip(sessions.ids, lengths))
     kept = sum(int(n) for s in splits.values() for i, n in zip(s.ids, s.lengths) if whole[i] >= 2)
-    filtered = 0
-    if raw.description.k_core > 1 or raw.description.min_session_length > 2:
+    split, filtered = len(splits["train"]) > 0, 0
+    if split and max(raw.description.k_core - 1, raw.description.min_session_length - 2) > 0:
         before = split_by_time(sessions)["train"]
         filtered = len(before.items) - len(splits["train"].items)
     pairs, one_way, one_way_events = _directions(sessions, len(items))
@@ -111,11 +120,11 @@ def check(dataset: Dataset, raw: Raw) -> CheckReport:
         users=len(raw.user[1]) if raw.user else 0,
         sessions=len(sessions),
         sessions_two=len(two),
-        lengths={q: float(v) for q, v in zip(QUANTILES, np.percentile(two, QUANTILES))},
+        lengths=quantiles(two),
         split_sessions={name: len(part) for name, part in splits.items()},
         split_events={name: len(part.items) for name, part in splits.items()},
         split_predictions={name: int((part.lengths - 1).sum()) for name, part in splits.items()},
-        cut_events=int(two.sum()) - kept - filtered,
+        cut_events=int(two.sum()) - kept - filtered if split else 0,
         filtered_events=filtered,
         missing_text={name: texts.count("") for name, texts in items.text.items()},
         missing_pictures=items.pictures.count(b""),
@@ -127,12 +136,15 @@ def check(dataset: Dataset, raw: Raw) -> CheckReport:
             name: int(np.delete(cold[splits[name].items], splits[name].offsets[:-1]).sum())
             for name in ("validation", "test")
         },
-        longest_ten=float(np.sort(test_predictions)[-10:].sum() / test_predictions.sum()),
+        longest_ten=float(np.sort(test_predictions)[-10:].sum() / test_predictions.sum())
+        if split
+        else float("nan"),
         repeated_pairs=pairs,
         one_way_pairs=one_way,
         one_way_events=one_way_events,
         duplicate_sessions=len(keys) - len(set(keys)),
         test_in_train=sum(x.tobytes() in in_train for x in splits["test"]),
+        reviews=check_reviews(raw),
     )
 
 
@@ -182,7 +194,7 @@ def hints(report: CheckReport) -> list[str]:
             f"{r.cut_events:,} events were left out because their sessions run across a split. "
             "Are the sessions longer than they should be?"
         )
-    if r.split_sessions["test"] < 300:
+    if 0 < r.split_sessions["test"] < 300:
         out.append(
             f"The test split has {r.split_sessions['test']:,} sessions only. Differences of a few "
             "points will not be told apart."
@@ -207,27 +219,20 @@ def print_check(report: CheckReport, console: Console) -> None:
     table.add_column(style="bold", no_wrap=True)
     table.add_column()
 
-    def part(count: int, of: int) -> str:
-        return f"{count:,} ({count / of:.1%})" if of else "-"
-
     table.add_row("Items", f"{r.items:,}")
     for field, count in r.missing_text.items():
-        table.add_row(f"  without {escape(field)}", part(count, r.items))
-    table.add_row("  without picture", part(r.missing_pictures, r.items))
-    table.add_row("  sharing a picture", part(r.identical_pictures, r.items))
-    table.add_row("  never in training", part(r.cold_items, r.items), end_section=True)
+        table.add_row(f"  without {escape(field)}", _part(count, r.items))
+    table.add_row("  without picture", _part(r.missing_pictures, r.items))
+    table.add_row("  sharing a picture", _part(r.identical_pictures, r.items))
+    if r.split_sessions["train"]:
+        table.add_row("  never in training", _part(r.cold_items, r.items))
+    table.add_section()
     table.add_row("Events", f"{r.events:,}")
     table.add_row("Users", f"{r.users:,}" if r.users else "not in the data")
     table.add_row("Sessions", f"{r.sessions:,}")
-    table.add_row("  of two or more", part(r.sessions_two, r.sessions))
-    table.add_row(
-        "  their lengths",
-        "  ".join(
-            f"{'min' if q == 0 else 'max' if q == 100 else 'median' if q == 50 else f'{q}%'} {v:g}"
-            for q, v in r.lengths.items()
-        ),
-    )
-    table.add_row("  repeating another", part(r.duplicate_sessions, r.sessions_two))
+    table.add_row("  of two or more", _part(r.sessions_two, r.sessions))
+    table.add_row("  their lengths", show_quantiles(r.lengths))
+    table.add_row("  repeating another", _part(r.duplicate_sessions, r.sessions_two))
     table.add_row("Events of an item seen before", _percent(r.repeated_items))
     table.add_row("Transitions within one time", _percent(r.time_ties))
     table.add_row(
@@ -236,22 +241,34 @@ def print_check(report: CheckReport, console: Console) -> None:
         f"{_percent(r.one_way_events)} of their events",
         end_section=True,
     )
+    if r.split_sessions["train"]:
+        _splits(r, table)
+    console.print(table)
+    for hint in hints(report):
+        console.print(f"[yellow]![/yellow] {escape(hint)}", highlight=False)
+    if r.reviews is not None:
+        print_reviews(r.reviews, console)
+
+
+def _splits(r: CheckReport, table: Table) -> None:
+    """Add the rows about the splits."""
     for name, count in r.split_sessions.items():
         cold = r.cold_targets.get(name)
         predictions = r.split_predictions[name]
         table.add_row(
             f"Split: {name}",
             f"{count:,} sessions, {predictions:,} predictions"
-            + ("" if cold is None else f", {part(cold, predictions)} of a cold item"),
+            + ("" if cold is None else f", {_part(cold, predictions)} of a cold item"),
         )
     table.add_row("  ten longest of test", f"{_percent(r.longest_ten)} of its predictions")
-    table.add_row("  test sessions in train", part(r.test_in_train, r.split_sessions["test"]))
+    table.add_row("  test sessions in train", _part(r.test_in_train, r.split_sessions["test"]))
     table.add_row("  events cut at a split", f"{r.cut_events:,}")
     if r.filtered_events:
         table.add_row("  events filtered out of train", f"{r.filtered_events:,}")
-    console.print(table)
-    for hint in hints(report):
-        console.print(f"[yellow]![/yellow] {escape(hint)}", highlight=False)
+
+
+def _part(count: int, of: int) -> str:
+    return f"{count:,} ({count / of:.1%})" if of else "-"
 
 
 def _percent(share: float) -> str:

@@ -20,12 +20,13 @@ MAX_ID, MAX_TEXT = 1_000, 100_000
 """Characters of an id or a category, and of a text."""
 EARLIEST, LATEST = -2_208_988_800.0, 7_258_118_400.0
 """The years 1900 and 2200 in unix seconds; a time outside is a slip, most often milliseconds."""
+YES_NO = {"true": 1.0, "yes": 1.0, "false": 0.0, "no": 0.0}
+"""What a label may say beside 1 and 0."""
 
 # Not visible: control characters, marks of byte order and of direction, what did not decode.
 _UNSEEN_ID = r"[\x00-\x1F\x7F-\x{9F}\x{2028}-\x{202E}\x{2066}-\x{2069}\x{FEFF}\x{FFFD}]"
 _UNSEEN_TEXT = r"[\x00-\x08\x0B\x0C\x0E-\x1F\x7F-\x{9F}\x{FEFF}]"
 _FORMULA = r"^=|^[+\-@]\s*[A-Za-z_.]+\(|^[+\-@].*\|.*!"
-_YES_NO = {"true": 1.0, "yes": 1.0, "false": 0.0, "no": 0.0}
 _UNITS = {"ms": 1e3, "us": 1e6, "ns": 1e9}
 
 
@@ -238,7 +239,7 @@ def labels(table: Table, rule: Rule, findings: Findings, decimal: str = ".") -> 
     cells = table.columns[rule.column].to_pylist()
     values, _ = read_numbers(cells, decimal)
     for i, cell in enumerate(cells):
-        values[i] = _YES_NO.get(cell.lower(), values[i])
+        values[i] = YES_NO.get(cell.lower(), values[i])
     known = (values == 0) | (values == 1)
     filled = np.asarray(pc.not_equal(table.columns[rule.column], ""))
 

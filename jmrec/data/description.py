@@ -333,8 +333,10 @@ def _columns(file: str, table: str, given: dict[str, Any], source: Source, defau
         if isinstance(value, str) and value and value not in header and key not in given:
             settings[key] = ""
             continue
-        if key == "label" and value:
-            value = read_rule(value).column
+        if key == "label" and value and read_rule(value).column not in header:
+            raise UserError(f"{file}, [{table}]: {_no_label(value, source)}")
+        if key == "label":
+            continue
         for column in [value] if isinstance(value, str) else value:
             if column and column not in header:
                 raise UserError(f"{file}, [{table}]: {_not_there(key, column, source)}")
@@ -343,13 +345,19 @@ def _columns(file: str, table: str, given: dict[str, Any], source: Source, defau
     return type(default)(**settings)
 
 
-def _not_there(key: str, column: str, source: Source) -> str:
-    """Say of a named column that its file does not have it, and what may be meant."""
-    if key == "label" and re.search("[<>=]", column):
+def _no_label(label: str, source: Source) -> str:
+    """Say what is wrong with a label whose column is not there."""
+    rule = read_rule(label)
+    if re.search("[<>=]", rule.column):
         return (
-            f"label is {column[:80]!r}, neither a column nor a rule; write COLUMN <= NUMBER, with "
+            f"label is {label[:80]!r}, neither a column nor a rule; write COLUMN <= NUMBER, with "
             f"one of {' '.join(SIGNS)} and a number such as 0.25."
         )
+    return _not_there("label", rule.column, source)
+
+
+def _not_there(key: str, column: str, source: Source) -> str:
+    """Say of a named column that its file does not have it, and what may be meant."""
     if "\ufffd" in "".join(source.header):
         remedy = (
             f"its header is not {source.encoding or 'UTF-8'}: name its encoding as "

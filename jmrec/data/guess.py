@@ -27,6 +27,7 @@ from jmrec.data.guess_columns import (
     share,
     time_format_of,
 )
+from jmrec.data.guess_labels import is_review, propose_label
 from jmrec.data.sources import DELIMITERS, Source, decode, find_table, open_source, read_bytes
 from jmrec.data.tables import Table, read_table
 from jmrec.errors import UserError
@@ -202,6 +203,7 @@ def _events(pair: Pair, lines: Lines, decimal: str) -> tuple[list[str], str]:
         if timed:
             roles["time"] = timed[0]
             del columns[timed[0]]
+    by_name("review", lambda c: is_review(c, decimal))
     if "session" not in roles and "user" not in roles:
         repeated = [
             c for c in columns.values() if c.filled and 1 < c.distinct <= len(c.filled) / 1.5
@@ -222,6 +224,7 @@ def _events(pair: Pair, lines: Lines, decimal: str) -> tuple[list[str], str]:
         "event": "What kind of event it was.",
         "rating": "A number that was given with it.",
         "order": "Orders events of the same time.",
+        "review": "What was written with it.",
     }
     default = {"session": "session_id", "user": "user_id", "time": "timestamp"}
     for role, reason in why.items():
@@ -232,9 +235,21 @@ def _events(pair: Pair, lines: Lines, decimal: str) -> tuple[list[str], str]:
             lines.say(role, "", f"{reason} {name!r} does not look like it.")
         else:
             lines.idle(role, name, f"{reason} No column looks like it.")
+    _label(columns, pair.event_columns.get(roles.get("rating", "")), lines, decimal)
     form = time_format_of(pair.event_columns[roles["time"]]) or "" if "time" in roles else ""
     group = pair.event_columns[roles.get("session") or roles["user"]].cells
     return group, form
+
+
+def _label(columns: dict[str, Column], rating: Column | None, lines: Lines, decimal: str) -> None:
+    """Propose a label, commented out: what is to be ranked nobody can guess."""
+    what = "A column of 1 and 0, or a rule over a number column: rows are then ranked by it"
+    found = propose_label(columns.values(), rating, decimal)
+    if found:
+        lines.idle("label", found[0], f"{what}. Perhaps this one: {found[1]}.")
+    else:
+        lines.idle("label", "rating <= 2", f"{what}. No column looks like it.")
+    lines.idle("label_means", "avoid", 'What to do where the label occurs: "avoid" or "want".')
 
 
 def _items(folder: Path, pair: Pair, lines: Lines, decimal: str, form: str) -> None:

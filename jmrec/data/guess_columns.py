@@ -24,6 +24,8 @@ ROLES = {
     "event": "event eventtype type action ereignis aktion typ evento verb behavior behaviour "
     "interaction kind",
     "rating": "rating stars score bewertung sterne puntuacion overall",
+    "review": "review reviewtext reviewbody text comment comments body content kommentar "
+    "bewertungstext rezension resena opinion avis commentaire feedback",
     "order": "order position seq sequence eventindex step reihenfolge",
     "title": "title name titel titre titulo nombre nom bezeichnung producttitle productname "
     "produktname itemname artikelname titleclean label",

@@ -41,10 +41,26 @@ OFFSET = " with offset"
 COVERAGE, POPULARITY = f"coverage@{DEPTH}", f"mean training count@{DEPTH}"
 ESTIMATE, NATS = "estimate", "nats"
 """The figure and the metric of a study of estimators."""
+PAIR = "pair"
+"""The figure of ranking (user, item) pairs: over rows, of which each is a pair with a label."""
+PR_AUC, ROC_AUC, LOG_LOSS, ECE = "PR-AUC", "ROC-AUC", "log loss", "ECE"
+RECALLS = {"FPR@recall .5": 0.5, "FPR@recall .8": 0.8}
+"""False-positive rates where so many of the positives are found."""
+FPR = "FPR"
+RATES = ("precision", "recall", "F1", FPR)
+CHOSEN = " at threshold"
+"""At the end of a rate's name: at the threshold that validation chose, else at 0.5."""
+PAIR_METRICS = (PR_AUC, ROC_AUC, LOG_LOSS, ECE, *RECALLS, *RATES, *(n + CHOSEN for n in RATES))
+"""All metrics of a pair, in the order of results.json."""
+LOWER = (LOG_LOSS, ECE, FPR)
+"""Beginnings of the names of metrics that are better the lower they are."""
 
 
 class Primary(TypedDict):
-    """The main number of a system: a figure (a way of averaging) and a metric."""
+    """The main number of a system: a figure (a way of averaging) and a metric.
+
+    The higher the better, so that a sweep takes the highest; only "nats" have a truth to meet.
+    """
 
     figure: str
     metric: str
@@ -52,10 +68,13 @@ class Primary(TypedDict):
 
 RANKING: Primary = {"figure": SESSION, "metric": MRR20}
 ESTIMATION: Primary = {"figure": ESTIMATE, "metric": NATS}
+PAIRS: Primary = {"figure": PAIR, "metric": PR_AUC}
 
 BOUND, RULE, MODEL, TEACHER, CONTROL = "bound", "rule", "model", "teacher", "control"
+RIVAL = "rival"
 """What a row is for: nothing is above a bound, a rule needs no training, a model is to beat the
-rules, a teacher is a model that others learned from, a control is a model with one thing broken."""
+rules, a teacher is a model that others learned from, a control is a model with one thing broken, a
+rival is a plain learner that was given what the models have."""
 LEARNED = (MODEL, TEACHER, CONTROL)
 """Roles of rows that were trained, so that their seeds count."""
 
@@ -79,8 +98,10 @@ KINDS = _kinds(
     (PLAIN, "Rules without training", RULE),
     ("content", "Content rules", RULE),
     ("blend", "Blend of rules", RULE),
+    (RIVAL, "Rivals on the same features", RIVAL),
     ("encoder", "Session encoders", MODEL),
     ("student", "Students", MODEL),
+    ("ranker", "Rankers of pairs", MODEL),
     ("teacher", "Teacher", TEACHER),
     ("control", "Controls", CONTROL),
     ("lower", "lower bound", ESTIMATE),
@@ -102,10 +123,16 @@ DatasetHead = TypedDict(
         "split": str,
         "predictions": dict[str, int],
         "training count": dict[str, float | None],
+        "label": str,
+        "label means": str,
+        "users": int,
+        "rows": dict[str, int],
+        "positives": dict[str, int],
     },
     total=False,
 )
-"""What was evaluated on; a study of made-up pairs has the name alone."""
+"""What was evaluated on; a study of made-up pairs has the name alone. Of pairs with a label: how
+many rows each split has, and how many of them are positive."""
 
 
 class Moments(TypedDict):
@@ -201,6 +228,7 @@ class Results(TypedDict):
     policy: NotRequired[dict[str, Any]]
     examples: NotRequired[dict[str, Any]]
     study: NotRequired[dict[str, Any]]
+    pairs: NotRequired[dict[str, Any]]
     checks: NotRequired[list[Check]]
 
 
@@ -389,11 +417,23 @@ def primary_of(results: Results, name: str) -> float | None:
     return None
 
 
+def lower_is_better(metric: str) -> bool:
+    """Return whether a metric is better the lower it is.
+
+    Example:
+      >>> lower_is_better("FPR@recall .5"), lower_is_better("PR-AUC")
+      (True, False)
+    """
+    return metric.startswith(LOWER)
+
+
 def spoken(primary: Primary) -> str:
     """Return a primary figure in words.
 
     Example:
-      >>> spoken(RANKING)
-      'MRR@20, session average'
+      >>> spoken(RANKING), spoken(PAIRS)
+      ('MRR@20, session average', 'PR-AUC')
     """
+    if primary["figure"] == PAIR:
+        return primary["metric"]
     return f"{primary['metric']}, {primary['figure']} average"

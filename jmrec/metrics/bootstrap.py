@@ -4,6 +4,7 @@ The predictions of one session, and the sessions of one user, are not independen
 users (or sessions, where there are no users) are drawn with replacement.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -11,6 +12,10 @@ import numpy as np
 
 DRAWS = 2000
 LEVEL = 0.95
+AT_ONCE = 2**18
+"""Weights that are in memory at a time: so many stay in a processor's cache."""
+RARE = 0.05
+"""An interval is given up where more than this share of the resamples has no value."""
 
 
 @lru_cache(maxsize=4)
@@ -134,3 +139,79 @@ def paired(
     low, high = interval(difference, clusters, draws=draws, level=level, seed=seed)
     mean = float(difference.mean()) if len(difference) else float("nan")
     return Paired(mean, float(low), float(high))
+
+
+@dataclass(frozen=True)
+class Resamples:
+    """The same resamples of whole clusters for every metric and model, as a weight for each row.
+
+    Attributes:
+      cluster: int64 [N], each row's cluster, from 0.
+      counts: float32 [C, D], how often each cluster is drawn.
+    """
+
+    cluster: np.ndarray
+    counts: np.ndarray
+
+    @classmethod
+    def of(cls, clusters: np.ndarray, draws: int = DRAWS, seed: int = 0) -> "Resamples":
+        """Draw them.
+
+        Args:
+          clusters: int [N], what is drawn together.
+          draws: D.
+          seed: Of the resamples.
+        """
+        found, which = np.unique(clusters, return_inverse=True)
+        counts = resampling_counts(len(found), draws, seed)
+        return cls(which, np.ascontiguousarray(counts.T))
+
+    def values(
+        self, statistic: Callable[[np.ndarray], np.ndarray], rows: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Return a statistic of every resample, in blocks that fit into a cache.
+
+        Args:
+          statistic: Takes weights, float32 [N, B], and returns [..., B].
+          rows: int [n], rows to which the statistic is limited; it then gets n weights.
+
+        Returns:
+          float64 [..., D].
+
+        Example:
+          >>> means = Resamples.of(np.arange(3), 100).values(lambda w: np.arange(3.0) @ w / 3)
+          >>> means.shape, round(float(means.mean()))
+          ((100,), 1)
+        """
+        cluster = self.cluster if rows is None else self.cluster[rows]
+        draws = self.counts.shape[1]
+        block = max(1, AT_ONCE // max(len(cluster), 1))
+        found = [
+            np.asarray(statistic(self.counts[cluster, start : start + block]), np.float64)
+            for start in range(0, draws, block)
+        ]
+        return np.concatenate(found, axis=-1)
+
+
+def ends(draws: np.ndarray, level: float = LEVEL) -> np.ndarray:
+    """Return the percentile interval of a statistic's resamples.
+
+    Args:
+      draws: float [..., D]; NaN where a resample has no value.
+      level: Coverage aimed at.
+
+    Returns:
+      float64 [..., 2]; NaN where more than `RARE` of the resamples have no value.
+
+    Example:
+      >>> ends(np.arange(101.0), 0.9)
+      array([ 5., 95.])
+    """
+    draws = np.asarray(draws, np.float64)
+    tail = (1.0 - level) / 2.0
+    lost = np.isnan(draws)
+    few = lost.mean(-1) <= RARE
+    known = np.where(few[..., None], draws, 0.0)
+    quantile = np.nanquantile if lost.any() else np.quantile
+    found = np.moveaxis(quantile(known, [tail, 1.0 - tail], axis=-1), 0, -1)
+    return np.where(few[..., None], found, np.nan)

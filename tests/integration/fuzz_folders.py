@@ -48,12 +48,18 @@ CELLS = st.one_of(
         ["=cmd|' /C calc'!A0", "@SUM(A1)", "[/red]", "\x1b[2J", "\ufeffi1", "\u202ei1"]
     ),
     st.sampled_from(["x" * 10_000, '"', '""', 'a"b', "a\nb", "a\r\nb", "a,b;c|d\te", "\ufffd"]),
+    st.sampled_from(
+        ["1", "no", "TRUE", "maybe", "0.5", "<b>good</b>", "good\ni1,2", "good " * 60_000]
+    ),
     st.text(max_size=12),
 )
 VALUES = st.one_of(
     st.sampled_from(["true", "3", "-1", "0.5", "nan", "1e400", "[]", "{a=1}", "[[1]]", "9" * 300]),
     st.sampled_from(
         ['""', '"title"', '["tags"]', '["title", "brand"]', '";"', '","', '"ms"', '"%Y%m%d"', '"%"']
+    ),
+    st.sampled_from(
+        ['"stars <= 2"', '"stars"', '"liked"', '"event > 1"', '"stars <= x"', '"want"', '"review"']
     ),
     st.sampled_from(
         ['"utf-16"', '"cp1252"', '"rot13"', '"idna"', '"../secret.csv"', '"/"', '"\\u0000"']
@@ -65,7 +71,7 @@ KEYS = {
     "decimal time_format x",
     "items": "file id title description picture available_from available_until text_columns "
     "category_columns number_columns list_columns list_separator never_use",
-    "interactions": "file item session user time event rating order",
+    "interactions": "file item session user time event rating order review label label_means",
 }
 
 
@@ -80,17 +86,21 @@ def write_shop(folder: Path) -> None:
         [f"i{i}", f"Töy {i}", f"images/{i}.png" if i < 3 else "", "red|big", f"b{i % 2}", i + 0.5]
         for i in range(8)
     ]
-    events: list[list[Any]] = [["session_id", "user_id", "item_id", "timestamp", "event"]]
+    events: list[list[Any]] = [
+        ["session_id", "user_id", "item_id", "timestamp", "event", "review", "stars", "liked"]
+    ]
     events += [
-        [f"s{s}", f"u{s % 7}", f"i{random.integers(8)}", 1_700_000_000 + 1000 * s + k, "view"]
+        [f"s{s}", f"u{s % 7}", f"i{random.integers(8)}", 1_700_000_000 + 1000 * s + k, "view",
+         f"good, number {k}" if s % 3 else "", (s + k) % 5, "yes" if s % 2 else "no"]
         for s in range(30)
         for k in range(random.integers(2, 5))
-    ]
+    ]  # fmt: skip
     write_rows(folder / "items.csv", items)
     write_rows(folder / "interactions.csv", events)
     (folder / "dataset.toml").write_text(
         '[dataset]\nname = "shop"\n[items]\ntext_columns = ["tags"]\ncategory_columns = ["brand"]\n'
         'number_columns = ["price"]\nlist_columns = ["tags"]\n[interactions]\n'
+        'label = "stars <= 1"\n'
     )
 
 
@@ -327,6 +337,8 @@ def try_folder(plan: dict[str, Any]) -> int:
             dataset = load_prepared(out)
             assert all(SECRET not in text for text in dataset.items.titles + dataset.items.ids)
             assert SECRET.encode() not in b"".join(dataset.items.pictures)
+            if dataset.ratings is not None:
+                assert all(SECRET not in review for review in dataset.ratings.reviews)
         return prepared
 
 

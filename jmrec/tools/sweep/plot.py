@@ -6,20 +6,24 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
+from jmrec.evaluation.results import RANKING
 from jmrec.tools.sweep.table import best, cell, short_names
-from jmrec.tools.sweep.trials import FIGURE
+from jmrec.tools.sweep.trials import called
 
 PANELS = 8
 COLOURS = {"done": "#3578c9", "pruned": "#d9822b"}
 
 
 @matplotlib.rc_context({"text.parse_math": False, "font.size": 9})
-def plot(table: Sequence[dict[str, Any]], names: Sequence[str]) -> Figure:
+def plot(
+    table: Sequence[dict[str, Any]], names: Sequence[str], figure: str = called(RANKING)
+) -> Figure:
     """Draw the score of every trial over each setting that varies.
 
     Args:
       table: From `jmrec.tools.sweep.table.rows`.
       names: The settings.
+      figure: What a score is.
 
     Returns:
       A figure with a panel for each; over the trials' numbers where nothing varies.
@@ -51,6 +55,6 @@ def plot(table: Sequence[dict[str, Any]], names: Sequence[str]) -> Figure:
         axis.set_xlabel(short.get(name, name))
         axis.grid(alpha=0.3)
     first = drawing.axes[0]
-    first.set_ylabel(f"{FIGURE}, %", fontsize=8)
+    first.set_ylabel(f"{figure}, %", fontsize=8)
     first.legend(fontsize=8)
     return drawing

@@ -10,11 +10,12 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from jmrec.evaluation.results import RANKING, Primary
 from jmrec.files import csv_cell, write_json
 from jmrec.lock import locked
 from jmrec.tools.sweep.study import axes
 from jmrec.tools.sweep.table import best, cell, rows, settings, short_names
-from jmrec.tools.sweep.trials import FIGURE, JUDGE, VALIDATION, Sweep
+from jmrec.tools.sweep.trials import VALIDATION, Sweep, called
 
 
 def write(sweep: Sweep) -> list[dict[str, Any]]:
@@ -27,8 +28,8 @@ def write(sweep: Sweep) -> list[dict[str, Any]]:
 
     folder, names = sweep.workdir, settings(sweep)
     with locked(folder / "sweep.lock"):  # the last of several workers sees all that ended
-        table = rows(sweep)
-        write_json(folder / "sweep.json", {"score": FIGURE, "best": best(table), "trials": table})
+        table, figure = rows(sweep), called(sweep.judge())
+        write_json(folder / "sweep.json", {"score": figure, "best": best(table), "trials": table})
         side = folder / "sweep.csv.tmp"
         with side.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
@@ -39,22 +40,29 @@ def write(sweep: Sweep) -> list[dict[str, Any]]:
                 writer.writerow(map(csv_cell, [*head, *values, row["message"]]))
         side.replace(folder / "sweep.csv")
         side = folder / "sweep.png.tmp"
-        plot(table, names).savefig(side, format="png", dpi=150)
+        plot(table, names, figure).savefig(side, format="png", dpi=150)
         side.replace(folder / "sweep.png")
     return table
 
 
-def print_table(table: Sequence[dict[str, Any]], names: Sequence[str], console: Console) -> None:
+def print_table(
+    table: Sequence[dict[str, Any]],
+    names: Sequence[str],
+    console: Console,
+    judge: Primary = RANKING,
+) -> None:
     """Print the trials, the best first.
 
     Args:
       table: From `jmrec.tools.sweep.table.rows`.
       names: The settings to show.
       console: Where to.
+      judge: What they are judged by.
     """
     shown = Table(
-        "trial", *short_names(names), f"{JUDGE['metric']}, %", "state", title=f"score: {FIGURE}"
-    )
+        "trial", *short_names(names), f"{judge['metric']}, %", "state",
+        title=f"score: {called(judge)}",
+    )  # fmt: skip
     winner = best(table)
     for row in sorted(table, key=lambda r: -math.inf if r["score"] is None else r["score"],
                       reverse=True):  # fmt: skip

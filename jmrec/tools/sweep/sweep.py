@@ -107,7 +107,7 @@ def array_index(environment: Mapping[str, str]) -> int | None:
 
 def _conclude(found: Sweep, table: Sequence[dict[str, Any]], index: int | None) -> None:
     """Print the table; a failed trial is an error of the whole."""
-    print_table(table, settings(found), console())
+    print_table(table, settings(found), console(), found.judge())
     winner = best(table)
     if winner is not None:
         arguments = " ".join(found.trials[table.index(winner)].arguments())

@@ -14,16 +14,21 @@ from typing import Any
 from jmrec.config import ConfigDict, config_hash, difference, flatten, load_config, load_hyper
 from jmrec.config.hyper import Overrides, same
 from jmrec.errors import UserError
-from jmrec.evaluation.results import RANKING, RESULTS, primary_of, read_results, spoken
+from jmrec.evaluation.results import (
+    RANKING,
+    RESULTS,
+    Primary,
+    Results,
+    primary_of,
+    read_results,
+    spoken,
+)
 from jmrec.files import read_json, write_json
 from jmrec.lock import locked
 from jmrec.tracking import read_curves
 
 SPLIT = "evaluate.split"
 VALIDATION = f"--config.{SPLIT}=validation"
-JUDGE = RANKING
-"""What trials are judged by: the primary figure of what ranks; nothing else has a validation."""
-FIGURE = f"validation {spoken(JUDGE)}"
 
 
 @dataclass(frozen=True)
@@ -62,15 +67,18 @@ class Trial:
         """Keep how it ended."""
         write_json(self.folder / "trial.json", asdict(record))
 
-    def score(self) -> float | None:
-        """Return the validation figure of its finished run, None where there is none."""
+    def results(self) -> Results | None:
+        """Return what its finished run found on validation, None where there is nothing."""
         path = self.folder / "evaluate" / RESULTS
         if not path.is_file():
             return None
         results = read_results(path)
-        if results["dataset"].get("split") != "validation" or results["primary"] != JUDGE:
-            return None
-        return primary_of(results, self.row)
+        return results if results["dataset"].get("split") == "validation" else None
+
+    def score(self) -> float | None:
+        """Return the primary figure of its finished run on validation, None where there is none."""
+        results = self.results()
+        return None if results is None else primary_of(results, self.row)
 
     def curve(self) -> dict[int, float]:
         """Return step -> validation score so far of the stage that is watched."""
@@ -116,10 +124,29 @@ class Sweep:
     base: dict[str, Any]
     trials: tuple[Trial, ...]
 
+    def judge(self) -> Primary:
+        """Return what trials are judged by: the primary figure of the first that is done."""
+        for trial in self.trials:
+            # Only of one that is done are the results known to be sound.
+            done = (record := trial.record()) is not None and record.state == "done"
+            if done and (results := trial.results()) is not None:
+                return results["primary"]
+        return RANKING
+
     def command(self, trial: Trial, runner: Sequence[str]) -> list[str]:
         """Return the command that runs a trial; it never evaluates on test."""
         where = ["--config", self.spec, "--workdir", str(trial.folder)]
         return [*runner, *where, *self.overrides, *trial.arguments(), VALIDATION]
+
+
+def called(judge: Primary) -> str:
+    """Return what a score is, in words.
+
+    Example:
+      >>> called(RANKING)
+      'validation MRR@20, session average'
+    """
+    return f"validation {spoken(judge)}"
 
 
 def argument(name: str, value: Any) -> str:

@@ -11,15 +11,18 @@ from jmrec.data.toyshop import ToyShopConfig, write_toyshop
 from jmrec.errors import UserError
 
 
+@pytest.mark.parametrize("config", ["items", "ratings"])
 @pytest.mark.parametrize("change", ["class", "template"])
 def test_a_class_or_a_path_of_a_stranger_is_refused_before_tfds_reads(
-    change: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    change: str, config: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_toyshop(tmp_path / "shop", ToyShopConfig(seed=1, items=60, sessions=80))
+    with (tmp_path / "shop" / "dataset.toml").open("a") as toml:
+        toml.write('\nlabel = "timestamp < 1720000000"\n')
     prepare(tmp_path / "shop", None, tmp_path / "out")
     (tmp_path / "stranger_of_jmrec.py").write_text("class Evil: pass\n")
     monkeypatch.syspath_prepend(tmp_path)
-    folder = tmp_path / "out" / "jmrec_data" / "items" / "1.0.0"
+    folder = tmp_path / "out" / "jmrec_data" / config / "1.0.0"
     path = folder / ("features.json" if change == "class" else "dataset_info.json")
     whole = json.loads(path.read_text())
     if change == "class":

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -16,16 +17,16 @@ from rich.console import Console
 
 from jmrec.config import product, subsample, sweep, zipit
 from jmrec.errors import BAD_INPUT, UserError
-from jmrec.evaluation.results import RANKING, kinds_of, make_cost, write_results
+from jmrec.evaluation.results import PAIRS, RANKING, kinds_of, make_cost, write_results
 from jmrec.lock import try_lock
 from jmrec.main import main
 from jmrec.tools.sweep.plot import plot
 from jmrec.tools.sweep.report import print_table, wandb_yaml, write
 from jmrec.tools.sweep.run import Grid, device_shares
 from jmrec.tools.sweep.study import WHOLE, Space, Study
-from jmrec.tools.sweep.table import cell
+from jmrec.tools.sweep.table import best, cell
 from jmrec.tools.sweep.table import settings as settings_of
-from jmrec.tools.sweep.trials import VALIDATION, Record, Sweep, expand, keep
+from jmrec.tools.sweep.trials import VALIDATION, Record, Sweep, called, expand, keep
 
 EXPERIMENT = """
 from jmrec.config import ConfigDict, fixed, placeholder, product, subsample, sweep, zipit
@@ -162,6 +163,33 @@ def test_a_trial_is_judged_by_the_primary_figure_on_validation(tmp_path: Path) -
     (trial.folder / "evaluate" / "results.json").write_text('{"rows": []}')
     with pytest.raises(UserError, match="older jmrec"):
         trial.score()
+
+
+def test_a_sweep_of_pairs_is_judged_by_their_figure(tmp_path: Path) -> None:
+    found = expanded(tmp_path)
+    assert called(found.judge()) == "validation MRR@20, session average"
+    row = {"name": "s", "kind": "ranker", "seeds": 1, "interval": {}}
+    results: Any = {
+        **{"format": 2, "system": "mmrec", "primary": PAIRS, "caption": "", "served": None},
+        **{"dataset": {"name": "x", "split": "validation"}, "kinds": kinds_of(["ranker"])},
+        "rows": [{**row, "figures": {"pair": {"PR-AUC": 0.5, "log loss": 0.25}}}],
+        **{"comparisons": [], "best_rule": None, "test_reads": 0, "stages": {}, "curves": {}},
+    }
+    for trial, score in ((found.trials[1], 0.5), (found.trials[2], 0.75)):
+        results["rows"][0]["figures"]["pair"]["PR-AUC"] = score
+        write_results(trial.folder / "evaluate", results, make_cost())
+        assert trial.score() == score
+        trial.end(Record("done", score))
+    table = write(found)
+    assert best(table) is table[2]
+    kept = json.loads((found.workdir / "sweep.json").read_text())
+    assert kept["score"] == "validation PR-AUC"
+    assert kept["best"]["trial"] == found.trials[2].name
+    console = Console(width=100, file=io.StringIO())
+    print_table(table, settings_of(found), console, found.judge())
+    assert "PR-AUC, %" in console.file.getvalue()
+    drawing = plot(table, settings_of(found), called(found.judge()))
+    assert drawing.axes[0].get_ylabel() == "validation PR-AUC, %"
 
 
 # --- who has which trial --------------------------------------------------------------------
