@@ -186,7 +186,7 @@ def print_reviews(report: ReviewReport, console: Console) -> None:
 
     def parts(counts: Sequence[tuple[int, int]]) -> str:
         return ", ".join(
-            f"{_share(n, of):.1%} of the {name}" for name, (n, of) in zip(PARTS, counts)
+            f"{n / of:.1%} of the {name}" for name, (n, of) in zip(PARTS, counts) if of
         )
 
     if r.label:

@@ -45,8 +45,8 @@ def propose_label(
     Example:
       >>> propose_label([Column.of("rotten", ["1", "0", "0", ""])], None, ".")
       ('rotten', 'its cells are yes or no, 33.3% of them yes')
-      >>> propose_label([], Column.of("stars", ["5"] * 9 + ["1", "4"]), ".")
-      ('stars <= 1', '9.1% of the cells')
+      >>> propose_label([], Column.of("stars", ["5"] * 9 + ["1"]), ".")
+      ('stars <= 1', '10.0% of the cells')
     """
     for column in [*columns, *([rating] if rating else [])]:
         values, _ = read_numbers(column.filled, decimal)

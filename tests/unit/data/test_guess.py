@@ -183,6 +183,43 @@ def test_a_column_that_follows_popularity_is_never_used(tmp_path: Path) -> None:
     assert found.number_columns == ("weight",)
 
 
+def test_reviews_are_guessed_and_a_label_is_only_proposed(tmp_path: Path) -> None:
+    draw = random.Random(0)
+    (tmp_path / "items.csv").write_text(
+        "item_id,title\n" + "".join(f"{i},T {i}\n" for i in range(9))
+    )
+    rows = [
+        f"u{draw.randrange(40)},{draw.randrange(9)},{1.7e9 + k},{k % 10 + 1},"
+        f'"The film number {k} was good, or so they say","x{k} y z","{k % 4 == 0}"'
+        for k in range(300)
+    ]
+    head = "user_id,item_id,timestamp,stars,comment,text,returned\n"
+    (tmp_path / "interactions.csv").write_text(head + "\n".join(rows))
+    text = write_guess(tmp_path).read_text(encoding="utf-8")
+    events = describe(tmp_path).interactions
+    assert (events.review, events.rating, events.label) == ("comment", "stars", "")
+    assert '# label = "returned"' in text
+    assert "its cells are yes or no, 25.0% of them yes" in text
+    # Without that column a rule over the ratings, whose share is said.
+    (tmp_path / "dataset.toml").unlink()
+    (tmp_path / "interactions.csv").write_text(
+        head.replace(",returned", "") + "\n".join(row.rpartition(",")[0] for row in rows)
+    )
+    text = write_guess(tmp_path).read_text(encoding="utf-8")
+    assert '20.0% of the cells.\n# label = "stars <= 2"' in text
+
+
+def test_a_column_called_review_that_holds_none_is_switched_off(tmp_path: Path) -> None:
+    (tmp_path / "items.csv").write_text("item_id,title\na,A\nb,B\n")
+    rows = [f"u{k % 3},{'ab'[k % 2]},{1.7e9 + k},{k}" for k in range(30)]
+    (tmp_path / "interactions.csv").write_text(
+        "user_id,item_id,timestamp,review\n" + "\n".join(rows)
+    )
+    text = write_guess(tmp_path).read_text(encoding="utf-8")
+    assert "'review' does not look like it.\nreview = \"\"" in text
+    assert describe(tmp_path).interactions.review == ""
+
+
 @pytest.mark.parametrize("step", ["init", "check", "prepare"])
 def test_help_has_a_worked_example(step: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as done:
