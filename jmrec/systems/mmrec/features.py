@@ -73,6 +73,9 @@ def pair_numbers(known: Known, items: Items, train: np.ndarray) -> Numbers:
             sums = few.sums(np.where(rated, ratings.ratings, 0.0).astype(float))
             means = (sums + SMOOTH * middle) / (few.count + SMOOTH)
             made[f"{by}: mean rating"] = (means, middle)
+        others = _residuals(known, "user" if by == "item" else "item", mean)
+        against = spans.sums(np.where(labels >= 0, others, 0.0)) / (count[by] + SMOOTH)
+        made[f"{by}: against the others"] = (against, 0.0)
         for name, (column, none) in made.items():
             columns[name], empty[name], who[name] = column, none, by
     for name, facts in items.number.items():
@@ -97,6 +100,16 @@ def pair_numbers(known: Known, items: Items, train: np.ndarray) -> Numbers:
         count=count,
         total=total,
     )
+
+
+def _residuals(known: Known, by: str, mean: float) -> np.ndarray:
+    """Return how far each row's label lies from what was known of its item or user, float64 [N].
+
+    Of a user it tells who finds fault with what others like, of an item what even mild ones dislike.
+    """
+    positive = (known.ratings.labels == 1).astype(float)
+    spans = known.spans(by, known.ratings.labels >= 0)
+    return positive - (spans.sums(positive) + SMOOTH * mean) / (spans.count + SMOOTH)
 
 
 def logit(share: np.ndarray | float) -> np.ndarray | float:

@@ -15,8 +15,8 @@ from jmrec.systems.system import PlannedStep, Sizes
 from jmrec.systems.work import numbers
 from jmrec.tasks.rank import Balance, RankTask
 
-NUMBERS = 9
-"""The numbers of a pair: four of what was known of each side, and one column of an item's."""
+NUMBERS = 11
+"""The numbers of a pair: five of what was known of each side, and one column of an item's."""
 CLASSES = (940, 60)
 """Rows of the classes: they decide a number of the model and no shape."""
 
