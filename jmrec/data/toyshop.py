@@ -120,6 +120,8 @@ class ToyShopConfig:
       novelty: What a new item's popularity is raised by.
       picture_size: Width and height of the pictures.
       days: Length of time.
+      reviews: Reviews beside the sessions; see `jmrec.data.toyshop_reviews`.
+      users: Users who write them.
     """
 
     seed: int = 0
@@ -134,6 +136,8 @@ class ToyShopConfig:
     novelty: float = 0.2
     picture_size: int = 32
     days: int = 100
+    reviews: int = 0
+    users: int = 160
 
     def __post_init__(self) -> None:
         if self.items < 50 or self.sessions < 50:
@@ -145,6 +149,12 @@ class ToyShopConfig:
             raise UserError(
                 f"ToyShop's longest session of {self.longest} items does not fit its {self.items} "
                 "items; choose a number from 2 to a quarter of the items."
+            )
+        most = self.users * int((1 - self.cold_share) * self.items) // 3
+        if not 0 <= self.reviews <= most:
+            raise UserError(
+                f"ToyShop with {self.reviews} reviews by {self.users} users does not fit its "
+                f"{self.items} items, which nobody reviews twice; ask for at most {most} reviews."
             )
 
     @classmethod
@@ -267,7 +277,8 @@ def write_toyshop(path: Path | str, config: ToyShopConfig | None = None) -> None
 
     Args:
       path: The folder to make: ``items.csv``, ``interactions.csv``, ``images/``,
-        ``dataset.toml`` and, for the oracle, ``truth.npz``.
+        ``dataset.toml`` and, for the oracle, ``truth.npz``; with reviews also ``reviews.csv``,
+        ``reviews.toml`` and ``reviews_truth.npz``.
       config: Size and seed; the default shop where None.
 
     Raises:
@@ -303,6 +314,11 @@ def write_toyshop(path: Path | str, config: ToyShopConfig | None = None) -> None
             for s, session in enumerate(sessions):
                 writer.writerows([f"s{s:05d}", ids[row], time] for row, time in session)
         (folder / "dataset.toml").write_text(_DESCRIPTION, encoding="utf-8")
+        if config.reviews:
+            # Here, because it builds on this module.
+            from jmrec.data.toyshop_reviews import write_reviews
+
+            write_reviews(folder, process, config, ids)
         np.savez(
             folder / "truth.npz",
             ids=np.array(ids),
