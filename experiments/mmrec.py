@@ -107,7 +107,9 @@ def rating_data(source: str, size: str) -> ConfigDict:
                 "seed": 0,
                 "n_items": 400 if size == "tiny" else 2000,
                 "sessions": 50,
-                "users": 300 if size == "tiny" else 1500,
+                "users": 160 if size == "tiny" else 1000,
+                # Of how many items the text says what the picture shows.
+                "look_share": 0.5,
                 "reviews": 12_000 if size == "tiny" else 60_000,
             },
         }

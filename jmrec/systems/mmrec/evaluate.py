@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.metrics import average_precision_score
 
 from jmrec.cluster.member import first, is_first
-from jmrec.data.toyshop_reviews import ReviewOracle
+from jmrec.data.toyshop_reviews import TRUTH, ReviewOracle
 from jmrec.evaluation.pairs.measure import measure
 from jmrec.evaluation.pairs.rivals import Features, rivals
 from jmrec.evaluation.pairs.rows import RECALL, PairData, Pairs, Scored, Settings
@@ -212,9 +212,11 @@ def _oracle(system: "Mmrec") -> list[Scored]:
     """Return the row of who knows how the data was made; none where the data is real."""
     data, rows = system.data, system.data.rows
     shop = data.run_data.truth.parent
-    if not (shop / "reviews_truth.npz").is_file():
+    if not (shop / TRUTH).is_file():
         return []
-    chance = ReviewOracle(shop).probability(data.ratings, data.items.ids)
+    users = [data.ratings.user_ids[code] for code in data.ratings.users]
+    items = [data.items.ids[row] for row in data.ratings.items]
+    chance = ReviewOracle(shop).probability(users, items)
     return [Scored.of_probabilities("oracle", "oracle", chance[rows.validation], chance[rows.test])]
 
 

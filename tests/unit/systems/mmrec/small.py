@@ -52,6 +52,7 @@ def small_config(folder: Path, arg: str = "", **changes: object) -> ConfigDict:
     config.rank.update(width=4, bottom=(8,), top=(8,), past=3)
     config.align.train.update(steps=4, batch_size=8, eval_every=4, save_every=4)
     config.rank.train.update(steps=6, batch_size=32, eval_every=3, save_every=3)
+    config.describe.sizes = tuple(range(2, 60, 2))
     config.evaluate.rivals = False
     for name, value in changes.items():
         config[name] = value
