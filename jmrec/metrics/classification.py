@@ -65,18 +65,28 @@ class Curve:
         return np.minimum(missing.sum(0), len(self.scores) - 1)
 
     def fpr_at_recall(self, recall: float) -> np.ndarray:
-        """Return the false-positive rate where a recall is first reached, [D]."""
-        place = self.place_of_recall(recall)[None]
-        false = np.take_along_axis(self.flagged - self.hits, place, 0)[0]
+        """Return the false-positive rate at a recall, [D]: see `fpr_at_recall`."""
+        _, false = self._at_recall(recall)
         return np.where(self.positives > 0, _ratio(false, self.negatives), np.nan)
 
     def precision_at_recall(self, recall: float) -> np.ndarray:
-        """Return the precision where a recall is first reached, [D]."""
+        """Return the precision at a recall, rows of one score in random order, [D]."""
+        hits, false = self._at_recall(recall)
+        return np.where(self.positives > 0, _ratio(hits, hits + false), np.nan)
+
+    def _at_recall(self, recall: float) -> tuple[np.ndarray, np.ndarray]:
+        """Return (hits, false positives) where a recall is reached in the middle of one score."""
         place = self.place_of_recall(recall)[None]
-        hits, flagged = (
-            np.take_along_axis(each, place, 0)[0] for each in (self.hits, self.flagged)
-        )
-        return np.where(self.positives > 0, _ratio(hits, flagged), np.nan)
+        false = self.flagged - self.hits
+        after = [np.take_along_axis(each, place, 0)[0] for each in (self.hits, false)]
+        before = [
+            np.where(place[0] > 0, np.take_along_axis(each, np.maximum(place - 1, 0), 0)[0], 0.0)
+            for each in (self.hits, false)
+        ]
+        part = _ratio(recall * self.positives - before[0], after[0] - before[0], 1.0)
+        part = np.clip(part, 0.0, 1.0)
+        hits, wrong = (low + part * (high - low) for low, high in zip(before, after))
+        return hits, wrong
 
 
 def curve(labels: np.ndarray, scores: np.ndarray, weights: Weights = None) -> Curve:
@@ -166,6 +176,9 @@ def fpr_at_recall(
     labels: np.ndarray, scores: np.ndarray, recall: float, weights: Weights = None
 ) -> np.ndarray:
     """Return which share of the negatives is called positive where a recall is first reached.
+
+    Rows of one score are taken in random order, on average: who has few different scores, as a
+    mean of few labels has, is not made to look worse than by drawing lots.
 
     Args:
       labels: int or bool [N].

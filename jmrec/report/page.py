@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from jmrec.evaluation.results import Cost, Results, make_cost
-from jmrec.report import estimates, plots, sections, serving, tables
+from jmrec.report import estimates, pairs, plots, sections, serving, tables
 from jmrec.report import time as over_time
 from jmrec.report.examples import example_note, example_sessions
 from jmrec.report.html import write_page
@@ -43,6 +43,8 @@ def write_report(
     cost = cost or make_cost()
     if "study" in results:
         return estimates.write_estimates(results, path, cost)
+    if pairs.is_of_pairs(results):
+        return pairs.write_pairs(results, path, cost)
     dataset = results.get("dataset") or {}
     main = tables.main_table(results)
     examples = example_sessions(results, pictures or {})

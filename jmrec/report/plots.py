@@ -57,15 +57,20 @@ SCORES = (*METRICS, "accuracy", "recall")
 
 
 @matplotlib.rc_context(STYLE)
-def ranking_plot(results: Results) -> Markup | None:
-    """Draw the primary figure of every row with its interval, None where there are no rows."""
+def ranking_plot(results: Results, strong: set[str | None] | None = None) -> Markup | None:
+    """Draw the primary figure of every row with its interval, None where there are no rows.
+
+    Args:
+      results: The contents of results.json.
+      strong: Names of rows with a large dot; by default the best rule and the best model.
+    """
     rows = [row for row in ordered_rows(results) if figure(results, row) > -math.inf]
     judge = primary(results)
     if not rows:
         return None
     drawing = Figure(figsize=(4.9, 0.9 + 0.21 * len(rows)))
     axes = drawing.subplots()
-    best = {best_rule(results), best_model(results)}
+    best = strong or {best_rule(results), best_model(results)}
     for place, row in enumerate(rows):
         value = 100 * figure(results, row)
         colour = _colour(results, row)

@@ -46,7 +46,7 @@ def sentences(results: Results, cost: Cost | None = None) -> list[str]:
     rule, model = best_rule(results), best_model(results)
     said = []
     if model and rule and rule in rows:
-        said += _verdict(results, rows[model], rows[rule])
+        said += verdict(results, rows[model], rows[rule])
     elif rule and rule in rows:
         value = percent(figure(results, rows[rule]))
         said.append(f"No model was evaluated; the best rule is {rule} with {judge} {value} %.")
@@ -114,7 +114,7 @@ def bias_sentence(results: Results) -> str:
     )
 
 
-def _verdict(results: Results, model: Mapping[str, Any], rule: Mapping[str, Any]) -> list[str]:
+def verdict(results: Results, model: Mapping[str, Any], rule: Mapping[str, Any]) -> list[str]:
     """Say whether the model is above the rule, by the paired comparison and nothing else."""
     mine, its = (percent(figure(results, row)) for row in (model, rule))
     against = f"{primary(results)['metric']} {mine} % against {its} %"

@@ -6,7 +6,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from jmrec.evaluation.results import DEPTH, Cost, Results
-from jmrec.report import estimates, tables
+from jmrec.report import estimates, pairs, pairs_tables, tables
 from jmrec.report.sentences import sentences
 from jmrec.terminal import console as clean_console
 
@@ -29,6 +29,9 @@ def print_results(
     console = console or clean_console()
     if "study" in results:
         _print_estimates(results, console)
+        return
+    if pairs.is_of_pairs(results):
+        _print_pairs(results, console)
         return
     table = tables.main_table(results)
     headings = tables.titles(results)
@@ -96,4 +99,37 @@ def _print_estimates(results: Results, console: Console) -> None:
             shown.add_row(Text(line.name), *cells)
         console.print(shown)
     for sentence in estimates.sentences(results):
+        console.print(Text(sentence))
+
+
+def _print_pairs(results: Results, console: Console) -> None:
+    """Print the figures that need no threshold, and what they say in words."""
+    if caption := results.get("caption"):
+        console.print(Text(str(caption)), style="italic")
+    table, headings = pairs_tables.main_table(results), tables.titles(results)
+    wide = console.width >= WIDE
+    # On a small terminal what remains is how well rows are told apart.
+    places = range(len(table.columns) if console.width >= SMALL else 4)
+    shown = RichTable(box=box.SIMPLE, pad_edge=False, padding=(0, 1), header_style="")
+    shown.add_column("in %", overflow="fold", min_width=14)
+    for place in places:
+        shown.add_column(table.columns[place].replace("@", "\n@"), justify="right", no_wrap=True)
+    kind = None
+    for line in table.lines:
+        if line.kind != kind:
+            if kind is not None:
+                shown.add_section()
+            kind = line.kind
+            title = Text(headings.get(kind, kind), style="dim italic")
+            shown.add_row(title, *([""] * len(places)))
+        cells = []
+        for cell in (line.cells[place] for place in places):
+            text = Text(cell.text, style="bold" if line.strong else "")
+            if cell.note:
+                text.append(f"  {cell.note}" if wide else f"\n{cell.note}", style="dim not bold")
+            cells.append(text)
+        shown.add_row(Text(line.name, style="bold" if line.strong else ""), *cells)
+    if table.lines:
+        console.print(shown)
+    for sentence in pairs.sentences(results):
         console.print(Text(sentence))

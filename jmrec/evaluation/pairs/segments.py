@@ -14,7 +14,7 @@ from jmrec.metrics.bootstrap import Resamples, ends
 COUNTS = ((0, "0"), (1, "1-4"), (5, "5-19"), (20, "20+"))
 """Where a bucket of earlier rows begins, and its name."""
 ITEM_ROWS, USER_ROWS = "earlier rows of the item", "earlier rows of the user"
-HAS_PICTURE, LENGTH = "picture of the item", "length of what is known"
+HAS_PICTURE, LENGTH = "picture of the item", "length known"
 MOST_PERIODS = 24
 """More months than that are shown as years."""
 ALL = "all"
@@ -86,7 +86,7 @@ def _thirds(length: np.ndarray) -> tuple[list[str], np.ndarray]:
     """Return names and places of: nothing, and thirds of the rest."""
     some = length[length > 0]
     low, high = np.quantile(some, [1 / 3, 2 / 3]) if len(some) else (0.0, 0.0)
-    names = ["0", f"up to {low:,.0f}", f"up to {high:,.0f}", f"over {high:,.0f}"]
+    names = ["0", f"up to {low:,.0f}", f"{low:,.0f} to {high:,.0f}", f"over {high:,.0f}"]
     places = np.where(length <= 0, 0, 1 + (length > low) + (length > high))
     return names, places
 

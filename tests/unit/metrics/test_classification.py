@@ -66,7 +66,9 @@ def test_rates_are_those_of_sklearn(case: tuple, threshold: float) -> None:
 def test_the_rate_at_a_recall_is_the_first_of_the_roc_curve(case: tuple, recall: float) -> None:
     labels, scores, weights = case
     fpr, tpr, _ = truth.roc_curve(labels, scores, sample_weight=weights, drop_intermediate=False)
-    expected = fpr[np.flatnonzero(tpr >= recall - 1e-9)[0]]
+    at = np.flatnonzero(tpr >= recall - 1e-9)[0]
+    part = min((recall - tpr[at - 1]) / (tpr[at] - tpr[at - 1]), 1.0)
+    expected = fpr[at - 1] + part * (fpr[at] - fpr[at - 1])
     assert ours.fpr_at_recall(labels, scores, recall, weights) == pytest.approx(expected, abs=1e-9)
 
 
@@ -101,6 +103,17 @@ def test_a_threshold_lies_between_scores() -> None:
         ours.threshold_for_recall(np.zeros(3), scores, 0.5)
     with pytest.raises(ValueError, match="no negative"):
         ours.threshold_for_fpr(np.ones(3), scores, 0.5)
+
+
+def test_ties_at_a_recall_are_broken_at_random() -> None:
+    rng = np.random.default_rng(4)
+    labels, scores = rng.integers(0, 2, 300), rng.integers(0, 3, 300).astype(float)
+    broken = scores + rng.uniform(0, 1e-3, (400, 300))
+    mean = np.mean([ours.fpr_at_recall(labels, each, 0.5) for each in broken])
+    assert ours.fpr_at_recall(labels, scores, 0.5) == pytest.approx(mean, abs=0.01)
+    precision = np.mean([ours.curve(labels, x).precision_at_recall(0.5)[0] for x in broken])
+    found = ours.curve(labels, scores).precision_at_recall(0.5)[0]
+    assert found == pytest.approx(precision, abs=0.01)
 
 
 def test_what_cannot_be_known_is_no_number() -> None:

@@ -121,16 +121,17 @@ class Words:
 
     def tokens(self, text: str) -> list[int]:
         """Return a text's tokens; none is added before or behind it."""
+        return list(self._encode(text).ids)
+
+    def _encode(self, text: str) -> Any:
         with no_panic("the writer's tokenizer breaks down on the texts; choose another writer."):
-            return self.tokenizer.encode(text, add_special_tokens=False).ids
+            return self.tokenizer.encode(text, add_special_tokens=False)
 
     def cut(self, text: str, budget: int) -> str:
         """Return a text of data, or its first ``budget`` tokens."""
         short = self.plain(text[: LONGEST_TOKEN * budget])
-        ids = self.tokens(short)
-        if len(ids) <= budget:
-            return short
-        return self.tokenizer.decode(ids[:budget]).replace("\ufffd", "").rstrip()
+        offsets = self._encode(short).offsets
+        return short if len(offsets) <= budget else short[: offsets[budget - 1][1]].rstrip()
 
     def newest(self, reviews: Sequence[str], budget: int) -> list[str]:
         """Return the newest reviews that fit into a budget of tokens, oldest of them first.
