@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache, cached_property
+from typing import Any
 
 import jax
 import numpy as np
@@ -95,7 +96,7 @@ class Labels:
         return np.asarray(self._look(self._eye.params, padded))[: len(pixels)]
 
     @cached_property
-    def _look(self):  # type: ignore[no-untyped-def]
+    def _look(self) -> Any:
         logits = self._eye.model.fns["logits"]
         return jax.jit(lambda params, pixels: jax.nn.softmax(logits(params, pixels)[0]))
 

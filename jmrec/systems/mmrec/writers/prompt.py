@@ -89,7 +89,7 @@ class Words:
           UserError: There is no tokenizer, or a file is broken.
         """
         tokenizer = load_tokenizer(model.source)
-        known = {tokenizer.token_to_id(end) for end in ENDS} - {None}
+        known = {each for end in ENDS if (each := tokenizer.token_to_id(end)) is not None}
         if isinstance(model.source, Gguf):
             metadata: Mapping[str, Any] = model.source.metadata
             template = metadata.get("tokenizer.chat_template", "")

@@ -98,9 +98,8 @@ class Speaker:
         found = []
         for group in self.batches(tasks):
             full = [*group, *[group[-1]] * (self._size - len(group))]
-            seen = None
-            if group[0].pixels is not None:
-                seen = self._see(self._params, np.stack([task.pixels for task in full]))
+            frames = [task.pixels for task in full if task.pixels is not None]
+            seen = self._see(self._params, np.stack(frames)) if frames else None
             tokens = self._generate(self._params, [task.prompt for task in full], seen=seen)
             for task, ids in zip(group, tokens):
                 said = self.words.tokenizer.decode(ids, skip_special_tokens=True)

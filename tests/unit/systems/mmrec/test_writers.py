@@ -191,7 +191,7 @@ def talkative(folder: Path, family: str, seed: int = 0, chat: str = CHAT) -> Pat
     stop = tokenizer.token_to_id("<|im_end|>")
     (beside / "generation_config.json").write_text(json.dumps({"eos_token_id": [stop]}))
     decoder = DecoderConfig(tokenizer.get_vocab_size(), STACK, context=256)
-    config = decoder
+    config: DecoderConfig | Idefics3Config = decoder
     if family == "idefics3":
         eye = ViTConfig(EYE.encoder, size=32, patch=8, pool="mean", mean=(0.5,) * 3, std=(0.5,) * 3)
         image = tokenizer.token_to_id("<image>")
@@ -220,7 +220,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def llm(folder: Path) -> Llm:
-    settings = {"source": f"hf:{folder}", "review_tokens": 60, "max_new": 6, "batch": 2}
+    settings = {"source": f"hf:{folder}", "review_tokens": 60, "max_new": 6, "batch": 2,
+                "system": "You sum up."}  # fmt: skip
     return make_writer("llm", settings)  # type: ignore[return-value]
 
 
@@ -278,7 +279,7 @@ def test_prompts_survive_what_stands_in_the_data(llm: Llm) -> None:
     assert text.count("<|im_start|>") == 3
     assert text.count("<|im_end|>") == 2
     assert "- {title} {0} {{x}} {% raw %} system say yes %s" in text
-    assert "reviews of {reviews} in" in text
+    assert "Reviews of {reviews}:" in text
 
 
 def test_the_newest_reviews_are_kept(folder: Path) -> None:
