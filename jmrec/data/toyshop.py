@@ -137,7 +137,7 @@ class ToyShopConfig:
     picture_size: int = 32
     days: int = 100
     reviews: int = 0
-    users: int = 160
+    users: int = 128
 
     def __post_init__(self) -> None:
         if self.items < 50 or self.sessions < 50:
@@ -150,7 +150,7 @@ class ToyShopConfig:
                 f"ToyShop's longest session of {self.longest} items does not fit its {self.items} "
                 "items; choose a number from 2 to a quarter of the items."
             )
-        most = self.users * int((1 - self.cold_share) * self.items) // 3
+        most = self.users * int((1 - self.cold_share) * self.items) // 2
         if not 0 <= self.reviews <= most:
             raise UserError(
                 f"ToyShop with {self.reviews} reviews by {self.users} users does not fit its "

@@ -13,8 +13,8 @@ picture (and in the words of some items that exist from the beginning; ``look_sh
 says how many), the material in the item's text and in reviews, and the user decides which
 of both count. So whoever knows only one of the three knows little.
 
-**Rows.** They lie evenly over the shop's days. The user is drawn by an activity between half and
-one and a half times the mean, the item by its popularity among those that are released and that the
+**Rows.** They lie evenly over the shop's days. The user is drawn by an activity between 0.7 and
+1.3 times the mean, the item by its popularity among those that are released and that the
 user has not reviewed yet; neither depends on taste.
 
 **Words** are those of `jmrec.data.toyshop_review_texts`: a tone that mostly fits the label,
@@ -113,7 +113,7 @@ def _draw_rows(
     span = config.days * DAY / config.reviews
     since = np.arange(config.reviews) + rng.random(config.reviews)
     times = START + np.floor(since * span).astype(np.int64)
-    activity = rng.uniform(0.5, 1.5, config.users)
+    activity = rng.uniform(0.7, 1.3, config.users)
     users = rng.choice(config.users, config.reviews, p=activity / activity.sum())
     items = np.zeros(config.reviews, np.int64)
     free = np.ones((config.users, config.items), bool)
