@@ -51,6 +51,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from jmrec.data.toyshop_pictures import COLOURS, MARKS, PATTERNS, SHAPES, draw_picture
+from jmrec.data.toyshop_reviews import Shelf, write_reviews
 from jmrec.data.toyshop_texts import BRANDS, CATEGORIES, MATERIALS, SEASONS, write_texts
 from jmrec.errors import UserError
 from jmrec.files import replace_folder
@@ -315,10 +316,11 @@ def write_toyshop(path: Path | str, config: ToyShopConfig | None = None) -> None
                 writer.writerows([f"s{s:05d}", ids[row], time] for row, time in session)
         (folder / "dataset.toml").write_text(_DESCRIPTION, encoding="utf-8")
         if config.reviews:
-            # Here, because it builds on this module.
-            from jmrec.data.toyshop_reviews import write_reviews
-
-            write_reviews(folder, process, config, ids)
+            shelf = Shelf(ids, process.names, process.attributes, process.bias, process.released)
+            write_reviews(
+                folder, shelf, seed=config.seed, reviews=config.reviews, users=config.users,
+                seconds=config.days * DAY,
+            )  # fmt: skip
         np.savez(
             folder / "truth.npz",
             ids=np.array(ids),
