@@ -51,6 +51,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from jmrec.data.toyshop_pictures import COLOURS, MARKS, PATTERNS, SHAPES, draw_picture
+from jmrec.data.toyshop_reviews import Shelf, write_reviews
 from jmrec.data.toyshop_texts import BRANDS, CATEGORIES, MATERIALS, SEASONS, write_texts
 from jmrec.errors import UserError
 from jmrec.files import replace_folder
@@ -137,7 +138,7 @@ class ToyShopConfig:
     picture_size: int = 32
     days: int = 100
     reviews: int = 0
-    users: int = 160
+    users: int = 128
 
     def __post_init__(self) -> None:
         if self.items < 50 or self.sessions < 50:
@@ -150,7 +151,7 @@ class ToyShopConfig:
                 f"ToyShop's longest session of {self.longest} items does not fit its {self.items} "
                 "items; choose a number from 2 to a quarter of the items."
             )
-        most = self.users * int((1 - self.cold_share) * self.items) // 3
+        most = self.users * int((1 - self.cold_share) * self.items) // 2
         if not 0 <= self.reviews <= most:
             raise UserError(
                 f"ToyShop with {self.reviews} reviews by {self.users} users does not fit its "
@@ -315,10 +316,11 @@ def write_toyshop(path: Path | str, config: ToyShopConfig | None = None) -> None
                 writer.writerows([f"s{s:05d}", ids[row], time] for row, time in session)
         (folder / "dataset.toml").write_text(_DESCRIPTION, encoding="utf-8")
         if config.reviews:
-            # Here, because it builds on this module.
-            from jmrec.data.toyshop_reviews import write_reviews
-
-            write_reviews(folder, process, config, ids)
+            shelf = Shelf(ids, process.names, process.attributes, process.bias, process.released)
+            write_reviews(
+                folder, shelf, seed=config.seed, reviews=config.reviews, users=config.users,
+                seconds=config.days * DAY,
+            )  # fmt: skip
         np.savez(
             folder / "truth.npz",
             ids=np.array(ids),

@@ -13,8 +13,8 @@ picture (and in the words of some items that exist from the beginning; ``look_sh
 says how many), the material in the item's text and in reviews, and the user decides which
 of both count. So whoever knows only one of the three knows little.
 
-**Rows.** They lie evenly over the shop's days. The user is drawn by an activity between half and
-one and a half times the mean, the item by its popularity among those that are released and that the
+**Rows.** They lie evenly over the shop's days. The user is drawn by an activity between 0.7 and
+1.3 times the mean, the item by its popularity among those that are released and that the
 user has not reviewed yet; neither depends on taste.
 
 **Words** are those of `jmrec.data.toyshop_review_texts`: a tone that mostly fits the label,
@@ -22,6 +22,19 @@ sometimes a fact of the item, a reason, a hint at the author's taste, and in 4 %
 rows a word for what the picture shows.
 
 Own random streams draw all of this: the shop without reviews keeps its bytes.
+
+**Limits**, kept by tests/unit/data/test_toyshop_reviews.py at 400 items, 128 users and 16,000
+reviews; all figures are PR-AUC on the last tenth of the rows. The oracle's lies in 0.4..0.8. Of it
+reach: the best of item mean, user mean and both at most 60 %; a bag of words over known reviews at
+most 65 %; a logistic regression that knows the groups and all attributes at least 90 %, with the
+textual or the visual ones alone at most 75 %; a factorisation that knows user ids and attributes at
+least 85 %.
+
+**Measured** there, generator seeds 0 and 1, ``look_share`` 0.25: oracle 0.657 and 0.705 (ROC-AUC
+0.945 and 0.954). Of it: item mean 29 and 32 %, item + user mean 30 and 33 %, bag of words 24 and
+33 %, all attributes 93 and 97 %, textual ones 51 and 42 %, those and every look that the words
+known by then tell 68 % twice (74 and 78 % with a ``look_share`` of 0.75, so ask for less of it),
+visual ones 46 and 51 %, all attributes with user ids 89 and 90 %.
 """
 
 import csv
@@ -33,8 +46,8 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import expit
 
-from jmrec.data.toyshop import DAY, START, VISUAL, Process, ToyShopConfig
 from jmrec.data.toyshop_review_texts import write_review
+from jmrec.data.toyshop_texts import LOOKS
 from jmrec.errors import UserError
 
 TASTES = 3
@@ -49,11 +62,30 @@ TRUTH = "reviews_truth.npz"
 
 
 @dataclass(frozen=True)
+class Shelf:
+    """The items that reviews are about.
+
+    Attributes:
+      ids: V item ids.
+      names: A attribute names.
+      attributes: int64 [V, A] values, as in `jmrec.data.toyshop.Process`.
+      popularity: float64 [V] in logits.
+      released: float64 [V] unix seconds, the first of them the beginning of time.
+    """
+
+    ids: list[str]
+    names: tuple[str, ...]
+    attributes: np.ndarray
+    popularity: np.ndarray
+    released: np.ndarray
+
+
+@dataclass(frozen=True)
 class ReviewProcess:
     """All that is known of who dislikes what.
 
     Attributes:
-      attributes: int64 [V, A] values of the items, as in `jmrec.data.toyshop.Process`.
+      attributes: int64 [V, A] values of the items.
       effects: float64 [TASTES, A, most values] what a value adds to a group's logit.
       taste: int64 [U] the group of each user.
       grumpiness: float64 [U].
@@ -95,77 +127,79 @@ class ReviewProcess:
         return np.asarray(expit(self.bias + own + self.reasons(users, items).sum(1)))
 
 
-def _draw_effects(process: Process, rng: np.random.Generator) -> np.ndarray:
-    most = int(process.attributes.max()) + 1
-    effects = np.zeros((TASTES, len(process.names), most))
+def _draw_effects(shelf: Shelf, rng: np.random.Generator) -> np.ndarray:
+    most = int(shelf.attributes.max()) + 1
+    effects = np.zeros((TASTES, len(shelf.names), most))
     for name, (weight, count) in DISLIKES.items():
-        a = process.names.index(name)
-        values = rng.permutation(int(process.attributes[:, a].max()) + 1)
+        a = shelf.names.index(name)
+        values = rng.permutation(int(shelf.attributes[:, a].max()) + 1)
         for taste in range(TASTES):
             effects[taste, a, values[taste * count : (taste + 1) * count]] = weight
     return effects
 
 
 def _draw_rows(
-    process: Process, config: ToyShopConfig, rng: np.random.Generator
+    shelf: Shelf, reviews: int, users: int, seconds: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return times, users and items, int64 [N] each."""
-    span = config.days * DAY / config.reviews
-    since = np.arange(config.reviews) + rng.random(config.reviews)
-    times = START + np.floor(since * span).astype(np.int64)
-    activity = rng.uniform(0.5, 1.5, config.users)
-    users = rng.choice(config.users, config.reviews, p=activity / activity.sum())
-    items = np.zeros(config.reviews, np.int64)
-    free = np.ones((config.users, config.items), bool)
-    for row, (user, time) in enumerate(zip(users, times)):
+    since = (np.arange(reviews) + rng.random(reviews)) * seconds / reviews
+    times = int(shelf.released.min()) + np.floor(since).astype(np.int64)
+    activity = rng.uniform(0.7, 1.3, users)
+    user = rng.choice(users, reviews, p=activity / activity.sum())
+    item = np.zeros(reviews, np.int64)
+    free = np.ones((users, len(shelf.ids)), bool)
+    for row, (u, time) in enumerate(zip(user, times)):
         # The Gumbel-max trick: a draw from the softmax.
-        scores = process.bias + rng.gumbel(size=config.items)
-        items[row] = np.where(free[user] & (process.released <= time), scores, -np.inf).argmax()
-        free[user, items[row]] = False
-    return times, users, items
+        scores = shelf.popularity + rng.gumbel(size=len(shelf.ids))
+        item[row] = np.where(free[u] & (shelf.released <= time), scores, -np.inf).argmax()
+        free[u, item[row]] = False
+    return times, user, item
 
 
-def write_reviews(folder: Path, process: Process, config: ToyShopConfig, ids: list[str]) -> None:
+def write_reviews(
+    folder: Path, shelf: Shelf, *, seed: int, reviews: int, users: int, seconds: int
+) -> None:
     """Write ``reviews.csv``, its description ``reviews.toml`` and ``reviews_truth.npz``.
 
     Args:
       folder: The folder of the shop.
-      process: The shop's process.
-      config: The shop's size and seed.
-      ids: V item ids.
+      shelf: The shop's items.
+      seed: The shop's seed.
+      reviews: N, how many reviews.
+      users: U, how many users write them.
+      seconds: Length of time.
     """
-    taste, rows, chance, words = (
-        np.random.default_rng([config.seed, FIRST_STREAM + k]) for k in range(4)
-    )
-    effects = _draw_effects(process, taste)
-    group = taste.permutation(np.arange(config.users) % TASTES)
-    grumpiness = GRUMPINESS * taste.standard_normal(config.users)
-    flaw = FLAW * taste.standard_normal(config.items)
-    times, users, items = _draw_rows(process, config, rows)
+    streams = [np.random.default_rng([seed, FIRST_STREAM + k]) for k in range(4)]
+    effects = _draw_effects(shelf, streams[0])
+    taste = streams[0].permutation(np.arange(users) % TASTES)
+    grumpiness = GRUMPINESS * streams[0].standard_normal(users)
+    flaw = FLAW * streams[0].standard_normal(len(shelf.ids))
+    times, user, item = _draw_rows(shelf, reviews, users, seconds, streams[1])
 
     def at(bias: float) -> ReviewProcess:
         level = np.array(bias)
-        return ReviewProcess(process.attributes, effects, group, grumpiness, flaw, level)
+        return ReviewProcess(shelf.attributes, effects, taste, grumpiness, flaw, level)
 
     def excess(bias: float) -> float:
-        return float(at(bias).probability(users, items).mean()) - DISLIKED_SHARE
+        return float(at(bias).probability(user, item).mean()) - DISLIKED_SHARE
 
     truth = at(brentq(excess, -30.0, 30.0))
-    disliked = chance.random(config.reviews) < truth.probability(users, items)
-    why = _draw_reasons(truth.reasons(users, items), process.names, words)
-    user_ids = [f"u{user:04d}" for user in range(config.users)]
+    disliked = streams[2].random(reviews) < truth.probability(user, item)
+    why = _draw_reasons(truth.reasons(user, item), shelf.names, streams[3])
+    user_ids = [f"u{u:04d}" for u in range(users)]
     with (folder / "reviews.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["user_id", "item_id", "timestamp", "review", "disliked"])
-        for row, (user, item) in enumerate(zip(users.tolist(), items.tolist())):
-            values = dict(zip(process.names, process.attributes[item].tolist()))
-            review = write_review(values, int(group[user]), bool(disliked[row]), why[row], words)
-            writer.writerow([user_ids[user], ids[item], times[row], review, int(disliked[row])])
+        for row, (u, i) in enumerate(zip(user.tolist(), item.tolist())):
+            values = dict(zip(shelf.names, shelf.attributes[i].tolist()))
+            sad = bool(disliked[row])
+            review = write_review(values, int(taste[u]), sad, why[row], streams[3])
+            writer.writerow([user_ids[u], shelf.ids[i], times[row], review, int(sad)])
     (folder / "reviews.toml").write_text(_DESCRIPTION, encoding="utf-8")
     np.savez(
         folder / TRUTH,
         user_ids=np.array(user_ids),
-        item_ids=np.array(ids),
+        item_ids=np.array(shelf.ids),
         **{name: getattr(truth, name) for name in ReviewProcess.__dataclass_fields__},
     )
 
@@ -176,7 +210,7 @@ def _draw_reasons(
     """Return for each row one of its reasons, drawn by weight; "" where it has none."""
     below = reasons.cumsum(1)
     drawn = (below <= rng.random(len(reasons))[:, None] * below[:, -1:]).sum(1)
-    words = ["looks" if name in VISUAL else name for name in names] + [""]
+    words = ["looks" if name in LOOKS else name for name in names] + [""]
     return [words[k] for k in drawn]
 
 
