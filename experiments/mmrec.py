@@ -43,8 +43,8 @@ STRATEGIES = (
 )  # fmt: skip
 WRITERS = ("mean", "extract", "llm", "none")
 PROMPT = (
-    "Summarize these reviews of {title} in one sentence: what critics like and what they "
-    "dislike.\n{reviews}"
+    "Critics' reviews of the film {title}:\n{reviews}\n\nIn one or two sentences, what do the "
+    "critics say about this film?"
 )
 DISTORTION = {"zoom": 0.3, "move": 0.125, "flip": 0.5, "brighten": 0.3}
 
@@ -107,9 +107,9 @@ def rating_data(source: str, size: str) -> ConfigDict:
                 "seed": 0,
                 "n_items": 800 if size == "tiny" else 2000,
                 "sessions": 50,
-                "users": 200 if size == "tiny" else 800,
+                "users": 256 if size == "tiny" else 800,
                 # Of how many items the text says what the picture shows.
-                "look_share": 0.5,
+                "look_share": 0.25,
                 "reviews": 40_000 if size == "tiny" else 200_000,
             },
         }
@@ -186,25 +186,25 @@ def rank(toyshop: bool, size: str) -> ConfigDict:
     pick = SIZES.index(size)
     config = ConfigDict(
         {
-            "width": (16, 16, 64)[pick],
+            "width": (8, 16, 64)[pick],
             "bottom": ((32,), (64,), (256, 128))[pick],
-            "top": ((64, 32), (64, 32), (512, 256))[pick],
+            "top": ((64,), (64, 32), (512, 256))[pick],
             # "dot" products, or "dcn" layers that multiply.
             "cross": "dot",
             "cross_layers": 2,
             "ids": True,
             # How many of a user's earlier rows are attended to; 0 is none.
-            "past": (10, 20, 50)[pick],
+            "past": (0, 20, 50)[pick],
             # Of balanced_sampling and of class_balanced.
             "share": 0.5,
             "beta": 0.999,
         }
     )
     config.train = (
-        training(600, 256, 3e-3, 100), training(1500, 256, 2e-3, 150),
+        training(600, 256, 1e-2, 100), training(1500, 256, 2e-3, 150),
         training(20_000, 2048, 1e-3, 500),
     )[pick]  # fmt: skip
-    config.train.weight_decay = 0.1
+    config.train.weight_decay = 0.3
     config.hparams = ConfigDict(
         {"dropout": 0.1, "id_dropout": 0.3, "hide_item": 0.1, "hide_user": 0.1, "gamma": 2.0,
          "tau": 1.0, "pairwise": 0.5}

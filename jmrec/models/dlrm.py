@@ -137,7 +137,8 @@ class Dlrm(nn.Module):
         return out + c.prior, {"vectors": x}
 
     def _table(self, name: str, rows: int) -> jax.Array:
-        table = named(nn.initializers.normal(0.02), "item", "embed")
+        # From 0.02 on it took hundreds of updates until ids and parts met at all.
+        table = named(nn.initializers.normal(0.1), "item", "embed")
         found: jax.Array = self.param(name, table, (rows, self.config.width))
         return found
 
