@@ -171,7 +171,7 @@ def backbone() -> ConfigDict:
 def align(toyshop: bool, size: str) -> ConfigDict:
     """Return the heads that bring texts and pictures into one space."""
     pick = SIZES.index(size)
-    config = ConfigDict({"space": "latent", "width": (128, 128, 256)[pick]})
+    config = ConfigDict({"space": "latent", "width": (256, 128, 256)[pick]})
     config.train = (
         training(150, 64, 3e-3, 150), training(600, 128, 2e-3, 300), training(5000, 256, 1e-3, 1000)
     )[pick]  # fmt: skip
@@ -201,7 +201,7 @@ def rank(toyshop: bool, size: str) -> ConfigDict:
         }
     )
     config.train = (
-        training(600, 256, 1e-2, 100), training(1500, 256, 2e-3, 150),
+        training(800, 256, 1e-2, 100), training(1500, 256, 2e-3, 150),
         training(20_000, 2048, 1e-3, 500),
     )[pick]  # fmt: skip
     config.train.weight_decay = 0.3
