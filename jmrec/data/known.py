@@ -118,7 +118,7 @@ def earlier(
 
 
 LEARNED, SETTLED, EVERY = 0, 1, 2
-"""What a question may know: rows of train; of train and validation; all. Each holds the one before."""
+"""What a question may know: rows of train; those and validation; all."""
 
 
 @dataclass(frozen=True)

@@ -96,7 +96,7 @@ def _columns(known: Known, items: Items, train: np.ndarray, asked: Questions) ->
         count[by], total[by] = spans.count, spans.sums((labels == 1).astype(float))
         made = {
             f"{by}: rows": (np.log1p(count[by]), 0.0),
-            f"{by}: share": (smoothed_logit(count[by], total[by], mean), logit(mean)),
+            f"{by}: share": (smoothed_logit(count[by], total[by], mean), float(logit(mean))),
         }
         every = known.spans(by, asked=asked)
         last, some = every.newest(1)
@@ -144,7 +144,7 @@ def smoothed_logit(count: np.ndarray, total: np.ndarray, mean: float) -> np.ndar
 
 
 def id_rows(groups: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """Return each question's place in a table of ids: 0 where training has not seen it, else 1 + id.
+    """Return places in a table of ids: 0 where training has not seen one, else 1 + id.
 
     Args:
       groups: int [N] item rows or user codes, -1 for none.
