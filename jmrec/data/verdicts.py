@@ -79,9 +79,7 @@ def read_verdicts(path: Path, items: Sequence[str]) -> tuple[Verdict, ...]:
             raise UserError(f"{where}: item {item!r:.80} is not in the catalogue; {guess}")
         said, before = found.setdefault((item, user), (verdict, row))
         if said != verdict:
-            raise UserError(
-                f"{where}: it says {verdict}, and row {before} says {said}; choose one."
-            )
+            raise UserError(f"{where} says {verdict}, and row {before} says {said}; choose one.")
     return tuple(Verdict(item, user, verdict) for (item, user), (verdict, _) in found.items())
 
 
