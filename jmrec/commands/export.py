@@ -10,6 +10,7 @@ from jmrec.commands.options import (
     add_json,
     add_policy,
     add_student,
+    add_verdicts,
     add_workdir,
     check_finished,
     output,
@@ -26,6 +27,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     add_student(parser)
     add_policy(parser)
+    add_verdicts(parser)
     add_json(parser)
     add_workdir(parser)
 
@@ -36,8 +38,9 @@ def action(args: argparse.Namespace, _: Sequence[str]) -> None:
     from jmrec.systems import serve
 
     section = serve.export(
-        args.workdir, args.out, student=args.student, policy=args.policy, stablehlo=args.stablehlo
-    )
+        args.workdir, args.out, student=args.student, policy=args.policy,
+        stablehlo=args.stablehlo, verdicts=args.verdicts,
+    )  # fmt: skip
 
     def show(section: dict[str, Any]) -> None:
         for sentence in serve.describe(section):

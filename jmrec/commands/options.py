@@ -24,7 +24,11 @@ def add_workdir(parser: argparse.ArgumentParser) -> None:
 
 def add_student(parser: argparse.ArgumentParser) -> None:
     """Add ``--student``."""
-    parser.add_argument("--student", help="which student of the run (default: the run's choice)")
+    parser.add_argument(
+        "--student",
+        help="which student of the run; where users are asked for, which row of its table "
+        "(default: the run's choice)",
+    )
 
 
 def add_policy(parser: argparse.ArgumentParser) -> None:
@@ -32,6 +36,15 @@ def add_policy(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--policy", type=Path, metavar="FILE",
         help="TOML with lists of item ids: allow (only these), block, pin (these first)",
+    )  # fmt: skip
+
+
+def add_verdicts(parser: argparse.ArgumentParser) -> None:
+    """Add ``--verdicts``."""
+    parser.add_argument(
+        "--verdicts", type=Path, metavar="FILE",
+        help="where users are asked for: CSV with item_id, user_id (empty for all) and verdict, "
+        "keep or drop",
     )  # fmt: skip
 
 

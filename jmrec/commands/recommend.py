@@ -1,4 +1,4 @@
-"""``jmrec recommend``: next items for one session."""
+"""``jmrec recommend``: next items for one session, or items for one user."""
 
 import argparse
 import sys
@@ -7,9 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from jmrec.commands.command import Command
-from jmrec.commands.options import add_json, add_policy, add_student, check_finished, output
+from jmrec.commands.options import (
+    add_json,
+    add_policy,
+    add_student,
+    add_verdicts,
+    check_finished,
+    output,
+)
 from jmrec.errors import UserError
-from jmrec.terminal import console, say
+from jmrec.terminal import console, say, warn
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -17,7 +24,9 @@ def options(parser: argparse.ArgumentParser) -> None:
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--workdir", type=Path, help="the workdir of a run")
     source.add_argument("--serve", type=Path, metavar="DIR", help="what jmrec export wrote")
-    parser.add_argument("--items", required=True, help="item ids of the session, oldest first")
+    asked = parser.add_mutually_exclusive_group(required=True)
+    asked.add_argument("--items", help="item ids of the session, oldest first")
+    asked.add_argument("--user", help="a user id, for a run that ranks items for users")
     parser.add_argument("--top", type=int, default=10, help="how many items to recommend")
     parser.add_argument(
         "--at", metavar="TIME",
@@ -29,6 +38,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--events", help="what each click was, for one that reads event types")
     add_student(parser)
     add_policy(parser)
+    add_verdicts(parser)
     add_json(parser)
 
 
@@ -45,32 +55,63 @@ def listed(words: str | None) -> list[str] | None:
 def action(args: argparse.Namespace, _: Sequence[str]) -> None:
     """Recommend from a workdir, or from what was exported."""
     session = listed(args.items)
-    if not session:
+    if args.user is None and not session:
         raise UserError("name at least one item of the session (--items).")
+    for name in ("times", "events") if session is None else ("verdicts",):
+        if getattr(args, name) is not None:
+            asked = "--user" if session is None else "--items"
+            raise UserError(f"--{name} says nothing of what {asked} asks for; leave it out.")
     if args.top < 1:
         raise UserError("ask for 1 item or more (--top).")
     if args.workdir is not None:
         check_finished(args.workdir)
+    elif args.student is not None:
+        raise UserError("--serve has one student; leave out --student, or name a --workdir.")
     if sys.stderr.isatty():  # jax and a compilation: seconds
         say(f"loading {args.workdir or args.serve} ...", sys.stderr)
     from jmrec.evaluation.policy import read_time
 
+    at = None if args.at is None else read_time(args.at)
+    if session is None:
+        _for_user(args, at)
+    else:
+        output(_for_session(args, session, at), args.json, show)
+
+
+def _for_session(
+    args: argparse.Namespace, session: Sequence[str], at: float | None
+) -> list[dict[str, Any]]:
+    from jmrec.evaluation.policy import read_time
+
     clicked, events = listed(args.times), listed(args.events)
     times = None if clicked is None else [read_time(each) for each in clicked]
-    at = None if args.at is None else read_time(args.at)
     if args.serve is not None:
         from jmrec.serving import load
 
-        if args.student is not None:
-            raise UserError("--serve has one student; leave out --student, or name a --workdir.")
-        found = load(args.serve, args.policy).recommend(session, args.top, at, times, events)
-    else:
-        from jmrec.systems import serve
+        return load(args.serve, args.policy).recommend(session, args.top, at, times, events)
+    from jmrec.systems import serve
 
-        found = serve.recommend(
-            args.workdir, session, args.top, args.student, args.policy, at, times, events
+    return serve.recommend(
+        args.workdir, session, args.top, args.student, args.policy, at, times, events
+    )
+
+
+def _for_user(args: argparse.Namespace, at: float | None) -> None:
+    if args.serve is not None:
+        from jmrec.serving import load_pairs
+
+        served = load_pairs(args.serve, args.policy, args.verdicts)
+        found = served.recommend(args.user, args.top, at)
+    else:
+        from jmrec.systems import serve_pairs
+
+        found = serve_pairs.recommend(
+            args.workdir, args.user, args.top, args.student, args.policy, args.verdicts, at
         )
-    output(found, args.json, show)
+    if not found["known"]:
+        near = f"; did you mean {found['nearest']!r}?" if found["nearest"] else "."
+        warn(f"user {args.user!r} is not known and is served as a new one{near}")
+    output(found, args.json, show_for_user)
 
 
 def show(found: Sequence[dict[str, Any]]) -> None:
@@ -89,10 +130,33 @@ def show(found: Sequence[dict[str, Any]]) -> None:
     console().print(table)
 
 
+def show_for_user(found: dict[str, Any]) -> None:
+    """Print what is recommended to a user, best first, and what was left out."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    avoid = found["label_means"] == "avoid"
+    if found["items"]:
+        table = Table("", "item", "title", "probability", "flag")
+        for place, each in enumerate(found["items"], 1):
+            named = map(escape, (each["item_id"], each["title"]))
+            table.add_row(str(place), *named, f"{each['probability']:.3f}", each["flag"])
+        console().print(table)
+        say(f"{'Least' if avoid else 'Most'} probable first: {found['label']}.")
+    else:
+        say("No item may be recommended: ratings, policy, threshold and verdicts leave none.")
+    if found["left_out"]:
+        say(
+            f"{found['left_out']:,} more are left out: {found['label']} is as probable as "
+            f"{found['threshold']:.3f} or more."
+        )
+
+
 COMMAND = Command(
-    help="Recommend next items for a session.",
+    help="Recommend next items for a session, or items that a user has not rated.",
     example="jmrec recommend --workdir runs/shop --items 12,57,3 --top 10\n"
-    "  jmrec recommend --serve serve --items 12,57,3 --policy policy.toml",
+    "  jmrec recommend --serve serve --items 12,57,3 --policy policy.toml\n"
+    "  jmrec recommend --workdir runs/mmrec --user eve --top 10 --verdicts verdicts.csv",
     options=options,
     action=action,
 )

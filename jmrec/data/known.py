@@ -7,7 +7,7 @@ is known on that day, since many sources date a row by its day alone.
 Shapes: N rows of the ratings, Q questions, C cuts.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -117,9 +117,37 @@ def earlier(
     return Spans(order, np.where(none, 0, start), np.where(none, 0, stop))
 
 
+LEARNED, SETTLED, EVERY = 0, 1, 2
+"""What a question may know: rows of train; those and validation; all."""
+
+
+@dataclass(frozen=True)
+class Questions:
+    """Q questions, each for what is known of an item and of a user before a day.
+
+    Attributes:
+      items: int [Q], item rows.
+      users: int [Q], user codes, -1 for one of whom nothing is known.
+      day: int64 [Q], see `days`.
+      may: int [Q], `LEARNED`, `SETTLED` or `EVERY`.
+    """
+
+    items: np.ndarray
+    users: np.ndarray
+    day: np.ndarray
+    may: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def groups(self, by: str) -> np.ndarray:
+        """Return each question's "item" or "user"."""
+        return {"item": self.items, "user": self.users}[by]
+
+
 @dataclass(frozen=True)
 class Known:
-    """What is known before each row of the ratings.
+    """What is known before each row of the ratings, or when anything else is asked.
 
     Attributes:
       ratings: N rows.
@@ -137,37 +165,48 @@ class Known:
         return days(self.ratings.times, self.unit)
 
     @property
-    def learned(self) -> np.ndarray:
-        """Rows that a row of train or validation may know."""
-        return self.splits.train
+    def levels(self) -> tuple[np.ndarray, ...]:
+        """The rows that may be known, ascending, by `LEARNED`, `SETTLED` and `EVERY`.
+
+        A row of train or validation may know the first, a row of test the second.
+        """
+        learned = self.splits.train
+        settled = np.sort(np.concatenate([learned, self.splits.validation]))
+        return learned, settled, np.arange(len(self.ratings))
 
     @property
-    def settled(self) -> np.ndarray:
-        """Rows that a row of test may know."""
-        return np.sort(np.concatenate([self.splits.train, self.splits.validation]))
+    def rows(self) -> Questions:
+        """The rows themselves as questions."""
+        may = np.full(len(self.ratings), LEARNED)
+        may[self.splits.test] = SETTLED
+        return Questions(self.ratings.items, self.ratings.users, self.day, may)
 
-    def groups(self, by: str) -> np.ndarray:
-        """Return each row's "item" or "user"."""
-        return {"item": self.ratings.items, "user": self.ratings.users}[by]
+    @property
+    def end(self) -> int:
+        """The first day after all rows."""
+        return int(self.day.max(initial=-1)) + 1
 
-    def spans(self, by: str, where: np.ndarray | None = None) -> Spans:
-        """Return the known rows of every row's item or user.
+    def spans(
+        self, by: str, where: np.ndarray | None = None, asked: Questions | None = None
+    ) -> Spans:
+        """Return the known rows of each question's item or user.
 
         Args:
           by: "item" or "user".
           where: bool [N], which rows count, such as those with a label; None is all.
+          asked: The Q questions; None asks for each row.
 
         Returns:
-          Spans with N questions.
+          Spans with Q questions.
         """
-        groups, day = self.groups(by), self.day
+        asked = self.rows if asked is None else asked
+        groups, day, own = self.rows.groups(by), self.day, asked.groups(by)
         parts, begin = [], 0
-        start, stop = np.zeros(len(groups), np.int64), np.zeros(len(groups), np.int64)
-        asking = np.ones(len(groups), bool)
-        asking[self.splits.test] = False
-        for who, known in ((asking, self.learned), (~asking, self.settled)):
-            kept = known if where is None else known[where[known]]
-            found = earlier(groups, day, groups[who], day[who], kept)
+        start, stop = np.zeros(len(asked), np.int64), np.zeros(len(asked), np.int64)
+        # All levels in this order, asked for or not: sums then round alike whatever is asked.
+        for level, known in enumerate(self.levels):
+            kept, who = known if where is None else known[where[known]], asked.may == level
+            found = earlier(groups, day, own[who], asked.day[who], kept)
             start[who], stop[who] = begin + found.start, begin + found.stop
             parts.append(found.order)
             begin += len(found.order)
@@ -179,6 +218,10 @@ class Known:
         return make_cuts(self, by, said, sizes)
 
 
+Ends = Mapping[int, tuple[np.ndarray, np.ndarray]]
+"""Group -> the last day of each of its cuts, and their numbers; groups with reviews."""
+
+
 @dataclass(frozen=True)
 class Cuts:
     """Stretches of a group's earliest reviews, each of which is summarised once.
@@ -187,20 +230,30 @@ class Cuts:
     it has 4, 16, 64, ... reviews. A row reads the newest cut that lies wholly before its day.
 
     Attributes:
+      by: "item" or "user".
       group: int32 [C].
       rows: C arrays of row numbers, oldest first.
-      of_row: int64 [N], the cut that each row reads; that without reviews of group 0 where a row
-        has no group.
-      latest: int64 [G], the newest cut of each group, of all rows: what is served.
+      of_row: int64 [N], the cut that each row reads, see `newest`.
+      groups: How many groups there are; whatever is beyond has no row.
+      ends: Where the cuts end of those who may know `LEARNED`, `SETTLED` and `EVERY`.
     """
 
+    by: str
     group: np.ndarray
     rows: list[np.ndarray]
     of_row: np.ndarray
-    latest: np.ndarray
+    groups: int
+    ends: tuple[Ends, ...]
 
     def __len__(self) -> int:
         return len(self.group)
+
+    def newest(self, asked: Questions) -> np.ndarray:
+        """Return the newest cut wholly before each question's day, int64 [Q].
+
+        It is that without reviews of group 0 where a question's group is none, or has no row.
+        """
+        return _newest(self.ends, self.groups, asked, self.by)
 
 
 def make_cuts(known: Known, by: str, said: np.ndarray, sizes: Sequence[int]) -> Cuts:
@@ -212,24 +265,25 @@ def make_cuts(known: Known, by: str, said: np.ndarray, sizes: Sequence[int]) -> 
       said: bool [N], rows with a review.
       sizes: After how many reviews a cut ends, ascending.
     """
-    groups, day = known.groups(by), known.day
+    rows = known.rows
+    groups = rows.groups(by)
     count = int(groups.max(initial=-1)) + 1
     count = max(count, len(known.ratings.user_ids) if by == "user" else 0)
-    asking = np.ones(len(groups), bool)
-    asking[known.splits.test] = False
     made = _Made(count)
-    of_row = np.zeros(len(groups), np.int64)
-    for who, may in ((asking, known.learned), (~asking, known.settled)):
-        ends = made.add(groups, day, may[said[may]], sizes)
-        for group, rows in _by_group(groups, np.flatnonzero(who)):
-            last, number = ends.get(group, _NOTHING)
-            newest = np.searchsorted(last, day[rows])  # cuts that end before the row's day
-            of_row[rows] = np.where(newest > 0, number[newest - 1], group)
-    latest = np.arange(count, dtype=np.int64)
-    ends = made.add(groups, day, np.flatnonzero(said), sizes)
-    for group, (_, number) in ends.items():
-        latest[group] = number[-1]
-    return Cuts(np.array(made.group, np.int32), made.rows, of_row, latest)
+    ends = tuple(made.add(groups, known.day, may[said[may]], sizes) for may in known.levels)
+    of_row = _newest(ends, count, rows, by)
+    return Cuts(by, np.array(made.group, np.int32), made.rows, of_row, count, ends)
+
+
+def _newest(ends: Sequence[Ends], count: int, asked: Questions, by: str) -> np.ndarray:
+    groups, found = asked.groups(by), np.zeros(len(asked), np.int64)
+    groups = np.where(groups < count, groups, -1)
+    for level, of_group in enumerate(ends):
+        for group, rows in _by_group(groups, np.flatnonzero(asked.may == level)):
+            last, number = of_group.get(group, _NOTHING)
+            newest = np.searchsorted(last, asked.day[rows])  # cuts that end before the day
+            found[rows] = np.where(newest > 0, number[newest - 1], group)
+    return found
 
 
 _NOTHING = (np.zeros(0, np.int64), np.zeros(1, np.int64))
@@ -245,8 +299,8 @@ class _Made:
 
     def add(
         self, groups: np.ndarray, day: np.ndarray, rows: np.ndarray, sizes: Sequence[int]
-    ) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-        """Cut some rows; return group -> (last day of each cut, its number), those with rows."""
+    ) -> Ends:
+        """Cut some rows; return where the cuts end."""
         found = {}
         for group, own in _by_group(groups, rows):
             own = own[np.argsort(day[own], kind="stable")]

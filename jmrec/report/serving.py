@@ -26,12 +26,13 @@ def serving_table(cost: Cost | None) -> Table | None:
         return None
     teacher = serving.get("teacher") or {}
     sides = [serving["served"], *([teacher] if teacher else [])]
+    one = _asked(serving)
     shown = {
         "parameters": ("parameters", "{:,.0f}", 1),
         "parameters, MB": ("parameter_bytes", "{:.2f}", 1e6),
         "tables of the items, MB": ("table_bytes", "{:.2f}", 1e6),
-        "one session, median, ms": ("median_ms", "{:.2f}", 1),
-        "one session, 99 of 100 within, ms": ("p99_ms", "{:.2f}", 1),
+        f"one {one}, median, ms": ("median_ms", "{:.2f}", 1),
+        f"one {one}, 99 of 100 within, ms": ("p99_ms", "{:.2f}", 1),
     }
     lines = [
         Line(title, [Cell(_number(side.get(key), form, unit)) for side in sides])
@@ -41,8 +42,8 @@ def serving_table(cost: Cost | None) -> Table | None:
     start = ", ".join(f"{name} {each:.2f} s" for name, each in seconds.items())
     note = (
         f"The artefact is {_number(serving.get('bytes'), '{:.2f}', 1e6)} MB for "
-        f"{_number(serving.get('items'))} items. A new process on the CPU: {start}. One session: "
-        f"from item ids to the ten best of the catalogue, policy included, on the CPU, "
+        f"{_number(serving.get('items'))} items. A new process on the CPU: {start}. One {one}: "
+        f"from ids to the ten best of the catalogue, policy included, on the CPU, "
         f"{_number(serving.get('calls'))} calls after warming up"
     )
     note += (
@@ -90,9 +91,10 @@ def serving_sentences(results: Results | None, cost: Cost | None) -> list[str]:
     quality = _quality(results, str(student.get("name"))) if results else []
     if not _measured(teacher):
         said = (
-            f"Serving: {student.get('name')} answers a session in {student['median_ms']:.2f} ms at "
-            f"the median (p99 {student['p99_ms']:.2f}); it has {student['parameters']:,} "
-            f"parameters and {_number(student.get('table_bytes'), '{:.1f}', 1e6)} MB of tables."
+            f"Serving: {student.get('name')} answers a {_asked(serving)} in "
+            f"{student['median_ms']:.2f} ms at the median (p99 {student['p99_ms']:.2f}); it has "
+            f"{student['parameters']:,} parameters and "
+            f"{_number(student.get('table_bytes'), '{:.1f}', 1e6)} MB of tables."
         )
         return [" ".join([said, *quality])]
     tables = [_number(side.get("table_bytes"), "{:.1f}", 1e6) for side in (student, teacher)]
@@ -104,6 +106,11 @@ def serving_sentences(results: Results | None, cost: Cost | None) -> list[str]:
         f"{teacher['parameters']:,} and {tables[1]} MB."
     )
     return [" ".join([said, *quality])]
+
+
+def _asked(serving: Mapping[str, Any]) -> str:
+    """Return whom the artefact answers."""
+    return "user" if serving.get("asked") == "user" else "session"
 
 
 def _measured(side: Mapping[str, Any]) -> bool:

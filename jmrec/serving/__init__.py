@@ -8,9 +8,20 @@ Example::
     for each in served.recommend(["12", "57", "3"], top=10):
         print(each["item_id"], each["title"], each["score"])
     lists = served.recommend_batch([["12", "57"], ["3"]], top=10)
+
+What was exported of a system that ranks pairs of a user and an item is loaded by `load_pairs`::
+
+    served = load_pairs("serve/")
+    found = served.recommend("eve", top=10)
 """
 
-from jmrec.serving.artefact import Artefact, check_target, read, write
+from jmrec.serving.artefact import Artefact, read, write
+from jmrec.serving.folder import check_target
+from jmrec.serving.pairs import PairArtefact, read_pairs, write_pairs
 from jmrec.serving.served import Served, load, serve
+from jmrec.serving.served_pairs import ServedPairs, load_pairs
 
-__all__ = ["Artefact", "Served", "check_target", "load", "read", "serve", "write"]
+__all__ = [
+    "Artefact", "PairArtefact", "Served", "ServedPairs", "check_target", "load", "load_pairs",
+    "read", "read_pairs", "serve", "write", "write_pairs",
+]  # fmt: skip

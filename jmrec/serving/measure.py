@@ -8,13 +8,21 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, Protocol
 
 import jax
 import numpy as np
 
 import jmrec
-from jmrec.serving.served import Served
 from jmrec.types import Params
+
+
+class Recommends(Protocol):
+    """What answers one question."""
+
+    def recommend(self, asked: Any, /) -> Any:
+        """Return what is recommended."""
+
 
 CALLS, WARM = 200, 20
 TIMEOUT = 600
@@ -25,31 +33,40 @@ import json, sys, time
 marks = [time.perf_counter()]
 import jax
 marks.append(time.perf_counter())
-from jmrec.serving import load
+from jmrec.serving import LOAD as load
 marks.append(time.perf_counter())
 served = load(sys.argv[1])
 marks.append(time.perf_counter())
-served.recommend(served.ids[:3])
+served.recommend(ASK)
 marks.append(time.perf_counter())
 print(json.dumps([b - a for a, b in zip(marks, marks[1:])]))
 """
+SESSIONS, USERS = "session", "user"
+"""Whom an artefact answers."""
+FIRST = {
+    SESSIONS: ("load", "served.ids[:3]"),
+    USERS: ("load_pairs", "(served.user_ids or [''])[0]"),
+}
+"""How each is loaded, and what is asked first."""
 STEPS = ("import jax", "import jmrec.serving", "load", "first answer")
 
 
-def cold_start(artefact: Path) -> dict[str, float]:
+def cold_start(artefact: Path, asked: str = SESSIONS) -> dict[str, float]:
     """Return the seconds of each step from a new process to its first answer, on the CPU.
 
     Args:
       artefact: The folder.
+      asked: `SESSIONS` or `USERS`.
 
     Raises:
       RuntimeError: The process failed: what was written can not be served.
     """
+    script = COLD_START.replace("LOAD", FIRST[asked][0]).replace("ASK", FIRST[asked][1])
     root = str(Path(jmrec.__file__).resolve().parents[1])
     path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
     with tempfile.TemporaryDirectory() as elsewhere:
         done = subprocess.run(
-            [sys.executable, "-P", "-c", COLD_START, str(artefact.resolve())],
+            [sys.executable, "-P", "-c", script, str(artefact.resolve())],
             cwd=elsewhere,
             env={**os.environ, "PYTHONPATH": path, "JAX_PLATFORMS": "cpu"},
             capture_output=True,
@@ -63,16 +80,16 @@ def cold_start(artefact: Path) -> dict[str, float]:
 
 
 def latency(
-    served: Sequence[Served], sessions: Sequence[Sequence[str]], calls: int = CALLS
+    served: Sequence[Recommends], asked: Sequence[Any], calls: int = CALLS
 ) -> list[dict[str, float]]:
-    """Time one session at a time, from item ids to the titles of the ten best of the catalogue.
+    """Time one question at a time, from ids to the titles of the ten best of the catalogue.
 
     All take turns, so that whatever else the machine does falls on each alike. An answer is plain
     Python, so nothing is left on the device when the clock stops.
 
     Args:
       served: What is timed.
-      sessions: What is asked, over and over.
+      asked: Sessions or users, over and over.
       calls: How many are timed, after ``WARM`` that are not.
 
     Returns:
@@ -80,10 +97,10 @@ def latency(
     """
     seconds = np.zeros((len(served), calls))
     for call in range(-WARM, calls):
-        session = sessions[call % len(sessions)]
+        question = asked[call % len(asked)]
         for place, each in enumerate(served):
             begin = time.perf_counter()
-            each.recommend(session)
+            each.recommend(question)
             if call >= 0:
                 seconds[place, call] = time.perf_counter() - begin
     return [

@@ -1,17 +1,19 @@
 """What the command line does with a finished run, by its workdir; what serves is in `serve`."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import jax
 
+from jmrec.errors import UserError
 from jmrec.lock import only_writer
 from jmrec.systems import added
 from jmrec.systems.evaluate import evaluate as evaluate_system
 from jmrec.systems.pretrained import check_out, write_converted
 from jmrec.systems.registry import open_run
-from jmrec.systems.system import Merges, Ranks, ReadsItems, able
+from jmrec.systems.system import Merges, Ranks, RanksPairs, ReadsItems, able
 from jmrec.terminal import warn
 from jmrec.tracking import Tracker
 
@@ -33,15 +35,36 @@ def evaluate(
       by: "week" or "month", to see how rows age; None does not.
     """
     with only_writer(workdir, warn), Tracker(workdir) as tracker:
-        system = able(open_run(workdir, tracker), Ranks)
+        opened, folder = open_run(workdir, tracker), workdir / f"evaluate-{split}"
+        if isinstance(opened, RanksPairs):
+            _refuse({"--dump-topk": dump, "--policy": policy, "--by": by}, workdir)
+            opened.evaluate(folder, split)
+            tracker.say(f"report: {folder / 'report.html'}")
+            return
+        system = able(opened, Ranks)
         made = None
         if policy is not None:
             # A policy may name items that were added later; they are no candidates here.
             whole = added.whole_catalogue(system, policy).policy
             made = whole.first(len(system.data.dataset.items))
-        folder = workdir / f"evaluate-{split}"
         evaluate_system(system, folder, split, dump=dump, policy=made, by=by)
         tracker.say(f"report: {folder / 'report.html'}")
+
+
+def _refuse(options: Mapping[str, Any], workdir: Path) -> None:
+    """Refuse what nobody can ask of a table of pairs.
+
+    Raises:
+      UserError: Naming the option.
+    """
+    why = {
+        "--dump-topk": "every pair is scored and none recommended",
+        "--policy": "every pair is scored and none recommended",
+        "--by": "every report of it has the months already",
+    }
+    for name, value in options.items():
+        if value is not None:
+            raise UserError(f"{workdir} ranks pairs: {why[name]}; leave out {name}.")
 
 
 def embed(workdir: Path, folder: Path | None) -> int:

@@ -28,12 +28,13 @@ from jmrec.report.serving import serving_sentences
 from jmrec.serving import Artefact, Served, check_target, load, serve, write
 from jmrec.serving.measure import CALLS, cold_start, folder_bytes, latency, size
 from jmrec.serving.stablehlo import export_scores
+from jmrec.systems import serve_pairs
 from jmrec.systems.added import read_added, whole_catalogue
 from jmrec.systems.examples import pictures_of
 from jmrec.systems.registry import open_run
 from jmrec.systems.stages import check_seal, read_stage
 from jmrec.systems.students import GROUP, NO_FEATURES, joined, stage_name
-from jmrec.systems.system import Ranks, able
+from jmrec.systems.system import Ranks, RanksPairs, System, able
 from jmrec.terminal import warn
 from jmrec.tracking import Tracker
 
@@ -138,6 +139,7 @@ def export(
     student: str | None = None,
     policy: Path | None = None,
     stablehlo: bool = False,
+    verdicts: Path | None = None,
     calls: int = CALLS,
 ) -> dict[str, Any]:
     """Write a run's serving artefact, measure it beside the teacher, and note it in the report.
@@ -145,9 +147,10 @@ def export(
     Args:
       workdir: A finished run.
       out: The folder to write; an older artefact there is replaced.
-      student: Its name; None is the run's choice.
+      student: Its name, or that of a row of a system that ranks pairs; None is the run's choice.
       policy: A policy file, which becomes the artefact's own.
       stablehlo: Whether to add the scores as a StableHLO program.
+      verdicts: A file of verdicts for a system that ranks pairs, which become the artefact's own.
       calls: How many answers are timed.
 
     Returns:
@@ -158,18 +161,29 @@ def export(
     """
     out, device = check_target(out), _cpu()
     with only_writer(workdir, warn), Tracker(workdir) as tracker:
-        system = able(open_run(workdir, tracker), Ranks)
+        opened = open_run(workdir, tracker)
+        if isinstance(opened, RanksPairs) or verdicts is not None:
+            pairs = able(opened, RanksPairs)
+            with jax.default_device(device):
+                made = serve_pairs.export(
+                    pairs, out, row=student, policy=policy, verdicts=verdicts, stablehlo=stablehlo
+                )
+                tracker.say(f"export: {out} is written; now it is measured")
+                section = serve_pairs.measure(made, out, calls)
+            _note(opened, workdir / "evaluate", section)
+            return section
+        system = able(opened, Ranks)
         artefact = build(system, student, policy)
         program = export_scores(serve(artefact, str(out))) if stablehlo else None
         write(artefact, out, program)
         tracker.say(f"export: {out} is written; now it is measured")
         with jax.default_device(device):
             section = measure(system, artefact, out, calls)
-        _note(system, workdir / "evaluate", section)
+        _note(opened, workdir / "evaluate", section)
         return section
 
 
-def _note(system: Ranks, folder: Path, section: dict[str, Any]) -> None:
+def _note(system: System, folder: Path, section: dict[str, Any]) -> None:
     """Write what was measured into cost.json, and write the report again."""
     if not (folder / RESULTS).is_file():
         return
@@ -182,9 +196,8 @@ def _note(system: Ranks, folder: Path, section: dict[str, Any]) -> None:
     except UserError as error:  # an older run, or a damaged report, is served all the same
         system.work.tracker.warn(f"the report is left as it is: {error}")
         return
-    write_report(
-        results, folder / "report.html", cost, pictures_of(system.data.dataset.items, results)
-    )
+    shown = pictures_of(system.data.dataset.items, results) if isinstance(system, Ranks) else None
+    write_report(results, folder / "report.html", cost, shown)
 
 
 def _cpu() -> jax.Device:
@@ -290,11 +303,15 @@ def agree(system: Ranks, student: str, served: Served) -> dict[str, int]:
 
 def describe(section: dict[str, Any]) -> list[str]:
     """Return what `measure` found, in sentences."""
-    same, start = section["same top 20"], section["seconds"]
+    same, start = section.get("same top 20"), section["seconds"]
+    users = f" and {section['users']:,} users" if "users" in section else ""
+    agreed = "" if same is None else (
+        f" The same top 20 as the run's evaluation on {same['same']:,} of {same['sessions']:,} "
+        "sessions."
+    )  # fmt: skip
     return [
-        f"{section['items']:,} items in {section['bytes'] / 1e6:.2f} MB, loaded in "
+        f"{section['items']:,} items{users} in {section['bytes'] / 1e6:.2f} MB, loaded in "
         f"{start['load']:.2f} s; {sum(start.values()):.2f} s from a new process to its first "
-        f"answer. The same top 20 as the run's evaluation on {same['same']:,} of "
-        f"{same['sessions']:,} sessions.",
+        f"answer.{agreed}",
         *serving_sentences(None, {**make_cost(), "serving": section}),
     ]

@@ -7,6 +7,7 @@ protocols below.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
@@ -17,6 +18,7 @@ from jmrec.data.schema import Items
 from jmrec.errors import UserError
 from jmrec.evaluation.protocol import Ranker
 from jmrec.evaluation.rankers.neural import NeuralRanker
+from jmrec.serving import PairArtefact
 from jmrec.systems.data import RunData
 from jmrec.systems.stages import Stage
 from jmrec.systems.students import Students
@@ -142,6 +144,31 @@ class Ranks(Protocol):
 
 
 @runtime_checkable
+class RanksPairs(Protocol):
+    """A system that ranks pairs of a user and an item by how probable a label is."""
+
+    name: ClassVar[str]
+    work: Work
+
+    def evaluate(self, folder: Path, split: str) -> None:
+        """Measure every row of the table on a split, and write results and report into a folder."""
+
+    def artefact(
+        self, row: str | None = None, policy: Path | None = None, verdicts: Path | None = None
+    ) -> PairArtefact:
+        """Return what is served, as it is at the end of the data.
+
+        Args:
+          row: A rule or a model of the results table; None is the run's choice.
+          policy: A policy file, see `jmrec.evaluation.policy`, or None.
+          verdicts: A file of verdicts, see `jmrec.data.verdicts`, or None.
+
+        Raises:
+          UserError: There is no such row, or a file does not fit.
+        """
+
+
+@runtime_checkable
 class ReadsItems(Ranks, Protocol):
     """A system that reads items, so that new ones can be added to a run without training."""
 
@@ -164,10 +191,26 @@ class Merges(Protocol):
         """
 
 
-LACKS: dict[type, str] = {
-    Ranks: "has no items to recommend",
-    ReadsItems: "reads no items",
-    Merges: "trains no low-rank updates of a backbone, so that there is nothing to merge",
+@dataclass(frozen=True)
+class Lack:
+    """What is said of a system that has not the methods of a protocol.
+
+    Attributes:
+      says: What it does not do.
+      other: An experiment whose system does.
+      asks: The option that asks a system which does, where another capability answers alike.
+    """
+
+    says: str
+    other: str = "experiments/tpad.py"
+    asks: str = ""
+
+
+LACKS: dict[type, Lack] = {
+    Ranks: Lack("ranks no items for sessions", asks="--items"),
+    RanksPairs: Lack("ranks no items for users", "experiments/mmrec.py", "--user"),
+    ReadsItems: Lack("reads no items after training"),
+    Merges: Lack("trains no low-rank updates of a backbone, so that there is nothing to merge"),
 }
 """What is said of a system that has not the methods of a protocol."""
 Capability = TypeVar("Capability")
@@ -184,8 +227,12 @@ def able(system: System, capability: type[Capability]) -> Capability:
       UserError: It has not.
     """
     if not isinstance(system, capability):
+        lack = LACKS[capability]
+        instead = [each.asks for kind, each in LACKS.items() if isinstance(system, kind)]
+        option = next(iter(filter(None, instead if lack.asks else ())), "")
+        remedy = f"recommend from it with {option}, or " if option else ""
         raise UserError(
-            f"{system.work.workdir} is a run of the system {system.name!r}, which "
-            f"{LACKS[capability]}; name a run of another system, such as experiments/tpad.py."
+            f"{system.work.workdir} is a run of the system {system.name!r}, which {lack.says}; "
+            f"{remedy}name a run of another system, such as {lack.other}."
         )
     return system

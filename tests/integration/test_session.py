@@ -201,7 +201,7 @@ def test_what_it_does_not_have_is_refused_by_its_name(
     by_ids: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     said = refusal(capsys, ["embed", "--workdir", str(by_ids)])
-    assert "of the system 'session', which reads no items" in said
+    assert "of the system 'session', which reads no items after training" in said
     said = refusal(capsys, ["convert", str(by_ids), "--out", str(tmp_path / "out")])
     assert "of the system 'session', which trains no low-rank updates" in said
     assert not (tmp_path / "out").exists()

@@ -11,7 +11,7 @@ import numpy as np
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from jmrec.config import ConfigDict, choose
-from jmrec.data.known import Cuts
+from jmrec.data.known import Cuts, Questions
 from jmrec.data.pipeline import item_batches
 from jmrec.features import ROWS, pad_rows
 from jmrec.models.dlrm import DlrmConfig
@@ -38,7 +38,7 @@ class Part:
       name: "words", "reviews", "profile", "picture" or "seen".
       table: float32 [rows, W].
       ok: bool [rows], where there is something.
-      row: int32 [N], the table's row of each pair.
+      row: int32 [N], the table's row of each pair, a row of the data or a question.
       of: "item" or "user" where it is made of earlier rows, "" else.
     """
 
@@ -164,10 +164,15 @@ class DlrmRankers:
         """The numbers of all rows."""
         return pair_numbers(self.data.known, self.data.items, self.data.rows.train)
 
-    def parts(self, name: str) -> list[Part]:
-        """Return what a ranker reads of pairs beside numbers and ids."""
-        variant, ratings = self.work.config.rankers[name], self.data.ratings
-        item = ratings.items.astype(np.int32)
+    def parts(self, name: str, asked: Questions | None = None) -> list[Part]:
+        """Return what a ranker reads of pairs beside numbers and ids.
+
+        Args:
+          name: The ranker.
+          asked: N questions; None asks for each row.
+        """
+        variant = self.work.config.rankers[name]
+        item = (self.data.known.rows if asked is None else asked).items.astype(np.int32)
         found = []
         if variant.arm in ("text", "both"):
             words = self.space.words()
@@ -176,8 +181,8 @@ class DlrmRankers:
                 how, cuts = variant[f"{by}_reviews"], self.data.cuts[by]
                 if how != NONE:
                     table = self._said(by, how, cuts)
-                    row = cuts.of_row.astype(np.int32)
-                    found.append(Part(part, table, _some(table), row, by))
+                    row = cuts.of_row if asked is None else cuts.newest(asked)
+                    found.append(Part(part, table, _some(table), row.astype(np.int32), by))
         if variant.arm in ("picture", "both"):
             found.append(Part("picture", self.space.pictures(), self.space.picture_ok, item))
             how = self.work.config.describe.picture
@@ -194,16 +199,21 @@ class DlrmRankers:
         empty = np.zeros(reviews.shape[1], np.float32)
         return np.stack([reviews[rows].mean(0) if len(rows) else empty for rows in cuts.rows])
 
-    def arrays(self, name: str, parts: list[Part]) -> dict[str, np.ndarray]:
-        """Return what of all N rows a batch holds."""
-        past = int(self.settings(name).past)
-        arrays = pair_arrays(
-            self.data.known, self.data.items, self.pair_numbers, self.data.rows.train, past
-        )
-        rows = np.zeros((len(self.data.ratings), len(parts)), np.int32)
+    def arrays(
+        self, name: str, parts: list[Part], asked: Questions | None = None
+    ) -> dict[str, np.ndarray]:
+        """Return what a batch holds of all N rows, or of other questions; those have no label."""
+        data, past = self.data, int(self.settings(name).past)
+        train, numbers = data.rows.train, self.pair_numbers
+        if asked is not None:
+            numbers = pair_numbers(data.known, data.items, train, asked)
+        found = pair_arrays(data.known, data.items, numbers, train, past, asked)
+        rows = np.zeros((len(found["item_id"]), len(parts)), np.int32)
         for p, part in enumerate(parts):
             rows[:, p] = part.row
-        return {**arrays, "part_row": rows}
+        if asked is None:
+            found["label"] = np.maximum(data.ratings.labels, 0).astype(np.int32)
+        return {**found, "part_row": rows}
 
     def tables(self, name: str, parts: list[Part]) -> dict[str, Any]:
         """Return what `jmrec.tasks.rank.gather` reads beside a batch."""

@@ -8,15 +8,18 @@ https://arxiv.org/abs/2408.04211 (the method as built here is jmrec's own readin
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import ClassVar
 
 from jmrec.config import ConfigDict, choose
+from jmrec.serving import PairArtefact
 from jmrec.systems.mmrec.data import RatingData
 from jmrec.systems.mmrec.describe import Descriptions
-from jmrec.systems.mmrec.evaluate import evaluation_stage
+from jmrec.systems.mmrec.evaluate import evaluate, evaluation_stage
 from jmrec.systems.mmrec.plan import planned_rankers
 from jmrec.systems.mmrec.rank import DlrmRankers
 from jmrec.systems.mmrec.read import Reader
+from jmrec.systems.mmrec.serve import pair_artefact
 from jmrec.systems.mmrec.space import Space
 from jmrec.systems.stages import Stage
 from jmrec.systems.system import PlannedStep, Sizes
@@ -52,6 +55,16 @@ class Mmrec:
         stages.append(self.space.stage())
         stages += self.rankers.stages(tuple(each.name for each in stages))
         return [*stages, evaluation_stage(self, stages, command)]
+
+    def evaluate(self, folder: Path, split: str) -> None:
+        """Measure every row on a split; see `jmrec.systems.system.RanksPairs`."""
+        evaluate(self, folder, split)
+
+    def artefact(
+        self, row: str | None = None, policy: Path | None = None, verdicts: Path | None = None
+    ) -> PairArtefact:
+        """Return what is served; see `jmrec.systems.system.RanksPairs`."""
+        return pair_artefact(self, row, policy, verdicts)
 
     @classmethod
     def plan_steps(

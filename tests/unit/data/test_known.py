@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jmrec.data.known import DAY, Known
+from jmrec.data.known import DAY, EVERY, LEARNED, SETTLED, Known, Questions
 from jmrec.data.pairs import SPLITTERS, split_pairs
 from jmrec.data.schema import Ratings
 from jmrec.errors import UserError
@@ -74,7 +74,7 @@ def test_a_row_reads_the_newest_cut_that_lies_wholly_before_it(how: str, by: str
     for row in range(len(ratings)):
         # Of all known reviews, not only the earlier ones: a cut's end is a day that has passed.
         test = row in set(known.splits.test)
-        may = known.settled if test else known.learned
+        may = known.levels[SETTLED if test else LEARNED]
         own = [r for r in may if group[r] == group[row] and ratings.reviews[r]]
         own = sorted(own, key=lambda r: (day[r], r))
         wanted: list[int] = []
@@ -132,3 +132,33 @@ def test_what_makes_no_sense_is_refused() -> None:
         split_pairs(drawn(5, count=3), "time_within_item")
     with pytest.raises(UserError, match="add up to 1"):
         split_pairs(ratings, "time", fractions=(0.5, 0.5, 0.5))
+
+
+@pytest.mark.parametrize("by", ["item", "user"])
+def test_a_question_is_answered_as_a_row_would_be(by: str) -> None:
+    ratings = drawn(4)
+    known = Known(ratings, split_pairs(ratings, "time_within_item"))
+    rows, spans, cuts = known.rows, known.spans(by), known.cuts(by, (2, 4, 8))
+    order = np.random.default_rng(0).permutation(len(ratings))[:50]
+    few = Questions(rows.items[order], rows.users[order], rows.day[order], rows.may[order])
+    asked = known.spans(by, asked=few)
+    assert [asked[n].tolist() for n in range(50)] == [spans[row].tolist() for row in order]
+    rates = np.where(ratings.labels >= 0, ratings.ratings, 0.0).astype(float)
+    assert asked.sums(rates).tolist() == spans.sums(rates)[order].tolist()  # to the last bit
+    assert cuts.newest(few).tolist() == cuts.of_row[order].tolist()
+
+
+def test_at_the_end_everything_is_known() -> None:
+    ratings, count = drawn(5), 14
+    known = Known(ratings, split_pairs(ratings, "time"))
+    items, cuts = np.arange(count), known.cuts("item", (2, 4, 8))
+    asked = Questions(items, items * 0 - 1, np.full(count, known.end), np.full(count, EVERY))
+    found, of_users = known.spans("item", asked=asked), known.spans("user", asked=asked)
+    for item in items:  # two of them without a row
+        own = np.flatnonzero(ratings.items == item)
+        assert found[item].tolist() == own.tolist()
+        said = [row for row in own if ratings.reviews[row]]
+        read = cuts.rows[cuts.newest(asked)[item]]
+        assert set(read) <= set(said)
+        assert (len(read) >= 8) == (len(said) >= 8)
+    assert not of_users.count.any()

@@ -11,7 +11,7 @@ import pytest
 from jmrec.errors import UserError
 from jmrec.evaluation.policy import Availability, Correction, make_policy
 from jmrec.serving import Artefact, check_target, load, read, serve, write
-from jmrec.serving.artefact import flatten_params
+from jmrec.serving.folder import flatten_params
 
 FILES = ("serve.json", "student.safetensors", "items.safetensors", "items.json")
 
