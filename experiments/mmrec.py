@@ -1,4 +1,4 @@
-"""MMREC: rank pairs of a user and an item by reviews and pictures, where the class that matters is rare.
+"""MMREC: rank pairs of a user and an item by reviews and pictures, where one class is rare.
 
 Hypothesis: what earlier reviews say and what a picture shows tells which items a user will dislike,
 beyond how often item and user were disliked before; and a loss that knows how rare the class is
@@ -14,8 +14,8 @@ Arguments:
   arm=all|ids|text|picture|both   what of an item is read; all is a ranker for each
   strategy=none|class_weights|focal|logit_adjustment|class_balanced|balanced_sampling|pairwise|all
          the answer to the imbalance; all is one more ranker of the arm "both" for each
-  writer=mean|extract|llm|none|all   what stands for an item's reviews: the mean of their vectors, the
-         sentences nearest their centre, a summary by SmolLM2, nothing; all is a ranker for each
+  writer=mean|extract|llm|none|all   what stands for an item's reviews: the mean of their vectors,
+         the sentences nearest their centre, a summary by SmolLM2, nothing; all is a ranker for each
   split=time|time_within_item|unseen_items   see jmrec.data.pairs
   backbone=tiny|minilm  who reads: counted words, colours and edges, which need nothing
          (--config.read.picture=vision trains an encoder of pictures), or MiniLM and
@@ -68,7 +68,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         {"split": args.split, "fractions": (0.8, 0.1, 0.1), "folds": 5, "fold": 0, "day": 86_400.0}
     )
     config.describe = describe(writer)
-    # "lsa" and "counts" count words, colours and edges; "vision" is an encoder that is trained here.
+    # "lsa" and "counts" count words, colours and edges; "vision" is trained here.
     own = {"text": "lsa", "picture": "counts", "width": 256}
     given = {"text": "backbone", "picture": "backbone", "width": 0}
     config.read = ConfigDict(own if args.backbone == "tiny" else given)
@@ -84,7 +84,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
             "serve": "best",
             # What hangs together: an interval draws whole items or whole users.
             "by": "item",
-            # The threshold is chosen on validation so that this share of the positive rows is found.
+            # The threshold is chosen on validation to find this share of the positive rows.
             "recall": 0.5,
             # What a false positive costs and a hit gains, in your own currency.
             "value": {"false_positive": 1.0, "hit": 5.0},
@@ -150,7 +150,9 @@ def vision(toyshop: bool, size: str) -> ConfigDict:
         stack(48, 1, 2, 2, 96), stack(64, 2, 2, 2, 128), stack(384, 6, 6, 6, 1024)
     )[pick]  # fmt: skip
     config.train = (
-        training(300, 64, 3e-3, 300), training(1000, 64, 3e-3, 500), training(10_000, 256, 1e-3, 1000)
+        training(300, 64, 3e-3, 300),
+        training(1000, 64, 3e-3, 500),
+        training(10_000, 256, 1e-3, 1000),
     )[pick]  # fmt: skip
     config.train.muon = 13.0
     config.train.weight_decay = 0.5
@@ -213,7 +215,7 @@ def rank(toyshop: bool, size: str) -> ConfigDict:
 
 
 def rankers(arm: str, strategy: str, writer: str) -> ConfigDict:
-    """Return the rankers: what tells each from the others, and what it changes of the group "rank"."""
+    """Return the rankers: what tells each from the others."""
     first = "none" if strategy == "all" else strategy
     told = "mean" if writer == "all" else writer
     variant = {"arm": "both", "strategy": first, "item_reviews": told, "user_reviews": "mean"}

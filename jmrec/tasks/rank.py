@@ -85,8 +85,7 @@ class Balance:
 
 
 class RankTask(ModelTask):
-    """The task; ``hparams``: learning_rate, dropout, id_dropout, hide_item, hide_user, gamma,
-    pairwise.
+    """The task; ``hparams`` are those of ``defaults``.
 
     With the share ``hide_item`` a pair is shown as if nothing of its item had been known: no id, no
     earlier row, no review; ``hide_user`` does so with the user. ``id_dropout`` takes the id alone.
@@ -204,7 +203,7 @@ def gather(
         category=batch["category"],
         parts=parts,
         parts_ok=ok,
-        past=read,
+        past=jnp.asarray(read),
         past_label=batch["past_label"],
         past_mask=mask,
     )

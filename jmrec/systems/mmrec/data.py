@@ -11,7 +11,7 @@ from jmrec.data.known import Cuts, Known
 from jmrec.data.pairs import PairSplits, split_pairs
 from jmrec.data.schema import Items, Ratings
 from jmrec.errors import UserError
-from jmrec.sharding import process_rows
+from jmrec.sharding import make_mesh, process_rows
 from jmrec.systems.data import RunData
 from jmrec.systems.stages import Stage
 from jmrec.systems.work import Work
@@ -101,10 +101,8 @@ class RatingData:
         """Rows of the items that occur in training, int64, ascending."""
         return np.unique(self.ratings.items[self.known.splits.train]).astype(np.int64)
 
-    def process_rows(self) -> Callable[[int], np.ndarray]:
+    def process_rows(self) -> Callable[[int], np.ndarray] | None:
         """Return which rows of a batch this process reads."""
-        from jmrec.sharding import make_mesh
-
         return process_rows(make_mesh(self.work.config.rules))
 
 

@@ -16,7 +16,7 @@ from jmrec.systems.stages import Stage
 from jmrec.systems.work import Work
 
 MEAN, NONE = "mean", "none"
-"""What a ranker may read of reviews in place of a writer's texts: the mean of their vectors; nothing."""
+"""What may be read in place of a writer's texts: the mean of the reviews' vectors; nothing."""
 SAMPLES = 10
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from sklearn.metrics import average_precision_score
@@ -93,7 +93,7 @@ def evaluate(
     sections["pairs"] |= {"space": system.space.cosines, "texts": system.texts.counts()}
     served = served_row(scored, data.validation.labels, str(c.evaluate.serve))
     names = [each.name for each in system.stages()[:-1]]
-    results: Results = {
+    found: dict[str, Any] = {
         "format": FORMAT,
         "system": system.name,
         **sections,
@@ -101,7 +101,8 @@ def evaluate(
         "test_reads": reads,
         "stages": facts_by_stage(work.workdir, names),
         "curves": {n: curve for n, curve in read_curves(work.workdir).items() if n in names},
-    }  # type: ignore[typeddict-item]
+    }
+    results = cast(Results, found)
     cost = make_cost(
         cost_by_stage(work.workdir, names), {"run": " ".join(command)} if command else {}
     )

@@ -129,7 +129,7 @@ def _columns(known: Known, items: Items, train: np.ndarray, asked: Questions) ->
 def _residuals(known: Known, by: str, mean: float) -> np.ndarray:
     """Return how far each row's label lies from what was known of its item or user, float64 [N].
 
-    Of a user it tells who finds fault with what others like, of an item what even mild ones dislike.
+    Of a user it tells who finds fault with what others like, of an item what mild users dislike.
     """
     positive = (known.ratings.labels == 1).astype(float)
     spans = known.spans(by, known.ratings.labels >= 0)

@@ -262,8 +262,8 @@ class DlrmRankers:
         task, arrays, c = self.task(name, parts), self.arrays(name, parts), self.settings(name)
         rows = self.data.rows.train
         labels = self.data.ratings.labels
-        drawn = np.concatenate([rows[labels[rows] == 0],
-                                np.tile(rows[labels[rows] == 1], task.balance.repeats)])  # fmt: skip
+        positive = np.tile(rows[labels[rows] == 1], task.balance.repeats)
+        drawn = np.concatenate([rows[labels[rows] == 0], positive])
         batches = item_batches(
             arrays, np.sort(drawn), batch_size=c.train.batch_size, seed=seed,
             read=self.data.process_rows(),

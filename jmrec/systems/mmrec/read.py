@@ -19,8 +19,8 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from jmrec.config import choose
 from jmrec.data.item_arrays import ItemArrays
-from jmrec.data.schema import Items
 from jmrec.data.pictures import decode_pictures
+from jmrec.data.schema import Items
 from jmrec.features import read_features, write_features
 from jmrec.models.parts.transformer import StackConfig
 from jmrec.models.readers.vision import VisionConfig, picture_words
@@ -135,10 +135,10 @@ class Reader:
             pixels, ok = decode_pictures(self.data.items, SIDE)
             return np.where(ok[:, None], counted(pixels), 0.0).astype(np.float32), ok
         if name == "backbone":
-            found = self._backbone.read(
-                _only_pictures(self.data.items), self.work.tracker.stage("read"),
-                Blocks(folder / "parts", self.data.items.ids, self._backbone.provenance, "pictures "),
-            )  # fmt: skip
+            ids, provenance = self.data.items.ids, self._backbone.provenance
+            kept = Blocks(folder / "parts", ids, provenance, "pictures ")
+            tracker = self.work.tracker.stage("read")
+            found = self._backbone.read(_only_pictures(self.data.items), tracker, kept)
             return found["picture"], found["picture_ok"]
         params, arrays = self.work.params("look", self._vision), self._arrays[1]
         pooled = jax.jit(lambda _, picture, ok: self._vision.fns["pooled"](params, picture)[0])
@@ -222,8 +222,11 @@ class Reader:
         return json.dumps(facts, sort_keys=True)
 
     def tables(self) -> Mapping[str, np.ndarray]:
-        """Return what stage "read" wrote: "words" [V, D], "picture" [V, C], "picture_ok" [V] and
-        "reviews" [N, D]."""
+        """Return what stage "read" wrote.
+
+        Returns:
+          "words" [V, D], "picture" [V, C], "picture_ok" [V] and "reviews" [N, D].
+        """
         folder = self.work.workdir / "read"
         ids = [str(row) for row in range(len(self.data.ratings))]
         return {

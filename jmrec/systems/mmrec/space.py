@@ -160,7 +160,7 @@ class Space:
 
     @property
     def picture_ok(self) -> np.ndarray:
-        """bool [V], items with a picture."""
+        """Bool [V], items with a picture."""
         return self._read["picture_ok"]
 
     def told(self, what: str, name: str) -> np.ndarray:

@@ -1,7 +1,6 @@
 """What a row's own review says, or a later one, changes no score: bit for bit."""
 
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,13 +17,13 @@ from .small import small_config, write_folder
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[ConfigDict, Path]]:
+def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[ConfigDict, Path]:
     top = tmp_path_factory.mktemp("leaks")
     config = small_config(write_folder(top / "folder"), "arm=text,writer=extract")
     with Tracker(top / "run", quiet=True) as tracker:
         system = Mmrec(Work(config, top / "run", tracker))
         walk(system.stages()[:-1], top / "run", tracker=tracker)
-    yield config, top / "run"
+    return config, top / "run"
 
 
 def scores(
