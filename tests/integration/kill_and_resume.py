@@ -73,10 +73,11 @@ class Run:
       folder: Its working directory; the workdir is ``folder/run``.
       cache: Where compiled programs and bytecode are kept, so that a start is cheap; None
         compiles anew.
+      experiment: What is run.
     """
 
-    def __init__(self, folder: Path, cache: Path | None) -> None:
-        self.folder, self.workdir = folder, folder / "run"
+    def __init__(self, folder: Path, cache: Path | None, experiment: Path = EXPERIMENT) -> None:
+        self.folder, self.workdir, self.experiment = folder, folder / "run", experiment
         folder.mkdir(parents=True)
         self.said = folder / "stderr.txt"
         self._env = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
@@ -92,7 +93,7 @@ class Run:
 
     def start(self) -> "subprocess.Popen[bytes]":
         """Start the command, always the same one."""
-        words = ["run", "--config", str(EXPERIMENT), "--workdir", "run"]
+        words = ["run", "--config", str(self.experiment), "--workdir", "run"]
         with self.said.open("wb") as err:
             return subprocess.Popen(
                 [sys.executable, "-m", "jmrec", *words],
@@ -233,7 +234,13 @@ def _trees(name: str, a: Any, b: Any) -> list[str]:
 
 
 def kill_and_resume(
-    folder: Path, rounds: int, seed: int, *, cache: bool = True, say: Callable[[str], None] = print
+    folder: Path,
+    rounds: int,
+    seed: int,
+    *,
+    cache: bool = True,
+    say: Callable[[str], None] = print,
+    experiment: Path = EXPERIMENT,
 ) -> list[str]:
     """Kill runs ``rounds`` times in all; return what differs from the uninterrupted run.
 
@@ -243,10 +250,11 @@ def kill_and_resume(
       seed: Of the moments.
       cache: Whether compiled programs are kept between starts.
       say: Where the progress goes.
+      experiment: What is run.
     """
     say(f"seed {seed}, {rounds} kills")
     where = folder / "cache" if cache else None
-    whole = Run(folder / "whole", where)
+    whole = Run(folder / "whole", where, experiment)
     whole.finish()
     stages = whole.stages()
     say("uninterrupted: " + ", ".join(f"{name} {t:.1f} s" for name, t in stages.items()))
@@ -256,7 +264,7 @@ def kill_and_resume(
     done = number = 0
     while done < rounds:
         number += 1
-        run = Run(folder / f"killed-{number}", where)
+        run = Run(folder / f"killed-{number}", where, experiment)
         # At most one kill a stage, so that a run comes to its end.
         some = [next(moments) for _ in range(min(rounds - done, 5))]
         for moment in sorted(some, key=lambda m: (order.index(m.stage), m.step)):
@@ -282,6 +290,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--experiment", type=Path, default=EXPERIMENT, help="what is run")
     parser.add_argument("--rounds", type=int, default=20, help="kills in all")
     parser.add_argument("--seed", type=int, help="of the moments; random by default")
     parser.add_argument("--folder", type=Path, help="an empty folder to keep; else a temporary one")
@@ -291,7 +300,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.folder or Path(temporary)
         say: Callable[[str], None] = lambda text: print(text, flush=True)  # noqa: E731
-        wrong = kill_and_resume(folder, args.rounds, seed, cache=not args.no_cache, say=say)
+        wrong = kill_and_resume(folder, args.rounds, seed, cache=not args.no_cache, say=say,
+                                experiment=args.experiment.resolve())  # fmt: skip
     print("\n".join(wrong) if wrong else f"{args.rounds} kills: all the same bits")
     return 1 if wrong else 0
 

@@ -14,7 +14,7 @@ from jmrec.tools.inspect import inspect
 from jmrec.tools.plan.shapes import Planner
 from jmrec.tracking import Tracker
 
-EXPERIMENTS = {"tpad", "session", "losses_on_gaussians"}
+EXPERIMENTS = {"tpad", "session", "mmrec", "losses_on_gaussians"}
 """Those whose finished runs are held to their plans."""
 
 
@@ -40,7 +40,7 @@ def check_parameters(workdir: Path, experiment: str) -> None:
     for row in inspect(workdir)["stages"]:
         if "parameters" in row:
             # "students/NAME-SEED", "critics/NAME-NATS-SEED"
-            name, ends = row["stage"], {"students": 1, "critics": 2}
+            name, ends = row["stage"], {"students": 1, "rankers": 1, "critics": 2}
             name = name.rsplit("-", ends.get(name.split("/")[0], 0))[0]
             counted.setdefault(name, set()).add(row["parameters"])
     assert counted == {name: {planner.step(name).parameters} for name in planner.steps}

@@ -29,6 +29,13 @@ def test_killed_runs_end_in_the_same_bits(script: ModuleType, tmp_path: Path) ->
     assert sum("exit -9" in line or "exit 75" in line for line in said) == 4
 
 
+def test_killed_runs_of_mmrec_end_in_the_same_bits(script: ModuleType, tmp_path: Path) -> None:
+    said: list[str] = []
+    experiment = Path(__file__).with_name("kill_mmrec.py")
+    wrong = script.kill_and_resume(tmp_path, 2, 7, say=said.append, experiment=experiment)
+    assert wrong == [], "\n".join(said)
+
+
 def test_the_comparison_finds_what_differs(script: ModuleType, tmp_path: Path) -> None:
     for name, value in (("a", 0.0), ("b", -0.0)):
         top = tmp_path / name

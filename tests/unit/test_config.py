@@ -297,7 +297,9 @@ def test_a_bare_name_is_an_experiment_of_jmrec_and_a_path_is_what_looks_like_one
     (tmp_path / "tpad.py").rename("mine.py")
     assert 'did you mean "mine.py"?' in error(load_config, "mine")
     message = error(load_config, "qqqqqq")
-    known = "there are losses_on_gaussians, session, tpad, and the path of a file ends in .py."
+    known = (
+        "there are losses_on_gaussians, mmrec, session, tpad, and the path of a file ends in .py."
+    )
     assert known in message
     assert "must look like tpad:size=tiny" in error(load_config, ":size=tiny")
 

@@ -22,6 +22,15 @@ ARGUMENTS = {
         "items": ("ids", "both"),
         "teacher": ("none", "rules"),
     },
+    "mmrec": {
+        "data": ("toyshop", "folder"),
+        "size": ("tiny", "small", "base"),
+        "arm": ("all", "text"),
+        "strategy": ("none", "all"),
+        "writer": ("mean", "all"),
+        "split": ("time", "unseen_items"),
+        "backbone": ("tiny", "minilm"),
+    },
 }
 
 
@@ -32,12 +41,14 @@ def test_the_shape_of_a_config_does_not_depend_on_its_argument(name: str) -> Non
     shapes = set()
     for words in itertools.product(*named):
         config = flatten(load_config(f"{name}:{','.join(words)}"))
-        shapes.add(frozenset(key for key in config if not key.startswith("students.")))
+        shapes.add(
+            frozenset(key for key in config if not key.startswith(("students.", "rankers.")))
+        )
     assert len(shapes) == 1
 
 
 def test_what_experiments_share_is_no_experiment() -> None:
-    assert {"tpad", "session", "losses_on_gaussians"} <= set(experiments())
+    assert {"tpad", "session", "mmrec", "losses_on_gaussians"} <= set(experiments())
     assert "common" not in experiments()
     with pytest.raises(UserError, match="has no function get_config"):
         load_config("experiments/common.py")

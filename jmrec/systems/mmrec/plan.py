@@ -8,12 +8,17 @@ import numpy as np
 
 from jmrec.config import ConfigDict
 from jmrec.errors import UserError
+from jmrec.models.readers.frozen import FrozenConfig
+from jmrec.systems.mmrec.counted import SIDE, counted
 from jmrec.systems.mmrec.describe import NONE
 from jmrec.systems.mmrec.rank import PAST_PARTS, dlrm_config, ranker_settings
+from jmrec.systems.mmrec.read import vision_model
 from jmrec.systems.planned import shape
 from jmrec.systems.system import PlannedStep, Sizes
 from jmrec.systems.work import numbers
+from jmrec.tasks.frozen import FrozenKnowledgeTask
 from jmrec.tasks.rank import Balance, RankTask
+from jmrec.tasks.vision import VisionTask
 
 NUMBERS = 11
 """The numbers of a pair: five of what was known of each side, and one column of an item's."""
@@ -24,6 +29,8 @@ CLASSES = (940, 60)
 def planned_rankers(config: ConfigDict, sizes: Sizes) -> dict[str, Callable[[], PlannedStep]]:
     """Return stage -> its training step; see `jmrec.systems.system.System`.
 
+    What is learned of pretrained readers' vectors is left out: only the weights know their width.
+
     Raises:
       UserError: The rankers read vectors whose width only data knows.
     """
@@ -31,7 +38,50 @@ def planned_rankers(config: ConfigDict, sizes: Sizes) -> dict[str, Callable[[], 
         raise UserError(
             "align.space=raw: only the readers know how wide their vectors are; plan with latent."
         )
-    return {f"rankers/{name}": partial(_ranker, config, sizes, name) for name in config.rankers}
+    steps: dict[str, Callable[[], PlannedStep]] = {}
+    c = config.read
+    if c.picture == "vision":
+        steps["look"] = partial(_look, config, sizes)
+    if c.text == "lsa" and c.picture in SEEN:
+        steps["align"] = partial(_align, config)
+    for name in config.rankers:
+        steps[f"rankers/{name}"] = partial(_ranker, config, sizes, name)
+    return steps
+
+
+SEEN: dict[str, Callable[[ConfigDict], int]] = {
+    "counts": lambda config: counted(np.zeros((1, SIDE, SIDE, 3), np.uint8)).shape[1],
+    "vision": lambda config: 2 * int(config.vision.out),
+    "none": lambda config: 1,
+}
+"""read.picture -> the width of a picture's vector."""
+
+
+def _look(config: ConfigDict, sizes: Sizes) -> PlannedStep:
+    c, rows = config.vision, int(config.vision.train.batch_size)
+    words = shape((sizes.vocab,))
+    task = VisionTask(vision_model(c, sizes.vocab), (words, words), numbers(c))
+    side = int(c.picture_size)
+    batch = {
+        "row": shape((rows,), np.int32),
+        "text": shape((rows, sum(sizes.fields)), np.int32),
+        "picture": shape((rows, side, side, 3), np.uint8),
+        "picture_ok": shape((rows,), bool),
+    }
+    return PlannedStep(task, c.train, batch, (rows,), "vision", ("vision.stack",))
+
+
+def _align(config: ConfigDict) -> PlannedStep:
+    c, rows = config.align, int(config.align.train.batch_size)
+    text, picture = int(config.read.width), SEEN[config.read.picture](config)
+    task = FrozenKnowledgeTask(FrozenConfig(text, picture, int(c.width)), numbers(c))
+    batch = {
+        "row": shape((rows,), np.int32),
+        "text": shape((rows, text)),
+        "picture": shape((rows, picture)),
+        "picture_ok": shape((rows,), bool),
+    }
+    return PlannedStep(task, c.train, batch, (rows,), "align")
 
 
 def _ranker(config: ConfigDict, sizes: Sizes, name: str) -> PlannedStep:

@@ -17,7 +17,7 @@ import numpy as np
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from jmrec.config import choose
+from jmrec.config import ConfigDict, choose
 from jmrec.data.item_arrays import ItemArrays
 from jmrec.data.pictures import decode_pictures
 from jmrec.data.schema import Items
@@ -38,6 +38,18 @@ TEXTS, PICTURES = ("lsa", "backbone"), ("counts", "vision", "backbone", "none")
 """Who reads texts, and who reads pictures."""
 ITEMS, REVIEWS = "items.safetensors", "reviews.safetensors"
 BATCH = 256
+
+
+def vision_model(settings: ConfigDict, vocab: int) -> Model:
+    """Return the encoder of pictures that is trained here, with the head that names words.
+
+    Args:
+      settings: The group "vision".
+      vocab: Tokens of the tokenizer.
+    """
+    c = settings
+    size = VisionConfig(c.picture_size, c.patch, c.merge, StackConfig(**c.stack))
+    return picture_words(size, c.out, vocab)
 
 
 class Reader:
@@ -105,11 +117,7 @@ class Reader:
 
     @cached_property
     def _vision(self) -> Model:
-        c, fitted = self.work.config.vision, self._arrays[0]
-        return picture_words(
-            VisionConfig(c.picture_size, c.patch, c.merge, StackConfig(**c.stack)), c.out,
-            fitted.vocab,
-        )  # fmt: skip
+        return vision_model(self.work.config.vision, self._arrays[0].vocab)
 
     def _look(self, folder: Path) -> None:
         """Stage "look": the vision encoder, on the pictures of the training items."""

@@ -7,7 +7,7 @@ import pytest
 from jmrec.config import load_config
 from jmrec.errors import UserError
 from jmrec.systems.registry import SYSTEMS, system_class
-from jmrec.systems.system import LACKS, Merges, Ranks, ReadsItems, Sizes, System, able
+from jmrec.systems.system import LACKS, Merges, Ranks, RanksPairs, ReadsItems, Sizes, System, able
 from jmrec.systems.work import Work
 from jmrec.tracking import Tracker
 
@@ -15,8 +15,14 @@ SPECS = {
     "tpad": "tpad:size=tiny",
     "session": "session:size=tiny",
     "gaussians": "losses_on_gaussians:size=tiny",
+    "mmrec": "mmrec:size=tiny",
 }
-CAN = {"tpad": {Ranks, ReadsItems, Merges}, "session": {Ranks}, "gaussians": set[type]()}
+CAN = {
+    "tpad": {Ranks, ReadsItems, Merges},
+    "session": {Ranks},
+    "gaussians": set[type](),
+    "mmrec": {RanksPairs},
+}
 
 
 def made(workdir: Path, spec: str, *overrides: str) -> System:
@@ -42,7 +48,7 @@ def test_a_system_keeps_the_contract_and_reads_nothing(name: str, tmp_path: Path
     assert not list(tmp_path.rglob("stage.json"))
 
 
-TRAINS = {"vision", "knowledge", "transition", "distill"}
+TRAINS = {"vision", "knowledge", "transition", "distill", "look", "align"}
 
 
 @pytest.mark.parametrize("name", SPECS)
@@ -69,7 +75,7 @@ def test_what_a_system_lacks_is_said_with_its_name(
         return
     with pytest.raises(UserError) as refused:
         able(system, capability)
-    assert f"the system {name!r}, which {LACKS[capability]}" in str(refused.value)
+    assert f"the system {name!r}, which {LACKS[capability].says}" in str(refused.value)
 
 
 def inputs(system: System) -> dict[str, set[str]]:
