@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from sklearn.metrics import average_precision_score
@@ -28,19 +28,15 @@ from jmrec.report.page import write_report
 from jmrec.report.terminal import print_results
 from jmrec.systems.evaluate import note_reading
 from jmrec.systems.mmrec.data import GROUPS, item_words
+from jmrec.systems.mmrec.parts import Parts
 from jmrec.systems.mmrec.words import bag_of_words
 from jmrec.systems.stages import Stage, cost_by_stage, facts_by_stage
 from jmrec.tracking import read_curves
 
-if TYPE_CHECKING:
-    from jmrec.systems.mmrec.system import Mmrec
-
 BEST = "best"
 
 
-def evaluation_stage(
-    system: "Mmrec", before: Sequence[Stage], command: Sequence[str] = ()
-) -> Stage:
+def evaluation_stage(system: Parts, before: Sequence[Stage], command: Sequence[str] = ()) -> Stage:
     """Return the stage "evaluate".
 
     Args:
@@ -59,7 +55,7 @@ def evaluation_stage(
 
 
 def evaluate(
-    system: "Mmrec",
+    system: Parts,
     folder: Path,
     split: str,
     *,
@@ -135,7 +131,7 @@ def served_row(scored: Sequence[Scored], labels: np.ndarray, wanted: str) -> str
     return max(able, key=quality).name
 
 
-def pair_data(system: "Mmrec") -> PairData:
+def pair_data(system: Parts) -> PairData:
     """Return the labelled rows of validation and test."""
     data = system.data
     dataset, ratings = data.run_data.dataset, data.ratings
@@ -167,7 +163,7 @@ def pair_data(system: "Mmrec") -> PairData:
     )
 
 
-def score_rows(system: "Mmrec") -> list[Scored]:
+def score_rows(system: Parts) -> list[Scored]:
     """Return every row of the table with its scores of validation and test."""
     data, rankers, c = system.data, system.rankers, system.work.config
     rows = data.rows
@@ -202,13 +198,13 @@ def score_rows(system: "Mmrec") -> list[Scored]:
     return found
 
 
-def _controlled(system: "Mmrec") -> str:
+def _controlled(system: Parts) -> str:
     """Return the ranker of which controls are made: the first that reads the most."""
     names = system.rankers.names
     return max(names, key=lambda name: len(system.rankers.controls(name)))
 
 
-def _oracle(system: "Mmrec") -> list[Scored]:
+def _oracle(system: Parts) -> list[Scored]:
     """Return the row of who knows how the data was made; none where the data is real."""
     data, rows = system.data, system.data.rows
     shop = data.run_data.truth.parent
@@ -218,7 +214,7 @@ def _oracle(system: "Mmrec") -> list[Scored]:
     return [Scored.of_probabilities("oracle", "oracle", chance[rows.validation], chance[rows.test])]
 
 
-def _rules(system: "Mmrec") -> list[Scored]:
+def _rules(system: Parts) -> list[Scored]:
     numbers, rows = system.rankers.pair_numbers, system.data.rows
 
     def counts(some: np.ndarray) -> KnownCounts:
@@ -231,7 +227,7 @@ def _rules(system: "Mmrec") -> list[Scored]:
     return rules(counts(rows.validation), counts(rows.test), prior)
 
 
-def _rivals(system: "Mmrec") -> list[Scored]:
+def _rivals(system: Parts) -> list[Scored]:
     """Return plain learners on what the rankers read, and on words."""
     data, rows, labels = system.data, system.data.rows, system.data.ratings.labels
     parts = system.rankers.parts(_controlled(system))

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -15,17 +15,15 @@ from jmrec.evaluation.results import MODEL, RESULTS, RULE, read_results, role_of
 from jmrec.features import hash_ids
 from jmrec.metrics.calibration import Platt
 from jmrec.serving.pairs import Line, PairArtefact
+from jmrec.systems.mmrec.parts import Parts
 from jmrec.systems.stages import check_seal, read_stage, seeded
-
-if TYPE_CHECKING:
-    from jmrec.systems.mmrec.system import Mmrec
 
 OF_ITEM, OF_USER = ("numbers", "category"), ("numbers", "past", "past_label", "past_mask")
 """What of a batch is an item's, and what is a user's."""
 
 
 def pair_artefact(
-    system: "Mmrec",
+    system: Parts,
     row: str | None = None,
     policy: Path | None = None,
     verdicts: Path | None = None,
@@ -105,9 +103,7 @@ def _questions(items: np.ndarray, users: np.ndarray, day: int, may: int) -> Ques
     return Questions(items, users, np.full(len(items), day), np.full(len(items), may))
 
 
-def _of_rule(
-    system: "Mmrec", name: str, of_items: Questions, of_users: Questions
-) -> dict[str, Any]:
+def _of_rule(system: Parts, name: str, of_items: Questions, of_users: Questions) -> dict[str, Any]:
     """Return the fields of the artefact that a rule decides: counts and sums."""
     del name
     known, labels = system.data.known, system.data.ratings.labels
@@ -128,7 +124,7 @@ def _of_rule(
 
 
 def _of_ranker(
-    system: "Mmrec", name: str, of_items: Questions, of_users: Questions
+    system: Parts, name: str, of_items: Questions, of_users: Questions
 ) -> dict[str, Any]:
     """Return the fields of the artefact that a ranker decides."""
     rankers = system.rankers

@@ -7,16 +7,31 @@ import pytest
 from jmrec.config import load_config
 from jmrec.errors import UserError
 from jmrec.systems.registry import SYSTEMS, system_class
-from jmrec.systems.system import LACKS, Merges, Ranks, ReadsItems, Sizes, System, able
+from jmrec.systems.system import (
+    LACKS,
+    Merges,
+    Ranks,
+    RanksPairs,
+    ReadsItems,
+    Sizes,
+    System,
+    able,
+)
 from jmrec.systems.work import Work
 from jmrec.tracking import Tracker
 
 SPECS = {
     "tpad": "tpad:size=tiny",
+    "mmrec": "mmrec:size=tiny",
     "session": "session:size=tiny",
     "gaussians": "losses_on_gaussians:size=tiny",
 }
-CAN = {"tpad": {Ranks, ReadsItems, Merges}, "session": {Ranks}, "gaussians": set[type]()}
+CAN = {
+    "tpad": {Ranks, ReadsItems, Merges},
+    "mmrec": {RanksPairs},
+    "session": {Ranks},
+    "gaussians": set[type](),
+}
 
 
 def made(workdir: Path, spec: str, *overrides: str) -> System:
@@ -69,7 +84,10 @@ def test_what_a_system_lacks_is_said_with_its_name(
         return
     with pytest.raises(UserError) as refused:
         able(system, capability)
-    assert f"the system {name!r}, which {LACKS[capability]}" in str(refused.value)
+    assert f"the system {name!r}, which {LACKS[capability].says}; " in str(refused.value)
+    asks = {Ranks: "--user", RanksPairs: "--items"}.get(capability, "")  # of the other one
+    other = bool(asks) and bool({Ranks, RanksPairs} & CAN[name])
+    assert (f"recommend from it with {asks}, or" in str(refused.value)) == other
 
 
 def inputs(system: System) -> dict[str, set[str]]:
