@@ -101,6 +101,8 @@ def rating_data(source: str, size: str) -> ConfigDict:
             "source": source,
             "dir": placeholder(str),
             "toml": placeholder(str),
+            # What people said of recommendations (jmrec.data.verdicts), which training learns too.
+            "verdicts": placeholder(str),
             "fractions": (0.8, 0.1, 0.1),
             "back": 0,
             "toyshop": {

@@ -8,9 +8,13 @@ import csv
 import difflib
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+
+from jmrec.data.schema import AVOID, Ratings
 from jmrec.errors import UserError
 from jmrec.files import check_regular
 
@@ -94,3 +98,38 @@ def verdicts_of(verdicts: Sequence[Verdict], user: str) -> Mapping[str, str]:
     for_all = {each.item: each.verdict for each in verdicts if not each.user}
     own = {each.item: each.verdict for each in verdicts if user and each.user == user}
     return {**for_all, **own}
+
+
+def with_verdicts(ratings: Ratings, verdicts: Sequence[Verdict], items: Sequence[str]) -> Ratings:
+    """Return the rows with one more for each verdict, at the time of the last row.
+
+    Where the label is to be avoided, what people drop has it and what they keep has it not; where
+    it is wanted, the other way round.
+
+    Args:
+      ratings: N rows.
+      verdicts: K of them; a user that no row has is a new one.
+      items: The item ids, in row order.
+
+    Returns:
+      N + K rows.
+    """
+    row_of = {item: row for row, item in enumerate(items)}
+    user_ids = list(dict.fromkeys([*ratings.user_ids, *(v.user for v in verdicts if v.user)]))
+    code_of = {user: code for code, user in enumerate(user_ids)}
+    has = DROP if ratings.label_means == AVOID else KEEP
+    count = len(verdicts)
+    own = {
+        "items": [row_of[each.item] for each in verdicts],
+        "users": [code_of[each.user] if each.user else -1 for each in verdicts],
+        "times": np.full(count, ratings.times.max(initial=0.0)),
+        "labels": [each.verdict == has for each in verdicts],
+        "ratings": np.full(count, np.nan),
+    }
+    joined: dict[str, Any] = {}
+    for name, more in own.items():
+        before = getattr(ratings, name)
+        joined[name] = np.concatenate([before, np.asarray(more).astype(before.dtype)])
+    return replace(
+        ratings, user_ids=user_ids, reviews=[*ratings.reviews, *[""] * count], **joined
+    )  # fmt: skip

@@ -31,7 +31,9 @@ SYSTEMS: dict[str, type[System]] = {
 """What an experiment's ``system`` may be."""
 CONFIG = "config.json"
 """Where a finished run keeps its settings."""
-PATHS = ("data.dir", "data.toml", "backbone.text", "backbone.picture", "features.from")
+PATHS = (
+    "data.dir", "data.toml", "data.verdicts", "backbone.text", "backbone.picture", "features.from",
+)  # fmt: skip
 """Settings that are paths, kept absolute for commands that are typed elsewhere."""
 
 

@@ -228,3 +228,33 @@ def test_either_split_is_evaluated_again(run: Path, tmp_path: Path) -> None:
     assert (one["dataset"]["split"], two["dataset"]["split"]) == ("validation", "test")
     assert two["rows"] == first["rows"] != one["rows"]
     assert (first["test_reads"], two["test_reads"]) == (1, 2)
+
+
+def test_verdicts_may_be_learned(run: Path, tmp_path: Path) -> None:
+    films, said = run.parent / "films", tmp_path / "said.csv"
+    said.write_text("item_id,user_id,verdict\nf29,u03,keep\nf28,newcomer,drop\nf28,,drop\n")
+    line = words(films, tmp_path / "run", f"--config.data.verdicts={said}")
+    assert main(line) == 0
+    with Tracker(tmp_path / "run", writes=False) as tracker:
+        system = open_run(tmp_path / "run", tracker)
+        assert isinstance(system, Mmrec)
+        data, made = system.data, pair_artefact(system, "text")
+    assert len(data.ratings) == ROWS + 3
+    assert data.ratings.labels[-3:].tolist() == [0, 1, 1]
+    assert set(range(ROWS, ROWS + 3)) <= set(data.rows.train)
+    # No row of a test may know of them, and the item that is kept is not rated by that.
+    assert data.known.spans("item").order.max() == ROWS + 2
+    for row in data.rows.test:
+        assert (data.known.spans("item")[row] < ROWS).all()
+    assert 29 not in made.rated[made.user_ids.index("u03")]
+    assert "newcomer" in made.user_ids
+    # A finished run answers on when the file has grown or is gone; a new run wants its stage anew.
+    kept = said.read_text()
+    for text in (kept + "f27,,drop\n", None):
+        said.unlink() if text is None else said.write_text(text)
+        assert main(["recommend", "--workdir", str(tmp_path / "run"), "--user", "u03"]) == 0
+        assert main(line) == 2
+    said.write_text(kept)
+    assert main(line) == 0
+    said.write_text("item_id,user_id,verdict\nf99,,drop\n")
+    assert main([*line, "--stale=rerun"]) == 2

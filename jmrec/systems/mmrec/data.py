@@ -1,22 +1,29 @@
 """The rows of an MMREC run: their splits, what was known before each, and the texts of cuts."""
 
+import hashlib
+import json
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from jmrec.config import resolve_path
 from jmrec.data.known import Cuts, Known
 from jmrec.data.pairs import PairSplits, split_pairs
 from jmrec.data.schema import Items, Ratings
+from jmrec.data.verdicts import Verdict, read_verdicts, with_verdicts
 from jmrec.errors import UserError
+from jmrec.files import read_json, write_json
 from jmrec.sharding import make_mesh, process_rows
 from jmrec.systems.data import RunData
 from jmrec.systems.stages import Stage
 from jmrec.systems.work import Work
 
 GROUPS = ("item", "user")
+VERDICTS = "verdicts.json"
 
 
 class RatingData:
@@ -31,13 +38,45 @@ class RatingData:
         self.run_data = RunData(work, sessions=False)
 
     def stage(self, finish: Callable[[Path], None] | None = None, **more: Any) -> Stage:
-        """Return the stage "data"; see `jmrec.systems.data.RunData.stage`."""
-        return self.run_data.stage(finish, **more)
+        """Return the stage "data"; see `jmrec.systems.data.RunData.stage`.
+
+        The verdicts are kept in its folder; a file that has grown since is another stage to `jmrec
+        run`, while a finished run answers on.
+        """
+        path = self._verdicts_file
+        if path is None:
+            return self.run_data.stage(finish, **more)
+
+        def keep(folder: Path) -> None:
+            found = read_verdicts(path, self.items.ids)
+            write_json(folder / VERDICTS, [[v.item, v.user, v.verdict] for v in found])
+            if finish is not None:
+                finish(folder)
+
+        known = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+        stage = self.run_data.stage(keep, verdicts={"sha256": known}, **more)
+        return replace(stage, outside=(*stage.outside, "verdicts.sha256"))
+
+    @property
+    def _verdicts_file(self) -> Path | None:
+        path = self.work.config.data.get("verdicts")
+        return resolve_path(path) if path else None
+
+    @cached_property
+    def _verdicts(self) -> list[Verdict]:
+        """What people said that training learns from."""
+        if self._verdicts_file is None:
+            return []
+        return [Verdict(*each) for each in read_json(self.work.workdir / "data" / VERDICTS)]
 
     @property
     def fingerprint(self) -> str:
-        """Of the data set."""
-        return self.run_data.dataset.fingerprint
+        """Of the data set, verdicts included."""
+        own = self.run_data.dataset.fingerprint
+        if not self._verdicts:
+            return own
+        said = json.dumps([[v.item, v.user, v.verdict] for v in self._verdicts])
+        return f"{own}+{hashlib.sha256(said.encode()).hexdigest()[:16]}"
 
     @property
     def items(self) -> Items:
@@ -46,7 +85,7 @@ class RatingData:
 
     @cached_property
     def ratings(self) -> Ratings:
-        """All rows.
+        """All rows; those of verdicts come last.
 
         Raises:
           UserError: The data declares no label.
@@ -57,7 +96,12 @@ class RatingData:
                 f"{self.run_data.dataset.name} declares no label; name one in dataset.toml: "
                 '[interactions] label = "COLUMN" or a rule such as "rating <= 4".'
             )
-        return found
+        return with_verdicts(found, self._verdicts, self.items.ids) if self._verdicts else found
+
+    @property
+    def said(self) -> int:
+        """How many rows the data has, those of verdicts aside."""
+        return len(self.ratings) - len(self._verdicts)
 
     @cached_property
     def known(self) -> Known:
@@ -66,13 +110,18 @@ class RatingData:
         Raises:
           UserError: The rows can not be split so, or a split lacks a class.
         """
-        c = self.work.config.protocol
+        c, dataset = self.work.config.protocol, self.run_data.dataset
+        every, own = self.ratings, dataset.ratings
+        assert own is not None  # else there were no ratings
         splits = split_pairs(
-            self.ratings, c.split, fractions=tuple(c.fractions), folds=c.folds, fold=c.fold,
+            own, c.split, fractions=tuple(c.fractions), folds=c.folds, fold=c.fold,
             seed=self.work.config.seed,
         )  # fmt: skip
+        # Verdicts are later than all: split by time, they would be what is tested.
+        more = np.arange(len(own), len(every), dtype=np.int64)
+        splits = replace(splits, train=np.concatenate([splits.train, more]))
         # Without times a row's place in the file is its time, and every row its own day.
-        found = Known(self.ratings, splits, float(c.day) if self.run_data.dataset.has_time else 1.0)
+        found = Known(every, splits, float(c.day) if dataset.has_time else 1.0)
         for name, rows in vars(splits.labelled(self.ratings.labels)).items():
             labels = self.ratings.labels[rows]
             if not (labels == 0).any() or not (labels == 1).any():

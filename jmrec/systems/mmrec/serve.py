@@ -75,7 +75,9 @@ def pair_artefact(
         ids=ids,
         titles=list(items.titles),
         user_ids=list(ratings.user_ids),
-        rated=[np.unique(ratings.items[seen[user]]).astype(np.int32) for user in range(people)],
+        # What a verdict keeps is not rated by that.
+        rated=[np.unique(ratings.items[rows[rows < data.said]]).astype(np.int32)
+               for rows in map(seen.__getitem__, range(people))],
         policy=make_policy(ids, True, lists, Availability.of(items), str(policy)),
         verdicts=() if verdicts is None else read_verdicts(verdicts, ids),
         provenance={

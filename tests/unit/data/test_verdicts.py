@@ -2,9 +2,11 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from jmrec.data.verdicts import Verdict, read_verdicts, verdicts_of
+from jmrec.data.schema import Ratings
+from jmrec.data.verdicts import Verdict, read_verdicts, verdicts_of, with_verdicts
 from jmrec.errors import UserError
 
 ITEMS = ["i1", "i2", "a, b"]
@@ -58,3 +60,25 @@ def test_what_is_broken_is_named(tmp_path: Path, text: str | bytes, says: str) -
 def test_a_missing_file_is_told(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="can not be read"):
         read_verdicts(tmp_path / "none.csv", ITEMS)
+
+
+@pytest.mark.parametrize("means", ["avoid", "want"])
+def test_verdicts_become_rows_at_the_end(means: str) -> None:
+    ratings = Ratings(
+        items=np.array([1, 0], np.int32), users=np.array([0, -1], np.int32), user_ids=["eve"],
+        times=np.array([5.0, 7.0]), labels=np.array([1, -1], np.int8),
+        ratings=np.array([0.5, np.nan], np.float32), reviews=["good", ""], label="low",
+        label_means=means,
+    )  # fmt: skip
+    said = [Verdict("i2", "eve", "drop"), Verdict("i1", "bob", "keep"), Verdict("i1", "", "drop")]
+    found = with_verdicts(ratings, said, ITEMS)
+    assert found.items.tolist() == [1, 0, 1, 0, 0]
+    assert found.users.tolist() == [0, -1, 0, 1, -1]
+    assert found.user_ids == ["eve", "bob"]
+    assert found.times.tolist() == [5.0, 7.0, 7.0, 7.0, 7.0]
+    dropped = int(means == "avoid")
+    assert found.labels.tolist() == [1, -1, dropped, 1 - dropped, dropped]
+    assert found.reviews == ["good", "", "", "", ""]
+    for name in ("items", "users", "times", "labels", "ratings"):
+        assert getattr(found, name).dtype == getattr(ratings, name).dtype
+        np.testing.assert_array_equal(getattr(found, name)[:2], getattr(ratings, name))

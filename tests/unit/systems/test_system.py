@@ -13,9 +13,9 @@ from jmrec.tracking import Tracker
 
 SPECS = {
     "tpad": "tpad:size=tiny",
+    "mmrec": "mmrec:size=tiny",
     "session": "session:size=tiny",
     "gaussians": "losses_on_gaussians:size=tiny",
-    "mmrec": "mmrec:size=tiny",
 }
 CAN = {
     "tpad": {Ranks, ReadsItems, Merges},
