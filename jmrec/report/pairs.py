@@ -14,6 +14,7 @@ from jmrec.report import pairs_tables as ours
 from jmrec.report.html import write_page
 from jmrec.report.pairs_tables import found
 from jmrec.report.sentences import verdict
+from jmrec.report.serving import serving_table
 from jmrec.report.tables import (
     Table,
     by_name,
@@ -102,6 +103,8 @@ def _sections(results: Results, cost: Cost) -> Iterator[Section]:
         yield Section(f"more-{number}", table.title, [table])
     curves = [drawing for _, drawing in plots.curve_plots(results)]
     yield Section("curves", "Learning curves", plots=curves)
+    if (served := serving_table(cost)) is not None:
+        yield Section("serving", "Serving", [served])
     if (spent := sections.cost_table(results, cost)) is not None:
         yield Section("cost", "Cost", [spent])
     known = [sections.settings_table(results), sections.dataset_table(results)]
