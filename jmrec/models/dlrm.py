@@ -117,7 +117,7 @@ class Dlrm(nn.Module):
         if c.users:
             vectors.append(self._table("users", c.users)[pairs.user])
         for k, rows in enumerate(c.categories):
-            vectors.append(self._table(f"category{k}", rows)[pairs.category[:, k]])
+            vectors.append(self._table(f"category{k}", rows, None)[pairs.category[:, k]])
         read = [
             jnp.where(
                 pairs.parts_ok[:, p, None],
@@ -136,9 +136,9 @@ class Dlrm(nn.Module):
         out = logit(self._layers(met, c.top, "top"))[:, 0]
         return out + c.prior, {"vectors": x}
 
-    def _table(self, name: str, rows: int) -> jax.Array:
+    def _table(self, name: str, rows: int, axis: str | None = "item") -> jax.Array:
         # From 0.02 on it took hundreds of updates until ids and parts met at all.
-        table = named(nn.initializers.normal(0.1), "item", "embed")
+        table = named(nn.initializers.normal(0.1), axis, "embed")
         found: jax.Array = self.param(name, table, (rows, self.config.width))
         return found
 

@@ -33,7 +33,8 @@ def found(on_eight: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
 
 @pytest.mark.parametrize(
     ("task", "rules"),
-    [*((task, rules) for rules in RULES for task in ("knowledge", "transition", "student")),
+    [*((task, rules) for rules in RULES
+       for task in ("knowledge", "transition", "student", "ranker")),
      ("assembled", "fsdp_tp")],
 )  # fmt: skip
 def test_every_rule_set_gives_the_single_device_losses(

@@ -19,6 +19,8 @@ import numpy as np
 from eight_devices import Losses
 
 from jmrec.config import load_config
+from jmrec.features import pad_rows
+from jmrec.models.dlrm import DlrmConfig
 from jmrec.models.parts.lora import LoraConfig
 from jmrec.models.parts.transformer import StackConfig
 from jmrec.models.readers.assembled import AssembledConfig, fresh_backbone
@@ -31,6 +33,7 @@ from jmrec.models.sessions.transfer import TransferConfig, transfer_tower
 from jmrec.sharding import dump_shardings, make_mesh, replicated_share, shardings
 from jmrec.systems.system import Sizes
 from jmrec.tasks.knowledge import KnowledgeTask
+from jmrec.tasks.rank import Balance, RankTask
 from jmrec.tasks.session import StudentTask, Teacher, id_table_size
 from jmrec.tasks.transition import TransitionTask
 from jmrec.tools.plan.shapes import Planner
@@ -116,6 +119,39 @@ def distilled() -> StudentTask:
     return StudentTask(config, e, train, Teacher(teacher, params, e), {})
 
 
+class Pairs:
+    """Pairs of noise, one of eight of the rare class."""
+
+    def __getitem__(self, n: int) -> dict[str, np.ndarray]:
+        rng = np.random.default_rng(n)
+        return {
+            "numbers": rng.normal(size=(ROWS, 3)).astype(np.float32),
+            "item_id": rng.integers(0, ITEMS, ROWS, np.int32),
+            "user_id": rng.integers(0, ITEMS, ROWS, np.int32),
+            "category": rng.integers(0, 5, (ROWS, 1), np.int32),
+            "part_row": rng.integers(0, ITEMS, (ROWS, 2), np.int32),
+            "past": rng.integers(0, ITEMS, (ROWS, LENGTH), np.int32),
+            "past_label": rng.integers(0, 3, (ROWS, LENGTH), np.int32),
+            "past_mask": rng.random((ROWS, LENGTH)) < 0.7,
+            "label": (rng.random(ROWS) < 0.3).astype(np.int32),
+        }
+
+
+def ranker() -> RankTask:
+    """Return a DLRM, whose tables of ids lie cut over the mesh by their rows."""
+    e, there = tables()
+    read = {f"part/{p}": pad_rows(e) for p in range(2)}
+    read |= {f"part_ok/{p}": pad_rows(there) for p in range(2)}
+    read["past/item"] = pad_rows(e)
+    for by in ("item", "user"):
+        own = by == "item"
+        read[f"empty/{by}"] = np.full(3, 0.5, np.float32)
+        read[f"of/{by}"] = np.array([own, not own, False])
+        read[f"hides/{by}"] = np.array([own, not own])
+    config = DlrmConfig(3, 1024, 1024, (5,), (6, 6), past=6, width=16, bottom=(16,), top=(16,))
+    return RankTask(config, Balance("pairwise", 940, 60), read, {})
+
+
 def trainer(task: Any, rules: str, devices: int, save_every: int = STEPS) -> Trainer:
     config = TrainConfig(
         steps=STEPS, eval_every=100, save_every=save_every, log_every=1, rules=rules,
@@ -157,6 +193,7 @@ def main(workdir: Path) -> dict[str, Any]:
         "transition": (transition, Sessions()),
         "student": (distilled, Sessions()),
         "assembled": (assembled, Items()),
+        "ranker": (ranker, Pairs()),
     }
     made: dict[str, Trainer] = {}
     for name, (task, batches) in tasks.items():
