@@ -27,8 +27,8 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
     )
 
 
-def test_there_are_six_and_the_readme_names_them() -> None:
-    assert [path.name[:2] for path in NOTEBOOKS] == ["01", "02", "03", "04", "05", "06"]
+def test_there_are_seven_and_the_readme_names_them() -> None:
+    assert [path.name[:2] for path in NOTEBOOKS] == ["01", "02", "03", "04", "05", "06", "07"]
     readme = (ROOT / "README.md").read_text()
     assert all(f"notebooks/{path.name}" in readme for path in NOTEBOOKS)
 
