@@ -1,9 +1,9 @@
 # %% [markdown]
 # # 07 · Ranking a rare class
 #
-# Which of all (user, item) pairs will end in a dislike? Only 6 % do, and the other 94 % make it easy
-# to fool oneself: with accuracy, with ROC-AUC, with probabilities that are none. ToyShop's reviews
-# are drawn by a process we know, so we can say what is right, and when a picture helps.
+# Which of all (user, item) pairs will end in a dislike? Only 6 % do, and the other 94 % make it
+# easy to fool oneself: with accuracy, with ROC-AUC, with probabilities that are none. ToyShop's
+# reviews are drawn by a process we know, so we can say what is right, and when a picture helps.
 #
 # **Needs** jmrec and a CPU; no trained model, no download.
 # **Takes** about 20 seconds of processor time.
@@ -37,24 +37,26 @@ for row in [*np.flatnonzero(ratings.labels == 0)[:2], *np.flatnonzero(ratings.la
 
 # %% [markdown]
 # `reviews.toml` says which column is the label, and that it means *avoid*: a good list has these
-# pairs at its end. The **positive class** is the rare one, "disliked". The first 80 % of the rows in
-# time are train, then come validation (everything is *chosen* there) and test (everything is
+# pairs at its end. The **positive class** is the rare one, "disliked". The first 80 % of the rows
+# in time are train, then come validation (everything is *chosen* there) and test (everything is
 # *reported* there).
 
 # %%
 splits = split_pairs(ratings, "time")
 labels = ratings.labels
 for name, rows in vars(splits).items():
-    print(f"{name:10} {len(rows):6} rows, {labels[rows].sum():4} disliked: {labels[rows].mean():.1%}")
+    print(
+        f"{name:10} {len(rows):6} rows, {labels[rows].sum():4} disliked: {labels[rows].mean():.1%}"
+    )
 share = float(labels[splits.train].mean())
 validation, test = labels[splits.validation], labels[splits.test]
 assert 0.04 < share < 0.08
 
 # %% [markdown]
 # ## What was known before a row?
-# How often was this item disliked *so far*? Not: in all rows. A mean that counts the row itself, or
-# later ones, already contains the answer. `Known` lets a row read rows of earlier days only, those
-# of test never.
+# How often was this item disliked *so far*? Not: in all rows. A mean that counts the row itself,
+# or later ones, already contains the answer. `Known` lets a row read rows of earlier days only,
+# those of test never.
 
 # %%
 from jmrec.data.known import Known
@@ -71,8 +73,8 @@ for asked in splits.test:
 
 # %% [markdown]
 # ## Rules, and how to measure them
-# From these counts come three rules without training, each a mean that leans on 6 % where little is
-# known. Beside them stands the oracle, who knows every probability.
+# From these counts come three rules without training, each a mean that leans on 6 % where little
+# is known. Beside them stands the oracle, who knows every probability.
 
 # %%
 from jmrec.evaluation.pairs.rules import Known as Counts
@@ -99,13 +101,13 @@ for name, (_, late) in scores.items():
     print(f"{name:17} ROC-AUC {areas[0]:.3f}  PR-AUC {areas[1]:.3f}")
 
 # %% [markdown]
-# **ROC-AUC** is the chance that a disliked pair scores above one that is not. **PR-AUC** is the mean
-# *precision*: of those that we flag, how many are disliked? Chance gives 0.5 and 0.06.
+# **ROC-AUC** is the chance that a disliked pair scores above one that is not. **PR-AUC** is the
+# mean *precision*: of those that we flag, how many are disliked? Chance gives 0.5 and 0.06.
 #
-# The oracle's ROC-AUC looks nearly perfect, and yet about one flag in three is wrong (averaged over
-# all thresholds): false positives that are few *per negative* are many *per positive*. ROC-AUC cannot
-# see that, for it stays the same however rare the class is. We keep the scores and change by weights
-# how rare it is.
+# The oracle's ROC-AUC looks nearly perfect, and yet about one flag in three is wrong (averaged
+# over all thresholds): false positives that are few *per negative* are many *per positive*.
+# ROC-AUC cannot see that, for it stays the same however rare the class is. We keep the scores and
+# change by weights how rare it is.
 
 # %%
 figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.4))
@@ -130,8 +132,8 @@ assert np.ptp(rocs) < 1e-9
 assert prs[0] > prs[1] > prs[2]
 
 # %% [markdown]
-# So a PR-AUC says nothing without the share of positives beside it, and two of them compare only at
-# the same share.
+# So a PR-AUC says nothing without the share of positives beside it, and two of them compare only
+# at the same share.
 #
 # ## Why accuracy lies
 # Whoever says "liked" to everything is right in 94 % of the rows, and useless.
@@ -153,9 +155,9 @@ assert caught < 0.2
 # usual: below we choose one.
 #
 # ## A model
-# Towers that read texts and pictures take minutes. Here we skip reading: a logistic regression gets
-# the *true* attributes of the item, each crossed with the *true* taste group of the user (one number
-# for "group 2 and colour 5").
+# Towers that read texts and pictures take minutes. Here we skip reading: a logistic regression
+# gets the *true* attributes of the item, each crossed with the *true* taste group of the user
+# (one number for "group 2 and colour 5").
 
 # %%
 from sklearn.linear_model import LogisticRegression
@@ -206,13 +208,13 @@ for name, each in models.items():
 assert min(mean["weighed"], mean["negatives dropped"]) > 2 * test.mean()
 
 # %% [markdown]
-# The order hardly gains, if at all. But the "probabilities" are three times too high! By how much is
-# known in advance: if a positive counts r times as much as a negative, the learned **odds** are r
-# times the true ones, so every logit is log r too high. `Balance.shift` and `prior_correction` take
-# it back.
+# The order hardly gains, if at all. But the "probabilities" are three times too high! By how much
+# is known in advance: if a positive counts r times as much as a negative, the learned **odds**
+# are r times the true ones, so every logit is log r too high. `Balance.shift` and
+# `prior_correction` take it back.
 #
-# That is exact for endless data. With some 740 dislikes two fits also differ by chance. ToyShop can
-# do endless: we give each row both labels, weighted by the true probability.
+# That is exact for endless data. With some 740 dislikes two fits also differ by chance. ToyShop
+# can do endless: we give each row both labels, weighted by the true probability.
 
 # %%
 ratio = balance.weights[1] / balance.weights[0]
@@ -242,9 +244,11 @@ for axis, (title, (x, y)) in zip((left, right), pairs.items()):
     print(f"{title}: moved by {np.mean(y - x):.2f} on average")
 
 # %% [markdown]
-# Left: all points on the line, so the closed form is exact. Right: most lie below it, above all
-# where hardly a dislike was seen. There the model holds to what it was told least, and one number
-# cannot mend that. On average over all rows it does:
+# Left: all points on the line, so the closed form is exact. Right: the points scatter, and low
+# logits lie below the line. Part of that is chance. Another part is the penalty on large
+# coefficients (there is next to none on the left): beside a loss that weights made larger it counts
+# less, so the weighed model goes further down, and further up. One number cannot mend that. The
+# mean probability over all rows it does mend:
 
 # %%
 mended = {
@@ -257,12 +261,13 @@ assert abs(expit(mended["weighed"][splits.test]).mean() - mean["plain"]) < 0.015
 
 # %% [markdown]
 # ## Reliability
-# A probability is right if of all pairs with "0.3" thirty in a hundred are disliked. We sort the test
-# rows into bins and compare. The mean distance from the diagonal is the **calibration error** (ECE).
+# A probability is right if of all pairs with "0.3" thirty in a hundred are disliked. We sort the
+# test rows into bins and compare. The mean distance from the diagonal is the **calibration
+# error** (ECE).
 #
 # Where no closed form holds (a focal loss, boosted trees, too much confidence), **Platt's line**
-# helps: logit → a · logit + b, with a and b fitted on *validation*. As a is above 0, no order changes
-# and so no ROC-AUC or PR-AUC does.
+# helps: logit → a · logit + b, with a and b fitted on *validation*. As a is above 0, no order
+# changes and so no ROC-AUC or PR-AUC does.
 
 # %%
 from jmrec.metrics.classification import ece, mass_bins
@@ -299,13 +304,13 @@ for name, line in lines.items():
             assert ece(test, expit(each[name][splits.test])) < ece(test, expit(learned)) / 3
 
 # %% [markdown]
-# A slope below 1 means too much confidence: the weighed model took each dislike for sixteen. So far,
-# then: weights and sampling change for which rows a model works hardest. With some models and losses
-# that helps the order, here it does not; in any case calibrate after it.
+# A slope below 1 means too much confidence: the weighed model took each dislike for sixteen. So
+# far, then: weights and sampling change for which rows a model works hardest. With some models
+# and losses that helps the order, here it does not; in any case calibrate after it.
 #
 # ## A threshold, and what it costs
-# "Find four of five dislikes": the **recall** wanted is 0.8. The threshold that just reaches it on
-# validation is then used on test. The price is **false positives**: liked pairs that we hide.
+# "Find four of five dislikes": the **recall** wanted is 0.8. The threshold that just reaches it
+# on validation is then used on test. The price is **false positives**: liked pairs that we hide.
 
 # %%
 from jmrec.metrics.bootstrap import Resamples, ends
@@ -335,12 +340,15 @@ left.legend()
 for recall in (0.5, 0.8):
     for name in shown:
         found = at_recall(name, recall)
-        print(f"recall {recall} wanted, {found.recall:.2f} got: {1000 * found.false:4.0f} false", name)
+        print(
+            f"recall {recall} wanted, {found.recall:.2f} got: {1000 * found.false:4.0f} false", name
+        )
     assert at_recall("both", recall).fpr < 0.6 * at_recall(best_rule, recall).fpr
 
 # %% [markdown]
-# The last dislikes are the dear ones: from recall 0.5 to 0.8 the false positives multiply. And what
-# we get is not quite what we wanted, since validation has about a hundred dislikes and test no more:
+# The last dislikes are the dear ones: from recall 0.5 to 0.8 the false positives multiply. And
+# what we get is not quite what we wanted, since validation has about a hundred dislikes and test
+# no more:
 
 # %%
 resamples = Resamples.of(ratings.items[splits.test])
@@ -352,16 +360,16 @@ assert high - low > 0.05
 
 # %% [markdown]
 # ## When does a picture help?
-# A strong dislike in ToyShop is one of a colour *and* a material together. The colour stands in the
-# picture (few descriptions say it), the material in the text, and which ones count depends on the
-# user's taste.
+# A strong dislike in ToyShop is one of a colour *and* a material together. The colour stands in
+# the picture (few descriptions say it), the material in the text, and which ones count depends on
+# the user's taste.
 
 # %%
 reasons = oracle.process.reasons(user, item)
 colour, material = (reasons[:, NAMES.index(name)] > 0 for name in ("colour", "material"))
 table = np.array([[labels[(colour == c) & (material == m)].mean() for m in (0, 1)] for c in (0, 1)])
 figure, axis = plt.subplots(figsize=(4.2, 3))
-axis.imshow(table, cmap="Reds", vmin=0)
+axis.imshow(table, cmap="Reds", vmin=0, vmax=1)
 for (c, m), value in np.ndenumerate(table):
     axis.text(m, c, f"{value:.1%}", ha="center", va="center")
 axis.set_xticks([0, 1], ["material is fine", "disliked material"])
@@ -370,7 +378,8 @@ assert table[1, 1] > 3 * max(table[0, 1], table[1, 0])
 
 # %% [markdown]
 # So whoever knows half of it knows little. We compare the models by PR-AUC with intervals over
-# *items* (drawn as a whole, for an item's rows hang together), and once more without the taste group.
+# *items* (drawn as a whole, for an item's rows hang together), and once more without the taste
+# group.
 
 # %%
 general = {
@@ -406,15 +415,16 @@ assert max(area[name] for name in general) < min(area["text"], area["picture"])
 # help less.
 #
 # ## Limits
-# Attributes and tastes were the true ones. A real model has to read them from pixels, words and past
-# rows, and does so with errors; `experiments/mmrec.py` trains such a model. ToyShop's dislikes were
-# made so that text and picture are both needed: whether that holds of your data, only your data says.
-# About a hundred dislikes in test leave wide intervals.
+# Attributes and tastes were the true ones. A real model has to read them from pixels, words and
+# past rows, and does so with errors; `experiments/mmrec.py` trains such a model. ToyShop's
+# dislikes were made so that text and picture are both needed: whether that holds of your data,
+# only your data says. About a hundred dislikes in test leave wide intervals.
 #
 # ## Questions to try
-# 1. A false positive costs 1, a hit brings 3. From which *calibrated* probability on does a flag pay?
-#    (cost / (cost + gain).) What happens to that with the weighed model as it was learned?
-# 2. Choose by `threshold_for_fpr` instead: 5 % of the liked pairs may be hidden. Which recall is left?
+# 1. A false positive costs 1, a hit brings 3. From which *calibrated* probability on does a flag
+#    pay? (cost / (cost + gain).) What happens to that with the weighed model as it was learned?
+# 2. Choose by `threshold_for_fpr` instead: 5 % of the liked pairs may be hidden. Which recall is
+#    left?
 # 3. Let the rules read *all* rows, test and the row itself too. How far does their PR-AUC rise?
 # 4. Split by `"unseen_items"`. Which rule collapses, which model hardly notices, and why?
 # 5. Set `look_share=0.75` in the shop. Nothing changes here: why not, and for whom would it?
