@@ -103,8 +103,6 @@ def rating_data(source: str, size: str) -> ConfigDict:
             "toml": placeholder(str),
             # What people said of recommendations (jmrec.data.verdicts), which training learns too.
             "verdicts": placeholder(str),
-            "fractions": (0.8, 0.1, 0.1),
-            "back": 0,
             "toyshop": {
                 "seed": 0,
                 "n_items": 800 if size == "tiny" else 2000,
@@ -205,7 +203,7 @@ def rank(toyshop: bool, size: str) -> ConfigDict:
         }
     )
     config.train = (
-        training(800, 256, 1e-2, 100), training(1500, 256, 2e-3, 150),
+        training(800, 512, 1e-2, 100), training(1500, 256, 2e-3, 150),
         training(20_000, 2048, 1e-3, 500),
     )[pick]  # fmt: skip
     config.train.weight_decay = 0.3
@@ -221,12 +219,17 @@ def rankers(arm: str, strategy: str, writer: str) -> ConfigDict:
     first = "none" if strategy == "all" else strategy
     told = "mean" if writer == "all" else writer
     variant = {"arm": "both", "strategy": first, "item_reviews": told, "user_reviews": "mean"}
-    found = {name: {**variant, "arm": name} for name in ARMS if arm in ("all", name)}
+    found: dict[str, dict[str, Any]] = {
+        name: {**variant, "arm": name} for name in ARMS if arm in ("all", name)
+    }
     if strategy == "all":
-        found |= {f"both {each}".replace("_", "-"): {**variant, "strategy": each}
+        found |= {f"both-{each}".replace("_", "-"): {**variant, "strategy": each}
                   for each in STRATEGIES[1:]}  # fmt: skip
     if writer == "all":
-        found |= {f"both, {each}": {**variant, "item_reviews": each} for each in WRITERS[1:]}
+        found |= {f"both-{each}-reviews": {**variant, "item_reviews": each}
+                  for each in WRITERS[1:]}  # fmt: skip
+    if "ids" in found:  # nothing is read of a past item either
+        found["ids"]["past"] = 0
     return ConfigDict(found)
 
 

@@ -23,6 +23,8 @@ from jmrec.systems.stages import Stage
 from jmrec.systems.work import Work
 from jmrec.types import Params
 
+FRACTIONS = (0.8, 0.1, 0.1)
+"""Shares of the sessions in train, validation and test, where no sessions are wanted."""
 INDEX = "item_index.json"
 """Item ids in the order of their rows; append-only."""
 
@@ -78,7 +80,8 @@ class RunData:
             source = resolve_path(c.dir)
         toml = None if toml is None else resolve_path(toml)
         dataset = prepare(
-            source, toml, folder / "prepared", fractions=tuple(c.fractions), back=c.back,
+            source, toml, folder / "prepared", fractions=tuple(c.get("fractions", FRACTIONS)),
+            back=c.get("back", 0),
             sessions=self.sessions_wanted, warn=self.work.tracker.warn,
         )  # fmt: skip
         write_json(self.work.workdir / INDEX, dataset.items.ids)

@@ -117,8 +117,19 @@ class RatingData:
             own, c.split, fractions=tuple(c.fractions), folds=c.folds, fold=c.fold,
             seed=self.work.config.seed,
         )  # fmt: skip
-        # Verdicts are later than all: split by time, they would be what is tested.
+        # Verdicts are later than all: split by time, they would be what is tested. And one of what
+        # is tested would tell the answer.
         more = np.arange(len(own), len(every), dtype=np.int64)
+        held = np.concatenate([splits.validation, splits.test])
+        pairs = set(zip(own.items[held].tolist(), own.users[held].tolist()))
+        pairs |= {(item, -1) for item, _ in pairs}
+        asked = [(int(every.items[row]), int(every.users[row])) in pairs for row in more]
+        if any(asked):
+            self.work.tracker.say(
+                f"data: {sum(asked):,} of {len(more):,} verdicts are not learned from, since they "
+                "are of rows of validation or test"
+            )
+        more = more[~np.array(asked, bool)]
         splits = replace(splits, train=np.concatenate([splits.train, more]))
         # Without times a row's place in the file is its time, and every row its own day.
         found = Known(every, splits, float(c.day) if dataset.has_time else 1.0)

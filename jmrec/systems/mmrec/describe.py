@@ -18,6 +18,8 @@ from jmrec.systems.work import Work
 MEAN, NONE = "mean", "none"
 """What may be read in place of a writer's texts: the mean of the reviews' vectors; nothing."""
 SAMPLES = 10
+SHOWN = 300
+"""Characters of a review in the report."""
 
 
 class Descriptions:
@@ -64,7 +66,8 @@ class Descriptions:
             with tracker.progress(len(sources), f"{name} writes of each {what}") as bar:
                 describe(self._writer(name), sources, folder / TEXTS, bar)
 
-        return Stage(stage_name(what, name), own, ("data",), run, alone=True)
+        # Not alone: the first process writes, and the others wait for it within.
+        return Stage(stage_name(what, name), own, ("data",), run)
 
     def _writer(self, name: str) -> Writer:
         return make_writer(name, self.work.config.describe.writers[name])
@@ -106,7 +109,7 @@ class Descriptions:
         return [texts[source.key] for source in self.sources(what)]
 
     def samples(self) -> list[dict[str, Any]]:
-        """Return some texts beside what they are made of, for the report."""
+        """Return some texts beside the newest reviews that they are made of, for the report."""
         found = []
         for what, name in self.wanted:
             sources, texts = self.sources(what), self.texts(what, name)
@@ -114,16 +117,24 @@ class Descriptions:
             for n in some[:: max(1, len(some) // SAMPLES)][:SAMPLES]:
                 source = sources[n]
                 found.append({
-                    "writer": name, "key": source.key, "title": source.title,
-                    "sources": list(source.reviews[:20]), "text": texts[n],
-                    "flags": invented(texts[n], shown_to(source)),
+                    "item": f"{source.title or source.key} ({name})",
+                    "cut": len(source.reviews) if what != "picture" else None,
+                    "sources": [text[:SHOWN] for text in source.reviews[-SAMPLES:]],
+                    "summary": texts[n],
+                    "flags": [] if what == "picture" else invented(texts[n], shown_to(source)),
                 })  # fmt: skip
         return found
 
     def counts(self) -> list[dict[str, Any]]:
-        """Return, of each writer, how many texts there are and how many hold something invented."""
+        """Return, of each writer of reviews, how many of its texts hold something invented.
+
+        That is a number or a name that stands in no review of the cut and in no text of the item:
+        a writer that reads only some of them may have invented more.
+        """
         found = []
         for what, name in self.wanted:
+            if what == "picture":
+                continue
             sources, texts = self.sources(what), self.texts(what, name)
             pairs = [(s, t) for s, t in zip(sources, texts) if t]
             wrong = sum(bool(invented(text, shown_to(source))) for source, text in pairs)

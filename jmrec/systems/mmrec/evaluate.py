@@ -1,10 +1,12 @@
 """Stage "evaluate" of "mmrec": every row of the table on a split, then the report."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+from sklearn.decomposition import TruncatedSVD
 from sklearn.metrics import average_precision_score
 
 from jmrec.cluster.member import first, is_first
@@ -50,7 +52,12 @@ def evaluation_stage(system: Run, before: Sequence[Stage], command: Sequence[str
         own = read_json(folder / "stage.json")["hash"]
         evaluate(system, folder, c.evaluate.split, command=command, stage=own)
 
-    settings = {"evaluate": c.evaluate, "protocol": c.protocol, "rankers": list(c.rankers)}
+    settings = {
+        "evaluate": c.evaluate,
+        "protocol": c.protocol,
+        "rankers": list(c.rankers),
+        "sizes": c.describe.sizes,
+    }
     return Stage("evaluate", settings, tuple(each.name for each in before), run)
 
 
@@ -211,10 +218,13 @@ def _oracle(system: Run) -> list[Scored]:
     shop = data.run_data.truth.parent
     if not (shop / TRUTH).is_file():
         return []
-    users = [data.ratings.user_ids[code] for code in data.ratings.users]
-    items = [data.items.ids[row] for row in data.ratings.items]
-    chance = ReviewOracle(shop).probability(users, items)
-    return [Scored.of_probabilities("oracle", "oracle", chance[rows.validation], chance[rows.test])]
+    oracle = ReviewOracle(shop)
+
+    def chance(some: np.ndarray) -> np.ndarray:
+        users = [data.ratings.user_ids[code] for code in data.ratings.users[some]]
+        return oracle.probability(users, [data.items.ids[row] for row in data.ratings.items[some]])
+
+    return [Scored.of_probabilities("oracle", "oracle", chance(rows.validation), chance(rows.test))]
 
 
 def _rules(system: Run) -> list[Scored]:
@@ -230,21 +240,48 @@ def _rules(system: Run) -> list[Scored]:
     return rules(counts(rows.validation), counts(rows.test), prior)
 
 
+MOST = 200_000
+"""Rows that plain learners are fitted on, at most, drawn by chance."""
+DIRECTIONS = 16
+"""What plain learners read of each part, as the rankers read it in a vector of about this width."""
+
+
+def _directions(table: np.ndarray, ok: np.ndarray, train: np.ndarray) -> np.ndarray:
+    """Return a part's main directions among the training rows, float32 [rows, 16]."""
+    known = np.unique(train)
+    known = known[ok[known]]
+    width = min(DIRECTIONS, table.shape[1] - 1, len(known) - 1)
+    if width < 1:
+        return table[:, :1]
+    svd = TruncatedSVD(width, random_state=0).fit(table[known])
+    return np.asarray(svd.transform(table), np.float32)
+
+
 def _rivals(system: Run) -> list[Scored]:
     """Return plain learners on what the rankers read, and on words."""
     data, rows, labels = system.data, system.data.rows, system.data.ratings.labels
     parts = system.rankers.parts(_controlled(system))
 
+    train = rows.train
+    if len(train) > MOST:
+        train = np.sort(np.random.default_rng(0).choice(train, MOST, replace=False))
+    tables = [_directions(part.table, part.ok, part.row[train]) for part in parts]
+    codes = [
+        np.eye(len(names), dtype=np.float32)[data.items.category[name][data.ratings.items]]
+        for name, names in data.items.category_names.items()
+    ]
+
     def read(some: np.ndarray) -> np.ndarray:
-        each = [system.rankers.pair_numbers.values[some]]
+        each = [system.rankers.pair_numbers.values[some], *(code[some] for code in codes)]
+        # What a row lacks is no number: the learners have their own way with it.
         each += [
-            np.where(part.ok[part.row[some]][:, None], part.table[part.row[some]], 0.0)
-            for part in parts
+            np.where(part.ok[part.row[some]][:, None], table[part.row[some]], np.nan)
+            for part, table in zip(parts, tables)
         ]
         return np.concatenate(each, 1)
 
     features = Features(
-        read(rows.train), labels[rows.train].astype(int), read(rows.validation),
+        read(train), labels[train].astype(int), read(rows.validation),
         labels[rows.validation].astype(int), read(rows.test),
     )  # fmt: skip
     reviews, words = data.ratings.reviews, item_words(data.items)
@@ -255,4 +292,5 @@ def _rivals(system: Run) -> list[Scored]:
         texts[by] = said, cuts.of_row
     known = [*(words[row] for row in data.train_items),
              *(reviews[row] for row in data.known.splits.train)]  # fmt: skip
-    return [*rivals(features), bag_of_words(texts, rows, labels, known)]
+    bag = bag_of_words(texts, replace(rows, train=train), labels, known)
+    return [*rivals(features), *([bag] if bag is not None else [])]

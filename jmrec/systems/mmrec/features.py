@@ -14,6 +14,8 @@ from jmrec.data.schema import Items
 from jmrec.systems.mmrec.data import GROUPS
 from jmrec.tasks.rank import NOT_KNOWN
 
+FAR = 8.0
+"""A standardised number beyond this says no more than this."""
 SMOOTH = 5.0
 """How many rows of the average a mean of few rows begins with."""
 
@@ -55,13 +57,12 @@ def pair_numbers(
     scale = np.where(scale > 1e-6, scale, 1.0)
     found = own if asked is None else _columns(known, items, train, asked)
     nothing = np.array([found.empty.get(name, 0.0) for name in found.names])
-    # A number far beyond those of training says no more than a large one of them.
-    values = np.clip((found.table - center) / scale, -8.0, 8.0)
+    values = np.clip((found.table - center) / scale, -FAR, FAR)
     of = {by: np.array([found.who.get(name) == by for name in found.names]) for by in GROUPS}
     return Numbers(
         names=found.names,
         values=values.astype(np.float32),
-        empty={by: ((nothing - center) / scale).astype(np.float32) for by in of},
+        empty={by: np.clip((nothing - center) / scale, -FAR, FAR).astype(np.float32) for by in of},
         of=of,
         count=found.count,
         total=found.total,

@@ -114,6 +114,7 @@ class DlrmRankers:
 
     def __init__(self, work: Work, data: RatingData, texts: Descriptions, space: Space) -> None:
         self.work, self.data, self.told, self.space = work, data, texts, space
+        self._tables: dict[tuple[str, str], np.ndarray] = {}
         c = work.config
         for name, variant in c.rankers.items():
             choose(f"rankers.{name}.arm", variant.arm, ARMS)
@@ -150,7 +151,10 @@ class DlrmRankers:
 
     def _stage(self, name: str, seed: int, before: tuple[str, ...]) -> Stage:
         named = seeded(f"rankers.{name}", seed)
-        own = {"ranker": self.settings(name), "protocol": self.work.config.protocol, "seed": seed}
+        c = self.work.config
+        own = {"ranker": self.settings(name), "protocol": c.protocol, "seed": seed}
+        if c.rankers[name].arm in ("text", "both"):
+            own["sizes"] = c.describe.sizes
 
         def run(folder: Path) -> None:
             self._train(folder, name, seed, named.name)
@@ -192,7 +196,12 @@ class DlrmRankers:
         return found
 
     def _said(self, by: str, how: str, cuts: Cuts) -> np.ndarray:
-        """Return what was said up to each cut, float32 [C, W]."""
+        """Return what was said up to each cut, float32 [C, W]; computed once."""
+        if (by, how) not in self._tables:
+            self._tables[by, how] = self._read_said(by, how, cuts)
+        return self._tables[by, how]
+
+    def _read_said(self, by: str, how: str, cuts: Cuts) -> np.ndarray:
         if how != MEAN:
             return self.space.told(by, how)
         reviews = self.space.reviews()
@@ -336,12 +345,13 @@ class DlrmRankers:
 
 def _earlier_cut(cuts: Cuts) -> np.ndarray:
     """Return for each cut the newest one of its group with at most half as many reviews."""
-    size = np.array([len(rows) for rows in cuts.rows])
-    found = np.arange(len(cuts))
-    for number in np.flatnonzero(size > 0):
-        own = np.flatnonzero((cuts.group == cuts.group[number]) & (2 * size <= size[number]))
-        found[number] = own[np.argmax(size[own])]
-    return found
+    size = np.array([len(rows) for rows in cuts.rows], np.int64)
+    order = np.lexsort((size, cuts.group))
+    width = int(size.max(initial=0)) + 1
+    key = cuts.group[order].astype(np.int64) * width + size[order]
+    # The last one in the order whose size is at most the half; a group begins with an empty cut.
+    place = np.searchsorted(key, cuts.group.astype(np.int64) * width + size // 2, side="right") - 1
+    return np.asarray(order[place])
 
 
 def _some(table: np.ndarray) -> np.ndarray:

@@ -17,6 +17,7 @@ import numpy as np
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 
+from jmrec.cluster.member import is_first
 from jmrec.config import ConfigDict, choose
 from jmrec.data.item_arrays import ItemArrays
 from jmrec.data.pictures import decode_pictures
@@ -66,6 +67,7 @@ class Reader:
 
     def __init__(self, work: Work, data: RatingData, written: Descriptions) -> None:
         self.work, self.data, self.written = work, data, written
+        self._lsa_of: tuple[TfidfVectorizer, TruncatedSVD] | None = None
         c = work.config
         choose("read.text", c.read.text, TEXTS)
         choose("read.picture", c.read.picture, PICTURES)
@@ -105,7 +107,7 @@ class Reader:
         if "backbone" in (c.read.text, c.read.picture):
             what = ("text", "picture", "picture_size", "layers", "lengths", "dtype")
             own["backbone"] = {name: c.backbone[name] for name in what}
-        return [*stages, Stage("read", own, before, self._read, alone=True)]
+        return [*stages, Stage("read", own, before, self._read)]
 
     # ---- stage "look" --------------------------------------------------------------------------
 
@@ -169,17 +171,18 @@ class Reader:
         told = self._texts(folder, reviews, "reviews", known)
         seen, ok = self._pictures(folder)
         provenance = {"texts": self.provenance}
-        write_features(
-            folder / ITEMS, {"words": said, "picture": seen, "picture_ok": ok}, data.items.ids,
-            provenance,
-        )  # fmt: skip
-        ids = [str(row) for row in range(len(reviews))]
-        write_features(folder / REVIEWS, {"reviews": told}, ids, provenance)
+
+        def write(file: str, tables: dict[str, np.ndarray], ids: Sequence[str]) -> None:
+            if is_first():
+                write_features(folder / file, tables, ids, provenance)
+
+        write(ITEMS, {"words": said, "picture": seen, "picture_ok": ok}, data.items.ids)
+        write(REVIEWS, {"reviews": told}, [str(row) for row in range(len(reviews))])
         for what, name in self.written.wanted:
             texts = self.written.texts(what, name)
             keys = [str(number) for number in range(len(texts))]
             read = self._texts(folder, texts, f"{what}-{name}", known)
-            write_features(folder / written_file(what, name), {"texts": read}, keys, provenance)
+            write(written_file(what, name), {"texts": read}, keys)
         Blocks(folder / "parts", (), {}).clear()
 
     def told(self, what: str, name: str) -> np.ndarray:
@@ -203,21 +206,29 @@ class Reader:
           Deerwester et al., Indexing by Latent Semantic Analysis, 1990:
           https://doi.org/10.1002/(SICI)1097-4571(199009)41:6<391::AID-ASI1>3.0.CO;2-9
         """
-        vectorizer, svd = self._fitted_lsa(known)
+        fitted = self._fitted_lsa(known)
         found = np.zeros((len(texts), self.work.config.read.width), np.float32)
         some = [row for row, text in enumerate(texts) if text]
-        if some:
+        if some and fitted is not None:
+            vectorizer, svd = fitted
             made = svd.transform(vectorizer.transform([texts[row] for row in some]))
             found[some, : made.shape[1]] = made
         return found
 
-    def _fitted_lsa(self, known: frozenset[str]) -> tuple[TfidfVectorizer, TruncatedSVD]:
-        if getattr(self, "_lsa_of", None) is None:
-            width = int(self.work.config.read.width)
-            vectorizer = TfidfVectorizer(sublinear_tf=True, min_df=2, max_features=50_000)
-            counted = vectorizer.fit_transform(sorted(known))
-            svd = TruncatedSVD(min(width, counted.shape[1] - 1), random_state=0).fit(counted)
-            self._lsa_of = vectorizer, svd
+    def _fitted_lsa(self, known: frozenset[str]) -> tuple[TfidfVectorizer, TruncatedSVD] | None:
+        """Return the counts and their directions; None where there are no two words to count."""
+        if self._lsa_of is None:
+            for least in (2, 1):  # in a few short texts no word stands twice
+                vectorizer = TfidfVectorizer(sublinear_tf=True, min_df=least, max_features=50_000)
+                try:
+                    counted = vectorizer.fit_transform(sorted(known))
+                except ValueError:  # no word is left
+                    continue
+                width = min(int(self.work.config.read.width), counted.shape[1] - 1)
+                if width >= 1:
+                    svd = TruncatedSVD(width, random_state=0).fit(counted)
+                    self._lsa_of = vectorizer, svd
+                    break
         return self._lsa_of
 
     @property

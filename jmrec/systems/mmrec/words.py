@@ -20,7 +20,7 @@ def bag_of_words(
     rows: PairSplits,
     labels: np.ndarray,
     known: Sequence[str],
-) -> Scored:
+) -> Scored | None:
     """Fit a logistic regression on TF-IDF of texts, its strength chosen on validation.
 
     Args:
@@ -30,9 +30,13 @@ def bag_of_words(
       known: Texts by which words are weighed, of training rows alone.
 
     Returns:
-      A row of the table, of kind "rival".
+      A row of the table, of kind "rival"; None where there are no words.
     """
-    vectorizer = TfidfVectorizer(sublinear_tf=True, min_df=2, max_features=20_000).fit(known)
+    vectorizer = TfidfVectorizer(sublinear_tf=True, min_df=2, max_features=20_000)
+    try:
+        vectorizer.fit(known)
+    except ValueError:  # no word stands in two texts
+        return None
     counted = {
         name: (csr_matrix(vectorizer.transform(some)), which)
         for name, (some, which) in texts.items()
