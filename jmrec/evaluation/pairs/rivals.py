@@ -14,6 +14,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
 from jmrec.errors import UserError
 from jmrec.evaluation.pairs.rows import Scored
@@ -106,11 +107,13 @@ def _chosen(
     """Fit one learner with each of its settings, and keep the best on validation."""
     best: tuple[float, Scored] | None = None
     for settings in choices:
-        model = make(**settings).fit(features.train, features.labels)
-        early, late = (
-            np.clip(model.decision_function(each), -FINITE, FINITE)
-            for each in (features.validation, features.test)
-        )
+        # One thread: where others compute too, threads that wait for each other take far longer.
+        with threadpool_limits(1):
+            model = make(**settings).fit(features.train, features.labels)
+            early, late = (
+                np.clip(model.decision_function(each), -FINITE, FINITE)
+                for each in (features.validation, features.test)
+            )
         score = float(average_precision(features.validation_labels, early))
         score = -np.inf if np.isnan(score) else score
         if best is None or score > best[0]:
