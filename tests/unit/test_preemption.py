@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 
 import jax
@@ -38,6 +39,15 @@ def test_what_a_finaliser_or_a_callback_would_swallow_is_seen_when_it_is_looked_
     assert survived == ["nothing was raised here"]
 
 
+@pytest.fixture
+def heard() -> Iterator[None]:
+    """Ctrl-C has a handler, which a shell takes from what it starts in the background."""
+    own = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, own)
+
+
+@pytest.mark.usefixtures("heard")
 def test_ctrl_c_is_looked_for_too_and_handlers_come_back() -> None:
     before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
 
