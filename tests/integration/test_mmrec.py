@@ -40,7 +40,8 @@ def test_the_results_hold_every_row_and_what_is_asked_of_them(run: Path) -> None
     assert kinds[results["served"]["row"]] in ("rule", "ranker")
     pairs = results["pairs"]
     assert {"segments", "help", "reliability", "curve", "costs", "space", "texts"} <= pairs.keys()
-    assert pairs["space"]["after"]["own"] > pairs["space"]["before"]["own"]
+    apart = {when: each["own"] - each["other"] for when, each in pairs["space"].items()}
+    assert apart["after"] > apart["before"]
     assert [each["writer"] for each in pairs["texts"]] == ["extract"]
     assert pairs["samples"]
     page = (run / "evaluate" / "report.html").read_text()
