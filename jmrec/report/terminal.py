@@ -1,5 +1,7 @@
 """The results on the terminal: one table, and what it says in words."""
 
+from collections.abc import Mapping, Sequence
+
 from rich import box
 from rich.console import Console
 from rich.table import Table as RichTable
@@ -55,21 +57,7 @@ def print_results(
         shown.add_column(
             f"{over}\n{column.removesuffix(f'@{DEPTH}')}", justify="right", no_wrap=True
         )
-    kind = None
-    for line in table.lines:
-        if line.kind != kind:
-            if kind is not None:
-                shown.add_section()
-            kind = line.kind
-            title = Text(headings.get(kind, kind), style="dim italic")
-            shown.add_row(title, *([""] * len(places)))
-        cells = []
-        for cell in (line.cells[place] for place in places):
-            text = Text(cell.text, style="bold" if line.strong else "")
-            if cell.note:
-                text.append(f"  {cell.note:>9}" if wide else f"\n{cell.note}", style="dim not bold")
-            cells.append(text)
-        shown.add_row(Text(line.name, style="bold" if line.strong else ""), *cells)
+    _add_lines(shown, table, headings, places, wide)
     if table.lines:
         console.print(shown)
         console.print(
@@ -114,6 +102,21 @@ def _print_pairs(results: Results, console: Console) -> None:
     shown.add_column("in %", overflow="fold", min_width=14)
     for place in places:
         shown.add_column(table.columns[place].replace("@", "\n@"), justify="right", no_wrap=True)
+    _add_lines(shown, table, headings, places, wide)
+    if table.lines:
+        console.print(shown)
+    for sentence in pairs.sentences(results):
+        console.print(Text(sentence))
+
+
+def _add_lines(
+    shown: RichTable,
+    table: tables.Table,
+    headings: Mapping[str, str],
+    places: Sequence[int],
+    wide: bool,
+) -> None:
+    """Add the lines of a table, those of a kind under its heading; ``wide``: notes stand beside."""
     kind = None
     for line in table.lines:
         if line.kind != kind:
@@ -126,10 +129,6 @@ def _print_pairs(results: Results, console: Console) -> None:
         for cell in (line.cells[place] for place in places):
             text = Text(cell.text, style="bold" if line.strong else "")
             if cell.note:
-                text.append(f"  {cell.note}" if wide else f"\n{cell.note}", style="dim not bold")
+                text.append(f"  {cell.note:>9}" if wide else f"\n{cell.note}", style="dim not bold")
             cells.append(text)
         shown.add_row(Text(line.name, style="bold" if line.strong else ""), *cells)
-    if table.lines:
-        console.print(shown)
-    for sentence in pairs.sentences(results):
-        console.print(Text(sentence))

