@@ -7,6 +7,7 @@ import pytest
 from jmrec.config import load_config
 from jmrec.errors import UserError
 from jmrec.systems.registry import SYSTEMS, system_class
+from jmrec.systems.stages import identity
 from jmrec.systems.system import LACKS, Merges, Ranks, RanksPairs, ReadsItems, Sizes, System, able
 from jmrec.systems.work import Work
 from jmrec.tracking import Tracker
@@ -94,3 +95,31 @@ def test_a_given_source_and_the_rules_are_waited_for(tmp_path: Path) -> None:
     assert inputs(made(tmp_path, "session:size=tiny,teacher=rules")) == {
         "students/student": {"data", "teach"}
     }
+
+
+def test_what_mmrec_reads_of_cuts_is_part_of_what_its_stages_are(tmp_path: Path) -> None:
+    """The mean of reviews up to a cut has no writer whose stage would say where cuts end."""
+    own, other = (
+        {each.name: each.settings for each in made(tmp_path, "mmrec:size=tiny", *more).stages()}
+        for more in ((), ("--config.describe.sizes=(2, 8)",))
+    )
+    changed = {
+        name for name, settings in own.items() if identity(settings) != identity(other[name])
+    }
+    assert changed == {"rankers/text-0", "rankers/both-0", "evaluate"}
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("protocol.day=0.0", "protocol.day must be above 0"),
+        ("evaluate.recall=50.0", "evaluate.recall must lie between 0 and 1"),
+        ("evaluate.value.hit=-1.0", "evaluate.value must be a cost and a gain"),
+        ("evaluate.by=items", "evaluate.by"),
+    ],
+)
+def test_settings_of_mmrec_that_make_no_sense_are_refused(
+    change: str, says: str, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=says):
+        made(tmp_path, "mmrec:size=tiny", f"--config.{change}")
