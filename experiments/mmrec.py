@@ -118,7 +118,7 @@ def rating_data(source: str, size: str) -> ConfigDict:
                 "seed": 0,
                 "n_items": 800 if size == "tiny" else 2000,
                 "sessions": 50,
-                "users": 256 if size == "tiny" else 800,
+                "users": 160 if size == "tiny" else 800,
                 # Of how many items the text says what the picture shows.
                 "look_share": 0.25,
                 "reviews": 40_000 if size == "tiny" else 200_000,

@@ -95,6 +95,7 @@ def _sections(results: Results, cost: Cost) -> Iterator[Section]:
     drawn = [pairs_plots.help_plot(results, part) for part in ("picture", "text")]
     helps = ours.help_table(results)
     yield Section("help", "When pictures help, and when texts", [helps], drawn)
+    yield Section("why", "Why", ours.why_tables(results))
     yield Section("segments", "Segments", folded=ours.segment_tables(results))
     yield Section("worth", "What it is worth", [ours.worth_table(results)])
     drawn = [pairs_plots.drift_plot(results)]

@@ -38,7 +38,7 @@ MAIN = (PR_AUC, ROC_AUC, *RECALLS, ECE, LOG_LOSS)
 AREAS = (PR_AUC, ROC_AUC)
 KNOWN = (
     *("chosen", "share", "calibration", "false_positives", "segments", "help", "reliability"),
-    *("curve", "costs", "drift", "samples"),
+    *("curve", "costs", "drift", "samples", "why"),
 )
 """Parts of "pairs" that have a place of their own on the page."""
 PARTS = {"picture": "pictures", "text": "texts"}
@@ -332,6 +332,60 @@ def drift_table(results: Results) -> Table | None:
     spans = [("", 2)] + [(name, 2) for name in names]
     by = str(parts[0].get("by", "period")) if parts else ""
     return Table(f"By {by}", columns, lines, note, spans) if lines else None
+
+
+def why_tables(results: Results) -> list[Table]:
+    """Return what is lost where one thing that the model reads is removed, over all and by row."""
+    why = found(results, "why", dict)
+    parts = [each for each in why.get("parts") or () if isinstance(each, Mapping)]
+    if not parts:
+        return []
+    name, rows = why.get("row", MISSING), why.get("rows")
+    lines = [
+        Line(
+            str(each.get("part")),
+            [
+                Cell(_logit(each.get("change"), False)),
+                Cell(signed(each.get("PR-AUC"))),
+                Cell(f"{percent(each.get('decisions'))} %"),
+            ],
+        )
+        for each in parts
+    ]
+    note = (
+        f"{name}, asked again without one thing, {counted(rows)} rows. What two things say "
+        "together is lost with either of them, so the lines do not add up. History: what is known "
+        "of earlier rows as numbers and by attention; what those said is text."
+    )
+    columns = ["mean change of the logit", f"{PR_AUC}, points", "calls that change"]
+    tables_ = [Table("Without", columns, lines, note)]
+    removed = [str(each.get("part")) for each in parts]
+    shown = []
+    for each in why.get("examples") or ():
+        without = each.get("without") or {}
+        cells = [Cell(f"{percent(each.get('p'))} %")]
+        cells += [Cell(_logit(without.get(part))) for part in removed]
+        kind = WHY_KINDS.get(str(each.get("kind")), MISSING)
+        shown.append(Line(str(each.get("item", MISSING)), cells, kind))
+    note = (
+        "What the logit of each pair loses without each thing, first seed: above 0 it speaks for "
+        "the positive class. The surest calls, right and wrong, and what was missed by most."
+    )
+    columns = ["probability", *(f"without {part}" for part in removed)]
+    return [*tables_, *([Table("Single pairs", columns, shown, note)] if shown else [])]
+
+
+WHY_KINDS = {
+    "found": "Called positive, and positive",
+    "false": "Called positive, and negative",
+    "missed": "Not called, and positive",
+}
+
+
+def _logit(value: Any, sign: bool = True) -> str:
+    if not is_number(value):
+        return MISSING
+    return f"{value:+.2f}".replace("-", "−") if sign else f"{value:.2f}"
 
 
 def extra_tables(results: Results) -> list[Table]:

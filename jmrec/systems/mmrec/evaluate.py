@@ -25,12 +25,14 @@ from jmrec.evaluation.results import (
     role_of,
     write_results,
 )
+from jmrec.evaluation.summary import plain
 from jmrec.files import read_json
 from jmrec.report.page import write_report
 from jmrec.report.terminal import print_results
 from jmrec.systems.evaluate import note_reading
 from jmrec.systems.mmrec.data import GROUPS, item_words
 from jmrec.systems.mmrec.parts import Run
+from jmrec.systems.mmrec.why import explain
 from jmrec.systems.mmrec.words import bag_of_words
 from jmrec.systems.stages import Stage, cost_by_stage, facts_by_stage
 from jmrec.tracking import read_curves
@@ -94,6 +96,11 @@ def evaluate(
         sections = measure(data, scored, settings)
         bar.update(1)
     sections["pairs"] |= {"space": system.space.cosines, "texts": system.texts.counts()}
+    model = sections["pairs"]["chosen"]["model"]
+    if model in system.rankers.names:
+        asked = system.data.rows.validation if split == "validation" else system.data.rows.test
+        line = sections["pairs"]["calibration"][model]
+        sections["pairs"]["why"] = plain(explain(system, model, asked, line))
     served = served_row(scored, data.validation.labels, str(c.evaluate.serve))
     names = [each.name for each in system.stages()[:-1]]
     found: dict[str, Any] = {

@@ -1,7 +1,7 @@
 """Stages "rankers/NAME-SEED": the DLRMs of a run, and their scores for every row."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,8 @@ from jmrec.config import ConfigDict, choose
 from jmrec.data.known import Cuts, Questions
 from jmrec.data.pipeline import item_batches
 from jmrec.features import ROWS, pad_rows
-from jmrec.models.dlrm import DlrmConfig
-from jmrec.systems.mmrec.data import RatingData
+from jmrec.models.dlrm import UNKNOWN, DlrmConfig
+from jmrec.systems.mmrec.data import GROUPS, RatingData
 from jmrec.systems.mmrec.describe import MEAN, NONE, Descriptions
 from jmrec.systems.mmrec.features import Numbers, pair_arrays, pair_numbers
 from jmrec.systems.mmrec.space import Space
@@ -27,6 +27,14 @@ from jmrec.types import Params
 ARMS = ("ids", "text", "picture", "both")
 """What of an item is read: nothing but ids and numbers, its texts and reviews, its picture, all."""
 CONTROLS = ("no reviews", "half the reviews", "reviews shuffled", "pictures permuted")
+REMOVALS = {
+    "text": ("words", "reviews", "profile"),
+    "picture": ("picture", "seen"),
+    "history": (),
+    "ids": (),
+}
+"""What can be removed of all pairs, and which parts go with it. The history is what numbers and
+attention know of earlier rows; what those rows said is text."""
 BLOCK = 4096
 
 
@@ -295,19 +303,30 @@ class DlrmRankers:
 
     # ---- scores ---------------------------------------------------------------------------------
 
-    def logits(self, name: str, rows: np.ndarray, control: str = "") -> np.ndarray:
+    def logits(
+        self, name: str, rows: np.ndarray, control: str = "", without: str = ""
+    ) -> np.ndarray:
         """Return the logits of the positive class, at the data's own ratio of the classes.
 
         Args:
           name: The ranker.
           rows: int64 [M], rows of the ratings.
           control: One of `CONTROLS`, or "" for the ranker as it is.
+          without: One of `removals`, or "".
 
         Returns:
           float64 [seeds, M].
         """
-        parts = [self._controlled(part, control) for part in self.parts(name)]
+        gone = REMOVALS[without] if without else ()
+        parts = [
+            replace(part, ok=part.ok & (part.name not in gone))
+            for part in (self._controlled(part, control) for part in self.parts(name))
+        ]
         task, arrays = self.task(name, parts), self.arrays(name, parts)
+        if without == "history":
+            arrays |= self._no_history(arrays)
+        if without == "ids":
+            arrays |= {f"{by}_id": np.full_like(arrays[f"{by}_id"], UNKNOWN) for by in GROUPS}
         score = scorer(task, task.frozen_inputs, arrays)
         every = []
         for seed in self.seeds:
@@ -333,6 +352,19 @@ class DlrmRankers:
             order = random.permutation(len(part.table))
             return Part(part.name, part.table[order], part.ok[order], part.row, part.of)
         return part
+
+    def _no_history(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Return what batches hold of pairs of which nothing earlier is known."""
+        known, values = self.pair_numbers, arrays["numbers"]
+        for by in GROUPS:
+            values = np.where(known.of[by], known.empty[by], values)
+        return {"numbers": values, "past_mask": np.zeros_like(arrays["past_mask"])}
+
+    def removals(self, name: str) -> list[str]:
+        """Return what of `REMOVALS` a ranker reads at all."""
+        read = {part.name for part in self.parts(name)}
+        wanted = [what for what, parts in REMOVALS.items() if read & set(parts)]
+        return [*wanted, "history", *(["ids"] if self.settings(name).ids else [])]
 
     def controls(self, name: str) -> list[str]:
         """Return the controls that change anything of a ranker."""

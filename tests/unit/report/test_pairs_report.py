@@ -258,3 +258,30 @@ def test_it_fits_every_width(results: Any, tmp_path: Path) -> None:
             assert opened.evaluate("document.documentElement.scrollWidth") <= width
         assert opened.complaints == []
         assert opened.requests == [path.as_uri()]
+
+
+WHY = {
+    "row": "both",
+    "rows": 1234,
+    "parts": [
+        {"part": "text", "change": 1.5, "PR-AUC": -0.125, "decisions": 0.05},
+        {"part": "ids", "change": 0.25, "PR-AUC": 0.01, "decisions": 0.0},
+    ],
+    "examples": [
+        {"kind": "false", "item": "A <b>film</b>", "p": 0.75, "without": {"text": -2.0, "ids": 0.5}}
+    ],
+}
+
+
+def test_why_shows_what_is_lost_without_each_thing(results: dict[str, Any], tmp_path: Path) -> None:
+    assert pairs_tables.why_tables(results) == []
+    results["pairs"]["why"] = WHY
+    over_all, single = pairs_tables.why_tables(results)
+    cells = [[cell.text for cell in line.cells] for line in over_all.lines]
+    assert [line.name for line in over_all.lines] == ["text", "ids"]
+    assert cells == [["1.50", "−12.50", "5.00 %"], ["0.25", "+1.00", "0.00 %"]]
+    assert "1,234 rows" in over_all.note
+    assert [cell.text for cell in single.lines[0].cells] == ["75.00 %", "−2.00", "+0.50"]
+    page = page_of(results, tmp_path)
+    assert "A <b>film</b>" in page.text and "Called positive, and negative" in page.text
+    assert "why" in page.ids
