@@ -138,7 +138,7 @@ class RunData:
     ) -> Callable[[Params, Any], dict[str, float]]:
         """Return the evaluation during training: the primary figure on validation."""
         predictions = ask(self.dataset, "validation")
-        predictions = predictions.take(np.flatnonzero(predictions.position <= 20))
+        predictions = predictions.take(np.flatnonzero(predictions.place <= 20))
 
         def evaluate(params: Params, task_state: Any) -> dict[str, float]:
             ranker = encoder.ranker("validation", params)

@@ -131,5 +131,5 @@ def _label(dataset: Dataset, split: str, number: int) -> str:
     """Return when a window begins, or its number where the data has no times."""
     if not dataset.has_time:
         return f"window {number}"
-    begin = float(dataset.splits[split].times[0])
+    begin = float(dataset.splits[split].begins.min())
     return f"from {datetime.fromtimestamp(begin, UTC):%Y-%m-%d}"
