@@ -22,6 +22,11 @@ def options(parser: argparse.ArgumentParser) -> None:
         help="what to do with a stage that was made with other settings",
     )  # fmt: skip
     parser.add_argument(
+        "--data", choices=("compare", "as-prepared"), default="compare",
+        help="what to do with a catalogue folder that was prepared before: compare it and stop "
+        "where it has changed (--stale=rerun makes all anew), or go on with what was prepared",
+    )  # fmt: skip
+    parser.add_argument(
         "--origins", type=int, default=1, metavar="N",
         help="rolling-origin evaluation: run all anew before each of the last N test windows, in "
         "workdirs of their own, and report them together",
@@ -46,7 +51,9 @@ def action(args: argparse.Namespace, overrides: Sequence[str]) -> int:
         config = load_config(args.config, list(overrides))
         where = ["--workdir", str(args.workdir)]
         command = ["jmrec", "run", "--config", args.config, *overrides, *where]
-        how = {"resume": args.resume, "stale": args.stale, "command": command}
+        how = {
+            "resume": args.resume, "stale": args.stale, "command": command, "data": args.data
+        }  # fmt: skip
         if args.origins == 1:
             registry.run(config, args.workdir, **how)
         else:

@@ -16,9 +16,10 @@ from jmrec.data.check_reviews import (
     quantiles,
     show_quantiles,
 )
+from jmrec.data.description import EVENT_TIME
 from jmrec.data.folder import Raw
 from jmrec.data.schema import Dataset, Sessions
-from jmrec.data.sessions import sessionise, split_by_time
+from jmrec.data.sessions import sessionise, split_by_event, split_by_time
 
 PAIR_MIN = 4
 """Item pairs seen fewer times than this say nothing about their direction."""
@@ -101,12 +102,13 @@ def check(dataset: Dataset, raw: Raw) -> CheckReport:
     two = lengths[lengths >= 2]
     splits, items = dataset.splits, dataset.items
     cold = dataset.train_count == 0
-    test_predictions = splits["test"].lengths - 1
+    test_predictions = _by_session(splits["test"])
     whole = dict(zip(sessions.ids, lengths))
     kept = sum(int(n) for s in splits.values() for i, n in zip(s.ids, s.lengths) if whole[i] >= 2)
     split, filtered = len(splits["train"]) > 0, 0
+    by_event = raw.description.split == EVENT_TIME
     if split and max(raw.description.k_core - 1, raw.description.min_session_length - 2) > 0:
-        before = split_by_time(sessions)["train"]
+        before = (split_by_event if by_event else split_by_time)(sessions)["train"]
         filtered = len(before.items) - len(splits["train"].items)
     pairs, one_way, one_way_events = _directions(sessions, len(items))
     keys = [x.tobytes() for x in sessions if len(x) >= 2]
@@ -123,8 +125,9 @@ def check(dataset: Dataset, raw: Raw) -> CheckReport:
         lengths=quantiles(two),
         split_sessions={name: len(part) for name, part in splits.items()},
         split_events={name: len(part.items) for name, part in splits.items()},
-        split_predictions={name: int((part.lengths - 1).sum()) for name, part in splits.items()},
-        cut_events=int(two.sum()) - kept - filtered if split else 0,
+        split_predictions={name: int(part.predicted.sum()) for name, part in splits.items()},
+        # Split by event, histories are cut and nothing is left out.
+        cut_events=int(two.sum()) - kept - filtered if split and not by_event else 0,
         filtered_events=filtered,
         missing_text={name: texts.count("") for name, texts in items.text.items()},
         missing_pictures=items.pictures.count(b""),
@@ -133,7 +136,7 @@ def check(dataset: Dataset, raw: Raw) -> CheckReport:
         repeated_items=_repeats(sessions, len(items)) / len(raw.item),
         cold_items=int(cold.sum()),
         cold_targets={
-            name: int(np.delete(cold[splits[name].items], splits[name].offsets[:-1]).sum())
+            name: int(cold[splits[name].items[splits[name].predicted]].sum())
             for name in ("validation", "test")
         },
         longest_ten=float(np.sort(test_predictions)[-10:].sum() / test_predictions.sum())
@@ -277,6 +280,12 @@ def _percent(share: float) -> str:
 
 def _share(flags: np.ndarray) -> float:
     return float(flags.mean()) if len(flags) else float("nan")
+
+
+def _by_session(sessions: Sessions) -> np.ndarray:
+    """Return how many predictions are made of each session, int64 [S]."""
+    owner = np.repeat(np.arange(len(sessions)), sessions.lengths)
+    return np.bincount(owner[sessions.predicted], minlength=len(sessions))
 
 
 def _identical(pictures: list[bytes]) -> int:

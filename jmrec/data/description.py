@@ -6,6 +6,7 @@ Every key may be left out::
     name = "shop"
     exclude_seen = false          # true: items of the session so far are no candidates
     session_gap_minutes = 30      # where sessions are made from users and times
+    split = "session_start"       # or "event_time": whole histories, cut at two moments
     min_session_length = 2        # shorter sessions are no training; validation and test keep them
     k_core = 1                    # items with fewer training events are taken out of training
     encoding = "cp1252"           # of CSV files; left out: found out
@@ -37,11 +38,16 @@ Every key may be left out::
     user = "user_id"
     time = "timestamp"            # see time_format
     event = "event"
+    target_events = ["purchase"]  # all events are read, these alone predicted; left out: all
     rating = "rating"
     order = "order"               # number that orders events of the same time
     review = "review"             # what was written; it may hold line breaks
     label = "score <= 0.25"       # a column of 1 and 0, or a number column with <=, <, >=, > or ==
     label_means = "avoid"         # or "want": what is to be done with items whose label occurs
+
+With ``split = "event_time"`` every event after a moment is predicted from the earlier ones of its
+session, and training ends at that moment. Where sessions are made from users, one is then the whole
+history of a user, if no ``session_gap_minutes`` is given.
 
 A column that is named must exist; one that is not named is used if a column of the default name
 exists; ``""`` switches it off. ``jmrec data init`` writes a first guess of all this.
@@ -66,7 +72,9 @@ from jmrec.data.sources import Source, find_table, open_source, read_bytes, regu
 from jmrec.errors import UserError
 
 MAX_TOML = 1_000_000
-_NO_COLUMNS = ("item_separator", "label_means")
+SESSION_START, EVENT_TIME = "session_start", "event_time"
+"""What decides in which split an event is a target: when its session began, or its own time."""
+_NO_COLUMNS = ("item_separator", "label_means", "target_events")
 """The keys of [interactions] that name no column."""
 
 
@@ -114,6 +122,7 @@ class InteractionColumns:
     label: str = ""
     label_means: str = AVOID
     item_separator: str = ""
+    target_events: tuple[str, ...] = ()
 
     @property
     def rule(self) -> Rule | None:
@@ -136,6 +145,7 @@ class Description:
       name: For captions.
       exclude_seen: Whether items of the session so far are excluded from the candidates.
       session_gap_minutes: A longer pause ends a session, where sessions are made from users.
+      split: `SESSION_START` or `EVENT_TIME`.
       min_session_length: Sessions with fewer events are left out of training (of training only).
       k_core: Items with fewer events in training are taken out of it (of training only).
       encoding: Of CSV files, "" to find out.
@@ -152,6 +162,7 @@ class Description:
     name: str = "catalogue"
     exclude_seen: bool = False
     session_gap_minutes: float = 30.0
+    split: str = SESSION_START
     min_session_length: int = 2
     k_core: int = 1
     encoding: str = ""
@@ -195,6 +206,8 @@ def describe(folder: str | Path, toml: str | Path | None = None) -> Description:
     }
     settings = _settings(file, "dataset", tables.get("dataset", {}), own)
     _check_settings(file, settings)
+    if settings["split"] == EVENT_TIME and "session_gap_minutes" not in tables.get("dataset", {}):
+        settings["session_gap_minutes"] = math.inf
     columns: dict[str, Any] = {}
     for table, default in [("items", ItemColumns()), ("interactions", InteractionColumns())]:
         given = dict(tables.get(table, {}))
@@ -250,6 +263,11 @@ def _read_toml(folder: Path, toml: str | Path | None) -> tuple[str, dict[str, An
 def _check_settings(file: str, settings: dict[str, Any]) -> None:
     rules = [
         ("session_gap_minutes", lambda v: 0 < v < math.inf, "must be above 0; give minutes"),
+        (
+            "split",
+            lambda v: v in (SESSION_START, EVENT_TIME),
+            f'must be "{SESSION_START}" or "{EVENT_TIME}"',
+        ),
         ("min_session_length", lambda v: 2 <= v <= 1000, "must lie between 2 and 1000"),
         ("k_core", lambda v: 1 <= v <= 10**6, "must lie between 1 and 1000000"),
         ("decimal", lambda v: v in (".", ","), 'must be "." or ","'),
@@ -320,6 +338,8 @@ def _columns(file: str, table: str, given: dict[str, Any], source: Source, defau
         file, table, given, {f.name: getattr(default, f.name) for f in fields(default)}
     )
     for key, value in settings.items():
+        if key == "target_events":
+            continue
         if key in ("list_separator", "item_separator"):
             if not value and key in given | {"list_separator": ""}:
                 raise UserError(f"{file}, [{table}]: {key} is empty; write one, like '|'.")
@@ -402,6 +422,16 @@ def _check_roles(file: str, description: Description) -> None:
             f"{description.interactions_file} has neither 'session_id' nor 'user_id'; name the "
             f'column of sessions or users in {file} as [interactions] session = "..." or '
             'user = "...", or let jmrec data init guess.'
+        )
+    if description.split == EVENT_TIME and (description.test_file or not events.time):
+        lacks = "no test_file beside it" if description.test_file else "a column of times"
+        raise UserError(
+            f'{file}: split = "{EVENT_TIME}" needs {lacks}; mend that, or leave split out.'
+        )
+    if events.target_events and not events.event:
+        raise UserError(
+            f"{file}, [interactions]: target_events needs a column of events; name it with "
+            'event = "...".'
         )
     if events.item_separator and (events.label or events.review):
         key = "label" if events.label else "review"

@@ -367,6 +367,7 @@ def _dataset(
         f"{repeated:.1%} of the events repeat an item. true: what was seen is not recommended.",
     )
     lines.idle("session_gap_minutes", 30, "A longer pause ends a session made of a user's events.")
+    lines.idle("split", "event_time", "Each event by its own time, from a user's whole history.")
     lines.idle("min_session_length", 3, "Training leaves out sessions with fewer events.")
     lines.idle("k_core", 5, "Training leaves out items with fewer events in training.")
     found = _encodings(pair)

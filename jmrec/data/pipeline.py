@@ -114,7 +114,10 @@ def session_batches(
         parts.append(_numbers().map(draw).map(gather))
         weights.append(len(windows) / batch_size)
     if not parts:
-        raise UserError("No session has two events, so there is nothing to learn; bring more data.")
+        raise UserError(
+            "No session has two events of which the later one is a target, so there is nothing to "
+            "learn; bring more data."
+        )
     return grain.MapDataset.mix(parts, weights) if len(parts) > 1 else parts[0]
 
 
@@ -225,12 +228,19 @@ class _Epochs:
 def _fill(sessions: Sessions, buckets: Sequence[tuple[int, int]]) -> list[Windows]:
     """Sort the windows into the buckets, in the buckets' order."""
     lengths = np.array([length for length, _ in buckets])
-    windows = cut_windows(sessions, int(lengths.max()))
+    windows = _with_targets(sessions, cut_windows(sessions, int(lengths.max())))
     ascending = np.argsort(lengths, kind="stable")
     bucket = ascending[np.searchsorted(lengths[ascending], windows.size)]
     return [
         Windows(windows.start[bucket == b], windows.size[bucket == b]) for b in range(len(buckets))
     ]
+
+
+def _with_targets(sessions: Sessions, windows: Windows) -> Windows:
+    """Return the windows from which there is anything to learn."""
+    total = np.concatenate([[0], np.cumsum(sessions.predicted)])
+    some = total[windows.start + windows.size + 1] > total[windows.start + 1]
+    return Windows(windows.start[some], windows.size[some])
 
 
 @dataclass(frozen=True)
@@ -248,6 +258,7 @@ class _SessionGather:
         mask = place < self.windows.size[index, None]
         event = np.where(mask, self.windows.start[index, None] + place, 0)
         target = np.where(mask, sessions.items[np.where(mask, event + 1, 0)], 0)
+        ok = mask & sessions.targets[np.where(mask, event + 1, 0)]
         gap = np.zeros(mask.shape, np.float32)
         if self.has_time:
             later = mask & (place > 0)
@@ -257,7 +268,7 @@ class _SessionGather:
             "item": np.where(mask, sessions.items[event], 0).astype(np.int32),
             "mask": mask,
             "target": target.astype(np.int32),
-            "target_ok": mask if self.known is None else mask & self.known[target],
+            "target_ok": ok if self.known is None else ok & self.known[target],
             "gap": gap,
             "event": np.where(mask, sessions.events[event], 0).astype(np.int32),
         }

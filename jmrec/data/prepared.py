@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from jmrec.data import records
+from jmrec.data.description import EVENT_TIME
 from jmrec.data.folder import Raw, read_folder
 from jmrec.data.pictures import shrink
 from jmrec.data.ratings import make_ratings
@@ -22,6 +23,7 @@ from jmrec.data.sessions import (
     filter_training,
     no_sessions,
     sessionise,
+    split_by_event,
     split_by_time,
     split_given,
 )
@@ -91,6 +93,7 @@ def build(
     }
     # Only where they are used, so that data prepared before there were filters stays the same.
     settings |= filters if filtered else {}
+    settings |= {"split": EVENT_TIME} if description.split == EVENT_TIME else {}
     settings |= {"back": back} if back else {}
     settings |= {} if sessions else {"sessions": False}
     return replace(dataset, fingerprint=_fingerprint(dataset, settings))
@@ -101,6 +104,8 @@ def _split(
 ) -> dict[str, Sessions]:
     """Return the sessions of a folder in their three splits."""
     sessions = sessionise(raw)
+    if raw.description.split == EVENT_TIME:
+        return split_by_event(sessions, fractions, keep_single=keep_single, back=back)
     if raw.given_test is None:
         try:
             return split_by_time(sessions, fractions, keep_single=keep_single, back=back)
@@ -340,6 +345,8 @@ def _fingerprint(dataset: Dataset, settings: dict[str, Any]) -> str:
         add_json(name, part.ids)
         for key in ("users", "offsets", "items", "times", "events", "ratings"):
             add(key, np.ascontiguousarray(getattr(part, key)).tobytes())
+        if not part.targets.all():
+            add("targets", part.targets.tobytes())
     # Only where there are some, so that data prepared before there were ratings stays the same.
     if (ratings := dataset.ratings) is not None:
         add_json("label", [ratings.label, ratings.label_means])

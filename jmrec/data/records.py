@@ -57,9 +57,14 @@ class JmrecData(tfds.core.GeneratorBasedBuilder):
         return tfds.core.DatasetInfo(
             builder=self,
             description="Prepared by jmrec.",
-            features=_features(self.builder_config.name, windows),
+            features=_features(self.builder_config.name, windows, self._chosen),
             disable_shuffling=True,
         )
+
+    @property
+    def _chosen(self) -> bool:
+        """Whether some events only are targets."""
+        return not all(part.targets.all() for part in self._dataset.splits.values())
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
         if self.builder_config.name == ITEMS:
@@ -104,6 +109,7 @@ class JmrecData(tfds.core.GeneratorBasedBuilder):
                     "times": sessions.times[events],
                     "events": sessions.events[events],
                     "ratings": sessions.ratings[events],
+                    **({"targets": sessions.targets[events]} if self._chosen else {}),
                 },
             )
 
@@ -127,12 +133,13 @@ class JmrecData(tfds.core.GeneratorBasedBuilder):
             )
 
 
-def _features(config: str, windows: bool) -> tfds.features.FeaturesDict:
+def _features(config: str, windows: bool, chosen: bool) -> tfds.features.FeaturesDict:
     """Return what a record of the items, of the sessions or of the ratings holds.
 
     Args:
       config: `ITEMS`, `SESSIONS` or `RATINGS`.
       windows: Whether items are available for a while only.
+      chosen: Whether some events only are targets.
     """
     f = tfds.features
     many = {"shape": (None,)}
@@ -172,6 +179,8 @@ def _features(config: str, windows: bool) -> tfds.features.FeaturesDict:
             "events": f.Tensor(dtype=np.int32, **many),
             "ratings": f.Tensor(dtype=np.float32, **many),
         }
+        if chosen:
+            features["targets"] = f.Tensor(dtype=np.bool_, **many)
     return f.FeaturesDict(features)
 
 
@@ -231,6 +240,7 @@ def read_sessions(out: Path, split: str) -> Sessions:
         times=_flat(records, "times", np.float64),
         events=_flat(records, "events", np.int32),
         ratings=_flat(records, "ratings", np.float32),
+        **({"targets": _flat(records, "targets", bool)} if "targets" in (*records, {})[0] else {}),
     )
 
 
@@ -288,7 +298,7 @@ def _check_description(folder: Path, config: str) -> None:
       ValueError: It does.
     """
     features = json.loads((folder / "features.json").read_bytes())
-    if features not in [_as_written(config, windows) for windows in (False, True)]:
+    if features not in [_as_written(config, more) for more in (False, True)]:
         raise ValueError("features.json is not what jmrec writes")
     info = json.loads((folder / "dataset_info.json").read_bytes())
     names = [split.pop("filepathTemplate") for split in info["splits"]]
@@ -302,10 +312,10 @@ def _check_description(folder: Path, config: str) -> None:
         raise ValueError("dataset_info.json is not what jmrec writes")
 
 
-def _as_written(config: str, windows: bool) -> Any:
-    """Return features.json as TFDS writes it."""
+def _as_written(config: str, more: bool) -> Any:
+    """Return features.json as TFDS writes it, with what only some data has, or without."""
     with tempfile.TemporaryDirectory() as folder:
-        _features(config, windows).save_config(folder)
+        _features(config, more, more).save_config(folder)
         return json.loads((Path(folder) / "features.json").read_bytes())
 
 

@@ -79,6 +79,9 @@ class Sessions:
       times: float64 [N] unix seconds, or the file's order where the data has no time.
       events: int32 [N] event types, 0 where the data has none.
       ratings: float32 [N], NaN where the data has none.
+      targets: bool [N], events that are predicted, in training and in evaluation; the others are
+        read alone. All are, if the argument is left out. The first event of a session is read
+        alone in any case.
     """
 
     ids: list[str]
@@ -88,6 +91,11 @@ class Sessions:
     times: np.ndarray
     events: np.ndarray
     ratings: np.ndarray
+    targets: np.ndarray = field(default_factory=lambda: np.zeros(0, bool))
+
+    def __post_init__(self) -> None:
+        if not len(self.targets):
+            object.__setattr__(self, "targets", np.ones(len(self.items), bool))
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -101,6 +109,24 @@ class Sessions:
     def lengths(self) -> np.ndarray:
         """int64 [S] events per session."""
         return np.diff(self.offsets)
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """Bool [N]: the targets that have an event of their session before them."""
+        first = np.zeros(len(self.items), bool)
+        first[self.offsets[:-1][self.lengths > 0]] = True
+        return self.targets & ~first
+
+    @property
+    def begins(self) -> np.ndarray:
+        """float64 [S]: the time of each session's first target, inf where it has none.
+
+        Where all events are targets it is that of the first event.
+        """
+        begins = np.full(len(self), np.inf)
+        owner = np.repeat(np.arange(len(self)), self.lengths)
+        np.minimum.at(begins, owner[self.targets], self.times[self.targets])
+        return begins
 
 
 AVOID, WANT = "avoid", "want"

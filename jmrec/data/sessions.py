@@ -1,9 +1,11 @@
 """Make sessions from events, and split them by time so that nothing of the future leaks."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
+from jmrec.data.description import EVENT_TIME
 from jmrec.data.folder import Raw
 from jmrec.data.schema import SPLITS, Sessions
 from jmrec.errors import UserError
@@ -33,10 +35,11 @@ def sessionise(raw: Raw) -> Sessions:
     order = np.lexsort((position, tie, by_time, group))
     group_sorted = group[order]
     new = np.diff(group_sorted, prepend=-1) != 0
-    by_gap = raw.session is None and raw.time is not None
+    gap = raw.description.session_gap_minutes * 60
+    by_gap = raw.session is None and raw.time is not None and gap < np.inf
     if by_gap:
         pause = np.diff(time[order], prepend=-np.inf)
-        new |= pause > raw.description.session_gap_minutes * 60
+        new |= pause > gap
     starts = np.flatnonzero(new)
     first = np.minimum.reduceat(position[order], starts)
     if raw.time is None:
@@ -59,8 +62,23 @@ def sessionise(raw: Raw) -> Sessions:
         times=times,
         events=raw.event[order],
         ratings=raw.rating[order],
+        targets=_targets(raw)[order],
     )
     return take(sessions, np.lexsort((first, times[starts])))
+
+
+def _targets(raw: Raw) -> np.ndarray:
+    """Return which events are predicted, bool [N]."""
+    wanted, file = raw.description.interactions.target_events, raw.description.interactions_file
+    for name in wanted:
+        if name not in raw.event_names[1:]:
+            known = ", ".join(map(repr, raw.event_names[1:6]))
+            raise UserError(
+                f"target_events names {name!r}, and no row of {file} has this event; its events "
+                f"are {known}."
+            )
+    codes = [code for code, name in enumerate(raw.event_names) if name in wanted]
+    return np.isin(raw.event, codes) if wanted else np.ones(len(raw.item), bool)
 
 
 def no_sessions() -> Sessions:
@@ -116,6 +134,7 @@ def gather(
         times=sessions.times[event],
         events=sessions.events[event],
         ratings=sessions.ratings[event],
+        targets=sessions.targets[event],
     )
 
 
@@ -162,19 +181,9 @@ def split_by_time(
     Raises:
       UserError: if the fractions are not three shares of 1, or a split has no session left.
     """
-    if len(fractions) != 3 or min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
-        raise UserError(
-            f"The split fractions {tuple(fractions)} are not three shares above 0 that add up to "
-            "1; write for example 0.8, 0.1, 0.1."
-        )
-    if back < 0 or fractions[0] - back * fractions[2] < 1e-6:
-        raise UserError(
-            f"{back} test windows back leave nothing to train on; choose from 0 to "
-            f"{int(round(fractions[0] / fractions[2], 6) - 1e-6)}, or smaller windows."
-        )
+    shares = _shares(fractions, back)
     two = np.flatnonzero(sessions.lengths >= 2)
     # Rounded, because 0.7 + 0.2 is less than 0.9.
-    shares = np.cumsum(fractions) - back * fractions[2]
     edges = [int(round(share * len(two), 6)) for share in shares]
     parts = dict(zip(SPLITS, np.split(two, edges)))
     if any(len(part) == 0 for part in parts.values()):
@@ -196,6 +205,79 @@ def split_by_time(
                 f"No session of two or more events is left in {name} after the cut by time, "
                 "because sessions overlap the split; make them shorter with a smaller "
                 "session_gap_minutes or give times."
+            )
+        if not part.predicted.any():
+            raise UserError(
+                f"No event of {name} that is one of target_events has an earlier one of its "
+                "session; name more of them in dataset.toml."
+            )
+    return out
+
+
+def _shares(fractions: Sequence[float], back: int) -> np.ndarray:
+    """Return where train, validation and test end, as shares of the data."""
+    if len(fractions) != 3 or min(fractions) <= 0 or abs(sum(fractions) - 1) > 1e-6:
+        raise UserError(
+            f"The split fractions {tuple(fractions)} are not three shares above 0 that add up to "
+            "1; write for example 0.8, 0.1, 0.1."
+        )
+    if back < 0 or fractions[0] - back * fractions[2] < 1e-6:
+        raise UserError(
+            f"{back} test windows back leave nothing to train on; choose from 0 to "
+            f"{int(round(fractions[0] / fractions[2], 6) - 1e-6)}, or smaller windows."
+        )
+    return np.asarray(np.cumsum(fractions) - back * fractions[2])
+
+
+def split_by_event(
+    sessions: Sessions,
+    fractions: Sequence[float] = (0.8, 0.1, 0.1),
+    *,
+    keep_single: bool = False,
+    back: int = 0,
+) -> dict[str, Sessions]:
+    """Split events by their own time: each is predicted from the earlier ones of its session.
+
+    The first ``floor(fractions[0] * N)`` events by time train, and so on; events of one time are in
+    one split. A session of validation or test holds all its events until the split ends; those of
+    before the split's beginning are read, and are no targets.
+
+    Args:
+      sessions: All sessions, in the order of their start.
+      fractions: Shares of train, validation and test; they add up to 1.
+      keep_single: Whether sessions that have one event in train stay there.
+      back: How many test windows earlier the data ends, see `split_by_time`.
+
+    Returns:
+      "train", "validation" and "test"; of the last two those sessions that have a target.
+
+    Raises:
+      UserError: if the fractions are not three shares of 1, or a split has no target left.
+
+    Example:
+      >>> one = Sessions(["a"], np.array([0]), np.array([0, 10]), np.arange(10), np.arange(10.0),
+      ...                np.zeros(10, int), np.zeros(10))
+      >>> test = split_by_event(one, (0.6, 0.2, 0.2))["test"]
+      >>> test.items[test.targets].tolist(), len(test.items)
+      ([8, 9], 10)
+    """
+    shares = _shares(fractions, back)
+    times = np.sort(sessions.times)
+    edges = [int(round(share * len(times), 6)) for share in shares]
+    ends = [times[edge] if edge < len(times) else np.inf for edge in edges]
+    out = {}
+    for name, begin, end in zip(SPLITS, [-np.inf, *ends], ends):
+        part = _events(sessions, sessions.times < end)
+        part = replace(part, targets=part.targets & (part.times >= begin))
+        if name == SPLITS[0]:
+            out[name] = _at_least(part, 1 if keep_single else 2)
+        else:
+            owner = np.repeat(np.arange(len(part)), part.lengths)
+            out[name] = take(part, np.unique(owner[part.predicted]))
+        if not out[name].predicted.any():
+            raise UserError(
+                f"No event of {name} has an earlier one of its session to be predicted from; bring "
+                f'more data, or leave out split = "{EVENT_TIME}".'
             )
     return out
 

@@ -108,7 +108,7 @@ def choose_offset(
     Returns:
       The choice, with what each offset of the grid would have done.
     """
-    asked = validation.take(validation.position <= POSITIONS)
+    asked = validation.take(validation.place <= POSITIONS)
     spread = score_spread(ranker, asked, n_items)
     offsets = np.asarray(grid) * spread
     found = rank(
@@ -162,7 +162,7 @@ def cold_panel(
       Name -> number; None where there is no such target. `WARM_LOST` is the figure
       without the offset minus the figure with it.
     """
-    used = predictions.position <= POSITIONS
+    used = predictions.place <= POSITIONS
     asked, session = predictions.take(used), predictions.session[used]
     new = cold[asked.target]
     common: dict[str, Any] = {"n_items": n_items, "exclude_seen": exclude_seen, "allowed": allowed}

@@ -67,11 +67,11 @@ def units(
     session, user = predictions.session.astype(np.int64), predictions.user.astype(np.int64)
     cluster = np.where(user >= 0, user, -1 - session)
     if figure == SESSION:
-        used = predictions.position <= 20
+        used = predictions.place <= 20
         found, means = group_means(values[used], session[used])
         first = np.searchsorted(session, found)
         return means, cluster[first]
-    used = predictions.position <= 50 if figure == PREDICTION else predictions.is_last
+    used = predictions.place <= 50 if figure == PREDICTION else predictions.is_last
     return values[used], cluster[used]
 
 
@@ -134,7 +134,7 @@ def slices(
       Slicing -> slice -> {"n": predictions, "HR@20": .., "MRR@20": ..}, None where n is 0.
     """
     count = np.asarray(train_count)[predictions.target]
-    early = predictions.position <= 20
+    early = predictions.place <= 20
     masks = {
         "train count": _ranges(count, COUNT_SLICES),
         "position": _ranges(predictions.position, POSITION_SLICES),

@@ -77,6 +77,8 @@ class Predictions:
     Attributes:
       session: int32 [P] row of the session in its split, ascending.
       position: int32 [P] 1-based position p; the target is item p + 1.
+      place: int32 [P] 1-based number of the prediction among those of its session; where all
+        events are targets it is the position, up to the window.
       target: int32 [P] catalogue row of the true next item.
       is_last: bool [P] whether the target is the session's last item.
       user: int32 [P] user code, -1 where the data has no users.
@@ -91,6 +93,7 @@ class Predictions:
 
     session: np.ndarray
     position: np.ndarray
+    place: np.ndarray
     target: np.ndarray
     is_last: np.ndarray
     user: np.ndarray
@@ -116,6 +119,7 @@ class Predictions:
         return Predictions(
             session=self.session[index],
             position=self.position[index],
+            place=self.place[index],
             target=self.target[index],
             is_last=self.is_last[index],
             user=self.user[index],
@@ -173,7 +177,8 @@ def make_predictions(
     """Lay out every prediction that evaluation makes of some sessions.
 
     Positions 1 to ``window`` of every session with two items or more; and the last position
-    where it is later, which reads the last ``window`` items before its target.
+    where it is later, which reads the last ``window`` items before its target. Where some
+    events only are targets, each of them is asked for, also beyond the window.
 
     Args:
       sessions: The sessions of one split.
@@ -193,24 +198,20 @@ def make_predictions(
       ([8, 9], [1, 2], [False, True])
     """
     length = sessions.lengths
-    scored = np.clip(length - 1, 0, window)
-    beyond = length - 1 > window
-    count = scored + beyond
-    session = np.repeat(np.arange(len(sessions)), count)
-    within = np.arange(len(session)) - np.repeat(np.cumsum(count) - count, count)
-    # The one extra prediction of a long session is its last.
-    position = np.where(within < window, within + 1, length[session] - 1)
+    session = np.repeat(np.arange(len(sessions)), length)
+    position = np.arange(len(session)) - sessions.offsets[session]
+    asked = sessions.predicted
+    if sessions.targets.all():
+        asked &= (position <= window) | (position == length[session] - 1)
+    session, position = session[asked], position[asked]
 
-    first = np.flatnonzero(scored)
-    start = np.concatenate(
-        [sessions.offsets[first], sessions.offsets[1:][beyond] - 1 - window]
-    ).astype(np.int64)
-    size = np.concatenate([np.minimum(length[first], window), np.full(beyond.sum(), window)])
-    owner = np.concatenate([first, np.flatnonzero(beyond)])
-    order = np.argsort(owner, kind="stable")
-    start, size, owner = start[order], size[order], owner[order]
-    extra_window = within >= window
-    window_of = np.searchsorted(owner, session, side="left") + extra_window
+    # The predictions of a session share its first window; each later one reads its own.
+    beyond = position > window
+    new = beyond | (np.diff(session, prepend=-1) != 0)
+    window_of = np.cumsum(new) - 1
+    owner, late = session[new], beyond[new]
+    start = (sessions.offsets[owner] + np.where(late, position[new] - window, 0)).astype(np.int64)
+    size = np.where(late, window, np.minimum(length[owner], window))
 
     column = np.arange(window)
     real = column < size[:, None]
@@ -229,12 +230,13 @@ def make_predictions(
         gaps=gaps,
         events=np.where(real, events[at], 0).astype(np.int32),
         window=window_of.astype(np.int32),
-        end=np.where(extra_window, window, position).astype(np.int32) - 1,
+        end=np.minimum(position, window).astype(np.int32) - 1,
         time=time,
     )
     return Predictions(
         session=session.astype(np.int32),
         position=position.astype(np.int32),
+        place=(np.arange(len(session)) - np.searchsorted(session, session) + 1).astype(np.int32),
         target=items[offset + position].astype(np.int32),
         is_last=position == length[session] - 1,
         user=np.asarray(sessions.users)[session].astype(np.int32),

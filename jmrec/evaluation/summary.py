@@ -304,7 +304,7 @@ def _table_row(row: Row, predictions: Predictions, train_count: np.ndarray) -> R
 def _dataset_head(dataset: Dataset, split: str, predictions: Predictions) -> DatasetHead:
     train_count = dataset.train_count
     new = train_count[predictions.target] == 0
-    last, early = predictions.is_last, predictions.position <= 20
+    last, early = predictions.is_last, predictions.place <= 20
     return {
         "name": dataset.name,
         "items": len(dataset.items),
@@ -312,9 +312,9 @@ def _dataset_head(dataset: Dataset, split: str, predictions: Predictions) -> Dat
         "exclude_seen": bool(dataset.exclude_seen),
         "split": split,
         "predictions": {
-            "all": int((predictions.length[last] - 1).sum()),
+            "all": int(dataset.splits[split].predicted.sum()),
             "scored": len(predictions),
-            "1-50": int((predictions.position <= 50).sum()),
+            "1-50": int((predictions.place <= 50).sum()),
             "1-20": int(early.sum()),
             "last": int(last.sum()),
             "cold": int((new & early).sum()),
@@ -354,11 +354,13 @@ def default_caption(
             f" In a catalogue this small {HR20} says little (20 items drawn by lot hit "
             f"{drawn:.0%}): look at {MRR20}."
         )
+    chosen = not dataset.splits[split].targets.all()
+    first = "its first 20 predictions" if chosen else "positions 1-20"
     units = "users" if (predictions.user >= 0).any() else "sessions"
     return (
         f"{dataset.name}, {split} split: every target ranked among all {len(dataset.items):,} "
         f"items{available}, ties against the model; items of the session so far {seen}. The "
-        "session figure is the mean over sessions of the mean over positions 1-20; intervals are "
+        f"session figure is the mean over sessions of the mean over {first}; intervals are "
         f"95 % bootstrap intervals over {units}; rules are fitted on the training sessions alone, "
         f"their settings chosen on validation; so is the offset of cold items, which {offset}."
         f"{small}"

@@ -11,20 +11,23 @@ from jmrec.config import resolve_path
 from jmrec.data.pipeline import item_batches, session_batches
 from jmrec.data.prepared import load_prepared, prepare, prepared_fingerprint
 from jmrec.data.schema import Dataset
+from jmrec.data.source_files import source_changes, source_checksum, source_files
 from jmrec.data.toyshop import ToyShopConfig, write_toyshop
 from jmrec.errors import UserError
 from jmrec.evaluation.figures import figures
 from jmrec.evaluation.protocol import ask, rank
 from jmrec.evaluation.rankers.neural import CompiledEncoder
 from jmrec.evaluation.results import HR20, RANKING
-from jmrec.files import write_json
+from jmrec.files import read_json, write_json
 from jmrec.sharding import make_mesh, process_rows
-from jmrec.systems.stages import Stage
+from jmrec.systems.stages import Stage, read_stage
 from jmrec.systems.work import Work
 from jmrec.types import Params
 
 FRACTIONS = (0.8, 0.1, 0.1)
 """Shares of the sessions in train, validation and test, where no sessions are wanted."""
+SOURCE, CHECKSUM = "source.json", "source.sha256"
+"""Of the files that the data was made of: their state, and the setting that stands for them."""
 INDEX = "item_index.json"
 """Item ids in the order of their rows; append-only."""
 
@@ -44,6 +47,7 @@ class RunData:
 
     def __init__(self, work: Work, sessions: bool = True) -> None:
         self.work, self.sessions_wanted = work, sessions
+        self.files: dict[str, list[int | str]] = {}
 
     def stage(
         self, finish: Callable[[Path], None] | None = None, **more: Mapping[str, Any]
@@ -62,7 +66,28 @@ class RunData:
 
         c = self.work.config.data
         own = {name: c[name] for name in c if name != "toyshop" or c.source == "toyshop"}
-        return Stage("data", {"data": own, **more}, (), run, alone=True, content=fingerprint)
+        source, words = self._source()
+        return Stage(
+            "data", {"data": own, **source, **more}, (), run, alone=True, content=fingerprint,
+            outside=(CHECKSUM,), words=words,
+        )  # fmt: skip
+
+    def _source(self) -> tuple[dict[str, Any], dict[str, str]]:
+        """Return the setting that stands for the folder's content, and what changed, in words."""
+        c, folder = self.work.config.data, self.work.workdir / "data"
+        known = read_stage(folder)
+        before = None if known is None else known["settings"].get(CHECKSUM)
+        if c.source == "toyshop" or c.dir is None or (known is not None and before is None):
+            return {}, {}  # its settings say all; or an older jmrec kept nothing
+        found, group = resolve_path(c.dir), CHECKSUM.split(".")[0]
+        if known is not None and not (self.work.compares and found.is_dir()):
+            return {group: {"sha256": before}}, {}
+        toml = None if c.toml is None else resolve_path(c.toml)
+        old = read_json(folder / SOURCE) if (folder / SOURCE).is_file() else {}
+        self.files = source_files(found, toml, old)
+        return {group: {"sha256": source_checksum(self.files)}}, {
+            CHECKSUM: source_changes(old, self.files)
+        }
 
     def _prepare(self, folder: Path) -> None:
         c = self.work.config.data
@@ -85,6 +110,8 @@ class RunData:
             sessions=self.sessions_wanted, warn=self.work.tracker.warn,
         )  # fmt: skip
         write_json(self.work.workdir / INDEX, dataset.items.ids)
+        if self.files:
+            write_json(folder / SOURCE, self.files)
 
     @property
     def truth(self) -> Path:
@@ -138,7 +165,7 @@ class RunData:
     ) -> Callable[[Params, Any], dict[str, float]]:
         """Return the evaluation during training: the primary figure on validation."""
         predictions = ask(self.dataset, "validation")
-        predictions = predictions.take(np.flatnonzero(predictions.position <= 20))
+        predictions = predictions.take(np.flatnonzero(predictions.place <= 20))
 
         def evaluate(params: Params, task_state: Any) -> dict[str, float]:
             ranker = encoder.ranker("validation", params)

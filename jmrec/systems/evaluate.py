@@ -150,8 +150,7 @@ def evaluate(
         policy=effect,
     )
     if by is not None:
-        asked = dataset.splits[split]
-        results["over_time"] = over_time(rows, predictions, asked.times[asked.offsets[:-1]], by)
+        results["over_time"] = over_time(rows, predictions, dataset.splits[split].begins, by)
     results["examples"] = why
     commands = {"run": " ".join(command)} if command else {}
     cost = make_cost(cost_by_stage(work.workdir, names), commands)

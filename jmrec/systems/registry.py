@@ -31,6 +31,8 @@ SYSTEMS: dict[str, type[System]] = {
 """What an experiment's ``system`` may be."""
 CONFIG = "config.json"
 """Where a finished run keeps its settings."""
+COMPARE, AS_PREPARED = "compare", "as-prepared"
+"""What becomes of a catalogue folder that was prepared before: see `run`."""
 PATHS = (
     "data.dir", "data.toml", "data.verdicts", "backbone.text", "backbone.picture", "features.from",
 )  # fmt: skip
@@ -47,7 +49,13 @@ def system_class(config: ConfigDict) -> type[System]:
 
 
 def run(
-    config: ConfigDict, workdir: Path, *, resume: str, stale: str, command: Sequence[str]
+    config: ConfigDict,
+    workdir: Path,
+    *,
+    resume: str,
+    stale: str,
+    command: Sequence[str],
+    data: str = COMPARE,
 ) -> None:
     """Run every stage of an experiment, then evaluate and report.
 
@@ -57,6 +65,8 @@ def run(
       resume: "auto", or "never", which refuses a workdir that holds a run.
       stale: See `jmrec.systems.stages.walk`.
       command: The command line, for the report.
+      data: `COMPARE` refuses a folder that has changed since it was prepared; `AS_PREPARED` goes on
+        with what was prepared.
 
     Raises:
       UserError: If the system is unknown, or the workdir holds another run.
@@ -77,7 +87,8 @@ def run(
         tracker = held.enter_context(
             Tracker(workdir, wandb=config.wandb, config=flatten(config), quiet=not is_first())
         )
-        stages = system(Work(config, workdir, tracker)).stages(command)
+        work = Work(config, workdir, tracker, compares=data == COMPARE)
+        stages = system(work).stages(command)
         walk(stages, workdir, stale=stale, tracker=tracker)
         first(lambda: write_json(workdir / CONFIG, stored(config)))
         report = workdir / stages[-1].name / "report.html"

@@ -38,6 +38,7 @@ def roll(
     resume: str,
     stale: str,
     command: Sequence[str],
+    data: str = registry.COMPARE,
 ) -> None:
     """Run an experiment before each test window, then report the windows together.
 
@@ -51,6 +52,7 @@ def roll(
       resume: See `jmrec.systems.registry.run`.
       stale: The same.
       command: The command line, for the report.
+      data: See `jmrec.systems.registry.run`.
 
     Raises:
       UserError: There are too many windows, or what `run` raises.
@@ -69,18 +71,18 @@ def roll(
         )
     with ExitStack() as held:
         first(lambda: held.enter_context(only_writer(workdir, warn)))
-        _roll(config, workdir, origins, resume, stale, command)
+        _roll(config, workdir, origins, command, resume=resume, stale=stale, data=data)
 
 
 def _roll(
-    config: ConfigDict, workdir: Path, origins: int, resume: str, stale: str, command: Sequence[str]
+    config: ConfigDict, workdir: Path, origins: int, command: Sequence[str], **how: str
 ) -> None:
     split = config.evaluate.split
     folders = [workdir / f"back-{back}" for back in reversed(range(origins))]
     for back, folder in zip(reversed(range(origins)), folders):
         own = config.copy_and_resolve_references()
         own.data.back = back
-        registry.run(own, folder, resume=resume, stale=stale, command=command)
+        registry.run(own, folder, command=command, **how)
     first(lambda: _report(config, workdir, folders, split, command))
 
 
@@ -131,5 +133,5 @@ def _label(dataset: Dataset, split: str, number: int) -> str:
     """Return when a window begins, or its number where the data has no times."""
     if not dataset.has_time:
         return f"window {number}"
-    begin = float(dataset.splits[split].times[0])
+    begin = float(dataset.splits[split].begins.min())
     return f"from {datetime.fromtimestamp(begin, UTC):%Y-%m-%d}"

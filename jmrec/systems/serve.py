@@ -269,7 +269,7 @@ def agree(system: Ranks, student: str, served: Served) -> dict[str, int]:
     events = {name: getattr(train, name)[:stop] for name in ("items", "times", "events", "ratings")}
     few = replace(
         train, ids=train.ids[:count], users=train.users[:count],
-        offsets=train.offsets[: count + 1], **events,
+        offsets=train.offsets[: count + 1], targets=np.ones(stop, bool), **events,
     )  # fmt: skip
     made = make_predictions(few)
     asked = made.take(made.is_last)

@@ -11,7 +11,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -61,6 +61,7 @@ class Stage:
         not, keeps it, and is done again where it changed.
       outside: Names of settings that stand for what lies outside of the run. A finished run may be
         opened where that has changed or is gone.
+      words: Name of a setting that stands for files -> what of them has changed, in words.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Stage:
     path: str = ""
     content: Callable[[Path], str] | None = None
     outside: tuple[str, ...] = ()
+    words: Mapping[str, str] = field(default_factory=dict)
 
 
 class Seeded(NamedTuple):
@@ -385,6 +387,14 @@ def _what_changed(stage: Stage, known: Mapping[str, Any], fresh: Mapping[str, An
             "follows."
         )
     redo = "use another --workdir, or --stale=rerun to redo it and what follows."
+    before, now = known["settings"], fresh["settings"]
+    changed = {name for name in {*before, *now} if before.get(name) != now.get(name)}
+    if changed and changed <= stage.words.keys():
+        files = "; ".join(stage.words[name] for name in sorted(changed))
+        return (
+            f"stage {stage.name} was made of other files ({files}); --data=as-prepared goes on "
+            f"with what was prepared, or {redo}"
+        )
     if known["hash"] == fresh["hash"]:
         return f"stage {stage.name} was made of other data than the run holds now; {redo}"
     return f"stage {stage.name} was made with other settings ({_changed(known, fresh)}); {redo}"

@@ -25,11 +25,14 @@ class Work:
       config: From an experiment file.
       workdir: The run's folder.
       tracker: Metrics and messages.
+      compares: Whether the folder of the data is compared with what was prepared of it; else what
+        was prepared is taken, whatever the folder holds now.
     """
 
     config: ConfigDict
     workdir: Path
     tracker: Tracker
+    compares: bool = False
 
     def params(self, stage: str, model: Model) -> Params:
         """Return the parameters of a finished stage, numpy arrays.

@@ -125,7 +125,7 @@ def fit_blend(
     Returns:
       The blend.
     """
-    asked = validation.take(validation.position <= 20)
+    asked = validation.take(validation.place <= 20)
     asked = _sample(asked, BUDGET // (n_items * max(len(members), 1)), seed)
     # Only what can still rank: non-candidates never count.
     blocked = np.zeros((len(asked), n_items), bool)

@@ -77,7 +77,7 @@ def best_on_validation(
     Raises:
       ValueError: If there is no candidate.
     """
-    asked = validation.take(validation.position <= PRIMARY_POSITIONS)
+    asked = validation.take(validation.place <= PRIMARY_POSITIONS)
     best: tuple[Ranker, float] | None = None
     for candidate in candidates:
         found = rank(
