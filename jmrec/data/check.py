@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from rich.console import Console
@@ -17,6 +17,7 @@ from jmrec.data.check_reviews import (
     show_quantiles,
 )
 from jmrec.data.folder import Raw
+from jmrec.data.missing import show_words
 from jmrec.data.schema import Dataset, Sessions
 from jmrec.data.sessions import sessionise, split_by_time
 
@@ -54,6 +55,7 @@ class CheckReport:
       one_way_events: Share of the occurrences of such pairs that belong to one-way ones.
       duplicate_sessions: Sessions of two or more that repeat an earlier one item for item.
       test_in_train: Test sessions whose very items are a session of train.
+      words: Word for nothing -> cells that it filled, taken as empty.
       reviews: Of labels and reviews; None where the data has neither.
     """
 
@@ -82,6 +84,7 @@ class CheckReport:
     one_way_events: float
     duplicate_sessions: int
     test_in_train: int
+    words: dict[str, int] = field(default_factory=dict)
     reviews: ReviewReport | None = None
 
 
@@ -144,6 +147,7 @@ def check(dataset: Dataset, raw: Raw) -> CheckReport:
         one_way_events=one_way_events,
         duplicate_sessions=len(keys) - len(set(keys)),
         test_in_train=sum(x.tobytes() in in_train for x in splits["test"]),
+        words=dict(raw.words),
         reviews=check_reviews(raw),
     )
 
@@ -241,6 +245,10 @@ def print_check(report: CheckReport, console: Console) -> None:
         f"{_percent(r.one_way_events)} of their events",
         end_section=True,
     )
+    if r.words:
+        table.add_row(
+            "Cells with a word for nothing", escape(show_words(r.words)), end_section=True
+        )
     if r.split_sessions["train"]:
         _splits(r, table)
     console.print(table)

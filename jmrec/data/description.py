@@ -11,6 +11,7 @@ Every key may be left out::
     encoding = "cp1252"           # of CSV files; left out: found out
     delimiter = ";"               # of CSV files; left out: found out
     decimal = ","                 # of numbers; left out: "."
+    missing = ["NULL", "-"]       # cells that mean nothing; left out: those of jmrec.data.missing
     time_format = "%d.%m.%Y"      # or "ms", "us", "ns"; left out: unix seconds or ISO 8601
 
     [items]
@@ -60,6 +61,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from jmrec.data.missing import MISSING
 from jmrec.data.rule import SIGNS, Rule, read_rule
 from jmrec.data.schema import AVOID, WANT
 from jmrec.data.sources import Source, find_table, open_source, read_bytes, regular_file
@@ -141,6 +143,7 @@ class Description:
       encoding: Of CSV files, "" to find out.
       delimiter: Of CSV files, "" to find out.
       decimal: What comes before the decimals of a number: "." or ",".
+      missing: Cells that mean nothing; `MISSING` itself where it is not said.
       time_format: "" for unix seconds or ISO 8601; "ms", "us", "ns"; or a pattern of strptime.
       items_file: The file of items, "" for the usual names.
       interactions_file: The file of events, "" for the usual names.
@@ -157,6 +160,7 @@ class Description:
     encoding: str = ""
     delimiter: str = ""
     decimal: str = "."
+    missing: tuple[str, ...] = MISSING
     time_format: str = ""
     items_file: str = ""
     interactions_file: str = ""

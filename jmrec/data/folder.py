@@ -32,6 +32,7 @@ from jmrec.data.columns import (
 )
 from jmrec.data.description import Description, InteractionColumns, ItemColumns, describe
 from jmrec.data.findings import EMPTIED, LEFT_OUT, Findings, shown
+from jmrec.data.missing import empty_words, ids_like_words
 from jmrec.data.pictures import picture_problem
 from jmrec.data.schema import Items
 from jmrec.data.sources import open_source
@@ -66,6 +67,7 @@ class Raw:
       review: N texts, "" where empty; None where the data has none.
       label: int8 [N], see `jmrec.data.schema.Ratings`; None where the description declares none.
       warnings: What was left out or mended, one sentence a kind of fault, with its count.
+      words: Word for nothing -> how many cells it filled.
     """
 
     description: Description
@@ -85,6 +87,7 @@ class Raw:
     review: list[str] | None = None
     label: np.ndarray | None = None
     warnings: list[str] = field(default_factory=list)
+    words: dict[str, int] = field(default_factory=dict)
 
 
 def read_folder(
@@ -173,6 +176,8 @@ def _read(
             f"{source.name} has no rows; give every {'item' if table == 'items' else 'event'} a "
             "row."
         )
+    id_column = columns.item if isinstance(columns, InteractionColumns) else columns.id
+    found = empty_words(found, description.missing, [id_column], findings)
     if isinstance(columns, InteractionColumns) and columns.review:
         found = without_swallowed(found, columns.review, source, columns.item, ids, findings)
     return found
@@ -198,6 +203,7 @@ def _read_items(
     )
     names = table.columns[columns.id].to_pylist()
     alike(table, names, columns.id, findings)
+    ids_like_words(table, columns.id, description.missing, findings)
     text = {}
     for name, column in columns.text_fields.items():
         cells = texts(table, column, findings) if column else [""] * len(table)
@@ -285,6 +291,7 @@ def _read_interactions(
         review=texts(table, columns.review, findings) if columns.review else None,
         label=labels(table, rule, findings, decimal) if rule else None,
         warnings=findings.warnings,
+        words=findings.words,
     )
 
 

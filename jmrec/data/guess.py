@@ -28,6 +28,7 @@ from jmrec.data.guess_columns import (
     time_format_of,
 )
 from jmrec.data.guess_labels import is_review, propose_label
+from jmrec.data.missing import MISSING, empty_words, show_words
 from jmrec.data.sources import DELIMITERS, Source, decode, find_table, open_source, read_bytes
 from jmrec.data.tables import Table, read_table
 from jmrec.errors import UserError
@@ -64,6 +65,7 @@ class Pair:
     id: str
     item: str
     known: float
+    words: Counter[str]
 
 
 def write_guess(folder: str | Path) -> Path:
@@ -118,8 +120,9 @@ def guess(folder: Path) -> str:
     )
 
 
-def _columns(source: Source) -> dict[str, Column]:
-    table: Table = read_table(source, source.header, Findings(), texts=source.header)
+def _columns(source: Source, findings: Findings) -> dict[str, Column]:
+    table: Table = read_table(source, source.header, findings, texts=source.header)
+    table = empty_words(table, MISSING, [], findings)
     return {name: Column.of(name, cells.to_pylist()) for name, cells in table.columns.items()}
 
 
@@ -143,7 +146,8 @@ def _link(folder: Path) -> Pair:
     """Find the two tables, and the columns of item ids in both."""
     found = {table: _candidates(folder, table) for table in ("items", "interactions")}
     sources = {each.name: each for each in [*found["items"], *found["interactions"]]}
-    columns = {name: _columns(source) for name, source in sources.items()}
+    seen = {name: Findings() for name in sources}
+    columns = {name: _columns(source, seen[name]) for name, source in sources.items()}
     names = {table: {each.name for each in list_} for table, list_ in found.items()}
     best: tuple[float, Pair] | None = None
     for a, b in permutations(sources, 2):
@@ -164,14 +168,15 @@ def _link(folder: Path) -> Pair:
                 )
                 if known < 0.5 or len(link.cells) <= len(set(link.cells)):
                     continue
-                seen = len(ids & set(link.cells)) / len(ids)
-                score = known + 0.5 * seen + 0.3 * (key.name == link.name)
+                clicked = len(ids & set(link.cells)) / len(ids)
+                score = known + 0.5 * clicked + 0.3 * (key.name == link.name)
                 score += 0.5 * key.is_called("item") + 0.5 * link.is_called("item")
                 score -= sum(link.is_called(r) for r in ("user", "session", "rating", "time"))
                 if best is None or score > best[0]:
                     pair = Pair(
-                        sources[a], sources[b], columns[a], columns[b], key.name, link.name, known
-                    )
+                        sources[a], sources[b], columns[a], columns[b], key.name, link.name, known,
+                        seen[a].words + seen[b].words,
+                    )  # fmt: skip
                     best = (score, pair)
     if best is None:
         raise UserError(
@@ -381,6 +386,11 @@ def _dataset(
         lines.idle("decimal", ",", "What stands before the decimals of a number.")
     else:
         lines.say("decimal", decimal, "What stands before the decimals of a number.")
+    why = "Cells that mean nothing and are read as empty"
+    if pair.words:
+        lines.say("missing", MISSING, f"{why} ({show_words(pair.words)} here).")
+    else:
+        lines.idle("missing", MISSING[:4], f"{why}; common ones are known.")
     if form:
         swap = " (or is it %m/%d/%Y?)" if form.startswith("%d/%m") else ""
         lines.say("time_format", form, f"How times are written{swap}.")

@@ -253,7 +253,7 @@ CASES = [
     Case("session-10000", event(7, 0, "s" * 10_000), "interactions.csv, row 7: session_id has more than 1,000 char", LEFT.format(1)),
     Case("session-of-two", event(3, 1, "u99"), "belongs to another user in row", LEFT.format(1)),
     # Numbers, times, texts.
-    Case("price-nan", item(6, 6, "nan"), "items.csv, row 6: price is 'nan', not a number; write", EMPTY.format(1)),
+    Case("price-nan", item(6, 6, "nan"), "items.csv, row 6: price is 'nan', a word for nothing", "(cells taken as empty: 'nan' 1)"),
     Case("price-infinite", item(6, 6, "1e999"), "items.csv, row 6: price is '1e999', not a number; write", EMPTY.format(1)),
     Case("price-comma", whole_column("items", 6, lambda c: c.replace(".", ",")), "items.csv, row 2: price is '0,5', not a number; write decimal = \",\" under [dataset] in dataset.toml", too_many=True),
     Case("rating-text", event(7, 5, "5 stars"), "interactions.csv, row 7: rating is '5 stars', not a number", EMPTY.format(1)),
