@@ -203,9 +203,9 @@ def hints(report: CheckReport) -> list[str]:
             f"The test split has {r.split_sessions['test']:,} sessions only. Differences of a few "
             "points will not be told apart."
         )
-    for field, count in r.missing_text.items():
+    for name, count in r.missing_text.items():
         if count > 0.2 * r.items:
-            out.append(f"{count / r.items:.0%} of the items have no {field}.")
+            out.append(f"{count / r.items:.0%} of the items have no {name}.")
     if r.missing_pictures > 0.2 * r.items:
         out.append(f"{r.missing_pictures / r.items:.0%} of the items have no picture.")
     if r.identical_pictures > 0.05 * r.items:
@@ -224,8 +224,8 @@ def print_check(report: CheckReport, console: Console) -> None:
     table.add_column()
 
     table.add_row("Items", f"{r.items:,}")
-    for field, count in r.missing_text.items():
-        table.add_row(f"  without {escape(field)}", _part(count, r.items))
+    for name, count in r.missing_text.items():
+        table.add_row(f"  without {escape(name)}", _part(count, r.items))
     table.add_row("  without picture", _part(r.missing_pictures, r.items))
     table.add_row("  sharing a picture", _part(r.identical_pictures, r.items))
     if r.split_sessions["train"]:

@@ -163,7 +163,7 @@ def _read(
     """Read a table; ``ids`` are those of the items where it is one of events."""
     columns = description.items if table == "items" else description.interactions
     long = description.items.text_fields.values()
-    source = open_source(folder, table, file, description.encoding, description.delimiter)
+    source = open_source(folder, table, file, description.form(table))
     found = read_table(
         source,
         _used(columns),

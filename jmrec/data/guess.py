@@ -382,6 +382,7 @@ def _dataset(
     used = {s.delimiter for s in (pair.items, pair.interactions) if not s.parquet}
     between = " and ".join(_SIGNS[d] for d in DELIMITERS if d in used) or "nothing"
     lines.idle("delimiter", ";", f"Of CSV files; found out where it is not given ({between} here).")
+    lines.idle("quoting", "none", "Where quotes of CSV files are characters like any other.")
     if decimal == ".":
         lines.idle("decimal", ",", "What stands before the decimals of a number.")
     else:

@@ -104,7 +104,7 @@ def test_words_are_counted_one_by_one(tmp_path: Path) -> None:
     (said,) = [each for each in raw.warnings if "a word for nothing" in each]
     for word, n in truth.items():
         assert f"{word!r} {n}" in said
-    with pytest.raises(UserError, match="user_id is '.*', a word for nothing"):
+    with pytest.raises(UserError, match=r"user_id is '.*', a word for nothing"):
         read_folder(tmp_path, strict=True)
 
 
