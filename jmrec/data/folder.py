@@ -32,6 +32,13 @@ from jmrec.data.columns import (
 )
 from jmrec.data.description import Description, InteractionColumns, ItemColumns, describe
 from jmrec.data.findings import EMPTIED, LEFT_OUT, Findings, shown
+from jmrec.data.ids import (
+    lost_zeros,
+    one_spelling,
+    spelt_as_items,
+    visible_ids,
+    without_point,
+)
 from jmrec.data.missing import empty_words, ids_like_words
 from jmrec.data.pictures import picture_problem
 from jmrec.data.schema import Items
@@ -188,21 +195,23 @@ def _read_items(
 ) -> tuple[Table, Items, list[str]]:
     columns = description.items
     found = _read(folder, description, "items", description.items_file, findings)
-    table = good_ids(found, columns.id, findings)
+    table = good_ids(visible_ids(found, columns.id, findings), columns.id, findings)
     first: dict[str, int] = {}
     names = table.columns[columns.id].to_pylist()
-    again = [i for i, name in enumerate(names) if first.setdefault(name, i) != i]
+    keys = [without_point(name) for name in names]
+    again = [i for i, key in enumerate(keys) if first.setdefault(key, i) != i]
     rows = table.rows
     table = table.drop(
         again,
         lambda i: (
-            f"the item id {shown(names[i])} stands in row {rows[first[names[i]]]} already; "
+            f"the item id {shown(names[i])} stands in row {rows[first[keys[i]]]} already; "
             "give every item one row"
         ),
         findings,
     )
     names = table.columns[columns.id].to_pylist()
     alike(table, names, columns.id, findings)
+    lost_zeros(table, columns.id, findings)
     ids_like_words(table, columns.id, description.missing, findings)
     text = {}
     for name, column in columns.text_fields.items():
@@ -247,7 +256,10 @@ def _read_interactions(
         table = listed(table, columns.item, columns.item_separator)
     for column in dict.fromkeys([columns.item, columns.session, columns.user]):
         if column:
-            table = good_ids(table, column, findings)
+            table = good_ids(visible_ids(table, column, findings), column, findings)
+    for column in filter(None, (columns.session, columns.user)):
+        table = one_spelling(table, column, findings)
+    table = spelt_as_items(table, columns.item, items.ids, description.items_file, findings)
     table = _known_items(table, columns.item, items, description.items_file, findings)
     if columns.session and columns.user:
         table = _one_user(table, columns, findings)
@@ -356,7 +368,7 @@ def _known_items(
 
     def message(i: int) -> str:
         name = cells[i].as_py()
-        same = near.get(likeness(name)) or near.get(likeness(name.removesuffix(".0")))
+        same = near.get(likeness(name))
         hint = f", which has {shown(same)}" if same else ""
         return (
             f"the item id {shown(name)} is not in {items_file}{hint}; "

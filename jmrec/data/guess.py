@@ -1,6 +1,5 @@
 """Guess the ``dataset.toml`` of a folder, each line with its reason: ``jmrec data init``."""
 
-import contextlib
 import json
 import tempfile
 from collections import Counter
@@ -28,6 +27,7 @@ from jmrec.data.guess_columns import (
     time_format_of,
 )
 from jmrec.data.guess_labels import is_review, propose_label
+from jmrec.data.header import no_names
 from jmrec.data.missing import MISSING, empty_words, show_words
 from jmrec.data.sources import DELIMITERS, Source, decode, find_table, open_source, read_bytes
 from jmrec.data.tables import Table, read_table
@@ -115,6 +115,7 @@ def guess(folder: Path) -> str:
         "# line, change what is wrong, then run jmrec data check.\n"
     )
     tables = {"dataset": dataset, "items": items, "interactions": events}
+    _own_encodings(pair, tables)
     return head + "".join(
         f"\n[{name}]\n" + "\n".join(each.lines) + "\n" for name, each in tables.items()
     )
@@ -126,7 +127,7 @@ def _columns(source: Source, findings: Findings) -> dict[str, Column]:
     return {name: Column.of(name, cells.to_pylist()) for name, cells in table.columns.items()}
 
 
-def _candidates(folder: Path, table: str) -> list[Source]:
+def _candidates(folder: Path, table: str, problems: list[str]) -> list[Source]:
     if find_table(folder, table).exists():
         return [open_source(folder, table)]
     files = sorted(p for p in folder.iterdir() if p.suffix.lower() in _TABLES and p.is_file())
@@ -137,14 +138,17 @@ def _candidates(folder: Path, table: str) -> list[Source]:
         )
     found = []
     for path in files[:MAX_FILES]:
-        with contextlib.suppress(UserError):  # a note or a log is no table
+        try:
             found.append(open_source(folder, table, path.name))
+        except UserError as error:  # a note or a log is no table
+            problems.append(str(error))
     return [source for source in found if len(source.header) > 1]
 
 
 def _link(folder: Path) -> Pair:
     """Find the two tables, and the columns of item ids in both."""
-    found = {table: _candidates(folder, table) for table in ("items", "interactions")}
+    problems: list[str] = []
+    found = {table: _candidates(folder, table, problems) for table in ("items", "interactions")}
     sources = {each.name: each for each in [*found["items"], *found["interactions"]]}
     seen = {name: Findings() for name in sources}
     columns = {name: _columns(source, seen[name]) for name, source in sources.items()}
@@ -178,12 +182,21 @@ def _link(folder: Path) -> Pair:
                         seen[a].words + seen[b].words,
                     )  # fmt: skip
                     best = (score, pair)
+    if best is None and any("row 1: " in each for each in problems):
+        raise UserError(next(each for each in problems if "row 1: " in each))
     if best is None:
         raise UserError(
             f"{', '.join(sorted(sources))[:200] or folder}: no column of one table names the rows "
             "of another; one table needs an id for each item, the other that id in each row."
         )
-    return best[1]
+    pair = best[1]
+    for source, name, ids in [
+        (pair.items, pair.id, pair.event_columns[pair.item].cells),
+        (pair.interactions, pair.item, pair.item_columns[pair.id].cells),
+    ]:
+        if not source.parquet and name in set(ids):
+            raise no_names(source.name, name)
+    return pair
 
 
 def _events(pair: Pair, lines: Lines, decimal: str) -> tuple[list[str], str]:
@@ -374,8 +387,8 @@ def _dataset(
     lines.idle("session_gap_minutes", 30, "A longer pause ends a session made of a user's events.")
     lines.idle("min_session_length", 3, "Training leaves out sessions with fewer events.")
     lines.idle("k_core", 5, "Training leaves out items with fewer events in training.")
-    found = _encodings(pair)
-    if len(found) == 1 and found <= {"cp1252", "latin-1"}:
+    found = set(_encodings(pair).values())
+    if len(found) == 1 and not min(found).startswith("utf"):
         lines.say("encoding", min(found), "The files are not UTF-8; this is the likeliest.")
     else:
         lines.idle("encoding", "cp1252", "Of CSV files; found out where it is not given.")
@@ -399,15 +412,24 @@ def _dataset(
         lines.idle("time_format", "%d.%m.%Y %H:%M", "Times are unix seconds or ISO 8601 here.")
 
 
-def _encodings(pair: Pair) -> set[str]:
-    """Return the encodings of the CSV files that are not plain ASCII."""
-    found = set()
-    for source in (pair.items, pair.interactions):
+def _encodings(pair: Pair) -> dict[str, str]:
+    """Return the encodings of the CSV files that are not plain ASCII, by table."""
+    found = {}
+    for table, source in (("items", pair.items), ("interactions", pair.interactions)):
         if not source.parquet:
-            data, encoding = decode(source.name, read_bytes(source.path))
+            data = read_bytes(source.path)
             if not data.isascii():
-                found.add(encoding)
+                found[table] = decode(source.name, data)[1]
     return found
+
+
+def _own_encodings(pair: Pair, lines: dict[str, Lines]) -> None:
+    """Name the encoding of a table's file where the other's is another."""
+    found = _encodings(pair)
+    for table, encoding in found.items():
+        if len(set(found.values())) > 1 and not encoding.startswith("utf"):
+            why = "The file is not UTF-8, as the other is; this is the likeliest."
+            lines[table].say("encoding", encoding, why)
 
 
 def _links(column: Column) -> bool:

@@ -19,6 +19,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet
 
+from jmrec.data.encodings import guess_codepage
+from jmrec.data.header import check_names
 from jmrec.errors import UserError
 
 SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
@@ -156,7 +158,9 @@ def open_source(folder: Path, table: str, file: str = "", form: Form = Form()) -
             f"{path.name}: no header row can be read; save the file as comma-separated UTF-8 text "
             "whose first row names the columns."
         )
-    names, width = _ends([name.strip() for name in names], [row for row in lines if row])
+    rows = [row for row in lines if row]
+    names, width = _ends([name.strip() for name in names], rows)
+    check_names(path.name, names, rows)
     names = _check_header(path.name, names)
     return Source(path, names, False, form.encoding, delimiter, form.quoting, width)
 
@@ -275,7 +279,8 @@ def decode(name: str, data: bytes, encoding: str = "") -> tuple[bytes, str]:
     Args:
       name: The file's name, for messages.
       data: The bytes.
-      encoding: Its name; "" finds out: a byte order mark, UTF-8, UTF-16, else cp1252 or Latin-1.
+      encoding: Its name; "" finds out: a byte order mark, UTF-8, UTF-16, else `guess_codepage`.
+        A byte order mark of UTF-8 is believed more than a name.
 
     Raises:
       UserError: if ``encoding`` is none that Python knows.
@@ -284,7 +289,8 @@ def decode(name: str, data: bytes, encoding: str = "") -> tuple[bytes, str]:
       >>> decode("items.csv", "Größe".encode("cp1252"))[1]
       'cp1252'
     """
-    encoding = encoding or _guess_encoding(data)
+    if not encoding or data.startswith(codecs.BOM_UTF8):
+        encoding = _guess_encoding(data)
     try:
         if encoding in ("utf-8", "utf-8-sig"):
             data = data.removeprefix(codecs.BOM_UTF8)
@@ -328,7 +334,7 @@ def _guess_encoding(data: bytes) -> str:
     ascii_bytes = len(re.sub(rb"[\x80-\xff]+", b"", data))
     if len(text) - ascii_bytes - broken > broken:  # damaged UTF-8, not another encoding
         return "utf-8"
-    return "latin-1" if re.search(rb"[\x81\x8d\x8f\x90\x9d]", data) else "cp1252"
+    return guess_codepage(data)
 
 
 def _guess_delimiter(text: str) -> str:

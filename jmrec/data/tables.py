@@ -120,11 +120,17 @@ def _read_csv(
     data, encoding = decode(file, raw, source.encoding)
     data = without_told(data)
     marks = raw.count("\ufffd".encode()) if encoding.startswith("utf-8") else 0
-    if not source.encoding and encoding in ("cp1252", "latin-1"):
+    legacy = not encoding.startswith("utf")
+    if not source.encoding and legacy:
         findings.note(
             f"{file}, row {_row_of(data, _first_high(data), source)}: a cell is not "
             f"UTF-8, so the file is read as {encoding}; if that is right, write "
             f'encoding = "{encoding}" under [dataset] in dataset.toml, else save the file as UTF-8'
+        )
+    if source.encoding and legacy and not raw.isascii() and _is_utf8(raw):
+        findings.note(
+            f"{file} is UTF-8 and is read as {encoding}, as dataset.toml says for all files; write "
+            f'encoding = "{encoding}" under the table whose file has it, [items] or [interactions]'
         )
     broken = 0
     if data.count("\ufffd".encode()) > marks:
@@ -159,6 +165,14 @@ def _read_csv(
         LEFT_OUT,
     )
     return cells, numbers[1:]
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _as_wide(data: bytes, source: Source) -> bytes:

@@ -11,6 +11,7 @@ import numpy as np
 
 from jmrec.config import resolve_path
 from jmrec.data.folder import read_folder
+from jmrec.data.ids import plain_id
 from jmrec.data.schema import take_items
 from jmrec.errors import UserError
 from jmrec.evaluation.policy import (
@@ -76,6 +77,13 @@ def embed(system: ReadsItems, folder: Path | None) -> int:
     known = read_added(system) or Added([], [], {}, None)
     present = list(system.data.dataset.items.ids) + known.ids
     rows = _rows_to_read(items.ids, present, index, source)
+    spelt = {plain_id(item): item for item in present}
+    for row in [row for row in rows if plain_id(items.ids[row]) in spelt]:
+        work.tracker.warn(
+            f"the item {items.ids[row]!r} is {spelt[plain_id(items.ids[row])]!r} of the run in "
+            "another spelling and is not read as a new one; give it another id if it is one."
+        )
+        rows.remove(row)
     if rows:
         new = take_items(items, rows)
         fresh = system.read_new(new)

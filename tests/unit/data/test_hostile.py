@@ -215,7 +215,7 @@ CASES = [
     # Files as a whole.
     Case("empty", data(ITEMS, b""), "items.csv: no header row can be read; save"),
     Case("header-only", data(EVENTS, b"item_id,session_id\n"), "interactions.csv has no rows; give"),
-    Case("header-missing", lines(EVENTS, lambda d: d.partition(b"\r\n")[2]), "interactions.csv has no column 'item_id'; name"),
+    Case("header-missing", lines(EVENTS, lambda d: d.partition(b"\r\n")[2]), "looks like a value and not like the name of a column; put"),
     Case("header-twice", lines(ITEMS, lambda d: d.replace(b"secret", b"title", 1)), "items.csv, row 1: the column name 'title' is used twice; give"),
     Case("header-control", lines(ITEMS, lambda d: d.replace(b"secret", b"\x1b[2J", 1)), "items.csv, row 1: the column name '\\x1b[2J' is too long or has control characters; give"),
     Case("header-wide", lines(ITEMS, lambda d: b",".join(b"c%d" % i for i in range(50_000)) + b"\n"), "items.csv, row 1: 50,000 columns; keep"),
