@@ -21,7 +21,7 @@ Every key may be left out::
     id = "item_id"                # these six are the defaults
     title = "title"
     description = "description"
-    picture = "image"             # a path under images/
+    picture = "image"             # a path under images/, or "{id}": images/ITEM.jpg
     available_from = "available_from"    # times; an empty cell is no limit
     available_until = "available_until"
     text_columns = ["genres"]     # further text fields, in this order
@@ -64,6 +64,7 @@ from pathlib import Path
 from typing import Any
 
 from jmrec.data.missing import MISSING
+from jmrec.data.pictures import BY_ID
 from jmrec.data.rule import SIGNS, Rule, read_rule
 from jmrec.data.schema import AVOID, WANT
 from jmrec.data.sources import Form, Source, find_table, open_source, read_bytes, regular_file
@@ -359,10 +360,11 @@ def _columns(file: str, table: str, given: dict[str, Any], source: Source, defau
         if key == "label":
             continue
         for column in [value] if isinstance(value, str) else value:
-            if column and column not in header:
+            if column and column not in header and (key, column) != ("picture", BY_ID):
                 raise UserError(f"{file}, [{table}]: {_not_there(key, column, source)}")
     if table == "items" and not settings["picture"] and "picture" not in given:
-        settings["picture"] = "picture" if "picture" in header else ""
+        by_id = BY_ID if (source.path.parent / "images").is_dir() else ""
+        settings["picture"] = "picture" if "picture" in header else by_id
     return type(default)(**settings)
 
 

@@ -40,7 +40,7 @@ from jmrec.data.ids import (
     without_point,
 )
 from jmrec.data.missing import empty_words, ids_like_words
-from jmrec.data.pictures import picture_problem
+from jmrec.data.pictures import BY_ID, picture_files, picture_path, picture_problem
 from jmrec.data.schema import Items
 from jmrec.data.sources import open_source
 from jmrec.data.tables import Table, read_table
@@ -154,7 +154,8 @@ def _used(columns: ItemColumns | InteractionColumns) -> set[str]:
     """Return the names of the columns that are read."""
     if isinstance(columns, InteractionColumns):
         return columns.named
-    named = {columns.id, columns.picture, columns.available_from, columns.available_until}
+    picture = "" if columns.picture == BY_ID else columns.picture
+    named = {columns.id, picture, columns.available_from, columns.available_until}
     named |= {*columns.text_fields.values(), *columns.category_columns, *columns.number_columns}
     return named - {""}
 
@@ -237,7 +238,11 @@ def _read_items(
         available_from=start,
         available_until=end,
     )
-    pictures = table.columns[columns.picture].to_pylist() if columns.picture else [""] * len(table)
+    pictures = [""] * len(table)
+    if columns.picture == BY_ID:
+        pictures = _pictures_by_id(folder, names, findings)
+    elif columns.picture:
+        pictures = table.columns[columns.picture].to_pylist()
     return table, items, pictures
 
 
@@ -405,6 +410,19 @@ def _one_user(table: Table, columns: InteractionColumns, findings: Findings) -> 
     )
 
 
+def _pictures_by_id(folder: Path, ids: Sequence[str], findings: Findings) -> list[str]:
+    """Return the file under images/ that bears each item's id, "" where none does."""
+    files = picture_files(folder)
+    found = [files.get(item, "") for item in ids]
+    if files and not any(found):
+        findings.note(
+            f"images/ holds {len(files):,} pictures and no item names one; name the column of "
+            'their files as [items] picture = "..." in dataset.toml, give them the names of the '
+            'ids, or write picture = ""'
+        )
+    return found
+
+
 def _read_pictures(folder: Path, table: Table, names: list[str], findings: Findings) -> list[bytes]:
     """Return the files that the picture column names, b"" where there is none to be used."""
     out, problems = [], []
@@ -413,7 +431,7 @@ def _read_pictures(folder: Path, table: Table, names: list[str], findings: Findi
     for name in names:
         data, problem = b"", ""
         if name:
-            data, problem = _picture(root, images, name.removeprefix("images/"))
+            data, problem = _picture(root, images, picture_path(name))
         out.append(data)
         problems.append(problem)
     _report(table, names, problems, findings)

@@ -29,6 +29,7 @@ from jmrec.data.guess_columns import (
 from jmrec.data.guess_labels import is_review, propose_label
 from jmrec.data.header import no_names
 from jmrec.data.missing import MISSING, empty_words, show_words
+from jmrec.data.pictures import BY_ID, picture_files, picture_path
 from jmrec.data.sources import DELIMITERS, Source, decode, find_table, open_source, read_bytes
 from jmrec.data.tables import Table, read_table
 from jmrec.errors import UserError
@@ -313,6 +314,10 @@ def _items(folder: Path, pair: Pair, lines: Lines, decimal: str, form: str) -> N
         name = default.get(role, role)
         if role in roles:
             lines.say(role, roles[role], reason)
+        elif role == "picture" and picture_files(folder).keys() & {
+            *pair.item_columns[pair.id].cells
+        }:
+            lines.say(role, BY_ID, "The files under images/ are named by the ids of the items.")
         elif role == "picture" and named_files:
             lost = f"{named_files[0].name!r} names files that are not in this folder: put them into"
             lines.say(role, "", f"{reason} {lost} images/ and write its name here.")
@@ -440,7 +445,7 @@ def _links(column: Column) -> bool:
 
 def _files(folder: Path, column: Column, under: str) -> bool:
     """Whether most cells are names of files under a folder."""
-    some = [c.removeprefix("images/") for c in column.filled[:100]]
+    some = [picture_path(c) for c in column.filled[:100]]
     inside = [c for c in some if ".." not in c and not c.startswith("/") and len(c) < 200]
     return share(some, [(folder / under / c).is_file() for c in inside if "\0" not in c]) > 0.5
 
@@ -449,7 +454,7 @@ def _elsewhere(folder: Path, columns: list[Column]) -> tuple[Column, str] | None
     """Return a column of files that do not lie under images/, and what is to be done with them."""
     for column in columns:
         if _files(folder, column, ""):
-            first = Path(column.filled[0]).parts
+            first = Path(picture_path(column.filled[0])).parts
             here = f"in {first[0]}/" if len(first) > 1 else "beside the tables"
             move = f"move {first[0]}/ into" if len(first) > 1 else "move them to"
             return column, f"These files stand {here}: {move} a folder images/."

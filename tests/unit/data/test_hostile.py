@@ -208,7 +208,7 @@ CASES = [
     Case("picture-30000", picture(huge_png(30_000)), "items.csv, row 4: the picture 'images/2.png' has more than 40,000,000 pixels; mend", EMPTY.format(1)),
     Case("picture-comment", picture(png_with_text_bomb()), "items.csv, row 4: the picture 'images/2.png' does not decode", EMPTY.format(1)),
     # Pictures that are none.
-    Case("picture-html", picture(b"<!DOCTYPE html><title>404</title>"), "items.csv, row 4: the picture 'images/2.png' is none of PNG, JPEG, WEBP, GIF, BMP but a web page", EMPTY.format(1)),
+    Case("picture-html", picture(b"<!DOCTYPE html><title>404</title>"), "items.csv, row 4: the picture 'images/2.png' is none of PNG, JPEG, WEBP, GIF, BMP, TIFF but a web page", EMPTY.format(1)),
     Case("picture-cut", lines("images/2.png", lambda d: d[:60]), "items.csv, row 4: the picture 'images/2.png' does not decode; mend", EMPTY.format(1)),
     Case("picture-void", picture(b""), "items.csv, row 4: the picture 'images/2.png' is an empty file; mend", EMPTY.format(1)),
     Case("picture-all-gone", whole_column("items", 3, lambda c: "no.png"), "items.csv, row 2: the picture 'no.png' can not be read from images/; put the file there or empty the cell", too_many=True),
@@ -242,7 +242,7 @@ CASES = [
     Case("id-10000", item(5, 0, "x" * 10_000), "items.csv, row 5: item_id has more than 1,000 characters; give", LEFT.format(1)),
     Case("id-control", item(5, 0, "i\x1b[31m3"), "items.csv, row 5: item_id is 'i\\x1b[31m3', which holds control", LEFT.format(1)),
     Case("id-nul", event(5, 2, "i\x001"), "interactions.csv, row 5: item_id is 'i\\x001', which holds control", LEFT.format(1)),
-    Case("id-bom-in-the-middle", event(5, 2, "\ufeffi1"), "interactions.csv, row 5: item_id is '\\ufeffi1', which holds control", LEFT.format(1)),
+    Case("id-bom-in-the-middle", event(5, 2, "\ufeffi1"), "interactions.csv, row 5: item_id is '\\ufeffi1', which holds characters of no width", MENDED.format(1)),
     Case("id-formula", both(item(5, 0, FORMULA)), f"items.csv, row 5: item_id is \"{FORMULA}\", which a spreadsheet would run as a formula; remove", KEPT.format(1)),
     Case("id-case", item(5, 0, "I1"), "items.csv, row 5: item_id 'I1' differs from that of row 3 only in case, white space or Unicode's normal form; make", KEPT.format(1)),
     Case("id-normal-form", both(item(3, 0, "café"), item(5, 0, "cafe\u0301")), "items.csv, row 5: item_id 'café' differs from that of row 3 only in", KEPT.format(1)),
