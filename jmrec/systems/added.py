@@ -80,8 +80,8 @@ def embed(system: ReadsItems, folder: Path | None) -> int:
     known_as = respelt([items.ids[row] for row in rows], present)
     for item, name in known_as.items():
         work.tracker.warn(
-            f"the item {item!r} is {name!r} of the run in another spelling and is not read as a new "
-            "one; give it another id if it is one."
+            f"the item {item!r} is {name!r} of the run in another spelling and is not read as a "
+            "new one; give it another id if it is one."
         )
     rows = [row for row in rows if items.ids[row] not in known_as]
     if rows:
