@@ -1,6 +1,7 @@
 """``jmrec recommend``: next items for one session, or items for one user."""
 
 import argparse
+import csv
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,7 +26,10 @@ def options(parser: argparse.ArgumentParser) -> None:
     source.add_argument("--workdir", type=Path, help="the workdir of a run")
     source.add_argument("--serve", type=Path, metavar="DIR", help="what jmrec export wrote")
     asked = parser.add_mutually_exclusive_group(required=True)
-    asked.add_argument("--items", help="item ids of the session, oldest first")
+    asked.add_argument(
+        "--items",
+        help="item ids of the session, oldest first; one that holds a comma in double quotes",
+    )
     asked.add_argument("--user", help="a user id, for a run that ranks items for users")
     parser.add_argument("--top", type=int, default=10, help="how many items to recommend")
     parser.add_argument(
@@ -45,11 +49,16 @@ def options(parser: argparse.ArgumentParser) -> None:
 def listed(words: str | None) -> list[str] | None:
     """Return the words between commas.
 
+    A word that holds a comma stands in double quotes, as in a CSV.
+
     Example:
-      >>> listed("12, 57,"), listed(None)
-      (['12', '57'], None)
+      >>> listed("12, 57,"), listed('"shoe, red",57'), listed(None)
+      (['12', '57'], ['shoe, red', '57'], None)
     """
-    return None if words is None else [word.strip() for word in words.split(",") if word.strip()]
+    if words is None:
+        return None
+    cells = next(csv.reader([words], skipinitialspace=True), [])
+    return [word.strip() for word in cells if word.strip()]
 
 
 def action(args: argparse.Namespace, _: Sequence[str]) -> None:

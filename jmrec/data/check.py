@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from rich.console import Console
@@ -18,6 +18,7 @@ from jmrec.data.check_reviews import (
 )
 from jmrec.data.description import EVENT_TIME
 from jmrec.data.folder import Raw
+from jmrec.data.missing import show_words
 from jmrec.data.schema import Dataset, Sessions
 from jmrec.data.sessions import sessionise, split_by_event, split_by_time
 
@@ -55,6 +56,7 @@ class CheckReport:
       one_way_events: Share of the occurrences of such pairs that belong to one-way ones.
       duplicate_sessions: Sessions of two or more that repeat an earlier one item for item.
       test_in_train: Test sessions whose very items are a session of train.
+      words: Word for nothing -> cells that it filled, taken as empty.
       reviews: Of labels and reviews; None where the data has neither.
     """
 
@@ -83,6 +85,7 @@ class CheckReport:
     one_way_events: float
     duplicate_sessions: int
     test_in_train: int
+    words: dict[str, int] = field(default_factory=dict)
     reviews: ReviewReport | None = None
 
 
@@ -147,6 +150,7 @@ def check(dataset: Dataset, raw: Raw) -> CheckReport:
         one_way_events=one_way_events,
         duplicate_sessions=len(keys) - len(set(keys)),
         test_in_train=sum(x.tobytes() in in_train for x in splits["test"]),
+        words=dict(raw.words),
         reviews=check_reviews(raw),
     )
 
@@ -202,9 +206,9 @@ def hints(report: CheckReport) -> list[str]:
             f"The test split has {r.split_sessions['test']:,} sessions only. Differences of a few "
             "points will not be told apart."
         )
-    for field, count in r.missing_text.items():
+    for name, count in r.missing_text.items():
         if count > 0.2 * r.items:
-            out.append(f"{count / r.items:.0%} of the items have no {field}.")
+            out.append(f"{count / r.items:.0%} of the items have no {name}.")
     if r.missing_pictures > 0.2 * r.items:
         out.append(f"{r.missing_pictures / r.items:.0%} of the items have no picture.")
     if r.identical_pictures > 0.05 * r.items:
@@ -223,8 +227,8 @@ def print_check(report: CheckReport, console: Console) -> None:
     table.add_column()
 
     table.add_row("Items", f"{r.items:,}")
-    for field, count in r.missing_text.items():
-        table.add_row(f"  without {escape(field)}", _part(count, r.items))
+    for name, count in r.missing_text.items():
+        table.add_row(f"  without {escape(name)}", _part(count, r.items))
     table.add_row("  without picture", _part(r.missing_pictures, r.items))
     table.add_row("  sharing a picture", _part(r.identical_pictures, r.items))
     if r.split_sessions["train"]:
@@ -244,6 +248,10 @@ def print_check(report: CheckReport, console: Console) -> None:
         f"{_percent(r.one_way_events)} of their events",
         end_section=True,
     )
+    if r.words:
+        table.add_row(
+            "Cells with a word for nothing", escape(show_words(r.words)), end_section=True
+        )
     if r.split_sessions["train"]:
         _splits(r, table)
     console.print(table)

@@ -12,14 +12,17 @@ Every key may be left out::
     encoding = "cp1252"           # of CSV files; left out: found out
     delimiter = ";"               # of CSV files; left out: found out
     decimal = ","                 # of numbers; left out: "."
+    quoting = "none"              # quotes are characters like any other; left out: found out
+    missing = ["NULL", "-"]       # cells that mean nothing; left out: those of jmrec.data.missing
     time_format = "%d.%m.%Y"      # or "ms", "us", "ns"; left out: unix seconds or ISO 8601
 
     [items]
     file = "products.csv"         # left out: items.csv, items.csv.gz, items.tsv or items.parquet
+    encoding = "cp1252"           # as delimiter and quoting: of this table alone
     id = "item_id"                # these six are the defaults
     title = "title"
     description = "description"
-    picture = "image"             # a path under images/
+    picture = "image"             # a path under images/, or "{id}": images/ITEM.jpg
     available_from = "available_from"    # times; an empty cell is no limit
     available_until = "available_until"
     text_columns = ["genres"]     # further text fields, in this order
@@ -66,14 +69,18 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from jmrec.data.missing import MISSING
+from jmrec.data.pictures import BY_ID
 from jmrec.data.rule import SIGNS, Rule, read_rule
 from jmrec.data.schema import AVOID, WANT
-from jmrec.data.sources import Source, find_table, open_source, read_bytes, regular_file
+from jmrec.data.sources import Form, Source, find_table, open_source, read_bytes, regular_file
 from jmrec.errors import UserError
 
 MAX_TOML = 1_000_000
 SESSION_START, EVENT_TIME = "session_start", "event_time"
 """What decides in which split an event is a target: when its session began, or its own time."""
+_FORM = ("encoding", "delimiter", "quoting")
+"""What [items] and [interactions] may say of their files too."""
 _NO_COLUMNS = ("item_separator", "label_means", "target_events")
 """The keys of [interactions] that name no column."""
 
@@ -148,10 +155,13 @@ class Description:
       split: `SESSION_START` or `EVENT_TIME`.
       min_session_length: Sessions with fewer events are left out of training (of training only).
       k_core: Items with fewer events in training are taken out of it (of training only).
-      encoding: Of CSV files, "" to find out.
+      encoding: Of CSV files, "" to find out; as the next two, see `Description.form`.
       delimiter: Of CSV files, "" to find out.
+      quoting: "none" where quotes of CSV files are characters like any other.
       decimal: What comes before the decimals of a number: "." or ",".
+      missing: Cells that mean nothing; `MISSING` itself where it is not said.
       time_format: "" for unix seconds or ISO 8601; "ms", "us", "ns"; or a pattern of strptime.
+      forms: Table -> what it says of encoding, delimiter and quoting, where it is not as above.
       items_file: The file of items, "" for the usual names.
       interactions_file: The file of events, "" for the usual names.
       test_file: The file of the events of a test split that is given, "" where none is.
@@ -167,13 +177,20 @@ class Description:
     k_core: int = 1
     encoding: str = ""
     delimiter: str = ""
+    quoting: str = ""
     decimal: str = "."
+    missing: tuple[str, ...] = MISSING
     time_format: str = ""
     items_file: str = ""
     interactions_file: str = ""
     test_file: str = ""
+    forms: dict[str, dict[str, str]] = field(default_factory=dict)
     items: ItemColumns = field(default_factory=ItemColumns)
     interactions: InteractionColumns = field(default_factory=InteractionColumns)
+
+    def form(self, table: str) -> Form:
+        """Return how the CSV files of "items" or "interactions" are written."""
+        return Form(**{name: getattr(self, name) for name in _FORM} | self.forms.get(table, {}))
 
 
 def describe(folder: str | Path, toml: str | Path | None = None) -> Description:
@@ -202,13 +219,13 @@ def describe(folder: str | Path, toml: str | Path | None = None) -> Description:
     own = {
         f.name: getattr(top, f.name)
         for f in fields(top)
-        if f.name not in ("items_file", "interactions_file", "test_file", "items", "interactions")
+        if not f.name.endswith("_file") and f.name not in ("forms", "items", "interactions")
     }
     settings = _settings(file, "dataset", tables.get("dataset", {}), own)
     _check_settings(file, settings)
     if settings["split"] == EVENT_TIME and "session_gap_minutes" not in tables.get("dataset", {}):
         settings["session_gap_minutes"] = math.inf
-    columns: dict[str, Any] = {}
+    columns: dict[str, Any] = {"forms": {}}
     for table, default in [("items", ItemColumns()), ("interactions", InteractionColumns())]:
         given = dict(tables.get(table, {}))
         if table == "interactions":
@@ -218,7 +235,11 @@ def describe(folder: str | Path, toml: str | Path | None = None) -> Description:
             columns |= test
         name = _settings(file, table, {"file": given.pop("file", "")}, {"file": ""})["file"]
         _is_there(folder, table, name, file, bool(tables))
-        source = open_source(folder, table, name, settings["encoding"], settings["delimiter"])
+        own_form = {key: given.pop(key) for key in _FORM if key in given}
+        _check_settings(file, _settings(file, table, own_form, own), table)
+        columns["forms"][table] = own_form
+        form = replace(top, **settings, forms=columns["forms"]).form(table)
+        source = open_source(folder, table, name, form)
         columns[f"{table}_file"] = source.name
         columns[table] = _columns(file, table, given, source, default)
     description = replace(top, **settings, **columns)
@@ -260,7 +281,7 @@ def _read_toml(folder: Path, toml: str | Path | None) -> tuple[str, dict[str, An
         raise UserError(f"{path.name}: {error}; {remedy}mend the TOML.") from None
 
 
-def _check_settings(file: str, settings: dict[str, Any]) -> None:
+def _check_settings(file: str, settings: dict[str, Any], table: str = "dataset") -> None:
     rules = [
         ("session_gap_minutes", lambda v: 0 < v < math.inf, "must be above 0; give minutes"),
         (
@@ -276,6 +297,7 @@ def _check_settings(file: str, settings: dict[str, Any]) -> None:
             lambda v: v == "" or (len(v) == 1 and v.isascii() and v not in '"\r\n\0'),
             'must be one character, such as ";"',
         ),
+        ("quoting", lambda v: v in ("", "none"), 'must be "none" or left out'),
         (
             "name",
             lambda v: len(v) <= 200 and v.isprintable(),
@@ -289,7 +311,7 @@ def _check_settings(file: str, settings: dict[str, Any]) -> None:
     ]
     for key, good, words in rules:
         if not good(settings[key]):
-            raise UserError(f"{file}, [dataset]: {key} {words}.")
+            raise UserError(f"{file}, [{table}]: {key} {words}.")
 
 
 def _known(file: str, where: str, given: dict[str, Any], known: Sequence[str]) -> None:
@@ -358,10 +380,11 @@ def _columns(file: str, table: str, given: dict[str, Any], source: Source, defau
         if key == "label":
             continue
         for column in [value] if isinstance(value, str) else value:
-            if column and column not in header:
+            if column and column not in header and (key, column) != ("picture", BY_ID):
                 raise UserError(f"{file}, [{table}]: {_not_there(key, column, source)}")
     if table == "items" and not settings["picture"] and "picture" not in given:
-        settings["picture"] = "picture" if "picture" in header else ""
+        by_id = BY_ID if (source.path.parent / "images").is_dir() else ""
+        settings["picture"] = "picture" if "picture" in header else by_id
     return type(default)(**settings)
 
 
@@ -391,7 +414,7 @@ def _not_there(key: str, column: str, source: Source) -> str:
 
 def _check_test(file: str, folder: Path, description: Description) -> None:
     source = open_source(
-        folder, "interactions", description.test_file, description.encoding, description.delimiter
+        folder, "interactions", description.test_file, description.form("interactions")
     )
     for column in sorted(description.interactions.named):
         if column not in source.header:

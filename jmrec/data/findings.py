@@ -5,6 +5,7 @@ such rows are left out (or the cell is taken as empty, or kept as it is) and cou
 but where more than half of the rows have the fault, it is no slip and is an error all the same.
 """
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -36,11 +37,13 @@ class Findings:
 
     Attributes:
       warnings: One sentence a kind of fault, with its count.
+      words: Word for nothing -> cells that it filled, see `jmrec.data.missing`.
     """
 
     def __init__(self, strict: bool = False) -> None:
         self.strict = strict
         self.warnings: list[str] = []
+        self.words: Counter[str] = Counter()
 
     def add(
         self,

@@ -32,7 +32,15 @@ from jmrec.data.columns import (
 )
 from jmrec.data.description import Description, InteractionColumns, ItemColumns, describe
 from jmrec.data.findings import EMPTIED, LEFT_OUT, Findings, shown
-from jmrec.data.pictures import picture_problem
+from jmrec.data.ids import (
+    lost_zeros,
+    one_spelling,
+    spelt_as_items,
+    visible_ids,
+    without_point,
+)
+from jmrec.data.missing import empty_words, ids_like_words
+from jmrec.data.pictures import BY_ID, picture_files, picture_path, picture_problem
 from jmrec.data.schema import Items
 from jmrec.data.sources import open_source
 from jmrec.data.tables import Table, read_table
@@ -66,6 +74,7 @@ class Raw:
       review: N texts, "" where empty; None where the data has none.
       label: int8 [N], see `jmrec.data.schema.Ratings`; None where the description declares none.
       warnings: What was left out or mended, one sentence a kind of fault, with its count.
+      words: Word for nothing -> how many cells it filled.
     """
 
     description: Description
@@ -85,6 +94,7 @@ class Raw:
     review: list[str] | None = None
     label: np.ndarray | None = None
     warnings: list[str] = field(default_factory=list)
+    words: dict[str, int] = field(default_factory=dict)
 
 
 def read_folder(
@@ -144,7 +154,8 @@ def _used(columns: ItemColumns | InteractionColumns) -> set[str]:
     """Return the names of the columns that are read."""
     if isinstance(columns, InteractionColumns):
         return columns.named
-    named = {columns.id, columns.picture, columns.available_from, columns.available_until}
+    picture = "" if columns.picture == BY_ID else columns.picture
+    named = {columns.id, picture, columns.available_from, columns.available_until}
     named |= {*columns.text_fields.values(), *columns.category_columns, *columns.number_columns}
     return named - {""}
 
@@ -160,7 +171,7 @@ def _read(
     """Read a table; ``ids`` are those of the items where it is one of events."""
     columns = description.items if table == "items" else description.interactions
     long = description.items.text_fields.values()
-    source = open_source(folder, table, file, description.encoding, description.delimiter)
+    source = open_source(folder, table, file, description.form(table))
     found = read_table(
         source,
         _used(columns),
@@ -173,6 +184,8 @@ def _read(
             f"{source.name} has no rows; give every {'item' if table == 'items' else 'event'} a "
             "row."
         )
+    id_column = columns.item if isinstance(columns, InteractionColumns) else columns.id
+    found = empty_words(found, description.missing, [id_column], findings)
     if isinstance(columns, InteractionColumns) and columns.review:
         found = without_swallowed(found, columns.review, source, columns.item, ids, findings)
     return found
@@ -183,21 +196,24 @@ def _read_items(
 ) -> tuple[Table, Items, list[str]]:
     columns = description.items
     found = _read(folder, description, "items", description.items_file, findings)
-    table = good_ids(found, columns.id, findings)
+    table = good_ids(visible_ids(found, columns.id, findings), columns.id, findings)
     first: dict[str, int] = {}
     names = table.columns[columns.id].to_pylist()
-    again = [i for i, name in enumerate(names) if first.setdefault(name, i) != i]
+    keys = [without_point(name) for name in names]
+    again = [i for i, key in enumerate(keys) if first.setdefault(key, i) != i]
     rows = table.rows
     table = table.drop(
         again,
         lambda i: (
-            f"the item id {shown(names[i])} stands in row {rows[first[names[i]]]} already; "
+            f"the item id {shown(names[i])} stands in row {rows[first[keys[i]]]} already; "
             "give every item one row"
         ),
         findings,
     )
     names = table.columns[columns.id].to_pylist()
     alike(table, names, columns.id, findings)
+    lost_zeros(table, columns.id, findings)
+    ids_like_words(table, columns.id, description.missing, findings)
     text = {}
     for name, column in columns.text_fields.items():
         cells = texts(table, column, findings) if column else [""] * len(table)
@@ -222,7 +238,11 @@ def _read_items(
         available_from=start,
         available_until=end,
     )
-    pictures = table.columns[columns.picture].to_pylist() if columns.picture else [""] * len(table)
+    pictures = [""] * len(table)
+    if columns.picture == BY_ID:
+        pictures = _pictures_by_id(folder, names, findings)
+    elif columns.picture:
+        pictures = table.columns[columns.picture].to_pylist()
     return table, items, pictures
 
 
@@ -241,7 +261,10 @@ def _read_interactions(
         table = listed(table, columns.item, columns.item_separator)
     for column in dict.fromkeys([columns.item, columns.session, columns.user]):
         if column:
-            table = good_ids(table, column, findings)
+            table = good_ids(visible_ids(table, column, findings), column, findings)
+    for column in filter(None, (columns.session, columns.user)):
+        table = one_spelling(table, column, findings)
+    table = spelt_as_items(table, columns.item, items.ids, description.items_file, findings)
     table = _known_items(table, columns.item, items, description.items_file, findings)
     if columns.session and columns.user:
         table = _one_user(table, columns, findings)
@@ -285,6 +308,7 @@ def _read_interactions(
         review=texts(table, columns.review, findings) if columns.review else None,
         label=labels(table, rule, findings, decimal) if rule else None,
         warnings=findings.warnings,
+        words=findings.words,
     )
 
 
@@ -349,7 +373,7 @@ def _known_items(
 
     def message(i: int) -> str:
         name = cells[i].as_py()
-        same = near.get(likeness(name)) or near.get(likeness(name.removesuffix(".0")))
+        same = near.get(likeness(name))
         hint = f", which has {shown(same)}" if same else ""
         return (
             f"the item id {shown(name)} is not in {items_file}{hint}; "
@@ -386,6 +410,19 @@ def _one_user(table: Table, columns: InteractionColumns, findings: Findings) -> 
     )
 
 
+def _pictures_by_id(folder: Path, ids: Sequence[str], findings: Findings) -> list[str]:
+    """Return the file under images/ that bears each item's id, "" where none does."""
+    files = picture_files(folder)
+    found = [files.get(item, "") for item in ids]
+    if files and not any(found):
+        findings.note(
+            f"images/ holds {len(files):,} pictures and no item names one; name the column of "
+            'their files as [items] picture = "..." in dataset.toml, give them the names of the '
+            'ids, or write picture = ""'
+        )
+    return found
+
+
 def _read_pictures(folder: Path, table: Table, names: list[str], findings: Findings) -> list[bytes]:
     """Return the files that the picture column names, b"" where there is none to be used."""
     out, problems = [], []
@@ -394,7 +431,7 @@ def _read_pictures(folder: Path, table: Table, names: list[str], findings: Findi
     for name in names:
         data, problem = b"", ""
         if name:
-            data, problem = _picture(root, images, name.removeprefix("images/"))
+            data, problem = _picture(root, images, picture_path(name))
         out.append(data)
         problems.append(problem)
     _report(table, names, problems, findings)

@@ -1,6 +1,5 @@
 """Guess the ``dataset.toml`` of a folder, each line with its reason: ``jmrec data init``."""
 
-import contextlib
 import json
 import tempfile
 from collections import Counter
@@ -28,6 +27,9 @@ from jmrec.data.guess_columns import (
     time_format_of,
 )
 from jmrec.data.guess_labels import is_review, propose_label
+from jmrec.data.header import no_names
+from jmrec.data.missing import MISSING, empty_words, show_words
+from jmrec.data.pictures import BY_ID, picture_files, picture_path
 from jmrec.data.sources import DELIMITERS, Source, decode, find_table, open_source, read_bytes
 from jmrec.data.tables import Table, read_table
 from jmrec.errors import UserError
@@ -64,6 +66,7 @@ class Pair:
     id: str
     item: str
     known: float
+    words: Counter[str]
 
 
 def write_guess(folder: str | Path) -> Path:
@@ -113,17 +116,19 @@ def guess(folder: Path) -> str:
         "# line, change what is wrong, then run jmrec data check.\n"
     )
     tables = {"dataset": dataset, "items": items, "interactions": events}
+    _own_encodings(pair, tables)
     return head + "".join(
         f"\n[{name}]\n" + "\n".join(each.lines) + "\n" for name, each in tables.items()
     )
 
 
-def _columns(source: Source) -> dict[str, Column]:
-    table: Table = read_table(source, source.header, Findings(), texts=source.header)
+def _columns(source: Source, findings: Findings) -> dict[str, Column]:
+    table: Table = read_table(source, source.header, findings, texts=source.header)
+    table = empty_words(table, MISSING, [], findings)
     return {name: Column.of(name, cells.to_pylist()) for name, cells in table.columns.items()}
 
 
-def _candidates(folder: Path, table: str) -> list[Source]:
+def _candidates(folder: Path, table: str, problems: list[str]) -> list[Source]:
     if find_table(folder, table).exists():
         return [open_source(folder, table)]
     files = sorted(p for p in folder.iterdir() if p.suffix.lower() in _TABLES and p.is_file())
@@ -134,16 +139,20 @@ def _candidates(folder: Path, table: str) -> list[Source]:
         )
     found = []
     for path in files[:MAX_FILES]:
-        with contextlib.suppress(UserError):  # a note or a log is no table
+        try:
             found.append(open_source(folder, table, path.name))
+        except UserError as error:  # a note or a log is no table
+            problems.append(str(error))
     return [source for source in found if len(source.header) > 1]
 
 
 def _link(folder: Path) -> Pair:
     """Find the two tables, and the columns of item ids in both."""
-    found = {table: _candidates(folder, table) for table in ("items", "interactions")}
+    problems: list[str] = []
+    found = {table: _candidates(folder, table, problems) for table in ("items", "interactions")}
     sources = {each.name: each for each in [*found["items"], *found["interactions"]]}
-    columns = {name: _columns(source) for name, source in sources.items()}
+    seen = {name: Findings() for name in sources}
+    columns = {name: _columns(source, seen[name]) for name, source in sources.items()}
     names = {table: {each.name for each in list_} for table, list_ in found.items()}
     best: tuple[float, Pair] | None = None
     for a, b in permutations(sources, 2):
@@ -164,21 +173,31 @@ def _link(folder: Path) -> Pair:
                 )
                 if known < 0.5 or len(link.cells) <= len(set(link.cells)):
                     continue
-                seen = len(ids & set(link.cells)) / len(ids)
-                score = known + 0.5 * seen + 0.3 * (key.name == link.name)
+                clicked = len(ids & set(link.cells)) / len(ids)
+                score = known + 0.5 * clicked + 0.3 * (key.name == link.name)
                 score += 0.5 * key.is_called("item") + 0.5 * link.is_called("item")
                 score -= sum(link.is_called(r) for r in ("user", "session", "rating", "time"))
                 if best is None or score > best[0]:
                     pair = Pair(
-                        sources[a], sources[b], columns[a], columns[b], key.name, link.name, known
-                    )
+                        sources[a], sources[b], columns[a], columns[b], key.name, link.name, known,
+                        seen[a].words + seen[b].words,
+                    )  # fmt: skip
                     best = (score, pair)
+    if best is None and any("row 1: " in each for each in problems):
+        raise UserError(next(each for each in problems if "row 1: " in each))
     if best is None:
         raise UserError(
             f"{', '.join(sorted(sources))[:200] or folder}: no column of one table names the rows "
             "of another; one table needs an id for each item, the other that id in each row."
         )
-    return best[1]
+    pair = best[1]
+    for source, name, ids in [
+        (pair.items, pair.id, pair.event_columns[pair.item].cells),
+        (pair.interactions, pair.item, pair.item_columns[pair.id].cells),
+    ]:
+        if not source.parquet and name in set(ids):
+            raise no_names(source.name, name)
+    return pair
 
 
 def _events(pair: Pair, lines: Lines, decimal: str) -> tuple[list[str], str]:
@@ -295,6 +314,10 @@ def _items(folder: Path, pair: Pair, lines: Lines, decimal: str, form: str) -> N
         name = default.get(role, role)
         if role in roles:
             lines.say(role, roles[role], reason)
+        elif role == "picture" and picture_files(folder).keys() & {
+            *pair.item_columns[pair.id].cells
+        }:
+            lines.say(role, BY_ID, "The files under images/ are named by the ids of the items.")
         elif role == "picture" and named_files:
             lost = f"{named_files[0].name!r} names files that are not in this folder: put them into"
             lines.say(role, "", f"{reason} {lost} images/ and write its name here.")
@@ -370,18 +393,24 @@ def _dataset(
     lines.idle("split", "event_time", "Each event by its own time, from a user's whole history.")
     lines.idle("min_session_length", 3, "Training leaves out sessions with fewer events.")
     lines.idle("k_core", 5, "Training leaves out items with fewer events in training.")
-    found = _encodings(pair)
-    if len(found) == 1 and found <= {"cp1252", "latin-1"}:
+    found = set(_encodings(pair).values())
+    if len(found) == 1 and not min(found).startswith("utf"):
         lines.say("encoding", min(found), "The files are not UTF-8; this is the likeliest.")
     else:
         lines.idle("encoding", "cp1252", "Of CSV files; found out where it is not given.")
     used = {s.delimiter for s in (pair.items, pair.interactions) if not s.parquet}
     between = " and ".join(_SIGNS[d] for d in DELIMITERS if d in used) or "nothing"
     lines.idle("delimiter", ";", f"Of CSV files; found out where it is not given ({between} here).")
+    lines.idle("quoting", "none", "Where quotes of CSV files are characters like any other.")
     if decimal == ".":
         lines.idle("decimal", ",", "What stands before the decimals of a number.")
     else:
         lines.say("decimal", decimal, "What stands before the decimals of a number.")
+    why = "Cells that mean nothing and are read as empty"
+    if pair.words:
+        lines.say("missing", MISSING, f"{why} ({show_words(pair.words)} here).")
+    else:
+        lines.idle("missing", MISSING[:4], f"{why}; common ones are known.")
     if form:
         swap = " (or is it %m/%d/%Y?)" if form.startswith("%d/%m") else ""
         lines.say("time_format", form, f"How times are written{swap}.")
@@ -389,15 +418,24 @@ def _dataset(
         lines.idle("time_format", "%d.%m.%Y %H:%M", "Times are unix seconds or ISO 8601 here.")
 
 
-def _encodings(pair: Pair) -> set[str]:
-    """Return the encodings of the CSV files that are not plain ASCII."""
-    found = set()
-    for source in (pair.items, pair.interactions):
+def _encodings(pair: Pair) -> dict[str, str]:
+    """Return the encodings of the CSV files that are not plain ASCII, by table."""
+    found = {}
+    for table, source in (("items", pair.items), ("interactions", pair.interactions)):
         if not source.parquet:
-            data, encoding = decode(source.name, read_bytes(source.path))
+            data = read_bytes(source.path)
             if not data.isascii():
-                found.add(encoding)
+                found[table] = decode(source.name, data)[1]
     return found
+
+
+def _own_encodings(pair: Pair, lines: dict[str, Lines]) -> None:
+    """Name the encoding of a table's file where the other's is another."""
+    found = _encodings(pair)
+    for table, encoding in found.items():
+        if len(set(found.values())) > 1 and not encoding.startswith("utf"):
+            why = "The file is not UTF-8, as the other is; this is the likeliest."
+            lines[table].say("encoding", encoding, why)
 
 
 def _links(column: Column) -> bool:
@@ -408,7 +446,7 @@ def _links(column: Column) -> bool:
 
 def _files(folder: Path, column: Column, under: str) -> bool:
     """Whether most cells are names of files under a folder."""
-    some = [c.removeprefix("images/") for c in column.filled[:100]]
+    some = [picture_path(c) for c in column.filled[:100]]
     inside = [c for c in some if ".." not in c and not c.startswith("/") and len(c) < 200]
     return share(some, [(folder / under / c).is_file() for c in inside if "\0" not in c]) > 0.5
 
@@ -417,7 +455,7 @@ def _elsewhere(folder: Path, columns: list[Column]) -> tuple[Column, str] | None
     """Return a column of files that do not lie under images/, and what is to be done with them."""
     for column in columns:
         if _files(folder, column, ""):
-            first = Path(column.filled[0]).parts
+            first = Path(picture_path(column.filled[0])).parts
             here = f"in {first[0]}/" if len(first) > 1 else "beside the tables"
             move = f"move {first[0]}/ into" if len(first) > 1 else "move them to"
             return column, f"These files stand {here}: {move} a folder images/."

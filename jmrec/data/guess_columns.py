@@ -106,7 +106,7 @@ def share(cells: Sequence[str], holds: Sequence[bool] | np.ndarray) -> float:
 
 def names_pictures(column: Column) -> bool:
     """Whether most cells end as the names of picture files do, and are no links."""
-    files = [_is(r"(?!\w+://).+\.(png|jpe?g|webp|gif|bmp)", c.lower()) for c in column.filled]
+    files = [_is(r"(?!\w+://).+\.(png|jpe?g|webp|gif|bmp|tiff?)", c.lower()) for c in column.filled]
     return share(column.filled, files) > 0.5
 
 

@@ -3,18 +3,48 @@
 import io
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from jmrec.data.schema import Items
 
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
+BY_ID = "{id}"
+"""In place of a column of pictures: the files under images/ are named by the ids of the items."""
 MAX_PIXELS = 40_000_000
 """A picture that claims more pixels is refused before it is decoded (a decompression bomb)."""
 
 # Pillow warns from half of its own bomb limit on, on stderr; ours is lower and an error.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+
+
+def picture_path(cell: str) -> str:
+    r"""Return a cell of a picture column as a path under images/.
+
+    Example:
+      >>> [picture_path(cell) for cell in ("7.jpg", "./images/7.jpg", "images\\a\\7.jpg")]
+      ['7.jpg', '7.jpg', 'a/7.jpg']
+    """
+    path = cell.replace("\\", "/")
+    while path.startswith("./"):
+        path = path[2:].lstrip("/")
+    return path.removeprefix("/images/").removeprefix("images/")
+
+
+def picture_files(folder: Path) -> dict[str, str]:
+    """Return the names of the pictures under images/ by what they are without their ending."""
+    try:
+        paths = sorted((folder / "images").iterdir())
+    except OSError:  # no such folder
+        return {}
+    found: dict[str, str] = {}
+    for path in paths:
+        if path.suffix.lower() in ENDINGS:
+            found.setdefault(path.stem, path.name)
+    return found
 
 
 def picture_problem(data: bytes) -> str:
@@ -39,7 +69,7 @@ def picture_problem(data: bytes) -> str:
             if image.width * image.height > MAX_PIXELS:
                 return f"has more than {MAX_PIXELS:,} pixels"
             image.load()
-            image.convert("RGB")
+            _bytes(image, image.format).convert("RGB")
     except Image.UnidentifiedImageError:
         if data[:3] in (b"GIF", b"\x89PN", b"\xff\xd8\xff"):
             return "does not decode"
@@ -142,9 +172,35 @@ def decode_pictures(items: Items, size: int) -> tuple[np.ndarray, np.ndarray]:
 
 def _upright(image: Image.Image) -> Image.Image:
     """Return the picture as RGB, turned as its camera says, transparent parts white."""
-    image = ImageOps.exif_transpose(image) or image
+    kind = image.format
+    image = _bytes(ImageOps.exif_transpose(image) or image, kind)
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         rgba = image.convert("RGBA")
         white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
         return Image.alpha_composite(white, rgba).convert("RGB")
     return image.convert("RGB")
+
+
+def _bytes(image: Image.Image, kind: str | None) -> Image.Image:
+    """Return a picture of 16 or 32 bits or of floats as one of 8 bits; Pillow would clip it.
+
+    16 bits are scaled by their range, and so are floats from 0 to 1; other numbers have no range
+    of their own: they are scaled by the picture's darkest and lightest.
+    """
+    if not (image.mode.startswith("I") or image.mode == "F"):
+        return image
+    values = np.asarray(image)
+    if image.mode == "F":
+        values = np.nan_to_num(values, posinf=0.0, neginf=0.0)
+    low, high = float(values.min()), float(values.max())
+    if image.mode not in ("I", "F") or kind == "PNG":
+        low, high = 0.0, 65_535.0
+    elif image.mode == "F" and low >= 0 and high <= 1:
+        low, high = 0.0, 1.0
+    elif low == high:
+        low, high = 0.0, 255.0
+    out = np.empty(values.shape, np.uint8)
+    for row, line in enumerate(values):  # one by one: a large picture as floats fills the memory
+        scaled = (line.astype(np.float64) - low) * (255 / (high - low))
+        out[row] = np.round(np.clip(scaled, 0, 255))
+    return Image.fromarray(out)

@@ -4,6 +4,7 @@ A file's first bytes say what it is (gzip, Parquet, text), not its name.
 """
 
 import codecs
+import contextlib
 import csv
 import gzip
 import io
@@ -11,12 +12,15 @@ import re
 import stat
 import zlib
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet
 
+from jmrec.data.encodings import guess_codepage
+from jmrec.data.header import check_names
 from jmrec.errors import UserError
 
 SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
@@ -30,7 +34,23 @@ MAX_LINE = 2**24
 find out what a longer one holds."""
 MAX_COLUMNS, MAX_NAME = 10_000, 200
 _HEAD = 1_000_000
+_TOLD = re.compile(r'"?sep=([^\w\s"]|\t)"?(?:\r\n|\n|\r)', re.IGNORECASE)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ufeff]")
+
+
+@dataclass(frozen=True)
+class Form:
+    """How a CSV file is written; what is empty is found out.
+
+    Attributes:
+      encoding: Its encoding.
+      delimiter: What stands between two cells.
+      quoting: "none" where a quote is a character like any other.
+    """
+
+    encoding: str = ""
+    delimiter: str = ""
+    quoting: str = ""
 
 
 @dataclass(frozen=True)
@@ -43,6 +63,8 @@ class Source:
       parquet: Whether it is Parquet, else CSV.
       encoding: Of a CSV, "" where it is to be found out.
       delimiter: Of a CSV.
+      quoting: Of a CSV, see `Form`.
+      width: How many cells a row has, more than names where rows end with a delimiter.
     """
 
     path: Path
@@ -50,6 +72,8 @@ class Source:
     parquet: bool
     encoding: str = ""
     delimiter: str = ","
+    quoting: str = ""
+    width: int = 0
 
     @property
     def name(self) -> str:
@@ -105,17 +129,14 @@ def regular_file(path: Path, root: Path) -> int:
     return status.st_size
 
 
-def open_source(
-    folder: Path, table: str, file: str = "", encoding: str = "", delimiter: str = ""
-) -> Source:
+def open_source(folder: Path, table: str, file: str = "", form: Form = Form()) -> Source:
     """Find a table of a folder and read its header.
 
     Args:
       folder: The catalogue folder.
       table: "items" or "interactions".
       file: The file's name, "" for the usual ones.
-      encoding: Of a CSV, "" to find out.
-      delimiter: Of a CSV, "" to find out.
+      form: What is known of how a CSV is written.
 
     Raises:
       UserError: if the file can not be read, or names a column twice or not at all.
@@ -123,21 +144,50 @@ def open_source(
     path = find_table(folder, table, file)
     regular_file(path, folder)
     if _starts(path, 4) == b"PAR1":
-        return Source(path, _check_header(path.name, open_parquet(path).schema_arrow.names), True)
-    head, _ = decode(path.name, read_bytes(path, _HEAD), encoding)
+        names = _check_header(path.name, open_parquet(path).schema_arrow.names)
+        return Source(path, names, True, width=len(names))
+    head, _ = decode(path.name, read_bytes(path, _HEAD), form.encoding)
     text = head.decode("utf-8", errors="replace")
-    delimiter = delimiter or _guess_delimiter(text)
-    try:
-        names = next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter), [])
-    except csv.Error:
-        names = []
+    told = _TOLD.match(text)
+    text = text[told.end() :] if told else text
+    delimiter = form.delimiter or (told[1] if told else _guess_delimiter(text))
+    lines = read_lines(text, delimiter, form.quoting)
+    names = next(lines, [])
     if not names:
         raise UserError(
             f"{path.name}: no header row can be read; save the file as comma-separated UTF-8 text "
             "whose first row names the columns."
         )
-    names = _check_header(path.name, [name.strip() for name in names])
-    return Source(path, names, False, encoding, delimiter)
+    rows = [row for row in lines if row]
+    names, width = _ends([name.strip() for name in names], rows)
+    check_names(path.name, names, rows)
+    names = _check_header(path.name, names)
+    return Source(path, names, False, form.encoding, delimiter, form.quoting, width)
+
+
+def _ends(names: list[str], rows: list[list[str]]) -> tuple[list[str], int]:
+    """Return names and how many cells a row has, for rows that may end with delimiters."""
+    given = len(names)
+    while len(names) > 1 and not names[-1] and not any("".join(r[len(names) - 1 :]) for r in rows):
+        names = names[:-1]
+    lengths = Counter(len(row) for row in rows if not "".join(row[len(names) :]))
+    common, count = lengths.most_common(1)[0] if lengths else (given, 0)
+    return names, common if common >= len(names) and 2 * count > len(rows) else given
+
+
+def read_lines(text: str, delimiter: str, quoting: str) -> Iterator[list[str]]:
+    """Yield the rows of a CSV as lists of cells, up to one that can not be read."""
+    rule = csv.QUOTE_NONE if quoting == "none" else csv.QUOTE_MINIMAL
+    with contextlib.suppress(csv.Error):  # a huge field
+        yield from csv.reader(
+            io.StringIO(text, newline=""), delimiter=delimiter, quoting=rule, skipinitialspace=True
+        )
+
+
+def without_told(data: bytes) -> bytes:
+    """Return a CSV without a first line "sep=;", which tells a spreadsheet its delimiter."""
+    found = _TOLD.match(data[:20].decode("latin-1"))
+    return data[found.end() :] if found else data
 
 
 def open_parquet(path: Path) -> pa.parquet.ParquetFile:
@@ -229,7 +279,8 @@ def decode(name: str, data: bytes, encoding: str = "") -> tuple[bytes, str]:
     Args:
       name: The file's name, for messages.
       data: The bytes.
-      encoding: Its name; "" finds out: a byte order mark, UTF-8, UTF-16, else cp1252 or Latin-1.
+      encoding: Its name; "" finds out: a byte order mark, UTF-8, UTF-16, else `guess_codepage`.
+        A byte order mark of UTF-8 is believed more than a name.
 
     Raises:
       UserError: if ``encoding`` is none that Python knows.
@@ -238,7 +289,8 @@ def decode(name: str, data: bytes, encoding: str = "") -> tuple[bytes, str]:
       >>> decode("items.csv", "Größe".encode("cp1252"))[1]
       'cp1252'
     """
-    encoding = encoding or _guess_encoding(data)
+    if not encoding or data.startswith(codecs.BOM_UTF8):
+        encoding = _guess_encoding(data)
     try:
         if encoding in ("utf-8", "utf-8-sig"):
             data = data.removeprefix(codecs.BOM_UTF8)
@@ -282,7 +334,7 @@ def _guess_encoding(data: bytes) -> str:
     ascii_bytes = len(re.sub(rb"[\x80-\xff]+", b"", data))
     if len(text) - ascii_bytes - broken > broken:  # damaged UTF-8, not another encoding
         return "utf-8"
-    return "latin-1" if re.search(rb"[\x81\x8d\x8f\x90\x9d]", data) else "cp1252"
+    return guess_codepage(data)
 
 
 def _guess_delimiter(text: str) -> str:

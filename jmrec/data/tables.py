@@ -1,7 +1,6 @@
 """CSV and Parquet files as columns of strings, with the row numbers that a person would count."""
 
-import csv
-import io
+import re
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from jmrec.data.findings import KEPT, LEFT_OUT, Findings
+from jmrec.data.quotes import Tidied, tidy_quotes
 from jmrec.data.sources import (
     MAX_BYTES,
     Source,
@@ -19,6 +19,8 @@ from jmrec.data.sources import (
     decode,
     open_parquet,
     read_bytes,
+    read_lines,
+    without_told,
 )
 from jmrec.errors import UserError
 
@@ -94,7 +96,7 @@ def read_table(
     if source.parquet:
         cells, rows = _read_parquet(source, names, list_separator)
     else:
-        cells, rows = _read_csv(source, names, findings)
+        cells, rows = _read_csv(source, names, texts, findings)
     table = Table(source.name, {n: pc.utf8_trim_whitespace(c) for n, c in cells.items()}, rows)
     for name in [] if source.parquet else sorted(set(names) - set(texts)):
         broken = np.flatnonzero(np.asarray(pc.match_substring_regex(table.columns[name], "[\r\n]")))
@@ -111,25 +113,38 @@ def read_table(
 
 
 def _read_csv(
-    source: Source, names: list[str], findings: Findings
+    source: Source, names: list[str], texts: Collection[str], findings: Findings
 ) -> tuple[dict[str, pa.Array], np.ndarray]:
     file = source.name
-    raw = read_bytes(source.path)
+    raw = without_told(read_bytes(source.path))
     data, encoding = decode(file, raw, source.encoding)
+    data = without_told(data)
     marks = raw.count("\ufffd".encode()) if encoding.startswith("utf-8") else 0
-    if not source.encoding and encoding in ("cp1252", "latin-1"):
+    legacy = not encoding.startswith("utf")
+    if not source.encoding and legacy:
         findings.note(
-            f"{file}, row {_row_of(data, _first_high(data), source.delimiter)}: a cell is not "
+            f"{file}, row {_row_of(data, _first_high(data), source)}: a cell is not "
             f"UTF-8, so the file is read as {encoding}; if that is right, write "
             f'encoding = "{encoding}" under [dataset] in dataset.toml, else save the file as UTF-8'
+        )
+    if source.encoding and legacy and not raw.isascii() and _is_utf8(raw):
+        findings.note(
+            f"{file} is UTF-8 and is read as {encoding}, as dataset.toml says for all files; write "
+            f'encoding = "{encoding}" under the table whose file has it, [items] or [interactions]'
         )
     broken = 0
     if data.count("\ufffd".encode()) > marks:
         where = raw if encoding.startswith("utf-8") else data
-        broken = _row_of(data, _first_broken(where, data), source.delimiter)
+        broken = _row_of(data, _first_broken(where, data), source)
     if len(data) > MAX_BYTES:
         raise UserError(f"{file} has more than {MAX_BYTES:,} bytes as UTF-8; save it as Parquet.")
     del raw
+    data = _as_wide(data, source)
+    if source.quoting != "none":
+        closed = [i for i, name in enumerate(source.header) if name in {*names} - {*texts}]
+        tidied = tidy_quotes(data, source.delimiter, source.width, closed)
+        data = tidied.data
+        _say_quotes(source, tidied, findings)
     cells, records, skipped = _parse(source, data, names)
     if broken and cells:
         _undecoded(f"{file}, row {broken}", encoding, cells.values(), findings)
@@ -139,17 +154,54 @@ def _read_csv(
     bad = [number - 1 for number, _, _ in wrong]
     # A quote that swallows lines makes one wrong row of many.
     bad += range(records, len(everything))
-    width = len(source.header)
     findings.add(
         everything,
         bad,
         lambda i: (
             f"{next(cells for number, cells, _ in wrong if number - 1 == i)} cells where the "
-            f"header has {width}; check the delimiters and quotes of this row and the one before"
+            f"header has {source.width}; check the delimiters and quotes of this row and the one "
+            "before"
         ),
         LEFT_OUT,
     )
     return cells, numbers[1:]
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _as_wide(data: bytes, source: Source) -> bytes:
+    """Return a CSV whose header has as many cells as its rows, which may end with delimiters."""
+    head = data[:1_000_000].decode("utf-8", errors="replace")
+    cells = next(read_lines(head, source.delimiter, source.quoting), [])
+    end = re.search(rb"\r\n|\n|\r", data)
+    if len(cells) == source.width or not end:
+        return data
+    return source.delimiter.join(["-"] * source.width).encode() + data[end.start() :]
+
+
+def _say_quotes(source: Source, tidied: Tidied, findings: Findings) -> None:
+    """Report rows that a lone quote had swallowed, and those where it may have done so."""
+    remedy = 'close or double it, or write quoting = "none" under [dataset] in dataset.toml'
+    data = tidied.data
+    if tidied.swallowed:
+        lines = sum(data.count(b"\n", *each) + 1 for each in tidied.swallowed)
+        findings.note(
+            f"{source.name}, row {_row_of(data, tidied.swallowed[0][0], source)}: a quote is "
+            "opened and not closed in its cell, so that it is taken as a character and the rows "
+            f"after it as rows; {remedy} (rows read like that: {lines:,})"
+        )
+    if tidied.doubtful:
+        findings.note(
+            f"{source.name}, row {_row_of(data, tidied.doubtful[0], source)}: a quote closes in "
+            f"the middle of a cell of several lines, which may have swallowed rows; {remedy} "
+            f"({KEPT}: {len(tidied.doubtful):,})"
+        )
 
 
 def _undecoded(where: str, encoding: str, columns: Iterable[pa.Array], findings: Findings) -> None:
@@ -185,7 +237,7 @@ def _parse(
     # Our own names for the columns, so that a header that pyarrow reads in another way can not
     # change the types; the header row is then the first data row. The last row is ours as well:
     # where it does not come back, a quote was never closed and has swallowed it.
-    own = [str(i) for i in range(len(source.header))]
+    own = [str(i) for i in range(source.width)]
     end = source.delimiter.join(["\x00end"] * len(own)).encode()
     read = {str(source.header.index(name)): name for name in names} or {"0": ""}
     try:
@@ -197,6 +249,7 @@ def _parse(
             ),
             parse_options=pyarrow.csv.ParseOptions(
                 delimiter=source.delimiter,
+                quote_char=False if source.quoting == "none" else '"',
                 newlines_in_values=True,
                 ignore_empty_lines=False,
                 invalid_row_handler=handle,
@@ -228,13 +281,10 @@ def _parse(
     return cells, records - 1, skipped
 
 
-def _row_of(data: bytes, place: int, delimiter: str) -> int:
+def _row_of(data: bytes, place: int, source: Source) -> int:
     """Return the number of the row that holds a byte of UTF-8 text."""
     before = data[:place].decode("utf-8", errors="replace") + "x"
-    try:
-        return sum(1 for _ in csv.reader(io.StringIO(before, newline=""), delimiter=delimiter))
-    except csv.Error:  # a huge field
-        return before.count("\n") + 1
+    return sum(1 for _ in read_lines(before, source.delimiter, source.quoting))
 
 
 def _first_high(data: bytes) -> int:

@@ -11,6 +11,7 @@ import numpy as np
 
 from jmrec.config import resolve_path
 from jmrec.data.folder import read_folder
+from jmrec.data.ids import plain_id
 from jmrec.data.schema import take_items
 from jmrec.errors import UserError
 from jmrec.evaluation.policy import (
@@ -76,6 +77,13 @@ def embed(system: ReadsItems, folder: Path | None) -> int:
     known = read_added(system) or Added([], [], {}, None)
     present = list(system.data.dataset.items.ids) + known.ids
     rows = _rows_to_read(items.ids, present, index, source)
+    known_as = respelt([items.ids[row] for row in rows], present)
+    for item, name in known_as.items():
+        work.tracker.warn(
+            f"the item {item!r} is {name!r} of the run in another spelling and is not read as a "
+            "new one; give it another id if it is one."
+        )
+    rows = [row for row in rows if items.ids[row] not in known_as]
     if rows:
         new = take_items(items, rows)
         fresh = system.read_new(new)
@@ -169,6 +177,17 @@ def whole_catalogue(system: Ranks, policy: Path | None, with_added: bool = True)
     correction = None if policy is None else read_correction(policy)
     made = make_policy(ids, dataset.exclude_seen, correction, windows, str(policy))
     return Catalogue(ids, list(items.titles) + added.titles, added, made)
+
+
+def respelt(new: Sequence[str], present: Sequence[str]) -> dict[str, str]:
+    """Return the new ids that are known ones in another spelling, and which.
+
+    Example:
+      >>> respelt(["1.0", "9", "0002"], ["1", "2", "3"])
+      {'1.0': '1', '0002': '2'}
+    """
+    spelt = {plain_id(item): item for item in present}
+    return {item: spelt[plain_id(item)] for item in new if plain_id(item) in spelt}
 
 
 def _rows_to_read(

@@ -95,10 +95,10 @@ def test_ids_that_pandas_made_floats(tmp_path: Path) -> None:
     (tmp_path / "interactions.csv").write_text("item_id,user_id\n1,a\n2.0,a\n2,a\n")
     raw = read_folder(tmp_path)
     assert raw.items.ids == ["1", "2"]
-    assert raw.row.tolist() == [2, 4]
+    assert raw.row.tolist() == [2, 3, 4]
     assert raw.warnings == [
-        "interactions.csv, row 3: the item id '2.0' is not in items.parquet, which has '2'; add "
-        "the item or remove the event (rows left out: 1)."
+        "interactions.csv, row 3: the item id '2.0' is not in items.parquet, which has '2', and "
+        "is read as that (cells mended: 1)."
     ]
 
 

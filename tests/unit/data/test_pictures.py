@@ -2,13 +2,17 @@
 
 import io
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from jmrec.data.folder import read_folder
+from jmrec.data.guess import write_guess
 from jmrec.data.pictures import decode_pictures, picture_problem, shrink, thumbnail
 from jmrec.data.schema import Items
+from jmrec.errors import UserError
 
 
 def _items(*pictures: bytes) -> Items:
@@ -69,12 +73,12 @@ def test_shrink(png: Callable[..., bytes]) -> None:
 
 def test_problems(png: Callable[..., bytes]) -> None:
     noise = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
-    for kind in ("PNG", "JPEG", "GIF", "WEBP", "BMP"):
+    for kind in ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF"):
         data = _encode(Image.fromarray(noise), kind)
         assert picture_problem(data) == ""
         assert picture_problem(data[: len(data) // 2])
     assert picture_problem(b"no picture").startswith("is none of PNG, JPEG")
-    assert picture_problem(_encode(Image.fromarray(noise), "TIFF")).startswith("is none of")
+    assert picture_problem(_encode(Image.fromarray(noise), "PPM")).startswith("is none of")
 
 
 @pytest.mark.parametrize("size", [(7000, 7000), (14000, 14000)])
@@ -99,3 +103,95 @@ def test_a_thumbnail_is_encoded_anew_and_says_nothing_of_its_file() -> None:
         assert b"secret" not in small
         assert b"home" not in small
     assert thumbnail(b"") == b""
+
+
+RAMP = np.tile(np.linspace(0, 1, 32), (32, 1))
+
+
+@pytest.mark.parametrize(
+    ("values", "kind"),
+    [
+        ((RAMP * 65_535).astype(np.uint16), "PNG"),
+        ((RAMP * 65_535).astype(np.uint16), "TIFF"),
+        ((RAMP * 1_000_000 - 5_000).astype(np.int32), "TIFF"),
+        (RAMP.astype(np.float32), "TIFF"),
+        ((RAMP * 700 - 300).astype(np.float32), "TIFF"),
+    ],
+    ids=["16", "16-tiff", "32-tiff", "float", "float-any"],
+)
+def test_many_bits_are_scaled_and_not_clipped(values: np.ndarray, kind: str) -> None:
+    data = _encode(Image.fromarray(values), kind)
+    assert picture_problem(data) == ""
+    for encoded in (data, shrink(data, 32)):
+        pixels, ok = decode_pictures(_items(encoded), 32)
+        assert ok.all()
+        truth = np.repeat((RAMP * 255)[..., None], 3, 2)
+        assert np.abs(pixels[0] - truth).max() <= 1
+    with Image.open(io.BytesIO(thumbnail(data))) as small:
+        assert np.abs(np.asarray(small)[..., 0] - RAMP * 255).max() <= 4
+
+
+def test_half_dark_stays_so() -> None:
+    """16 bits have a range of their own, and numbers that are none are dark."""
+    grey = np.full((8, 8), 20_000, np.uint16)
+    holes = np.full((8, 8), 0.5, np.float32)
+    holes[0] = np.nan
+    grey_png, holes_tiff = (
+        _encode(Image.fromarray(grey), "PNG"),
+        _encode(Image.fromarray(holes), "TIFF"),
+    )
+    pixels, _ = decode_pictures(_items(grey_png, holes_tiff), 8)
+    assert np.abs(pixels[0].astype(int) - round(20_000 / 257)).max() <= 1
+    assert (pixels[1, 0] == 0).all()
+    assert np.abs(pixels[1, 1:].astype(int) - 128).max() <= 1
+
+
+def _shop(folder: Path, png: Callable[..., bytes], cells: list[str] | None) -> Path:
+    (folder / "images").mkdir()
+    for i in range(8):
+        (folder / f"images/{i}.png").write_bytes(png((30 * i, 0, 0)))
+    head = "item_id,title" + ("" if cells is None else ",foto")
+    rows = [f"{i},Thing {i}" + ("" if cells is None else f",{cells[i]}") for i in range(8)]
+    (folder / "items.csv").write_text("\n".join([head, *rows]))
+    events = [f"{k // 4},{k * 7 % 8},{10**9 + k}" for k in range(80)]
+    (folder / "interactions.csv").write_text("session_id,item_id,timestamp\n" + "\n".join(events))
+    return folder
+
+
+@pytest.mark.parametrize(
+    "form", ["./images/{}.png", "images\\{}.png", ".\\images\\{}.png", "/images/{}.png", "{}.png"]
+)
+def test_paths_of_other_systems(tmp_path: Path, png: Callable[..., bytes], form: str) -> None:
+    """And init says nothing else than the reader."""
+    shop = _shop(tmp_path, png, [form.format(i) for i in range(8)])
+    text = write_guess(shop).read_text(encoding="utf-8")
+    assert 'picture = "foto"' in text
+    assert "These files stand in" not in text
+    raw = read_folder(shop, strict=True)
+    assert raw.items.pictures == [png((30 * i, 0, 0)) for i in range(8)]
+
+
+def test_files_that_bear_ids_need_no_column(tmp_path: Path, png: Callable[..., bytes]) -> None:
+    shop = _shop(tmp_path, png, None)
+    truth = [png((30 * i, 0, 0)) for i in range(8)]
+    assert read_folder(shop, strict=True).items.pictures == truth
+    path = write_guess(shop)
+    assert 'picture = "{id}"' in path.read_text(encoding="utf-8")
+    assert read_folder(shop, strict=True).items.pictures == truth
+    path.write_text('[items]\npicture = ""\n')
+    assert read_folder(shop, strict=True).items.pictures == [b""] * 8
+    path.unlink()
+    (shop / "images/3.png").rename(shop / "images/3.PNG")
+    assert read_folder(shop, strict=True).items.pictures == truth
+    (shop / "images/3.PNG").rename(shop / "images/three.png")
+    assert read_folder(shop, strict=True).items.pictures == [*truth[:3], b"", *truth[4:]]
+
+
+def test_pictures_that_no_item_names_are_said(tmp_path: Path, png: Callable[..., bytes]) -> None:
+    shop = _shop(tmp_path, png, None)
+    for path in (shop / "images").iterdir():
+        path.rename(path.with_stem(f"photo-{path.stem}"))
+    (said,) = read_folder(shop).warnings
+    assert said.startswith("images/ holds 8 pictures and no item names one; name the column of")
+    with pytest.raises(UserError, match="images/ holds 8 pictures"):
+        read_folder(shop, strict=True)

@@ -1,0 +1,175 @@
+r"""Ids that are one and are spelt in several ways: ``7``, ``7.0``, ``0007``, ``7\u200b``."""
+
+import re
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from jmrec.data.findings import KEPT, MENDED, Findings, shown
+from jmrec.data.tables import Table
+
+_JOINERS = r"[\x{200C}\x{200D}]+"  # letters within words need them
+_NO_WIDTH = r"[\x{AD}\x{180E}\x{200B}\x{200E}\x{200F}\x{2060}\x{FEFF}]" rf"|^{_JOINERS}|{_JOINERS}$"
+_NUMBER = re.compile(r"0*(\d+)(\.0+)?")
+
+
+def plain_id(name: str) -> str:
+    """Return an id without what programs add to a number or take from it; others as they are.
+
+    Example:
+      >>> [plain_id(name) for name in ("7", "7.0", "0007", "0", "7.5", "a7")]
+      ['7', '7', '7', '0', '7.5', 'a7']
+    """
+    found = _NUMBER.fullmatch(name)
+    return found[1] if found else name
+
+
+def without_point(name: str) -> str:
+    """Return "7" for "7.0", and other ids as they are."""
+    found = _NUMBER.fullmatch(name)
+    return name.removesuffix(found[2]) if found and found[2] else name
+
+
+def visible_ids(table: Table, column: str, findings: Findings) -> Table:
+    r"""Return a table whose ids have no characters of no width.
+
+    Example:
+      >>> cells = pa.array(["7\u200b", "7"])
+      >>> table = Table("clicks.csv", {"user": cells}, np.arange(2, 4))
+      >>> visible_ids(table, "user", found := Findings()).columns["user"].to_pylist()
+      ['7', '7']
+      >>> found.warnings[0]
+      "clicks.csv, row 2: user is '7\\u200b', ... no width, which are taken out (cells mended: 1)."
+    """
+    cells = table.columns[column]
+    bad = np.flatnonzero(np.asarray(pc.match_substring_regex(cells, _NO_WIDTH)))
+    if not len(bad):
+        return table
+    findings.add(
+        table,
+        bad,
+        lambda i: (
+            f"{column} is {shown(cells[i].as_py())}, which holds characters of no width, which are "
+            "taken out"
+        ),
+        MENDED,
+    )
+    clean = pc.utf8_trim_whitespace(pc.replace_substring_regex(cells, _NO_WIDTH, ""))
+    return Table(table.file, table.columns | {column: clean}, table.rows)
+
+
+def one_spelling(table: Table, column: str, findings: Findings) -> Table:
+    """Return a table in which a session or a user that is a number is spelt in one way.
+
+    "7.0" is "7" where both occur. "7" is "0007" where both occur and all ids that begin with a zero
+    have one length, which no other exceeds; else they stay two, and it is said.
+    """
+    names = [name for name in table.columns[column].unique().to_pylist() if name]
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        if _NUMBER.fullmatch(name):
+            groups.setdefault(plain_id(name), []).append(name)
+    groups = {plain: spelt for plain, spelt in groups.items() if len(spelt) > 1}
+    if not groups:
+        return table
+    whole = [name for name in names if name.isdigit()]
+    padded = {len(name) for name in whole if name[0] == "0" and len(name) > 1}
+    fixed = len(padded) == 1 and max(map(len, whole)) <= max(padded)
+    same: dict[str, str] = {}
+    doubtful: dict[str, str] = {}
+    for plain, spelt in groups.items():
+        forms = sorted({without_point(name) for name in spelt}, key=len)
+        target = forms[-1] if fixed else forms[0]
+        for name in spelt:
+            end = target if fixed else without_point(name)
+            same |= {name: end} if name != end else {}
+            doubtful |= {end: plain} if end != target else {}
+    return _respelt(table, column, same, doubtful, findings)
+
+
+def _respelt(
+    table: Table, column: str, same: dict[str, str], doubtful: dict[str, str], findings: Findings
+) -> Table:
+    cells = table.columns[column]
+
+    def rows(names: Iterable[str]) -> np.ndarray:
+        return np.flatnonzero(
+            np.asarray(pc.is_in(cells, value_set=pa.array(list(names), pa.string())))
+        )
+
+    findings.add(
+        table,
+        rows(same),
+        lambda i: (
+            f"{column} is {shown(cells[i].as_py())}, which is {shown(same[cells[i].as_py()])} in "
+            "other rows, and is read as that"
+        ),
+        MENDED,
+    )
+    findings.add(
+        table,
+        rows(doubtful),
+        lambda i: (
+            f"{column} is {shown(cells[i].as_py())} and {shown(doubtful[cells[i].as_py()])} in "
+            "other rows; make them one if zeros were lost"
+        ),
+        KEPT,
+    )
+    clean = pa.array([same.get(name, name) for name in cells.to_pylist()], pa.string())
+    return Table(table.file, table.columns | {column: clean}, table.rows)
+
+
+def spelt_as_items(
+    table: Table, column: str, ids: Sequence[str], items_file: str, findings: Findings
+) -> Table:
+    """Return a table of events in which an unknown item id is spelt as the only item it can be.
+
+    Args:
+      table: The events.
+      column: Their column of item ids.
+      ids: Those of the items.
+      items_file: Their file's name.
+      findings: Gets the cells that are spelt in another way.
+    """
+    cells = table.columns[column]
+    unknown = np.flatnonzero(~np.asarray(pc.is_in(cells, value_set=pa.array(ids, pa.string()))))
+    if not len(unknown):
+        return table
+    item: dict[str, str | None] = {}
+    for name in ids:
+        plain = plain_id(name)
+        item[plain] = None if plain in item else name
+    names = cells.to_pylist()
+    found = {int(i): item.get(plain_id(names[i])) for i in unknown}
+    same = {i: name for i, name in found.items() if name}
+
+    def message(i: int) -> str:
+        lost = "; was a zero lost?" if len(same[i]) > len(names[i]) else ""
+        return (
+            f"the item id {shown(names[i])} is not in {items_file}, which has {shown(same[i])}, "
+            f"and is read as that{lost}"
+        )
+
+    findings.add(table, list(same), message, MENDED)
+    for i, name in same.items():
+        names[i] = name
+    return Table(table.file, table.columns | {column: pa.array(names, pa.string())}, table.rows)
+
+
+def lost_zeros(table: Table, column: str, findings: Findings) -> None:
+    """Report ids of items that differ in leading zeros only; they are kept."""
+    names = table.columns[column].to_pylist()
+    first: dict[str, int] = {}
+    bad = [i for i, name in enumerate(names) if first.setdefault(plain_id(name), i) != i]
+    findings.add(
+        table,
+        bad,
+        lambda i: (
+            f"{column} {shown(names[i])} differs from that of row "
+            f"{table.rows[first[plain_id(names[i])]]} only in leading zeros; make them one "
+            "if they are"
+        ),
+        KEPT,
+    )

@@ -1,0 +1,89 @@
+r"""Words for nothing: ``NULL``, ``nan``, ``N/A``, ``\N``, ``-`` in a cell are an empty cell.
+
+`MISSING` holds those that are looked for; ``missing = [...]`` under [dataset] says otherwise. They
+are whole cells as they stand here, in every column but those of item ids, where the table of items
+says what is an id.
+"""
+
+from collections import Counter
+from collections.abc import Collection, Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from jmrec.data.findings import KEPT, Findings, shown
+from jmrec.data.tables import Table
+
+MISSING = (
+    "NULL", "null", "Null", "(null)", "[NULL]", "NaN", "nan", "NAN", "None", "none", "NONE", "nil",
+    "N/A", "n/a", "#N/A", "NA", "na", "n.a.", "<NA>", "NaT", "undefined", "\\N",
+    "-", "--", "\u2013", "\u2014", "0000-00-00", "0000-00-00 00:00:00",
+)  # fmt: skip
+"""What databases, Python, R, JavaScript, spreadsheets and people write for nothing."""
+
+_KEY = "missing = [...] under [dataset] in dataset.toml lists the words that mean nothing"
+
+
+def empty_words(
+    table: Table, words: Sequence[str], ids: Collection[str], findings: Findings
+) -> Table:
+    """Return a table whose words for nothing are empty cells.
+
+    Args:
+      table: As it was read.
+      words: Cells that mean nothing.
+      ids: Columns of item ids, which stay as they are.
+      findings: Counts each word; gets a line where the words are a guess (`MISSING`).
+
+    Example:
+      >>> cells = pa.array(["x", "NULL", "-"])
+      >>> table = Table("items.csv", {"brand": cells}, np.arange(2, 5))
+      >>> empty_words(table, MISSING, [], found := Findings()).columns["brand"].to_pylist()
+      ['x', '', '']
+      >>> print(found.warnings[0])
+      items.csv, row 3: brand is 'NULL', a word for nothing (cells taken as empty: 'NULL' 1, '-' 1);
+      missing = [...] under [dataset] in dataset.toml lists the words that mean nothing.
+    """
+    listed = pa.array(words, pa.string())
+    columns, count, first = {}, Counter[str](), (len(table), "")
+    for name, cells in table.columns.items():
+        found = pc.is_in(cells, value_set=listed)
+        if name not in ids and pc.any(found).as_py():
+            columns[name] = pc.if_else(found, "", cells)
+            count.update(cells.filter(found).to_pylist())
+            first = min(first, (pc.index(found, True).as_py(), name))
+    findings.words += count
+    if count and words is MISSING:
+        row, name = first
+        findings.note(
+            f"{table.where(row)}: {name} is {shown(table.columns[name][row].as_py())}, a word for "
+            f"nothing (cells taken as empty: {show_words(count)}); {_KEY}"
+        )
+    return Table(table.file, table.columns | columns, table.rows)
+
+
+def ids_like_words(table: Table, column: str, words: Sequence[str], findings: Findings) -> None:
+    """Report item ids that are words for nothing; they are kept."""
+    if words is not MISSING:
+        return
+    cells = table.columns[column]
+    findings.add(
+        table,
+        np.flatnonzero(np.asarray(pc.is_in(cells, value_set=pa.array(words)))),
+        lambda i: (
+            f"{column} is {shown(cells[i].as_py())}, an id that looks like a word for nothing; "
+            f"remove the row if it is one, and else say so: {_KEY}"
+        ),
+        KEPT,
+    )
+
+
+def show_words(count: Counter[str] | dict[str, int]) -> str:
+    """Return counts by word, the most frequent first.
+
+    Example:
+      >>> show_words({"-": 1, "NULL": 1200})
+      "'NULL' 1,200, '-' 1"
+    """
+    return ", ".join(f"{word!r} {n:,}" for word, n in Counter(count).most_common()) or "none"
