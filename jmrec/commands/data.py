@@ -110,9 +110,12 @@ def action(args: argparse.Namespace, _: Sequence[str]) -> None:
 
 
 def _init(args: argparse.Namespace) -> None:
-    from jmrec.data.guess import write_guess
+    from jmrec.data.guess import NOTE, write_guess
 
     path = write_guess(args.folder)
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if line.startswith(NOTE):
+            warn(line.removeprefix(NOTE))
     say(f"{path} was written: a guess. Read and edit it, then run jmrec data check.")
 
 

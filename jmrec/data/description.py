@@ -11,7 +11,8 @@ Every key may be left out::
     encoding = "cp1252"           # of CSV files; left out: found out
     delimiter = ";"               # of CSV files; left out: found out
     decimal = ","                 # of numbers; left out: "."
-    time_format = "%d.%m.%Y"      # or "ms", "us", "ns"; left out: unix seconds or ISO 8601
+    time_format = "%d.%m.%Y"      # or what numbers count: "s", "ms", "us", "ns", "min", "h",
+                                  # "days", "excel"; left out: found out
 
     [items]
     file = "products.csv"         # left out: items.csv, items.csv.gz, items.tsv or items.parquet
@@ -63,6 +64,7 @@ from typing import Any
 from jmrec.data.rule import SIGNS, Rule, read_rule
 from jmrec.data.schema import AVOID, WANT
 from jmrec.data.sources import Source, find_table, open_source, read_bytes, regular_file
+from jmrec.data.units import UNITS
 from jmrec.errors import UserError
 
 MAX_TOML = 1_000_000
@@ -141,7 +143,7 @@ class Description:
       encoding: Of CSV files, "" to find out.
       delimiter: Of CSV files, "" to find out.
       decimal: What comes before the decimals of a number: "." or ",".
-      time_format: "" for unix seconds or ISO 8601; "ms", "us", "ns"; or a pattern of strptime.
+      time_format: One of `UNITS`, or a pattern of strptime; "" to find out.
       items_file: The file of items, "" for the usual names.
       interactions_file: The file of events, "" for the usual names.
       test_file: The file of the events of a test split that is given, "" where none is.
@@ -265,8 +267,8 @@ def _check_settings(file: str, settings: dict[str, Any]) -> None:
         ),
         (
             "time_format",
-            lambda v: v in ("", "ms", "us", "ns") or re.search("%[a-zA-Z]", v),
-            'must be "ms", "us", "ns" or a pattern such as "%d.%m.%Y %H:%M"',
+            lambda v: v in ("", *UNITS) or re.search("%[a-zA-Z]", v),
+            f'must be {", ".join(map(repr, UNITS))} or a pattern such as "%d.%m.%Y %H:%M"',
         ),
     ]
     for key, good, words in rules:

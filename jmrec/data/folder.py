@@ -18,7 +18,6 @@ import pyarrow.compute as pc
 from jmrec.data.columns import (
     alike,
     codes,
-    future,
     good_ids,
     join_list,
     labels,
@@ -26,8 +25,6 @@ from jmrec.data.columns import (
     listed,
     numbers,
     texts,
-    times,
-    windows,
     without_swallowed,
 )
 from jmrec.data.description import Description, InteractionColumns, ItemColumns, describe
@@ -36,6 +33,7 @@ from jmrec.data.pictures import picture_problem
 from jmrec.data.schema import Items
 from jmrec.data.sources import open_source
 from jmrec.data.tables import Table, read_table
+from jmrec.data.times import future, times, windows
 from jmrec.errors import UserError
 
 __all__ = ["Description", "Raw", "describe", "read_folder"]
@@ -53,7 +51,7 @@ class Raw:
       items: The catalogue; pictures as they are on disk.
       item: int32 [N] item rows.
       session: Session names: (codes int64 [N], names); None where the data has none.
-      user: User names: (codes int64 [N], names); None where the data has none.
+      user: User names: (codes int64 [N], -1 for a guest, names); None where the data has none.
       time: float64 [N] unix seconds, or None.
       order: float64 [N], or None.
       event: int32 [N], 0 where empty.
@@ -122,6 +120,8 @@ def read_folder(
         raw = _join(
             raw, _read_interactions(folder, description, file, table, items, names, findings)
         )
+    if raw.user is not None and not raw.user[1]:
+        raw = replace(raw, user=None)  # guests alone
     if raw.label is not None:
         _two_classes(raw, raw.label, findings)
     return raw
@@ -241,7 +241,9 @@ def _read_interactions(
         table = listed(table, columns.item, columns.item_separator)
     for column in dict.fromkeys([columns.item, columns.session, columns.user]):
         if column:
-            table = good_ids(table, column, findings)
+            # Where sessions are given, nobody has to be known who made them.
+            guests = column == columns.user and bool(columns.session)
+            table = good_ids(table, column, findings, optional=guests)
     table = _known_items(table, columns.item, items, description.items_file, findings)
     if columns.session and columns.user:
         table = _one_user(table, columns, findings)
@@ -273,7 +275,7 @@ def _read_interactions(
         items=items,
         item=np.asarray(found).astype(np.int32),
         session=_group(table, columns.session),
-        user=_group(table, columns.user),
+        user=_users(table, columns.user),
         time=time,
         order=order,
         event=event,
@@ -331,7 +333,7 @@ def _one_coding(
     names = first[1] + sorted(set(second[1]) - set(first[1]))
     code = {name: at for at, name in enumerate(names)}
     own = np.array([code[name] for name in second[1]], np.int64)
-    return np.concatenate([first[0], own[second[0]]]), names
+    return np.concatenate([first[0], np.append(own, -1)[second[0]]]), names  # -1 stays -1
 
 
 def _filled(table: Table, column: str, findings: Findings) -> Table:
@@ -367,14 +369,27 @@ def _group(table: Table, column: str) -> tuple[np.ndarray, list[str]] | None:
     return np.asarray(encoded.indices).astype(np.int64), encoded.dictionary.to_pylist()
 
 
+def _users(table: Table, column: str) -> tuple[np.ndarray, list[str]] | None:
+    """Return (codes int64 [N], -1 for a guest, names) of the users, None without the column."""
+    found = _group(table, column)
+    if found is None or "" not in found[1]:
+        return found
+    codes, names = found
+    guest = names.index("")
+    codes = np.where(codes == guest, -1, codes - (codes > guest))
+    return codes, [name for name in names if name]
+
+
 def _one_user(table: Table, columns: InteractionColumns, findings: Findings) -> Table:
-    session_group, user_group = _group(table, columns.session), _group(table, columns.user)
+    """Leave out events of a session that has another user; who logs in halfway was the user."""
+    session_group, user_group = _group(table, columns.session), _users(table, columns.user)
     assert session_group is not None  # both columns are there
     assert user_group is not None
     (session, names), (user, _) = session_group, user_group
+    known = np.flatnonzero(user >= 0)[::-1]
     first = np.full(len(names), -1)
-    first[session[::-1]] = np.arange(len(session))[::-1]
-    other = np.flatnonzero(user != user[first[session]])
+    first[session[known]] = known
+    other = np.flatnonzero((user >= 0) & (user != user[first[session]]))
     rows = table.rows
     return table.drop(
         other,

@@ -25,14 +25,17 @@ from jmrec.data.guess_columns import (
     names_pictures,
     plain,
     share,
-    time_format_of,
 )
 from jmrec.data.guess_labels import is_review, propose_label
+from jmrec.data.guess_times import find_order, find_time, say_range
 from jmrec.data.sources import DELIMITERS, Source, decode, find_table, open_source, read_bytes
 from jmrec.data.tables import Table, read_table
+from jmrec.data.times import Times
 from jmrec.errors import UserError
 
 MAX_FILES = 20
+NOTE = "# Note: "
+"""How a line begins that one has to read."""
 _TABLES = (".csv", ".tsv", ".txt", ".gz", ".parquet")
 _SIGNS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 
@@ -51,6 +54,10 @@ class Lines:
     def idle(self, key: str, example: Any, why: str) -> None:
         """Add a line that is commented out, explained."""
         self.lines += [f"# {why}", f"# {key} = {json.dumps(example, ensure_ascii=False)}"]
+
+    def note(self, sentence: str) -> None:
+        """Add what `jmrec data init` also prints."""
+        self.lines.append(f"{NOTE}{sentence}")
 
 
 @dataclass(frozen=True)
@@ -105,9 +112,9 @@ def guess(folder: Path) -> str:
     items = Lines()
     dataset = Lines()
     decimal = decimal_of([*pair.item_columns.values(), *pair.event_columns.values()])
-    group, form = _events(pair, events, decimal)
-    _items(folder, pair, items, decimal, form)
-    _dataset(folder, pair, dataset, decimal, form, group)
+    group, times = _events(pair, events, decimal)
+    _items(folder, pair, items, decimal)
+    _dataset(folder, pair, dataset, decimal, times, group)
     head = (
         "# What the columns of this folder mean: a first guess by jmrec data init. Read every\n"
         "# line, change what is wrong, then run jmrec data check.\n"
@@ -181,8 +188,8 @@ def _link(folder: Path) -> Pair:
     return best[1]
 
 
-def _events(pair: Pair, lines: Lines, decimal: str) -> tuple[list[str], str]:
-    """Guess [interactions]; return the cells that group events, and the time format."""
+def _events(pair: Pair, lines: Lines, decimal: str) -> tuple[list[str], Times | None]:
+    """Guess [interactions]; return the cells that group events, and their times."""
     columns = {n: c for n, c in pair.event_columns.items() if n != pair.item}
     file = pair.interactions.name
     lines.say("file", file, "The table with one row for each click, view or purchase.")
@@ -197,12 +204,11 @@ def _events(pair: Pair, lines: Lines, decimal: str) -> tuple[list[str], str]:
 
     by_name("session")
     by_name("user")
-    by_name("time", lambda c: time_format_of(c) is not None)
-    if "time" not in roles:
-        timed = [n for n, c in columns.items() if time_format_of(c) is not None]
-        if timed:
-            roles["time"] = timed[0]
-            del columns[timed[0]]
+    users = pair.event_columns[roles["user"]].cells if list(roles) == ["user"] else []
+    timed = find_time(columns.values(), pair.event_columns[pair.item].cells, users)
+    if timed:
+        roles["time"] = timed.name
+        del columns[timed.name]
     by_name("review", lambda c: is_review(c, decimal))
     if "session" not in roles and "user" not in roles:
         repeated = [
@@ -217,6 +223,11 @@ def _events(pair: Pair, lines: Lines, decimal: str) -> tuple[list[str], str]:
     by_name("event", lambda c: c.distinct <= 100)
     by_name("rating", lambda c: is_number(c, decimal))
     by_name("order", lambda c: is_number(c, decimal) and c.distinct > 1)
+    group = pair.event_columns[roles.get("session") or roles["user"]].cells
+    times = timed.times if timed else None
+    if "order" not in roles and (found := find_order(columns.values(), times, group, decimal)):
+        roles["order"] = found.name
+        del columns[found.name]
     why = {
         "session": "Events of one value are one session.",
         "user": "Who did it. Without a column of sessions, they are made of a user's events.",
@@ -226,6 +237,8 @@ def _events(pair: Pair, lines: Lines, decimal: str) -> tuple[list[str], str]:
         "order": "Orders events of the same time.",
         "review": "What was written with it.",
     }
+    if times is not None and (between := say_range(times)):
+        why["time"] = f"When it happened, {between}; the format is time_format above."
     default = {"session": "session_id", "user": "user_id", "time": "timestamp"}
     for role, reason in why.items():
         name = default.get(role, role)
@@ -236,9 +249,12 @@ def _events(pair: Pair, lines: Lines, decimal: str) -> tuple[list[str], str]:
         else:
             lines.idle(role, name, f"{reason} No column looks like it.")
     _label(columns, pair.event_columns.get(roles.get("rating", "")), lines, decimal)
-    form = time_format_of(pair.event_columns[roles["time"]]) or "" if "time" in roles else ""
-    group = pair.event_columns[roles.get("session") or roles["user"]].cells
-    return group, form
+    if times is None:
+        lines.note(
+            f"no column of {file} is read as a time, so the split follows the order of its rows; "
+            'if one is, name it as time = "...".'
+        )
+    return group, times
 
 
 def _label(columns: dict[str, Column], rating: Column | None, lines: Lines, decimal: str) -> None:
@@ -252,7 +268,7 @@ def _label(columns: dict[str, Column], rating: Column | None, lines: Lines, deci
     lines.idle("label_means", "avoid", 'What to do where the label occurs: "avoid" or "want".')
 
 
-def _items(folder: Path, pair: Pair, lines: Lines, decimal: str, form: str) -> None:
+def _items(folder: Path, pair: Pair, lines: Lines, decimal: str) -> None:
     """Guess [items]."""
     columns = {n: c for n, c in pair.item_columns.items() if n != pair.id}
     lines.say("file", pair.items.name, "The table with one row for each item.")
@@ -266,7 +282,7 @@ def _items(folder: Path, pair: Pair, lines: Lines, decimal: str, form: str) -> N
     for role in ("title", "description", "picture", "available_from", "available_until"):
         named = [c for c in columns.values() if c.is_called(role) and c.filled]
         if role.startswith("available"):
-            named = [c for c in named if time_format_of(c) in ("", form, form.partition(" ")[0])]
+            named = [c for c in named if c.times is not None]
         if role == "picture":
             # Under images/ whatever they are called, else where the names say that they are files.
             named = [c for c in named + text + named_files if _files(folder, c, "images")]
@@ -321,7 +337,7 @@ def _other_columns(pair: Pair, columns: dict[str, Column], lines: Lines, decimal
             or _links(column)
             or names_pictures(column)
             or name in ("title", "description", "facts")
-            or (not number and time_format_of(column) is not None)
+            or (not number and column.times is not None)
             or (column.distinct == len(column.filled) > 20 and _code(column, number))
         ):
             unused.append(name)
@@ -353,7 +369,7 @@ def _other_columns(pair: Pair, columns: dict[str, Column], lines: Lines, decimal
 
 
 def _dataset(
-    folder: Path, pair: Pair, lines: Lines, decimal: str, form: str, group: list[str]
+    folder: Path, pair: Pair, lines: Lines, decimal: str, times: Times | None, group: list[str]
 ) -> None:
     """Guess [dataset]."""
     name = folder.resolve().name
@@ -381,11 +397,18 @@ def _dataset(
         lines.idle("decimal", ",", "What stands before the decimals of a number.")
     else:
         lines.say("decimal", decimal, "What stands before the decimals of a number.")
-    if form:
-        swap = " (or is it %m/%d/%Y?)" if form.startswith("%d/%m") else ""
-        lines.say("time_format", form, f"How times are written{swap}.")
+    form = times.time_format if times else ""
+    if times and times.order == "?":
+        other = times.pattern.replace("%d", "%_").replace("%m", "%d").replace("%_", "%m")
+        lines.note(
+            f"all dates fit {times.pattern} (day first) and {other} (month first): write below "
+            "which is right, without the #."
+        )
+        lines.idle("time_format", times.pattern, "How times are written.")
+    elif form:
+        lines.say("time_format", form, "How times are written.")
     else:
-        lines.idle("time_format", "%d.%m.%Y %H:%M", "Times are unix seconds or ISO 8601 here.")
+        lines.idle("time_format", "%d.%m.%Y %H:%M", "Found out where it is not given.")
 
 
 def _encodings(pair: Pair) -> set[str]:

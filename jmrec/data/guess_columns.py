@@ -5,11 +5,14 @@ import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from functools import cached_property
 
 import numpy as np
 
-from jmrec.data.columns import EARLIEST, LATEST, compact_date, read_numbers, seconds
+from jmrec.data.columns import read_numbers
+from jmrec.data.times import EARLIEST, LATEST, Times, read_times
+from jmrec.data.units import LIKELY, MODERN
+from jmrec.data.written import written
 
 ROLES = {
     "item": "item itemid product productid sku asin article articleid artikel artikelnr artnr "
@@ -42,11 +45,10 @@ _LEAKS = re.compile(
     r"(^|_)(n|num|count|cnt|sold|sales|views|clicks|purchases|popularity|rank|bestseller|reviews|"
     r"votes|rating|ratings|user|users|verkauft|verkaeufe|klicks|interactions)(_|$)"
 )
-_PATTERNS = [
-    date + clock
-    for date in ("%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%Y/%m/%d", "%d-%m-%Y")
-    for clock in (" %H:%M:%S", " %H:%M", "")
-]
+_SAYS_TIME = re.compile(
+    r"time|date|datum|zeit|fecha|hora|heure|horodat|stamp|moment|clicked|viewed|occurred|"
+    r"(^|_)(ts|at|when|created|on|day|tag|jour|dia|data|epoch)(_|$)"
+)
 
 
 @dataclass(frozen=True)
@@ -84,8 +86,56 @@ class Column:
 
     def leaks(self) -> bool:
         """Whether its name says that it comes from what people did."""
-        words = re.sub(r"([a-z])([A-Z])", r"\1_\2", self.name).lower()
-        return bool(_LEAKS.search(re.sub(r"[\s\-.]+", "_", words)))
+        return bool(_LEAKS.search("_".join(words(self.name))))
+
+    @property
+    def says_time(self) -> bool:
+        """Whether its name may be that of times."""
+        return self.is_called("time") or bool(_SAYS_TIME.search("_".join(words(self.name))))
+
+    @cached_property
+    def times(self) -> Times | None:
+        """Its times, if nearly all of its cells are some.
+
+        Numbers that may count anything are times only where the name says so.
+
+        Example:
+          >>> Column.of("when", ["1.2.2026", "3.2.2026"]).times.pattern
+          '%d.%m.%Y'
+          >>> Column.of("price", ["12", "3"]).times is None
+          True
+        """
+        some = self.filled[:200]
+        if len(some) == 200 and not _are_times(read_times(some), some, 0.5):
+            return None
+        found = read_times(self.cells)
+        if not _are_times(found, self.cells, 0.9):
+            return None
+        if found.unit in ("s", *LIKELY) and not self.says_time:
+            middle = float(np.nanmedian(found.seconds))
+            if found.unit != "s" or not middle >= MODERN:
+                return None
+        return found
+
+
+def _are_times(found: Times, cells: Sequence[str], least: float) -> bool:
+    """Whether a share of the filled cells are times, or dates with the day or the month first."""
+    filled = [cell for cell in cells if cell]
+    good = int(((found.seconds >= EARLIEST) & (found.seconds <= LATEST)).sum())
+    if found.order == "?":
+        good += sum(date is not None and not date.order for date in map(written, filled))
+    return bool(filled) and good >= least * len(filled)
+
+
+def words(name: str) -> list[str]:
+    """Return the words of a column's name.
+
+    Example:
+      >>> words("eventTime"), words("order-date 2")
+      (['event', 'time'], ['order', 'date', '2'])
+    """
+    apart = re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
+    return re.sub(r"[\s\-.]+", "_", apart).split("_")
 
 
 def plain(name: str) -> str:
@@ -127,32 +177,6 @@ def decimal_of(columns: Sequence[Column]) -> str:
     return "," if comma and not point else "."
 
 
-def time_format_of(column: Column) -> str | None:
-    """Return the time format of a column (see `jmrec.data.description`), None if it has none."""
-    cells = column.filled[:1_000]
-    if not cells:
-        return None
-
-    def fits(form: str) -> bool:
-        good = [EARLIEST <= seconds(c, form) <= LATEST for c in cells]
-        return share(cells, good) >= 0.9
-
-    if all(map(compact_date, cells)):
-        return "%Y%m%d"
-    values, _ = read_numbers(cells)
-    if share(cells, ~np.isnan(values)) >= 0.9:
-        middle = float(np.nanmedian(np.abs(values)))
-        for top, form in [(1e8, None), (1e11, ""), (1e14, "ms"), (1e17, "us"), (1e20, "ns")]:
-            if middle < top:
-                # Small numbers may count anything: only the name can tell.
-                return "" if form is None and column.is_called("time") else form
-        return None
-    for form in ["", *_PATTERNS]:
-        if fits(form) and ("%" not in form or _dated(cells, form)):
-            return form
-    return None
-
-
 def list_separator_of(column: Column) -> str:
     """Return what separates the entries of a list column, "" if it holds no lists."""
     for separator in ("|", ";", ","):
@@ -173,17 +197,6 @@ def follows(column: Column, counts: np.ndarray, decimal: str) -> bool:
         return False
     ranks = [np.argsort(np.argsort(x[ok])).astype(float) for x in (values, counts)]
     return bool(abs(np.corrcoef(ranks[0], ranks[1])[0, 1]) > 0.7)
-
-
-def _dated(cells: Sequence[str], form: str) -> bool:
-    good = []
-    for cell in cells:
-        try:
-            datetime.strptime(cell, form)
-            good.append(True)
-        except ValueError:
-            good.append(False)
-    return share(cells, good) >= 0.9
 
 
 def _is(pattern: str, cell: str) -> bool:
