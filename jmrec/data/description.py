@@ -56,7 +56,7 @@ import difflib
 import math
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -68,6 +68,11 @@ from jmrec.data.units import UNITS
 from jmrec.errors import UserError
 
 MAX_TOML = 1_000_000
+_SETTINGS = (
+    "name", "exclude_seen", "session_gap_minutes", "min_session_length", "k_core", "encoding",
+    "delimiter", "decimal", "time_format",
+)  # fmt: skip
+"""The keys of [dataset]."""
 _NO_COLUMNS = ("item_separator", "label_means")
 """The keys of [interactions] that name no column."""
 
@@ -149,6 +154,7 @@ class Description:
       test_file: The file of the events of a test split that is given, "" where none is.
       items: Columns of items.csv.
       interactions: Columns of interactions.csv.
+      unused: What is set and has no effect, one sentence each, without a full stop.
     """
 
     name: str = "catalogue"
@@ -165,6 +171,7 @@ class Description:
     test_file: str = ""
     items: ItemColumns = field(default_factory=ItemColumns)
     interactions: InteractionColumns = field(default_factory=InteractionColumns)
+    unused: tuple[str, ...] = ()
 
 
 def describe(folder: str | Path, toml: str | Path | None = None) -> Description:
@@ -190,11 +197,7 @@ def describe(folder: str | Path, toml: str | Path | None = None) -> Description:
         if not isinstance(tables[name], dict):
             raise UserError(f"{file}: {name} must be a table; write [{name}] above its keys.")
     top = Description()
-    own = {
-        f.name: getattr(top, f.name)
-        for f in fields(top)
-        if f.name not in ("items_file", "interactions_file", "test_file", "items", "interactions")
-    }
+    own = {f.name: getattr(top, f.name) for f in fields(top) if f.name in _SETTINGS}
     settings = _settings(file, "dataset", tables.get("dataset", {}), own)
     _check_settings(file, settings)
     columns: dict[str, Any] = {}
@@ -214,7 +217,38 @@ def describe(folder: str | Path, toml: str | Path | None = None) -> Description:
     if description.test_file:
         _check_test(file, folder, description)
     _check_roles(file, description)
-    return description
+    return replace(description, unused=tuple(_unused(file, tables, description)))
+
+
+def _unused(file: str, tables: dict[str, Any], description: Description) -> Iterator[str]:
+    """Yield a sentence for each key that is set and has no effect."""
+    items, events = description.items, description.interactions
+    files = (description.items_file, description.interactions_file)
+    no_csv = all(name.lower().endswith(".parquet") for name in files)
+    numeric = items.number_columns or events.rating or events.order or events.label
+    named = 'name the column of times as [interactions] time = "..."'
+    lists = "name columns of lists as list_columns"
+    times = events.time or items.available_from or items.available_until
+    rules = [
+        (
+            "dataset.session_gap_minutes",
+            bool(events.session),
+            f"sessions are those of the column {events.session!r}",
+            'write [interactions] session = "" to make them of users and pauses',
+        ),
+        ("dataset.session_gap_minutes", not (events.session or events.time), "no time is", named),
+        ("dataset.time_format", not times, "no time is", named),
+        ("dataset.decimal", not numeric, "no number is", "name a column of numbers"),
+        ("dataset.encoding", no_csv, "no CSV file is", "name the CSV files"),
+        ("dataset.delimiter", no_csv, "no CSV file is", "name the CSV files"),
+        ("items.list_separator", not (items.list_columns or no_csv), "no list is", lists),
+        ("interactions.label_means", not events.label, "no label is", 'name it as label = "..."'),
+    ]
+    for place, idle, why, remedy in rules:
+        table, key = place.split(".")
+        if idle and key in tables.get(table, {}):
+            why = why if why.startswith("sessions") else f"{why} read"
+            yield f"{file}, [{table}]: {key} has no effect, as {why}; take it out, or {remedy}"
 
 
 def _is_there(folder: Path, table: str, name: str, file: str, described: bool) -> None:

@@ -109,6 +109,8 @@ def read_folder(
     folder = Path(folder)
     description = describe(folder, toml)
     findings = Findings(strict)
+    for sentence in description.unused:
+        findings.note(sentence)
     table, items, names = _read_items(folder, description, findings)
     items = replace(items, pictures=_read_pictures(folder, table, names, findings))
     if check_pictures:

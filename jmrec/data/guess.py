@@ -356,7 +356,8 @@ def _other_columns(pair: Pair, columns: dict[str, Column], lines: Lines, decimal
     lines.say("category_columns", kinds["category"], "Few values that many items share.")
     lines.say("number_columns", kinds["number"], "Numbers that say something about an item.")
     lines.say("list_columns", kinds["list"], "Texts whose cells are lists.")
-    lines.say("list_separator", separator, "What stands between the entries of a list.")
+    tell = lines.say if kinds["list"] else lines.idle
+    tell("list_separator", separator, "What stands between the entries of a list.")
     lines.say(
         "never_use",
         kinds["never"],

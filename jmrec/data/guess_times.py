@@ -3,12 +3,11 @@
 import re
 import time as clock
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
 
 import numpy as np
 
 from jmrec.data.guess_columns import ROLES, Column, plain, read_numbers, share, words
-from jmrec.data.times import Times
+from jmrec.data.times import Times, show_time
 from jmrec.data.units import DAY, LIKELY, MODERN
 
 _OTHER_TIME = re.compile(
@@ -20,11 +19,10 @@ _OTHER_TIME = re.compile(
 _NO_TIME = re.compile(
     r"phone|telef|mobile|handy|ean|gtin|upc|isbn|postal|plz|price|preis|amount|categor|kategor"
 )
-_NO_TIME_WORDS = frozenset(
-    (
-        "id nr no num number nummer code tel fax sku key zip item product artikel order user cat"
-    ).split()
-)
+_NO_TIME_WORDS = {
+    "id", "nr", "no", "num", "number", "nummer", "code", "tel", "fax", "sku", "key", "zip", "item",
+    "product", "artikel", "order", "user", "cat",
+}  # fmt: skip
 _ORDERS = re.compile(
     r"order|posi|seq|index|step|frame|reihe|rank|event.?(id|nr|no)|click.?(id|nr|no)"
 )
@@ -162,13 +160,3 @@ def say_range(times: Times) -> str:
         return ""
     first, last = (show_time(float(each)) for each in (known.min(), known.max()))
     return f"{first} to {last}"
-
-
-def show_time(seconds: float) -> str:
-    """Return unix seconds as a date and a clock in UTC.
-
-    Example:
-      >>> show_time(86_400.0)
-      '1970-01-02 00:00'
-    """
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M")

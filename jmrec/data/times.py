@@ -90,7 +90,9 @@ def _read(cells: list[str], count: np.ndarray, time_format: str) -> Times:
     for i, cell in enumerate(cells):
         if not cell:
             continue
-        if pattern and (time := _by_pattern(cell, pattern)) is not None:
+        if pattern in COMPACT and _NUMBER.fullmatch(cell):
+            numeric.append(i)
+        elif pattern and (time := _by_pattern(cell, pattern)) is not None:
             seconds[i], manner[i] = time, _PATTERN
             span[i] = 0.0 if re.search("%[HIcX]", pattern) else DAY
         elif _NUMBER.fullmatch(cell):
@@ -102,12 +104,13 @@ def _read(cells: list[str], count: np.ndarray, time_format: str) -> Times:
             dates.append((i, date))
     unit = _numbers(cells, count, numeric, time_format, seconds, span, manner)
     order, form = _dates(cells, count, dates, pattern, seconds, span, manner)
+    if 2 * (count * (seconds >= MODERN)).sum() >= (count * (manner > 0)).sum():
+        slips = (manner == _COUNTED) & (seconds < _SLIP)
+        seconds[slips], manner[slips] = np.nan, 0
     return Times(seconds, span, unit, order, manner, form)
 
 
 def _by_pattern(cell: str, pattern: str) -> float | None:
-    if pattern in COMPACT and len(cell) != COMPACT[pattern]:
-        return None  # strptime takes 2026115 for a date
     try:
         time = datetime.strptime(cell, pattern)
         return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
@@ -137,11 +140,10 @@ def _numbers(
         return ""
     values = np.array([float(cells[i].replace(",", ".")) for i in at])
     with np.errstate(over="ignore", invalid="ignore"):
-        unit = time_format if time_format in UNITS else unit_of(values, count[at])
+        given = time_format in UNITS or time_format in COMPACT
+        unit = time_format if given else unit_of(values, count[at])
         found = counted(values, unit)
         span[at] = ends(values, unit)
-    if 2 * (count[at] * (found >= MODERN)).sum() >= count[at].sum():
-        found = np.where(found < _SLIP, np.nan, found)
     seconds[at], manner[at] = found, np.where(np.isnan(found), 0, _COUNTED)
     return unit
 
@@ -200,6 +202,16 @@ def _decide(dates: Sequence[Written], count: np.ndarray) -> str:
     return "?"
 
 
+def show_time(seconds: float) -> str:
+    """Return unix seconds as a date and a clock in UTC.
+
+    Example:
+      >>> show_time(86_400.0)
+      '1970-01-02 00:00'
+    """
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M")
+
+
 def times(
     table: Table,
     column: str,
@@ -245,7 +257,7 @@ def times(
         table,
         rough,
         lambda i: (
-            f"{column} is {shown(cells[i])}, whose last digits are lost, so that its time is rough; "
+            f"{column} is {shown(cells[i])}, whose last digits are lost, so its time is rough; "
             "write the number out"
         ),
         KEPT,
@@ -295,8 +307,8 @@ def _say_unit(
     words = UNITS.get(found.unit, f"dates written as {found.unit}")
     findings.note(
         f"{table.where(first)}: {column} is {shown(table.columns[column][first].as_py())}, and "
-        f'such numbers are read as {words}; if that is right, write time_format = "{found.unit}" under '
-        '[dataset] in dataset.toml, else "s" for unix seconds'
+        f'such numbers are read as {words}; if that is right, write time_format = "{found.unit}" '
+        'under [dataset] in dataset.toml, else "s" for unix seconds'
     )
 
 
