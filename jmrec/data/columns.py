@@ -150,8 +150,32 @@ def codes(table: Table, column: str, findings: Findings) -> tuple[np.ndarray, li
     return np.asarray(pc.index_in(cells, value_set=pa.array(names))).astype(np.int32), names
 
 
+_MONEY = re.compile(
+    r"(?:[A-Z]{1,3}\$|\$|[\u00a2-\u00a5\u20a0-\u20cf]|[A-Z]{3}|kr\.?|Kč|zł|Fr\.?|Rs\.?)"
+)
+
+
+def amount(cell: str) -> str:
+    """Return a cell without the sign or the code of a currency before or after its number.
+
+    Example:
+      >>> amount("€ 12,50"), amount("1.299,00 EUR"), amount("US$5"), amount("-3,-"), amount("3 cm")
+      ('12,50', '1.299,00', '5', '-3', '3 cm')
+    """
+    if not cell or (cell[0].isdigit() and cell[-1].isdigit()):
+        return cell
+    sign = cell[0] if cell[0] in "+-" else ""
+    bare = cell[len(sign) :]
+    for place in (_MONEY.match(bare), re.search(rf"{_MONEY.pattern}$", bare)):
+        if place:
+            bare = f"{bare[: place.start()]}{bare[place.end() :]}".strip()
+            break
+    bare = re.sub(r"[.,](?:-{1,2}|–|—)$", "", bare)
+    return sign + bare if re.fullmatch(r"[+-]?[\d.,' \u00a0\u202f]*\d", bare) else cell
+
+
 def read_numbers(cells: Sequence[str], decimal: str = ".") -> tuple[np.ndarray, list[int]]:
-    """Read numbers, with or without marks between groups of three digits.
+    """Read numbers, with or without marks between groups of three digits or a currency.
 
     "1.409" under the decimal "," may be 1409 or 1.409: the other cells of the column tell where
     some can be read in one way only ("1.409,83", "7.5"), else it is not read.
@@ -170,6 +194,7 @@ def read_numbers(cells: Sequence[str], decimal: str = ".") -> tuple[np.ndarray, 
       [0]
     """
     mark = "." if decimal == "," else ","
+    cells = [amount(cell) for cell in cells]
     d, m = re.escape(decimal), re.escape(mark)
     twofold = re.compile(rf"[+-]?[1-9]\d{{0,2}}{m}\d{{3}}")
     grouped = re.compile(rf"{twofold.pattern}(?:{m}\d{{3}})*(?:{d}\d*)?")
@@ -294,6 +319,23 @@ def without_swallowed(
         ),
         findings,
     )
+
+
+def first_filled(table: Table, columns: Sequence[str]) -> pa.Array:
+    """Return of each row the first of some cells that is filled, "" if none is."""
+    nulls = pa.scalar(None, pa.string())
+    cells = [pc.if_else(pc.equal(table.columns[c], ""), nulls, table.columns[c]) for c in columns]
+    return pc.coalesce(*cells, "")
+
+
+def together(table: Table, columns: Sequence[str]) -> pa.Array:
+    """Return ids that some cells of a row make together, "" where one of them is empty."""
+    parts, whole = [], pa.scalar(True)
+    for column in columns:
+        cells = pc.replace_substring(table.columns[column], "\\", "\\\\")
+        parts.append(pc.replace_substring(cells, ":", "\\:"))  # so that no two are alike
+        whole = pc.and_(whole, pc.not_equal(table.columns[column], ""))
+    return pc.if_else(whole, pc.binary_join_element_wise(*parts, ":"), "")
 
 
 def listed(table: Table, column: str, separator: str) -> Table:

@@ -44,6 +44,10 @@ Every key may be left out::
     label = "score <= 0.25"       # a column of 1 and 0, or a number column with <=, <, >=, > or ==
     label_means = "avoid"         # or "want": what is to be done with items whose label occurs
 
+A title or a description may be a list of columns, as ``["title_de", "title_en"]``: the first that
+is filled is read. So may a session, ``["user_id", "visit"]``, and a time, ``["date", "clock"]``:
+their cells are read together.
+
 A column that is named must exist; one that is not named is used if a column of the default name
 exists; ``""`` switches it off. ``jmrec data init`` writes a first guess of all this.
 
@@ -56,7 +60,7 @@ import difflib
 import math
 import re
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -154,7 +158,9 @@ class Description:
       test_file: The file of the events of a test split that is given, "" where none is.
       items: Columns of items.csv.
       interactions: Columns of interactions.csv.
-      unused: What is set and has no effect, one sentence each, without a full stop.
+      joined: Name of a column that is made of others -> their names.
+      toml: The name of the file that says all this.
+      given: Its keys, such as "dataset.name".
     """
 
     name: str = "catalogue"
@@ -171,7 +177,13 @@ class Description:
     test_file: str = ""
     items: ItemColumns = field(default_factory=ItemColumns)
     interactions: InteractionColumns = field(default_factory=InteractionColumns)
-    unused: tuple[str, ...] = ()
+    joined: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    toml: str = "dataset.toml"
+    given: frozenset[str] = frozenset()
+
+    def sources(self, columns: Iterable[str]) -> set[str]:
+        """Return the names of the columns of a file that some columns are made of."""
+        return {part for name in columns for part in self.joined.get(name, (name,))}
 
 
 def describe(folder: str | Path, toml: str | Path | None = None) -> Description:
@@ -201,6 +213,7 @@ def describe(folder: str | Path, toml: str | Path | None = None) -> Description:
     settings = _settings(file, "dataset", tables.get("dataset", {}), own)
     _check_settings(file, settings)
     columns: dict[str, Any] = {}
+    joined: dict[str, tuple[str, ...]] = {}
     for table, default in [("items", ItemColumns()), ("interactions", InteractionColumns())]:
         given = dict(tables.get(table, {}))
         if table == "interactions":
@@ -212,43 +225,14 @@ def describe(folder: str | Path, toml: str | Path | None = None) -> Description:
         _is_there(folder, table, name, file, bool(tables))
         source = open_source(folder, table, name, settings["encoding"], settings["delimiter"])
         columns[f"{table}_file"] = source.name
-        columns[table] = _columns(file, table, given, source, default)
-    description = replace(top, **settings, **columns)
+        joined |= (lists := _lists(file, table, given, source))
+        columns[table] = _columns(file, table, given, source, default, lists)
+    description = replace(top, **settings, **columns, joined=joined)
     if description.test_file:
         _check_test(file, folder, description)
     _check_roles(file, description)
-    return replace(description, unused=tuple(_unused(file, tables, description)))
-
-
-def _unused(file: str, tables: dict[str, Any], description: Description) -> Iterator[str]:
-    """Yield a sentence for each key that is set and has no effect."""
-    items, events = description.items, description.interactions
-    files = (description.items_file, description.interactions_file)
-    no_csv = all(name.lower().endswith(".parquet") for name in files)
-    numeric = items.number_columns or events.rating or events.order or events.label
-    named = 'name the column of times as [interactions] time = "..."'
-    lists = "name columns of lists as list_columns"
-    times = events.time or items.available_from or items.available_until
-    rules = [
-        (
-            "dataset.session_gap_minutes",
-            bool(events.session),
-            f"sessions are those of the column {events.session!r}",
-            'write [interactions] session = "" to make them of users and pauses',
-        ),
-        ("dataset.session_gap_minutes", not (events.session or events.time), "no time is", named),
-        ("dataset.time_format", not times, "no time is", named),
-        ("dataset.decimal", not numeric, "no number is", "name a column of numbers"),
-        ("dataset.encoding", no_csv, "no CSV file is", "name the CSV files"),
-        ("dataset.delimiter", no_csv, "no CSV file is", "name the CSV files"),
-        ("items.list_separator", not (items.list_columns or no_csv), "no list is", lists),
-        ("interactions.label_means", not events.label, "no label is", 'name it as label = "..."'),
-    ]
-    for place, idle, why, remedy in rules:
-        table, key = place.split(".")
-        if idle and key in tables.get(table, {}):
-            why = why if why.startswith("sessions") else f"{why} read"
-            yield f"{file}, [{table}]: {key} has no effect, as {why}; take it out, or {remedy}"
+    given = frozenset(f"{table}.{key}" for table in tables for key in tables[table])
+    return replace(description, toml=file, given=given)
 
 
 def _is_there(folder: Path, table: str, name: str, file: str, described: bool) -> None:
@@ -349,9 +333,31 @@ def _settings(
     return out
 
 
-def _columns(file: str, table: str, given: dict[str, Any], source: Source, default: Any) -> Any:
+def _lists(
+    file: str, table: str, given: dict[str, Any], source: Source
+) -> dict[str, tuple[str, ...]]:
+    """Name each list of columns in ``given`` as one; return that name -> the columns."""
+    found = {}
+    for key in ("title", "description") if table == "items" else ("session", "time"):
+        names = given.get(key)
+        if not isinstance(names, list):
+            continue
+        if not names or not all(isinstance(name, str) and name for name in names):
+            raise UserError(f"{file}, [{table}]: {key} must name columns; mend this line.")
+        for name in names:
+            if name not in source.header:
+                raise UserError(f"{file}, [{table}]: {_not_there(key, name, source)}")
+        given[key] = " + ".join(names)
+        if len(names) > 1:
+            found[given[key]] = tuple(names)
+    return found
+
+
+def _columns(
+    file: str, table: str, given: dict[str, Any], source: Source, default: Any, lists: Iterable[str]
+) -> Any:
     """Resolve one table's columns against the header of its file."""
-    header = source.header
+    header = [*source.header, *lists]
     settings = _settings(
         file, table, given, {f.name: getattr(default, f.name) for f in fields(default)}
     )
@@ -409,7 +415,7 @@ def _check_test(file: str, folder: Path, description: Description) -> None:
     source = open_source(
         folder, "interactions", description.test_file, description.encoding, description.delimiter
     )
-    for column in sorted(description.interactions.named):
+    for column in sorted(description.sources(description.interactions.named)):
         if column not in source.header:
             raise UserError(
                 f"{source.name} has no column {column!r}, which {description.interactions_file} "
@@ -447,7 +453,7 @@ def _check_roles(file: str, description: Description) -> None:
         )
     used = [c for c in (columns.title, columns.description, columns.picture) if c]
     used += [*columns.text_columns, *columns.category_columns, *columns.number_columns]
-    for column in used:
+    for column in sorted(description.sources(used)):
         if column in columns.never_use:
             raise UserError(
                 f"{file}, [items]: {column!r} stands in never_use and is used all the same; "

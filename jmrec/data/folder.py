@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 from jmrec.data.columns import (
     alike,
     codes,
+    first_filled,
     good_ids,
     join_list,
     labels,
@@ -25,6 +26,7 @@ from jmrec.data.columns import (
     listed,
     numbers,
     texts,
+    together,
     without_swallowed,
 )
 from jmrec.data.description import Description, InteractionColumns, ItemColumns, describe
@@ -34,6 +36,7 @@ from jmrec.data.schema import Items
 from jmrec.data.sources import open_source
 from jmrec.data.tables import Table, read_table
 from jmrec.data.times import future, times, windows
+from jmrec.data.unused import unused
 from jmrec.errors import UserError
 
 __all__ = ["Description", "Raw", "describe", "read_folder"]
@@ -109,7 +112,7 @@ def read_folder(
     folder = Path(folder)
     description = describe(folder, toml)
     findings = Findings(strict)
-    for sentence in description.unused:
+    for sentence in unused(description):
         findings.note(sentence)
     table, items, names = _read_items(folder, description, findings)
     items = replace(items, pictures=_read_pictures(folder, table, names, findings))
@@ -165,9 +168,9 @@ def _read(
     source = open_source(folder, table, file, description.encoding, description.delimiter)
     found = read_table(
         source,
-        _used(columns),
+        description.sources(_used(columns)),
         findings,
-        texts=long if table == "items" else [description.interactions.review],
+        texts=description.sources(long) if table == "items" else [description.interactions.review],
         list_separator=description.items.list_separator,
     )
     if not len(found):
@@ -175,6 +178,15 @@ def _read(
             f"{source.name} has no rows; give every {'item' if table == 'items' else 'event'} a "
             "row."
         )
+    for name in _used(columns) & set(description.joined):
+        parts = description.joined[name]
+        if isinstance(columns, ItemColumns):
+            found.columns[name] = first_filled(found, parts)
+        elif name == columns.session:
+            found.columns[name] = together(found, parts)
+        else:
+            cells = pc.binary_join_element_wise(*(found.columns[part] for part in parts), " ")
+            found.columns[name] = pc.utf8_trim_whitespace(cells)
     if isinstance(columns, InteractionColumns) and columns.review:
         found = without_swallowed(found, columns.review, source, columns.item, ids, findings)
     return found
@@ -397,7 +409,8 @@ def _one_user(table: Table, columns: InteractionColumns, findings: Findings) -> 
         other,
         lambda i: (
             f"session {shown(names[session[i]])} belongs to another user in row "
-            f"{rows[first[session[i]]]}; give every session one user"
+            f"{rows[first[session[i]]]}; give every session one user, or, where sessions are "
+            f'numbered user by user, write session = ["{columns.user}", "{columns.session}"]'
         ),
         findings,
     )

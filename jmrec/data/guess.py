@@ -20,17 +20,20 @@ from jmrec.data.guess_columns import (
     Column,
     decimal_of,
     follows,
+    holds_lists,
+    in_languages,
     is_number,
     list_separator_of,
     names_pictures,
+    per_user,
     plain,
     share,
 )
 from jmrec.data.guess_labels import is_review, propose_label
-from jmrec.data.guess_times import find_order, find_time, say_range
+from jmrec.data.guess_times import find_clock, find_order, find_time, say_range
 from jmrec.data.sources import DELIMITERS, Source, decode, find_table, open_source, read_bytes
 from jmrec.data.tables import Table, read_table
-from jmrec.data.times import Times
+from jmrec.data.times import Times, read_times
 from jmrec.errors import UserError
 
 MAX_FILES = 20
@@ -223,8 +226,18 @@ def _events(pair: Pair, lines: Lines, decimal: str) -> tuple[list[str], Times | 
     by_name("event", lambda c: c.distinct <= 100)
     by_name("rating", lambda c: is_number(c, decimal))
     by_name("order", lambda c: is_number(c, decimal) and c.distinct > 1)
+    several: dict[str, list[str]] = {}
     group = pair.event_columns[roles.get("session") or roles["user"]].cells
+    if {"session", "user"} <= set(roles):
+        user = pair.event_columns[roles["user"]]
+        if per_user(pair.event_columns[roles["session"]], user):
+            several["session"] = [user.name, roles["session"]]
+            group = list(map(":".join, zip(user.cells, group)))
     times = timed.times if timed else None
+    if timed and times and (clock := find_clock(columns.values(), times)):
+        several["time"] = [timed.name, clock.name]
+        times = read_times(list(map(" ".join, zip(timed.cells, clock.cells))))
+        del columns[clock.name]
     if "order" not in roles and (found := find_order(columns.values(), times, group, decimal)):
         roles["order"] = found.name
         del columns[found.name]
@@ -243,7 +256,7 @@ def _events(pair: Pair, lines: Lines, decimal: str) -> tuple[list[str], Times | 
     for role, reason in why.items():
         name = default.get(role, role)
         if role in roles:
-            lines.say(role, roles[role], reason)
+            lines.say(role, several.get(role, roles[role]), reason)
         elif name in pair.event_columns:
             lines.say(role, "", f"{reason} {name!r} does not look like it.")
         else:
@@ -279,7 +292,14 @@ def _items(folder: Path, pair: Pair, lines: Lines, decimal: str) -> None:
     text = [c for c in text if c not in named_files]
     where = ""
     roles: dict[str, str] = {}
+    several = {role: in_languages(role, text) for role in ("title", "description")}
     for role in ("title", "description", "picture", "available_from", "available_until"):
+        for name in (names := several.get(role, [])):
+            roles[role] = names[0]
+            text = [c for c in text if c.name != name]
+            del columns[name]
+        if role in roles:
+            continue
         named = [c for c in columns.values() if c.is_called(role) and c.filled]
         if role.startswith("available"):
             named = [c for c in named if c.times is not None]
@@ -310,7 +330,7 @@ def _items(folder: Path, pair: Pair, lines: Lines, decimal: str) -> None:
     for role, reason in reasons.items():
         name = default.get(role, role)
         if role in roles:
-            lines.say(role, roles[role], reason)
+            lines.say(role, several.get(role) or roles[role], reason)
         elif role == "picture" and named_files:
             lost = f"{named_files[0].name!r} names files that are not in this folder: put them into"
             lines.say(role, "", f"{reason} {lost} images/ and write its name here.")
@@ -345,7 +365,9 @@ def _other_columns(pair: Pair, columns: dict[str, Column], lines: Lines, decimal
             kinds["never"].append(name)
         elif number:
             kinds["number"].append(name)
-        elif list_separator_of(column) == separator:
+        elif list_separator_of(column) == separator or (
+            separators and holds_lists(column, separator)
+        ):
             kinds["text"].append(name)
             kinds["list"].append(name)
         elif column.distinct <= min(0.2 * len(column.filled), 1000) and column.mean_length <= 40:

@@ -9,7 +9,7 @@ from functools import cached_property
 
 import numpy as np
 
-from jmrec.data.columns import read_numbers
+from jmrec.data.columns import amount, read_numbers
 from jmrec.data.times import EARLIEST, LATEST, Times, read_times
 from jmrec.data.units import LIKELY, MODERN
 from jmrec.data.written import written
@@ -45,6 +45,7 @@ _LEAKS = re.compile(
     r"(^|_)(n|num|count|cnt|sold|sales|views|clicks|purchases|popularity|rank|bestseller|reviews|"
     r"votes|rating|ratings|user|users|verkauft|verkaeufe|klicks|interactions)(_|$)"
 )
+_PRICE = re.compile(r"price|preis|precio|prix|prezzo|preco|amount|betrag|cost|kosten|msrp|uvp")
 _SAYS_TIME = re.compile(
     r"time|date|datum|zeit|fecha|hora|heure|horodat|stamp|moment|clicked|viewed|occurred|"
     r"(^|_)(ts|at|when|created|on|day|tag|jour|dia|data|epoch)(_|$)"
@@ -161,9 +162,18 @@ def names_pictures(column: Column) -> bool:
 
 
 def is_number(column: Column, decimal: str) -> bool:
-    """Whether nearly all cells are numbers, one that could be read in two ways among them."""
+    """Whether nearly all cells are numbers, one that could be read in two ways among them.
+
+    In a column of prices, up to half of the cells may be a few words, such as "on request".
+    """
     values, unsure = read_numbers(column.filled, decimal)
-    return share(column.filled, ~np.isnan(values)) + len(unsure) / max(len(values), 1) >= 0.95
+    known = share(column.filled, ~np.isnan(values)) + len(unsure) / max(len(values), 1)
+    if known < 0.5 or known >= 0.95:
+        return known >= 0.95
+    others = {c for c, v in zip(column.filled, values) if np.isnan(v)}
+    others -= {column.filled[i] for i in unsure}
+    priced = any(amount(cell) != cell for cell in column.filled)
+    return (priced or bool(_PRICE.search("_".join(words(column.name))))) and len(others) <= 5
 
 
 def decimal_of(columns: Sequence[Column]) -> str:
@@ -171,7 +181,8 @@ def decimal_of(columns: Sequence[Column]) -> str:
     comma = point = False
     for column in columns:
         # "1.409" may be either.
-        cells = [c for c in column.filled if not _is(r"-?[1-9]\d{0,2}[.,]\d{3}", c)]
+        amounts = map(amount, column.filled)
+        cells = [c for c in amounts if not _is(r"-?[1-9]\d{0,2}[.,]\d{3}", c)]
         comma |= share(cells, [_is(r"-?(\d+|\d{1,3}(\.\d{3})+),\d{1,6}", c) for c in cells]) > 0.5
         point |= share(cells, [_is(r"-?(\d+|\d{1,3}(,\d{3})+)\.\d+", c) for c in cells]) > 0.5
     return "," if comma and not point else "."
@@ -187,6 +198,39 @@ def list_separator_of(column: Column) -> str:
         if several >= 0.3 and short and total >= 2 * len(parts):
             return separator
     return ""
+
+
+def holds_lists(column: Column, separator: str) -> bool:
+    """Whether some cells are lists of short entries with a separator that another column has."""
+    some = [c for c in column.filled if separator in c]
+    entries = [p.strip() for c in some for p in c.split(separator) if p.strip()]
+    short = sum(map(len, entries)) <= (12 if separator == "," else 25) * len(entries)
+    return len(some) >= 0.05 * len(column.filled) > 0 and short and len(entries) > len(set(entries))
+
+
+def in_languages(role: str, columns: Sequence[Column]) -> list[str]:
+    """Return the columns that hold a role in several languages, the fullest first.
+
+    Example:
+      >>> both = [Column.of("title_en", ["", "b"]), Column.of("title_de", ["c", "d"])]
+      >>> in_languages("title", both)
+      ['title_de', 'title_en']
+    """
+    found: dict[str, list[Column]] = {}
+    for column in columns:
+        match = re.fullmatch(r"(.+)[_\-. ]([a-z]{2})([_-][a-z]{2})?", column.name.casefold())
+        if match and column.filled and plain(match[1]) in ROLES[role].split():
+            found.setdefault(match[1], []).append(column)
+    most = max(found.values(), key=len, default=[])
+    names = [c.name for c in sorted(most, key=lambda c: c.cells.count(""))]
+    return names if len(names) > 1 else []
+
+
+def per_user(session: Column, user: Column) -> bool:
+    """Whether sessions are numbered user by user, so that a number is in many users' rows."""
+    pairs = {(s, u) for s, u in zip(session.cells, user.cells) if s and u}
+    users = Counter(s for s, _ in pairs)
+    return share(list(users), [n > 1 for n in users.values()]) > 0.3
 
 
 def follows(column: Column, counts: np.ndarray, decimal: str) -> bool:
