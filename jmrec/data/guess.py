@@ -18,12 +18,14 @@ from jmrec.data.findings import Findings
 from jmrec.data.guess_columns import (
     ROLES,
     Column,
+    apart,
     decimal_of,
     follows,
     holds_lists,
     in_languages,
     is_number,
     list_separator_of,
+    lists_of_ids,
     names_pictures,
     per_user,
     plain,
@@ -65,7 +67,7 @@ class Lines:
 
 @dataclass(frozen=True)
 class Pair:
-    """The two tables, and the columns that link them."""
+    """The two tables, the columns that link them, and what separates ids that share a cell."""
 
     items: Source
     interactions: Source
@@ -74,6 +76,7 @@ class Pair:
     id: str
     item: str
     known: float
+    separator: str = ""
 
 
 def write_guess(folder: str | Path) -> Path:
@@ -164,6 +167,9 @@ def _link(folder: Path) -> Pair:
             if not ids or len(ids) < 0.9 * len(key.cells):
                 continue  # an item has one row
             for link in columns[b].values():
+                separator = lists_of_ids(link, ids)
+                rows = apart(columns[b], link.name, separator) if separator else columns[b]
+                link = rows[link.name]
                 known = float(
                     pc.mean(
                         pc.is_in(
@@ -180,7 +186,14 @@ def _link(folder: Path) -> Pair:
                 score -= sum(link.is_called(r) for r in ("user", "session", "rating", "time"))
                 if best is None or score > best[0]:
                     pair = Pair(
-                        sources[a], sources[b], columns[a], columns[b], key.name, link.name, known
+                        sources[a],
+                        sources[b],
+                        columns[a],
+                        rows,
+                        key.name,
+                        link.name,
+                        known,
+                        separator,
                     )
                     best = (score, pair)
     if best is None:
@@ -197,6 +210,9 @@ def _events(pair: Pair, lines: Lines, decimal: str) -> tuple[list[str], Times | 
     file = pair.interactions.name
     lines.say("file", file, "The table with one row for each click, view or purchase.")
     lines.say("item", pair.item, f"{pair.known:.0%} of its cells are ids of items.")
+    if pair.separator:
+        why = "What stands between the items of a cell, which lists those of a session in order."
+        lines.say("item_separator", pair.separator, why)
     roles: dict[str, str] = {}
 
     def by_name(role: str, good: Any = lambda column: True) -> None:
@@ -330,7 +346,8 @@ def _items(folder: Path, pair: Pair, lines: Lines, decimal: str) -> None:
     for role, reason in reasons.items():
         name = default.get(role, role)
         if role in roles:
-            lines.say(role, several.get(role) or roles[role], reason)
+            names = several.get(role, [])
+            lines.say(role, names if len(names) > 1 else roles[role], reason)
         elif role == "picture" and named_files:
             lost = f"{named_files[0].name!r} names files that are not in this folder: put them into"
             lines.say(role, "", f"{reason} {lost} images/ and write its name here.")

@@ -3,7 +3,7 @@
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -45,6 +45,7 @@ _LEAKS = re.compile(
     r"(^|_)(n|num|count|cnt|sold|sales|views|clicks|purchases|popularity|rank|bestseller|reviews|"
     r"votes|rating|ratings|user|users|verkauft|verkaeufe|klicks|interactions)(_|$)"
 )
+_LANGUAGES = "en|de|fr|es|it|pt|nl|pl|ru|zh|ja|ko|sv|da|fi|nb|cs|tr|ar|uk|ro|hu|el"
 _PRICE = re.compile(r"price|preis|precio|prix|prezzo|preco|amount|betrag|cost|kosten|msrp|uvp")
 _SAYS_TIME = re.compile(
     r"time|date|datum|zeit|fecha|hora|heure|horodat|stamp|moment|clicked|viewed|occurred|"
@@ -209,21 +210,56 @@ def holds_lists(column: Column, separator: str) -> bool:
 
 
 def in_languages(role: str, columns: Sequence[Column]) -> list[str]:
-    """Return the columns that hold a role in several languages, the fullest first.
+    """Return columns that hold a role in several languages: as many as it takes to fill gaps.
 
     Example:
-      >>> both = [Column.of("title_en", ["", "b"]), Column.of("title_de", ["c", "d"])]
+      >>> both = [Column.of("title_en", ["", "b"]), Column.of("title_de", ["c", ""])]
       >>> in_languages("title", both)
-      ['title_de', 'title_en']
+      ['title_en', 'title_de']
+      >>> in_languages("title", [*both, Column.of("title", ["e", "f"])])
+      ['title']
     """
     found: dict[str, list[Column]] = {}
     for column in columns:
-        match = re.fullmatch(r"(.+)[_\-. ]([a-z]{2})([_-][a-z]{2})?", column.name.casefold())
-        if match and column.filled and plain(match[1]) in ROLES[role].split():
-            found.setdefault(match[1], []).append(column)
+        stem = re.sub(rf"[_\-. ]({_LANGUAGES})$", "", column.name.casefold())
+        if column.filled and plain(stem) in ROLES[role].split():
+            found.setdefault(plain(stem), []).append(column)
     most = max(found.values(), key=len, default=[])
-    names = [c.name for c in sorted(most, key=lambda c: c.cells.count(""))]
-    return names if len(names) > 1 else []
+    most.sort(key=lambda c: (not c.is_called(role), c.cells.count("")))
+    return [c.name for c in (most if most and "" in most[0].cells else most[:1])]
+
+
+def lists_of_ids(column: Column, ids: Set[str]) -> str:
+    """Return what separates the ids in a column whose cells are lists of them, "" if none does."""
+    some = column.filled[:500]
+    if share(some, [cell in ids for cell in some]) >= 0.5:
+        return ""
+    for separator in (" ", ",", "|", ";"):
+        lists = [cell.split(separator) for cell in some]
+        entries = [each.strip() for one in lists for each in one if each.strip()]
+        known = share(entries, [each in ids for each in entries])
+        if known >= 0.5 and share(lists, [len(one) > 1 for one in lists]) > 0.3:
+            return separator
+    return ""
+
+
+def apart(columns: dict[str, Column], name: str, separator: str) -> dict[str, Column]:
+    """Return columns with a row for each entry of the lists in one of them."""
+    lists = [
+        [each.strip() for each in cell.split(separator) if each.strip()] or [""]
+        for cell in columns[name].cells
+    ]
+    return {
+        key: Column.of(
+            key,
+            [
+                entry if key == name else cell
+                for cell, entries in zip(column.cells, lists)
+                for entry in entries
+            ],
+        )
+        for key, column in columns.items()
+    }
 
 
 def per_user(session: Column, user: Column) -> bool:

@@ -1,6 +1,7 @@
 """Times as they come, and who was there: guests, which column is the time, how it is written."""
 
 import csv
+import json
 import random
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -262,3 +263,23 @@ def test_no_time_is_said(tmp_path: Path, other: str, capsys: pytest.CaptureFixtu
     assert main(["data", "init", str(folder)]) == 0
     assert describe(folder).interactions.time == ""
     assert "no column of interactions.csv is read as a time, so the" in capsys.readouterr().err
+
+
+def test_the_range_of_times_guests_and_duplicates_are_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from jmrec.main import main
+
+    events = {
+        "session_id": [k // 5 for k in range(300)],
+        "user_id": ["" if k // 5 % 2 else f"u{k // 5}" for k in range(300)],
+        "timestamp": SECONDS,
+    }
+    folder = shop(tmp_path / "s", events)
+    path = folder / "interactions.csv"
+    path.write_text(path.read_text() + path.read_text().splitlines()[1] + "\n")
+    assert main(["data", "check", str(folder), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["first_time"] == f"{WHEN[0]:%Y-%m-%d %H:%M}"
+    assert found["last_time"] == f"{WHEN[-1]:%Y-%m-%d %H:%M}"
+    assert (found["guest_sessions"], found["duplicate_events"], found["early_events"]) == (30, 1, 0)
