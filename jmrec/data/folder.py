@@ -202,11 +202,14 @@ def _read_items(
     names = table.columns[columns.id].to_pylist()
     again = [i for i, name in enumerate(names) if first.setdefault(name, i) != i]
     rows = table.rows
+    cells = list(table.columns.values())
+    same = {i for i in again if all(c[i] == c[first[names[i]]] for c in cells)}
     table = table.drop(
         again,
         lambda i: (
-            f"the item id {shown(names[i])} stands in row {rows[first[names[i]]]} already; "
-            "give every item one row"
+            f"the item id {shown(names[i])} stands in row {rows[first[names[i]]]} already; give "
+            f"every item one row ({len(same):,} of {len(again):,} such rows are the same in every "
+            "cell)"
         ),
         findings,
     )
