@@ -51,6 +51,10 @@ or occur twice, whether they look English, how often the label occurs and whethe
 time, and how many rows have earlier reviews of their item and user. Rows with labels need no
 sessions: --no-sessions leaves them out, where the data has too few.
 
+It shows from when to when times run, how many sessions are of guests, how many rows stand there
+twice, and in which languages the texts seem to be. A key of dataset.toml that has no effect is
+said.
+
 Nothing is ever written by check, and nothing is read outside the folder.""",
         """$ jmrec data check SHOP
   jmrec: warning: interactions.csv, row 7: the item id 'i99' is not in items.csv; add the item
@@ -110,9 +114,12 @@ def action(args: argparse.Namespace, _: Sequence[str]) -> None:
 
 
 def _init(args: argparse.Namespace) -> None:
-    from jmrec.data.guess import write_guess
+    from jmrec.data.guess import NOTE, write_guess
 
     path = write_guess(args.folder)
+    for line in path.read_text(encoding="utf-8").splitlines():  # what one has to decide
+        if line.startswith(NOTE):
+            warn(line.removeprefix(NOTE))
     say(f"{path} was written: a guess. Read and edit it, then run jmrec data check.")
 
 

@@ -18,9 +18,12 @@ from jmrec.data.check_reviews import (
 )
 from jmrec.data.description import EVENT_TIME
 from jmrec.data.folder import Raw
+from jmrec.data.languages import languages
 from jmrec.data.missing import show_words
 from jmrec.data.schema import Dataset, Sessions
 from jmrec.data.sessions import sessionise, split_by_event, split_by_time
+from jmrec.data.times import show_time
+from jmrec.data.units import MODERN
 
 PAIR_MIN = 4
 """Item pairs seen fewer times than this say nothing about their direction."""
@@ -57,6 +60,12 @@ class CheckReport:
       duplicate_sessions: Sessions of two or more that repeat an earlier one item for item.
       test_in_train: Test sessions whose very items are a session of train.
       words: Word for nothing -> cells that it filled, taken as empty.
+      guest_sessions: Sessions of nobody known, where the data has users.
+      duplicate_events: Events that repeat an earlier one in every cell that is read.
+      first_time: That of the earliest event, in UTC; "" without times.
+      last_time: That of the latest.
+      early_events: Events before 1995.
+      languages: Language (ISO 639-1) -> share of the items whose texts seem to be in it.
       reviews: Of labels and reviews; None where the data has neither.
     """
 
@@ -86,6 +95,12 @@ class CheckReport:
     duplicate_sessions: int
     test_in_train: int
     words: dict[str, int] = field(default_factory=dict)
+    guest_sessions: int = 0
+    duplicate_events: int = 0
+    first_time: str = ""
+    last_time: str = ""
+    early_events: int = 0
+    languages: dict[str, float] = field(default_factory=dict)
     reviews: ReviewReport | None = None
 
 
@@ -151,6 +166,12 @@ def check(dataset: Dataset, raw: Raw) -> CheckReport:
         duplicate_sessions=len(keys) - len(set(keys)),
         test_in_train=sum(x.tobytes() in in_train for x in splits["test"]),
         words=dict(raw.words),
+        guest_sessions=int((sessions.users < 0).sum()) if raw.user else 0,
+        duplicate_events=_duplicates(raw),
+        first_time="" if raw.time is None else show_time(float(raw.time.min())),
+        last_time="" if raw.time is None else show_time(float(raw.time.max())),
+        early_events=0 if raw.time is None else int((raw.time < MODERN).sum()),
+        languages=languages([" ".join(each) for each in zip(*items.text.values())]),
         reviews=check_reviews(raw),
     )
 
@@ -209,6 +230,26 @@ def hints(report: CheckReport) -> list[str]:
     for name, count in r.missing_text.items():
         if count > 0.2 * r.items:
             out.append(f"{count / r.items:.0%} of the items have no {name}.")
+    if not r.first_time:
+        out.append(
+            "No time is read, so sessions are split in the order of the file. If a column says "
+            'when things happened, name it as [interactions] time = "..." in dataset.toml.'
+        )
+    if r.early_events:
+        out.append(
+            f"{_part(r.early_events, r.events)} events are from before 1995. Times that are no "
+            "unix seconds look like that: see time_format in dataset.toml."
+        )
+    if r.duplicate_events > 0.001 * r.events and r.first_time:
+        out.append(
+            f"{_part(r.duplicate_events, r.events)} events repeat another in every cell. Look for "
+            "rows that were exported twice."
+        )
+    if 1 - r.languages.get("en", 0.0) >= 0.3 and r.languages:
+        out.append(
+            f"The texts seem to be {show_languages(r.languages)}. The readers minilm and smollm2 "
+            "know English only: train the reader here, or bring one that knows the language."
+        )
     if r.missing_pictures > 0.2 * r.items:
         out.append(f"{r.missing_pictures / r.items:.0%} of the items have no picture.")
     if r.identical_pictures > 0.05 * r.items:
@@ -229,14 +270,20 @@ def print_check(report: CheckReport, console: Console) -> None:
     table.add_row("Items", f"{r.items:,}")
     for name, count in r.missing_text.items():
         table.add_row(f"  without {escape(name)}", _part(count, r.items))
+    table.add_row("  their languages, by a guess", show_languages(r.languages) or "-")
     table.add_row("  without picture", _part(r.missing_pictures, r.items))
     table.add_row("  sharing a picture", _part(r.identical_pictures, r.items))
     if r.split_sessions["train"]:
         table.add_row("  never in training", _part(r.cold_items, r.items))
     table.add_section()
     table.add_row("Events", f"{r.events:,}")
+    between = f"{r.first_time} to {r.last_time} (UTC)" if r.first_time else "not in the data"
+    table.add_row("  their times", between)
+    table.add_row("  repeating another in every cell", _part(r.duplicate_events, r.events))
     table.add_row("Users", f"{r.users:,}" if r.users else "not in the data")
     table.add_row("Sessions", f"{r.sessions:,}")
+    if r.guest_sessions:
+        table.add_row("  of guests, without a user", _part(r.guest_sessions, r.sessions))
     table.add_row("  of two or more", _part(r.sessions_two, r.sessions))
     table.add_row("  their lengths", show_quantiles(r.lengths))
     table.add_row("  repeating another", _part(r.duplicate_sessions, r.sessions_two))
@@ -259,6 +306,16 @@ def print_check(report: CheckReport, console: Console) -> None:
         console.print(f"[yellow]![/yellow] {escape(hint)}", highlight=False)
     if r.reviews is not None:
         print_reviews(r.reviews, console)
+
+
+def show_languages(shares: dict[str, float]) -> str:
+    """Return languages on one line.
+
+    Example:
+      >>> show_languages({"de": 0.9, "en": 0.1})
+      'de 90%, en 10%'
+    """
+    return ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
 
 
 def _splits(r: CheckReport, table: Table) -> None:
@@ -294,6 +351,17 @@ def _by_session(sessions: Sessions) -> np.ndarray:
     """Return how many predictions are made of each session, int64 [S]."""
     owner = np.repeat(np.arange(len(sessions)), sessions.lengths)
     return np.bincount(owner[sessions.predicted], minlength=len(sessions))
+
+
+def _duplicates(raw: Raw) -> int:
+    """Return how many events repeat an earlier one in every column that is read."""
+    columns = [raw.item, raw.event, raw.rating, raw.time, raw.order, raw.label]
+    columns += [group[0] for group in (raw.session, raw.user) if group is not None]
+    if raw.review is not None:
+        columns.append(np.unique(np.array(raw.review), return_inverse=True)[1])
+    cells = [np.nan_to_num(column, nan=-9.5) for column in columns if column is not None]
+    order = np.lexsort(cells)
+    return int(np.all([np.diff(column[order]) == 0 for column in cells], 0).sum())
 
 
 def _identical(pictures: list[bytes]) -> int:

@@ -1,25 +1,20 @@
-"""Columns of text cells as what they mean: ids, texts, categories, numbers, labels, times."""
+"""Columns of text cells as what they mean: ids, texts, categories, numbers, labels."""
 
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jmrec.data.description import Description
-from jmrec.data.findings import EMPTIED, KEPT, LEFT_OUT, MENDED, Findings, shown
+from jmrec.data.findings import EMPTIED, KEPT, MENDED, Findings, shown
 from jmrec.data.rule import Rule
 from jmrec.data.sources import Source
 from jmrec.data.tables import Table
-from jmrec.errors import UserError
 
 MAX_ID, MAX_TEXT = 1_000, 100_000
 """Characters of an id or a category, and of a text."""
-EARLIEST, LATEST = -2_208_988_800.0, 7_258_118_400.0
-"""The years 1900 and 2200 in unix seconds; a time outside is a slip, most often milliseconds."""
 YES_NO = {"true": 1.0, "yes": 1.0, "false": 0.0, "no": 0.0}
 """What a label may say beside 1 and 0."""
 
@@ -27,23 +22,27 @@ YES_NO = {"true": 1.0, "yes": 1.0, "false": 0.0, "no": 0.0}
 _UNSEEN_ID = r"[\x00-\x1F\x7F-\x{9F}\x{2028}-\x{202E}\x{2066}-\x{2069}\x{FEFF}\x{FFFD}]"
 _UNSEEN_TEXT = r"[\x00-\x08\x0B\x0C\x0E-\x1F\x7F-\x{9F}\x{FEFF}]"
 _FORMULA = r"^=|^[+\-@]\s*[A-Za-z_.]+\(|^[+\-@].*\|.*!"
-_UNITS = {"ms": 1e3, "us": 1e6, "ns": 1e9}
 
 
 def _where(mask: pa.Array) -> np.ndarray:
     return np.flatnonzero(np.asarray(mask))
 
 
-def good_ids(table: Table, column: str, findings: Findings) -> Table:
-    """Return the table without rows whose id is empty, too long or has unseen characters."""
-    return _good_names(table, column, findings, "fill it in or remove the row")
+def good_ids(table: Table, column: str, findings: Findings, optional: bool = False) -> Table:
+    """Return the table without rows whose id is too long, has unseen characters or is empty.
 
-
-def _good_names(table: Table, column: str, findings: Findings, remedy: str) -> Table:
-    cells = table.columns[column]
-    table = table.drop(
-        _where(pc.equal(cells, "")), lambda i: f"{column} is empty; {remedy}", findings
-    )
+    Args:
+      table: The rows.
+      column: The column of ids.
+      findings: Gets the rows that are left out.
+      optional: Whether an id may be empty.
+    """
+    if not optional:
+        table = table.drop(
+            _where(pc.equal(table.columns[column], "")),
+            lambda i: f"{column} is empty; fill it in or remove the row",
+            findings,
+        )
     long = _where(pc.greater(pc.utf8_length(table.columns[column]), MAX_ID))
     table = table.drop(
         long,
@@ -151,8 +150,32 @@ def codes(table: Table, column: str, findings: Findings) -> tuple[np.ndarray, li
     return np.asarray(pc.index_in(cells, value_set=pa.array(names))).astype(np.int32), names
 
 
+_MONEY = re.compile(
+    r"(?:[A-Z]{1,3}\$|\$|[\u00a2-\u00a5\u20a0-\u20cf]|[A-Z]{3}|kr\.?|Kč|zł|Fr\.?|Rs\.?)"
+)
+
+
+def amount(cell: str) -> str:
+    """Return a cell without the sign or the code of a currency before or after its number.
+
+    Example:
+      >>> amount("€ 12,50"), amount("1.299,00 EUR"), amount("US$5"), amount("-3,-"), amount("3 cm")
+      ('12,50', '1.299,00', '5', '-3', '3 cm')
+    """
+    if not cell or (cell[0].isdigit() and cell[-1].isdigit()):
+        return cell
+    sign = cell[0] if cell[0] in "+-" else ""
+    bare = cell[len(sign) :]
+    for place in (_MONEY.match(bare), re.search(rf"{_MONEY.pattern}$", bare)):
+        if place:
+            bare = f"{bare[: place.start()]}{bare[place.end() :]}".strip()
+            break
+    bare = re.sub(r"[.,](?:-{1,2}|–|—)$", "", bare)
+    return sign + bare if re.fullmatch(r"[+-]?[\d.,' \u00a0\u202f]*\d", bare) else cell
+
+
 def read_numbers(cells: Sequence[str], decimal: str = ".") -> tuple[np.ndarray, list[int]]:
-    """Read numbers, with or without marks between groups of three digits.
+    """Read numbers, with or without marks between groups of three digits or a currency.
 
     "1.409" under the decimal "," may be 1409 or 1.409: the other cells of the column tell where
     some can be read in one way only ("1.409,83", "7.5"), else it is not read.
@@ -171,6 +194,7 @@ def read_numbers(cells: Sequence[str], decimal: str = ".") -> tuple[np.ndarray, 
       [0]
     """
     mark = "." if decimal == "," else ","
+    cells = [amount(cell) for cell in cells]
     d, m = re.escape(decimal), re.escape(mark)
     twofold = re.compile(rf"[+-]?[1-9]\d{{0,2}}{m}\d{{3}}")
     grouped = re.compile(rf"{twofold.pattern}(?:{m}\d{{3}})*(?:{d}\d*)?")
@@ -256,17 +280,6 @@ def labels(table: Table, rule: Rule, findings: Findings, decimal: str = ".") -> 
     return np.where(known, values, -1).astype(np.int8)
 
 
-def future(table: Table, column: str, time: np.ndarray, now: float, findings: Findings) -> None:
-    """Report times (float64 [N]) that are more than a day later than ``now``, in unix seconds."""
-    cells = table.columns[column]
-    findings.add(
-        table,
-        np.flatnonzero(time > now + 86_400),
-        lambda i: f"{column} is {shown(cells[i].as_py())}, which is yet to come; mend the time",
-        KEPT,
-    )
-
-
 def without_swallowed(
     table: Table,
     column: str,
@@ -308,102 +321,21 @@ def without_swallowed(
     )
 
 
-def times(
-    table: Table, column: str, findings: Findings, time_format: str = "", effect: str = LEFT_OUT
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return float64 unix seconds, NaN where there is none, and which cells are no time."""
-    cells = table.columns[column].to_pylist()
-    out = np.array([seconds(cell, time_format) for cell in cells], np.float64)
-    _no_dates(table, column, cells, out, time_format)
-    filled = np.asarray(pc.not_equal(table.columns[column], ""))
-    bad = np.flatnonzero(filled & ~((out >= EARLIEST) & (out <= LATEST)))
-
-    def message(i: int) -> str:
-        if not np.isfinite(out[i]):
-            wanted = (
-                f"a time written as {time_format}"
-                if "%" in time_format
-                else "unix seconds or ISO 8601 like 2026-11-21T18:05:00Z"
-            )
-            return (
-                f"{column} is {shown(cells[i])}, not a time; write {wanted}, or say under "
-                "[dataset] in dataset.toml what time_format it has"
-            )
-        if re.fullmatch(r"\d{12,}(\.\d*)?", cells[i]) and not time_format:
-            return (
-                f"{column} is {shown(cells[i])}, too large for unix seconds; divide by 1000 or "
-                'more, or write time_format = "ms" under [dataset] in dataset.toml'
-            )
-        return f"{column} is {shown(cells[i])}, outside the years 1900 to 2200; mend the time"
-
-    findings.add(table, bad, message, effect)
-    out[bad] = np.nan
-    return out, bad
+def first_filled(table: Table, columns: Sequence[str]) -> pa.Array:
+    """Return of each row the first of some cells that is filled, "" if none is."""
+    nulls = pa.scalar(None, pa.string())
+    cells = [pc.if_else(pc.equal(table.columns[c], ""), nulls, table.columns[c]) for c in columns]
+    return pc.coalesce(*cells, "")
 
 
-def seconds(cell: str, time_format: str = "") -> float:
-    """Return a cell as unix seconds, NaN if it is no time; a time without a zone is UTC.
-
-    Example:
-      >>> seconds("60000", "ms"), seconds("1970-01-01T00:01"), seconds("1.1.1970", "%d.%m.%Y")
-      (60.0, 60.0, 0.0)
-    """
-    if "%" not in time_format:
-        try:
-            return float(cell) / _UNITS.get(time_format, 1.0)
-        except ValueError:
-            pass
-    # A time may be written without its clock.
-    for form in dict.fromkeys([time_format, time_format.partition(" ")[0], ""]):
-        if form and "%" not in form:
-            continue
-        try:
-            time = datetime.strptime(cell, form) if form else datetime.fromisoformat(cell)
-            return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
-        except (ValueError, OverflowError, re.error):
-            pass
-    return float("nan")
-
-
-def _no_dates(
-    table: Table, column: str, cells: Sequence[str], out: np.ndarray, time_format: str
-) -> None:
-    """Refuse a column of dates like 20261121: as unix seconds all would lie in August 1970."""
-    if time_format or not (len(out) and ((out > 1.9e7) & (out < 2.2e7)).all()):
-        return
-    if all(compact_date(cell) for cell in set(cells)):
-        raise UserError(
-            f"{table.where(0)}: {column} is {shown(cells[0])}, a date and not unix seconds; write "
-            'time_format = "%Y%m%d" under [dataset] in dataset.toml.'
-        )
-
-
-def compact_date(cell: str) -> bool:
-    """Return whether a cell is a date like 20261121."""
-    return bool(re.fullmatch(r"(19|20|21)\d\d(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])", cell))
-
-
-def windows(
-    table: Table, description: Description, findings: Findings
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return from when and until when each item is available: float64 [V], -inf and inf if open."""
-    names = (description.items.available_from, description.items.available_until)
-    found = []
-    for column, none in zip(names, (-np.inf, np.inf)):
-        out = np.full(len(table), np.nan)
-        if column:
-            out, _ = times(table, column, findings, description.time_format, EMPTIED)
-        found.append(np.where(np.isnan(out), none, out))
-    start, end = found
-    bad = np.flatnonzero(start > end)
-    findings.add(
-        table,
-        bad,
-        lambda i: f"{names[1]} is before {names[0]}; mend one of them",
-        EMPTIED,
-    )
-    start[bad], end[bad] = -np.inf, np.inf
-    return start, end
+def together(table: Table, columns: Sequence[str]) -> pa.Array:
+    """Return ids that some cells of a row make together, "" where one of them is empty."""
+    parts, whole = [], pa.scalar(True)
+    for column in columns:
+        cells = pc.replace_substring(table.columns[column], "\\", "\\\\")
+        parts.append(pc.replace_substring(cells, ":", "\\:"))  # so that no two are alike
+        whole = pc.and_(whole, pc.not_equal(table.columns[column], ""))
+    return pc.if_else(whole, pc.binary_join_element_wise(*parts, ":"), "")
 
 
 def listed(table: Table, column: str, separator: str) -> Table:

@@ -14,7 +14,8 @@ Every key may be left out::
     decimal = ","                 # of numbers; left out: "."
     quoting = "none"              # quotes are characters like any other; left out: found out
     missing = ["NULL", "-"]       # cells that mean nothing; left out: those of jmrec.data.missing
-    time_format = "%d.%m.%Y"      # or "ms", "us", "ns"; left out: unix seconds or ISO 8601
+    time_format = "%d.%m.%Y"      # or what numbers count: "s", "ms", "us", "ns", "min", "h",
+                                  # "days", "excel"; left out: found out
 
     [items]
     file = "products.csv"         # left out: items.csv, items.csv.gz, items.tsv or items.parquet
@@ -52,6 +53,10 @@ With ``split = "event_time"`` every event after a moment is predicted from the e
 session, and training ends at that moment. Where sessions are made from users, one is then the whole
 history of a user, if no ``session_gap_minutes`` is given.
 
+A title or a description may be a list of columns, as ``["title_de", "title_en"]``: the first that
+is filled is read. So may a session, ``["user_id", "visit"]``, and a time, ``["date", "clock"]``:
+their cells are read together.
+
 A column that is named must exist; one that is not named is used if a column of the default name
 exists; ``""`` switches it off. ``jmrec data init`` writes a first guess of all this.
 
@@ -64,16 +69,18 @@ import difflib
 import math
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from jmrec.data.missing import MISSING
 from jmrec.data.pictures import BY_ID
-from jmrec.data.rule import SIGNS, Rule, read_rule
+from jmrec.data.roles import InteractionColumns, ItemColumns
+from jmrec.data.rule import SIGNS, read_rule
 from jmrec.data.schema import AVOID, WANT
 from jmrec.data.sources import Form, Source, find_table, open_source, read_bytes, regular_file
+from jmrec.data.units import UNITS
 from jmrec.errors import UserError
 
 MAX_TOML = 1_000_000
@@ -81,67 +88,11 @@ SESSION_START, EVENT_TIME = "session_start", "event_time"
 """What decides in which split an event is a target: when its session began, or its own time."""
 _FORM = ("encoding", "delimiter", "quoting")
 """What [items] and [interactions] may say of their files too."""
-_NO_COLUMNS = ("item_separator", "label_means", "target_events")
-"""The keys of [interactions] that name no column."""
-
-
-@dataclass(frozen=True)
-class ItemColumns:
-    """The [items] table of a description; ``""`` means that the data has no such column."""
-
-    id: str = "item_id"
-    title: str = "title"
-    description: str = "description"
-    picture: str = "image"
-    available_from: str = "available_from"
-    available_until: str = "available_until"
-    text_columns: tuple[str, ...] = ()
-    category_columns: tuple[str, ...] = ()
-    number_columns: tuple[str, ...] = ()
-    list_columns: tuple[str, ...] = ()
-    list_separator: str = "|"
-    never_use: tuple[str, ...] = ()
-
-    @property
-    def text_fields(self) -> dict[str, str]:
-        """Text field name -> column; title and description go by their role."""
-        named = {"title": self.title, "description": self.description}
-        return {k: v for k, v in named.items() if v or k == "title"} | {
-            name: name for name in self.text_columns
-        }
-
-
-@dataclass(frozen=True)
-class InteractionColumns:
-    """The [interactions] table of a description; ``""`` means no such column.
-
-    With an ``item_separator`` a row is a session, whose cell of items lists them in order.
-    """
-
-    item: str = "item_id"
-    session: str = "session_id"
-    user: str = "user_id"
-    time: str = "timestamp"
-    event: str = "event"
-    rating: str = "rating"
-    order: str = "order"
-    review: str = "review"
-    label: str = ""
-    label_means: str = AVOID
-    item_separator: str = ""
-    target_events: tuple[str, ...] = ()
-
-    @property
-    def rule(self) -> Rule | None:
-        """When the label occurs; None where the data has none."""
-        return read_rule(self.label) if self.label else None
-
-    @property
-    def named(self) -> set[str]:
-        """The names of the columns that are read."""
-        names = {k: v for k, v in vars(self).items() if k not in _NO_COLUMNS}
-        names["label"] = self.rule.column if self.rule else ""
-        return set(names.values()) - {""}
+_SETTINGS = (
+    "name", "exclude_seen", "session_gap_minutes", "split", "min_session_length", "k_core",
+    "decimal", "missing", "time_format", *_FORM,
+)  # fmt: skip
+"""The keys of [dataset]."""
 
 
 @dataclass(frozen=True)
@@ -160,13 +111,16 @@ class Description:
       quoting: "none" where quotes of CSV files are characters like any other.
       decimal: What comes before the decimals of a number: "." or ",".
       missing: Cells that mean nothing; `MISSING` itself where it is not said.
-      time_format: "" for unix seconds or ISO 8601; "ms", "us", "ns"; or a pattern of strptime.
+      time_format: One of `UNITS`, or a pattern of strptime; "" to find out.
       forms: Table -> what it says of encoding, delimiter and quoting, where it is not as above.
       items_file: The file of items, "" for the usual names.
       interactions_file: The file of events, "" for the usual names.
       test_file: The file of the events of a test split that is given, "" where none is.
       items: Columns of items.csv.
       interactions: Columns of interactions.csv.
+      joined: Name of a column that is made of others -> their names.
+      toml: The name of the file that says all this.
+      given: Its keys, such as "dataset.name".
     """
 
     name: str = "catalogue"
@@ -187,6 +141,13 @@ class Description:
     forms: dict[str, dict[str, str]] = field(default_factory=dict)
     items: ItemColumns = field(default_factory=ItemColumns)
     interactions: InteractionColumns = field(default_factory=InteractionColumns)
+    joined: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    toml: str = "dataset.toml"
+    given: frozenset[str] = frozenset()
+
+    def sources(self, columns: Iterable[str]) -> set[str]:
+        """Return the names of the columns of a file that some columns are made of."""
+        return {part for name in columns for part in self.joined.get(name, (name,))}
 
     def form(self, table: str) -> Form:
         """Return how the CSV files of "items" or "interactions" are written."""
@@ -216,16 +177,13 @@ def describe(folder: str | Path, toml: str | Path | None = None) -> Description:
         if not isinstance(tables[name], dict):
             raise UserError(f"{file}: {name} must be a table; write [{name}] above its keys.")
     top = Description()
-    own = {
-        f.name: getattr(top, f.name)
-        for f in fields(top)
-        if not f.name.endswith("_file") and f.name not in ("forms", "items", "interactions")
-    }
+    own = {f.name: getattr(top, f.name) for f in fields(top) if f.name in _SETTINGS}
     settings = _settings(file, "dataset", tables.get("dataset", {}), own)
     _check_settings(file, settings)
     if settings["split"] == EVENT_TIME and "session_gap_minutes" not in tables.get("dataset", {}):
         settings["session_gap_minutes"] = math.inf
     columns: dict[str, Any] = {"forms": {}}
+    joined: dict[str, tuple[str, ...]] = {}
     for table, default in [("items", ItemColumns()), ("interactions", InteractionColumns())]:
         given = dict(tables.get(table, {}))
         if table == "interactions":
@@ -241,12 +199,14 @@ def describe(folder: str | Path, toml: str | Path | None = None) -> Description:
         form = replace(top, **settings, forms=columns["forms"]).form(table)
         source = open_source(folder, table, name, form)
         columns[f"{table}_file"] = source.name
-        columns[table] = _columns(file, table, given, source, default)
-    description = replace(top, **settings, **columns)
+        joined |= (lists := _lists(file, table, given, source))
+        columns[table] = _columns(file, table, given, source, default, lists)
+    description = replace(top, **settings, **columns, joined=joined)
     if description.test_file:
         _check_test(file, folder, description)
     _check_roles(file, description)
-    return description
+    keys = frozenset(f"{table}.{key}" for table in tables for key in tables[table])
+    return replace(description, toml=file, given=keys)
 
 
 def _is_there(folder: Path, table: str, name: str, file: str, described: bool) -> None:
@@ -305,8 +265,8 @@ def _check_settings(file: str, settings: dict[str, Any], table: str = "dataset")
         ),
         (
             "time_format",
-            lambda v: v in ("", "ms", "us", "ns") or re.search("%[a-zA-Z]", v),
-            'must be "ms", "us", "ns" or a pattern such as "%d.%m.%Y %H:%M"',
+            lambda v: v in ("", *UNITS) or re.search("%[a-zA-Z]", v),
+            f'must be {", ".join(map(repr, UNITS))} or a pattern such as "%d.%m.%Y %H:%M"',
         ),
     ]
     for key, good, words in rules:
@@ -353,9 +313,31 @@ def _settings(
     return out
 
 
-def _columns(file: str, table: str, given: dict[str, Any], source: Source, default: Any) -> Any:
+def _lists(
+    file: str, table: str, given: dict[str, Any], source: Source
+) -> dict[str, tuple[str, ...]]:
+    """Name each list of columns in ``given`` as one; return that name -> the columns."""
+    found = {}
+    for key in ("title", "description") if table == "items" else ("session", "time"):
+        names = given.get(key)
+        if not isinstance(names, list):
+            continue
+        if not names or not all(isinstance(name, str) and name for name in names):
+            raise UserError(f"{file}, [{table}]: {key} must name columns; mend this line.")
+        for name in names:
+            if name not in source.header:
+                raise UserError(f"{file}, [{table}]: {_not_there(key, name, source)}")
+        given[key] = " + ".join(names)
+        if len(names) > 1:
+            found[given[key]] = tuple(names)
+    return found
+
+
+def _columns(
+    file: str, table: str, given: dict[str, Any], source: Source, default: Any, lists: Iterable[str]
+) -> Any:
     """Resolve one table's columns against the header of its file."""
-    header = source.header
+    header = [*source.header, *lists]
     settings = _settings(
         file, table, given, {f.name: getattr(default, f.name) for f in fields(default)}
     )
@@ -416,7 +398,7 @@ def _check_test(file: str, folder: Path, description: Description) -> None:
     source = open_source(
         folder, "interactions", description.test_file, description.form("interactions")
     )
-    for column in sorted(description.interactions.named):
+    for column in sorted(description.sources(description.interactions.named)):
         if column not in source.header:
             raise UserError(
                 f"{source.name} has no column {column!r}, which {description.interactions_file} "
@@ -464,7 +446,7 @@ def _check_roles(file: str, description: Description) -> None:
         )
     used = [c for c in (columns.title, columns.description, columns.picture) if c]
     used += [*columns.text_columns, *columns.category_columns, *columns.number_columns]
-    for column in used:
+    for column in sorted(description.sources(used)):
         if column in columns.never_use:
             raise UserError(
                 f"{file}, [items]: {column!r} stands in never_use and is used all the same; "

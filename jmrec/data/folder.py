@@ -4,10 +4,8 @@ The keys of ``dataset.toml`` are those of `jmrec.data.description`; what becomes
 the rule of `jmrec.data.findings`.
 """
 
-import stat
 import time as clock
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -18,7 +16,7 @@ import pyarrow.compute as pc
 from jmrec.data.columns import (
     alike,
     codes,
-    future,
+    first_filled,
     good_ids,
     join_list,
     labels,
@@ -26,12 +24,12 @@ from jmrec.data.columns import (
     listed,
     numbers,
     texts,
-    times,
-    windows,
+    together,
     without_swallowed,
 )
 from jmrec.data.description import Description, InteractionColumns, ItemColumns, describe
-from jmrec.data.findings import EMPTIED, LEFT_OUT, Findings, shown
+from jmrec.data.findings import LEFT_OUT, Findings, shown
+from jmrec.data.folder_pictures import pictures_by_id, read_pictures, whole_pictures
 from jmrec.data.ids import (
     lost_zeros,
     one_spelling,
@@ -40,16 +38,15 @@ from jmrec.data.ids import (
     without_point,
 )
 from jmrec.data.missing import empty_words, ids_like_words
-from jmrec.data.pictures import BY_ID, picture_files, picture_path, picture_problem
+from jmrec.data.pictures import BY_ID
 from jmrec.data.schema import Items
 from jmrec.data.sources import open_source
 from jmrec.data.tables import Table, read_table
+from jmrec.data.times import future, times, windows
+from jmrec.data.unused import unused
 from jmrec.errors import UserError
 
 __all__ = ["Description", "Raw", "describe", "read_folder"]
-
-MAX_PICTURE = 50_000_000
-"""Bytes of a picture file."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +58,7 @@ class Raw:
       items: The catalogue; pictures as they are on disk.
       item: int32 [N] item rows.
       session: Session names: (codes int64 [N], names); None where the data has none.
-      user: User names: (codes int64 [N], names); None where the data has none.
+      user: User names: (codes int64 [N], -1 for a guest, names); None where the data has none.
       time: float64 [N] unix seconds, or None.
       order: float64 [N], or None.
       event: int32 [N], 0 where empty.
@@ -121,10 +118,12 @@ def read_folder(
     folder = Path(folder)
     description = describe(folder, toml)
     findings = Findings(strict)
+    for sentence in unused(description):
+        findings.note(sentence)
     table, items, names = _read_items(folder, description, findings)
-    items = replace(items, pictures=_read_pictures(folder, table, names, findings))
+    items = replace(items, pictures=read_pictures(folder, table, names, findings))
     if check_pictures:
-        items = replace(items, pictures=_whole_pictures(table, items.pictures, names, findings))
+        items = replace(items, pictures=whole_pictures(table, items.pictures, names, findings))
     file = description.interactions_file
     raw = _read_interactions(folder, description, file, table, items, names, findings)
     if description.test_file:
@@ -132,6 +131,8 @@ def read_folder(
         raw = _join(
             raw, _read_interactions(folder, description, file, table, items, names, findings)
         )
+    if raw.user is not None and not raw.user[1]:
+        raw = replace(raw, user=None)  # guests alone
     if raw.label is not None:
         _two_classes(raw, raw.label, findings)
     return raw
@@ -174,9 +175,9 @@ def _read(
     source = open_source(folder, table, file, description.form(table))
     found = read_table(
         source,
-        _used(columns),
+        description.sources(_used(columns)),
         findings,
-        texts=long if table == "items" else [description.interactions.review],
+        texts=description.sources(long) if table == "items" else [description.interactions.review],
         list_separator=description.items.list_separator,
     )
     if not len(found):
@@ -186,6 +187,15 @@ def _read(
         )
     id_column = columns.item if isinstance(columns, InteractionColumns) else columns.id
     found = empty_words(found, description.missing, [id_column], findings)
+    for name in _used(columns) & set(description.joined):
+        parts = description.joined[name]
+        if isinstance(columns, ItemColumns):
+            found.columns[name] = first_filled(found, parts)
+        elif name == columns.session:
+            found.columns[name] = together(found, parts)
+        else:
+            cells = pc.binary_join_element_wise(*(found.columns[part] for part in parts), " ")
+            found.columns[name] = pc.utf8_trim_whitespace(cells)
     if isinstance(columns, InteractionColumns) and columns.review:
         found = without_swallowed(found, columns.review, source, columns.item, ids, findings)
     return found
@@ -202,11 +212,14 @@ def _read_items(
     keys = [without_point(name) for name in names]
     again = [i for i, key in enumerate(keys) if first.setdefault(key, i) != i]
     rows = table.rows
+    cells = list(table.columns.values())
+    same = {i for i in again if all(c[i] == c[first[keys[i]]] for c in cells)}
     table = table.drop(
         again,
         lambda i: (
-            f"the item id {shown(names[i])} stands in row {rows[first[keys[i]]]} already; "
-            "give every item one row"
+            f"the item id {shown(names[i])} stands in row {rows[first[keys[i]]]} already; give "
+            f"every item one row ({len(same):,} of {len(again):,} such rows are the same in every "
+            "cell)"
         ),
         findings,
     )
@@ -240,7 +253,7 @@ def _read_items(
     )
     pictures = [""] * len(table)
     if columns.picture == BY_ID:
-        pictures = _pictures_by_id(folder, names, findings)
+        pictures = pictures_by_id(folder, names, findings)
     elif columns.picture:
         pictures = table.columns[columns.picture].to_pylist()
     return table, items, pictures
@@ -261,7 +274,10 @@ def _read_interactions(
         table = listed(table, columns.item, columns.item_separator)
     for column in dict.fromkeys([columns.item, columns.session, columns.user]):
         if column:
-            table = good_ids(visible_ids(table, column, findings), column, findings)
+            # Where sessions are given, nobody has to be known who made them.
+            guests = column == columns.user and bool(columns.session)
+            table = visible_ids(table, column, findings)
+            table = good_ids(table, column, findings, optional=guests)
     for column in filter(None, (columns.session, columns.user)):
         table = one_spelling(table, column, findings)
     table = spelt_as_items(table, columns.item, items.ids, description.items_file, findings)
@@ -296,7 +312,7 @@ def _read_interactions(
         items=items,
         item=np.asarray(found).astype(np.int32),
         session=_group(table, columns.session),
-        user=_group(table, columns.user),
+        user=_users(table, columns.user),
         time=time,
         order=order,
         event=event,
@@ -355,7 +371,7 @@ def _one_coding(
     names = first[1] + sorted(set(second[1]) - set(first[1]))
     code = {name: at for at, name in enumerate(names)}
     own = np.array([code[name] for name in second[1]], np.int64)
-    return np.concatenate([first[0], own[second[0]]]), names
+    return np.concatenate([first[0], np.append(own, -1)[second[0]]]), names  # -1 stays -1
 
 
 def _filled(table: Table, column: str, findings: Findings) -> Table:
@@ -391,88 +407,34 @@ def _group(table: Table, column: str) -> tuple[np.ndarray, list[str]] | None:
     return np.asarray(encoded.indices).astype(np.int64), encoded.dictionary.to_pylist()
 
 
+def _users(table: Table, column: str) -> tuple[np.ndarray, list[str]] | None:
+    """Return (codes int64 [N], -1 for a guest, names) of the users, None without the column."""
+    found = _group(table, column)
+    if found is None or "" not in found[1]:
+        return found
+    codes, names = found
+    guest = names.index("")
+    codes = np.where(codes == guest, -1, codes - (codes > guest))
+    return codes, [name for name in names if name]
+
+
 def _one_user(table: Table, columns: InteractionColumns, findings: Findings) -> Table:
-    session_group, user_group = _group(table, columns.session), _group(table, columns.user)
+    """Leave out events of a session that has another user; who logs in halfway was the user."""
+    session_group, user_group = _group(table, columns.session), _users(table, columns.user)
     assert session_group is not None  # both columns are there
     assert user_group is not None
     (session, names), (user, _) = session_group, user_group
+    known = np.flatnonzero(user >= 0)[::-1]
     first = np.full(len(names), -1)
-    first[session[::-1]] = np.arange(len(session))[::-1]
-    other = np.flatnonzero(user != user[first[session]])
+    first[session[known]] = known
+    other = np.flatnonzero((user >= 0) & (user != user[first[session]]))
     rows = table.rows
     return table.drop(
         other,
         lambda i: (
             f"session {shown(names[session[i]])} belongs to another user in row "
-            f"{rows[first[session[i]]]}; give every session one user"
+            f"{rows[first[session[i]]]}; give every session one user, or, where sessions are "
+            f'numbered user by user, write session = ["{columns.user}", "{columns.session}"]'
         ),
         findings,
     )
-
-
-def _pictures_by_id(folder: Path, ids: Sequence[str], findings: Findings) -> list[str]:
-    """Return the file under images/ that bears each item's id, "" where none does."""
-    files = picture_files(folder)
-    found = [files.get(item, "") for item in ids]
-    if files and not any(found):
-        findings.note(
-            f"images/ holds {len(files):,} pictures and no item names one; name the column of "
-            'their files as [items] picture = "..." in dataset.toml, give them the names of the '
-            'ids, or write picture = ""'
-        )
-    return found
-
-
-def _read_pictures(folder: Path, table: Table, names: list[str], findings: Findings) -> list[bytes]:
-    """Return the files that the picture column names, b"" where there is none to be used."""
-    out, problems = [], []
-    root = folder.resolve()
-    images = (folder / "images").resolve()
-    for name in names:
-        data, problem = b"", ""
-        if name:
-            data, problem = _picture(root, images, picture_path(name))
-        out.append(data)
-        problems.append(problem)
-    _report(table, names, problems, findings)
-    return out
-
-
-def _picture(root: Path, images: Path, name: str) -> tuple[bytes, str]:
-    """Return a picture's bytes and, where they can not be had, why."""
-    try:
-        path = (images / name).resolve()
-        if not (path.is_relative_to(images) and images.is_relative_to(root)):
-            return b"", "lies outside images/; give a path under images/"
-        if ".." in Path(name).parts:
-            return b"", "has '..' in it; give a plain path under images/"
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for
-            return b"", "can not be read from images/; put the file there or empty the cell"
-        if status.st_size > MAX_PICTURE:
-            return b"", f"has more than {MAX_PICTURE:,} bytes; make it smaller or empty the cell"
-        data = path.read_bytes()
-    except (OSError, ValueError, RuntimeError):  # missing, a name no system allows, a loop
-        return b"", "can not be read from images/; put the file there or empty the cell"
-    return data, "" if data else "is an empty file; mend it or empty the cell"
-
-
-def _whole_pictures(
-    table: Table, pictures: list[bytes], names: list[str], findings: Findings
-) -> list[bytes]:
-    """Decode every picture once; return them with b"" for those that do not decode."""
-    with ThreadPoolExecutor() as pool:
-        found = list(pool.map(picture_problem, pictures))
-    problems = [f"{each}; mend the file or empty the cell" if each else "" for each in found]
-    _report(table, names, problems, findings)
-    return [b"" if problem else data for data, problem in zip(pictures, problems)]
-
-
-def _report(table: Table, names: list[str], problems: Sequence[str], findings: Findings) -> None:
-    for kind in dict.fromkeys(filter(None, problems)):
-        findings.add(
-            table,
-            [i for i, problem in enumerate(problems) if problem == kind],
-            lambda i: f"the picture {shown(names[i], 80)} {problems[i]}",
-            EMPTIED,
-        )

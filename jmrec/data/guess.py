@@ -17,24 +17,36 @@ from jmrec.data.findings import Findings
 from jmrec.data.guess_columns import (
     ROLES,
     Column,
+    apart,
+    are_codes,
+    are_links,
+    are_short,
     decimal_of,
+    files_elsewhere,
     follows,
+    holds_files,
+    holds_lists,
+    in_languages,
     is_number,
     list_separator_of,
+    lists_of_ids,
     names_pictures,
+    per_user,
     plain,
-    share,
-    time_format_of,
 )
 from jmrec.data.guess_labels import is_review, propose_label
+from jmrec.data.guess_times import find_clock, find_order, find_time, say_range
 from jmrec.data.header import no_names
 from jmrec.data.missing import MISSING, empty_words, show_words
-from jmrec.data.pictures import BY_ID, picture_files, picture_path
+from jmrec.data.pictures import BY_ID, picture_files
 from jmrec.data.sources import DELIMITERS, Source, decode, find_table, open_source, read_bytes
 from jmrec.data.tables import Table, read_table
+from jmrec.data.times import Times, read_times
 from jmrec.errors import UserError
 
 MAX_FILES = 20
+NOTE = "# Note: "
+"""How a line begins that one has to read."""
 _TABLES = (".csv", ".tsv", ".txt", ".gz", ".parquet")
 _SIGNS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 
@@ -54,10 +66,14 @@ class Lines:
         """Add a line that is commented out, explained."""
         self.lines += [f"# {why}", f"# {key} = {json.dumps(example, ensure_ascii=False)}"]
 
+    def note(self, sentence: str) -> None:
+        """Add what `jmrec data init` also prints."""
+        self.lines.append(f"{NOTE}{sentence}")
+
 
 @dataclass(frozen=True)
 class Pair:
-    """The two tables, and the columns that link them."""
+    """The two tables, the columns that link them, and what separates ids that share a cell."""
 
     items: Source
     interactions: Source
@@ -67,6 +83,7 @@ class Pair:
     item: str
     known: float
     words: Counter[str]
+    separator: str = ""
 
 
 def write_guess(folder: str | Path) -> Path:
@@ -108,9 +125,9 @@ def guess(folder: Path) -> str:
     items = Lines()
     dataset = Lines()
     decimal = decimal_of([*pair.item_columns.values(), *pair.event_columns.values()])
-    group, form = _events(pair, events, decimal)
-    _items(folder, pair, items, decimal, form)
-    _dataset(folder, pair, dataset, decimal, form, group)
+    group, times = _events(pair, events, decimal)
+    _items(folder, pair, items, decimal)
+    _dataset(folder, pair, dataset, decimal, times, group)
     head = (
         "# What the columns of this folder mean: a first guess by jmrec data init. Read every\n"
         "# line, change what is wrong, then run jmrec data check.\n"
@@ -163,6 +180,9 @@ def _link(folder: Path) -> Pair:
             if not ids or len(ids) < 0.9 * len(key.cells):
                 continue  # an item has one row
             for link in columns[b].values():
+                separator = lists_of_ids(link, ids)
+                rows = apart(columns[b], link.name, separator) if separator else columns[b]
+                link = rows[link.name]
                 known = float(
                     pc.mean(
                         pc.is_in(
@@ -179,8 +199,8 @@ def _link(folder: Path) -> Pair:
                 score -= sum(link.is_called(r) for r in ("user", "session", "rating", "time"))
                 if best is None or score > best[0]:
                     pair = Pair(
-                        sources[a], sources[b], columns[a], columns[b], key.name, link.name, known,
-                        seen[a].words + seen[b].words,
+                        sources[a], sources[b], columns[a], rows, key.name, link.name, known,
+                        seen[a].words + seen[b].words, separator,
                     )  # fmt: skip
                     best = (score, pair)
     if best is None and any("row 1: " in each for each in problems):
@@ -191,21 +211,24 @@ def _link(folder: Path) -> Pair:
             "of another; one table needs an id for each item, the other that id in each row."
         )
     pair = best[1]
-    for source, name, ids in [
+    for source, name, others in [
         (pair.items, pair.id, pair.event_columns[pair.item].cells),
         (pair.interactions, pair.item, pair.item_columns[pair.id].cells),
     ]:
-        if not source.parquet and name in set(ids):
+        if not source.parquet and name in set(others):
             raise no_names(source.name, name)
     return pair
 
 
-def _events(pair: Pair, lines: Lines, decimal: str) -> tuple[list[str], str]:
-    """Guess [interactions]; return the cells that group events, and the time format."""
+def _events(pair: Pair, lines: Lines, decimal: str) -> tuple[list[str], Times | None]:
+    """Guess [interactions]; return the cells that group events, and their times."""
     columns = {n: c for n, c in pair.event_columns.items() if n != pair.item}
     file = pair.interactions.name
     lines.say("file", file, "The table with one row for each click, view or purchase.")
     lines.say("item", pair.item, f"{pair.known:.0%} of its cells are ids of items.")
+    if pair.separator:
+        why = "What stands between the items of a cell, which lists those of a session in order."
+        lines.say("item_separator", pair.separator, why)
     roles: dict[str, str] = {}
 
     def by_name(role: str, good: Any = lambda column: True) -> None:
@@ -216,12 +239,11 @@ def _events(pair: Pair, lines: Lines, decimal: str) -> tuple[list[str], str]:
 
     by_name("session")
     by_name("user")
-    by_name("time", lambda c: time_format_of(c) is not None)
-    if "time" not in roles:
-        timed = [n for n, c in columns.items() if time_format_of(c) is not None]
-        if timed:
-            roles["time"] = timed[0]
-            del columns[timed[0]]
+    users = pair.event_columns[roles["user"]].cells if list(roles) == ["user"] else []
+    timed = find_time(columns.values(), pair.event_columns[pair.item].cells, users)
+    if timed:
+        roles["time"] = timed.name
+        del columns[timed.name]
     by_name("review", lambda c: is_review(c, decimal))
     if "session" not in roles and "user" not in roles:
         repeated = [
@@ -236,7 +258,22 @@ def _events(pair: Pair, lines: Lines, decimal: str) -> tuple[list[str], str]:
     by_name("event", lambda c: c.distinct <= 100)
     by_name("rating", lambda c: is_number(c, decimal))
     by_name("order", lambda c: is_number(c, decimal) and c.distinct > 1)
-    why = {
+    several: dict[str, list[str]] = {}
+    group = pair.event_columns[roles.get("session") or roles["user"]].cells
+    if {"session", "user"} <= set(roles):
+        user = pair.event_columns[roles["user"]]
+        if per_user(pair.event_columns[roles["session"]], user):
+            several["session"] = [user.name, roles["session"]]
+            group = list(map(":".join, zip(user.cells, group)))
+    times = timed.times if timed else None
+    if timed and times and (clock := find_clock(columns.values(), times)):
+        several["time"] = [timed.name, clock.name]
+        times = read_times(list(map(" ".join, zip(timed.cells, clock.cells))))
+        del columns[clock.name]
+    if "order" not in roles and (found := find_order(columns.values(), times, group, decimal)):
+        roles["order"] = found.name
+        del columns[found.name]
+    reasons = {
         "session": "Events of one value are one session.",
         "user": "Who did it. Without a column of sessions, they are made of a user's events.",
         "time": "When it happened; the format is time_format above.",
@@ -245,19 +282,24 @@ def _events(pair: Pair, lines: Lines, decimal: str) -> tuple[list[str], str]:
         "order": "Orders events of the same time.",
         "review": "What was written with it.",
     }
+    if times is not None and (between := say_range(times)):
+        reasons["time"] = f"When it happened, {between}; the format is time_format above."
     default = {"session": "session_id", "user": "user_id", "time": "timestamp"}
-    for role, reason in why.items():
+    for role, reason in reasons.items():
         name = default.get(role, role)
         if role in roles:
-            lines.say(role, roles[role], reason)
+            lines.say(role, several.get(role, roles[role]), reason)
         elif name in pair.event_columns:
             lines.say(role, "", f"{reason} {name!r} does not look like it.")
         else:
             lines.idle(role, name, f"{reason} No column looks like it.")
     _label(columns, pair.event_columns.get(roles.get("rating", "")), lines, decimal)
-    form = time_format_of(pair.event_columns[roles["time"]]) or "" if "time" in roles else ""
-    group = pair.event_columns[roles.get("session") or roles["user"]].cells
-    return group, form
+    if times is None:
+        lines.note(
+            f"no column of {file} is read as a time, so the split follows the order of its rows; "
+            'if one is, name it as time = "...".'
+        )
+    return group, times
 
 
 def _label(columns: dict[str, Column], rating: Column | None, lines: Lines, decimal: str) -> None:
@@ -271,7 +313,7 @@ def _label(columns: dict[str, Column], rating: Column | None, lines: Lines, deci
     lines.idle("label_means", "avoid", 'What to do where the label occurs: "avoid" or "want".')
 
 
-def _items(folder: Path, pair: Pair, lines: Lines, decimal: str, form: str) -> None:
+def _items(folder: Path, pair: Pair, lines: Lines, decimal: str) -> None:
     """Guess [items]."""
     columns = {n: c for n, c in pair.item_columns.items() if n != pair.id}
     lines.say("file", pair.items.name, "The table with one row for each item.")
@@ -282,19 +324,26 @@ def _items(folder: Path, pair: Pair, lines: Lines, decimal: str, form: str) -> N
     text = [c for c in text if c not in named_files]
     where = ""
     roles: dict[str, str] = {}
+    several = {role: in_languages(role, text) for role in ("title", "description")}
     for role in ("title", "description", "picture", "available_from", "available_until"):
+        for name in (names := several.get(role, [])):
+            roles[role] = names[0]
+            text = [c for c in text if c.name != name]
+            del columns[name]
+        if role in roles:
+            continue
         named = [c for c in columns.values() if c.is_called(role) and c.filled]
         if role.startswith("available"):
-            named = [c for c in named if time_format_of(c) in ("", form, form.partition(" ")[0])]
+            named = [c for c in named if c.times is not None]
         if role == "picture":
             # Under images/ whatever they are called, else where the names say that they are files.
-            named = [c for c in named + text + named_files if _files(folder, c, "images")]
-            if not named and (found := _elsewhere(folder, named_files)):
+            named = [c for c in named + text + named_files if holds_files(folder, c, "images")]
+            if not named and (found := files_elsewhere(folder, named_files)):
                 named, where = [found[0]], f" {found[1]}"
         elif role in ("title", "description"):
             named = [c for c in named if c in text + named_files]
         if not named and role == "title":
-            named = [c for c in text if c.distinct > 0.8 * len(c.filled) and _short(c)]
+            named = [c for c in text if c.distinct > 0.8 * len(c.filled) and are_short(c)]
         if not named and role == "description":
             named = [c for c in text if c.mean_length >= 60]
         if named:
@@ -313,7 +362,8 @@ def _items(folder: Path, pair: Pair, lines: Lines, decimal: str, form: str) -> N
     for role, reason in reasons.items():
         name = default.get(role, role)
         if role in roles:
-            lines.say(role, roles[role], reason)
+            names = several.get(role, [])
+            lines.say(role, names if len(names) > 1 else roles[role], reason)
         elif role == "picture" and picture_files(folder).keys() & {
             *pair.item_columns[pair.id].cells
         }:
@@ -341,18 +391,20 @@ def _other_columns(pair: Pair, columns: dict[str, Column], lines: Lines, decimal
             kinds["never"].append(name)
         elif (
             column.distinct < 2
-            or _links(column)
+            or are_links(column)
             or names_pictures(column)
             or name in ("title", "description", "facts")
-            or (not number and time_format_of(column) is not None)
-            or (column.distinct == len(column.filled) > 20 and _code(column, number))
+            or (not number and column.times is not None)
+            or (column.distinct == len(column.filled) > 20 and are_codes(column, number))
         ):
             unused.append(name)
         elif number and follows(column, counts, decimal):
             kinds["never"].append(name)
         elif number:
             kinds["number"].append(name)
-        elif list_separator_of(column) == separator:
+        elif list_separator_of(column) == separator or (
+            separators and holds_lists(column, separator)
+        ):
             kinds["text"].append(name)
             kinds["list"].append(name)
         elif column.distinct <= min(0.2 * len(column.filled), 1000) and column.mean_length <= 40:
@@ -363,7 +415,8 @@ def _other_columns(pair: Pair, columns: dict[str, Column], lines: Lines, decimal
     lines.say("category_columns", kinds["category"], "Few values that many items share.")
     lines.say("number_columns", kinds["number"], "Numbers that say something about an item.")
     lines.say("list_columns", kinds["list"], "Texts whose cells are lists.")
-    lines.say("list_separator", separator, "What stands between the entries of a list.")
+    tell = lines.say if kinds["list"] else lines.idle
+    tell("list_separator", separator, "What stands between the entries of a list.")
     lines.say(
         "never_use",
         kinds["never"],
@@ -376,7 +429,7 @@ def _other_columns(pair: Pair, columns: dict[str, Column], lines: Lines, decimal
 
 
 def _dataset(
-    folder: Path, pair: Pair, lines: Lines, decimal: str, form: str, group: list[str]
+    folder: Path, pair: Pair, lines: Lines, decimal: str, times: Times | None, group: list[str]
 ) -> None:
     """Guess [dataset]."""
     name = folder.resolve().name
@@ -411,11 +464,18 @@ def _dataset(
         lines.say("missing", MISSING, f"{why} ({show_words(pair.words)} here).")
     else:
         lines.idle("missing", MISSING[:4], f"{why}; common ones are known.")
-    if form:
-        swap = " (or is it %m/%d/%Y?)" if form.startswith("%d/%m") else ""
-        lines.say("time_format", form, f"How times are written{swap}.")
+    form = times.time_format if times else ""
+    if times and times.order == "?":
+        other = times.pattern.replace("%d", "%_").replace("%m", "%d").replace("%_", "%m")
+        lines.note(
+            f"all dates fit {times.pattern} (day first) and {other} (month first): write below "
+            "which is right, without the #."
+        )
+        lines.idle("time_format", times.pattern, "How times are written.")
+    elif form:
+        lines.say("time_format", form, "How times are written.")
     else:
-        lines.idle("time_format", "%d.%m.%Y %H:%M", "Times are unix seconds or ISO 8601 here.")
+        lines.idle("time_format", "%d.%m.%Y %H:%M", "Found out where it is not given.")
 
 
 def _encodings(pair: Pair) -> dict[str, str]:
@@ -436,40 +496,3 @@ def _own_encodings(pair: Pair, lines: dict[str, Lines]) -> None:
         if len(set(found.values())) > 1 and not encoding.startswith("utf"):
             why = "The file is not UTF-8, as the other is; this is the likeliest."
             lines[table].say("encoding", encoding, why)
-
-
-def _links(column: Column) -> bool:
-    return (
-        share(column.filled, [c.startswith(("http://", "https://")) for c in column.filled]) > 0.5
-    )
-
-
-def _files(folder: Path, column: Column, under: str) -> bool:
-    """Whether most cells are names of files under a folder."""
-    some = [picture_path(c) for c in column.filled[:100]]
-    inside = [c for c in some if ".." not in c and not c.startswith("/") and len(c) < 200]
-    return share(some, [(folder / under / c).is_file() for c in inside if "\0" not in c]) > 0.5
-
-
-def _elsewhere(folder: Path, columns: list[Column]) -> tuple[Column, str] | None:
-    """Return a column of files that do not lie under images/, and what is to be done with them."""
-    for column in columns:
-        if _files(folder, column, ""):
-            first = Path(picture_path(column.filled[0])).parts
-            here = f"in {first[0]}/" if len(first) > 1 else "beside the tables"
-            move = f"move {first[0]}/ into" if len(first) > 1 else "move them to"
-            return column, f"These files stand {here}: {move} a folder images/."
-        for each in sorted(path.name for path in folder.iterdir() if path.is_dir()):
-            if _files(folder, column, each):
-                return column, f"These files stand in {each}/: rename that folder to images/."
-    return None
-
-
-def _short(column: Column) -> bool:
-    return 3 <= column.mean_length <= 80 and not _links(column) and not _code(column, False)
-
-
-def _code(column: Column, number: bool) -> bool:
-    """Whether cells look like ids: one word with digits, or a whole number."""
-    like = str.isdigit if number else (lambda c: " " not in c and any(map(str.isdigit, c)))
-    return share(column.filled, [like(c) for c in column.filled]) > 0.9

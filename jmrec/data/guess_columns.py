@@ -3,13 +3,19 @@
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
-from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from jmrec.data.columns import EARLIEST, LATEST, compact_date, read_numbers, seconds
+from jmrec.data.columns import amount, read_numbers
+from jmrec.data.pictures import picture_path
+from jmrec.data.times import EARLIEST, LATEST, Times, read_times
+from jmrec.data.units import LIKELY, MODERN
+from jmrec.data.written import written
 
 ROLES = {
     "item": "item itemid product productid sku asin article articleid artikel artikelnr artnr "
@@ -42,11 +48,12 @@ _LEAKS = re.compile(
     r"(^|_)(n|num|count|cnt|sold|sales|views|clicks|purchases|popularity|rank|bestseller|reviews|"
     r"votes|rating|ratings|user|users|verkauft|verkaeufe|klicks|interactions)(_|$)"
 )
-_PATTERNS = [
-    date + clock
-    for date in ("%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%Y/%m/%d", "%d-%m-%Y")
-    for clock in (" %H:%M:%S", " %H:%M", "")
-]
+_LANGUAGES = "en|de|fr|es|it|pt|nl|pl|ru|zh|ja|ko|sv|da|fi|nb|cs|tr|ar|uk|ro|hu|el"
+_PRICE = re.compile(r"price|preis|precio|prix|prezzo|preco|amount|betrag|cost|kosten|msrp|uvp")
+_SAYS_TIME = re.compile(
+    r"time|date|datum|zeit|fecha|hora|heure|horodat|stamp|moment|clicked|viewed|occurred|"
+    r"(^|_)(ts|at|when|created|on|day|tag|jour|dia|data|epoch)(_|$)"
+)
 
 
 @dataclass(frozen=True)
@@ -84,8 +91,56 @@ class Column:
 
     def leaks(self) -> bool:
         """Whether its name says that it comes from what people did."""
-        words = re.sub(r"([a-z])([A-Z])", r"\1_\2", self.name).lower()
-        return bool(_LEAKS.search(re.sub(r"[\s\-.]+", "_", words)))
+        return bool(_LEAKS.search("_".join(words(self.name))))
+
+    @property
+    def says_time(self) -> bool:
+        """Whether its name may be that of times."""
+        return self.is_called("time") or bool(_SAYS_TIME.search("_".join(words(self.name))))
+
+    @cached_property
+    def times(self) -> Times | None:
+        """Its times, if nearly all of its cells are some.
+
+        Numbers that may count anything are times only where the name says so.
+
+        Example:
+          >>> Column.of("when", ["1.2.2026", "3.2.2026"]).times.pattern
+          '%d.%m.%Y'
+          >>> Column.of("price", ["12", "3"]).times is None
+          True
+        """
+        some = self.filled[:200]
+        if len(some) == 200 and not _are_times(read_times(some), some, 0.5):
+            return None
+        found = read_times(self.cells)
+        if not _are_times(found, self.cells, 0.9):
+            return None
+        if found.unit in ("s", *LIKELY) and not self.says_time:
+            middle = float(np.nanmedian(found.seconds))
+            if found.unit != "s" or not middle >= MODERN:
+                return None
+        return found
+
+
+def _are_times(found: Times, cells: Sequence[str], least: float) -> bool:
+    """Whether a share of the filled cells are times, or dates with the day or the month first."""
+    filled = [cell for cell in cells if cell]
+    good = int(((found.seconds >= EARLIEST) & (found.seconds <= LATEST)).sum())
+    if found.order == "?":
+        good += sum(date is not None and not date.order for date in map(written, filled))
+    return bool(filled) and good >= least * len(filled)
+
+
+def words(name: str) -> list[str]:
+    """Return the words of a column's name.
+
+    Example:
+      >>> words("eventTime"), words("order-date 2")
+      (['event', 'time'], ['order', 'date', '2'])
+    """
+    apart = re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
+    return re.sub(r"[\s\-.]+", "_", apart).split("_")
 
 
 def plain(name: str) -> str:
@@ -99,9 +154,48 @@ def plain(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", flat)
 
 
-def share(cells: Sequence[str], holds: Sequence[bool] | np.ndarray) -> float:
+def share(cells: Sequence[Any], holds: Sequence[bool] | np.ndarray) -> float:
     """Return the share of cells for which something holds, 0 for none."""
     return float(sum(holds)) / len(cells) if cells else 0.0
+
+
+def are_links(column: Column) -> bool:
+    """Whether most cells are links."""
+    return (
+        share(column.filled, [c.startswith(("http://", "https://")) for c in column.filled]) > 0.5
+    )
+
+
+def are_short(column: Column) -> bool:
+    """Whether cells have the length of a title, and are neither links nor codes."""
+    return 3 <= column.mean_length <= 80 and not are_links(column) and not are_codes(column, False)
+
+
+def are_codes(column: Column, number: bool) -> bool:
+    """Whether cells look like ids: one word with digits, or a whole number."""
+    like = str.isdigit if number else (lambda c: " " not in c and any(map(str.isdigit, c)))
+    return share(column.filled, [like(c) for c in column.filled]) > 0.9
+
+
+def holds_files(folder: Path, column: Column, under: str) -> bool:
+    """Whether most cells are names of files under a folder."""
+    some = [picture_path(c) for c in column.filled[:100]]
+    inside = [c for c in some if ".." not in c and not c.startswith("/") and len(c) < 200]
+    return share(some, [(folder / under / c).is_file() for c in inside if "\0" not in c]) > 0.5
+
+
+def files_elsewhere(folder: Path, columns: list[Column]) -> tuple[Column, str] | None:
+    """Return a column of files that do not lie under images/, and what is to be done with them."""
+    for column in columns:
+        if holds_files(folder, column, ""):
+            first = Path(picture_path(column.filled[0])).parts
+            here = f"in {first[0]}/" if len(first) > 1 else "beside the tables"
+            move = f"move {first[0]}/ into" if len(first) > 1 else "move them to"
+            return column, f"These files stand {here}: {move} a folder images/."
+        for each in sorted(path.name for path in folder.iterdir() if path.is_dir()):
+            if holds_files(folder, column, each):
+                return column, f"These files stand in {each}/: rename that folder to images/."
+    return None
 
 
 def names_pictures(column: Column) -> bool:
@@ -111,9 +205,18 @@ def names_pictures(column: Column) -> bool:
 
 
 def is_number(column: Column, decimal: str) -> bool:
-    """Whether nearly all cells are numbers, one that could be read in two ways among them."""
+    """Whether nearly all cells are numbers, one that could be read in two ways among them.
+
+    In a column of prices, up to half of the cells may be a few words, such as "on request".
+    """
     values, unsure = read_numbers(column.filled, decimal)
-    return share(column.filled, ~np.isnan(values)) + len(unsure) / max(len(values), 1) >= 0.95
+    known = share(column.filled, ~np.isnan(values)) + len(unsure) / max(len(values), 1)
+    if known < 0.5 or known >= 0.95:
+        return known >= 0.95
+    others = {c for c, v in zip(column.filled, values) if np.isnan(v)}
+    others -= {column.filled[i] for i in unsure}
+    priced = any(amount(cell) != cell for cell in column.filled)
+    return (priced or bool(_PRICE.search("_".join(words(column.name))))) and len(others) <= 5
 
 
 def decimal_of(columns: Sequence[Column]) -> str:
@@ -121,36 +224,11 @@ def decimal_of(columns: Sequence[Column]) -> str:
     comma = point = False
     for column in columns:
         # "1.409" may be either.
-        cells = [c for c in column.filled if not _is(r"-?[1-9]\d{0,2}[.,]\d{3}", c)]
+        amounts = map(amount, column.filled)
+        cells = [c for c in amounts if not _is(r"-?[1-9]\d{0,2}[.,]\d{3}", c)]
         comma |= share(cells, [_is(r"-?(\d+|\d{1,3}(\.\d{3})+),\d{1,6}", c) for c in cells]) > 0.5
         point |= share(cells, [_is(r"-?(\d+|\d{1,3}(,\d{3})+)\.\d+", c) for c in cells]) > 0.5
     return "," if comma and not point else "."
-
-
-def time_format_of(column: Column) -> str | None:
-    """Return the time format of a column (see `jmrec.data.description`), None if it has none."""
-    cells = column.filled[:1_000]
-    if not cells:
-        return None
-
-    def fits(form: str) -> bool:
-        good = [EARLIEST <= seconds(c, form) <= LATEST for c in cells]
-        return share(cells, good) >= 0.9
-
-    if all(map(compact_date, cells)):
-        return "%Y%m%d"
-    values, _ = read_numbers(cells)
-    if share(cells, ~np.isnan(values)) >= 0.9:
-        middle = float(np.nanmedian(np.abs(values)))
-        for top, form in [(1e8, None), (1e11, ""), (1e14, "ms"), (1e17, "us"), (1e20, "ns")]:
-            if middle < top:
-                # Small numbers may count anything: only the name can tell.
-                return "" if form is None and column.is_called("time") else form
-        return None
-    for form in ["", *_PATTERNS]:
-        if fits(form) and ("%" not in form or _dated(cells, form)):
-            return form
-    return None
 
 
 def list_separator_of(column: Column) -> str:
@@ -165,6 +243,74 @@ def list_separator_of(column: Column) -> str:
     return ""
 
 
+def holds_lists(column: Column, separator: str) -> bool:
+    """Whether some cells are lists of short entries with a separator that another column has."""
+    some = [c for c in column.filled if separator in c]
+    entries = [p.strip() for c in some for p in c.split(separator) if p.strip()]
+    short = sum(map(len, entries)) <= (12 if separator == "," else 25) * len(entries)
+    return len(some) >= 0.05 * len(column.filled) > 0 and short and len(entries) > len(set(entries))
+
+
+def in_languages(role: str, columns: Sequence[Column]) -> list[str]:
+    """Return columns that hold a role in several languages: as many as it takes to fill gaps.
+
+    Example:
+      >>> both = [Column.of("title_en", ["", "b"]), Column.of("title_de", ["c", ""])]
+      >>> in_languages("title", both)
+      ['title_en', 'title_de']
+      >>> in_languages("title", [*both, Column.of("title", ["e", "f"])])
+      ['title']
+    """
+    found: dict[str, list[Column]] = {}
+    for column in columns:
+        stem = re.sub(rf"[_\-. ]({_LANGUAGES})$", "", column.name.casefold())
+        if column.filled and plain(stem) in ROLES[role].split():
+            found.setdefault(plain(stem), []).append(column)
+    most = max(found.values(), key=len, default=[])
+    most.sort(key=lambda c: (not c.is_called(role), c.cells.count("")))
+    return [c.name for c in (most if most and "" in most[0].cells else most[:1])]
+
+
+def lists_of_ids(column: Column, ids: Set[str]) -> str:
+    """Return what separates the ids in a column whose cells are lists of them, "" if none does."""
+    some = column.filled[:500]
+    if share(some, [cell in ids for cell in some]) >= 0.5:
+        return ""
+    for separator in (" ", ",", "|", ";"):
+        lists = [cell.split(separator) for cell in some]
+        entries = [each.strip() for one in lists for each in one if each.strip()]
+        known = share(entries, [each in ids for each in entries])
+        if known >= 0.5 and share(lists, [len(one) > 1 for one in lists]) > 0.3:
+            return separator
+    return ""
+
+
+def apart(columns: dict[str, Column], name: str, separator: str) -> dict[str, Column]:
+    """Return columns with a row for each entry of the lists in one of them."""
+    lists = [
+        [each.strip() for each in cell.split(separator) if each.strip()] or [""]
+        for cell in columns[name].cells
+    ]
+    return {
+        key: Column.of(
+            key,
+            [
+                entry if key == name else cell
+                for cell, entries in zip(column.cells, lists)
+                for entry in entries
+            ],
+        )
+        for key, column in columns.items()
+    }
+
+
+def per_user(session: Column, user: Column) -> bool:
+    """Whether sessions are numbered user by user, so that a number is in many users' rows."""
+    pairs = {(s, u) for s, u in zip(session.cells, user.cells) if s and u}
+    users = Counter(s for s, _ in pairs)
+    return share(list(users), [n > 1 for n in users.values()]) > 0.3
+
+
 def follows(column: Column, counts: np.ndarray, decimal: str) -> bool:
     """Whether a number column ranks the items much as their clicks do (float [V] counts)."""
     values, _ = read_numbers(column.cells, decimal)
@@ -173,17 +319,6 @@ def follows(column: Column, counts: np.ndarray, decimal: str) -> bool:
         return False
     ranks = [np.argsort(np.argsort(x[ok])).astype(float) for x in (values, counts)]
     return bool(abs(np.corrcoef(ranks[0], ranks[1])[0, 1]) > 0.7)
-
-
-def _dated(cells: Sequence[str], form: str) -> bool:
-    good = []
-    for cell in cells:
-        try:
-            datetime.strptime(cell, form)
-            good.append(True)
-        except ValueError:
-            good.append(False)
-    return share(cells, good) >= 0.9
 
 
 def _is(pattern: str, cell: str) -> bool:

@@ -53,10 +53,10 @@ def sessionise(raw: Raw) -> Sessions:
         head = np.flatnonzero(np.diff(group_sorted[starts], prepend=-1))
         count = np.arange(len(starts)) - np.repeat(head, np.diff([*head, len(starts)]))
         ids = [f"{name}:{k}" for name, k in zip(ids, count)]
-    user = np.full(n, -1) if raw.user is None else raw.user[0]
+    user = np.full(n, -1) if raw.user is None else raw.user[0][order]
     sessions = Sessions(
         ids=ids,
-        users=user[order][starts].astype(np.int32),
+        users=np.maximum.reduceat(user, starts).astype(np.int32),  # a session has one, or guests
         offsets=np.append(starts, n).astype(np.int64),
         items=raw.item[order],
         times=times,

@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet
@@ -177,10 +178,10 @@ def _ends(names: list[str], rows: list[list[str]]) -> tuple[list[str], int]:
 
 def read_lines(text: str, delimiter: str, quoting: str) -> Iterator[list[str]]:
     """Yield the rows of a CSV as lists of cells, up to one that can not be read."""
-    rule = csv.QUOTE_NONE if quoting == "none" else csv.QUOTE_MINIMAL
+    how: dict[str, Any] = {"quoting": csv.QUOTE_NONE if quoting == "none" else csv.QUOTE_MINIMAL}
     with contextlib.suppress(csv.Error):  # a huge field
         yield from csv.reader(
-            io.StringIO(text, newline=""), delimiter=delimiter, quoting=rule, skipinitialspace=True
+            io.StringIO(text, newline=""), delimiter=delimiter, skipinitialspace=True, **how
         )
 
 

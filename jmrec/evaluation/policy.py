@@ -11,19 +11,18 @@ by hand: an allow-list, a block-list and pinned items, in a small TOML file::
 A pinned item that the session holds already is no candidate where the data set excludes those.
 """
 
-import contextlib
 import difflib
-import math
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from jmrec.data.schema import Items
+from jmrec.data.times import EARLIEST, LATEST, read_times
+from jmrec.data.units import LIKELY
 from jmrec.errors import UserError
 from jmrec.files import check_regular
 
@@ -294,18 +293,17 @@ def read_time(text: str) -> float:
     """Return unix seconds of a date or a number; a date without a zone is in UTC.
 
     Raises:
-      UserError: It is neither.
+      UserError: It is neither, or may be more than one time.
 
     Example:
-      >>> read_time("1970-01-02"), read_time("7.5")
-      (86400.0, 7.5)
+      >>> read_time("1970-01-02"), read_time("7.5"), read_time("20260715")
+      (86400.0, 7.5, 1784073600.0)
     """
-    seconds = math.nan
-    with contextlib.suppress(ValueError):
-        moment = datetime.fromisoformat(text)
-        seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-    with contextlib.suppress(ValueError):
-        seconds = float(text)
-    if not math.isfinite(seconds):
+    found = read_times([text])
+    seconds = float(found.seconds[0])
+    year = found.unit in ("%Y", "%Y%m")
+    if found.unit in LIKELY and not year:
+        seconds = float(text)  # times of sessions may count from anywhere
+    if year or not EARLIEST <= seconds <= LATEST:
         raise UserError(f"{text!r} is no time; write a date as 2026-07-31, or unix seconds.")
     return seconds

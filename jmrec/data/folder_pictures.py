@@ -1,0 +1,81 @@
+"""The files under images/ of a catalogue folder."""
+
+import stat
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from jmrec.data.findings import EMPTIED, Findings, shown
+from jmrec.data.pictures import picture_files, picture_path, picture_problem
+from jmrec.data.tables import Table
+
+MAX_PICTURE = 50_000_000
+"""Bytes of a picture file."""
+
+
+def pictures_by_id(folder: Path, ids: Sequence[str], findings: Findings) -> list[str]:
+    """Return the file under images/ that bears each item's id, "" where none does."""
+    files = picture_files(folder)
+    found = [files.get(item, "") for item in ids]
+    if files and not any(found):
+        findings.note(
+            f"images/ holds {len(files):,} pictures and no item names one; name the column of "
+            'their files as [items] picture = "..." in dataset.toml, give them the names of the '
+            'ids, or write picture = ""'
+        )
+    return found
+
+
+def read_pictures(folder: Path, table: Table, names: list[str], findings: Findings) -> list[bytes]:
+    """Return the files that the picture column names, b"" where there is none to be used."""
+    out, problems = [], []
+    root = folder.resolve()
+    images = (folder / "images").resolve()
+    for name in names:
+        data, problem = b"", ""
+        if name:
+            data, problem = _picture(root, images, picture_path(name))
+        out.append(data)
+        problems.append(problem)
+    _report(table, names, problems, findings)
+    return out
+
+
+def _picture(root: Path, images: Path, name: str) -> tuple[bytes, str]:
+    """Return a picture's bytes and, where they can not be had, why."""
+    try:
+        path = (images / name).resolve()
+        if not (path.is_relative_to(images) and images.is_relative_to(root)):
+            return b"", "lies outside images/; give a path under images/"
+        if ".." in Path(name).parts:
+            return b"", "has '..' in it; give a plain path under images/"
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for
+            return b"", "can not be read from images/; put the file there or empty the cell"
+        if status.st_size > MAX_PICTURE:
+            return b"", f"has more than {MAX_PICTURE:,} bytes; make it smaller or empty the cell"
+        data = path.read_bytes()
+    except (OSError, ValueError, RuntimeError):  # missing, a name no system allows, a loop
+        return b"", "can not be read from images/; put the file there or empty the cell"
+    return data, "" if data else "is an empty file; mend it or empty the cell"
+
+
+def whole_pictures(
+    table: Table, pictures: list[bytes], names: list[str], findings: Findings
+) -> list[bytes]:
+    """Decode every picture once; return them with b"" for those that do not decode."""
+    with ThreadPoolExecutor() as pool:
+        found = list(pool.map(picture_problem, pictures))
+    problems = [f"{each}; mend the file or empty the cell" if each else "" for each in found]
+    _report(table, names, problems, findings)
+    return [b"" if problem else data for data, problem in zip(pictures, problems)]
+
+
+def _report(table: Table, names: list[str], problems: Sequence[str], findings: Findings) -> None:
+    for kind in dict.fromkeys(filter(None, problems)):
+        findings.add(
+            table,
+            [i for i, problem in enumerate(problems) if problem == kind],
+            lambda i: f"the picture {shown(names[i], 80)} {problems[i]}",
+            EMPTIED,
+        )
