@@ -46,8 +46,8 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
 def nearest_paths(path: str, known: Iterable[str]) -> list[str]:
     """Return the dotted names that are most like one that was typed, by their last part first.
 
-    A last part is also known by its initials ("lr" is learning_rate), and the groups that were typed
-    are looked for among those of each name.
+    A last part is also known by its initials ("lr" is learning_rate), and the groups that were
+    typed are looked for among those of each name.
 
     Args:
       path: What was typed.

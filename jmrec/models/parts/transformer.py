@@ -105,8 +105,9 @@ def remat_policy(remat: bool | str) -> tuple[bool, Any]:
       >>> remat_policy("none"), remat_policy(True), remat_policy("dots_saveable")[0]
       ((False, None), (True, None), True)
     """
-    if str(remat).lower() in ("none", "false", "true"):
-        return str(remat).lower() == "true", None
+    word = str(remat).lower() if isinstance(remat, bool | str) else ""
+    if word in ("none", "false", "true"):
+        return word == "true", None
     if remat not in POLICIES:
         raise SettingError(
             f"remat {remat!r} is not known; choose none, true or one of {', '.join(POLICIES)}."

@@ -133,6 +133,7 @@ SETTINGS: Settings = {
         **under("hparams", DISTORTION),
     }),
     **under("backbone", BACKBONE),
+    "backbone.mode": Setting(Word(("frozen",)), "How it reads: as it is."),
     "align.space": Setting(Word(SPACES), "Whether vectors are read as they are, or aligned."),
     "align.width": Setting(WIDTH, "Width of the space."),
     **under("align.train", TRAIN),
