@@ -13,6 +13,8 @@ T = TypeVar("T")
 
 _TRUE = ("true", "1", "yes", "on")
 _FALSE = ("false", "0", "no", "off")
+LIKE, SHOWN = 0.6, 3
+"""How like the last part of a name has to be to be meant, and how many names are shown."""
 NONE_WORDS = ("none", "null", "")
 """How "no value" may be written for an optional field."""
 
@@ -39,6 +41,47 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
         lower = {each.lower(): each for each in known}
         found = [lower[each] for each in difflib.get_close_matches(name.lower(), lower, n=1)]
     return found[0] if found else None
+
+
+def nearest_paths(path: str, known: Iterable[str]) -> list[str]:
+    """Return the dotted names that are most like one that was typed, by their last part first.
+
+    A last part is also known by its initials ("lr" is learning_rate), and the groups that were
+    typed are looked for among those of each name.
+
+    Args:
+      path: What was typed.
+      known: The names that exist.
+
+    Returns:
+      None, one, or a few that are equally good (at most `SHOWN`), in the order of ``known``.
+
+    Example:
+      >>> known = ["student.train.learning_rate", "vision.train.learning_rate", "student.stack"]
+      >>> nearest_paths("student.lr", known)
+      ['student.train.learning_rate']
+      >>> nearest_paths("learning_rat", known)
+      ['student.train.learning_rate', 'vision.train.learning_rate']
+    """
+    *groups, last = path.split(".")
+
+    def like(a: str, b: str) -> float:
+        return difflib.SequenceMatcher(None, a.lower(), b.lower()).ratio()
+
+    def score(each: str) -> float:
+        *own, name = each.split(".")
+        initials = "".join(word[:1] for word in name.split("_"))
+        short = len(initials) > 1 and last.lower() == initials
+        inside = [max((like(group, one) for one in own), default=0.0) for group in groups]
+        found = sum(inside) / len(inside) if inside else 0.0
+        alike = 0.9 if short else like(last, name)
+        return alike + found if alike >= LIKE else 0.0
+
+    scores = {each: score(each) for each in known}
+    best = max(scores.values(), default=0.0)
+    close = [each for each, found in scores.items() if found and found > best - 1e-9]
+    # What lies as deep as what was typed, where there is any.
+    return [each for each in close if each.count(".") == len(groups)][:SHOWN] or close[:SHOWN]
 
 
 def hint(name: str, known: Iterable[str]) -> str:

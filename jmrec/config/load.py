@@ -15,7 +15,7 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from jmrec.config.arguments import NONE_WORDS, hint, nearest, split
+from jmrec.config.arguments import NONE_WORDS, hint, nearest_paths, split
 from jmrec.config.hyper import Overrides, checked
 from jmrec.errors import UserError
 
@@ -280,17 +280,12 @@ def _names(config: ConfigDict, prefix: str = "") -> list[str]:
 
 
 def _field_hint(config: ConfigDict, name: str) -> str:
-    """Name the nearest field, by the whole dotted name or else by its last part."""
-    names = _names(config)
-    last = name.rsplit(".", 1)[-1]
-    same_last = [each for each in names if each.rsplit(".", 1)[-1] == last]
-    guess = same_last[0] if len(same_last) == 1 else nearest(name, names)
-    if guess is None:
-        by_last = {each.rsplit(".", 1)[-1]: each for each in reversed(names)}
-        found = nearest(last, by_last)
-        guess = by_last[found] if found else None
-    known = ", ".join(config)
-    return f', did you mean "{guess}"?' if guess else f"; known at the top are {known}."
+    """Name the nearest fields, or else the groups."""
+    guesses = [f'"{each}"' for each in nearest_paths(name, _names(config))]
+    if not guesses:
+        return f"; known at the top are {', '.join(config)}."
+    *first, last = guesses
+    return f", did you mean {', '.join(first)}{' or ' if first else ''}{last}?"
 
 
 def config_type(config: ConfigDict, name: str) -> type:

@@ -43,7 +43,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy.optimize import brentq
 from scipy.special import expit
 
 from jmrec.data.toyshop_review_texts import write_review
@@ -182,6 +181,8 @@ def write_reviews(
 
     def excess(bias: float) -> float:
         return float(at(bias).probability(user, item).mean()) - DISLIKED_SHARE
+
+    from scipy.optimize import brentq  # here: it takes a while to load
 
     truth = at(brentq(excess, -30.0, 30.0))
     disliked = streams[2].random(reviews) < truth.probability(user, item)

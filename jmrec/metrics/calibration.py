@@ -6,7 +6,6 @@ Both map a logit to a logit by a rising line, so that no area under a curve can 
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import minimize
 from scipy.special import expit, logit
 
 SMALLEST = 1e-6
@@ -101,6 +100,8 @@ def fit_platt(labels: np.ndarray, logits: np.ndarray, weights: np.ndarray | None
         value = np.logaddexp(0.0, found) - target * found
         error = w * (expit(found) - target)
         return (w * value).sum() / total, np.array([slope * (error @ z), error.sum()]) / total
+
+    from scipy.optimize import minimize  # here: it takes a while to load
 
     limit = np.log(STEEPEST)
     found = minimize(

@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from jmrec.evaluation.results import Cost, Results, make_cost
-from jmrec.report import estimates, pairs, plots, sections, serving, tables
-from jmrec.report import time as over_time
 from jmrec.report.examples import example_note, example_sessions
 from jmrec.report.html import write_page
 from jmrec.report.sentences import bias_sentence, sentences, tiles
@@ -40,6 +38,10 @@ def write_report(
       >>> "Nothing &lt;yet&gt;" in page
       True
     """
+    # Here: what draws is loaded when there is something to draw.
+    from jmrec.report import estimates, pairs, plots, sections, serving, tables
+    from jmrec.report import time as over_time
+
     cost = cost or make_cost()
     if "study" in results:
         return estimates.write_estimates(results, path, cost)

@@ -8,7 +8,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from jmrec.evaluation.results import DEPTH, Cost, Results
-from jmrec.report import estimates, pairs, pairs_tables, tables
+from jmrec.report import pairs_tables, tables
 from jmrec.report.sentences import sentences
 from jmrec.terminal import console as clean_console
 
@@ -28,6 +28,8 @@ def print_results(
       cost: The contents of cost.json.
       console: Where to print; standard output by default.
     """
+    from jmrec.report import pairs  # here: it loads what draws
+
     console = console or clean_console()
     if "study" in results:
         _print_estimates(results, console)
@@ -76,6 +78,8 @@ def _print_estimates(results: Results, console: Console) -> None:
     """Print a table for each truth and what it says in words."""
     console.print(Text(results["caption"]), style="italic")
     between = " " if console.width >= WIDE else "\n"
+    from jmrec.report import estimates
+
     for nats in estimates.truths(results):
         table = estimates.estimate_table(results, nats)
         shown = RichTable(box=box.SIMPLE, pad_edge=False, padding=(0, 1), header_style="")
@@ -94,6 +98,8 @@ def _print_pairs(results: Results, console: Console) -> None:
     """Print the figures that need no threshold, and what they say in words."""
     if caption := results.get("caption"):
         console.print(Text(str(caption)), style="italic")
+    from jmrec.report import pairs
+
     table, headings = pairs_tables.main_table(results), tables.titles(results)
     wide = console.width >= WIDE
     # On a small terminal what remains is how well rows are told apart.

@@ -7,16 +7,21 @@ from pathlib import Path
 from typing import Any
 
 from jmrec.cluster.member import first, is_first
-from jmrec.config import ConfigDict, choose, flatten, resolve_path
+from jmrec.config import ConfigDict, choose, flatten, nearest, resolve_path
+from jmrec.config.settings import check_config
 from jmrec.errors import UserError
 from jmrec.files import read_json, write_json
 from jmrec.lock import LOCK, only_writer
+from jmrec.systems.gaussians.settings import GAUSSIANS
 from jmrec.systems.gaussians.system import GaussianStudy
+from jmrec.systems.mmrec.settings import MMREC
 from jmrec.systems.mmrec.system import Mmrec
+from jmrec.systems.session.settings import SESSION
 from jmrec.systems.session.system import SessionSystem
-from jmrec.systems.settings import check_settings
+from jmrec.systems.settings import ANY_SYSTEM, Checks
 from jmrec.systems.stages import STAGE, check_run, walk
 from jmrec.systems.system import System
+from jmrec.systems.tpad.settings import TPAD
 from jmrec.systems.tpad.system import Tpad
 from jmrec.systems.work import Work
 from jmrec.terminal import warn
@@ -29,10 +34,19 @@ SYSTEMS: dict[str, type[System]] = {
     "gaussians": GaussianStudy,
 }
 """What an experiment's ``system`` may be."""
+SETTINGS: dict[str, Checks] = {
+    "tpad": TPAD,
+    "mmrec": MMREC,
+    "session": SESSION,
+    "gaussians": GAUSSIANS,
+}
+"""What the settings of each system mean and may be. A system that does not stand here looks at its
+own, and only those of every run and of data are checked before."""
 CONFIG = "config.json"
 """Where a finished run keeps its settings."""
 COMPARE, AS_PREPARED = "compare", "as-prepared"
 """What becomes of a catalogue folder that was prepared before: see `run`."""
+NOWHERE = Path("no workdir")
 PATHS = (
     "data.dir", "data.toml", "data.verdicts", "backbone.text", "backbone.picture", "features.from",
 )  # fmt: skip
@@ -46,6 +60,40 @@ def system_class(config: ConfigDict) -> type[System]:
       UserError: There is no such system.
     """
     return SYSTEMS[choose("system", str(config.get("system")), tuple(SYSTEMS))]
+
+
+def check_settings(config: ConfigDict) -> list[str]:
+    """Check every setting of an experiment before anything runs; no file is read.
+
+    Each setting is held to its line in `SETTINGS`; then it is looked at what goes together, by the
+    system's check and by making the system.
+
+    Returns:
+      A sentence for each setting that stands in no line.
+
+    Raises:
+      UserError: A setting is not what it may be, or two contradict each other.
+
+    Example:
+      >>> from jmrec.config import load_config
+      >>> check_settings(load_config("session:size=tiny", ["--config.evaluate.split=tset"]))
+      Traceback (most recent call last):
+        ...
+      jmrec.errors.UserError: evaluate.split="tset" is not one of validation, test, did you mean \
+    "test"?
+    """
+    system = system_class(config)
+    known = SETTINGS.get(config.system)
+    unknown = check_config(config, known.settings if known else ANY_SYSTEM)
+    if known is not None:
+        known.together(config)
+    system(Work(config, NOWHERE, Tracker(NOWHERE, quiet=True, writes=False)))
+    said = []
+    for name in unknown if known is not None else ():
+        near = nearest(name, sorted(flatten(config).keys() - {*unknown}))
+        guess = f"; did you mean {near}?" if near else "."
+        said.append(f"{name} is no setting that the system {config.system} knows{guess}")
+    return said
 
 
 def run(
@@ -72,7 +120,7 @@ def run(
       UserError: If the system is unknown, or the workdir holds another run.
     """
     system = system_class(config)
-    check_settings(config)
+    remarks = check_settings(config)
 
     with ExitStack() as held:
 
@@ -89,6 +137,9 @@ def run(
         )
         work = Work(config, workdir, tracker, compares=data == COMPARE)
         stages = system(work).stages(command)
+        for remark in remarks:
+            tracker.warn(remark)
+        stages = system(Work(config, workdir, tracker)).stages(command)
         walk(stages, workdir, stale=stale, tracker=tracker)
         first(lambda: write_json(workdir / CONFIG, stored(config)))
         report = workdir / stages[-1].name / "report.html"

@@ -62,6 +62,7 @@ def roll(
             f"the system {config.get('system')!r} has no data that is split by time; leave out "
             "--origins."
         )
+    registry.check_settings(config)
     shares = config.data.fractions
     most = int(round(shares[0] / shares[2], 6) + 1 - 1e-6)
     if not 2 <= origins <= most:

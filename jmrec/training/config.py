@@ -39,8 +39,12 @@ class TrainConfig:
     keep: int = 2
 
 
-def check_train(task: Task, config: TrainConfig) -> None:
-    """Refuse settings that cannot be trained with."""
+def check_intervals(config: TrainConfig) -> None:
+    """Refuse settings that cannot be trained with, whatever the task.
+
+    Raises:
+      UserError: A number is below 1, or the updates of a call do not divide an interval.
+    """
     for name in ("steps", "eval_every", "save_every", "log_every", "accumulate"):
         if getattr(config, name) < 1:
             raise UserError(f"train.{name} is {getattr(config, name)}; make it 1 or more.")
@@ -51,6 +55,11 @@ def check_train(task: Task, config: TrainConfig) -> None:
                 f"train.updates_per_call={k} does not divide train.{name}="
                 f"{getattr(config, name)}; choose a divisor."
             )
+
+
+def check_train(task: Task, config: TrainConfig) -> None:
+    """Refuse settings that cannot be trained with, or not this task."""
+    check_intervals(config)
     if config.accumulate > 1 and task.couples_examples:
         raise UserError(
             f"the loss of {task.name} couples the examples of a batch, so that "

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
-from sklearn.feature_extraction.text import TfidfVectorizer
 
 from jmrec.data.schema import Items
 from jmrec.errors import UserError
@@ -51,6 +50,9 @@ class TextNeighbours:
         """Yield the rule under every setting; nothing where no item has a text."""
         if not any(any(values) for values in known.items.text.values()):
             return
+        # Here, so that a wrong setting is answered before it is loaded.
+        from sklearn.feature_extraction.text import TfidfVectorizer
+
         texts = texts_of(known.items)
         seen = [text for text, ok in zip(texts, known.seen) if ok]
         for ngrams in (1, 2):

@@ -19,6 +19,13 @@ UNROLL = 4
 """Blocks per turn of the scan: short stacks have no loop, which a CPU runs a third faster."""
 
 
+DTYPES = ("float32", "bfloat16")
+"""In which a stack may be computed."""
+POLICIES = (
+    *("everything_saveable", "nothing_saveable", "dots_saveable", "checkpoint_dots"),
+    *("dots_with_no_batch_dims_saveable", "checkpoint_dots_with_no_batch_dims"),
+)
+"""The policies of ``jax.checkpoint_policies`` that need no arguments of their own."""
 SIZES = {"width": 1, "layers": 0, "heads": 1, "kv_heads": 1, "mlp": 1, "head": 0}
 """The least that each size of a stack may be."""
 
@@ -35,8 +42,7 @@ class StackConfig:
       mlp: M, the width of the SwiGLU hidden layer.
       rope_base: Base of the rotary position frequencies.
       remat: Recompute each block in the backward pass, which trades time for memory: False or
-        "none", True or "true", or the name of a policy of ``jax.checkpoint_policies``, which says
-        what is kept.
+        "none", True or "true", or one of `POLICIES`, which says what is kept.
       dtype: Compute dtype, "float32" or "bfloat16"; parameters are float32 always.
       head: C, the head size; 0 is ``width / heads``.
       eps: What the norms add to the mean square.
@@ -77,7 +83,7 @@ class StackConfig:
             raise SettingError(
                 f"heads {self.heads} is no multiple of kv_heads {self.kv_heads}; change one."
             )
-        if self.dtype not in ("float32", "bfloat16"):
+        if self.dtype not in DTYPES:
             raise SettingError(
                 f"dtype {self.dtype!r} is not known; choose 'float32' or 'bfloat16'."
             )
@@ -93,20 +99,20 @@ def remat_policy(remat: bool | str) -> tuple[bool, Any]:
     """Return whether blocks are recomputed in the backward pass, and what is kept (None: nothing).
 
     Raises:
-      SettingError: It is no policy of ``jax.checkpoint_policies``.
+      SettingError: It is none of `POLICIES`.
 
     Example:
       >>> remat_policy("none"), remat_policy(True), remat_policy("dots_saveable")[0]
       ((False, None), (True, None), True)
     """
-    if str(remat).lower() in ("none", "false", "true"):
-        return str(remat).lower() == "true", None
-    policy = getattr(jax.checkpoint_policies, str(remat), None)
-    if policy is None:
+    word = str(remat).lower() if isinstance(remat, bool | str) else ""
+    if word in ("none", "false", "true"):
+        return word == "true", None
+    if remat not in POLICIES:
         raise SettingError(
-            f"remat {remat!r} is not known; choose none, true or a name of jax.checkpoint_policies."
+            f"remat {remat!r} is not known; choose none, true or one of {', '.join(POLICIES)}."
         )
-    return True, policy
+    return True, getattr(jax.checkpoint_policies, str(remat))
 
 
 KeysValues = tuple[jax.Array, jax.Array]

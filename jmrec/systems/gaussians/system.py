@@ -15,9 +15,8 @@ import numpy as np
 
 from jmrec.checkpoint import load_params
 from jmrec.cluster.member import is_first
-from jmrec.config import ConfigDict, choose, flatten
+from jmrec.config import ConfigDict, flatten
 from jmrec.data.gaussians import FRESH, Gaussians, PairBatches, stream_key
-from jmrec.errors import UserError
 from jmrec.evaluation.estimates import caption, check, summarise, table
 from jmrec.evaluation.results import (
     ESTIMATION,
@@ -27,7 +26,7 @@ from jmrec.evaluation.results import (
     make_cost,
     write_results,
 )
-from jmrec.models.readers.critics import KINDS, CriticConfig
+from jmrec.models.readers.critics import CriticConfig
 from jmrec.report.page import write_report
 from jmrec.report.terminal import print_results
 from jmrec.sharding import process_rows
@@ -48,9 +47,6 @@ class GaussianStudy:
 
     Args:
       work: The run, with a config of experiments/losses_on_gaussians.py.
-
-    Raises:
-      UserError: A setting that nothing can be estimated with.
     """
 
     name: ClassVar[str] = "gaussians"
@@ -58,25 +54,6 @@ class GaussianStudy:
 
     def __init__(self, work: Work) -> None:
         self.work, self.config = work, work.config
-        config = work.config
-        choose("critic.kind", config.critic.kind, KINDS)
-        for name in config.estimators:
-            choose("estimators", name, tuple(ESTIMATORS))
-        for name in ("estimators", "nats", "seeds"):
-            listed = list(config[name])
-            # Stages are named by six digits.
-            names = {f"{each:g}" if name == "nats" else each for each in listed}
-            if not listed or len(names) < len(listed):
-                raise UserError(f"{name} is {listed}; name one or more, each once.")
-        if min(config.nats) <= 0:
-            raise UserError(f"nats holds {min(config.nats)}; an information is above 0.")
-        for name, value, least in (
-            ("dimensions", config.dimensions, 1),
-            ("train.batch_size", self.batch_size, 2),
-            ("evaluate.samples", config.evaluate.samples, 2 * self.batch_size),
-        ):
-            if value < least:
-                raise UserError(f"{name} is {value}; make it {least} or more.")
         self._trainers: dict[str, Trainer] = {}
 
     @property

@@ -6,13 +6,10 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-from sklearn.decomposition import TruncatedSVD
-from sklearn.metrics import average_precision_score
 
 from jmrec.cluster.member import first, is_first
 from jmrec.data.toyshop_reviews import TRUTH, ReviewOracle
 from jmrec.evaluation.pairs.measure import measure
-from jmrec.evaluation.pairs.rivals import Features, rivals
 from jmrec.evaluation.pairs.rows import RECALL, PairData, Pairs, Scored, Settings
 from jmrec.evaluation.pairs.rules import Known as KnownCounts
 from jmrec.evaluation.pairs.rules import rules
@@ -140,6 +137,8 @@ def served_row(scored: Sequence[Scored], labels: np.ndarray, wanted: str) -> str
 
         return choose("evaluate.serve", wanted, {row.name: row.name for row in able})
 
+    from sklearn.metrics import average_precision_score
+
     def quality(row: Scored) -> float:
         return float(np.mean([average_precision_score(labels, each) for each in row.validation]))
 
@@ -260,12 +259,17 @@ def _directions(table: np.ndarray, ok: np.ndarray, train: np.ndarray) -> np.ndar
     width = min(DIRECTIONS, table.shape[1] - 1, len(known) - 1)
     if width < 1:
         return table[:, :1]
+    from sklearn.decomposition import TruncatedSVD
+
     svd = TruncatedSVD(width, random_state=0).fit(table[known])
     return np.asarray(svd.transform(table), np.float32)
 
 
 def _rivals(system: Run) -> list[Scored]:
     """Return plain learners on what the rankers read, and on words."""
+    # Here, so that a wrong setting is answered before scikit-learn is loaded.
+    from jmrec.evaluation.pairs.rivals import Features, rivals
+
     data, rows, labels = system.data, system.data.rows, system.data.ratings.labels
     parts = system.rankers.parts(_controlled(system))
 

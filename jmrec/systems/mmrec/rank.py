@@ -8,7 +8,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from sklearn.metrics import average_precision_score, roc_auc_score
 
 from jmrec.config import ConfigDict, choose
 from jmrec.data.known import Cuts, Questions
@@ -285,6 +284,9 @@ class DlrmRankers:
             arrays, np.sort(drawn), batch_size=c.train.batch_size, seed=seed,
             read=self.data.process_rows(),
         )  # fmt: skip
+        # Here, so that a wrong setting is answered before it is loaded.
+        from sklearn.metrics import average_precision_score, roc_auc_score
+
         held = self.data.rows.validation
         truth = labels[held] == 1
         score = scorer(task, task.frozen_inputs, arrays)

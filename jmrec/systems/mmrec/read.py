@@ -14,8 +14,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from sklearn.decomposition import TruncatedSVD
-from sklearn.feature_extraction.text import TfidfVectorizer
 
 from jmrec.cluster.member import is_first
 from jmrec.config import ConfigDict, choose
@@ -67,7 +65,7 @@ class Reader:
 
     def __init__(self, work: Work, data: RatingData, written: Descriptions) -> None:
         self.work, self.data, self.written = work, data, written
-        self._lsa_of: tuple[TfidfVectorizer, TruncatedSVD] | None = None
+        self._lsa_of: tuple[Any, Any] | None = None
         c = work.config
         choose("read.text", c.read.text, TEXTS)
         choose("read.picture", c.read.picture, PICTURES)
@@ -215,8 +213,12 @@ class Reader:
             found[some, : made.shape[1]] = made
         return found
 
-    def _fitted_lsa(self, known: frozenset[str]) -> tuple[TfidfVectorizer, TruncatedSVD] | None:
-        """Return the counts and their directions; None where there are no two words to count."""
+    def _fitted_lsa(self, known: frozenset[str]) -> tuple[Any, Any] | None:
+        """Return the TfidfVectorizer and the TruncatedSVD; None without two words to count."""
+        # Here, so that a wrong setting is answered before it is loaded.
+        from sklearn.decomposition import TruncatedSVD
+        from sklearn.feature_extraction.text import TfidfVectorizer
+
         if self._lsa_of is None:
             for least in (2, 1):  # in a few short texts no word stands twice
                 vectorizer = TfidfVectorizer(sublinear_tf=True, min_df=least, max_features=50_000)

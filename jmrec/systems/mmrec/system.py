@@ -11,8 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
-from jmrec.config import ConfigDict, choose
-from jmrec.errors import UserError
+from jmrec.config import ConfigDict
 from jmrec.serving import PairArtefact
 from jmrec.systems.mmrec.data import RatingData
 from jmrec.systems.mmrec.describe import Descriptions
@@ -46,7 +45,6 @@ class Mmrec:
         self.reader = Reader(work, self.data, self.texts)
         self.space = Space(work, self.data, self.reader)
         self.rankers = DlrmRankers(work, self.data, self.texts, self.space)
-        _check(work.config)
 
     def stages(self, command: Sequence[str] = ()) -> list[Stage]:
         """Return all stages in order; see `jmrec.systems.system.System`."""
@@ -73,25 +71,3 @@ class Mmrec:
     ) -> Mapping[str, Callable[[], PlannedStep]]:
         """Return the rankers' steps from shapes alone; see `jmrec.systems.system.System`."""
         return planned_rankers(config, sizes)
-
-
-def _check(config: ConfigDict) -> None:
-    """Refuse settings that make no sense before anything runs.
-
-    Raises:
-      UserError: Naming the setting.
-    """
-    choose("evaluate.split", str(config.evaluate.split), ("validation", "test"))
-    choose("evaluate.by", str(config.evaluate.by), ("item", "user"))
-    value = config.evaluate.value
-    for name, holds, says in (
-        ("protocol.day", config.protocol.day > 0, "must be above 0; give seconds"),
-        ("evaluate.recall", 0 < config.evaluate.recall < 1, "must lie between 0 and 1"),
-        (
-            "evaluate.value",
-            min(value.false_positive, value.hit) >= 0 and value.false_positive + value.hit > 0,
-            "must be a cost and a gain, neither below 0 and not both 0",
-        ),
-    ):
-        if not holds:
-            raise UserError(f"{name} {says}.")

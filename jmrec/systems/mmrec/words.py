@@ -4,9 +4,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from scipy.sparse import csr_matrix, hstack
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import average_precision_score
 
 from jmrec.data.pairs import PairSplits
 from jmrec.evaluation.pairs.rows import Scored
@@ -32,6 +29,11 @@ def bag_of_words(
     Returns:
       A row of the table, of kind "rival"; None where there are no words.
     """
+    # Here, so that a wrong setting is answered before it is loaded.
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import average_precision_score
+
     vectorizer = TfidfVectorizer(sublinear_tf=True, min_df=2, max_features=20_000)
     try:
         vectorizer.fit(known)

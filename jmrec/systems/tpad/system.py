@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import jax
 import numpy as np
 
-from jmrec.config import ConfigDict, choose
+from jmrec.config import ConfigDict
 from jmrec.convert.families import Pretrained
 from jmrec.data.item_arrays import VIEWS, view
 from jmrec.data.schema import Items
@@ -48,7 +48,6 @@ from jmrec.systems.tpad.tasks import (
     transition_task,
 )
 from jmrec.systems.work import Work
-from jmrec.tasks.distill import LOWER, UPPER
 from jmrec.tasks.session import Teacher
 from jmrec.types import Model
 
@@ -76,11 +75,7 @@ class Tpad:
         self.work, self.data = work, RunData(work)
         self.reader = make_reader(work, self.data)
         self.features = TowerFeatures(work, self.data, self.reader, self._make)
-        # Before the towers are trained: each is read by a late stage only.
-        choose("distill.lower", config.distill.lower, tuple(LOWER))
-        choose("distill.upper", config.distill.upper, UPPER)
-        prompt = choose("transition.prompt", config.transition.prompt, ("items", "tokens"))
-        if prompt == "tokens" and not isinstance(self.reader, TokenReader):
+        if config.transition.prompt == "tokens" and not isinstance(self.reader, TokenReader):
             raise UserError(
                 f"backbone.mode={config.backbone.mode} keeps one vector of an item, so that "
                 "transition.prompt must be items; change one of them."

@@ -20,6 +20,7 @@ from jmrec.config import ConfigDict
 from jmrec.errors import UserError
 from jmrec.flops import matmul_flops
 from jmrec.sharding import replicated_share
+from jmrec.systems.registry import check_settings
 from jmrec.systems.system import Sizes
 from jmrec.terminal import say
 from jmrec.tools.plan.hlo import collectives
@@ -37,6 +38,8 @@ def main() -> None:
     request = json.load(sys.stdin)
     logging.disable(logging.WARNING)  # what is replicated is reported
     try:
+        config = ConfigDict(request["config"])
+        check_settings(config)
         devices = jax.devices()
         if request["tpu"]:
             name = request["tpu"]
@@ -46,7 +49,7 @@ def main() -> None:
                 raise UserError(f"libtpu does not know {name} ({first_line(error)}).") from error
             devices = described.devices
         sizes = Sizes(request["items"], request["vocab"], tuple(request["fields"]))
-        planner = Planner(ConfigDict(request["config"]), sizes, devices)
+        planner = Planner(config, sizes, devices)
         for stage in request["stages"] or planner.stages:
             send("progress", f"{stage}: compiling for {len(devices)} devices ...")
             send("stage", asdict(plan(planner.step(stage), stage, bool(request["tpu"]))))

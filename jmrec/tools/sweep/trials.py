@@ -171,7 +171,8 @@ def expand(spec: str, overrides: Sequence[str], workdir: Path) -> Sweep:
       UserError: If a trial sets what is not there, does not fit, is swept and set at once, is the
         same as another, or would read the test split.
     """
-    from jmrec.systems.stages import seeded  # which loads jax
+    from jmrec.systems.registry import check_settings  # which loads jax
+    from jmrec.systems.stages import seeded
 
     base = load_config(spec, list(overrides))
     flat = flatten(base)
@@ -208,6 +209,8 @@ def expand(spec: str, overrides: Sequence[str], workdir: Path) -> Sweep:
                 f"trial {index} is judged by evaluate.serve={row!r}, which is not trained; there "
                 f"is {', '.join(config[table])}."
             )
+        if "system" in config:  # else it is not jmrec that runs it
+            check_settings(config)
         stage = seeded(f"{table}.{row}", int(config.seeds[0])).name
         trials.append(Trial(index, each, workdir / f"trial-{index:04d}", row, stage))
     return Sweep(spec, tuple(overrides), workdir, {**flat, SPLIT: "validation"}, tuple(trials))

@@ -107,19 +107,3 @@ def test_what_mmrec_reads_of_cuts_is_part_of_what_its_stages_are(tmp_path: Path)
         name for name, settings in own.items() if identity(settings) != identity(other[name])
     }
     assert changed == {"rankers/text-0", "rankers/both-0", "evaluate"}
-
-
-@pytest.mark.parametrize(
-    ("change", "says"),
-    [
-        ("protocol.day=0.0", "protocol.day must be above 0"),
-        ("evaluate.recall=50.0", "evaluate.recall must lie between 0 and 1"),
-        ("evaluate.value.hit=-1.0", "evaluate.value must be a cost and a gain"),
-        ("evaluate.by=items", "evaluate.by"),
-    ],
-)
-def test_settings_of_mmrec_that_make_no_sense_are_refused(
-    change: str, says: str, tmp_path: Path
-) -> None:
-    with pytest.raises(UserError, match=says):
-        made(tmp_path, "mmrec:size=tiny", f"--config.{change}")

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
-from sklearn.feature_extraction.text import TfidfVectorizer
 
 from jmrec.systems.mmrec.writers.sentences import sentences
 from jmrec.systems.mmrec.writers.writer import Source, at_least, in_order
@@ -72,6 +71,9 @@ def nearest(texts: Sequence[str], count: int) -> list[int]:
     """
     if len(texts) <= count:
         return list(range(len(texts)))
+    # Here, so that a wrong setting is answered before it is loaded.
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
     try:
         vectors = TfidfVectorizer(dtype=np.float64).fit_transform(texts)
     except ValueError:  # not one word in all of them
