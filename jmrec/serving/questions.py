@@ -17,6 +17,8 @@ from jmrec.evaluation.policy import read_time
 
 SKIP, REFUSE = "skip", "refuse"
 """What is done with an item that is not in the catalogue."""
+HUGE = 1e40
+"""No id, and no number of items."""
 LATEST = 1e11
 """Unix seconds of the year 5138; what is larger is counted in milliseconds or less."""
 
@@ -28,8 +30,21 @@ def shown(value: Any) -> str:
       >>> shown("12"), shown(np.int64(3)), len(shown("x" * 100))
       ("'12'", '3', 40)
     """
-    found = repr(value.item() if isinstance(value, np.generic) else value)
+    try:
+        found = repr(value.item() if isinstance(value, np.generic) else value)
+    except ValueError:  # more digits than Python writes
+        return "a huge number"
     return found if len(found) <= 40 else found[:36] + " ..."
+
+
+def _number(value: Any) -> float:
+    """Return a number, inf for one that is too large; NaN for all that is none, and for a bool."""
+    if not isinstance(value, numbers.Real) or isinstance(value, bool | np.bool_):
+        return math.nan
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
 
 
 def read_id(value: Any, what: str) -> str:
@@ -48,10 +63,9 @@ def read_id(value: Any, what: str) -> str:
     """
     if isinstance(value, str):
         return str(value)
-    if isinstance(value, numbers.Real) and not isinstance(value, bool | np.bool_):
-        number = float(value)
-        if math.isfinite(number) and number == int(number):
-            return str(int(value))
+    number = _number(value)
+    if abs(number) < HUGE and number == int(number):
+        return str(int(value))
     raise UserError(f"{what} is {shown(value)}, which is no id; give a text or a whole number.")
 
 
@@ -86,12 +100,12 @@ def read_top(value: Any) -> int:
       >>> read_top(np.int64(5)), read_top(5.0)
       (5, 5)
     """
-    number = isinstance(value, numbers.Real) and not isinstance(value, bool | np.bool_)
-    if not number or not math.isfinite(value) or value != int(value):
+    number = _number(value)
+    if not abs(number) < HUGE or number != int(number):
         raise UserError(f"top is {shown(value)}, which is no whole number; give one, as top=10.")
-    if value < 1:
+    if number < 1:
         raise UserError(f"top is {shown(value)}; ask for 1 item or more.")
-    return int(value)
+    return int(number)
 
 
 def read_moment(value: Any, what: str) -> float:
@@ -119,8 +133,8 @@ def read_moment(value: Any, what: str) -> float:
         found = (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()
     elif isinstance(value, np.datetime64):
         found = float((value - np.datetime64(0, "s")) / np.timedelta64(1, "s"))
-    elif isinstance(value, numbers.Real) and not isinstance(value, bool | np.bool_):
-        found = float(value)
+    else:
+        found = _number(value)
     if not math.isfinite(found):
         raise UserError(
             f"{what} is {shown(value)}, which is no time; give a date as 2026-07-31, or unix "

@@ -196,10 +196,10 @@ def test_users_are_named_by_numbers_too_and_many_are_asked_at_once(pairs: PairAr
         found = served.recommend_batch(users, np.int64(4))
         assert [(each["known"], each["items"]) for each in found] == [(True, each) for each in want]
     for user in (None, 1.5, True, ["10"], b"10"):
-        with pytest.raises(UserError, match="the user is .*, which is no id"):
+        with pytest.raises(UserError, match=r"the user is .*, which is no id"):
             served.recommend(user)
     for top, at in (("5", None), (2.5, None), (3, "soon"), (3, 1.7e12)):
-        with pytest.raises(UserError, match="^(top|at)"):
+        with pytest.raises(UserError, match=r"^(top|at)"):
             served.recommend("10", top, at)
     with pytest.raises(UserError, match="no list of user ids"):
         served.recommend_batch("10")

@@ -83,6 +83,7 @@ def test_a_number_is_not_an_id_with_zeros(served: Served) -> None:
         ([math.inf], "is inf, which is no id"),
         ([["1"]], r"is \['1'\], which is no id"),
         ([b"1"], "is b'1', which is no id"),
+        ([10**5000], "is a huge number, which is no id"),
         ([], "the session is empty"),
         (np.array([]), "the session is empty"),
     ],
@@ -105,7 +106,23 @@ def test_a_whole_number_says_how_many(served: Served, top: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "top", ["5", 2.5, 0, -1, np.int64(0), math.nan, math.inf, None, True, [3], "", 1 + 1j]
+    "top",
+    [
+        "5",
+        2.5,
+        0,
+        -1,
+        np.int64(0),
+        math.nan,
+        math.inf,
+        None,
+        True,
+        [3],
+        "",
+        1 + 1j,
+        10**400,
+        [10**5000],
+    ],
 )
 def test_a_senseless_top_is_one_sentence(served: Served, top: Any) -> None:
     with pytest.raises(UserError, match=r"^top is .*(no whole number|1 item or more)"):
@@ -138,6 +155,7 @@ def test_times_are_read_in_every_form(served: Served, at: Any, january: bool) ->
         ("tomorrow", "no time"), ("", "no time"), (math.nan, "no time"), (math.inf, "no time"),
         (True, "no time"), ([0], "no time"), (np.datetime64("NaT"), "no time"),
         (1_760_000_000_000, "milliseconds"), (-(10**300), "milliseconds"),
+        (10**400, "no time"), ([10**5000], "no time"),
     ],
 )  # fmt: skip
 def test_a_senseless_time_is_one_sentence(served: Served, at: Any, says: str) -> None:
@@ -149,8 +167,10 @@ def test_a_senseless_time_is_one_sentence(served: Served, at: Any, says: str) ->
 
 def test_times_of_clicks_become_pauses_in_every_form(served: Served) -> None:
     hour = datetime(1970, 1, 1, 1)
-    for times in ([0, 3600], ["1970-01-01", "1970-01-01T01:00"], [datetime(1970, 1, 1), hour],
-                  np.array([0, 3600]), np.array(["1970-01-01", "1970-01-01T01"], "M8[s]")):  # fmt: skip
+    for times in (
+        [0, 3600], ["1970-01-01", "1970-01-01T01:00"], [datetime(1970, 1, 1), hour],
+        np.array([0, 3600]), np.array(["1970-01-01", "1970-01-01T01"], "M8[s]"),
+    ):  # fmt: skip
         served.ranker.asked.clear()
         served.recommend(["1", "2"], times=times)
         ((_, gaps, _),) = served.ranker.asked
@@ -186,7 +206,7 @@ def test_unknown_items_are_refused_where_that_is_asked(served: Served) -> None:
         served.recommend(["z", "zz"])  # nothing is left to answer for
     assert served.recommend_batch([["1"], ["2"]], unknown="refuse")[0].unknown == []
     for unknown in ("raise", None, 1, ["skip"]):
-        with pytest.raises(UserError, match="unknown is .*; choose one of skip, refuse"):
+        with pytest.raises(UserError, match=r"unknown is .*; choose one of skip, refuse"):
             served.recommend(["1"], unknown=unknown)
 
 
