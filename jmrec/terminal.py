@@ -2,8 +2,8 @@
 
 A title or a licence in a stranger's file may hold control characters, which move the cursor, hide
 text or type for the reader, and marks that turn the order of letters. All that is printed goes
-through `clean`: by `say` and `warn`, or by a `console`. What an encoding lacks is printed as escapes,
-and ends nothing.
+through `clean`: by `say` and `warn`, or by a `console`. What an encoding lacks is printed as
+escapes, and ends nothing.
 """
 
 import re

@@ -134,6 +134,18 @@ def _facts(folder: Path) -> dict[str, Any]:
     return facts
 
 
+def kind_of(folder: Path) -> str:
+    """Return of which kind an artefact is: `SESSIONS` or `PAIRS`.
+
+    Raises:
+      UserError: There is none, or it is damaged.
+    """
+    try:
+        return str(_facts(folder)["kind"])
+    except (ValueError, OSError):
+        raise UserError(f"{folder} is damaged; make it again with jmrec export.") from None
+
+
 def _is_artefact(folder: Path) -> bool:
     try:
         return bool(_facts(folder))

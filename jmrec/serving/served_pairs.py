@@ -53,7 +53,8 @@ class ServedPairs:
 
     def __init__(self, artefact: PairArtefact, where: str) -> None:
         self.artefact, self.where = artefact, where
-        self.ids, self.user_ids = artefact.ids, artefact.user_ids
+        self.ids, self.titles = artefact.ids, artefact.titles
+        self.user_ids = artefact.user_ids
         self.policy, self.verdicts = artefact.policy, artefact.verdicts
         self._row_of = {user: row for row, user in enumerate(artefact.user_ids)}
         self._item_row = {item: row for row, item in enumerate(artefact.ids)}
