@@ -1,4 +1,4 @@
-"""A short run of the load test: 64 clients, an artefact renewed meanwhile, 200 malformed requests."""
+"""A short run of the load test: 64 clients, a renewed artefact, 200 malformed requests."""
 
 import importlib.util
 import sys

@@ -12,6 +12,8 @@ from jmrec.serving.folder import PAIRS, kind_of
 from jmrec.serving.served import Served, load
 from jmrec.serving.served_pairs import ServedPairs, load_pairs
 
+SERVED = "what is served"
+"""Its name in messages: the folder's is not told over the wire."""
 TRIES = 3
 """An artefact that is replaced while it is read is read again, so often."""
 
@@ -94,8 +96,10 @@ class Holder:
                     raise
                 continue
             if self._mark() == mark:
+                served.where = SERVED
                 asked = served.ids[:1] if isinstance(served, Served) else ""
-                served.recommend_batch([asked])  # compiles, so that nobody waits for it
+                for count in (1, 2):  # one goes alone, several in a block: both are compiled now
+                    served.recommend_batch([asked] * count)
                 return Held(served, hashlib.sha256(sums).hexdigest()[:12], mark)
         raise UserError(f"{self.folder} changes while it is read; start again when it is written.")
 

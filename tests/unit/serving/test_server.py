@@ -233,6 +233,9 @@ def test_a_renewed_artefact_takes_over(artefact: Artefact, tmp_path: Path) -> No
     holder = Holder(folder, None, None, told.append)
     first = holder.held
     assert not holder.renew()
+    with pytest.raises(UserError) as told_of:
+        first.served.recommend(["gone"])
+    assert str(tmp_path) not in str(told_of.value)  # no path goes over the wire
     pinned = replace(artefact, policy=make_policy(artefact.ids, True, Correction(pin=("i07",))))
     write(pinned, folder)
     assert holder.renew()
