@@ -5,6 +5,7 @@ A kill leaves at most side names (``*.tmp``, ``*.old``), which the next start ov
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import stat
@@ -24,6 +25,27 @@ def write_json(path: Path, value: Any) -> None:
     side = path.with_name(path.name + ".tmp")
     side.write_text(json.dumps(value, indent=2, sort_keys=True) + "\n")
     side.replace(path)
+
+
+def plain(value: Any) -> Any:
+    """Return what JSON can hold: None for a number that is not finite, Python's own numbers.
+
+    JSON has no NaN; what Python writes for one is an error to other programs.
+
+    Example:
+      >>> import numpy as np
+      >>> plain({"share": float("nan"), "counts": np.array([1, 2]), "ok": (True, np.float32(0.5))})
+      {'share': None, 'counts': [1, 2], 'ok': [True, 0.5]}
+    """
+    if isinstance(value, Mapping):
+        return {str(name): plain(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(each) for each in value]
+    if hasattr(value, "tolist"):  # an array or a number of numpy, which is not imported for it
+        return plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
 
 
 def read_json(path: Path) -> Any:

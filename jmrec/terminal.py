@@ -2,7 +2,8 @@
 
 A title or a licence in a stranger's file may hold control characters, which move the cursor, hide
 text or type for the reader, and marks that turn the order of letters. All that is printed goes
-through `clean`: by `say` and `warn`, or by a `console`.
+through `clean`: by `say` and `warn`, or by a `console`. What an encoding lacks is printed as
+escapes, and ends nothing.
 """
 
 import re
@@ -29,6 +30,25 @@ def clean(text: str) -> str:
     return _STEERS.sub("\ufffd", text)
 
 
+def fit(text: str, encoding: str | None) -> str:
+    r"""Return a text that an encoding can write; what it lacks becomes a backslash and its number.
+
+    Args:
+      text: Any text, names of files in no encoding included.
+      encoding: Of the output, None where it takes any text.
+
+    Example:
+      >>> print(fit("Jalapeño \u041c", "cp1252"), fit("Jalapeño", None))
+      Jalapeño \u041c Jalapeño
+    """
+    if encoding is None:
+        return text
+    try:
+        return text.encode(encoding, "backslashreplace").decode(encoding)
+    except LookupError:  # an output that names no encoding of Python's
+        return text
+
+
 def say(text: str, file: TextIO | None = None) -> None:
     """Print a text and a line feed, cleaned.
 
@@ -37,7 +57,7 @@ def say(text: str, file: TextIO | None = None) -> None:
       file: Where to; None is standard output.
     """
     out = file or sys.stdout
-    out.write(clean(text) + "\n")
+    out.write(fit(clean(text), getattr(out, "encoding", None)) + "\n")
     out.flush()
 
 
@@ -59,7 +79,10 @@ class _Cleaned:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Segment]:
         for each in console.render(self._renderable, options):
-            yield each if each.control else Segment(clean(each.text), each.style)
+            if each.control:
+                yield each
+            else:
+                yield Segment(fit(clean(each.text), console.encoding), each.style)
 
 
 class _Cleaning(RenderHook):

@@ -16,6 +16,7 @@ VERBS = (
     "evaluate",
     "recommend",
     "export",
+    "serve",
     "convert",
     "plan",
     "inspect",

@@ -56,7 +56,9 @@ def add_json(parser: argparse.ArgumentParser) -> None:
 def output(found: Any, as_json: bool, show: Callable[[Any], None]) -> None:
     """Print what was found, for machines or by ``show`` for people."""
     if as_json:
-        say(json.dumps(found, indent=2))
+        from jmrec.files import plain
+
+        say(json.dumps(plain(found), indent=2, allow_nan=False))
     else:
         show(found)
 

@@ -5,7 +5,7 @@ import csv
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jmrec.commands.command import Command
 from jmrec.commands.options import (
@@ -18,6 +18,9 @@ from jmrec.commands.options import (
 )
 from jmrec.errors import UserError
 from jmrec.terminal import console, say, warn
+
+if TYPE_CHECKING:  # jax and a second: not for --help
+    from jmrec.serving import Answer
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -40,6 +43,11 @@ def options(parser: argparse.ArgumentParser) -> None:
         "--times", help="when each item of the session was clicked, for a student that reads pauses"
     )
     parser.add_argument("--events", help="what each click was, for one that reads event types")
+    parser.add_argument(
+        "--unknown", choices=("skip", "refuse"), default="skip",
+        help="what is done with an item or user that is not known: an item is left out, a user is "
+        "served as a new one (default), or it is an error",
+    )  # fmt: skip
     add_student(parser)
     add_policy(parser)
     add_verdicts(parser)
@@ -84,12 +92,17 @@ def action(args: argparse.Namespace, _: Sequence[str]) -> None:
     if session is None:
         _for_user(args, at)
     else:
-        output(_for_session(args, session, at), args.json, show)
+        found = _for_session(args, session, at)
+        if found.unknown:
+            named = ", ".join(map(repr, dict.fromkeys(found.unknown)))
+            warn(
+                f"{len(found.unknown)} of {len(session)} items of the session are not in the "
+                f"catalogue and are left out: {named}."
+            )
+        output(found, args.json, show)
 
 
-def _for_session(
-    args: argparse.Namespace, session: Sequence[str], at: float | None
-) -> list[dict[str, Any]]:
+def _for_session(args: argparse.Namespace, session: Sequence[str], at: float | None) -> "Answer":
     from jmrec.evaluation.policy import read_time
 
     clicked, events = listed(args.times), listed(args.events)
@@ -97,11 +110,12 @@ def _for_session(
     if args.serve is not None:
         from jmrec.serving import load
 
-        return load(args.serve, args.policy).recommend(session, args.top, at, times, events)
+        served = load(args.serve, args.policy)
+        return served.recommend(session, args.top, at, times, events, args.unknown)
     from jmrec.systems import serve
 
     return serve.recommend(
-        args.workdir, session, args.top, args.student, args.policy, at, times, events
+        args.workdir, session, args.top, args.student, args.policy, at, times, events, args.unknown
     )
 
 
@@ -110,13 +124,14 @@ def _for_user(args: argparse.Namespace, at: float | None) -> None:
         from jmrec.serving import load_pairs
 
         served = load_pairs(args.serve, args.policy, args.verdicts)
-        found = served.recommend(args.user, args.top, at)
+        found = served.recommend(args.user, args.top, at, args.unknown)
     else:
         from jmrec.systems import serve_pairs
 
         found = serve_pairs.recommend(
-            args.workdir, args.user, args.top, args.student, args.policy, args.verdicts, at
-        )
+            args.workdir, args.user, args.top, args.student, args.policy, args.verdicts, at,
+            args.unknown,
+        )  # fmt: skip
     if not found["known"]:
         near = f"; did you mean {found['nearest']!r}?" if found["nearest"] else "."
         warn(f"user {args.user!r} is not known and is served as a new one{near}")

@@ -7,7 +7,8 @@ Example::
     served = load("serve/")
     for each in served.recommend(["12", "57", "3"], top=10):
         print(each["item_id"], each["title"], each["score"])
-    lists = served.recommend_batch([["12", "57"], ["3"]], top=10)
+    lists = served.recommend_batch([[12, 57], ["3", "gone"]], top=10)
+    print(lists[1].unknown)  # ids that the catalogue does not know are skipped: ["gone"]
 
 What was exported of a system that ranks pairs of a user and an item is loaded by `load_pairs`::
 
@@ -18,10 +19,10 @@ What was exported of a system that ranks pairs of a user and an item is loaded b
 from jmrec.serving.artefact import Artefact, read, write
 from jmrec.serving.folder import check_target
 from jmrec.serving.pairs import PairArtefact, read_pairs, write_pairs
-from jmrec.serving.served import Served, load, serve
+from jmrec.serving.served import Answer, Served, load, serve
 from jmrec.serving.served_pairs import ServedPairs, load_pairs
 
 __all__ = [
-    "Artefact", "PairArtefact", "Served", "ServedPairs", "check_target", "load", "load_pairs",
-    "read", "read_pairs", "serve", "write", "write_pairs",
+    "Answer", "Artefact", "PairArtefact", "Served", "ServedPairs", "check_target", "load",
+    "load_pairs", "read", "read_pairs", "serve", "write", "write_pairs",
 ]  # fmt: skip

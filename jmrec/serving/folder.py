@@ -24,8 +24,8 @@ from jmrec.types import Params
 SERVE = "serve.json"
 SESSIONS, PAIRS = "jmrec serving artefact", "jmrec serving artefact of pairs"
 """The kinds: what ranks items for sessions, and what ranks them for users."""
-ASK = {SESSIONS: "--items", PAIRS: "--user"}
-"""How `jmrec recommend` asks each kind."""
+ANSWERS = {SESSIONS: "sessions of items", PAIRS: "users"}
+"""For what each kind recommends."""
 SIZE = 100_000
 """The largest number that a setting may be where no array is larger."""
 Artefact = TypeVar("Artefact")
@@ -41,7 +41,7 @@ def check_target(out: Path) -> Path:
     if out.is_dir() and (not any(out.iterdir()) or _is_artefact(out)):
         return out
     if out.exists():
-        raise UserError(f"{out} is there and is no serving artefact; name another --out.")
+        raise UserError(f"{out} is there and is no serving artefact; name another folder.")
     return out
 
 
@@ -101,7 +101,8 @@ def read_folder(
         facts = _facts(folder)
         if facts["kind"] != kind:
             raise UserError(
-                f"{folder} is a {facts['kind']}; jmrec recommend asks it with {ASK[facts['kind']]}."
+                f"{folder} is a {facts['kind']}: it answers for {ANSWERS[facts['kind']]}, not for "
+                f"{ANSWERS[kind]}; ask it for those."
             )
         if facts["format"] > newest:
             raise UserError(
@@ -128,9 +129,21 @@ def _facts(folder: Path) -> dict[str, Any]:
     if not (folder / SERVE).is_file():
         raise UserError(f"{folder} holds no serving artefact; make one with jmrec export.")
     facts = json.loads((folder / SERVE).read_bytes())
-    if not isinstance(facts, dict) or facts.get("kind") not in ASK:
+    if not isinstance(facts, dict) or facts.get("kind") not in ANSWERS:
         raise ValueError(f"{SERVE} does not say that it is one")
     return facts
+
+
+def kind_of(folder: Path) -> str:
+    """Return of which kind an artefact is: `SESSIONS` or `PAIRS`.
+
+    Raises:
+      UserError: There is none, or it is damaged.
+    """
+    try:
+        return str(_facts(folder)["kind"])
+    except (ValueError, OSError):
+        raise UserError(f"{folder} is damaged; make it again with jmrec export.") from None
 
 
 def _is_artefact(folder: Path) -> bool:

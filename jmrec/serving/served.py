@@ -1,7 +1,7 @@
 """Recommendations from a serving artefact, or from a run that looks like one."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,39 @@ from jmrec.evaluation.rankers.neural import WINDOWS, CompiledEncoder, NeuralRank
 from jmrec.models.build import check_fit
 from jmrec.models.sessions.table import session_model
 from jmrec.serving.artefact import Artefact, read
+from jmrec.serving.questions import (
+    REFUSE,
+    SKIP,
+    read_choice,
+    read_each,
+    read_id,
+    read_list,
+    read_moment,
+    read_top,
+    shown,
+)
 
 SCORES = 2**24
 """At most so many scores are held at a time."""
+
+
+class Answer(list[dict[str, Any]]):
+    """The items that are recommended to a session, best first.
+
+    Args:
+      items: Each is {"item_id", "title", "score", "pinned"}.
+      unknown: The ids of the session that the catalogue does not know, as often as they stand in
+        it: they were skipped.
+
+    Example:
+      >>> found = Answer([], unknown=["x9"])
+      >>> len(found), found.unknown
+      (0, ['x9'])
+    """
+
+    def __init__(self, items: Iterable[dict[str, Any]], unknown: Iterable[str] = ()) -> None:
+        super().__init__(items)
+        self.unknown = list(unknown)
 
 
 class Served:
@@ -50,106 +80,135 @@ class Served:
 
     def recommend(
         self,
-        session: Sequence[str],
+        session: Sequence[Any],
         top: int = 10,
-        at: float | None = None,
-        times: Sequence[float] | None = None,
+        at: Any = None,
+        times: Sequence[Any] | None = None,
         events: Sequence[str] | None = None,
-    ) -> list[dict[str, Any]]:
+        unknown: str = SKIP,
+    ) -> Answer:
         """Recommend items for one session.
 
         Args:
-          session: Item ids, oldest first; the last 50 are read.
+          session: Item ids, oldest first, texts or whole numbers; the last 50 that the catalogue
+            knows are read.
           top: How many to recommend; fewer come where there are fewer candidates.
-          at: Unix seconds, for catalogues with windows of availability; None is now.
-          times: Unix seconds of each click, for a student that reads time gaps; None is no gaps.
+          at: The time, for catalogues with windows of availability: unix seconds, a date as a text
+            or a datetime; None is now.
+          times: The time of each click, for a student that reads time gaps; None is no gaps.
           events: The event type of each click, for one that reads those; None is none.
+          unknown: "skip" leaves out items that the catalogue does not know, with what is said of
+            them; "refuse" raises.
 
         Returns:
           Best first: {"item_id", "title", "score", "pinned"}. Pinned items come first, with the
-          score that they have.
+          score that they have. ``unknown`` of it lists the ids that were skipped.
 
         Raises:
-          UserError: If an id or an event type is unknown, or nothing is asked.
+          UserError: If nothing is asked, or no item of the session is known, or something given
+            is not what it has to be.
         """
+        items = read_list(session, "the session", "item ids")
         found = self.recommend_batch(
-            [session], top, at,
-            None if times is None else [times], None if events is None else [events],
-        )  # fmt: skip
-        return found[0]
+            [items], top, at,
+            None if times is None else [times], None if events is None else [events], unknown,
+        )[0]  # fmt: skip
+        if len(found.unknown) == len(items):
+            raise UserError(self._strange(found.unknown[0]))
+        return found
 
     def recommend_batch(
         self,
-        sessions: Sequence[Sequence[str]],
+        sessions: Sequence[Sequence[Any]],
         top: int = 10,
-        at: float | None = None,
-        times: Sequence[Sequence[float]] | None = None,
+        at: Any = None,
+        times: Sequence[Sequence[Any]] | None = None,
         events: Sequence[Sequence[str]] | None = None,
-    ) -> list[list[dict[str, Any]]]:
-        """Recommend items for several sessions; see `recommend`."""
-        if top < 1:
-            raise UserError("ask for 1 item or more (--top).")
-        now = time.time() if at is None else at
-        asked = [self._rows(session) for session in sessions]
+        unknown: str = SKIP,
+    ) -> list[Answer]:
+        """Recommend items for several sessions; see `recommend`.
 
-        def zeros(kind: Any) -> list[np.ndarray]:
-            return [np.zeros(len(rows), kind) for rows in asked]
+        The answer for a session of which no item is known is empty.
+        """
+        top = read_top(top)
+        refuse = read_choice(unknown, "unknown", (SKIP, REFUSE)) == REFUSE
+        now = time.time() if at is None else read_moment(at, "at")
+        named = [self._named(each) for each in read_list(sessions, "sessions", "sessions")]
+        known = [[item in self._row_of for item in each] for each in named]
+        strange = [[i for i, ok in zip(*each) if not ok] for each in zip(named, known)]
+        if refuse and any(strange):
+            raise UserError(self._strange(next(each for each in strange if each)[0]))
 
-        gaps = zeros(np.float32) if times is None else self._gaps(asked, times)
-        codes = zeros(np.int32) if events is None else self._codes(asked, events)
+        def of_known(lists: Sequence[Sequence[Any]]) -> list[list[Any]]:
+            return [[each for each, ok in zip(*line) if ok] for line in zip(lists, known)]
+
+        asked = [np.array([self._row_of[i] for i in each], np.int32) for each in of_known(named)]
+        gaps, codes = None, None
+        if times is not None:
+            given = read_each(times, len(named), "times", "times", read_moment)
+            gaps = _gaps(of_known(self._fitting(named, given, "times")))
+        if events is not None:
+            words = read_each(events, len(named), "events", "event types", self._code)
+            codes = of_known(self._fitting(named, words, "events"))
+        found = [Answer([], each) for each in strange]
+        rows = [row for row, each in enumerate(asked) if len(each)]
         size = max(1, min(WINDOWS, SCORES // max(len(self.ids), 1)))
-        found = []
-        for start in range(0, len(asked), size):
-            here = slice(start, start + size)
-            part = asked[here]
-            prefixes = _prefixes(part, gaps[here], codes[here])
+        for start in range(0, len(rows), size):
+            few = rows[start : start + size]
+            part = [asked[row] for row in few]
+            prefixes = _prefixes(
+                part,
+                [
+                    np.zeros(len(each)) if gaps is None else gaps[row]
+                    for row, each in zip(few, part)
+                ],
+                [
+                    np.zeros(len(each)) if codes is None else codes[row]
+                    for row, each in zip(few, part)
+                ],
+            )
             scores = comparable(self.ranker.scores(prefixes, slice(0, len(self.ids))))
             scores[~self.policy.candidates(part, now)] = -np.inf
-            found += [self._best(line, top) for line in scores]
+            for row, line in zip(few, scores):
+                found[row].extend(self._best(line, top))
         return found
 
-    def _rows(self, session: Sequence[str]) -> np.ndarray:
-        if not len(session):
-            raise UserError("name at least one item of the session (--items).")
-        for item in session:
-            if item not in self._row_of:
-                raise UserError(
-                    f"item {item!r} is not in the catalogue of {self.where}; "
-                    f"{nearest(item, self.ids, self.exported)}"
-                )
-        return np.array([self._row_of[item] for item in session], np.int32)
+    def _named(self, session: Any) -> list[str]:
+        items = read_list(session, "the session", "item ids")
+        if not items:
+            raise UserError("the session is empty; name at least one item.")
+        return [
+            read_id(item, f"entry {place} of the session") for place, item in enumerate(items, 1)
+        ]
 
-    def _gaps(
-        self, asked: Sequence[np.ndarray], times: Sequence[Sequence[float]]
-    ) -> list[np.ndarray]:
-        self._check(asked, times, "times")
-        # A window's first item has no item before it that the student reads.
-        each = [np.asarray(t, np.float64)[-WINDOW:] for t in times]
-        return [np.log1p(np.maximum(np.diff(t, prepend=t[0]), 0)).astype(np.float32) for t in each]
+    def _strange(self, item: str) -> str:
+        return (
+            f"item {shown(item)} is not in the catalogue of {self.where}; "
+            f"{nearest(item, self.ids, self.exported)}"
+        )
 
-    def _codes(
-        self, asked: Sequence[np.ndarray], events: Sequence[Sequence[str]]
-    ) -> list[np.ndarray]:
-        self._check(asked, events, "events")
-        known = ", ".join(filter(None, self.event_names))
-        trained = f"it knows {known}: name one of those" if known else "it knows none"
-        for event in (event for each in events for event in each):
-            if event not in self.event_names:
-                raise UserError(
-                    f"event type {event!r} is none that {self.where} was trained with; {trained}, "
-                    "leave out --events, or train again with data that has it."
-                )
-        code = {name: at for at, name in enumerate(self.event_names)}
-        return [np.array([code[event] for event in each], np.int32)[-WINDOW:] for each in events]
+    def _code(self, event: Any, what: str) -> int:
+        name = "" if event is None else event
+        if name not in self.event_names:
+            known = ", ".join(filter(None, self.event_names))
+            trained = f"it knows {known}: name one of those" if known else "it knows none"
+            raise UserError(
+                f"{what}: event type {shown(event)} is none that {self.where} was trained with; "
+                f"{trained}, leave out the events, or train again with data that has it."
+            )
+        return self.event_names.index(name)
 
     @staticmethod
-    def _check(asked: Sequence[np.ndarray], given: Sequence[Sequence[Any]], what: str) -> None:
-        for rows, each in zip(asked, given, strict=True):
-            if len(rows) != len(each):
+    def _fitting(
+        named: Sequence[Sequence[str]], given: Sequence[Sequence[Any]], what: str
+    ) -> Sequence[Sequence[Any]]:
+        for items, each in zip(named, given, strict=True):
+            if len(items) != len(each):
                 raise UserError(
-                    f"{len(rows)} items and {len(each)} {what}: give one for each item of the "
-                    f"session, or none (--{what})."
+                    f"{len(items)} items and {len(each)} {what}: give one for each item of the "
+                    "session, or none."
                 )
+        return given
 
     def _best(self, scores: np.ndarray, top: int) -> list[dict[str, Any]]:
         """Return the best of float32 [V], -inf where an item is no candidate."""
@@ -184,8 +243,15 @@ def best_rows(scores: np.ndarray, top: int) -> np.ndarray:
     return rows[np.argsort(-scores[rows], kind="stable")][:top]
 
 
+def _gaps(times: Sequence[Sequence[float]]) -> list[np.ndarray]:
+    """Return log(1 + seconds) since the click before, float32, of the last WINDOW clicks."""
+    # A window's first item has no item before it that the student reads.
+    last = [np.asarray(each, np.float64)[-WINDOW:] for each in times]
+    return [np.log1p(np.maximum(np.diff(t, prepend=t[:1]), 0)).astype(np.float32) for t in last]
+
+
 def _prefixes(
-    sessions: Sequence[np.ndarray], gaps: Sequence[np.ndarray], events: Sequence[np.ndarray]
+    sessions: Sequence[np.ndarray], gaps: Sequence[Any], events: Sequence[Any]
 ) -> Prefixes:
     """Lay sessions out as a Ranker reads them, the last WINDOW items of each."""
     read = [rows[-WINDOW:] for rows in sessions]

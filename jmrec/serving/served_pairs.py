@@ -2,7 +2,7 @@
 
 import difflib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,16 @@ from jmrec.features import pad_rows
 from jmrec.models.build import check_fit
 from jmrec.models.dlrm import dlrm
 from jmrec.serving.pairs import PairArtefact, read_pairs
+from jmrec.serving.questions import (
+    REFUSE,
+    SKIP,
+    read_choice,
+    read_id,
+    read_list,
+    read_moment,
+    read_top,
+    shown,
+)
 from jmrec.tasks.rank import gather
 
 BLOCK, STEP = 1024, 256
@@ -43,7 +53,8 @@ class ServedPairs:
 
     def __init__(self, artefact: PairArtefact, where: str) -> None:
         self.artefact, self.where = artefact, where
-        self.ids, self.user_ids = artefact.ids, artefact.user_ids
+        self.ids, self.titles = artefact.ids, artefact.titles
+        self.user_ids = artefact.user_ids
         self.policy, self.verdicts = artefact.policy, artefact.verdicts
         self._row_of = {user: row for row, user in enumerate(artefact.user_ids)}
         self._item_row = {item: row for row, item in enumerate(artefact.ids)}
@@ -61,7 +72,9 @@ class ServedPairs:
         """
         return self._score(self.user_row(user)) + self.artefact.line.added
 
-    def recommend(self, user: str, top: int = 10, at: float | None = None) -> dict[str, Any]:
+    def recommend(
+        self, user: Any, top: int = 10, at: Any = None, unknown: str = SKIP
+    ) -> dict[str, Any]:
         """Recommend items that a user has not rated.
 
         Where the label is to be avoided, the least probable come first, and items whose probability
@@ -70,9 +83,11 @@ class ServedPairs:
         first.
 
         Args:
-          user: A user id. One that is not known is served as a new user.
+          user: A user id, a text or a whole number.
           top: How many to recommend; fewer come where there are fewer candidates.
-          at: Unix seconds, for catalogues with windows of availability; None is now.
+          at: The time, for catalogues with windows of availability: unix seconds, a date as a text
+            or a datetime; None is now.
+          unknown: "skip" serves a user who is not known as a new one, "refuse" raises.
 
         Returns:
           "user", "known" (whether the user is), "nearest" (a known id like it, or None), "label",
@@ -80,14 +95,21 @@ class ServedPairs:
           "items", best first: {"item_id", "title", "probability", "flag"}.
 
         Raises:
-          UserError: Nothing is asked.
+          UserError: Something given is not what it has to be.
         """
-        if top < 1:
-            raise UserError("ask for 1 item or more (--top).")
+        user, top = read_id(user, "the user"), read_top(top)
+        now = time.time() if at is None else read_moment(at, "at")
+        refuse = read_choice(unknown, "unknown", (SKIP, REFUSE)) == REFUSE
         made, row = self.artefact, self.user_row(user)
+        near = None
+        if row == len(self.user_ids):
+            near = next(iter(difflib.get_close_matches(user, self.user_ids, 1)), None)
+            if refuse:
+                hint = f"did you mean {near!r}?" if near else "name another."
+                raise UserError(f"user {shown(user)} is not known to {self.where}; {hint}")
         logits = made.line.platt.logits(self.logits(user))
         above = expit(logits) >= made.line.threshold
-        can = self.policy.candidates([made.rated[row]], time.time() if at is None else at)[0]
+        can = self.policy.candidates([made.rated[row]], now)[0]
         kept = np.zeros(len(self.ids), bool)
         for item, verdict in verdicts_of(self.verdicts, user).items():
             kept[self._item_row[item]] = verdict == KEEP
@@ -101,9 +123,6 @@ class ServedPairs:
         rest = np.flatnonzero(can & ~pinned)
         rest = rest[np.argsort(logits[rest] if avoid else -logits[rest], kind="stable")]
         flags = ((PINNED, pinned), (KEPT, kept), (ABOVE, above))
-        near = None
-        if row == len(self.user_ids):
-            near = next(iter(difflib.get_close_matches(user, self.user_ids, 1)), None)
         return {
             "user": user,
             "known": row < len(self.user_ids),
@@ -122,6 +141,13 @@ class ServedPairs:
                 for item in np.concatenate([first, rest])[:top].tolist()
             ],
         }
+
+    def recommend_batch(
+        self, users: Sequence[Any], top: int = 10, at: Any = None, unknown: str = SKIP
+    ) -> list[dict[str, Any]]:
+        """Recommend items for several users; see `recommend`."""
+        named = read_list(users, "users", "user ids")
+        return [self.recommend(user, top, at, unknown) for user in named]
 
 
 def _rule(artefact: PairArtefact, where: str) -> Scorer:

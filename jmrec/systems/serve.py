@@ -25,8 +25,9 @@ from jmrec.lock import only_writer
 from jmrec.models.sessions.table import id_table_rows
 from jmrec.report.page import write_report
 from jmrec.report.serving import serving_sentences
-from jmrec.serving import Artefact, Served, check_target, load, serve, write
+from jmrec.serving import Answer, Artefact, Served, check_target, load, serve, write
 from jmrec.serving.measure import CALLS, cold_start, folder_bytes, latency, size
+from jmrec.serving.questions import SKIP
 from jmrec.serving.stablehlo import export_scores
 from jmrec.systems import serve_pairs
 from jmrec.systems.added import read_added, whole_catalogue
@@ -53,7 +54,8 @@ def recommend(
     at: float | None = None,
     times: Sequence[float] | None = None,
     events: Sequence[str] | None = None,
-) -> list[dict[str, Any]]:
+    unknown: str = SKIP,
+) -> Answer:
     """Recommend items for one session with a run's student, as its artefact would.
 
     Args:
@@ -65,6 +67,7 @@ def recommend(
       at: Unix seconds, for windows of availability; None is now.
       times: Of each item of the session, see `jmrec.serving.Served.recommend`.
       events: The same.
+      unknown: What is done with items that the catalogue does not know, the same.
 
     Returns:
       See `jmrec.serving.Served.recommend`.
@@ -74,7 +77,7 @@ def recommend(
     """
     with Tracker(workdir, writes=False) as tracker:
         artefact = build(able(open_run(workdir, tracker), Ranks), student, policy)
-        return serve(artefact, str(workdir)).recommend(session, top, at, times, events)
+        return serve(artefact, str(workdir)).recommend(session, top, at, times, events, unknown)
 
 
 def build(system: Ranks, student: str | None, policy: Path | None) -> Artefact:

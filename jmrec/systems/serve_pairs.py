@@ -6,6 +6,7 @@ from typing import Any
 from jmrec.errors import UserError
 from jmrec.serving import PairArtefact, ServedPairs, load_pairs, write_pairs
 from jmrec.serving.measure import USERS, cold_start, folder_bytes, latency, size
+from jmrec.serving.questions import SKIP
 from jmrec.systems.registry import open_run
 from jmrec.systems.system import RanksPairs, able
 from jmrec.tracking import Tracker
@@ -19,6 +20,7 @@ def recommend(
     policy: Path | None = None,
     verdicts: Path | None = None,
     at: float | None = None,
+    unknown: str = SKIP,
 ) -> dict[str, Any]:
     """Recommend items for one user with a run's ranker or rule, as its artefact would.
 
@@ -30,6 +32,8 @@ def recommend(
       policy: A policy file, see `jmrec.evaluation.policy`.
       verdicts: A file of verdicts, see `jmrec.data.verdicts`.
       at: Unix seconds, for windows of availability; None is now.
+      unknown: What is done with a user who is not known, see
+        `jmrec.serving.ServedPairs.recommend`.
 
     Returns:
       See `jmrec.serving.ServedPairs.recommend`.
@@ -39,7 +43,7 @@ def recommend(
     """
     with Tracker(workdir, writes=False) as tracker:
         artefact = able(open_run(workdir, tracker), RanksPairs).artefact(row, policy, verdicts)
-        return ServedPairs(artefact, str(workdir)).recommend(user, top, at)
+        return ServedPairs(artefact, str(workdir)).recommend(user, top, at, unknown)
 
 
 def export(

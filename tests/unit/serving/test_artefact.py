@@ -106,7 +106,7 @@ def test_only_an_artefact_or_nothing_is_replaced(
     (mine / "serve.json").write_text('{"kind": "something else"}')
     (tmp_path / "file").write_text("x")
     for place in (mine, tmp_path / "file"):
-        with pytest.raises(UserError, match=r"no serving artefact; name another --out"):
+        with pytest.raises(UserError, match=r"no serving artefact; name another folder"):
             write(artefact, place)
     assert (mine / "serve.json").read_text() == '{"kind": "something else"}'
     # What people keep beside it under names that look temporary is theirs.

@@ -184,6 +184,25 @@ def test_who_is_not_known_is_new_and_the_nearest_name_is_told(pairs: PairArtefac
     assert found["items"] == other["items"]
     with pytest.raises(UserError, match="1 item or more"):
         served.recommend("user4", top=0)
+    with pytest.raises(UserError, match="'usr4' is not known to memory; did you mean 'user4'"):
+        served.recommend("usr4", unknown="refuse")
+
+
+def test_users_are_named_by_numbers_too_and_many_are_asked_at_once(pairs: PairArtefact) -> None:
+    numbered = replace(pairs, user_ids=[str(row) for row in range(10, 10 + PEOPLE)])
+    served, named = ServedPairs(numbered, "memory"), ServedPairs(pairs, "memory")
+    want = [named.recommend(f"user{row}", 4)["items"] for row in (3, 0)]
+    for users in ([13, 10], np.array([13, 10]), [13.0, "10"]):
+        found = served.recommend_batch(users, np.int64(4))
+        assert [(each["known"], each["items"]) for each in found] == [(True, each) for each in want]
+    for user in (None, 1.5, True, ["10"], b"10"):
+        with pytest.raises(UserError, match=r"the user is .*, which is no id"):
+            served.recommend(user)
+    for top, at in (("5", None), (2.5, None), (3, "soon"), (3, 1.7e12)):
+        with pytest.raises(UserError, match=r"^(top|at)"):
+            served.recommend("10", top, at)
+    with pytest.raises(UserError, match="no list of user ids"):
+        served.recommend_batch("10")
 
 
 def test_people_stand_above_the_model(pairs: PairArtefact) -> None:
@@ -349,10 +368,10 @@ def test_rated_items_are_items(pairs: PairArtefact, tmp_path: Path) -> None:
 
 
 def test_each_kind_says_how_it_is_asked(artefact: Any, folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="asks it with --user"):
+    with pytest.raises(UserError, match="answers for users, not for sessions of items"):
         load(folder)
     write(artefact, tmp_path / "sessions")
-    with pytest.raises(UserError, match="asks it with --items"):
+    with pytest.raises(UserError, match="answers for sessions of items, not for users"):
         load_pairs(tmp_path / "sessions")
     with pytest.raises(UserError, match="holds no serving artefact"):
         load_pairs(tmp_path)

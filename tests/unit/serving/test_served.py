@@ -90,7 +90,7 @@ def test_nothing_left_is_an_empty_list() -> None:
     [
         (["item-1x"], 3, "did you mean"),
         (["a", "zzzz"], 3, r"'zzzz' is not in the catalogue of here; run jmrec embed"),
-        ([], 3, "name at least one item"),
+        ([], 3, "the session is empty; name at least one item"),
         (["a"], 0, "1 item or more"),
     ],
 )
@@ -100,8 +100,9 @@ def test_bad_questions_are_one_sentence(session: list[str], top: int, says: str)
     served = Served(served.ranker, served.ids, served.titles, served.policy, "here")
     if session == ["a", "zzzz"]:
         session = ["b", "zzzz"]
-    with pytest.raises(UserError, match=says):
-        served.recommend(session, top)
+    with pytest.raises(UserError, match=says) as told:
+        served.recommend(session, top, unknown="refuse")
+    assert "--" not in str(told.value)
 
 
 def test_many_are_answered_as_one_by_one(artefact: Artefact, sessions: list[list[str]]) -> None:
