@@ -52,8 +52,7 @@ time, and how many rows have earlier reviews of their item and user. Rows with l
 sessions: --no-sessions leaves them out, where the data has too few.
 
 It shows from when to when times run, how many sessions are of guests, how many rows stand there
-twice, and in which languages the texts seem to be. A key of dataset.toml that has no effect is
-said.
+twice, and in which languages the texts seem to be. A key of dataset.toml without effect is said.
 
 Nothing is ever written by check, and nothing is read outside the folder.""",
         """$ jmrec data check SHOP

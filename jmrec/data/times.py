@@ -249,7 +249,7 @@ def times(
     )
     out[bad] = np.nan
     _say_unit(table, column, findings, found, time_format, effect)
-    _say_manners(table, column, findings, found, cells)
+    _say_manners(table, column, findings, np.where(np.isnan(out), 0, found.manner))
     rough = [
         i for i, cell in enumerate(cells) if "e" in cell.lower() and _rounded(cell, found.unit)
     ]
@@ -312,18 +312,16 @@ def _say_unit(
     )
 
 
-def _say_manners(
-    table: Table, column: str, findings: Findings, found: Times, cells: Sequence[str]
-) -> None:
+def _say_manners(table: Table, column: str, findings: Findings, manner: np.ndarray) -> None:
     """Report a column whose times are written in several manners, all of which are read."""
-    count = np.bincount(found.manner[found.manner > 0], minlength=_WRITTEN + 1)
-    most = int(count.argmax())
-    usual = int(np.argmax(found.manner == most))
+    cells = table.columns[column]
+    most = int(np.bincount(manner[manner > 0], minlength=1).argmax())
+    usual = int(np.argmax(manner == most))
     findings.add(
         table,
-        np.flatnonzero((found.manner > 0) & (found.manner != most)),
+        np.flatnonzero((manner > 0) & (manner != most)),
         lambda i: (
-            f"{column} is {shown(cells[i])} here and {shown(cells[usual])} in row "
+            f"{column} is {shown(cells[i].as_py())} here and {shown(cells[usual].as_py())} in row "
             f"{table.rows[usual]}, two formats in one column; write all times in one"
         ),
         KEPT,
