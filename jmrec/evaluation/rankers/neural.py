@@ -90,12 +90,12 @@ class NeuralRanker:
         size = 1 if len(windows) == 1 or isinstance(self.rows, dict) else WINDOWS
         blocks = []
         for start in range(0, len(windows), size):
-            kept = slice(start, start + size)
-            missing = [(0, max(kept.stop - len(windows), 0)), (0, 0)]
-            block = np.pad(windows[kept], missing, constant_values=-1)
+            some = slice(start, start + size)
+            missing = [(0, max(some.stop - len(windows), 0)), (0, 0)]
+            block = np.pad(windows[some], missing, constant_values=-1)
             gap, event = (
-                np.pad(prefixes.gaps[kept], missing),
-                np.pad(prefixes.events[kept], missing),
+                np.pad(prefixes.gaps[some], missing),
+                np.pad(prefixes.events[some], missing),
             )
             mask = block >= 0
             items = np.where(mask, block, 0)
