@@ -231,8 +231,8 @@ def describe(folder: str | Path, toml: str | Path | None = None) -> Description:
     if description.test_file:
         _check_test(file, folder, description)
     _check_roles(file, description)
-    given = frozenset(f"{table}.{key}" for table in tables for key in tables[table])
-    return replace(description, toml=file, given=given)
+    keys = frozenset(f"{table}.{key}" for table in tables for key in tables[table])
+    return replace(description, toml=file, given=keys)
 
 
 def _is_there(folder: Path, table: str, name: str, file: str, described: bool) -> None:
