@@ -151,7 +151,7 @@ def plain(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", flat)
 
 
-def share(cells: Sequence[str], holds: Sequence[bool] | np.ndarray) -> float:
+def share(cells: Sequence[object], holds: Sequence[bool] | np.ndarray) -> float:
     """Return the share of cells for which something holds, 0 for none."""
     return float(sum(holds)) / len(cells) if cells else 0.0
 
