@@ -230,6 +230,25 @@ def hints(report: CheckReport) -> list[str]:
     for name, count in r.missing_text.items():
         if count > 0.2 * r.items:
             out.append(f"{count / r.items:.0%} of the items have no {name}.")
+    out += _time_hints(r)
+    if 1 - r.languages.get("en", 0.0) >= 0.3 and r.languages:
+        out.append(
+            f"The texts seem to be {show_languages(r.languages)}. The readers minilm and smollm2 "
+            "know English only: train the reader here, or bring one that knows the language."
+        )
+    if r.missing_pictures > 0.2 * r.items:
+        out.append(f"{r.missing_pictures / r.items:.0%} of the items have no picture.")
+    if r.identical_pictures > 0.05 * r.items:
+        out.append(
+            f"{r.identical_pictures / r.items:.0%} of the items share a picture with another. "
+            "A placeholder? Leave the cell empty instead."
+        )
+    return out
+
+
+def _time_hints(r: CheckReport) -> list[str]:
+    """Say what of the times and of repeated events should make one careful."""
+    out = []
     if not r.first_time:
         out.append(
             "No time is read, so sessions are split in the order of the file. If a column says "
@@ -244,18 +263,6 @@ def hints(report: CheckReport) -> list[str]:
         out.append(
             f"{_part(r.duplicate_events, r.events)} events repeat another in every cell. Look for "
             "rows that were exported twice."
-        )
-    if 1 - r.languages.get("en", 0.0) >= 0.3 and r.languages:
-        out.append(
-            f"The texts seem to be {show_languages(r.languages)}. The readers minilm and smollm2 "
-            "know English only: train the reader here, or bring one that knows the language."
-        )
-    if r.missing_pictures > 0.2 * r.items:
-        out.append(f"{r.missing_pictures / r.items:.0%} of the items have no picture.")
-    if r.identical_pictures > 0.05 * r.items:
-        out.append(
-            f"{r.identical_pictures / r.items:.0%} of the items share a picture with another. "
-            "A placeholder? Leave the cell empty instead."
         )
     return out
 

@@ -7,7 +7,6 @@ from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -154,7 +153,7 @@ def plain(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", flat)
 
 
-def share(cells: Sequence[Any], holds: Sequence[bool] | np.ndarray) -> float:
+def share(cells: Sequence[object], holds: Sequence[bool] | np.ndarray) -> float:
     """Return the share of cells for which something holds, 0 for none."""
     return float(sum(holds)) / len(cells) if cells else 0.0
 
