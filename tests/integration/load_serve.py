@@ -12,6 +12,7 @@ artefact was not taken over or a malformed request was not refused by a 4xx with
 
 import argparse
 import asyncio
+import hashlib
 import json
 import os
 import random
@@ -269,6 +270,18 @@ async def refuse_all(port: int, raw: list[bytes]) -> list[str]:
     return wrong
 
 
+async def taken_over(port: int, folder: Path) -> bool:
+    """Return whether what was written last is served, for which a slow machine has some time."""
+    last = hashlib.sha256((folder / "checksums.json").read_bytes()).hexdigest()[:12]
+    end = time.monotonic() + START_SECONDS
+    while time.monotonic() < end:
+        _, body = await ask(port, request(b"", "/health", "GET"))
+        if json.loads(body)["artefact"] == last:
+            return True
+        await asyncio.sleep(0.5)
+    return False
+
+
 def main(arguments: list[str]) -> int:
     """Load, renew, ask senseless things; return the exit code."""
     parser = argparse.ArgumentParser(
@@ -298,6 +311,7 @@ def main(arguments: list[str]) -> int:
             asyncio.run(load(port, folder, both[0].ids, [], 4, 3))  # warm
             before = memory(process)
             seen = asyncio.run(load(port, folder, both[0].ids, made, args.clients, args.seconds))
+            last = asyncio.run(taken_over(port, folder))
             after = memory(process)
             raw = malformed(both[0].ids[0])
             wrong = asyncio.run(refuse_all(port, raw))
@@ -313,7 +327,8 @@ def main(arguments: list[str]) -> int:
         )
         for each in [*seen.errors[:10], *wrong[:10]]:
             print(each)
-        good = not seen.errors and not wrong and renewed == args.renew and alive
+        # Two that follow one another on a slow machine may be taken over as one.
+        good = not seen.errors and not wrong and last and renewed >= min(args.renew, 1) and alive
         good = good and process.returncode == 0 and "Traceback" not in text
         if not good:
             print(text[-2000:])

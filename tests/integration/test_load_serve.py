@@ -26,7 +26,7 @@ def test_sixty_four_clients(loader: ModuleType, capsys: pytest.CaptureFixture[st
     told = capsys.readouterr().out
     assert code == 0, told
     assert "to 64 clients in 6 s, 0 errors" in told
-    assert "1 artefacts taken over" in told
+    assert " 1 artefacts taken over" in told
     assert "200 of 200 malformed requests refused by a sentence" in told
 
 

@@ -83,9 +83,9 @@ class NeuralRanker:
 
     def states(self, prefixes: Prefixes) -> np.ndarray:
         """Return the session state at each prediction, float32 [P, D]."""
-        kept = self._kept  # read once: another thread may ask of other prefixes meanwhile
-        if kept is not None and kept[0] is prefixes:
-            return kept[1]
+        last = self._kept  # read once: another thread may ask of other prefixes meanwhile
+        if last is not None and last[0] is prefixes:
+            return last[1]
         windows = prefixes.windows
         size = 1 if len(windows) == 1 or isinstance(self.rows, dict) else WINDOWS
         blocks = []

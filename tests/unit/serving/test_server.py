@@ -259,6 +259,31 @@ def test_a_renewed_artefact_takes_over(artefact: Artefact, tmp_path: Path) -> No
         Holder(tmp_path / "none", None, None, told.append)
 
 
+def test_no_request_is_dropped_while_an_artefact_is_renewed(
+    artefact: Artefact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jmrec.serving.server.app.RENEW_SECONDS", 0.05)
+    folder = tmp_path / "serve"
+    write(artefact, folder)
+    running = Running(Holder(folder, None, None, lambda _: None))
+    first = running.ask({"session": ["i01"]})[2]["x-artefact"]
+    pinned = replace(artefact, policy=make_policy(artefact.ids, True, Correction(pin=("i07",))))
+    write(pinned, folder)
+    found: list[tuple[int, str, str]] = []
+
+    def renewed() -> bool:
+        status, body, headers = running.ask({"session": ["i01"]})
+        found.append((status, headers["x-artefact"], body["items"][0]["item_id"]))
+        return found[-1][1] != first
+
+    wait(renewed, 300)
+    assert {status for status, *_ in found} == {200}
+    # Each answer is of the artefact that it names.
+    assert all((item == "i07") == (version != first) for _, version, item in found)
+    assert any(line.startswith(f"renewed: {found[-1][1]}, 40 items") for line in running.lines)
+    running.stop()
+
+
 def test_what_can_not_be_listened_on_is_one_sentence(server: Running) -> None:
     with pytest.raises(UserError, match=f"port {server.port} of 127.0.0.1 can not be used"):
         run.listen("127.0.0.1", server.port)
