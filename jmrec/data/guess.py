@@ -191,11 +191,11 @@ def _link(folder: Path) -> Pair:
             "of another; one table needs an id for each item, the other that id in each row."
         )
     pair = best[1]
-    for source, name, ids in [
+    for source, name, cells in [
         (pair.items, pair.id, pair.event_columns[pair.item].cells),
         (pair.interactions, pair.item, pair.item_columns[pair.id].cells),
     ]:
-        if not source.parquet and name in set(ids):
+        if not source.parquet and name in set(cells):
             raise no_names(source.name, name)
     return pair
 
