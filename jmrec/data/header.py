@@ -39,7 +39,7 @@ def check_names(file: str, names: Sequence[str], rows: Sequence[Sequence[str]]) 
         return
     below = [[cell.strip() for cell in row] for row in rows[:_ROWS]]
     below = [row for row in below if row != list(names)]  # tables that were joined
-    found = []
+    found: list[str] = []
     for place, name in enumerate(names):
         cells = [row[place] for row in below if place < len(row) and row[place]]
         numbers = [cell for cell in cells if _NUMBER.fullmatch(cell)]

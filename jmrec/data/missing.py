@@ -46,7 +46,9 @@ def empty_words(
       missing = [...] under [dataset] in dataset.toml lists the words that mean nothing.
     """
     listed = pa.array(words, pa.string())
-    columns, count, first = {}, Counter[str](), (len(table), "")
+    columns: dict[str, pa.Array] = {}
+    count: Counter[str] = Counter()
+    first = (len(table), "")
     for name, cells in table.columns.items():
         found = pc.is_in(cells, value_set=listed)
         if name not in ids and pc.any(found).as_py():

@@ -104,7 +104,8 @@ class _Patterns:
     def unswallowed(self, data: bytes, width: int, closed: Collection[int]) -> Tidied:
         """Give rows back that a lone quote has swallowed."""
         parts: list[bytes] = []
-        swallowed, doubtful = [], []
+        swallowed: list[tuple[int, int]] = []
+        doubtful: list[int] = []
         done = place = size = 0
         while (place := self._trouble(data, place)) < len(data):
             found = self.cell.match(data, place)
@@ -137,7 +138,8 @@ class _Patterns:
 
     def _split(self, line: bytes) -> list[bytes]:
         """Return the cells of a line, a quote that does not end well taken as a character."""
-        cells, place = [], 0
+        cells: list[bytes] = []
+        place = 0
         while True:
             found = self.fields.match(line, place)
             assert found is not None  # an empty cell at least
@@ -153,7 +155,8 @@ class _Patterns:
 
     def _rows(self, record: bytes, width: int, closed: Collection[int]) -> bytes | None:
         """Return the lines of a record as rows of their own, None where they are none."""
-        out, place = [], 0
+        out: list[bytes] = []
+        place = 0
         for ending in [*_LINE.finditer(record), None]:
             line = record[place : ending.start() if ending else len(record)]
             place = ending.end() if ending else place
