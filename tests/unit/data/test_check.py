@@ -120,6 +120,8 @@ def test_hints_name_what_is_alarming(report: CheckReport) -> None:
         duplicate_sessions=0,
         test_in_train=0,
         split_sessions={"train": 8000, "validation": 1000, "test": 1000},
+        early_events=0,
+        languages={"en": 0.9, "de": 0.1},
     )
     assert hints(calm) == []
     changes: list[tuple[dict[str, Any], str]] = [
@@ -134,6 +136,10 @@ def test_hints_name_what_is_alarming(report: CheckReport) -> None:
         ({"missing_text": {"title": 300}}, "30% of the items have no title"),
         ({"missing_pictures": 300}, "no picture"),
         ({"identical_pictures": 100}, "placeholder"),
+        ({"early_events": 3}, "before 1995"),
+        ({"first_time": ""}, "No time is read"),
+        ({"duplicate_events": 2000}, "exported twice"),
+        ({"languages": {"de": 0.8, "en": 0.2}}, "know English only"),
     ]
     for change, word in changes:
         found = hints(replace(calm, **change))

@@ -216,7 +216,7 @@ def test_windows_are_carried(tmp_path: Path, make_shop: Callable[..., Path]) -> 
     items = prepare(shop, None, tmp_path / "out", strict=True).items
     assert items.available_from.dtype == items.available_until.dtype == np.float64
     assert items.available_from.tolist() == [-np.inf, -np.inf, 86400.0, *[-np.inf] * 5]
-    assert items.available_until.tolist() == [np.inf, 1_767_312_000.0, *[np.inf] * 6]
+    assert items.available_until.tolist() == [np.inf, 1_767_398_399.0, *[np.inf] * 6]
     assert take_items(items, [2, 1]).available_from.tolist() == [86400.0, -np.inf]
     assert build(read_folder(shop)).fingerprint != plain.fingerprint
 
