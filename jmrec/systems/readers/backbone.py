@@ -19,6 +19,7 @@ from jmrec.config import ConfigDict, choose
 from jmrec.convert.families import Pretrained
 from jmrec.convert.tokenizer import load_tokenizer
 from jmrec.data.item_arrays import with_facts
+from jmrec.data.languages import languages
 from jmrec.data.pictures import decode_pictures
 from jmrec.data.schema import Items, take_items
 from jmrec.errors import UserError, no_panic
@@ -41,6 +42,33 @@ LOOKS = {"efficientnet": "pooled", "vit": "encode_picture", "idefics3": "encode_
 """Families that look at pictures, each with its function for one vector a picture."""
 WHOLE = "idefics3"
 """The family that does both, and so needs no other vision encoder."""
+
+
+ENGLISH = ("minilm", "smollm2", "assembled")
+"""Backbones whose text encoder learned from English alone."""
+
+
+def language_warning(items: Items, backbone: str) -> str:
+    """Return what is to be said where a backbone may not know the language of the texts, or "".
+
+    Args:
+      items: What it will read.
+      backbone: Its name.
+
+    Example:
+      >>> language_warning(Items(["1"], ["A red shoe"], {"title": ["A red shoe"]}, [b""]), "minilm")
+      ''
+    """
+    if backbone not in ENGLISH:
+        return ""
+    found = languages([" ".join(each) for each in zip(*items.text.values())])
+    if not found or found.get("en", 0.0) > 0.7:
+        return ""
+    shares = ", ".join(f"{name} {share:.0%}" for name, share in found.items())
+    return (
+        f"the texts seem to be {shares}, and {backbone} knows English only; train the reader here "
+        "(backbone=tiny), or bring one that knows the language (backbone=hf:FOLDER)."
+    )
 
 
 @dataclass(frozen=True)
@@ -123,6 +151,8 @@ class Backbone:
         def block(rows: slice) -> dict[str, np.ndarray]:
             return self._block(take_items(items, list(range(rows.start, rows.stop))))
 
+        if said := language_warning(items, str(self.settings.name)):
+            tracker.warn(said)
         begin = time.perf_counter()
         with tracker.progress(len(items), "read") as bar:
             found = read_in_blocks(len(items), BLOCK, block, bar=bar, kept=kept)
