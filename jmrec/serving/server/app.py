@@ -180,7 +180,7 @@ class App:
             try:
                 if self.local:
                     _check_host(request.headers.get("host", ""))
-                if not more and request.url.path not in PATHS:  # "/items" and a line feed
+                if not more and request.scope["path"] not in PATHS:  # "/items" and a line feed
                     raise HTTPException(404, SENTENCES[404])
                 response: Response = await path(request, *more)
             except HTTPException as error:
@@ -199,7 +199,7 @@ class App:
             if count:
                 self.taken.append(taken)
                 self.answered += count
-            known = request.url.path if request.url.path in PATHS else "another path"
+            known = asked if (asked := request.scope["path"]) in PATHS else "another path"
             of = f" for {count}" if count else ""
             self.log(f"{request.method[:8]} {known} {response.status_code} {taken:.2f} ms{of}")
             return response
