@@ -60,9 +60,9 @@ def counted(values: np.ndarray, unit: str) -> np.ndarray:
 def _compact(values: np.ndarray, form: str) -> np.ndarray:
     """Return numbers such as 20261121 (float64 [N]) as unix seconds."""
     digits = COMPACT[form]
-    short = form.startswith("%y")  # of this century; zeros that a number lost before it
-    least = 10_101 if short else 10 ** (digits - 1)
-    good = (values == np.floor(values)) & (values >= least) & (values < 10**digits)
+    # Years of two digits are those from 2010: what has fewer digits may count days.
+    short = form.startswith("%y")
+    good = (values == np.floor(values)) & (values >= 10 ** (digits - 1)) & (values < 10**digits)
     rest = np.where(good, values, 10 ** (digits - 1)).astype(np.int64)
     parts = {"m": np.ones_like(rest), "d": np.ones_like(rest)}
     parts |= {key: np.zeros_like(rest) for key in "HMS"}
