@@ -155,15 +155,27 @@ _MONEY = re.compile(
 )
 
 
+_SPACED = re.compile(r"[+-]?\d{1,3}(?:([' \u00a0\u2009\u202f\u2019])\d{3})(?:\1\d{3})*(?:[.,]\d*)?")
+
+
+def _joined(cell: str) -> str:
+    """Return a number without spaces or apostrophes between its groups of three digits."""
+    return re.sub(r"[^\d.,+-]", "", cell) if _SPACED.fullmatch(cell) else cell
+
+
 def amount(cell: str) -> str:
     """Return a cell without the sign or the code of a currency before or after its number.
 
+    Spaces and apostrophes between groups of digits are taken out as well.
+
     Example:
+      >>> amount("CHF 1'250.50"), amount("1 250,50 €"), amount("12 50")
+      ('1250.50', '1250,50', '12 50')
       >>> amount("€ 12,50"), amount("1.299,00 EUR"), amount("US$5"), amount("-3,-"), amount("3 cm")
       ('12,50', '1.299,00', '5', '-3', '3 cm')
     """
     if not cell or (cell[0].isdigit() and cell[-1].isdigit()):
-        return cell
+        return _joined(cell)
     sign = cell[0] if cell[0] in "+-" else ""
     bare = cell[len(sign) :]
     for place in (_MONEY.match(bare), re.search(rf"{_MONEY.pattern}$", bare)):
@@ -171,7 +183,8 @@ def amount(cell: str) -> str:
             bare = f"{bare[: place.start()]}{bare[place.end() :]}".strip()
             break
     bare = re.sub(r"[.,](?:-{1,2}|–|—)$", "", bare)
-    return sign + bare if re.fullmatch(r"[+-]?[\d.,' \u00a0\u202f]*\d", bare) else cell
+    number = re.fullmatch(r"[+-]?[\d.,' \u00a0\u2009\u202f\u2019]*\d", bare)
+    return sign + _joined(bare) if number else cell
 
 
 def read_numbers(cells: Sequence[str], decimal: str = ".") -> tuple[np.ndarray, list[int]]:
@@ -197,7 +210,8 @@ def read_numbers(cells: Sequence[str], decimal: str = ".") -> tuple[np.ndarray, 
     cells = [amount(cell) for cell in cells]
     d, m = re.escape(decimal), re.escape(mark)
     twofold = re.compile(rf"[+-]?[1-9]\d{{0,2}}{m}\d{{3}}")
-    grouped = re.compile(rf"{twofold.pattern}(?:{m}\d{{3}})*(?:{d}\d*)?")
+    lakhs = rf"[+-]?[1-9]\d?(?:{m}\d{{2}})+{m}\d{{3}}"  # as India groups digits
+    grouped = re.compile(rf"(?:{twofold.pattern}(?:{m}\d{{3}})*|{lakhs})(?:{d}\d*)?")
     marked = {cell for cell in cells if mark in cell}
     groups = any(grouped.fullmatch(c) and not twofold.fullmatch(c) for c in marked)
     points = mark == "." and any(

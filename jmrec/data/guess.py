@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from jmrec.data.description import describe
 from jmrec.data.findings import Findings
@@ -33,6 +31,8 @@ from jmrec.data.guess_columns import (
     names_pictures,
     per_user,
     plain,
+    says_price,
+    spelt_as,
 )
 from jmrec.data.guess_labels import is_review, propose_label
 from jmrec.data.guess_times import find_clock, find_order, find_time, say_range
@@ -182,15 +182,7 @@ def _link(folder: Path) -> Pair:
             for link in columns[b].values():
                 separator = lists_of_ids(link, ids)
                 rows = apart(columns[b], link.name, separator) if separator else columns[b]
-                link = rows[link.name]
-                known = float(
-                    pc.mean(
-                        pc.is_in(
-                            pa.array(link.cells, pa.string()), value_set=pa.array(list(ids))
-                        ).cast(pa.float64())
-                    ).as_py()
-                    or 0.0
-                )
+                link, known = spelt_as(rows[link.name], ids)
                 if known < 0.5 or len(link.cells) <= len(set(link.cells)):
                     continue
                 clicked = len(ids & set(link.cells)) / len(ids)
@@ -199,8 +191,8 @@ def _link(folder: Path) -> Pair:
                 score -= sum(link.is_called(r) for r in ("user", "session", "rating", "time"))
                 if best is None or score > best[0]:
                     pair = Pair(
-                        sources[a], sources[b], columns[a], rows, key.name, link.name, known,
-                        seen[a].words + seen[b].words, separator,
+                        sources[a], sources[b], columns[a], rows | {link.name: link}, key.name,
+                        link.name, known, seen[a].words + seen[b].words, separator,
                     )  # fmt: skip
                     best = (score, pair)
     if best is None and any("row 1: " in each for each in problems):
@@ -411,6 +403,11 @@ def _other_columns(pair: Pair, columns: dict[str, Column], lines: Lines, decimal
             kinds["category"].append(name)
         else:
             kinds["text"].append(name)
+        if not number and says_price(column):
+            lines.note(
+                f"{name!r} is called a price, and its cells are not read as numbers; write them "
+                'as such, or see decimal = "," above.'
+            )
     lines.say("text_columns", kinds["text"], "Further texts, read in this order.")
     lines.say("category_columns", kinds["category"], "Few values that many items share.")
     lines.say("number_columns", kinds["number"], "Numbers that say something about an item.")

@@ -9,8 +9,11 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from jmrec.data.columns import amount, read_numbers
+from jmrec.data.ids import plain_id
 from jmrec.data.pictures import picture_path
 from jmrec.data.times import EARLIEST, LATEST, Times, read_times
 from jmrec.data.units import LIKELY, MODERN
@@ -38,8 +41,10 @@ ROLES = {
     "abstract plot longdescription",
     "picture": "image picture img photo bild imagen foto imagepath poster cover thumbnail "
     "imagefile bilddatei",
-    "available_from": "availablefrom validfrom onsalefrom startdate verfugbarab gultigab validode",
-    "available_until": "availableuntil validuntil validto enddate verfugbarbis gultigbis expires",
+    "available_from": "availablefrom validfrom onsalefrom startdate verfugbarab verfuegbarab "
+    "gultigab gueltigab validode",
+    "available_until": "availableuntil validuntil validto enddate verfugbarbis verfuegbarbis "
+    "gultigbis gueltigbis expires",
 }
 """Role -> names in use for it, as `plain` writes them."""
 
@@ -95,7 +100,9 @@ class Column:
     @property
     def says_time(self) -> bool:
         """Whether its name may be that of times."""
-        return self.is_called("time") or bool(_SAYS_TIME.search("_".join(words(self.name))))
+        roles = ("time", "available_from", "available_until")
+        named = any(map(self.is_called, roles))
+        return named or bool(_SAYS_TIME.search("_".join(words(self.name))))
 
     @cached_property
     def times(self) -> Times | None:
@@ -203,6 +210,12 @@ def names_pictures(column: Column) -> bool:
     return share(column.filled, files) > 0.5
 
 
+def says_price(column: Column) -> bool:
+    """Whether its name is that of amounts of money, and its cells hold digits."""
+    digits = [any(map(str.isdigit, cell)) for cell in column.filled]
+    return bool(_PRICE.search("_".join(words(column.name)))) and share(column.filled, digits) > 0.5
+
+
 def is_number(column: Column, decimal: str) -> bool:
     """Whether nearly all cells are numbers, one that could be read in two ways among them.
 
@@ -270,6 +283,29 @@ def in_languages(role: str, columns: Sequence[Column]) -> list[str]:
     return [c.name for c in (most if most and "" in most[0].cells else most[:1])]
 
 
+def spelt_as(column: Column, ids: Set[str]) -> tuple[Column, float]:
+    """Return a column of ids as items have them, and the share of its cells that are ids.
+
+    Where few are, numbers with other zeros before or a point behind are tried.
+
+    Example:
+      >>> spelt_as(Column.of("item", ["7.0", "8"]), {"0007", "0008"})[0].cells
+      ['0007', '0008']
+    """
+    cells = pa.array(column.cells, pa.string())
+    found = pc.is_in(cells, value_set=pa.array(list(ids), pa.string()))
+    known = float(pc.mean(found.cast(pa.float64())).as_py() or 0.0)
+    some = column.filled[:500]
+    if known >= 0.5 or share(some, [plain_id(c).isdigit() for c in some]) < 0.5:
+        return column, known
+    count = Counter(map(plain_id, ids))
+    item = {plain: name for name in ids if count[plain := plain_id(name)] == 1}
+    if share(some, [plain_id(c) in item for c in some]) < 0.5:
+        return column, known
+    spelt = [cell if cell in ids else item.get(plain_id(cell), cell) for cell in column.cells]
+    return Column.of(column.name, spelt), share(spelt, [cell in ids for cell in spelt])
+
+
 def lists_of_ids(column: Column, ids: Set[str]) -> str:
     """Return what separates the ids in a column whose cells are lists of them, "" if none does."""
     some = column.filled[:500]
@@ -304,8 +340,19 @@ def apart(columns: dict[str, Column], name: str, separator: str) -> dict[str, Co
 
 
 def per_user(session: Column, user: Column) -> bool:
-    """Whether sessions are numbered user by user, so that a number is in many users' rows."""
+    """Whether sessions are numbered user by user, so that a number is in many users' rows.
+
+    The user of the most sessions does not count: 0 or "guest", who logs in halfway.
+
+    Example:
+      >>> sessions = Column.of("s", ["1", "1", "2", "2"])
+      >>> per_user(sessions, Column.of("u", ["0", "a", "0", "b"]))
+      False
+    """
     pairs = {(s, u) for s, u in zip(session.cells, user.cells) if s and u}
+    often = Counter(u for _, u in pairs).most_common(1)
+    if len({u for _, u in pairs}) > 2:
+        pairs = {(s, u) for s, u in pairs if u != often[0][0]}
     users = Counter(s for s, _ in pairs)
     return share(list(users), [n > 1 for n in users.values()]) > 0.3
 

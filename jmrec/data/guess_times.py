@@ -12,12 +12,13 @@ from jmrec.data.units import DAY, LIKELY, MODERN
 
 _OTHER_TIME = re.compile(
     r"birth|geburt|nacim|naiss|expir|valid|gueltig|gultig|release|erschein|publish|regist|signup|"
-    r"joined|member|since|deliver|liefer|ship|versand|retour|paid|bezahl|updat|modif|changed|"
+    r"joined|member|inscri|since|deliver|liefer|ship|versand|retour|paid|bezahl|updat|modif|changed|"
     r"import|export|load|ingest|sync|dob"
 )
 """What a column of times may say that is not when an event happened."""
 _NO_TIME = re.compile(
-    r"phone|telef|mobile|handy|ean|gtin|upc|isbn|postal|plz|price|preis|amount|categor|kategor"
+    r"phone|telef|mobile|handy|ean|gtin|upc|isbn|postal|plz|price|preis|amount|categor|kategor|"
+    r"(id|nr|number|nummer)$"
 )
 _NO_TIME_WORDS = {
     "id", "nr", "no", "num", "number", "nummer", "code", "tel", "fax", "sku", "key", "zip", "item",
@@ -46,7 +47,7 @@ def find_time(
       >>> find_time([ids, Column.of("day", ["1.2.2026", "13.2.2026"])], ["a", "b"], []).name
       'day'
     """
-    best: tuple[float, int] | None = None
+    best: tuple[float, int, int] | None = None
     found = None
     for column in columns:
         if column.times is None:
@@ -57,8 +58,9 @@ def find_time(
         counts = column.times.unit != "" and not column.is_called("time")
         if score <= (0 if counts else -2):
             continue
-        if best is None or (score, -place) > best:
-            best, found = (score, -place), column
+        rank = (score, -place, column.distinct)
+        if best is None or rank > best:
+            best, found = rank, column
     return found
 
 

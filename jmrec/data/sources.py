@@ -33,6 +33,8 @@ BOMB_BYTES, BOMB_RATIO = 100_000_000, 200
 MAX_LINE = 2**24
 """Bytes of a line of a CSV, more than any catalogue has; many times as much memory is needed to
 find out what a longer one holds."""
+INDEX = "Unnamed: 0"
+"""What a first column without a name is called: pandas writes its row numbers like that."""
 MAX_COLUMNS, MAX_NAME = 10_000, 200
 _HEAD = 1_000_000
 _TOLD = re.compile(r'"?sep=([^\w\s"]|\t)"?(?:\r\n|\n|\r)', re.IGNORECASE)
@@ -161,6 +163,8 @@ def open_source(folder: Path, table: str, file: str = "", form: Form = Form()) -
         )
     rows = [row for row in lines if row]
     names, width = _ends([name.strip() for name in names], rows)
+    if len(names) > 1 and not names[0] and INDEX not in names:
+        names[0] = INDEX
     check_names(path.name, names, rows)
     names = _check_header(path.name, names)
     return Source(path, names, False, form.encoding, delimiter, form.quoting, width)

@@ -24,6 +24,7 @@ _SLIP = (
     315_532_800.0  # the year 1980: a number before it, where most are modern, is of another unit
 )
 _NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?")
+_1970 = datetime(1970, 1, 1)
 _PATTERN, _COUNTED, _ISO, _WRITTEN = range(1, 5)
 
 
@@ -121,7 +122,7 @@ def _by_pattern(cell: str, pattern: str) -> float | None:
 def _iso(cell: str) -> float | None:
     try:
         time = datetime.fromisoformat(cell.removesuffix(" UTC"))
-        return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
+        return time.timestamp() if time.tzinfo else (time - _1970).total_seconds()
     except (ValueError, OverflowError):
         return None
 
@@ -219,6 +220,7 @@ def times(
     time_format: str = "",
     effect: str = LEFT_OUT,
     last: bool = False,
+    beside: Sequence[str] = (),
 ) -> tuple[np.ndarray, np.ndarray]:
     """Read a column of times, and report what of it can not be read or is unsure.
 
@@ -229,6 +231,7 @@ def times(
       time_format: See `jmrec.data.description`.
       effect: What becomes of cells that are no time.
       last: Whether a time is the last of something: a date is then the last second of its day.
+      beside: Cells of a column that is written alike, which may tell the day from the month.
 
     Returns:
       (float64 [N] unix seconds, NaN where there is none; which cells are filled and no time).
@@ -236,8 +239,10 @@ def times(
     cells = table.columns[column].to_pylist()
     found = read_times(cells, time_format)
     if last or effect == EMPTIED:  # windows: how clicks are written binds less
-        alone = read_times(cells)
-        if 2 * _modern(found) < len(cells) - cells.count("") < 2 * _modern(alone):
+        alone = _first(read_times([*cells, *beside]), len(cells))
+        sign = re.search("%-?[dmbyY]([./-])", time_format)
+        other = sign is not None and not any(sign[1] in cell for cell in cells)
+        if other or 2 * _modern(found) < len(cells) - cells.count("") < 2 * _modern(alone):
             found = alone
     out = found.seconds + np.where(found.span > 0, found.span - 1, 0.0) * last
     bad = np.flatnonzero([bool(cell) for cell in cells] & ~((out >= EARLIEST) & (out <= LATEST)))
@@ -250,9 +255,8 @@ def times(
     out[bad] = np.nan
     _say_unit(table, column, findings, found, time_format, effect)
     _say_manners(table, column, findings, np.where(np.isnan(out), 0, found.manner))
-    rough = [
-        i for i, cell in enumerate(cells) if "e" in cell.lower() and _rounded(cell, found.unit)
-    ]
+    counts = np.flatnonzero(found.manner == _COUNTED)
+    rough = [i for i in counts if "e" in cells[i].lower() and _rounded(cells[i], found.unit)]
     findings.add(
         table,
         rough,
@@ -263,6 +267,10 @@ def times(
         KEPT,
     )
     return out, bad
+
+
+def _first(found: Times, n: int) -> Times:
+    return replace(found, seconds=found.seconds[:n], span=found.span[:n], manner=found.manner[:n])
 
 
 def _modern(found: Times) -> int:
@@ -357,11 +365,12 @@ def windows(
     """
     names = (description.items.available_from, description.items.available_until)
     found = []
-    for column, none in zip(names, (-np.inf, np.inf)):
+    for column, other, none in zip(names, names[::-1], (-np.inf, np.inf)):
         out = np.full(len(table), np.nan)
         if column:
             form, last = description.time_format, none > 0
-            out, _ = times(table, column, findings, form, EMPTIED, last)
+            beside = table.columns[other].to_pylist() if other else []
+            out, _ = times(table, column, findings, form, EMPTIED, last, beside)
         found.append(np.where(np.isnan(out), none, out))
     start, end = found
     bad = np.flatnonzero(start > end)

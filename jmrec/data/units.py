@@ -24,11 +24,12 @@ UNITS = {
 """What numbers may count -> its words."""
 COMPACT = {
     "%Y%m%d": 8, "%Y%m%d%H%M%S": 14, "%Y%m%d%H%M": 12, "%Y%m%d%H": 10, "%Y%m": 6, "%Y": 4,
+    "%y%m%d": 6,
 }  # fmt: skip
 """Patterns without a sign between their parts -> digits."""
 _SURE = ("s", "ms", "us", "ns", "%Y%m%d", "%Y%m%d%H%M%S", "%Y%m%d%H%M", "%Y%m%d%H")
 """Forms of numbers that hardly anything else has the range of."""
-LIKELY = ("%Y%m", "%Y", "excel", "h", "days", "min")
+LIKELY = ("%Y%m", "%y%m%d", "%Y", "excel", "h", "days", "min")
 """Those that a counter may have too: nearly every number has to fit."""
 
 
@@ -59,12 +60,15 @@ def counted(values: np.ndarray, unit: str) -> np.ndarray:
 def _compact(values: np.ndarray, form: str) -> np.ndarray:
     """Return numbers such as 20261121 (float64 [N]) as unix seconds."""
     digits = COMPACT[form]
+    # Years of two digits are those from 2010: what has fewer digits may count days.
+    short = form.startswith("%y")
     good = (values == np.floor(values)) & (values >= 10 ** (digits - 1)) & (values < 10**digits)
     rest = np.where(good, values, 10 ** (digits - 1)).astype(np.int64)
     parts = {"m": np.ones_like(rest), "d": np.ones_like(rest)}
     parts |= {key: np.zeros_like(rest) for key in "HMS"}
     for key in form.replace("%", "")[:0:-1]:
         rest, parts[key] = np.divmod(rest, 100)
+    rest = rest + 2000 * short
     good &= (parts["H"] < 24) & (parts["M"] < 60) & (parts["S"] < 60) & (rest >= 1000)
     days = days_of(np.stack([rest, parts["m"], parts["d"]], 1), "ymd")
     clock_ = parts["H"] * 3600 + parts["M"] * 60 + parts["S"]
@@ -104,7 +108,7 @@ def ends(values: np.ndarray, unit: str) -> np.ndarray:
       >>> ends(np.array([45231.0, 45231.5]), "excel").tolist()
       [86400.0, 0.0]
     """
-    if unit in ("days", "excel", "%Y%m%d"):
+    if unit in ("days", "excel", "%Y%m%d", "%y%m%d"):
         return np.where(values == np.floor(values), DAY, 0.0)
     if unit not in ("%Y%m", "%Y"):
         return np.zeros(len(values))

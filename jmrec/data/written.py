@@ -182,6 +182,8 @@ def _date(text: str) -> tuple[tuple[int, int, int], str, str, bool] | None:
         place = tokens.index("")
         order = {(1, True): "ymd", (0, False): "mdy", (1, False): "dmy"}.get((place, long[0]), "")
         return (parts, order, " ", any(long)) if order else None  # type: ignore[return-value]
+    if signs == {" ", ","}:  # 09 13, 2014
+        signs = {" "}
     if len(signs) > 1 or long[1]:
         return None
     return parts, "ymd" if long[0] else "", signs.pop(), any(long)  # type: ignore[return-value]
@@ -228,7 +230,9 @@ def pattern_of(cell: str, date_: Written, order: str) -> str:
       '%m/%d/%Y %I:%M %p'
     """
     letters = {"d": "%d", "m": "%m", "y": "%Y" if date_.long_year else "%y"}
-    form = date_.sign.join(letters[key] for key in (order if order in ORDERS else "dmy"))
+    first, second, third = (letters[key] for key in (order if order in ORDERS else "dmy"))
+    comma = "," * (date_.sign == " " and "," in cell)
+    form = f"{first}{date_.sign}{second}{comma}{date_.sign}{third}"
     match = _clock(cell.casefold())
     if not match:
         return form
