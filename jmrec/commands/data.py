@@ -86,17 +86,17 @@ reviews, in the order of time; --no-sessions writes these alone.""",
     "anonymise": (
         """Write a catalogue folder without what tells who somebody is.
 
-Ids of sessions and users (and of items, with --items) become codes of a key, HMAC-SHA256, which nobody
-turns back without it. Without --key a new key is written to OUT.key, which its owner alone can read;
---key OUT.key gives the same codes again. In titles, descriptions, texts, categories and reviews a
-tag such as [email] takes the place of each detail that is found: e-mail, phone, postal address,
-payment card, IBAN, name, date of birth, IP, number plate, a link with a user in it. Pictures are
-written anew from their pixels (PNG, upright), without EXIF and thumbnails, under new names. Times
-become the start of their hour, day or week with --times, in the order that they had.
+Ids of sessions and users (and of items, with --items) become codes of a key, HMAC-SHA256, which
+nobody turns back without it. Without --key a new key is written to OUT.key, which its owner alone
+can read; --key OUT.key gives the same codes again. In titles, descriptions, texts, categories and
+reviews a tag such as [email] takes the place of each detail that is found: e-mail, phone, postal
+address, payment card, IBAN, name, date of birth, IP, number plate, a link with a user in it.
+Pictures are written anew from their pixels (PNG, upright), without EXIF and thumbnails, under new
+names. Times become the start of their hour, day or week with --times, in the order that they had.
 
-Only what dataset.toml names is written; other columns are left behind, and said. The report, also in
-OUT.report.txt, counts what was found and says what is not found. Look at it, and at the data, before
-you give them away. It needs the extra: pip install 'jmrec[anonymise]'.""",
+Only what dataset.toml names is written; other columns are left behind, and said. The report, also
+in OUT.report.txt, counts what was found and says what is not found. Look at it, and at the data,
+before you give them away. It needs the extra: pip install 'jmrec[anonymise]'.""",
         """$ jmrec data anonymise SHOP --out SAFE --times=day
   SAFE: 13,120 events; ids as codes: 3,191 sessions, 902 users (key: SAFE.key).
   Details in texts, in place of which a tag stands: [email] 12, [phone] 7.

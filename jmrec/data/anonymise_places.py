@@ -8,7 +8,10 @@ import re
 
 _UP = r"[A-ZÀ-ÖØ-ÞŁŚŻŹĆŃÓ]"
 _WORD = rf"(?:(?:St|Ste|Mt|Ft|Nr|Prof|Dr)\.|{_UP}[^\W\d_]*(?:['’-][^\W\d_]+)*)"
-_LINK = r"(?:an|am|an der|an dem|auf|auf der|bei|im|in|im|ob der|vor der|la|le|les|de|del|de la|des|du|sur|sous|los|las|el|y|nad|pod|upon)"
+_LINK = (
+    r"(?:an|am|an der|an dem|auf|auf der|bei|im|in|ob der|vor der|la|le|les|de|del|de la|des|du|"
+    r"sur|sous|los|las|el|y|nad|pod|upon)"
+)
 _PLACE = rf"{_WORD}(?:[ /-](?:{_LINK}[ -])?{_WORD}){{0,4}}"
 _GAP = r"(?:\s*,\s*|\s*\n\s*|\s+)"
 _UK_CODE = r"(?:GIR ?0AA|[A-Z]{1,2}\d[A-Z\d]?\s?\d[A-Z]{2})\b"
@@ -119,14 +122,11 @@ _DASH = (
 )
 _NAMES = re.compile("|".join([_TITLED, _SAID_NAME, _GREETED, _SIGNED, _DASH]))
 _NO_PEOPLE = {
-    "Martens", "Pepper", "Oetker", "Clean", "Coffee", "Muscle", "Beckmann", "Scholl", "Scholls", "
-    ""Meyers",
-    "Hauschka", "Strange", "Who", "Right", "Wrong", "President", "Sir", "Madam", "Evil", "Bean", "
-    ""Potato",
-    "Holmes", "Darcy", "Smith", "There", "The", "This", "It", "All", "Everyone", "God", "Team", "
-    ""Customer",
-    "Customers", "Friends", "I", "You", "We", "And", "But", "My", "Your", "Hollywood", "Amazon", "
-    ""Santa",
+    "Martens", "Pepper", "Oetker", "Clean", "Coffee", "Muscle", "Beckmann", "Scholl", "Scholls",
+    "Meyers", "Hauschka", "Strange", "Who", "Right", "Wrong", "President", "Sir", "Madam",
+    "Evil", "Bean", "Potato", "Holmes", "Darcy", "Smith", "There", "The", "This", "It", "All",
+    "Everyone", "God", "Team", "Customer", "Customers", "Friends", "I", "You", "We", "And",
+    "But", "My", "Your", "Hollywood", "Amazon", "Santa", "America",
 }  # fmt: skip
 """Words after a title or a greeting that are no names of people, or those of brands and figures."""
 

@@ -1,7 +1,7 @@
 """Details of people in a text, found by patterns and checksums, in place of which a tag is put.
 
-Numbers with a checksum (cards, IBAN) are checked by python-stdnum, phone numbers by phonenumbers; both
-are in the extra ``anonymise``. Postal addresses and names are in `jmrec.data.anonymise_places`.
+Numbers with a checksum (cards, IBAN) are checked by python-stdnum, phone numbers by phonenumbers;
+both are in the extra ``anonymise``. Addresses and names are in `jmrec.data.anonymise_places`.
 """
 
 import importlib.util
@@ -135,7 +135,8 @@ _SURE_PLATES = re.compile(
     r"(?<![\w-])(?:[A-Z]{2}\d{2} [A-Z]{3}|[A-HJ-NP-TV-Z]{2}-\d{3}-[A-HJ-NP-TV-Z]{2})(?![\w]|-\w)"
 )
 _ANY_PLATE = re.compile(
-    rf"(?<![\w-])(?=[\d \-•·{_LETTERS}]*\d)[{_LETTERS}\d]{{1,7}}(?:[ \-•·][{_LETTERS}\d]{{1,7}}){{0,2}}(?![\w]|-\w)"
+    rf"(?<![\w-])(?=[\d \-•·{_LETTERS}]*\d)[{_LETTERS}\d]{{1,7}}"
+    rf"(?:[ \-•·][{_LETTERS}\d]{{1,7}}){{0,2}}(?![\w]|-\w)"
 )
 _PLATE_SAID = re.compile(
     r"\b(?:(?:number|licen[cs]e|registration|reg)\s(?:plates?|number|no)|plates?|licen[cs]e|"

@@ -173,7 +173,7 @@ def test_users_without_sessions_a_test_file_and_reviews(tmp_path: Path) -> None:
     )
     start = datetime(2026, 3, 2, 7, tzinfo=UTC).timestamp()
     rows = [
-        f"anna{k // 9},i{k % 5},{int(start + 7000 * k)},{k % 3},mail me: a{k}@example.org,{k % 2}.5\n"
+        f"anna{k // 9},i{k % 5},{int(start + 7000 * k)},{k % 3},mail a{k}@example.org,{k % 2}.5\n"
         for k in range(60)
     ]
     head = "user_id,item_id,timestamp,order,review,score\n"
