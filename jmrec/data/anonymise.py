@@ -1,10 +1,9 @@
 """A catalogue folder without what tells who somebody is: codes for ids, tags for details, no EXIF.
 
 What is written is what jmrec reads, and nothing else: ids of sessions and users as codes of a key
-(HMAC-SHA256), which nobody turns back without the key; texts with tags
-(`jmrec.data.anonymise_texts`); pictures anew from their pixels; times as the start of their hour,
-day or week if asked for. Columns and files that the description does not name stay behind, for they may
-hold anything.
+(HMAC-SHA256), which nobody turns back without the key; texts with tags; pictures anew from their
+pixels; times as the start of their hour, day or week if asked for. Columns and files that the
+description does not name stay behind, for they may hold anything.
 """
 
 import hashlib

@@ -62,6 +62,7 @@ _EMAIL = re.compile(
 _AT = re.compile(r"@|\b(?:at|ät|arobase|arroba|małpa)\b", re.IGNORECASE)
 _DIGIT = re.compile(r"\d+")
 _IBAN = re.compile(r"\b[A-Z]{2}\s?\d{2}(?:[ \u00a0.-]?[A-Z0-9]){10,30}", re.IGNORECASE)
+_IBAN_SHAPE = re.compile(r"[A-Z0-9]+(?:[ .-]?[A-Z0-9]*\d[A-Z0-9]*)*", re.IGNORECASE)
 _IBAN_SAID = re.compile(r"\bIBAN\b\W{0,3}(?:\w+\W{1,2}){0,2}$", re.IGNORECASE)
 _DIGITS = re.compile(r"(?<![\w.,+])\d(?:[ \u00a0-]?\d){11,22}(?!\w)")
 _CARD = re.compile(
@@ -236,9 +237,8 @@ def _ibans(text: str) -> Iterator[tuple[int, int]]:
         good = (n for n in reversed(ends) if iban.is_valid(match[0][:n], check_country=False))
         length = next(good, 0)
         if not length and _IBAN_SAID.search(text[: match.start()]):
-            length = len(
-                re.match(r"[A-Z0-9]+(?:[ .-]?[A-Z0-9]*\d[A-Z0-9]*)*", match[0], re.IGNORECASE)[0]
-            )  # type: ignore[index]
+            said = _IBAN_SHAPE.match(match[0])
+            length = said.end() if said else 0
         if length:
             yield match.start(), match.start() + length
 

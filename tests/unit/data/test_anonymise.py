@@ -165,7 +165,7 @@ def test_other_forms_are_the_same_data(
     assert not b.warnings
 
 
-def test_users_without_sessions_a_test_file_and_reviews(tmp_path: Path) -> None:
+def test_users_without_sessions_an_order_a_label_and_reviews(tmp_path: Path) -> None:
     shop, safe = tmp_path / "shop", tmp_path / "safe"
     shop.mkdir()
     (shop / "items.csv").write_text(
