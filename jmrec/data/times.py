@@ -256,7 +256,7 @@ def times(
     _say_unit(table, column, findings, found, time_format, effect)
     _say_manners(table, column, findings, np.where(np.isnan(out), 0, found.manner))
     counts = np.flatnonzero(found.manner == _COUNTED)
-    rough = [i for i in counts if "e" in cells[i].lower() and _rounded(cells[i], found.unit)]
+    rough = [int(i) for i in counts if "e" in cells[i].lower() and _rounded(cells[i], found.unit)]
     findings.add(
         table,
         rough,
