@@ -56,7 +56,7 @@ class Columns:
     def where(self, keep: np.ndarray) -> "Columns":
         """Return the rows where ``keep`` (bool [N]) is."""
         out = Columns()
-        rows = np.flatnonzero(keep)
+        rows = np.flatnonzero(keep).tolist()
         out.cells = {name: [cells[i] for i in rows] for name, cells in self.cells.items()}
         return out
 
