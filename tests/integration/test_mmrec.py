@@ -39,7 +39,8 @@ def test_the_results_hold_every_row_and_what_is_asked_of_them(run: Path) -> None
     assert results["served"] is not None
     assert kinds[results["served"]["row"]] in ("rule", "ranker")
     pairs = results["pairs"]
-    assert {"segments", "help", "reliability", "curve", "costs", "space", "texts"} <= pairs.keys()
+    parts = {"segments", "help", "reliability", "curve", "costs", "space", "texts", "why"}
+    assert parts <= pairs.keys()
     apart = {when: each["own"] - each["other"] for when, each in pairs["space"].items()}
     assert apart["after"] > apart["before"]
     assert [each["writer"] for each in pairs["texts"]] == ["extract"]
