@@ -80,8 +80,8 @@ class RunData:
         if c.source == "toyshop" or c.dir is None or (known is not None and before is None):
             return {}, {}  # its settings say all; or an older jmrec kept nothing
         found, group = resolve_path(c.dir), CHECKSUM.split(".")[0]
-        if known is not None and not (self.work.compares and found.is_dir()):
-            return {group: {"sha256": before}}, {}
+        if not found.is_dir() or (known is not None and not self.work.compares):
+            return ({} if known is None else {group: {"sha256": before}}), {}
         toml = None if c.toml is None else resolve_path(c.toml)
         old = read_json(folder / SOURCE) if (folder / SOURCE).is_file() else {}
         self.files = source_files(found, toml, old)

@@ -135,11 +135,10 @@ def run(
         tracker = held.enter_context(
             Tracker(workdir, wandb=config.wandb, config=flatten(config), quiet=not is_first())
         )
-        work = Work(config, workdir, tracker, compares=data == COMPARE)
-        stages = system(work).stages(command)
         for remark in remarks:
             tracker.warn(remark)
-        stages = system(Work(config, workdir, tracker)).stages(command)
+        work = Work(config, workdir, tracker, compares=data == COMPARE)
+        stages = system(work).stages(command)
         walk(stages, workdir, stale=stale, tracker=tracker)
         first(lambda: write_json(workdir / CONFIG, stored(config)))
         report = workdir / stages[-1].name / "report.html"

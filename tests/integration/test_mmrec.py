@@ -65,7 +65,7 @@ def test_the_second_time_nothing_is_done_and_a_change_redoes_what_it_touches(
     for change, stage in [
         ("describe.writers.extract.sentences=2", "describe/item-extract"),
         ("align.hparams.contrast=0.5", "align"),
-        ("protocol.split='time_within_item'", "data"),
+        ("protocol.split=time_within_item", "data"),
         ("rank.hparams.dropout=0.2", "rankers/both-0"),
         ("evaluate.recall=0.7", "evaluate"),
     ]:
