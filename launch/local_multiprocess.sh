@@ -45,7 +45,8 @@ interrupted=""
 end() {
   local each
   stopped=1
-  for each in "${started[@]}"; do kill "-$1" "$each" 2>/dev/null || true; done
+  # Not those in "started": one may run already that does not stand there yet.
+  for each in $(jobs -p); do kill "-$1" "$each" 2>/dev/null || true; done
 }
 trap 'end TERM' TERM
 # The first Ctrl-C saves, the second ends at once; neither asks to be started again.
