@@ -29,8 +29,8 @@ Seen (test, PR-AUC in percent, 2 busy CPU cores):
     gradient boosting 45.6 / 36.3, logistic regression 22.1 / 17.3, item mean 21.9 / 18.1, ids 20.2
     / 17.8, bag of words 18.8 / 16.0. both less text +4.4 [1.2, 8.0] / +5.4 [1.2, 9.2], both less
     picture +6.4 [3.3, 9.4] / +11.4 [8.0, 14.6]. both with reviews shuffled 17.4 / 17.6, with
-    pictures permuted 22.2 / 28.0. Seed 0, one model seed, from nothing to the report: 1 min 51 s on 2
-    idle cores (commit 47a77da). (With 256 users, generator seed 11, commit 8394e3d: both 49.0 of
+    pictures permuted 22.2 / 28.0. Seed 0, one model seed, from nothing to the report: 1 min 51 s on
+    2 idle cores (commit 47a77da). (With 256 users, generator seed 11, commit 8394e3d: both 49.0 of
     64.3, not told apart from text.)
   size=small, critics (rotten, time_within_item, backbone=minilm), one seed, commit 81ad667: ids
   70.8, both 70.5, item + user mean 70.5, item mean 70.4, picture 69.9, text 69.3. Nothing is above
