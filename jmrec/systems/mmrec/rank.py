@@ -364,13 +364,13 @@ class DlrmRankers:
 
     def removals(self, name: str) -> list[str]:
         """Return what of `REMOVALS` a ranker reads at all."""
-        read = {part.name for part in self.parts(name)}
+        read = {part.name for part in self.parts(name) if part.ok.any()}
         wanted = [what for what, parts in REMOVALS.items() if read & set(parts)]
         return [*wanted, "history", *(["ids"] if self.settings(name).ids else [])]
 
     def controls(self, name: str) -> list[str]:
         """Return the controls that change anything of a ranker."""
-        read = {part.name for part in self.parts(name)}
+        read = {part.name for part in self.parts(name) if part.ok.any()}
         wanted = []
         if read & {"reviews", "profile"}:
             wanted += list(CONTROLS[:3])

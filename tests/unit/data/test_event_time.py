@@ -96,12 +96,16 @@ def test_every_event_is_predicted_once_from_what_came_before(
     train = dataset.splits["train"]
     assert train.times.max() < min(time for *_, time in right["validation"])
     assert sorted(np.diff(train.offsets))[0] >= 2
-    batches = session_batches(train, buckets=((7, 4),), seed=0)
-    places = [batches[n] for n in range(40)]
-    learned = {int(t) for b in places for t, ok in zip(b["target"].ravel(), b["target_ok"].ravel())
-               if ok}  # fmt: skip
-    allowed = {dataset.items.ids.index(item) for _, _, item, _ in right["train"]}
-    assert learned == allowed
+    batches = session_batches(train, buckets=((7, 4),), seed=0, places=True)
+    learned = set()
+    for batch in (batches[n] for n in range(40)):
+        follows = batch["place"][batch["mask"]] + 1
+        names = np.array(dataset.event_names)[train.events[follows]]
+        ok = batch["target_ok"][batch["mask"]]
+        assert ok.tolist() == [wanted in ("", name) for name in names]
+        learned |= {(train.ids[np.searchsorted(train.offsets, at, "right") - 1], train.times[at])
+                    for at in follows[ok]}  # fmt: skip
+    assert learned == {(user, time) for user, _, _, time in right["train"]}
     report = check(dataset, raw)
     assert report.split_predictions["test"] == len(right["test"])
     assert report.cut_events == 0

@@ -334,6 +334,20 @@ def test_a_lie_with_right_checksums_is_refused(folder: Path, name: str, value: A
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("file", "name"), [("items.json", "titles"), ("items.json", "ids"), ("users.json", "ids")]
+)
+@pytest.mark.parametrize("how", ["one less", "one more", "none"])
+def test_lists_of_another_length_are_refused(folder: Path, file: str, name: str, how: str) -> None:
+    facts = json.loads((folder / file).read_text())
+    lists = {"one less": facts[name][:-1], "one more": [*facts[name], "another"], "none": []}
+    (folder / file).write_text(json.dumps({**facts, name: lists[how]}))
+    write_manifest(folder)
+    with pytest.raises(UserError) as caught:
+        load_pairs(folder)
+    assert "\n" not in str(caught.value)
+
+
 def test_a_rule_that_nobody_knows_is_refused(rule: PairArtefact, tmp_path: Path) -> None:
     write_pairs(replace(rule, row="no such rule"), tmp_path / "serve")
     with pytest.raises(UserError, match="'no such rule' is no rule"):
