@@ -118,6 +118,8 @@ class RankTask(ModelTask):
         axes = {name: TABLE_AXES for name in tables if name.startswith(("part/", "past/"))}
         super().__init__(dlrm(config), hparams, frozen=tables, axes=axes)
         self.balance = balance
+        # Here and not in a step, where what JAX computes is no number yet.
+        self.weights = np.array(balance.weights, np.float32)
         self.couples_examples = balance.strategy == "pairwise"
 
     def batch_loss(self, params: Params, batch: Batch, at: StepInputs) -> LossResult:
@@ -149,7 +151,7 @@ class RankTask(ModelTask):
         if b.strategy == "logit_adjustment":
             prior = np.array([b.negative, b.positive], np.float32)
             return losses.logit_adjusted(logits, labels, prior, tau=b.tau)
-        plain = losses.class_weighted(logits, labels, np.array(b.weights, np.float32))
+        plain = losses.class_weighted(logits, labels, self.weights)
         if b.strategy == "pairwise":
             pair = losses.pairwise_logistic(logits, labels)
             return plain + h["pairwise"] * pair * (labels.size / jnp.maximum(labels.sum(), 1))

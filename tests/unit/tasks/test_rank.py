@@ -97,7 +97,8 @@ def test_a_loss_has_finite_gradients(strategy: str) -> None:
         )  # fmt: skip
         return total / count
 
-    value, gradient = jax.value_and_grad(mean)(params)
+    # Compiled, as a step is: what is computed before it has to be numbers by then.
+    value, gradient = jax.jit(jax.value_and_grad(mean))(params)
     assert np.isfinite(value)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
     assert task.couples_examples == (strategy == "pairwise")
