@@ -18,7 +18,7 @@ from jmrec.data.check_reviews import (
 )
 from jmrec.data.description import EVENT_TIME
 from jmrec.data.folder import Raw
-from jmrec.data.languages import languages
+from jmrec.data.languages import languages, show_languages
 from jmrec.data.missing import show_words
 from jmrec.data.schema import Dataset, Sessions
 from jmrec.data.sessions import sessionise, split_by_event, split_by_time
@@ -313,16 +313,6 @@ def print_check(report: CheckReport, console: Console) -> None:
         console.print(f"[yellow]![/yellow] {escape(hint)}", highlight=False)
     if r.reviews is not None:
         print_reviews(r.reviews, console)
-
-
-def show_languages(shares: dict[str, float]) -> str:
-    """Return languages on one line.
-
-    Example:
-      >>> show_languages({"de": 0.9, "en": 0.1})
-      'de 90%, en 10%'
-    """
-    return ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
 
 
 def _splits(r: CheckReport, table: Table) -> None:

@@ -32,6 +32,16 @@ def languages(texts: Sequence[str]) -> dict[str, float]:
     return {name: n / len(some) for name, n in count.most_common() if n >= 0.05 * len(some)}
 
 
+def show_languages(shares: dict[str, float]) -> str:
+    """Return languages on one line.
+
+    Example:
+      >>> show_languages({"de": 0.9, "en": 0.1})
+      'de 90%, en 10%'
+    """
+    return ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
+
+
 def _joined(texts: Iterable[str]) -> Iterable[str]:
     """Yield texts of at least `_SHORT` characters, short ones joined with those that follow."""
     so_far = ""

@@ -47,6 +47,7 @@ CONFIG = "config.json"
 COMPARE, AS_PREPARED = "compare", "as-prepared"
 """What becomes of a catalogue folder that was prepared before: see `run`."""
 NOWHERE = Path("no workdir")
+"""Of a system that is made to look at its settings or shapes, and runs nothing."""
 PATHS = (
     "data.dir", "data.toml", "data.verdicts", "backbone.text", "backbone.picture", "features.from",
 )  # fmt: skip

@@ -19,7 +19,7 @@ from jmrec.config import ConfigDict, choose
 from jmrec.convert.families import Pretrained
 from jmrec.convert.tokenizer import load_tokenizer
 from jmrec.data.item_arrays import with_facts
-from jmrec.data.languages import languages
+from jmrec.data.languages import languages, show_languages
 from jmrec.data.pictures import decode_pictures
 from jmrec.data.schema import Items, take_items
 from jmrec.errors import UserError, no_panic
@@ -64,10 +64,10 @@ def language_warning(items: Items, backbone: str) -> str:
     found = languages([" ".join(each) for each in zip(*items.text.values())])
     if not found or found.get("en", 0.0) > 0.7:
         return ""
-    shares = ", ".join(f"{name} {share:.0%}" for name, share in found.items())
     return (
-        f"the texts seem to be {shares}, and {backbone} knows English only; train the reader here "
-        "(backbone=tiny), or bring one that knows the language (backbone=hf:FOLDER)."
+        f"the texts seem to be {show_languages(found)}, and {backbone} knows English only; "
+        "train the reader here (backbone=tiny), or bring one that knows the language "
+        "(backbone=hf:FOLDER)."
     )
 
 

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -13,12 +12,11 @@ from jmrec.config import ConfigDict
 from jmrec.errors import UserError
 from jmrec.sharding import DATA_AXES, abstract_arrays, batch_sharding, make_mesh, shardings
 from jmrec.systems.fit import train_config
-from jmrec.systems.registry import system_class
+from jmrec.systems.registry import NOWHERE, system_class
 from jmrec.systems.system import PlannedStep, Sizes
 from jmrec.training import Trainer
 from jmrec.types import Batch
 
-NOWHERE = Path("no workdir")
 SERVED = "student"
 """Stands for the stage of the student that the run would serve."""
 
