@@ -18,8 +18,10 @@ from jmrec.data.schema import Sessions
 from jmrec.errors import UserError
 from jmrec.types import Batch
 
-BUCKETS = ((10, 256), (50, 64))
-"""(length, batch size) of session batches: the default shapes."""
+MOST = 8
+"""Each bucket is a shape, which is compiled."""
+Buckets = tuple[tuple[int, int], ...]
+"""(length, batch size) of session batches, shortest first."""
 
 
 @dataclass(frozen=True)
@@ -69,10 +71,69 @@ def cut_windows(sessions: Sessions, length: int) -> Windows:
     )
 
 
+def choose_buckets(
+    sessions: Sessions, length: int, batch_size: int, *, unit: int = 1, share: float = 0.8
+) -> Buckets:
+    """Return the fewest buckets of which so large a share of the positions is real, at most `MOST`.
+
+    Their lengths are those that leave the least padding. Each batch has about as many positions.
+
+    Args:
+      sessions: The sessions to learn from.
+      length: The most transitions in a window.
+      batch_size: Windows of ``length`` in a batch; of shorter ones there are more.
+      unit: Every batch size is a multiple of it; at most ``batch_size``.
+      share: Of the positions that are computed, how many shall be real.
+
+    Returns:
+      The buckets, see `session_batches`.
+
+    Raises:
+      UserError: if no session has two events.
+
+    Example:
+      >>> s = Sessions(["a", "b", "c"], np.zeros(3, int), np.array([0, 2, 4, 10]), np.arange(10),
+      ...              np.arange(10.0), np.zeros(10, int), np.zeros(10))
+      >>> choose_buckets(s, 8, 6)
+      ((1, 48), (5, 9))
+    """
+    windows = windows_to_learn(sessions, length)
+    count = np.bincount(windows.size)
+    lengths: tuple[int, ...] = ()
+    for n in range(1, min(MOST, np.count_nonzero(count)) + 1):
+        lengths, computed = _least_padding(count, n)
+        if windows.size.sum() >= share * computed:
+            break
+    return tuple((each, batch_size * length // each // unit * unit) for each in lengths)
+
+
+def _least_padding(count: np.ndarray, n: int) -> tuple[tuple[int, ...], int]:
+    """Return the n lengths of buckets that leave the least padding, and the positions computed.
+
+    Args:
+      count: int [L + 1], how many windows there are of each size; count[L] > 0.
+      n: How many lengths, at most as many as sizes occur.
+    """
+    sizes = np.flatnonzero(count)
+    total = np.concatenate([[0], np.cumsum(count[sizes])])
+    # best[j] is the least for the j smallest sizes; last[k][j] where its longest bucket begins.
+    best, last = np.where(np.arange(len(sizes) + 1), np.inf, 0.0), []
+    for _ in range(n):
+        cost = best[:, None] + (total[None, 1:] - total[:, None]) * sizes
+        cost = np.where(np.arange(len(sizes) + 1)[:, None] <= np.arange(len(sizes)), cost, np.inf)
+        last.append(cost.argmin(axis=0))
+        best = np.concatenate([[np.inf], cost.min(axis=0)])
+    lengths, end = [], len(sizes)
+    for begin in reversed(last):
+        lengths.append(int(sizes[end - 1]))
+        end = int(begin[end - 1])
+    return tuple(reversed(lengths)), int(best[-1])
+
+
 def session_batches(
     sessions: Sessions,
     *,
-    buckets: Sequence[tuple[int, int]] = BUCKETS,
+    buckets: Sequence[tuple[int, int]],
     seed: int,
     has_time: bool = True,
     known: np.ndarray | None = None,
@@ -113,15 +174,10 @@ def session_batches(
         draw = _Epochs(len(windows), batch_size, (seed, bucket), read)
         parts.append(_numbers().map(draw).map(gather))
         weights.append(len(windows) / batch_size)
-    if not parts:
-        raise UserError(
-            "No session has two events of which the later one is a target, so there is nothing to "
-            "learn; bring more data."
-        )
     return grain.MapDataset.mix(parts, weights) if len(parts) > 1 else parts[0]
 
 
-def batches_per_epoch(sessions: Sessions, buckets: Sequence[tuple[int, int]] = BUCKETS) -> float:
+def batches_per_epoch(sessions: Sessions, buckets: Sequence[tuple[int, int]]) -> float:
     """Return how many batches of `session_batches` see every window once, on average.
 
     Example:
@@ -228,7 +284,7 @@ class _Epochs:
 def _fill(sessions: Sessions, buckets: Sequence[tuple[int, int]]) -> list[Windows]:
     """Sort the windows into the buckets, in the buckets' order."""
     lengths = np.array([length for length, _ in buckets])
-    windows = _with_targets(sessions, cut_windows(sessions, int(lengths.max())))
+    windows = windows_to_learn(sessions, int(lengths.max()))
     ascending = np.argsort(lengths, kind="stable")
     bucket = ascending[np.searchsorted(lengths[ascending], windows.size)]
     return [
@@ -236,10 +292,20 @@ def _fill(sessions: Sessions, buckets: Sequence[tuple[int, int]]) -> list[Window
     ]
 
 
-def _with_targets(sessions: Sessions, windows: Windows) -> Windows:
-    """Return the windows from which there is anything to learn."""
+def windows_to_learn(sessions: Sessions, length: int) -> Windows:
+    """Return the windows of `cut_windows` that have a target.
+
+    Raises:
+      UserError: if none has.
+    """
+    windows = cut_windows(sessions, length)
     total = np.concatenate([[0], np.cumsum(sessions.predicted)])
     some = total[windows.start + windows.size + 1] > total[windows.start + 1]
+    if not some.any():
+        raise UserError(
+            "No session has two events of which the later one is a target, so there is nothing to "
+            "learn; bring more data."
+        )
     return Windows(windows.start[some], windows.size[some])
 
 
@@ -253,26 +319,54 @@ class _SessionGather:
     places: bool
 
     def __call__(self, index: np.ndarray) -> Batch:
-        sessions = self.sessions
         place = np.arange(self.length)
         mask = place < self.windows.size[index, None]
         event = np.where(mask, self.windows.start[index, None] + place, 0)
-        target = np.where(mask, sessions.items[np.where(mask, event + 1, 0)], 0)
-        ok = mask & sessions.targets[np.where(mask, event + 1, 0)]
-        gap = np.zeros(mask.shape, np.float32)
-        if self.has_time:
-            later = mask & (place > 0)
-            pause = sessions.times[event] - sessions.times[np.where(later, event - 1, event)]
-            gap[later] = np.log1p(np.maximum(pause[later], 0))
-        batch = {
-            "item": np.where(mask, sessions.items[event], 0).astype(np.int32),
-            "mask": mask,
-            "target": target.astype(np.int32),
-            "target_ok": ok if self.known is None else ok & self.known[target],
-            "gap": gap,
-            "event": np.where(mask, sessions.events[event], 0).astype(np.int32),
-        }
-        return batch | ({"place": event.astype(np.int32)} if self.places else {})
+        return read_events(
+            self.sessions, event, mask, np.broadcast_to(place, mask.shape),
+            has_time=self.has_time, known=self.known, places=self.places,
+        )  # fmt: skip
+
+
+def read_events(
+    sessions: Sessions,
+    event: np.ndarray,
+    mask: np.ndarray,
+    within: np.ndarray,
+    *,
+    has_time: bool,
+    known: np.ndarray | None,
+    places: bool,
+) -> Batch:
+    """Return what a batch says of its events; see `session_batches`.
+
+    Args:
+      sessions: The sessions to learn from.
+      event: int [B, L], places in ``sessions.items``; 0 where masked.
+      mask: bool or int32 [B, L], not 0 where there is an event.
+      within: int [B, L], how many events of its window stand before an event.
+      has_time: As there.
+      known: As there.
+      places: As there.
+    """
+    real = mask > 0
+    following = np.where(real, event + 1, 0)
+    target = np.where(real, sessions.items[following], 0)
+    ok = real & sessions.targets[following]
+    gap = np.zeros(mask.shape, np.float32)
+    if has_time:
+        later = real & (within > 0)
+        pause = sessions.times[event] - sessions.times[np.where(later, event - 1, event)]
+        gap[later] = np.log1p(np.maximum(pause[later], 0))
+    batch = {
+        "item": np.where(real, sessions.items[event], 0).astype(np.int32),
+        "mask": mask,
+        "target": target.astype(np.int32),
+        "target_ok": ok if known is None else ok & known[target],
+        "gap": gap,
+        "event": np.where(real, sessions.events[event], 0).astype(np.int32),
+    }
+    return batch | ({"place": event.astype(np.int32)} if places else {})
 
 
 @dataclass(frozen=True)

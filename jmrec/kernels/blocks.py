@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jmrec.kernels.positions import fold_live
 from jmrec.types import Array
 
 Carry = TypeVar("Carry")
@@ -119,37 +120,54 @@ def block_logits(
 def fold_gradients(
     side: Side,
     valid: jax.Array | None,
+    live: jax.Array | None,
     chunk: int,
-    logit_gradients: Callable[[Any, int], jax.Array],
+    logit_gradients: Callable[[Side, Any], Callable[[Any, int], jax.Array]],
+    given: Any,
 ) -> Side:
     """Return the gradients of a `Side`, given those of its logits block by block.
 
     Args:
       side: What the logits were made from.
       valid: bool [V] or None.
+      live: bool, the blocks of positions that count, see `jmrec.kernels.positions.fold_live`.
       chunk: Rows of a full block, static.
-      logit_gradients: ``(start, size) -> float32 [N, size]``; 0 where not valid.
+      logit_gradients: ``(side, given) -> ((start, size) -> float32 [N, size])``, each for the
+        positions of one block; 0 where an item is not valid.
+      given: A tree of arrays [N, ...], what the gradients need beside the states.
 
     Returns:
       A `Side` of gradients in the dtypes of ``side``, accumulated in float32.
     """
 
-    def step(sums: Side, start: Any, size: int) -> Side:
-        d_logits = logit_gradients(start, size)
-        block = block_items(side.items, valid, start, size)
-        d_block = _float32_einsum("nv,nd->vd", d_logits, side.states)
-        d_bias = sums.bias
-        if d_bias is not None:
-            d_bias = write_block(d_bias, d_logits.sum(axis=0), start)
-        return Side(
-            sums.states + _float32_einsum("nv,vd->nd", d_logits, block),
-            write_block(sums.items, d_block, start),
-            d_bias,
-        )
+    def of_positions(sums: Any, part: Any) -> tuple[Any, jax.Array]:
+        states, own = part
+        gradients = logit_gradients(side._replace(states=states), own)
 
-    zeros = jax.tree.map(lambda array: jnp.zeros(array.shape, jnp.float32), side)
-    sums = fold_blocks(step, zeros, side.items.shape[0], chunk)
+        def step(carry: Any, start: Any, size: int) -> Any:
+            d_states, d_items, d_bias = carry
+            d_logits = gradients(start, size)
+            block = block_items(side.items, valid, start, size)
+            d_items = _add_block(
+                d_items, _float32_einsum("nv,nd->vd", d_logits, states), start, size
+            )
+            if d_bias is not None:
+                d_bias = _add_block(d_bias, d_logits.sum(axis=0), start, size)
+            return d_states + _float32_einsum("nv,vd->nd", d_logits, block), d_items, d_bias
+
+        zeros = jnp.zeros(states.shape, jnp.float32)
+        d_states, *sums = fold_blocks(step, (zeros, *sums), side.items.shape[0], chunk)
+        return tuple(sums), d_states
+
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), (side.items, side.bias))
+    (d_items, d_bias), d_states = fold_live(of_positions, zeros, live, (side.states, given))
+    sums = Side(d_states, d_items, d_bias)
     return jax.tree.map(lambda total, array: total.astype(array.dtype), sums, side)
+
+
+def _add_block(sums: jax.Array, block: jax.Array, start: Any, size: int) -> jax.Array:
+    """Add ``block`` to rows ``start : start + size``; XLA does it in place inside a scan."""
+    return write_block(sums, slice_block(sums, start, size) + block, start)
 
 
 def _float32_einsum(spec: str, weights: jax.Array, vectors: jax.Array) -> jax.Array:

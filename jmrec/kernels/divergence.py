@@ -5,6 +5,7 @@ V > chunk, forward or backward: the forward pass keeps running sums and the back
 each block's two sets of logits.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -24,6 +25,7 @@ from jmrec.kernels.blocks import (
     optional,
     slice_block,
 )
+from jmrec.kernels.positions import fold_live, items_at_once, walk
 from jmrec.types import Array
 
 
@@ -38,7 +40,7 @@ def chunked_kl(
     temperature: Any = 1.0,
     valid: Array | None = None,
     where: Array | None = None,
-    chunk: int = 4096,
+    chunk: int | None = None,
 ) -> jax.Array:
     """Return KL(softmax(teacher / T) || softmax(student / T)) over the catalogue, per state.
 
@@ -56,7 +58,7 @@ def chunked_kl(
       temperature: T > 0, a number or a traced scalar.
       valid: bool [V], False for rows that are no candidates (their vectors may hold anything).
       where: bool [N], False for masked examples (their states may hold anything).
-      chunk: Items per block, static; V <= chunk is one plain block.
+      chunk: Items per block, static; V <= chunk is one plain block. None is what suits the devices.
 
     Returns:
       float32 [N] in nats, 0 where masked or where no item is valid. Not multiplied by T**2.
@@ -78,15 +80,18 @@ def chunked_kl(
     student = make_side(student_states, student_items, student_bias)
     valid, where = optional(valid), optional(where)
     check_sides(teacher, student, valid=valid, where=where)
+    at = walk(len(student.states), where)
+    sides = [teacher, student]
+    if at is not None:
+        sides, where = [side._replace(states=side.states[at.rows]) for side in sides], at.real
     if where is not None:
-        teacher, student = (
-            side._replace(states=jnp.where(where[:, None], side.states, 0))
-            for side in (teacher, student)
-        )
-    teacher = jax.lax.stop_gradient(teacher)
+        sides = [side._replace(states=jnp.where(where[:, None], side.states, 0)) for side in sides]
+    teacher, student = jax.lax.stop_gradient(sides[0]), sides[1]
     scale = jax.lax.stop_gradient(1.0 / jnp.asarray(temperature, jnp.float32))
-    divergence = kl_and_logsumexps(teacher, student, valid, scale, chunk)[0]
-    return divergence if where is None else jnp.where(where, divergence, 0.0)
+    live, chunk = None if at is None else at.live, items_at_once(chunk)
+    divergence = kl_and_logsumexps(teacher, student, valid, scale, live, chunk)[0]
+    divergence = divergence if where is None else jnp.where(where, divergence, 0.0)
+    return divergence if at is None else divergence[at.place]
 
 
 def check_sides(
@@ -102,15 +107,21 @@ def check_sides(
 
 
 def kl_and_logsumexps(
-    teacher: Side, student: Side, valid: jax.Array | None, scale: jax.Array, chunk: int
+    teacher: Side,
+    student: Side,
+    valid: jax.Array | None,
+    scale: jax.Array,
+    live: jax.Array | None,
+    chunk: int,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Return KL and both sides' logsumexp of the scaled logits, float32 [N] each.
 
-    The gradient goes to the student. Without a valid item KL is 0 and a logsumexp -inf.
+    The gradient goes to the student. Without a valid item KL is 0 and a logsumexp -inf. Positions
+    of blocks that are not ``live`` get anything.
     """
-    if student.items.shape[0] <= chunk:
+    if live is None and student.items.shape[0] <= chunk:
         return _plain(teacher, student, valid, scale)
-    return _scanned(teacher, student, valid, scale, chunk)
+    return _scanned(teacher, student, valid, scale, live, chunk)
 
 
 def _plain(
@@ -128,17 +139,44 @@ def _plain(
     return (p * (logs[0] - logs[1])).sum(axis=1), lses[0], lses[1]
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(4,))
+@partial(jax.custom_vjp, nondiff_argnums=(5,))
 def _scanned(
-    teacher: Side, student: Side, valid: jax.Array | None, scale: jax.Array, chunk: int
+    teacher: Side,
+    student: Side,
+    valid: jax.Array | None,
+    scale: jax.Array,
+    live: jax.Array | None,
+    chunk: int,
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
-    return _scanned_forward(teacher, student, valid, scale, chunk)[0]
+    return _scanned_forward(teacher, student, valid, scale, live, chunk)[0]
 
 
 def _scanned_forward(
-    teacher: Side, student: Side, valid: jax.Array | None, scale: jax.Array, chunk: int
+    teacher: Side,
+    student: Side,
+    valid: jax.Array | None,
+    scale: jax.Array,
+    live: jax.Array | None,
+    chunk: int,
 ) -> tuple[tuple[jax.Array, jax.Array, jax.Array], Any]:
     """One pass: KL = E_p[teacher logit - student logit] - teacher lse + student lse."""
+
+    def of_positions(carry: None, states: Any) -> tuple[None, Any]:
+        sides = [side._replace(states=each) for side, each in zip((teacher, student), states)]
+        return carry, _one_pass(*sides, valid, scale, chunk)
+
+    _, (divergence, t_lse, s_lse, any_valid) = fold_live(
+        of_positions, None, live, (teacher.states, student.states)
+    )
+    residuals = (teacher, student, valid, scale, live, t_lse, s_lse)
+    t_out, s_out = jnp.where(any_valid, t_lse, LOWEST), jnp.where(any_valid, s_lse, LOWEST)
+    return (divergence, t_out, s_out), residuals
+
+
+def _one_pass(
+    teacher: Side, student: Side, valid: jax.Array | None, scale: jax.Array, chunk: int
+) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+    """Return KL, both logsumexps (finite) and whether any item is valid, [N] each."""
 
     def step(carry: Any, start: Any, size: int) -> Any:
         t_peak, t_total, weighted, s_peak, s_total = carry
@@ -161,24 +199,28 @@ def _scanned_forward(
     t_lse = finite_or_zero(t_peak) + jnp.log(jnp.where(any_valid, t_total, 1.0))
     s_lse = finite_or_zero(s_peak) + jnp.log(jnp.where(any_valid, s_total, 1.0))
     mean_gap = weighted / jnp.where(any_valid, t_total, 1.0)
-    residuals = (teacher, student, valid, scale, t_lse, s_lse)
-    divergence = mean_gap - t_lse + s_lse
-    t_out, s_out = jnp.where(any_valid, t_lse, LOWEST), jnp.where(any_valid, s_lse, LOWEST)
-    return (divergence, t_out, s_out), residuals
+    return mean_gap - t_lse + s_lse, t_lse, s_lse, any_valid
 
 
 def _scanned_backward(chunk: int, residuals: Any, cotangents: Any) -> Any:
-    teacher, student, valid, scale, t_lse, s_lse = residuals
+    teacher, student, valid, scale, live, t_lse, s_lse = residuals
     of_kl, _, of_lse = cotangents
 
-    def logit_gradients(start: Any, size: int) -> jax.Array:
-        t = block_logits(teacher, valid, start, size, scale)
-        s = block_logits(student, valid, start, size, scale)
-        q, p = jnp.exp(s - s_lse[:, None]), jnp.exp(t - t_lse[:, None])
-        return scale * ((of_kl + of_lse)[:, None] * q - of_kl[:, None] * p)
+    def gradients(part: Side, given: Any) -> Callable[[Any, int], jax.Array]:
+        states, t_lse, s_lse, of_kl, of_lse = given
+        other = teacher._replace(states=states)
 
-    d_student = fold_gradients(student, valid, chunk, logit_gradients)
-    return None, d_student, None, None
+        def of_block(start: Any, size: int) -> jax.Array:
+            t = block_logits(other, valid, start, size, scale)
+            s = block_logits(part, valid, start, size, scale)
+            q, p = jnp.exp(s - s_lse[:, None]), jnp.exp(t - t_lse[:, None])
+            return scale * ((of_kl + of_lse)[:, None] * q - of_kl[:, None] * p)
+
+        return of_block
+
+    given = (teacher.states, t_lse, s_lse, of_kl, of_lse)
+    d_student = fold_gradients(student, valid, live, chunk, gradients, given)
+    return None, d_student, None, None, None
 
 
 _scanned.defvjp(_scanned_forward, _scanned_backward)

@@ -151,7 +151,7 @@ def parallel_kl(
                 side._replace(states=jnp.where(where[:, None], side.states, 0))
                 for side in (teacher, student)
             )
-        within, t_lse, s_lse = kl_and_logsumexps(teacher, student, valid, scale, chunk)
+        within, t_lse, s_lse = kl_and_logsumexps(teacher, student, valid, scale, None, chunk)
         log_p, log_q = (
             finite_or_zero(lse) - finite_or_zero(_join(lse, axis)) for lse in (t_lse, s_lse)
         )

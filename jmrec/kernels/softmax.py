@@ -6,6 +6,7 @@ Your Losses in Large-Vocabulary Language Models*, https://arxiv.org/abs/2411.090
 accumulated in float32 whatever the inputs' dtype.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -24,6 +25,7 @@ from jmrec.kernels.blocks import (
     make_side,
     optional,
 )
+from jmrec.kernels.positions import fold_live, items_at_once, walk
 from jmrec.types import Array
 
 
@@ -33,7 +35,7 @@ def chunked_logsumexp(
     *,
     bias: Array | None = None,
     valid: Array | None = None,
-    chunk: int = 4096,
+    chunk: int | None = None,
 ) -> jax.Array:
     """Return log(sum over items of exp(<state, item> + bias)) of each state.
 
@@ -44,7 +46,7 @@ def chunked_logsumexp(
       items: [V, D].
       bias: [V], added to the logits.
       valid: bool [V], False for rows that are no candidates (their vectors may hold anything).
-      chunk: Items per block, static; V <= chunk is one plain block.
+      chunk: Items per block, static; V <= chunk is one plain block. None is what suits the devices.
 
     Returns:
       float32 [N]; -inf where no item is valid.
@@ -59,7 +61,10 @@ def chunked_logsumexp(
     """
     side, valid = make_side(states, items, bias), optional(valid)
     check_side(side, valid=valid)
-    return _logsumexp(side, valid, chunk)
+    chunk, at = items_at_once(chunk), walk(len(side.states), None)
+    if at is None:
+        return _logsumexp(side, valid, None, chunk)
+    return _logsumexp(side._replace(states=side.states[at.rows]), valid, at.live, chunk)[at.place]
 
 
 def chunked_softmax_cross_entropy(
@@ -70,7 +75,7 @@ def chunked_softmax_cross_entropy(
     bias: Array | None = None,
     valid: Array | None = None,
     where: Array | None = None,
-    chunk: int = 4096,
+    chunk: int | None = None,
 ) -> jax.Array:
     """Return -log softmax(states @ items.T + bias)[target] of each state.
 
@@ -83,7 +88,7 @@ def chunked_softmax_cross_entropy(
       bias: [V], added to the logits.
       valid: bool [V], False for rows that are no candidates (their vectors may hold anything).
       where: bool [N], False for masked examples (their states may hold anything).
-      chunk: Items per block, static; V <= chunk is one plain block.
+      chunk: Items per block, static; V <= chunk is one plain block. None is what suits the devices.
 
     Returns:
       float32 [N], 0 where masked; +inf where the target is out of range or not valid, so that a
@@ -105,10 +110,15 @@ def chunked_softmax_cross_entropy(
     side, valid, where = make_side(states, items, bias), optional(valid), optional(where)
     targets = jnp.asarray(targets)
     check_targets(side, targets, valid=valid, where=where)
+    at = walk(len(targets), where)
+    if at is not None:
+        side, targets, where = side._replace(states=side.states[at.rows]), targets[at.rows], at.real
     if where is not None:
         side = side._replace(states=jnp.where(where[:, None], side.states, 0))
-    loss = _logsumexp(side, valid, chunk) - target_logits(side, targets, valid)
-    return loss if where is None else jnp.where(where, loss, 0.0)
+    lse = _logsumexp(side, valid, None if at is None else at.live, items_at_once(chunk))
+    loss = lse - target_logits(side, targets, valid)
+    loss = loss if where is None else jnp.where(where, loss, 0.0)
+    return loss if at is None else loss[at.place]
 
 
 def check_targets(
@@ -152,43 +162,58 @@ def target_logits(side: Side, targets: jax.Array, valid: jax.Array | None) -> ja
     return jnp.where(known, logits, LOWEST)
 
 
-def _logsumexp(side: Side, valid: jax.Array | None, chunk: int) -> jax.Array:
-    if side.items.shape[0] <= chunk:
+def _logsumexp(
+    side: Side, valid: jax.Array | None, live: jax.Array | None, chunk: int
+) -> jax.Array:
+    """float32 [N]; anything for positions of blocks that are not live."""
+    if live is None and side.items.shape[0] <= chunk:
         return _plain(side, valid)  # autodiff keeps the logits and saves recomputing them
-    return _scanned(side, valid, chunk)
+    return _scanned(side, valid, live, chunk)
 
 
 def _plain(side: Side, valid: jax.Array | None) -> jax.Array:
     return jax.nn.logsumexp(block_logits(side, valid, 0, side.items.shape[0]), axis=1)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(2,))
-def _scanned(side: Side, valid: jax.Array | None, chunk: int) -> jax.Array:
+@partial(jax.custom_vjp, nondiff_argnums=(3,))
+def _scanned(side: Side, valid: jax.Array | None, live: jax.Array | None, chunk: int) -> jax.Array:
     """Running logsumexp over the blocks, float32 [N]."""
 
-    def step(carry: Any, start: Any, size: int) -> Any:
-        peak, total = carry
-        return add_logsumexp(peak, total, block_logits(side, valid, start, size))[:2]
+    def of_positions(carry: None, states: jax.Array) -> tuple[None, jax.Array]:
+        part = side._replace(states=states)
 
-    zeros = jnp.zeros(side.states.shape[:1], jnp.float32)
-    peak, total = fold_blocks(step, (zeros + LOWEST, zeros), side.items.shape[0], chunk)
-    return finite_or_zero(peak) + jnp.log(total)
+        def step(carry: Any, start: Any, size: int) -> Any:
+            peak, total = carry
+            return add_logsumexp(peak, total, block_logits(part, valid, start, size))[:2]
+
+        zeros = jnp.zeros(states.shape[:1], jnp.float32)
+        peak, total = fold_blocks(step, (zeros + LOWEST, zeros), side.items.shape[0], chunk)
+        return carry, finite_or_zero(peak) + jnp.log(total)
+
+    return fold_live(of_positions, None, live, side.states)[1]
 
 
-def _scanned_forward(side: Side, valid: jax.Array | None, chunk: int) -> tuple[jax.Array, Any]:
-    lse = _scanned(side, valid, chunk)
-    return lse, (side, valid, lse)
+def _scanned_forward(
+    side: Side, valid: jax.Array | None, live: jax.Array | None, chunk: int
+) -> tuple[jax.Array, Any]:
+    lse = _scanned(side, valid, live, chunk)
+    return lse, (side, valid, live, lse)
 
 
 def _scanned_backward(chunk: int, residuals: Any, cotangent: jax.Array) -> Any:
-    side, valid, lse = residuals
-    shift = finite_or_zero(lse)
+    side, valid, live, lse = residuals
 
-    def logit_gradients(start: Any, size: int) -> jax.Array:
-        logits = block_logits(side, valid, start, size)
-        return cotangent[:, None] * jnp.exp(logits - shift[:, None])
+    def gradients(part: Side, given: Any) -> Callable[[Any, int], jax.Array]:
+        lse, cotangent = given
+        shift = finite_or_zero(lse)
 
-    return fold_gradients(side, valid, chunk, logit_gradients), None
+        def of_block(start: Any, size: int) -> jax.Array:
+            logits = block_logits(part, valid, start, size)
+            return cotangent[:, None] * jnp.exp(logits - shift[:, None])
+
+        return of_block
+
+    return fold_gradients(side, valid, live, chunk, gradients, (lse, cotangent)), None, None
 
 
 _scanned.defvjp(_scanned_forward, _scanned_backward)

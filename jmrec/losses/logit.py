@@ -342,7 +342,7 @@ def catalogue_kl(
     student_bias: Array | None = None,
     valid: Array | None = None,
     where: Array | None = None,
-    chunk: int = 4096,
+    chunk: int | None = None,
 ) -> jax.Array:
     """Return T**2 KL(softmax(teacher / T) || softmax(student / T)) over two item tables.
 
@@ -362,7 +362,7 @@ def catalogue_kl(
       student_bias: [V], added to the student's logits before the division by T.
       valid: bool [V], False for rows that are no candidates.
       where: bool [...], False for masked positions.
-      chunk: Items per block, static.
+      chunk: Items per block, static; None is what suits the devices.
 
     Returns:
       float32 [...], 0 where masked or where no item is valid.

@@ -140,7 +140,7 @@ def catalogue_topk(
     valid: Array | None = None,
     where: Array | None = None,
     divergence: Callable[..., jax.Array] = kl,
-    chunk: int = 4096,
+    chunk: int | None = None,
 ) -> jax.Array:
     """Return `topk_kl` of a cached teacher and a student that scores a whole item table.
 
@@ -162,7 +162,7 @@ def catalogue_topk(
       valid: bool [V], False for rows that are no candidates of either.
       where: bool [...], False for masked positions.
       divergence: `kl`, or another of `logit` with the same arguments, static.
-      chunk: Items per block, static.
+      chunk: Items per block, static; None is what suits the devices.
 
     Returns:
       float32 [...], at least 0, 0 where masked.
@@ -218,7 +218,7 @@ def _logits_and_tail(
     bias: Array | None,
     temperature: jax.Array,
     valid: Array | None,
-    chunk: int,
+    chunk: int | None,
 ) -> tuple[jax.Array, jax.Array]:
     """Return a student's logits of the ``known`` of some rows [..., K], and its tail [...]."""
     # The same rounding in both, or a tail of small mass would be noise.

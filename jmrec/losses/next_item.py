@@ -29,7 +29,7 @@ def full_softmax(
     valid: Array | None = None,
     where: Array | None = None,
     temperature: Any = 1.0,
-    chunk: int = 4096,
+    chunk: int | None = None,
 ) -> jax.Array:
     """Return -log softmax(<state, item> / temperature + bias)[target] over the whole catalogue.
 
@@ -47,7 +47,7 @@ def full_softmax(
       valid: bool [V], False for rows that are no candidates.
       where: bool [...], False for masked positions.
       temperature: > 0, a number or a traced scalar.
-      chunk: Items per block, static.
+      chunk: Items per block, static; None is what suits the devices.
 
     Returns:
       float32 [...], 0 where masked; +inf where a target is out of range or not valid.

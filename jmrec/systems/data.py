@@ -2,13 +2,15 @@
 
 from collections.abc import Callable, Mapping
 from functools import cached_property
+from math import gcd, lcm
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from jmrec.config import resolve_path
-from jmrec.data.pipeline import item_batches, session_batches
+from jmrec.config import ConfigDict, resolve_path
+from jmrec.data.packing import packed_batches
+from jmrec.data.pipeline import Buckets, choose_buckets, item_batches, session_batches
 from jmrec.data.prepared import load_prepared, prepare, prepared_fingerprint
 from jmrec.data.schema import Dataset
 from jmrec.data.source_files import source_changes, source_checksum, source_files
@@ -143,16 +145,42 @@ class RunData:
             "events": types if c.event and types > 1 else 0,
         }
 
-    def sessions(self, batch_size: int, seed: int | None = None, places: bool = False) -> Any:
-        """Return training batches of sessions, short and long ones apart, this process's share."""
+    def sessions(
+        self, train: ConfigDict, *, packed: bool, seed: int | None = None, places: bool = False
+    ) -> Any:
+        """Return training batches of sessions, this process's share.
+
+        Args:
+          train: The settings of the fit. A batch has ``batch_size`` windows of full length, or so
+            many more as need as many positions.
+          packed: Whether several short sessions may share a row; else those of about the same
+            length are a batch.
+          seed: Of the order; the run's own where None.
+          places: Whether batches say the place of an event among all training events.
+        """
         config = self.work.config
-        return session_batches(
-            self.dataset.splits["train"],
-            buckets=session_buckets(config.data.window, batch_size),
-            seed=config.seed if seed is None else seed,
-            read=process_rows(make_mesh(config.rules)),
-            places=places,
-        )
+        draw = {
+            "seed": config.seed if seed is None else seed,
+            "read": process_rows(make_mesh(config.rules)),
+            "places": places,
+        }
+        sessions = self.dataset.splits["train"]
+        if packed:
+            length = config.data.window
+            return packed_batches(sessions, rows=train.batch_size, length=length, **draw)
+        return session_batches(sessions, buckets=self._buckets(train), **draw)
+
+    def _buckets(self, train: ConfigDict) -> Buckets:
+        """Return the shapes of batches that are not packed, chosen from how long sessions are."""
+        return choose_buckets(
+            self.dataset.splits["train"], self.work.config.data.window, train.batch_size,
+            unit=rows_unit(train.batch_size, train.accumulate),
+        )  # fmt: skip
+
+    def batches_fingerprint(self, train: ConfigDict, *, packed: bool) -> str:
+        """Return what decides the batches of `sessions`, beside the seed."""
+        kind = "rows" if packed else f"batches of {self._buckets(train)}"
+        return f"{self.dataset.fingerprint} in {kind}"
 
     def items(self, arrays: Mapping[str, np.ndarray], rows: np.ndarray, batch_size: int) -> Any:
         """Return training batches of items, this process's share."""
@@ -180,22 +208,13 @@ class RunData:
         return evaluate
 
 
-def session_buckets(window: int, batch_size: int) -> tuple[tuple[int, int], ...]:
-    """Return (length, batch size) of short and of long sessions.
+def rows_unit(batch_size: int, accumulate: int) -> int:
+    """Return a number that divides the rows of every batch of sessions, and ``batch_size``.
 
-    Args:
-      window: The longest stretch of a session that is read.
-      batch_size: Of the long ones.
+    A batch that can be shared out, over devices or microbatches, is so whichever its sessions are.
 
     Example:
-      >>> session_buckets(50, 128)
-      ((12, 528), (50, 128))
+      >>> rows_unit(32, 1), rows_unit(24, 3), rows_unit(512, 1)
+      (16, 24, 512)
     """
-    short = max(window // 4, 5)
-    if short >= window:
-        return ((window, batch_size),)
-    # As many positions in a batch of short sessions as in a batch of long ones.
-    wide = batch_size * window // short
-    # A batch that a pod can share is shared whichever its sessions are.
-    unit = batch_size if batch_size >= 256 else 8
-    return (short, wide - wide % unit), (window, batch_size)
+    return lcm(batch_size if batch_size >= 256 else gcd(batch_size, 16), accumulate)

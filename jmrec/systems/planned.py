@@ -6,7 +6,8 @@ import jax
 import numpy as np
 
 from jmrec.config import ConfigDict
-from jmrec.systems.data import session_buckets
+from jmrec.models.sessions.table import packs
+from jmrec.systems.data import rows_unit
 from jmrec.systems.students import NO_FEATURES, student_settings, student_task
 from jmrec.systems.system import PlannedStep, Sizes
 from jmrec.tasks.session import CachedTeacher, Teacher
@@ -24,19 +25,19 @@ def planned_context(config: ConfigDict) -> dict[str, Any]:
 
 
 def session_shapes(
-    config: ConfigDict, batch_size: int, places: bool = False
+    config: ConfigDict, train: ConfigDict, *, packed: bool, places: bool = False
 ) -> tuple[Batch, tuple[int, ...]]:
-    """Return the shapes of a batch of the longest sessions, and all numbers of rows.
+    """Return the shapes of a batch of the longest sessions, and what divides the rows of all.
 
     Batches of shorter sessions have no more positions, so that they need no more memory.
     """
-    buckets = session_buckets(config.data.window, batch_size)
-    length, size = max(buckets)
-    kinds = {"item": np.int32, "mask": bool, "target": np.int32, "target_ok": bool,
+    length, size = config.data.window, train.batch_size
+    mask = np.int32 if packed else bool
+    kinds = {"item": np.int32, "mask": mask, "target": np.int32, "target_ok": bool,
              "gap": np.float32, "event": np.int32}  # fmt: skip
     kinds |= {"place": np.int32} if places else {}
     batch = {name: shape((size, length), kind) for name, kind in kinds.items()}
-    return batch, tuple(rows for _, rows in buckets)
+    return batch, (size,) if packed else (size, rows_unit(size, train.accumulate))
 
 
 def rule_teacher(config: ConfigDict, sizes: Sizes) -> CachedTeacher:
@@ -70,5 +71,7 @@ def planned_student(
     task = student_task(
         config, name, features, np.ones(sizes.items, bool), teacher, planned_context(config)
     )
-    batch, rows = session_shapes(config, train.batch_size, isinstance(teacher, CachedTeacher))
+    batch, rows = session_shapes(
+        config, train, packed=packs(task.model.config), places=isinstance(teacher, CachedTeacher)
+    )
     return PlannedStep(task, train, batch, rows, "student", ("student.stack",))

@@ -32,7 +32,6 @@ from jmrec.losses.schedules import SCHEDULES, schedule
 from jmrec.models.parts.transformer import DTYPES, POLICIES, StackConfig, remat_policy
 from jmrec.models.sessions.table import ENCODERS
 from jmrec.sharding.rules import RULES
-from jmrec.systems.data import session_buckets
 from jmrec.systems.fit import train_config
 from jmrec.systems.students import student_settings
 from jmrec.tasks.session import DISTILL, TERMS
@@ -219,16 +218,13 @@ def check_stack(where: str, stack: Mapping[str, Any]) -> StackConfig:
         return StackConfig(**stack)
 
 
-def check_train(
-    where: str, train: ConfigDict, *, couples: bool = False, window: int | None = None
-) -> None:
+def check_train(where: str, train: ConfigDict, *, couples: bool = False) -> None:
     """Check that the settings of a fit go together.
 
     Args:
       where: Their group's name.
       train: The settings.
       couples: Whether the loss of an example depends on the others of its batch.
-      window: The longest stretch of a session, where the batches are of sessions.
 
     Raises:
       SettingError: They do not.
@@ -239,13 +235,10 @@ def check_train(
         check_optim(replace(settings.optim, steps=settings.steps))
         if settings.accumulate > 1 and couples:
             raise UserError("the loss couples the examples of a batch; set accumulate=1.")
-        buckets = [] if window is None else session_buckets(window, train.batch_size)
-        rows = [train.batch_size, *(size for _, size in buckets)]
-        odd = next((each for each in rows if each % settings.accumulate), None)
-        if odd is not None:
+        if train.batch_size % settings.accumulate:
             raise UserError(
-                f"accumulate={settings.accumulate} does not divide a batch of {odd}; choose a "
-                "divisor."
+                f"accumulate={settings.accumulate} does not divide a batch of {train.batch_size}; "
+                "choose a divisor."
             )
 
 
@@ -281,4 +274,4 @@ def check_students(config: ConfigDict) -> None:
     for name, variant in config.students.items():
         group = f"students.{name}.train" if "train" in variant else "student.train"
         train = student_settings(config, name, "train")
-        check_train(group, train, couples=couples, window=config.data.window)
+        check_train(group, train, couples=couples)

@@ -16,7 +16,7 @@ from jmrec.config import ConfigDict, choose
 from jmrec.data.item_arrays import VIEWS
 from jmrec.errors import UserError
 from jmrec.evaluation.rankers.neural import CompiledEncoder, NeuralRanker
-from jmrec.models.sessions.table import id_table_rows, session_config, session_model
+from jmrec.models.sessions.table import id_table_rows, packs, session_config, session_model
 from jmrec.systems.data import RunData
 from jmrec.systems.stages import Stage, seeded
 from jmrec.systems.work import Work
@@ -213,10 +213,12 @@ class Students:
             variant, train = self.variant(name), self._settings(name, "train")
             source = self.teachers[self.teacher_name(name)] if variant.logit > 0 else None
             places = source is not None and source.places
+            # A teacher that reads along is the Transfer tower, which packs.
+            packed = packs(self.encoder(name).model.config)
             self.work.fit(
                 folder, stage_name(name, seed), self.trainer(name), train,
-                self.data.sessions(train.batch_size, seed, places),
-                fingerprint=self.data.dataset.fingerprint, seed=seed,
+                self.data.sessions(train, packed=packed, seed=seed, places=places),
+                fingerprint=self.data.batches_fingerprint(train, packed=packed), seed=seed,
                 evaluate=self.data.validate(self.encoder(name), self.table(name)),
             )  # fmt: skip
 

@@ -374,7 +374,8 @@ def test_what_is_planned_is_what_is_run(workdir: Path) -> None:
     fields = tuple(reader.item_arrays.lengths.values())
     sizes = Sizes(len(system.data.dataset.items), reader.item_arrays.vocab, fields)
     planner = Planner(config, sizes, jax.devices()[:1])
-    items, sessions = system.data.items(reader.arrays, rows, 8)[0], system.data.sessions(8)[0]
+    items = system.data.items(reader.arrays, rows, 8)[0]
+    sessions = system.data.sessions(config.distill.train, packed=True)[0]
     e, train = system.features.e["both"], system.data.train_items
     real = {
         "vision": (items, None),

@@ -295,16 +295,34 @@ class Stack(nn.Module):
 
 
 def causal(mask_BxT: jax.Array) -> jax.Array:
-    """Return the attention mask [B, T, T] of a causal decoder over padded sequences."""
+    """Return the attention mask [B, T, T] of a causal decoder over padded sequences.
+
+    Args:
+      mask_BxT: bool; or int32 where several sequences stand in a row: the number of each one's, 0
+        for padding. A sequence then sees itself only.
+    """
     length = mask_BxT.shape[1]
-    return jnp.tril(jnp.ones((length, length), bool))[None] & mask_BxT[:, None, :]
+    before = jnp.tril(jnp.ones((length, length), bool))[None]
+    if mask_BxT.dtype == bool:
+        return before & mask_BxT[:, None, :]
+    return before & (mask_BxT[:, None, :] == mask_BxT[:, :, None])
 
 
 def positions_of(mask_BxT: jax.Array) -> jax.Array:
-    """Return each position's number among the real ones, so that padding shifts nothing.
+    """Return each position's number among the real ones of its sequence; padding shifts nothing.
+
+    Args:
+      mask_BxT: bool, or int32 as for `causal`, the numbers of a row ascending.
 
     Example:
       >>> positions_of(jnp.array([[True, False, True, True]])).tolist()
       [[0, 0, 1, 2]]
+      >>> positions_of(jnp.array([[1, 0, 1, 2, 2, 0]])).tolist()
+      [[0, 0, 1, 0, 1, 1]]
     """
+    if mask_BxT.dtype != bool:
+        real = (mask_BxT > 0).astype(jnp.int32)
+        count, number = jnp.cumsum(real, 1), jax.lax.cummax(mask_BxT, 1)
+        begins = number != jnp.pad(number, ((0, 0), (1, 0)))[:, :-1]
+        return jnp.maximum(count - 1 - jax.lax.cummax(jnp.where(begins, count - real, 0), 1), 0)
     return jnp.maximum(jnp.cumsum(mask_BxT, 1) - 1, 0)

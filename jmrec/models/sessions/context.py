@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from jmrec.models.parts.basic import dense, named
+from jmrec.models.parts.transformer import positions_of
 
 RECENT = 3
 """How many of the last items the direct path reads one by one."""
@@ -28,16 +29,25 @@ class Direct(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, mask: jax.Array) -> jax.Array:
-        """Map item vectors x [B, T, D] with mask bool [B, T] to float32 [B, T, out].
+        """Map item vectors x [B, T, D] to float32 [B, T, out].
 
-        Padding is at the right.
+        Args:
+          x: The vectors.
+          mask: bool [B, T], or int32: see `jmrec.models.parts.transformer.causal`. Padding is at
+            the right.
         """
         length = x.shape[1]
-        x = jnp.where(mask[..., None], x, 0.0).astype(jnp.float32)
-        recent = [jnp.pad(x, ((0, 0), (o, 0), (0, 0)))[:, :length] for o in range(RECENT)]
-        first = jnp.broadcast_to(x[:, :1], x.shape)
-        count = jnp.maximum(jnp.cumsum(mask, 1), 1)[..., None]
-        mean = jnp.cumsum(x, 1) / count
+        x = jnp.where(mask[..., None] > 0, x, 0.0).astype(jnp.float32)
+        within = positions_of(mask)[..., None]  # how many items of its session stand before each
+        recent = [
+            jnp.where(within >= o, jnp.pad(x, ((0, 0), (o, 0), (0, 0)))[:, :length], 0.0)
+            for o in range(RECENT)
+        ]
+        start = jnp.arange(length)[:, None] - within
+        first = jnp.take_along_axis(x, start, 1)
+        total = jnp.cumsum(x, 1)
+        before = jnp.take_along_axis(total - x, start, 1)
+        mean = (total - before) / (within + 1)
         read = jnp.concatenate([*recent, first, mean], -1)
         return dense(self.out, ("embed", "out"), jnp.float32, "matrices")(read)
 
@@ -63,7 +73,7 @@ class Context(nn.Module):
         """Return float32 [B, T, width] to add to the items.
 
         Args:
-          mask: bool [B, T].
+          mask: bool or int32 [B, T].
           gap: float32 [B, T], log(1 + seconds since the item before); None is all 0.
           event: int32 [B, T] codes; None is all 0, and so is a code that training did not have.
         """

@@ -76,8 +76,8 @@ class Student(nn.Module):
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Encode item vectors x [B, L, width] with mask [B, L] to states [B, L, width].
 
-        ``gap`` and ``event`` [B, L] are those of the batch; see
-        `jmrec.models.sessions.context.Context`.
+        ``mask`` is bool, or int32: see `jmrec.models.parts.transformer.causal`. ``gap`` and
+        ``event`` [B, L] are those of the batch; see `jmrec.models.sessions.context.Context`.
         """
         key = self.make_rng("drop") if self.has_rng("drop") else None
         x = drop(x + self.context(mask, gap, event), dropout, key)

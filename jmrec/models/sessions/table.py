@@ -42,17 +42,20 @@ class SessionEncoder:
       reads: What ``encode_session`` reads of a session's items: "vectors", rows of its own
         ``item_table(params, features or None, ids, id_dropout=...)``; or "features", theirs or
         their tokens, where the function is ``item_table(params, features)``.
+      packs: Whether ``mask`` may be int32, which session of its row a position belongs to (from 1,
+        0 is padding): several short ones then share a row in training, and no session sees another.
     """
 
     config: type
     build: Callable[[Any], Model]
     causal: bool = True
     reads: Literal["vectors", "features"] = "vectors"
+    packs: bool = False
 
 
 ENCODERS: dict[str, SessionEncoder] = {
-    "student": SessionEncoder(StudentConfig, student),
-    "transfer": SessionEncoder(TransferConfig, transfer_tower, reads="features"),
+    "student": SessionEncoder(StudentConfig, student, packs=True),
+    "transfer": SessionEncoder(TransferConfig, transfer_tower, reads="features", packs=True),
 }
 
 
@@ -70,6 +73,16 @@ def encoder_name(config: Any) -> str:
         if type(config) is each.config:
             return name
     raise ValueError(f"{type(config).__name__} is the config of no session encoder")
+
+
+def packs(config: Any) -> bool:
+    """Return whether several sessions may share a row of what an encoder reads.
+
+    Example:
+      >>> packs(StudentConfig(features=3, ids=0))
+      True
+    """
+    return ENCODERS[encoder_name(config)].packs
 
 
 def id_table_rows(config: Any) -> int:
@@ -143,9 +156,10 @@ def session_model(config: Any) -> Model:
     """Return a session encoder: fns ``item_table`` and ``encode_session``, alike for all.
 
     ``encode_session(params, x, mask, gap=None, event=None, *, key, train, taps, dropout)`` returns
-    float32 [B, L, D], the state after each item of x [B, L, ...], whose mask is bool [B, L]. Each
-    state depends on the items up to there only: for an encoder that is not causal each prefix is
-    encoded by itself, and what is tapped has a first axis of the L prefixes.
+    float32 [B, L, D], the state after each item of x [B, L, ...], whose mask is bool [B, L], or
+    int32 for an encoder that `packs`. Each state depends on the items of its session up to there
+    only: for an encoder that is not causal each prefix is encoded by itself, and what is tapped has
+    a first axis of the L prefixes.
 
     Args:
       config: The config of an encoder in the table.

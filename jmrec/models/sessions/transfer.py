@@ -96,7 +96,7 @@ class TransferTower(nn.Module):
         Args:
           items: The items' e [B, L, D]; with ``prompt="tokens"`` their ``text`` int32 [B, L, T]
             (0 is padding), ``seen`` [B, L, P, width] and ``picture_ok`` bool [B, L].
-          mask: bool [B, L].
+          mask: bool [B, L], or int32: see `jmrec.models.parts.transformer.causal`.
           gap: float32 [B, L], see `jmrec.models.sessions.context.Context`.
           event: int32 [B, L].
           dropout: Rate on the items (or their tokens) and on the residual branches.
@@ -108,7 +108,8 @@ class TransferTower(nn.Module):
             tokens = tokens.at[:, :, -1].add(context.astype(tokens.dtype))
             tokens = drop(tokens, dropout, key)
             batch, width = tokens.shape[0], tokens.shape[-1]
-            flat, real = tokens.reshape(batch, -1, width), shown.reshape(batch, -1)
+            real = jnp.where(shown, mask[..., None], jnp.zeros((), mask.dtype)).reshape(batch, -1)
+            flat = tokens.reshape(batch, -1, width)
             states, layers = self.stack(flat, positions_of(real), causal(real), dropout)
             # An item's last token has read all of it and of the items before.
             states = states.reshape(tokens.shape)[:, :, -1]
@@ -130,7 +131,7 @@ class TransferTower(nn.Module):
         end = jnp.broadcast_to(self.end.astype(words.dtype), (*mask.shape, 1, width))
         looked = jnp.broadcast_to(items["picture_ok"][..., None], seen.shape[:-1])
         shown = jnp.concatenate([looked, text > 0, jnp.ones((*mask.shape, 1), bool)], -1)
-        return jnp.concatenate([self.look(seen), words, end], 2), shown & mask[..., None]
+        return jnp.concatenate([self.look(seen), words, end], 2), shown & (mask[..., None] > 0)
 
     def item_table(self, e: jax.Array) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Return the item vectors y = P e: [V, D] -> [V, out], scaled for a plain dot product."""

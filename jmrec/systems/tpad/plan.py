@@ -89,7 +89,7 @@ class _Plan:
         task = transition_task(
             self.config, self._transfer_config, self.e, self.train_items, self._tokens
         )
-        batch, rows = session_shapes(self.config, train.batch_size)
+        batch, rows = session_shapes(self.config, train, packed=True)
         return PlannedStep(task, train, batch, rows, "transition", ("transition.stack",))
 
     def distill(self) -> PlannedStep:
@@ -99,7 +99,7 @@ class _Plan:
             self.config, size, (teacher.model, teacher.params), self.e, self.train_items,
             self._tokens,
         )  # fmt: skip
-        batch, rows = session_shapes(self.config, train.batch_size)
+        batch, rows = session_shapes(self.config, train, packed=True)
         return PlannedStep(task, train, batch, rows, "distill")
 
     def student(self, name: str) -> PlannedStep:

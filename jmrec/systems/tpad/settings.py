@@ -137,12 +137,11 @@ def check(config: ConfigDict) -> None:
             )
     check_stack("knowledge.stack", knowledge.stack)
     check_stack("transition.stack", config.transition.stack)
-    window = config.data.window
     contrasts = mode == "frozen" or knowledge.hparams.contrast > 0
     check_train("vision.train", config.vision.train)
     check_train("knowledge.train", knowledge.train, couples=contrasts)
-    check_train("transition.train", config.transition.train, window=window)
-    check_train("distill.train", config.distill.train, couples=True, window=window)
+    check_train("transition.train", config.transition.train)
+    check_train("distill.train", config.distill.train, couples=True)
     check_schedules("distill.schedules", config.distill.schedules, TERMS)
     check_students(config)
 

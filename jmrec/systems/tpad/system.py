@@ -154,8 +154,8 @@ class Tpad:
         )
         read = {"features": e, "tokens": self.tokens}
         self.work.fit(
-            folder, "transition", task, c.train, self.data.sessions(c.train.batch_size),
-            fingerprint=self.data.dataset.fingerprint,
+            folder, "transition", task, c.train, self.data.sessions(c.train, packed=True),
+            fingerprint=self.data.batches_fingerprint(c.train, packed=True),
             evaluate=self.data.validate(CompiledEncoder(task.model), read),
         )  # fmt: skip
 
@@ -166,8 +166,8 @@ class Tpad:
             self.work.config, alignment_config(self.work.config, self.reader.features),
             (teacher.model, teacher.params), teacher.e, self.data.train_items, teacher.tokens,
         )  # fmt: skip
-        batches = self.data.sessions(train.batch_size)
-        fingerprint = self.data.dataset.fingerprint
+        batches = self.data.sessions(train, packed=True)
+        fingerprint = self.data.batches_fingerprint(train, packed=True)
         self.work.fit(folder, "distill", task, train, batches, fingerprint=fingerprint)
 
     def _embed(self, folder: Path) -> None:

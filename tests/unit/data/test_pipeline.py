@@ -1,6 +1,7 @@
 """Batches: every transition once an epoch, and each batch a function of its number."""
 
 from collections.abc import Callable
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from jmrec.data.pipeline import (
     batches_per_epoch,
+    choose_buckets,
     cut_windows,
     item_batches,
     session_batches,
@@ -70,6 +72,41 @@ def test_an_epoch_of_a_bucket_is_every_window_once(sessions: Sessions) -> None:
         seen += [item for window in epochs[0] for item in window]
     assert len(seen) == len(set(seen))
     assert set(seen) == _transitions(sessions)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    lengths=st.lists(st.integers(2, 14), min_size=1, max_size=20),
+    length=st.integers(1, 12),
+    share=st.sampled_from([0.5, 0.8, 0.95]),
+)
+def test_no_fewer_buckets_would_leave_so_little_padding(
+    make_sessions: Callable[..., Sessions], lengths: list[int], length: int, share: float
+) -> None:
+    """Against every choice of so many lengths, tried one by one."""
+    sessions = make_sessions([list(range(n)) for n in lengths])
+    sizes = cut_windows(sessions, length).size
+
+    def real(edges: tuple[int, ...]) -> float:
+        return float(sizes.sum() / np.array(edges)[np.searchsorted(edges, sizes)].sum())
+
+    def most(n: int) -> float:
+        others = sorted({*sizes.tolist()} - {sizes.max()})
+        return max(real((*few, int(sizes.max()))) for few in combinations(others, n - 1))
+
+    found = choose_buckets(sessions, length, 48, unit=8, share=share)
+    edges = tuple(each for each, _ in found)
+    assert real(edges) == pytest.approx(most(len(edges)))
+    assert real(edges) >= share
+    assert len(edges) == 1 or most(len(edges) - 1) < share
+    for edge, rows in found:
+        assert rows % 8 == 0
+        assert 0 <= 48 * length - edge * rows < 8 * edge
+
+
+def test_there_are_at_most_eight_buckets(make_sessions: Callable[..., Sessions]) -> None:
+    sessions = make_sessions([list(range(n)) for n in range(2, 50)])
+    assert len(choose_buckets(sessions, 50, 32, share=0.99)) == 8
 
 
 def test_buckets_take_turns_in_proportion(sessions: Sessions) -> None:
@@ -152,7 +189,7 @@ def test_one_bucket_and_an_empty_one(
     shapes = {session_batches(short, buckets=BUCKETS, seed=0)[n]["item"].shape for n in range(9)}
     assert shapes == {(4, 3)}
     with pytest.raises(UserError, match="nothing to learn"):
-        session_batches(make_sessions([[1], [2]]), seed=0)
+        session_batches(make_sessions([[1], [2]]), buckets=BUCKETS, seed=0)
 
 
 def test_item_batches() -> None:

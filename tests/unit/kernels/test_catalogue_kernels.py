@@ -18,6 +18,7 @@ from jmrec.kernels import (
     chunked_topk,
 )
 from jmrec.kernels.blocks import fold_blocks, slice_block
+from jmrec.kernels.positions import fold_live
 from jmrec.kernels.softmax import softmax_cross_entropy_reference
 
 CHUNK = 8
@@ -386,3 +387,55 @@ def test_wrong_shapes_are_named():
         chunked_logsumexp(states, items[:0])
     with pytest.raises(ValueError, match="chunk must be at least 1"):
         fold_blocks(lambda carry, start, size: carry, 0, 3, 0)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("real", [0, 1, 255, 256, 257, 700])
+def test_positions_in_blocks_give_what_the_plain_ones_give(name: str, real: int) -> None:
+    m = make(BLOCKS, count=700)
+    m["where"] = np.zeros(700, bool)
+    m["where"][np.random.default_rng(real).permutation(700)[:real]] = True
+    weights = np.random.default_rng(1).normal(size=700).astype(np.float32)
+
+    def plain(given: dict[str, jax.Array]) -> jax.Array:
+        logits, teacher = (
+            jnp.where(m["valid"], given[a] @ given[b].T + given[c], -jnp.inf)
+            for a, b, c in (
+                ("states", "items", "bias"),
+                ("teacher_states", "teacher_items", "teacher_bias"),
+            )
+        )
+        if name == "logsumexp":
+            return jax.nn.logsumexp(logits, axis=1)
+        if name == "cross entropy":
+            found = -jax.nn.log_softmax(logits)[np.arange(700), m["targets"]]
+        else:
+            p, q = (jax.nn.log_softmax(x / m["temperature"]) for x in (teacher, logits))
+            found = jnp.where(m["valid"], jnp.exp(p) * (p - jnp.where(m["valid"], q, 0)), 0)
+            found = found.sum(axis=1)
+        return jnp.where(m["where"], found, 0.0)
+
+    def blocks(given: dict[str, jax.Array]) -> jax.Array:
+        return loss_of(name, {**m, **given}, CHUNK)
+
+    given = {key: jnp.asarray(m[key]) for key in DIFFERENTIABLE}
+    whole = {**{key: jnp.asarray(x) for key, x in m.items()}}
+    np.testing.assert_allclose(blocks(given), plain(whole), **TOLERANCE)
+    found = jax.grad(lambda x: (blocks(x) * weights).sum())(given)
+    expected = jax.grad(lambda x: (plain({**whole, **x}) * weights).sum())(given)
+    for key in DIFFERENTIABLE:
+        np.testing.assert_allclose(found[key], expected[key], rtol=1e-4, atol=1e-4)
+
+
+def test_a_block_of_padding_is_not_computed() -> None:
+    turns: list[int] = []
+
+    def step(carry: jax.Array, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+        jax.debug.callback(lambda first: turns.append(int(first)), x[0])
+        return carry + x.sum(), x
+
+    live = jnp.array([True, False, True, False])
+    total, out = jax.jit(partial(fold_live, step))(jnp.int32(0), live, jnp.arange(8))
+    jax.effects_barrier()
+    assert (int(total), out.tolist()) == (10, [0, 1, 0, 0, 4, 5, 0, 0])
+    assert turns == [0, 4]

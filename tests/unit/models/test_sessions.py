@@ -181,6 +181,23 @@ def test_what_is_tapped_of_prefixes_has_their_axis() -> None:
     assert not tapped["x"][0, :, 1:].any()  # the first prefix has seen the first item alone
 
 
+PACKING = [name for name, each in ENCODERS.items() if each.packs] + ["transfer of tokens"]
+
+
+@pytest.mark.parametrize("name", PACKING)
+def test_sessions_that_share_a_row_are_encoded_as_each_alone(name: str) -> None:
+    _, encode, given = reader(name)
+    alone = np.asarray(encode(given))
+    # The three sessions, 5 + 1 + 3 items, behind one another, and two places of padding.
+    row = [(b, at) for b, length in enumerate(LENGTHS) for at in range(length)] + [(1, 4)] * 2
+    b, at = np.array(row).T
+    packed = jax.tree.map(lambda x: np.asarray(x)[b, at][None], given)
+    packed["mask"] = np.array([[1] * 5 + [2] + [3] * 3 + [0] * 2], np.int32)
+    together = np.asarray(encode(packed))[0]
+    np.testing.assert_allclose(together[:9], alone[b[:9], at[:9]], rtol=1e-5, atol=1e-6)
+    assert np.isfinite(together).all()
+
+
 def test_an_encoder_in_the_wrong_line_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(ENCODERS, "whole", replace(ENCODERS["whole"], causal=True))
     config = CONFIGS["whole"]
