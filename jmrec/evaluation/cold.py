@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from jmrec.evaluation.protocol import Predictions, Ranked, Ranker, chunks, rank
+from jmrec.evaluation.protocol import ITEM_CHUNK, Predictions, Ranked, Ranker, chunks, rank
 from jmrec.evaluation.results import AMONG_COLD, HR20, MRR20, OFFSET, SHARE_COLD, WARM_LOST
 from jmrec.metrics.ranks import metric, session_mean
 
@@ -68,8 +68,8 @@ def score_spread(
     for part in chunks(asked, 512):
         prefixes = asked.take(part).prefixes
         total, square = np.zeros(len(prefixes)), np.zeros(len(prefixes))
-        for start in range(0, n_items, 8192):
-            items = slice(start, min(start + 8192, n_items))
+        for start in range(0, n_items, ITEM_CHUNK):
+            items = slice(start, min(start + ITEM_CHUNK, n_items))
             scores = np.asarray(ranker.scores(prefixes, items), np.float64)
             scores = np.where(np.isfinite(scores), scores, 0.0)
             total, square = total + scores.sum(axis=1), square + (scores**2).sum(axis=1)

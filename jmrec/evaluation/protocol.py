@@ -24,6 +24,10 @@ FLOOR = float(np.finfo(np.float32).min)
 """The lowest score of a candidate; what is no candidate has -inf."""
 
 
+ITEM_CHUNK = 16_384
+"""Items of a slice: most catalogues are one, and are then scored once."""
+
+
 @dataclass(frozen=True)
 class Prefixes:
     """P prefixes of sessions, stored as windows with an end, as causal encoders read them.
@@ -275,6 +279,10 @@ def chunks(predictions: Predictions, batch: int) -> Iterator[slice]:
         yield slice(begin, len(window))
 
 
+GROUP = 16
+"""Of so many scores only the highest is looked at, to find those that may be among the best."""
+
+
 class _Top:
     """Keeps the best of what it is shown, in one integer a candidate.
 
@@ -288,17 +296,38 @@ class _Top:
 
     def add(self, scores: np.ndarray, start: int) -> None:
         """Take float32 [P, n] scores of the items from row ``start`` on; -inf is no candidate."""
-        bits = scores.view(np.uint32)
+        bar = self._bar(scores)
+        high = (scores >= bar[:, None]) & (scores > -np.inf)
+        count = high.sum(axis=1)
+        # Where very many scores are alike, all of them are candidates: one part after the other.
+        for low, most in ((0, 8 * self.top), (8 * self.top + 1, scores.shape[1])):
+            rows = np.flatnonzero((count >= low) & (count <= most))
+            if len(rows):
+                self._add(rows, scores, high[rows], start)
+
+    def _bar(self, scores: np.ndarray) -> np.ndarray:
+        """Return float32 [P], a score that at least K of each row reach, or the lowest."""
+        whole = scores.shape[1] // GROUP * GROUP
+        groups = scores[:, :whole].reshape(len(scores), GROUP, -1).max(axis=1)
+        highest = np.concatenate([groups, scores[:, whole:]], axis=1)
+        if highest.shape[1] <= self.top:
+            return np.full(len(scores), -np.inf, np.float32)
+        return np.partition(highest, -self.top, axis=1)[:, -self.top]
+
+    def _add(self, rows: np.ndarray, scores: np.ndarray, high: np.ndarray, start: int) -> None:
+        """Take the scores of some rows where ``high`` bool [R, n] says so."""
+        row, column = np.nonzero(high)
+        first = np.searchsorted(row, row)
+        bits = scores[rows[row], column].view(np.uint32)
         ordered = np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31)).astype(np.uint64)
-        tie = np.uint64(self.n_items) - np.arange(start, start + scores.shape[1], dtype=np.uint64)
-        keys = (ordered << np.uint64(32)) | tie
-        here = np.flatnonzero((self.target >= start) & (self.target < start + scores.shape[1]))
-        keys[here, self.target[here] - start] &= np.uint64(0xFFFFFFFF00000000)
-        keys[np.isneginf(scores)] = 0
+        item = start + column
+        tie = np.where(item == self.target[rows[row]], 0, self.n_items - item).astype(np.uint64)
+        keys = np.zeros((len(rows), high.sum(axis=1).max(initial=0)), np.uint64)
+        keys[row, np.arange(len(row)) - first] = (ordered << np.uint64(32)) | tie
         if keys.shape[1] > self.top:
-            keys = np.partition(keys, keys.shape[1] - self.top, axis=1)[:, -self.top :]
-        both = np.concatenate([self.keys, keys], axis=1)
-        self.keys = np.sort(both, axis=1)[:, : -self.top - 1 : -1]
+            keys = np.partition(keys, -self.top, axis=1)[:, -self.top :]
+        both = np.concatenate([self.keys[rows], keys], axis=1)
+        self.keys[rows] = np.sort(both, axis=1)[:, : -self.top - 1 : -1]
 
     def result(self) -> tuple[np.ndarray, np.ndarray]:
         """Return int32 [P, K] items and float32 [P, K] scores, best first."""
@@ -321,7 +350,7 @@ def rank(
     top: int = 20,
     allowed: np.ndarray | None = None,
     only: np.ndarray | None = None,
-    item_chunk: int = 8192,
+    item_chunk: int = ITEM_CHUNK,
     batch: int = 512,
     progress: Callable[[int, int], None] | None = None,
 ) -> Ranked:
@@ -404,11 +433,14 @@ def comparable(scores: np.ndarray) -> np.ndarray:
       >>> comparable(np.array([np.nan, -0.0, np.inf])) == np.array([FLOOR, 0.0, -FLOOR])
       array([ True,  True,  True])
     """
-    scores = np.array(scores, np.float32, order="C")
-    if not np.isfinite(scores).all():
-        np.nan_to_num(scores, copy=False, nan=FLOOR, posinf=-FLOOR, neginf=FLOOR)
-    scores += 0.0  # -0.0 becomes 0.0, which it ties with
-    return scores
+    # Adding 0 makes a copy in which -0.0 is 0.0, which it ties with.
+    found = np.empty(np.shape(scores), np.float32)
+    np.add(scores, np.float32(0), out=found, dtype=np.float32, casting="same_kind")
+    with np.errstate(over="ignore", invalid="ignore"):
+        finite = np.isfinite(found.sum())  # no array of its own: a sum is only where all are
+    if not finite:
+        np.nan_to_num(found, copy=False, nan=FLOOR, posinf=-FLOOR, neginf=FLOOR)
+    return found
 
 
 class _Masked:

@@ -16,6 +16,7 @@ from jmrec.data.pipeline import cut_windows
 from jmrec.data.schema import Dataset, Sessions
 from jmrec.data.sessions import gather, take
 from jmrec.evaluation.protocol import (
+    ITEM_CHUNK,
     WINDOW,
     Predictions,
     Ranker,
@@ -26,7 +27,6 @@ from jmrec.evaluation.protocol import (
 from jmrec.evaluation.rankers.rules import fit_rules
 
 TEMPERATURES = np.geomspace(0.02, 5.0, 40)
-ITEM_CHUNK = 8192
 BATCH = 512
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from jmrec.data.schema import Dataset
 from jmrec.evaluation.cold import choose_offset, cold_panel
 from jmrec.evaluation.figures import bias, figures, intervals, per_prediction, slices, units
-from jmrec.evaluation.protocol import Predictions, Ranked, Ranker, rank
+from jmrec.evaluation.protocol import ITEM_CHUNK, Predictions, Ranked, Ranker, rank
 from jmrec.evaluation.results import (
     FORMAT,
     HR20,
@@ -73,7 +73,7 @@ def measure(
     allowed: np.ndarray | None = None,
     warm_loss: float | None = None,
     batch: int = 512,
-    item_chunk: int = 8192,
+    item_chunk: int = ITEM_CHUNK,
 ) -> Row:
     """Rank everything that a row of the table needs.
 

@@ -11,15 +11,18 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jmrec.data.packing import fill_rows
 from jmrec.evaluation.protocol import Predictions, Prefixes
 from jmrec.features import pad_rows, take_rows
-from jmrec.models.sessions.table import item_vectors, session_rows
+from jmrec.models.sessions.table import item_vectors, packs, session_rows
 from jmrec.types import Model, Params
 
 WINDOWS = 64
 """Windows are encoded in blocks of this many, so that one shape is compiled. A single window, which
 is what serving asks for, goes alone; so does each where a session is all the tokens of its items,
 whose attention grows with their number squared."""
+ROWS = 16
+"""Rows of a block, where windows share rows."""
 
 
 class CompiledEncoder:
@@ -31,7 +34,7 @@ class CompiledEncoder:
     """
 
     def __init__(self, model: Model, ids: np.ndarray | None = None) -> None:
-        self.model, self.ids = model, ids
+        self.model, self.ids, self.packs = model, ids, packs(model.config)
         self.table = jax.jit(lambda params, catalogue: item_vectors(model, params, catalogue))
         self.states = jax.jit(
             lambda params, rows, items, mask, gap, event: model.fns["encode_session"](
@@ -86,24 +89,46 @@ class NeuralRanker:
         last = self._kept  # read once: another thread may ask of other prefixes meanwhile
         if last is not None and last[0] is prefixes:
             return last[1]
-        windows = prefixes.windows
-        size = 1 if len(windows) == 1 or isinstance(self.rows, dict) else WINDOWS
-        blocks = []
-        for start in range(0, len(windows), size):
-            some = slice(start, start + size)
-            missing = [(0, max(some.stop - len(windows), 0)), (0, 0)]
-            block = np.pad(windows[some], missing, constant_values=-1)
-            gap, event = (
-                np.pad(prefixes.gaps[some], missing),
-                np.pad(prefixes.events[some], missing),
-            )
-            mask = block >= 0
-            items = np.where(mask, block, 0)
-            states = self.encoder.states(self.params, self.rows, items, mask, gap, event)
-            blocks.append(np.asarray(states))
-        states = np.concatenate(blocks)[prefixes.window, prefixes.end]
+        if len(prefixes.windows) > 1 and not isinstance(self.rows, dict) and self.encoder.packs:
+            states = self._packed(prefixes)
+        else:
+            states = self._alone(prefixes)
         self._kept = (prefixes, states)
         return states
+
+    def _alone(self, prefixes: Prefixes) -> np.ndarray:
+        """Return the states, each window in a row of its own."""
+        windows = prefixes.windows
+        size = 1 if len(windows) == 1 or isinstance(self.rows, dict) else WINDOWS
+        context = (windows, windows >= 0, prefixes.gaps, prefixes.events)
+        return self._encode(context, size)[prefixes.window, prefixes.end]
+
+    def _packed(self, prefixes: Prefixes) -> np.ndarray:
+        """Return the states; a window is read as far as it is asked of, several share a row."""
+        length = np.zeros(len(prefixes.windows), int)
+        np.maximum.at(length, prefixes.window, prefixes.end + 1)
+        rows = fill_rows(length, prefixes.windows.shape[1])
+        window = np.argsort(length, kind="stable")[rows.place]
+        begin = np.zeros(len(length), int)
+        first = np.flatnonzero((rows.number > 0) & (rows.within == 0))
+        begin[window.flat[first]] = first
+        arrays = (prefixes.windows, prefixes.gaps, prefixes.events)
+        items, gaps, events = (array[window, rows.within] for array in arrays)
+        states = self._encode((items, rows.number, gaps, events), ROWS)
+        return states.reshape(-1, states.shape[-1])[begin[prefixes.window] + prefixes.end]
+
+    def _encode(self, context: tuple[np.ndarray, ...], size: int) -> np.ndarray:
+        """Return the states [R, L, D] of items, mask, gaps and events [R, L], in blocks."""
+        count = len(context[0])
+        blocks = []
+        for start in range(0, count, size):
+            some = slice(start, start + size)
+            missing = [(0, max(some.stop - count, 0)), (0, 0)]
+            items, mask, gap, event = (np.pad(array[some], missing) for array in context)
+            items = np.where(mask > 0, items, 0)
+            states = self.encoder.states(self.params, self.rows, items, mask, gap, event)
+            blocks.append(np.asarray(states))
+        return np.concatenate(blocks)[:count]
 
     def scores(self, prefixes: Prefixes, item_slice: slice) -> np.ndarray:
         """Return float32 [P, slice]."""

@@ -220,3 +220,49 @@ def test_offsets_need_cold_items_and_empty_input_is_fine() -> None:
     assert rank(table, nothing, n_items=3, exclude_seen=False).ranks.shape == (1, 0)
     assert len(make_predictions(sessions_of([]))) == 0
     assert isinstance(table, Ranker)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    kinds=st.sampled_from([1, 2, 7, 60, 100_000]),
+    n_items=st.sampled_from([30, 700, 1201]),
+    top=st.sampled_from([1, 5, 20]),
+    item_chunk=st.sampled_from([97, 600, 5000]),
+    seed=st.integers(0, 1000),
+)
+def test_the_best_are_those_of_sorting(
+    kinds: int, n_items: int, top: int, item_chunk: int, seed: int
+) -> None:
+    """With many scores alike: by score, then by row, the target after what it is tied with."""
+    rng = np.random.default_rng(seed)
+    lists = [[first, *rng.integers(0, n_items, 3).tolist()] for first in range(5)]
+    table = rng.integers(-kinds, kinds + 1, (15, n_items)).astype(np.float32) / 7
+    table[rng.random(table.shape) < 0.1] = np.nan
+    allowed = rng.random(n_items) < 0.8
+    predictions = make_predictions(sessions_of(lists))
+
+    class Given:
+        name = "given"
+
+        def prepare(self, features: object) -> None: ...
+
+        def scores(self, prefixes: Prefixes, item_slice: slice) -> np.ndarray:
+            return table[3 * prefixes_row(prefixes) + prefixes.end, item_slice]
+
+    def prefixes_row(prefixes: Prefixes) -> np.ndarray:
+        return np.array([lists.index(head[:4].tolist()) for head in prefixes.windows])[
+            prefixes.window
+        ]
+
+    ranked = rank(
+        Given(), predictions, n_items=n_items, exclude_seen=False, top=top, allowed=allowed,
+        item_chunk=item_chunk,
+    )  # fmt: skip
+    rows = np.repeat(np.arange(5), 3) * 3 + np.tile(np.arange(3), 5)
+    for row, target, items in zip(rows, predictions.target, ranked.top_ids):
+        low = np.finfo(np.float32).min
+        scores = [(low if np.isnan(x) else x) for x in table[row].tolist()]
+        order = sorted(
+            np.flatnonzero(allowed).tolist(), key=lambda v: (-scores[v], v == target, v)
+        )  # fmt: skip
+        assert items.tolist() == (order[:top] + [-1] * top)[:top]
