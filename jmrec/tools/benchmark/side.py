@@ -26,8 +26,8 @@ from jmrec.tools.benchmark.backbone import (
     TRAINED,
     first_updates,
     inputs_of,
-    serve_rounds,
 )
+from jmrec.tools.benchmark.turns import serve_rounds
 from jmrec.types import Model, Params
 
 

@@ -1,0 +1,151 @@
+"""The jmrec side of ``python -m jmrec.tools.benchmark sessions``, in a process of its own."""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jmrec.data.packing import packed_batches
+from jmrec.data.schema import Sessions
+from jmrec.evaluation.protocol import make_predictions, rank
+from jmrec.evaluation.rankers.neural import CompiledEncoder, NeuralRanker
+from jmrec.models.sessions.sasrec import SasrecConfig
+from jmrec.models.sessions.table import session_model
+from jmrec.sharding import make_mesh
+from jmrec.tasks.session import StudentTask, id_table_size
+from jmrec.tools.benchmark.turns import serve_rounds
+from jmrec.training.optim import OptimConfig, traced_numbers
+from jmrec.training.step import TrainStep
+from jmrec.types import Params
+
+LENGTH = 50
+
+
+def sessions_of(items: np.ndarray, offsets: np.ndarray) -> Sessions:
+    """Return sessions of items alone."""
+    nothing = np.zeros(len(items), np.int32)
+    count = len(offsets) - 1
+    return Sessions(
+        [str(n) for n in range(count)], np.full(count, -1), offsets, items,
+        np.arange(len(items), dtype=float), nothing, nothing.astype(np.float32),
+    )  # fmt: skip
+
+
+def training(
+    data: dict[str, np.ndarray], settings: dict[str, Any], sampled: bool
+) -> tuple[Iterator[list[np.ndarray]], dict[str, Any]]:
+    """Return rounds of updates, and what is to be said of them."""
+    train = np.bincount(data["items"], minlength=int(data["n_items"])) > 0
+    config = SasrecConfig(features=0, ids=id_table_size(train))
+    loss = {"loss": "sampled_softmax", "negatives": settings["negatives"]} if sampled else {}
+    hparams = {"dropout": 0.5, "id_dropout": 0.0, "learning_rate": 1e-3}
+    task = StudentTask(config, None, train, None, hparams, **loss)
+    optim = OptimConfig(steps=100_000, weight_decay=0.0)
+    step = TrainStep(task, optim, make_mesh("dp"))
+    batches = packed_batches(
+        sessions_of(data["items"], data["offsets"]), rows=max(settings["batch"] // LENGTH, 1),
+        length=LENGTH, seed=settings["seed"], has_time=False,
+    )  # fmt: skip
+    facts = {"units": 0.0}
+
+    def rounds() -> Iterator[list[np.ndarray]]:
+        state, n, done = step.initialise(settings["seed"]), 0, []
+        frozen = step.place_frozen(*task.frozen(Path()))
+        numbers = {**task.hparams, "optim": traced_numbers(optim)}
+        numbers = step.place_whole(jax.tree.map(lambda x: np.asarray(x, np.float32), numbers))
+        while True:
+            pairs = 0
+            while pairs < settings["pairs"]:
+                batch = batches[n]
+                state, metrics = step(state, frozen, step.place_batches(batch), numbers)
+                pairs, n = pairs + int(batch["target_ok"].sum()), n + 1
+            done.append(pairs)
+            facts["units"] = float(np.median(done))
+            yield [np.asarray(metrics["loss"][0] / metrics["loss"][1])]
+
+    return rounds(), facts
+
+
+def evaluating(
+    data: dict[str, np.ndarray], settings: dict[str, Any]
+) -> tuple[Iterator[list[np.ndarray]], dict[str, Any]]:
+    """Return rounds that rank every last click, and what is to be said of them."""
+    n_items = int(data["n_items"])
+    config = SasrecConfig(features=0, ids=n_items + 1)
+    model = session_model(config)
+    encoder = CompiledEncoder(model, np.arange(n_items, dtype=np.int32))
+    weights = Path(settings["weights"])
+    params = model.init(jax.random.key(0))
+    if weights.exists():
+        params = from_recbole(dict(np.load(weights)), params)
+    size = (data["windows"] >= 0).sum(axis=1)
+    lists = [[*row[:n], target] for row, n, target in zip(data["windows"], size, data["target"])]
+    offsets = np.concatenate([[0], np.cumsum([len(each) for each in lists])])
+    predictions = make_predictions(sessions_of(np.concatenate(lists).astype(np.int32), offsets))
+    predictions = predictions.take(np.flatnonzero(predictions.is_last))
+    ranker = NeuralRanker("sasrec", encoder, params)
+    facts = {"units": float(len(predictions))}
+
+    def rounds() -> Iterator[list[np.ndarray]]:
+        few = predictions.take(slice(0, 20))
+        while True:
+            ranker.prepare({})
+            rank(ranker, predictions, n_items=n_items, exclude_seen=False, top=20)
+            yield [ranker.scores(few.prefixes, slice(0, 100))]
+
+    return rounds(), facts
+
+
+def from_recbole(weights: dict[str, np.ndarray], params: Params) -> Params:
+    """Return RecBole's weights, by their names in torch, as those of `jmrec`'s SASRec.
+
+    RecBole's item 0 is padding; here the last row of the table is that of unknown items.
+    """
+
+    def linear(name: str) -> dict[str, np.ndarray]:
+        return {"kernel": weights[f"{name}.weight"].T, "bias": weights[f"{name}.bias"]}
+
+    def norm(name: str) -> dict[str, np.ndarray]:
+        return {"scale": weights[f"{name}.weight"], "bias": weights[f"{name}.bias"]}
+
+    table = weights["item_embedding.weight"]
+    found: Params = {
+        "ids": np.concatenate([table[1:], np.zeros_like(table[:1])]),
+        "places": weights["position_embedding.weight"],
+        "norm": norm("LayerNorm"),
+    }
+    for n in range(sum(name.startswith("block_") for name in params)):
+        attention = f"trm_encoder.layer.{n}.multi_head_attention"
+        feed = f"trm_encoder.layer.{n}.feed_forward"
+        found[f"block_{n}"] = {
+            **{each: linear(f"{attention}.{each}") for each in ("query", "key", "value")},
+            "out": linear(f"{attention}.dense"),
+            "attention_norm": norm(f"{attention}.LayerNorm"),
+            "up": linear(f"{feed}.dense_1"),
+            "down": linear(f"{feed}.dense_2"),
+            "mlp_norm": norm(f"{feed}.LayerNorm"),
+        }
+    return jax.tree.map(
+        lambda old, new: np.asarray(new, np.float32).reshape(old.shape), params, found
+    )
+
+
+def main(kind: str, settings: dict[str, Any]) -> None:
+    """Serve the rounds of one kind."""
+    os.sched_setaffinity(0, {settings["core"]})
+    data = dict(np.load(settings["data"]))
+    if kind == "evaluate":
+        rounds, facts = evaluating(data, settings)
+    else:
+        rounds, facts = training(data, settings, kind.endswith("sampled"))
+    serve_rounds(rounds, lambda: facts, time.process_time)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], json.loads(sys.argv[2]))
