@@ -66,25 +66,30 @@ def training(model, torch, data, settings, cut):
         yield done, loss.detach().numpy()
 
 
-def evaluating(model, torch, data, settings):
+def evaluating(model, torch, data, settings, cut):
+    from recbole.evaluator.collector import Collector
+
     windows = np.where(data["windows"] >= 0, data["windows"] + 1, 0).astype(np.int64)
     size = (data["windows"] >= 0).sum(1).astype(np.int64)
     target = torch.from_numpy(data["target"].astype(np.int64) + 1)
     named = {name: value.detach().numpy() for name, value in model.state_dict().items()}
     np.savez(settings["weights"], **named)
+    metrics = {"metrics": ["Hit", "MRR"], "topk": [20], "eval_args": {"mode": {"test": "full"}}}
     model.eval()
     while True:
+        collector = Collector({**SETTINGS, **metrics})
         with torch.no_grad():
             for start in range(0, len(windows), 512):
                 some = slice(start, start + 512)
-                width = size[some].max()
-                scores = model.full_sort_predict({
+                width = size[some].max() if cut else 50
+                batch = {
                     "item_id_list": torch.from_numpy(windows[some, :width]),
                     "item_length": torch.from_numpy(size[some]),
-                })  # fmt: skip
+                }
+                scores = model.full_sort_predict(batch)
                 scores[:, 0] = -np.inf
-                _, top = torch.topk(scores, 20, dim=-1)
-                (top == target[some, None]).numpy()
+                rows = torch.arange(len(scores))
+                collector.eval_batch_collect(scores, batch, rows, target[some])
                 if start == 0:
                     first = scores[:20, 1:101].numpy().copy()
         yield len(windows), first
@@ -104,10 +109,9 @@ def main(kind, settings):
     torch.autograd.set_detect_anomaly(kind == "train shipped")
     data = dict(np.load(settings["data"]))
     model = SASRec(SETTINGS, Items(int(data["n_items"]) + 1))
-    if kind == "evaluate":
-        rounds = evaluating(model, torch, data, settings)
-    else:
-        rounds = training(model, torch, data, settings, kind.endswith("cut"))
+    what, how = kind.split()
+    make = evaluating if what == "evaluate" else training
+    rounds = make(model, torch, data, settings, how == "cut")
     units, out = 0, np.zeros(1)
     for _ in sys.stdin:
         start = time.process_time()

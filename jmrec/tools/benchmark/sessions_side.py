@@ -80,20 +80,18 @@ def evaluating(
     config = SasrecConfig(features=0, ids=n_items + 1)
     model = session_model(config)
     encoder = CompiledEncoder(model, np.arange(n_items, dtype=np.int32))
-    weights = Path(settings["weights"])
-    params = model.init(jax.random.key(0))
-    if weights.exists():
-        params = from_recbole(dict(np.load(weights)), params)
     size = (data["windows"] >= 0).sum(axis=1)
     lists = [[*row[:n], target] for row, n, target in zip(data["windows"], size, data["target"])]
     offsets = np.concatenate([[0], np.cumsum([len(each) for each in lists])])
     predictions = make_predictions(sessions_of(np.concatenate(lists).astype(np.int32), offsets))
     predictions = predictions.take(np.flatnonzero(predictions.is_last))
-    ranker = NeuralRanker("sasrec", encoder, params)
     facts = {"units": float(len(predictions))}
 
     def rounds() -> Iterator[list[np.ndarray]]:
-        few = predictions.take(slice(0, 20))
+        params, weights = model.init(jax.random.key(0)), Path(settings["weights"])
+        if weights.exists():  # RecBole's first round has written them
+            params = from_recbole(dict(np.load(weights)), params)
+        ranker, few = NeuralRanker("sasrec", encoder, params), predictions.take(slice(0, 20))
         while True:
             ranker.prepare({})
             rank(ranker, predictions, n_items=n_items, exclude_seen=False, top=20)
