@@ -3,11 +3,19 @@
 import json
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
+from scipy.special import ndtr as norm_cdf
+from scipy.special import softmax
 
 from jmrec.data.folder import read_folder
+from jmrec.data.prepared import prepare
+from jmrec.models.sessions.sasrec import SasrecConfig
+from jmrec.models.sessions.table import item_vectors, session_model
 from jmrec.tools.benchmark.__main__ import main
 from jmrec.tools.benchmark.data import write_folder
+from jmrec.tools.benchmark.sessions_side import from_recbole
 
 
 def test_the_folder_is_made_from_its_seed(tmp_path: Path) -> None:
@@ -51,6 +59,68 @@ def test_kernels(capsys: pytest.CaptureFixture[str]) -> None:
         arrays = 1 if kernel == "softmax" else 2
         assert row["dense_least_mb"] == round(4 * 6 * items * arrays / 1e6, 1)
         assert row["time"] > 0
+
+
+def test_sessions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_folder(tmp_path / "shop", 2_000, 0)
+    words = ["--dir", str(tmp_path / "shop"), "--pairs", "60", "--batch", "60", "--rounds", "1"]
+    assert main(["sessions", *words]) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    sides = {row["side"]: row for row in found["table"]}
+    assert list(sides) == ["jmrec train", "jmrec train sampled", "jmrec evaluate"]
+    assert all(row["per_second"] > 0 and row["peak_mb"] > 50 for row in sides.values())
+    dataset = prepare(tmp_path / "shop", None, tmp_path / "prepared")
+    assert found["items"] == len(dataset.items)
+    assert found["pairs"] == sum(max(len(each) - 1, 0) for each in dataset.splits["train"])
+    assert found["predictions"] == sum(len(each) > 1 for each in dataset.splits["test"])
+
+
+def test_recboles_weights_are_read_by_their_names() -> None:
+    """Against the formulas of the paper, in numpy, for one session."""
+    random = np.random.default_rng(0)
+    shapes = {"item_embedding.weight": (6, 64), "position_embedding.weight": (50, 64)}
+    layer = "trm_encoder.layer.0."
+    for name in ("query", "key", "value", "dense"):
+        shapes |= {f"{layer}multi_head_attention.{name}.weight": (64, 64),
+                   f"{layer}multi_head_attention.{name}.bias": (64,)}  # fmt: skip
+    shapes |= {f"{layer}feed_forward.dense_1.weight": (256, 64),
+               f"{layer}feed_forward.dense_1.bias": (256,),
+               f"{layer}feed_forward.dense_2.weight": (64, 256),
+               f"{layer}feed_forward.dense_2.bias": (64,)}  # fmt: skip
+    for name in (
+        "LayerNorm",
+        f"{layer}multi_head_attention.LayerNorm",
+        f"{layer}feed_forward.LayerNorm",
+    ):
+        shapes |= {f"{name}.weight": (64,), f"{name}.bias": (64,)}
+    w = {name: random.normal(0, 0.2, shape) for name, shape in shapes.items()}
+    model = session_model(SasrecConfig(features=0, ids=6, layers=1))
+    params = from_recbole(w, model.init(jax.random.key(0)))
+    table = item_vectors(model, params, {"ids": np.arange(5)})
+    session = np.array([3, 0, 4])
+    found = model.fns["encode_session"](params, table[session][None], np.ones((1, 3), bool))[0][0]
+
+    def norm(x: np.ndarray, name: str) -> np.ndarray:
+        x = (x - x.mean(-1, keepdims=True)) / x.std(-1, keepdims=True)
+        return x * w[f"{name}.weight"] + w[f"{name}.bias"]
+
+    def linear(x: np.ndarray, name: str) -> np.ndarray:
+        return x @ w[f"{name}.weight"].T + w[f"{name}.bias"]
+
+    x = norm(
+        w["item_embedding.weight"][session + 1] + w["position_embedding.weight"][:3], "LayerNorm"
+    )
+    attention = f"{layer}multi_head_attention"
+    q, k, v = (
+        linear(x, f"{attention}.{each}").reshape(3, 2, 32) for each in ("query", "key", "value")
+    )
+    logits = np.einsum("thc,shc->hts", q, k) / np.sqrt(32)
+    logits = np.where(np.tril(np.ones((3, 3), bool)), logits, -np.inf)
+    seen = np.einsum("hts,shc->thc", softmax(logits, -1), v).reshape(3, 64)
+    x = norm(linear(seen, f"{attention}.dense") + x, f"{attention}.LayerNorm")
+    y = linear(x, f"{layer}feed_forward.dense_1")
+    y = linear(y * norm_cdf(y), f"{layer}feed_forward.dense_2")
+    np.testing.assert_allclose(found, norm(y + x, f"{layer}feed_forward.LayerNorm"), atol=1e-5)
 
 
 @pytest.mark.parametrize(
