@@ -13,7 +13,7 @@ from jmrec.commands import VERBS, load, parser
 from jmrec.errors import Preempted, UserError, explain
 from jmrec.preemption import Stoppable
 from jmrec.terminal import complain
-from jmrec.xla import set_flags
+from jmrec.xla import set_cache, set_flags
 
 
 def main(argv: Sequence[str] | None = None, *, last: bool = False) -> int:
@@ -60,6 +60,7 @@ def entry() -> None:
     """Run the console command."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     set_flags()
+    set_cache()
     from absl import flags
 
     if not flags.FLAGS.is_parsed():

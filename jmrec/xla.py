@@ -1,16 +1,23 @@
-"""The flag without which some versions of JAX multiply wrongly on a CPU.
+"""What is set before JAX starts: a flag against wrong products, and where programs are kept.
 
-There a product with an operand that is one number repeated, of which a sum, mean or maximum is
-taken in the same compiled function (``(y @ jnp.ones((20, 256))).sum()``), comes out as garbage. XLA
-hands that pattern to the library YNN; the flag takes the pattern away from it. XLA reads its flags
-once, when JAX first uses a device, so that only a program which starts JAX can set them: jmrec's
-own programs do, and where jmrec is a library it warns.
+Without the flag some versions of JAX multiply wrongly on a CPU. There a product with an operand
+that is one number repeated, of which a sum, mean or maximum is taken in the same compiled function
+(``(y @ jnp.ones((20, 256))).sum()``), comes out as garbage. XLA hands that pattern to the library
+YNN; the flag takes the pattern away from it. XLA reads its flags once, when JAX first uses a
+device, so that only a program which starts JAX can set them: jmrec's own programs do, and where
+jmrec is a library it warns.
+
+Compiling takes much of a short run. JAX can keep what it has compiled: jmrec's commands let it do
+so in the user's cache folder, of which JAX drops the oldest beyond a size.
 """
 
+import hashlib
 import os
+import platform
 import warnings
 from collections.abc import MutableMapping
 from importlib.metadata import version
+from pathlib import Path
 
 FLAG = "--xla_cpu_experimental_ynn_fusion_type"
 FAULTY = ("0.10.2", "0.11.0", "0.11.1", "0.11.2", "0.12.0", "0.12.0.1")
@@ -37,6 +44,62 @@ def set_flags(environ: MutableMapping[str, str] | None = None) -> None:
     flags = environ.get("XLA_FLAGS", "").strip()
     if _is_missing(flags) and (not flags or flags.startswith("-")):
         environ["XLA_FLAGS"] = f"{flags} {FLAG}=".strip()
+
+
+CACHE_BYTES = 2 << 30
+CACHE = {
+    "JAX_COMPILATION_CACHE_MAX_SIZE": str(CACHE_BYTES),
+    "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0.3",
+}
+
+
+def set_cache(environ: MutableMapping[str, str] | None = None) -> None:
+    """Let JAX keep what it compiles in the user's cache folder; child processes inherit it.
+
+    To be called before JAX starts. Nothing is changed where ``JAX_COMPILATION_CACHE_DIR`` names
+    another folder, where ``JAX_ENABLE_COMPILATION_CACHE`` is false, and where the folder can not be
+    made or others may write to it: what lies there is run. It has the name of jaxlib's version and
+    of the machine's kind, for a home may be shared.
+
+    Args:
+      environ: What is read and changed; the process's own environment where None.
+    """
+    environ = os.environ if environ is None else environ
+    wanted = environ.get("JAX_ENABLE_COMPILATION_CACHE", "true").lower()
+    if "JAX_COMPILATION_CACHE_DIR" in environ or wanted in ("0", "false", "no", "off", "f", "n"):
+        return
+    home = environ.get("XDG_CACHE_HOME") or str(Path(environ.get("HOME", "")) / ".cache")
+    folder = Path(home) / "jmrec" / f"jax-{version('jaxlib')}-{machine()}"
+    if not folder.is_absolute():
+        return
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        known = folder.stat()
+        private = known.st_uid == os.getuid() and not known.st_mode & 0o022
+    except OSError:
+        return
+    if private and os.access(folder, os.W_OK):
+        environ["JAX_COMPILATION_CACHE_DIR"] = str(folder)
+        for name, value in CACHE.items():
+            environ.setdefault(name, value)
+
+
+def machine() -> str:
+    """Return a short name of this kind of machine: its processor and what that can do.
+
+    Example:
+      >>> len(machine())
+      12
+    """
+    known = [platform.system(), platform.machine(), platform.processor()]
+    try:
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").partition("\n\n")[0].splitlines()
+        known += sorted(
+            line for line in lines if line.startswith(("model name", "flags", "Features"))
+        )
+    except OSError:
+        pass  # not Linux
+    return hashlib.sha256("\n".join(known).encode()).hexdigest()[:12]
 
 
 def warn_without_flags() -> None:

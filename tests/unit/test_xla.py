@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from jmrec import xla
-from jmrec.xla import FAULTY, FLAG, set_flags
+from jmrec.xla import FAULTY, FLAG, set_cache, set_flags
 
 ROOT = Path(__file__).resolve().parents[2]
 PATTERNS = """
@@ -122,3 +122,49 @@ def test_jmrecs_own_programs_set_it_before_jax_starts(module: str) -> None:
     expected = f"{FLAG}= end" if version("jaxlib") in FAULTY else " end"
     assert done.stdout.splitlines()[-1] == expected
     assert "Warning" not in done.stderr
+
+
+def test_what_is_compiled_is_kept_in_a_folder_of_the_user(tmp_path: Path) -> None:
+    environ = {"XDG_CACHE_HOME": str(tmp_path)}
+    set_cache(environ)
+    folder = Path(environ["JAX_COMPILATION_CACHE_DIR"])
+    assert folder.is_relative_to(tmp_path / "jmrec")
+    assert version("jaxlib") in folder.name
+    assert folder.stat().st_mode & 0o777 == 0o700
+    code = "import jax; print(jax.jit(lambda x: x @ x)(jax.numpy.ones((3, 3)))[0, 0])"
+    quick = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    for _ in range(2):
+        env = {**os.environ, **environ, **quick, "JAX_PLATFORMS": "cpu"}
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True
+        )
+        assert float(done.stdout) == 3
+        kept = {each.name: each.stat().st_mtime_ns for each in folder.glob("*-cache")}
+        assert kept
+    assert all("jit" in name for name in kept)
+
+
+def test_the_users_own_cache_and_refusal_stay(tmp_path: Path) -> None:
+    for own in (
+        {"JAX_COMPILATION_CACHE_DIR": "mine"},
+        {"JAX_ENABLE_COMPILATION_CACHE": "false"},
+    ):
+        environ = {"XDG_CACHE_HOME": str(tmp_path), **own}
+        set_cache(environ)
+        assert environ == {"XDG_CACHE_HOME": str(tmp_path), **own}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_others_may_write_to_is_not_used(tmp_path: Path) -> None:
+    environ = {"XDG_CACHE_HOME": str(tmp_path)}
+    set_cache(environ)
+    Path(environ["JAX_COMPILATION_CACHE_DIR"]).chmod(0o777)
+    again = {"XDG_CACHE_HOME": str(tmp_path)}
+    set_cache(again)
+    assert again == {"XDG_CACHE_HOME": str(tmp_path)}
+    file = tmp_path / "file"
+    file.write_text("")
+    for home in (file, "", "relative"):
+        environ = {"XDG_CACHE_HOME": str(home), "HOME": ""}
+        set_cache(environ)
+        assert "JAX_COMPILATION_CACHE_DIR" not in environ
