@@ -314,7 +314,7 @@ def test_the_artefact_gives_what_the_run_gives(
     ("words", "says"),
     [
         (["recommend", "--workdir", "RUN", "--items", "t00010x"], "did you mean"),
-        (["recommend", "--workdir", "RUN", "--items", "t0001", "--student", "none"], "choose one"),
+        (["recommend", "--workdir", "RUN", "--items", "t0001", "--row", "none"], "is not one of"),
         (["recommend", "--workdir", "RUN", "--items", "t0001", "--top", "0"], "--top"),
         (["evaluate", "--workdir", "NOWHERE"], "no finished run"),
         (["run", "--config", "RUN/none.py", "--workdir", "NOWHERE"], "no experiment file"),
@@ -325,10 +325,10 @@ def test_the_artefact_gives_what_the_run_gives(
         (["recommend", "--workdir", "RUN"], "--items"),
         (["recommend", "--items", "t0001"], "--workdir --serve"),
         (["recommend", "--serve", "RUN", "--items", "t0001"], "no serving artefact"),
-        (["recommend", "--serve", "RUN", "--items", "t0001", "--student", "x"], "one student"),
+        (["recommend", "--serve", "RUN", "--items", "t0001", "--row", "x"], "one row"),
         (["recommend", "--workdir", "RUN", "--items", "t0001", "--at", "noon"], "is no time"),
         (["export", "--workdir", "RUN", "--out", "RUN"], "no serving artefact; name another"),
-        (["export", "--workdir", "RUN", "--out", "NOWHERE", "--student", "x"], "choose one"),
+        (["export", "--workdir", "RUN", "--out", "NOWHERE", "--row", "x"], "is not one of"),
         (["evaluate", "--workdir", "RUN", "--policy", "NOWHERE"], "can not be read"),
     ],
 )
@@ -402,7 +402,7 @@ def test_the_plan_counts_what_the_run_keeps(workdir: Path) -> None:
 
 
 def test_a_sweep_reads_the_score_and_the_curve_of_a_real_run(workdir: Path) -> None:
-    trial = Trial(0, {}, workdir, "distilled", "students/distilled-0")
+    trial = Trial(0, {}, workdir, ("distilled",), ("students/distilled-0",))
     assert sorted(trial.curve()) == [4, 8]
     assert trial.score() is None  # it was evaluated on test
 
@@ -478,8 +478,7 @@ def test_every_student_has_reasons_for_what_it_reads(workdir: Path) -> None:
         **{"text-only": {"text"}, "picture-only": {"picture"}},
     }
     for name, parts in reads.items():
-        system.work.config.evaluate.serve = name
-        section = examples(system, asked)
+        section = examples(system, asked, name)
         found = [each for session in section["sessions"] for each in session["recommended"]]
         assert section["row"] == name
         assert {part for each in found for part in each["own"]} == parts

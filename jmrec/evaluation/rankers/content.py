@@ -142,7 +142,17 @@ class FeatureNeighbours:
         Raises:
           UserError: If ``prepare`` has not brought the table.
         """
+        unit = self.unit
+        bag = context_weights(prefixes, len(unit), self.decay)
+        return (bag @ unit) @ unit[item_slice].T
+
+    @property
+    def unit(self) -> np.ndarray:
+        """Unit rows of the table, float32 [V, D].
+
+        Raises:
+          UserError: If ``prepare`` has not brought the table.
+        """
         if self._unit is None:
             raise UserError(f"no feature table named {self.feature!r} was given; make it first.")
-        bag = context_weights(prefixes, len(self._unit), self.decay)
-        return (bag @ self._unit) @ self._unit[item_slice].T
+        return self._unit

@@ -148,7 +148,7 @@ SETTINGS: Settings = {
     "rankers.*.item_reviews": Setting(Text(), "What stands for an item's reviews."),
     "rankers.*.user_reviews": Setting(Text(), "What stands for a user's reviews."),
     "evaluate.split": Setting(Word(("validation", "test")), "Which part is reported."),
-    "evaluate.serve": Setting(Text(), "Which row of the table is served; best is the best."),
+    "evaluate.serve": Setting(Text(), "Which row is served; best is the best on validation."),
     "evaluate.by": Setting(Word((ITEM, USER)), "What hangs together in an interval."),
     "evaluate.recall": Setting(INSIDE, "The share of positive rows that a threshold is to find."),
     "evaluate.value.false_positive": Setting(WEIGHT, "What a false positive costs."),

@@ -88,9 +88,20 @@ class Planner:
 
     @property
     def stages(self) -> list[str]:
-        """What is planned where nothing is named: of several students the one that is served."""
+        """What is planned where nothing is named: of several students the one that is served.
+
+        All of them where none is, because a rule is named, or the best row is not known yet.
+        """
         names = [name for name in self.steps if not name.startswith("students/")]
-        return names if len(names) == len(self.steps) else [*names, SERVED]
+        if len(names) == len(self.steps):
+            return names
+        return [*names, SERVED] if self._served in self.steps else list(self.steps)
+
+    @property
+    def _served(self) -> str:
+        """The stage of the student that is served, by what the configuration says."""
+        evaluate = self.config.get("evaluate", {})
+        return f"students/{evaluate['serve']}" if "serve" in evaluate else SERVED
 
     def step(self, stage: str) -> Step:
         """Return a stage's training step.
@@ -101,9 +112,12 @@ class Planner:
         Raises:
           UserError: There is no such stage, or its settings contradict each other.
         """
-        name = stage
-        if stage == SERVED and "evaluate" in self.config and "serve" in self.config.evaluate:
-            name = f"students/{self.config.evaluate.serve}"
+        name = self._served if stage == SERVED else stage
+        if name not in self.steps and stage == SERVED:
+            raise UserError(
+                f"evaluate.serve={self.config.evaluate.serve} names no student; name a stage of "
+                f"{', '.join(self.steps)}."
+            )
         if name not in self.steps:
             raise UserError(f"there is no stage {name!r}; there are {', '.join(self.steps)}.")
         try:

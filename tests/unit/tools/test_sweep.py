@@ -93,7 +93,7 @@ def test_every_kind_of_value_survives_the_command_line(tmp_path: Path, values: s
         (SIX, ("--config.evaluate.split=test",), "evaluate.split cannot be set in a sweep"),
         ('sweep("evaluate.split", ("test",))', (), "evaluate.split cannot be set in a sweep"),
         ('sweep("rate", (1,)) + sweep("rate", (2, 1.0))', (), "trials 0 and 2 of get_hyper are"),
-        ('sweep("evaluate.serve", ("z",))', (), "is not trained; there is s."),
+        ('sweep("evaluate.serve", ("z",))', (), "names nothing that the experiment trains"),
     ],
 )
 def test_an_unsound_sweep_is_refused_before_anything_runs(
@@ -139,7 +139,7 @@ def test_what_is_watched_follows_the_config(tmp_path: Path) -> None:
     path = tmp_path / "x.py"
     text = EXPERIMENT.replace("HYPER", SIX).replace('"students"', '"encoders"')
     path.write_text(text)
-    assert expand(str(path), (), tmp_path / "sweep").trials[0].stage == "encoders/s-3"
+    assert expand(str(path), (), tmp_path / "sweep").trials[0].stages == ("encoders/s-3",)
     path.write_text(text.replace('"serve": "s"', '"serve": "x"'))
     with pytest.raises(UserError, match="'x' names nothing that the experiment trains"):
         expand(str(path), (), tmp_path / "sweep")
