@@ -199,7 +199,7 @@ def _reason(
 
 def _part(part: Mapping[str, Any], clicks: list[Thing], low: float, high: float) -> Reason:
     """Return a part of a rule's score, with the click that brings it."""
-    at = part.get("click")
+    at: Any = part.get("click")
     name, of = (f"click {at + 1}", clicks[at].title) if is_number(at) else ("", "")
     shown = {"contribution": part["value"], "place": None}
     found = _reason(name, of, shown, "", low, high)

@@ -153,8 +153,8 @@ def _quality(results: Results, served: str) -> list[str]:
         sides = [entry.get("a"), entry.get("b")]
         if served in sides and (other := sides[sides[0] == served]) in beside:
             pair: Any = entry.get("interval")
-            difference, turned = entry.get("difference"), sides[1] == served
-            if turned and interval(pair) and is_number(difference):
+            difference: Any = entry.get("difference")
+            if sides[1] == served and interval(pair) and is_number(difference):
                 difference, pair = -difference, [-pair[1], -pair[0]]
             around = f" ({signed(pair[0])} to {signed(pair[1])})" if interval(pair) else ""
             said.append(f"{signed(difference)}{around} against {other}")

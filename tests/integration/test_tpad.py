@@ -51,6 +51,7 @@ SMALL = [
     "--config.data.vocab=400",
     "--config.data.picture_size=32",
     "--config.context.gap=true",
+    "--config.evaluate.serve=distilled",  # a rule is best
 ]  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from jmrec.evaluation.protocol import FLOOR, Predictions, Prefixes, Ranker, miss
+from jmrec.evaluation.rankers.servable import servable
 from jmrec.evaluation.results import MRR20
 from jmrec.metrics.ranks import metric, session_mean
 
@@ -18,6 +19,7 @@ BUDGET = 120_000_000
 """Scores held while weights are searched; more validation sessions than fit are sampled."""
 
 
+@servable
 @dataclass
 class Blend:
     """Adds its members' scores, each with mean 0 and deviation 1 over the catalogue.

@@ -1,5 +1,7 @@
 """Any fitted rule <-> arrays and plain values, by the name of its class; nothing is pickled.
 
+A class is known by the decorator `servable` of `jmrec.evaluation.rankers.servable`.
+
 The fields of its dataclass are what is kept: arrays under their names, sparse ones in three parts
 (``matrix/data``, ``matrix/indices``, ``matrix/indptr``), members of a blend under their numbers
 (``0/matrix``), and all else in JSON. What is read back is checked: shapes, types, ranges.
@@ -13,27 +15,17 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
+import jmrec.evaluation.rankers.rules  # noqa: F401 (with them their classes are known)
 from jmrec.errors import UserError
 from jmrec.evaluation.protocol import Ranker
 from jmrec.evaluation.rankers.blend import Blend
-from jmrec.evaluation.rankers.content import FeatureNeighbours, TextNeighbours
-from jmrec.evaluation.rankers.cooccurrence import LinearRule, SessionNeighbours
-from jmrec.evaluation.rankers.popularity import SessionPopularity, StaticRule
+from jmrec.evaluation.rankers.content import FeatureNeighbours
+from jmrec.evaluation.rankers.servable import SERVABLE
 from jmrec.evaluation.results import RULE, role_of
 
-CLASSES: dict[str, type[Any]] = {
-    "static": StaticRule,
-    "session popularity": SessionPopularity,
-    "linear": LinearRule,
-    "session neighbours": SessionNeighbours,
-    "text neighbours": TextNeighbours,
-    "feature neighbours": FeatureNeighbours,
-    "blend": Blend,
-}
-"""Name -> dataclass of a rule that can be served. A new one is a line here."""
 CLASS, SHAPES, MEMBERS = "class", "shapes", "members"
 AXES = {"matrix": "VV", "held": "SV", "vectors": "VD"}
-"""What the axes of an array are: V items, else any number; of those not named here, V."""
+"""What the axes of an array are: V items, else any number; of others the first is V."""
 NUMBERS: dict[str, tuple[float, float]] = {
     "decay": (0, 1), "k": (1, 1e9), "sample": (1, 1e9), "length_power": (0, 10), "last": (1, 1e9),
 }  # fmt: skip
@@ -46,8 +38,8 @@ def feature_names(rule: Ranker) -> list[str]:
     """Return the names of the feature tables that a rule reads.
 
     Example:
-      >>> feature_names(StaticRule("popularity", np.zeros(2, np.float32)))
-      []
+      >>> feature_names(FeatureNeighbours("pixels", np.ones(2, bool)))
+      ['pixels']
     """
     if isinstance(rule, Blend):
         return sorted({name for member in rule.members for name in feature_names(member)})
@@ -61,25 +53,25 @@ def encode(rule: Ranker) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
       rule: Fitted.
 
     Raises:
-      UserError: Its class has no line in `CLASSES`.
+      UserError: Its class is not `servable`.
 
     Example:
-      >>> facts, arrays = encode(StaticRule("popularity", np.array([0.5, 0.25], np.float32)))
+      >>> facts, arrays = encode(FeatureNeighbours("pixels", np.ones(2, bool)))
       >>> facts["class"], list(arrays)
-      ('static', ['values'])
+      ('FeatureNeighbours', ['seen'])
       >>> decode(facts, arrays, 2).name
-      'popularity'
+      'content-kNN (pixels)'
     """
     arrays: dict[str, np.ndarray] = {}
     return _encode(rule, "", arrays), arrays
 
 
 def _encode(rule: Any, at: str, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
-    known = next((name for name, each in CLASSES.items() if type(rule) is each), None)
-    if known is None:
+    known = type(rule).__name__
+    if SERVABLE.get(known) is not type(rule):
         raise UserError(
-            f"{rule.name} is a rule of which nothing says how it is kept; add its class to CLASSES "
-            "of jmrec/evaluation/rankers/codec.py, or serve another row."
+            f"{rule.name} is a rule that can not be written; decorate its class {known} with "
+            "servable, or serve another row."
         )
     facts: dict[str, Any] = {CLASS: known, SHAPES: {}}
     for field in fields(rule):
@@ -115,9 +107,9 @@ def decode(facts: Mapping[str, Any], arrays: Mapping[str, np.ndarray], n_items: 
 def _decode(
     facts: Mapping[str, Any], arrays: Mapping[str, np.ndarray], n_items: int, at: str, deep: int
 ) -> Ranker:
-    if not isinstance(facts, Mapping) or facts.get(CLASS) not in CLASSES:
+    if not isinstance(facts, Mapping) or facts.get(CLASS) not in SERVABLE:
         raise ValueError(f"{at or 'the rule'} is of no class of rules")
-    cls = CLASSES[facts[CLASS]]
+    cls = SERVABLE[facts[CLASS]]
     found: dict[str, Any] = {}
     for field in fields(cls):
         name, place = field.name, f"{at}{field.name}"
@@ -129,9 +121,9 @@ def _decode(
                 for n, each in enumerate(facts[MEMBERS])
             ]
         elif f"{place}/data" in arrays:
-            found[name] = _sparse(place, facts[SHAPES][name], arrays, AXES.get(name, "V"), n_items)
+            found[name] = _sparse(place, facts[SHAPES][name], arrays, AXES.get(name, "VD"), n_items)
         elif place in arrays:
-            found[name] = _dense(place, arrays[place], AXES.get(name, "V"), n_items)
+            found[name] = _dense(place, arrays[place], AXES.get(name), n_items)
         else:
             found[name] = _plain(name, facts[name])
     if cls is Blend and (
@@ -142,8 +134,9 @@ def _decode(
     return rule
 
 
-def _dense(name: str, array: np.ndarray, axes: str, n_items: int) -> np.ndarray:
+def _dense(name: str, array: np.ndarray, axes: str | None, n_items: int) -> np.ndarray:
     """Return an array whose axes, type and numbers are those of a rule."""
+    axes = axes or "V".ljust(array.ndim, "D")
     fits = array.ndim == len(axes) and all(
         size == n_items for size, axis in zip(array.shape, axes) if axis == "V"
     )

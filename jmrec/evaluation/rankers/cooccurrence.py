@@ -16,6 +16,7 @@ from jmrec.data.schema import Sessions
 from jmrec.errors import UserError
 from jmrec.evaluation.protocol import Prefixes, Ranker
 from jmrec.evaluation.rankers.known import Known, popularity
+from jmrec.evaluation.rankers.servable import servable
 
 DENSE_SHARE = 0.05
 """A matrix with more entries than this share is kept dense: products are then faster."""
@@ -188,6 +189,7 @@ def compact(matrix: sp.csr_array | np.ndarray) -> sp.csr_array | np.ndarray:
     return matrix.toarray() if matrix.nnz > DENSE_SHARE * rows * columns else matrix
 
 
+@servable
 @dataclass
 class LinearRule:
     """Scores ``sum_i decay^age(i) (M[i, j] + share[i] prior[j])`` over the prefix's items i.
@@ -252,6 +254,7 @@ def tie_break(sessions: Sessions, n_items: int, scale: float) -> tuple[np.ndarra
     return (prior / max(prior.max(initial=0.0), 1e-9)).astype(np.float32), share
 
 
+@servable
 @dataclass
 class SessionNeighbours:
     """V-SKNN: the sessions most like this one, later items counting more, vote for their items.
