@@ -19,12 +19,10 @@ What was exported of a system that ranks pairs of a user and an item is loaded b
 from jmrec.serving.artefact import Artefact, read, write
 from jmrec.serving.folder import check_target
 from jmrec.serving.pairs import PairArtefact, read_pairs, write_pairs
-from jmrec.serving.rules import RuleArtefact, read_rule, write_rule
 from jmrec.serving.served import Answer, Served, load, serve
 from jmrec.serving.served_pairs import ServedPairs, load_pairs
 
 __all__ = [
-    "Answer", "Artefact", "PairArtefact", "RuleArtefact", "Served", "ServedPairs", "check_target",
-    "load", "load_pairs", "read", "read_pairs", "read_rule", "serve", "write", "write_pairs",
-    "write_rule",
+    "Answer", "Artefact", "PairArtefact", "Served", "ServedPairs", "check_target", "load",
+    "load_pairs", "read", "read_pairs", "serve", "write", "write_pairs",
 ]  # fmt: skip

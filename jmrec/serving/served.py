@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -27,7 +27,9 @@ from jmrec.serving.questions import (
     read_top,
     shown,
 )
-from jmrec.serving.rules import RuleArtefact, read_rule
+
+if TYPE_CHECKING:  # scipy and its linear algebra: not to serve a student
+    from jmrec.serving.rules import RuleArtefact
 
 SCORES = 2**24
 """At most so many scores are held at a time."""
@@ -273,7 +275,7 @@ def _prefixes(
     )
 
 
-def serve(artefact: Artefact | RuleArtefact, where: str, exported: bool = False) -> Served:
+def serve(artefact: "Artefact | RuleArtefact", where: str, exported: bool = False) -> Served:
     """Make an artefact in memory ready to answer.
 
     Args:
@@ -285,7 +287,7 @@ def serve(artefact: Artefact | RuleArtefact, where: str, exported: bool = False)
       UserError: Its parameters are not those of this jmrec's encoder.
     """
     return Served(
-        artefact.rule if isinstance(artefact, RuleArtefact) else _student(artefact, where),
+        _student(artefact, where) if isinstance(artefact, Artefact) else artefact.rule,
         artefact.ids,
         artefact.titles,
         artefact.policy,
@@ -325,7 +327,13 @@ def load(path: str | Path, policy: str | Path | None = None) -> Served:
       UserError: There is no artefact, it is damaged, or the policy file does not fit.
     """
     folder = Path(path)
-    artefact = read_rule(folder) if kind_of(folder) == RULE else read(folder)
+    artefact: Artefact | RuleArtefact
+    if kind_of(folder) == RULE:
+        from jmrec.serving.rules import read_rule
+
+        artefact = read_rule(folder)
+    else:
+        artefact = read(folder)
     served = serve(artefact, str(folder), exported=True)
     if policy is not None:
         own = artefact.policy

@@ -26,16 +26,15 @@ from jmrec.report.serving import serving_sentences
 from jmrec.serving import (
     Answer,
     Artefact,
-    RuleArtefact,
     Served,
     check_target,
     load,
     serve,
     write,
-    write_rule,
 )
 from jmrec.serving.measure import CALLS, cold_start, folder_bytes, latency, size
 from jmrec.serving.questions import SKIP
+from jmrec.serving.rules import RuleArtefact, write_rule
 from jmrec.serving.stablehlo import export_scores
 from jmrec.systems import serve_pairs
 from jmrec.systems.added import read_added, whole_catalogue

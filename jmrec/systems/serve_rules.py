@@ -19,7 +19,7 @@ from jmrec.evaluation.rankers.rules import fit_again
 from jmrec.evaluation.results import BEST, RESULTS, Results, read_results
 from jmrec.features import hash_ids
 from jmrec.report.serving import why_served
-from jmrec.serving import RuleArtefact
+from jmrec.serving.rules import RuleArtefact
 from jmrec.systems.added import Added, whole_catalogue
 from jmrec.systems.stages import check_seal, read_stage
 from jmrec.systems.system import Ranks

@@ -11,7 +11,8 @@ from jmrec.data.prepared import load_prepared
 from jmrec.data.toyshop import ToyShopConfig, write_toyshop
 from jmrec.evaluation.results import role_of
 from jmrec.main import main
-from jmrec.serving import load, read_rule
+from jmrec.serving import load
+from jmrec.serving.rules import read_rule
 from jmrec.systems.registry import open_run
 from jmrec.systems.serve import build
 from jmrec.tracking import Tracker

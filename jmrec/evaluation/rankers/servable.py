@@ -1,4 +1,4 @@
-"""The classes of rules that can be served, by their names: what was exported says which it is of."""
+"""The classes of rules that can be served, by their names: what was exported says its own."""
 
 from typing import Any, TypeVar
 

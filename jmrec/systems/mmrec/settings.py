@@ -17,10 +17,10 @@ from jmrec.data.pairs import SPLITTERS
 from jmrec.errors import SettingError
 from jmrec.evaluation.pairs.rows import ITEM, USER
 from jmrec.evaluation.pairs.rules import BOTH_MEANS, ITEM_MEAN, USER_MEAN
+from jmrec.evaluation.results import BEST
 from jmrec.models.dlrm import CROSSES
 from jmrec.models.readers.vision import VisionConfig
 from jmrec.systems.mmrec.describe import NONE
-from jmrec.systems.mmrec.evaluate import BEST
 from jmrec.systems.mmrec.rank import ARMS, ranker_settings
 from jmrec.systems.mmrec.read import PICTURES, TEXTS
 from jmrec.systems.mmrec.space import SPACES

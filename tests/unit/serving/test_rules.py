@@ -20,8 +20,9 @@ from jmrec.evaluation.rankers.content import FeatureNeighbours
 from jmrec.evaluation.rankers.known import Known
 from jmrec.evaluation.rankers.rules import RULES, fit_again, fit_rules, rule_names
 from jmrec.files import write_manifest
-from jmrec.serving import RuleArtefact, load, read_rule, serve, write_rule
+from jmrec.serving import load, serve
 from jmrec.serving.folder import RULE, kind_of
+from jmrec.serving.rules import RuleArtefact, read_rule, write_rule
 from jmrec.serving.stablehlo import export_scores
 from tests.unit.evaluation.conftest import build_dataset, build_sessions
 
