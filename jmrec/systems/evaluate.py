@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from jmrec.cluster.member import first, is_first
 from jmrec.config import ConfigDict, choose
@@ -184,7 +185,9 @@ def _measure_all(
     """Rank every row of the table, and choose the one that is served."""
     data, config, students = system.data, system.work.config, system.students
     dataset, rows = data.dataset, list[Row]()
-    common = {"n_items": len(dataset.items), "exclude_seen": dataset.exclude_seen}
+    common: dict[str, Any] = {
+        "n_items": len(dataset.items), "exclude_seen": dataset.exclude_seen,
+    }  # fmt: skip
 
     def add(name: str, kind: str, rankers: Sequence[Ranker], shuffled: bool = False) -> None:
         asked = shuffle_prefixes(predictions, config.seed) if shuffled else predictions

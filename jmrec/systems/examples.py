@@ -43,7 +43,7 @@ def examples(
     if not len(chosen):
         return {}
     ranker = rule or students.ranker(name, students.seeds[0])
-    evidence = Evidence(Known(dataset)) if rule else None
+    evidence = Evidence(Known(dataset))
     found = [
         rank(
             ranker, predictions.take(slice(row, row + 1)), n_items=len(items),
@@ -54,10 +54,9 @@ def examples(
     best = [each.top_ids[0][each.top_ids[0] >= 0] for each in found]
     if not any(map(len, best)):  # the sessions have seen the whole catalogue
         return {}
-    vectors = (
-        without_parts(students, name, ranker, np.unique(np.concatenate(best)))
-        if isinstance(ranker, NeuralRanker) else {}
-    )  # fmt: skip
+    vectors = {}
+    if isinstance(ranker, NeuralRanker):
+        vectors = without_parts(students, name, ranker, np.unique(np.concatenate(best)))
     window = predictions.prefixes.windows.shape[1]
     sessions, shown = [], set()
     for row, ranked, rows in zip(chosen.tolist(), found, best):
@@ -65,13 +64,14 @@ def examples(
         prefixes = asked.prefixes
         past = prefixes.expand()[0]
         gaps, events = (each[0, : len(past)] for each in (prefixes.gaps, prefixes.events))
-        candidate = np.ones(len(items), bool)
-        if dataset.exclude_seen:
-            candidate[asked.seen()[1]] = False
-        if asked.available is not None:
-            candidate &= asked.available.open(asked.time, slice(0, len(items)))[0]
+        candidate = _candidates(asked, len(items), dataset.exclude_seen)
         without = {part: [each[r] for r in rows.tolist()] for part, each in vectors.items()}
-        reasons = explain(ranker, past, rows, without, candidate, window, gaps, events)
+        why = explain(ranker, past, rows, without, candidate, window, gaps, events)
+        reasons = [asdict(each) for each in why]
+        if rule:
+            for each, item in zip(reasons, rows.tolist()):
+                parts = evidence.parts(rule, past, item)
+                each |= {"past": [], "parts": [asdict(part) for part in parts]}
         target = int(asked.target[0])
         shown.update([target, *past.tolist(), *rows.tolist()])
         sessions.append(
@@ -81,16 +81,7 @@ def examples(
                 "past": [items.ids[r] for r in past],
                 "next": {"item": items.ids[target], "place": int(ranked.ranks[0, 0])},
                 "recommended": [
-                    {"item": items.ids[r], **asdict(why)}
-                    | (
-                        {}
-                        if evidence is None
-                        else {
-                            "past": [],
-                            "parts": [asdict(p) for p in evidence.parts(ranker, past, r)],
-                        }
-                    )
-                    for r, why in zip(rows.tolist(), reasons)
+                    {"item": items.ids[r], **each} for r, each in zip(rows.tolist(), reasons)
                 ],
             }
         )
@@ -108,6 +99,16 @@ def examples(
         "items": facts,
         "sessions": sessions,
     }
+
+
+def _candidates(asked: Predictions, n_items: int, exclude_seen: bool) -> np.ndarray:
+    """Return bool [V]: what may be recommended by one prediction."""
+    candidate = np.ones(n_items, bool)
+    if exclude_seen:
+        candidate[asked.seen()[1]] = False
+    if asked.available is not None:
+        candidate &= asked.available.open(asked.time, slice(0, n_items))[0]
+    return candidate
 
 
 def pictures_of(items: Items, results: Results) -> dict[str, bytes]:

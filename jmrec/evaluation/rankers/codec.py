@@ -24,7 +24,10 @@ from jmrec.evaluation.rankers.servable import SERVABLE
 from jmrec.evaluation.results import RULE, role_of
 
 CLASS, SHAPES, MEMBERS = "class", "shapes", "members"
-AXES = {"matrix": "VV", "held": "SV", "vectors": "VD"}
+AXES = {
+    "values": "V", "prior": "V", "share": "V", "seen": "V", "matrix": "VV", "held": "SV",
+    "vectors": "VD",
+}  # fmt: skip
 """What the axes of an array are: V items, else any number; of others the first is V."""
 NUMBERS: dict[str, tuple[float, float]] = {
     "decay": (0, 1), "k": (1, 1e9), "sample": (1, 1e9), "length_power": (0, 10), "last": (1, 1e9),

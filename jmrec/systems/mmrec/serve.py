@@ -14,6 +14,7 @@ from jmrec.evaluation.policy import Availability, make_policy, read_correction
 from jmrec.evaluation.results import MODEL, role_of
 from jmrec.features import hash_ids
 from jmrec.metrics.calibration import Platt
+from jmrec.report.serving import why_served
 from jmrec.serving.pairs import Line, PairArtefact
 from jmrec.systems.mmrec.parts import Run
 from jmrec.systems.serve_rules import results_of
@@ -47,8 +48,8 @@ def pair_artefact(
     """
     data, work = system.data, system.work
     results = results_of(work.workdir)
-    rows = named_rows(results)
-    name = choose("--row", row or results["served"]["row"], tuple(rows))
+    rows, served = named_rows(results), results["served"]
+    name = choose("--row", row or (served["row"] if served else ""), tuple(rows))
     known, items, ratings = data.known, data.items, data.ratings
     at, people = known.end if day is None else day, len(ratings.user_ids) + 1
     codes = np.arange(people, dtype=np.int64)
@@ -87,6 +88,7 @@ def pair_artefact(
             "fingerprint": data.fingerprint,
             "items": hash_ids(ids),
             "rows": len(ratings),
+            "why": f"Served is {name}: --row names it." if row else why_served(results),
             "stages": {each: facts["hash"] for each, facts in hashes.items() if facts},
         },
         **tables,

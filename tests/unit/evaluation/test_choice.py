@@ -28,8 +28,8 @@ def test_the_best_is_the_highest_and_of_equals_the_first() -> None:
 
 def test_a_row_that_is_named_is_served_if_it_is_there() -> None:
     assert choose_row("popularity", VALUES, RANKING)[0] == "popularity"
-    with pytest.raises(UserError, match=r'"esae" is not one of popularity, .* did you mean "EASE"'):
-        choose_row("esae", {**VALUES, "ease": 0.1, "EASE": 0.2}, RANKING)
+    with pytest.raises(UserError, match=r'"EASY" is not one of popularity, .* did you mean "EASE"'):
+        choose_row("EASY", VALUES, RANKING)
 
 
 @pytest.mark.parametrize("wanted", ["best", "distilled", "EASE"])
