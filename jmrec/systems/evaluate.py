@@ -128,12 +128,10 @@ def evaluate(
     rows, served = table.rows, table.served
     effect = None
     if policy is not None:
-        plain = next(row for row in rows if row.name == served["row"])
-        own = (
-            [table.rule]
-            if table.rule
-            else [system.students.ranker(plain.name, seed) for seed in system.students.seeds]
-        )
+        plain, students = next(row for row in rows if row.name == served["row"]), system.students
+        own = [table.rule] if table.rule else [
+            students.ranker(plain.name, seed) for seed in students.seeds
+        ]  # fmt: skip
         effect = correction_effect(plain, own, predictions, policy)
     # All processes read parameters together, so this comes before the others return.
     why = examples(system, predictions, served["row"], table.rule)
@@ -202,17 +200,6 @@ def _measure_all(
                 safe = "".join(c if c.isalnum() else "-" for c in name)
                 dump_topk(dump / f"{safe}-{seed}.npz", asked, ranked)
 
-    def add_each(entries: Sequence[Entry]) -> None:
-        for each in entries:
-            rankers = [each.ranker(seed) for seed in each.seeds]
-            add(each.name, each.kind, rankers, each.shuffled)
-            if choosing and each.name in students.names:
-                asked_before = split == "validation"
-                values[each.name] = (
-                    figure_of(rows[-1].ranks(), predictions) if asked_before
-                    else on_validation(rankers, validation, **common)
-                )  # fmt: skip
-
     # A student that is served by its name is chosen by nothing.
     values, choosing = dict[str, float](), students.wanted not in students.names
     entries = system.rankers()
@@ -227,10 +214,18 @@ def _measure_all(
             rules[rule.name] = rule
             values[rule.name] = getattr(rule, "settings")[CHOSEN_BY]  # noqa: B009
         bar.update(1)
-        add_each(entries)
-        bar.update(len(entries))
+        for each in entries:
+            rankers = [each.ranker(seed) for seed in each.seeds]
+            add(each.name, each.kind, rankers, each.shuffled)
+            if choosing and each.name in students.names:
+                values[each.name] = (
+                    figure_of(rows[-1].ranks(), predictions) if split == "validation"
+                    else on_validation(rankers, validation, **common)
+                )  # fmt: skip
+            bar.update(1)
         served = _served(students, values, choosing)
-        add_each(controls(students, served.get("student", served["row"])))
+        for each in controls(students, served.get("student", served["row"])):
+            add(each.name, each.kind, [each.ranker(s) for s in each.seeds], each.shuffled)
         bar.update(1)
     return _Table(rows, served, rules.get(served["row"]))
 
