@@ -16,7 +16,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--stage", action="append", metavar="NAME",
         help="a stage that trains, such as knowledge or students/NAME; student is the one that "
-        "would serve; may be repeated (default: all, and of the students that one, if it is named)",
+        "would serve; may be repeated (default: all, and of the students that one)",
     )  # fmt: skip
     parser.add_argument("--items", type=int, help="items of the catalogue (10000, or ToyShop's)")
     parser.add_argument("--vocab", type=int, help="tokens of the tokenizer (the config's limit)")
