@@ -215,6 +215,11 @@ def test_new_items_are_recommended_after_embed_without_training(
     assert [each["item_id"] for each in kept] == [each["item_id"] for each in before]
     found = recommended(workdir, capsys, "--items", "t0001,brand-new", "--top", "3")
     assert len(found) == 3
+    # Rules of content know it by what it says and shows: it is a copy of another item.
+    for row in ("content-kNN (TF-IDF)", "content-kNN (Knowledge tower)"):
+        words = ["--items", "t0001,t0002", "--top", "130", "--row", row]
+        score = {e["item_id"]: e["score"] for e in recommended(workdir, capsys, *words)}
+        assert score["brand-new"] == pytest.approx(score[rows[7]["item_id"]], rel=1e-3, abs=1e-5)
 
 
 @pytest.mark.parametrize("write", ["names", "features", "index"])
