@@ -20,9 +20,11 @@ from jmrec.evaluation.rankers.content import FeatureNeighbours
 from jmrec.evaluation.rankers.known import Known
 from jmrec.evaluation.rankers.rules import RULES, fit_again, fit_rules, rule_names
 from jmrec.files import write_manifest
-from jmrec.serving import load, serve
+from jmrec.serving import Artefact, load, serve, write
 from jmrec.serving.folder import RULE, kind_of
 from jmrec.serving.rules import RuleArtefact, read_rule, write_rule
+from jmrec.serving.server import requests
+from jmrec.serving.server.holder import Holder
 from jmrec.serving.stablehlo import export_scores
 from tests.unit.evaluation.conftest import build_dataset, build_sessions
 
@@ -407,3 +409,21 @@ def test_the_class_of_every_rule_is_servable(known: Known) -> None:
 def test_a_rule_takes_the_place_of_another_artefact(folder: Path, known: Known) -> None:
     write_rule(artefact_of(rule_of("popularity", known)), folder)
     assert read_rule(folder).row == "popularity"
+
+
+def test_the_server_takes_over_a_rule_in_place_of_a_student(
+    artefact: Artefact, known: Known, tmp_path: Path
+) -> None:
+    out, told = tmp_path / "serve", list[str]()
+    write(artefact, out)
+    holder = Holder(out, None, None, told.append)
+    body = b'{"sessions": [["i01"], ["i02", "gone"]], "top": 3}'
+    before, _ = requests.answer(holder.held.served, body)
+    write_rule(artefact_of(rule_of("V-SKNN", known)), out)
+    assert holder.renew()
+    found, count = requests.answer(holder.held.served, body)
+    assert (count, told) == (2, [])
+    assert found != before
+    answers = json.loads(found)["answers"]
+    assert [len(each["items"]) for each in answers] == [3, 3]
+    assert answers[1]["unknown"] == ["gone"]
