@@ -11,10 +11,12 @@ from jmrec.data.prepared import load_prepared
 from jmrec.data.toyshop import ToyShopConfig, write_toyshop
 from jmrec.evaluation.results import role_of
 from jmrec.main import main
-from jmrec.serving import load
-from jmrec.serving.rules import read_rule
+from jmrec.serving import load, serve, write
+from jmrec.serving.rules import RuleArtefact, read_rule, write_rule
 from jmrec.systems.registry import open_run
-from jmrec.systems.serve import build
+from jmrec.systems.serve import build, measure
+from jmrec.systems.serve_rules import served_row
+from jmrec.systems.system import Ranks, able
 from jmrec.tracking import Tracker
 from tests.integration.session_runs import SESSION, SOURCE, recommended, refusal, results, words
 
@@ -109,11 +111,9 @@ def test_it_is_recommended_and_exported_by_default(
     assert " 0 parameters" not in page
 
 
-def test_every_row_can_be_asked_for(
-    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """All rows that can be served, by the artefact that is exported and by the run alike."""
-    system = open_run(run, Tracker(run, quiet=True))
+def test_every_row_can_be_asked_for(run: Path, tmp_path: Path) -> None:
+    """All rows that can be served: the artefact answers as the run does, which is as it ranked."""
+    system = able(open_run(run, Tracker(run, quiet=True)), Ranks)
     dataset = load_prepared(run / "data" / "prepared")
     sessions = [[dataset.items.ids[row] for row in each] for each in dataset.splits["test"]][:20]
     names = list(results(run)["served"]["choice"]["validation"])
@@ -121,20 +121,17 @@ def test_every_row_can_be_asked_for(
     assert {"content-kNN (TF-IDF)", "content-kNN (item features)"} < {*names}
     answers = {}
     for name in names:
-        out = ["--out", str(tmp_path / "serve"), "--row", name, "--json"]
-        capsys.readouterr()
-        assert main(["export", "--workdir", str(run), *out]) == 0
-        section = json.loads(capsys.readouterr().out)
+        row, made = served_row(system, name), build(system, name, None)
+        assert row.why == f"Served is {name}: --row names it."
+        if isinstance(made, RuleArtefact):
+            write_rule(made, tmp_path / "serve")
+        else:
+            write(made, tmp_path / "serve")
+        section = measure(system, row, made, tmp_path / "serve", calls=2)
         assert section["served"]["name"] == name
         assert section["same top 20"]["same"] == section["same top 20"]["sessions"] > 100
-        assert section["why"] == f"Served is {name}: --row names it."
-        served = load(tmp_path / "serve")
-        artefact = build(system, name, None)  # type: ignore[arg-type]
-        found = served.recommend_batch(sessions, top=20)
-        assert found == type(served)(
-            served.ranker, artefact.ids, artefact.titles, artefact.policy, "the run",
-            artefact.event_names,
-        ).recommend_batch(sessions, top=20)  # fmt: skip
+        found = load(tmp_path / "serve").recommend_batch(sessions, top=20)
+        assert found == serve(made, "the run").recommend_batch(sessions, top=20)
         answers[name] = json.dumps(found)
     assert len(set(answers.values())) > len(names) - 3  # the popularities may agree
 
