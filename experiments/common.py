@@ -150,11 +150,15 @@ def id_only(source: str, size: str, variant: Mapping[str, Any]) -> ConfigDict:
     return own
 
 
-def evaluation(serve: str) -> ConfigDict:
+def evaluation(source: str, student: str) -> ConfigDict:
     """Return how an experiment on sessions is evaluated.
 
+    The score offset of cold items may cost warm targets the share ``warm_loss`` of their MRR@20.
+
     Args:
-      serve: The student that is served. The score offset of cold items may cost warm targets the
-        share ``warm_loss`` of their MRR@20.
+      source: "toyshop" or "folder". Of your own data the row is served that is best on validation,
+        a student or a rule.
+      student: The student that is served of ToyShop.
     """
+    serve = student if is_toyshop(source) else "best"
     return ConfigDict({"split": "test", "serve": serve, "warm_loss": 0.1})

@@ -7,8 +7,9 @@ validation and held against the same rules that need no training.
 Arguments:
   data=toyshop|folder   the embedded shop, or your catalogue folder (--config.data.dir=...)
   size=tiny|small|base  tests (a minute on a laptop), a CPU, a GPU
-  encoder=student       a name of jmrec.models.sessions, or several joined by +: a row for each; the
-                        first is served
+  encoder=student       a name of jmrec.models.sessions, or several joined by +: a row for each; of
+                        ToyShop the first is served, of your own folder the row that is best on
+                        validation, a rule where a rule is (--config.evaluate.serve=NAME: another)
   items=ids|features|both   what is known of an item: a row of a table of ids, its features, or both
   teacher=none|rules    whether the students also follow the blend of rules, which labels sessions
                         that it has not seen
@@ -71,7 +72,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
         for name in names:
             config.students[name] = id_only(args.data, args.size, config.students[name])
     config.teach = ConfigDict({"folds": 5})
-    config.evaluate = evaluation(serve=names[0])
+    config.evaluate = evaluation(args.data, names[0])
     return config
 
 

@@ -19,11 +19,14 @@ Arguments:
          a matrix and the vision encoder, trained by low-rank updates (backbone=assembled is SmolLM2
          and EfficientNet-Lite with mode=lora). --config.backbone.layers=N reads with the first N
          layers of the text's model, 0 with all; with mode=lora size=tiny has 2 and size=small 4
-  students=all|served|rules   every student; only the one that is served (for sweeps); or every one
-         and a student that follows the blend of rules, which labels sessions out of fold
+  students=all|served|rules   every student; only the distilled one (for sweeps); or every one and
+         a student that follows the blend of rules, which labels sessions out of fold
+
+Of ToyShop the distilled student is served, of your own folder the row that is best on validation, a
+rule where a rule is (--config.evaluate.serve=NAME serves another).
 
 Sweep (get_hyper): the student's learning rate by its weight decay, six trials, judged by the served
-student on validation.
+student on validation, or by the best of those that are trained.
 
 Seen (test, session MRR@20 in percent, 2 CPU cores; see README.md):
   size=tiny, ToyShop, seed 0 (rows behind a tower differ by up to 2.3 points between processors and
@@ -102,10 +105,10 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.students = students(args.data, args.size, args.students)
     # In how many parts the users are cut: the rules that label one have not seen it.
     config.teach = ConfigDict({"folds": 5})
-    config.evaluate = evaluation(serve="distilled")
+    config.evaluate = evaluation(args.data, "distilled")
     ablate(config, args.ablate, generates=mode != "frozen")
-    if args.students == "served":
-        keep(config, config.evaluate.serve)
+    if args.students == "served" and "distilled" in config.students:
+        keep(config, "distilled")
     return config
 
 
@@ -291,9 +294,10 @@ def ablate(config: ConfigDict, what: str, generates: bool) -> None:
 
 
 def keep(config: ConfigDict, name: str) -> None:
-    """Train and serve one student only."""
+    """Train one student only, which is served where the best row is not."""
     config.students = ConfigDict({name: config.students[name].to_dict()})
-    config.evaluate.serve = name
+    if config.evaluate.serve != "best":
+        config.evaluate.serve = name
 
 
 def get_hyper(arg: str | None = None) -> list[dict[str, Any]]:

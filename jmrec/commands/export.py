@@ -9,7 +9,7 @@ from jmrec.commands.command import Command
 from jmrec.commands.options import (
     add_json,
     add_policy,
-    add_student,
+    add_row,
     add_verdicts,
     add_workdir,
     check_finished,
@@ -25,7 +25,7 @@ def options(parser: argparse.ArgumentParser) -> None:
         "--stablehlo", action="store_true",
         help="add the scores as one StableHLO program, for servers without Python",
     )  # fmt: skip
-    add_student(parser)
+    add_row(parser)
     add_policy(parser)
     add_verdicts(parser)
     add_json(parser)
@@ -38,7 +38,7 @@ def action(args: argparse.Namespace, _: Sequence[str]) -> None:
     from jmrec.systems import serve
 
     section = serve.export(
-        args.workdir, args.out, student=args.student, policy=args.policy,
+        args.workdir, args.out, row=args.row, policy=args.policy,
         stablehlo=args.stablehlo, verdicts=args.verdicts,
     )  # fmt: skip
 

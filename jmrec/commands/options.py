@@ -22,12 +22,12 @@ def add_workdir(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--workdir", type=Path, required=True, help="the workdir of a run")
 
 
-def add_student(parser: argparse.ArgumentParser) -> None:
-    """Add ``--student``."""
+def add_row(parser: argparse.ArgumentParser) -> None:
+    """Add ``--row``."""
     parser.add_argument(
-        "--student",
-        help="which student of the run; where users are asked for, which row of its table "
-        "(default: the run's choice)",
+        "--row",
+        help="which row of the run's table of results, a student or a rule (default: the run's "
+        "choice, evaluate.serve)",
     )
 
 

@@ -11,7 +11,7 @@ from jmrec.commands.command import Command
 from jmrec.commands.options import (
     add_json,
     add_policy,
-    add_student,
+    add_row,
     add_verdicts,
     check_finished,
     output,
@@ -48,7 +48,7 @@ def options(parser: argparse.ArgumentParser) -> None:
         help="what is done with an item or user that is not known: an item is left out, a user is "
         "served as a new one (default), or it is an error",
     )  # fmt: skip
-    add_student(parser)
+    add_row(parser)
     add_policy(parser)
     add_verdicts(parser)
     add_json(parser)
@@ -82,8 +82,8 @@ def action(args: argparse.Namespace, _: Sequence[str]) -> None:
         raise UserError("ask for 1 item or more (--top).")
     if args.workdir is not None:
         check_finished(args.workdir)
-    elif args.student is not None:
-        raise UserError("--serve has one student; leave out --student, or name a --workdir.")
+    elif args.row is not None:
+        raise UserError("--serve has one row; leave out --row, or name a --workdir.")
     if sys.stderr.isatty():  # jax and a compilation: seconds
         say(f"loading {args.workdir or args.serve} ...", sys.stderr)
     from jmrec.evaluation.policy import read_time
@@ -115,7 +115,7 @@ def _for_session(args: argparse.Namespace, session: Sequence[str], at: float | N
     from jmrec.systems import serve
 
     return serve.recommend(
-        args.workdir, session, args.top, args.student, args.policy, at, times, events, args.unknown
+        args.workdir, session, args.top, args.row, args.policy, at, times, events, args.unknown
     )
 
 
@@ -129,7 +129,7 @@ def _for_user(args: argparse.Namespace, at: float | None) -> None:
         from jmrec.systems import serve_pairs
 
         found = serve_pairs.recommend(
-            args.workdir, args.user, args.top, args.student, args.policy, args.verdicts, at,
+            args.workdir, args.user, args.top, args.row, args.policy, args.verdicts, at,
             args.unknown,
         )  # fmt: skip
     if not found["known"]:

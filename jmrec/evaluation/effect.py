@@ -49,8 +49,8 @@ def correction_effect(
     The rows of the results table are never corrected: so they can be compared between runs.
 
     Args:
-      plain: The served student's row, ranked without the correction.
-      rankers: The same student, one a seed, prepared.
+      plain: The served row, ranked without the correction.
+      rankers: Of the same row, one a seed, prepared.
       predictions: What the row was asked.
       policy: Of the V items that were evaluated.
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from jmrec.evaluation.protocol import Predictions, Prefixes
+from jmrec.evaluation.protocol import Predictions, Prefixes, Ranker
 from jmrec.evaluation.rankers.neural import NeuralRanker
 
 ITEM_CHUNK = 8192
@@ -95,7 +95,7 @@ def removals(
 
 
 def explain(
-    ranker: NeuralRanker,
+    ranker: Ranker,
     prefix: np.ndarray,
     items: np.ndarray,
     without: Mapping[str, Sequence[np.ndarray | None]],
@@ -107,7 +107,8 @@ def explain(
     """Explain why items were recommended after a session.
 
     Args:
-      ranker: A session encoder, prepared; its score is a state's product with an item's vector.
+      ranker: Prepared; where something is left out of an item it is a session encoder, whose score
+        is a state's product with an item's vector.
       prefix: int [n] the session's item rows, oldest first, n at most ``window``.
       items: int [R] recommended rows, candidates all.
       without: "text", "picture", "id" -> R vectors [D], each the item's without that thing; None
@@ -122,7 +123,7 @@ def explain(
       One `Reasons` per item.
     """
     prefixes = removals(prefix, window, gaps, events)
-    states = ranker.states(prefixes)
+    states = ranker.states(prefixes) if isinstance(ranker, NeuralRanker) else None
     others = candidate.nonzero()[0]
     # Score of every recommended item by every prefix [n + 1, R], and under the item's own
     # removals; then how many candidates score as much, folded over the catalogue.
@@ -131,7 +132,7 @@ def explain(
         (name, place): float(states[0] @ vector)
         for name, vectors in without.items()
         for place, vector in enumerate(vectors)
-        if vector is not None
+        if vector is not None and states is not None
     }
     ahead = np.zeros(scores.shape, np.int64)
     ahead_moved = dict.fromkeys(moved, 0)

@@ -182,11 +182,30 @@ class Comparison(TypedDict):
     reason: NotRequired[str]
 
 
+BEST = "best"
+"""The word for the row that is best on validation."""
+
+
+class Choice(Primary):
+    """How a served row was chosen: what was ``wanted`` (its name, or "best"), and by which figure.
+
+    ``validation`` is that figure of every row that can be served, None where there is none.
+    """
+
+    wanted: str
+    validation: dict[str, float | None]
+
+
 class ServedRow(TypedDict):
-    """Which row is served, and the rows that the summary compares it with, such as its teacher."""
+    """Which row is served, and the rows that the summary compares it with, such as its teacher.
+
+    ``student`` is the one that controls and teacher are of, where a rule is served.
+    """
 
     row: str
     beside: list[str]
+    student: NotRequired[str]
+    choice: NotRequired[Choice]
 
 
 class StageFacts(TypedDict):
@@ -372,7 +391,9 @@ def _fault_of_rows(found: Mapping[str, Any]) -> str:
     named = [(each[side], "a comparison") for each in found["comparisons"] for side in "ab"]
     named += [(found["best_rule"], "'best_rule'")] if found["best_rule"] else []
     served = found["served"]
-    named += [(each, "'served'") for each in [served["row"], *served["beside"]]] if served else []
+    if served:
+        own = [served["row"], *served["beside"], served.get("student", served["row"])]
+        named += [(each, "'served'") for each in own]
     for name, where in named:
         if name not in names:
             return f"{where} names {name!r}, which is no row"

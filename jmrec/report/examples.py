@@ -2,7 +2,7 @@
 
 import base64
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from jmrec.evaluation.results import Results
@@ -30,11 +30,12 @@ class Thing:
 
 @dataclass(frozen=True)
 class Reason:
-    """One thing that was taken away, and what the score lost.
+    """One thing that was taken away, and what the score lost; or one that the score is made of.
 
     Attributes:
       name: What it is, such as "its text".
       of: The title of a past item, "" where the thing is the recommended item's own.
+      words: What was counted, of a part of a rule's score.
       value: The contribution, signed, "" where it was not taken away.
       place: The recommended item's place without it.
       absent: Why it was not taken away, else "".
@@ -48,6 +49,7 @@ class Reason:
     absent: str = ""
     left: float = 0.0
     width: float = 0.0
+    words: str = ""
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,7 @@ class Recommendation:
 
     Attributes:
       zero: Where the bars begin, in percent of the room for bars.
+      adds_up: Whether the reasons are parts of which the score is the sum.
     """
 
     place: int
@@ -64,6 +67,7 @@ class Recommendation:
     hit: bool
     reasons: list[Reason]
     zero: float
+    adds_up: bool = False
 
 
 @dataclass(frozen=True)
@@ -100,12 +104,21 @@ def example_sessions(results: Results, pictures: Mapping[str, bytes]) -> list[Ex
         clicks = [thing(item) for item in session["past"]]
         after = session["next"]
         # One scale for the session, so that its bars can be compared.
-        ends = [0.0] + [
-            each["contribution"]
-            for found in session["recommended"]
-            for each in [*found["past"], *found["own"].values()]
-            if each is not None and is_number(each["contribution"])
-        ]
+        ends = (
+            [0.0]
+            + [
+                each["contribution"]
+                for found in session["recommended"]
+                for each in [*found["past"], *found["own"].values()]
+                if each is not None and is_number(each["contribution"])
+            ]
+            + [
+                part["value"]
+                for found in session["recommended"]
+                for part in found.get("parts") or ()
+                if is_number(part["value"])
+            ]
+        )
         low, high = min(ends), max(ends)
         recommended = []
         for found in session["recommended"]:
@@ -120,16 +133,19 @@ def example_sessions(results: Results, pictures: Mapping[str, bytes]) -> list[Ex
                 (f"click {place}", click.title, each, "the only click: nothing is left without it")
                 for place, (click, each) in enumerate(zip(clicks, found["past"]), 1)
             ]
+            made_of = found.get("parts")
             recommended.append(
                 Recommendation(
                     place=found["place"],
                     thing=thing(found["item"]),
                     score=_number(found["score"]),
                     hit=found["item"] == after["item"],
-                    reasons=[_reason(*part, low, high) for part in parts],
+                    reasons=[_reason(*part, low, high) for part in parts] if made_of is None
+                    else [_part(each, clicks, low, high) for each in made_of],
                     zero=_share(0.0, low, high),
+                    adds_up=made_of is not None,
                 )
-            )
+            )  # fmt: skip
         plural = "" if len(clicks) == 1 else "s"
         title = f"Example {number}: after {len(clicks)} click{plural}"
         place = counted(after.get("place"))
@@ -142,6 +158,14 @@ def example_note(results: Results) -> list[str]:
     section = results.get("examples") or {}
     if not section.get("sessions"):
         return []
+    if section.get("seed") is None:
+        return [
+            str(section.get("rule") or ""),
+            f"What {section.get('row')} recommends out of {counted(section.get('candidates'))} "
+            "items, and why. A rule's score is a sum: each bar is a part of it (to the right: it "
+            "adds; to the left: it takes away), with what was counted in the training sessions. "
+            "The parts add up to the score; those that are 0 are left out.",
+        ]
     return [
         str(section.get("rule") or ""),
         f"What {section.get('row', 'the model')} (seed {section.get('seed', MISSING)}) "
@@ -171,6 +195,20 @@ def _reason(
         left=round(ends[0], 2),
         width=round(ends[1] - ends[0], 2),
     )
+
+
+def _part(part: Mapping[str, Any], clicks: list[Thing], low: float, high: float) -> Reason:
+    """Return a part of a rule's score, with the click that brings it."""
+    at: Any = part.get("click")
+    name, of = (f"click {at + 1}", clicks[at].title) if is_number(at) else ("", "")
+    shown = {"contribution": part["value"], "place": None}
+    found = _reason(name, of, shown, "", low, high)
+    return replace(found, words=str(part["words"]), value=_fine(part["value"]))
+
+
+def _fine(value: Any) -> str:
+    """Return a part of a score with three significant digits: those of a rule may be small."""
+    return f"{value:+.3g}".replace("-", "−") if is_number(value) else MISSING
 
 
 def _share(value: float, low: float, high: float) -> float:

@@ -14,7 +14,7 @@ from jmrec.report import pairs_tables as ours
 from jmrec.report.html import write_page
 from jmrec.report.pairs_tables import found
 from jmrec.report.sentences import verdict
-from jmrec.report.serving import serving_table
+from jmrec.report.serving import serving_table, why_served
 from jmrec.report.tables import (
     Table,
     by_name,
@@ -141,6 +141,7 @@ def sentences(results: Results) -> list[str]:
     said += _helps(results)
     said += _calibrated(results)
     said += _worth(results, model)
+    said += filter(None, [why_served(results)])
     reads = results.get("test_reads")
     if (results.get("dataset") or {}).get("split") == "validation":
         said.append("These are figures of the validation split, on which settings were chosen.")

@@ -38,6 +38,7 @@ from jmrec.report.tables import (
     primary,
     role,
     served_row,
+    shown_student,
 )
 from jmrec.usage import duration as in_words
 
@@ -83,7 +84,7 @@ def cold_table(results: Results) -> Table | None:
 def bias_table(results: Results) -> Table | None:
     """Return coverage and popularity of what is recommended, None where no row has it.
 
-    The served row and its teacher come first, with what people chose, against which popularity is
+    The served row and the teacher come first, with what people chose, against which popularity is
     to be read.
     """
     rows = [row for row in ordered_rows(results) if row.get("bias")]
@@ -132,7 +133,7 @@ def control_table(results: Results) -> Table | None:
     controls = [row for row in ordered_rows(results) if role(results, row) == CONTROL]
     if not controls:
         return None
-    model = served_row(results)
+    model = shown_student(results)
     rows = [row for row in ordered_rows(results) if row.get("name") == model] + controls
     whole = figure(results, rows[0]) if rows[0].get("name") == model else 0.0
     metrics = [f"{metric}@{DEPTH}" for metric in METRICS]

@@ -14,7 +14,7 @@ from jmrec.evaluation.results import (
     Cost,
     Results,
 )
-from jmrec.report.serving import serving_sentences
+from jmrec.report.serving import serving_sentences, why_served
 from jmrec.report.tables import (
     best_model,
     best_rule,
@@ -27,7 +27,7 @@ from jmrec.report.tables import (
     primary_comparisons,
     primary_interval,
     role,
-    served_row,
+    shown_student,
     signed,
 )
 
@@ -62,6 +62,7 @@ def sentences(results: Results, cost: Cost | None = None) -> list[str]:
             f"{percent(most)} %; {model} reaches {share:.0f} % of that."
         )
     said += _cold_sentence(results, model)
+    said += filter(None, [why_served(results)])
     said += serving_sentences(results, cost)
     dataset = results.get("dataset") or {}
     reads = results.get("test_reads")
@@ -96,10 +97,10 @@ def tiles(results: Results) -> list[tuple[str, str, str]]:
 
 
 def bias_sentence(results: Results) -> str:
-    """Say what the served row and its teacher recommend, "" where one of the two is not known."""
+    """Say what a student and its teacher recommend, "" where one of the two is not known."""
     rows = by_name(results)
     teachers = [row for row in rows.values() if role(results, row) == TEACHER and row.get("bias")]
-    model = rows.get(str(served_row(results))) or {}
+    model = rows.get(str(shown_student(results))) or {}
     if not teachers or not model.get("bias") or model["name"] == teachers[0]["name"]:
         return ""
     (mine, my_count), (its, its_count) = (

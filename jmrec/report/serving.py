@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from jmrec.evaluation.results import Cost, Results
+from jmrec.evaluation.results import BEST, Cost, Results, spoken
 from jmrec.report.tables import (
     MISSING,
     Cell,
@@ -82,6 +82,34 @@ def policy_table(results: Results) -> Table | None:
     return Table("Correction by people", ["without", "with", "difference"], lines, note)
 
 
+def why_served(results: Results) -> str:
+    """Say which row is served and why, "" where the results do not say.
+
+    Args:
+      results: Of an evaluation.
+    """
+    served: Mapping[str, Any] = section(results, "served")
+    choice = served.get("choice")
+    if not choice:
+        return ""
+    values: Mapping[str, float | None] = choice["validation"]
+
+    def figure(row: str) -> str:
+        value = values.get(row)
+        return "no figure" if value is None else f"{100 * value:.2f} %"
+
+    name, judge = served["row"], spoken({"figure": choice["figure"], "metric": choice["metric"]})
+    if choice["wanted"] == BEST:
+        how = f"the best of {len(values)} rows on validation: {judge} {figure(name)}"
+    else:
+        how = f"which evaluate.serve names: {judge} on validation {figure(name)}"
+        best = max(values, key=lambda row: values[row] or 0.0)
+        how += "" if best == name else f", and {figure(best)} of {best}, the best row there"
+    student = served.get("student", name)
+    beside = "" if student == name else f"; {student}, the best student, has {figure(student)}"
+    return f"Served is {name}, {how}{beside}."
+
+
 def serving_sentences(results: Results | None, cost: Cost | None) -> list[str]:
     """Say what serving takes, beside the teacher if any, no more than was measured."""
     serving = section(cost or {}, "serving")
@@ -90,11 +118,11 @@ def serving_sentences(results: Results | None, cost: Cost | None) -> list[str]:
         return []
     quality = _quality(results, str(student.get("name"))) if results else []
     if not _measured(teacher):
+        learned = f"{student['parameters']:,} parameters and " if student["parameters"] else ""
         said = (
             f"Serving: {student.get('name')} answers a {_asked(serving)} in "
             f"{student['median_ms']:.2f} ms at the median (p99 {student['p99_ms']:.2f}); it has "
-            f"{student['parameters']:,} parameters and "
-            f"{_number(student.get('table_bytes'), '{:.1f}', 1e6)} MB of tables."
+            f"{learned}{_number(student.get('table_bytes'), '{:.1f}', 1e6)} MB of tables."
         )
         return [" ".join([said, *quality])]
     tables = [_number(side.get("table_bytes"), "{:.1f}", 1e6) for side in (student, teacher)]
@@ -122,11 +150,14 @@ def _quality(results: Results, served: str) -> list[str]:
     said = []
     beside = section(results, "served").get("beside") or ()
     for entry in primary_comparisons(results):
-        a, b = entry.get("a"), entry.get("b")
-        if a == served and b in beside:
+        sides = [entry.get("a"), entry.get("b")]
+        if served in sides and (other := sides[sides[0] == served]) in beside:
             pair: Any = entry.get("interval")
+            difference: Any = entry.get("difference")
+            if sides[1] == served and interval(pair) and is_number(difference):
+                difference, pair = -difference, [-pair[1], -pair[0]]
             around = f" ({signed(pair[0])} to {signed(pair[1])})" if interval(pair) else ""
-            said.append(f"{signed(entry.get('difference'))}{around} against {b}")
+            said.append(f"{signed(difference)}{around} against {other}")
     return [f"Its {primary(results)['metric']}, in points: {', '.join(said)}."] if said else []
 
 

@@ -192,6 +192,12 @@ def served_row(results: Results) -> str | None:
     return str(named) if named in by_name(results) else best_model(results)
 
 
+def shown_student(results: Results) -> str | None:
+    """Return the model that controls and teacher are of: the served row, or beside a rule one."""
+    named = section(results, "served").get("student")
+    return str(named) if named in by_name(results) else served_row(results)
+
+
 def group_of(results: Results, stage: str) -> str:
     """Return what a stage is shown under: the group of its seeds, or its own name."""
     facts = section(results, "stages").get(stage) or {}

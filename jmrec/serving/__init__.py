@@ -1,4 +1,4 @@
-"""Serving: a folder that recommends without workdir, teacher or backbone.
+"""Serving: a folder that recommends without workdir, teacher or backbone, by a student or a rule.
 
 Example::
 

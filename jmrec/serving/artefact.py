@@ -1,4 +1,4 @@
-"""The files of a serving artefact.
+"""The files of a serving artefact of a student; that of a rule is in `jmrec.serving.rules`.
 
 =================== ======================================================================
 serve.json          format, the student's name, its encoder and size, the policy, provenance
@@ -12,7 +12,6 @@ checksums.json      the SHA-256 of each
 There is no time and no path in them.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,12 +21,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from jmrec.errors import UserError
-from jmrec.evaluation.policy import (
-    Availability,
-    Policy,
-    make_policy,
-    parse_correction,
-)
+from jmrec.evaluation.policy import Policy
 from jmrec.features import read_features, write_features
 from jmrec.files import write_json
 from jmrec.models import codec
@@ -37,18 +31,20 @@ from jmrec.serving.folder import (
     SESSIONS,
     check_sizes,
     flatten_params,
-    lists_of,
+    policy_facts,
     read_arrays,
     read_folder,
+    read_items,
+    read_policy,
     texts,
     unflatten_params,
     write_folder,
+    write_items,
 )
 from jmrec.types import Params
 
 KIND = SESSIONS
 FORMAT = 2
-ITEMS = "items.json"
 STUDENT, TABLE, STABLEHLO = "student.safetensors", "items.safetensors", "student.stablehlo"
 ID_ROW = "id_row"
 
@@ -102,21 +98,12 @@ def _write_files(artefact: Artefact, folder: Path, program: bytes | None) -> Non
         "format": FORMAT,
         "student": artefact.student,
         **codec.encode(artefact.config),
-        "policy": {
-            "exclude_seen": artefact.policy.exclude_seen,
-            **lists_of(artefact.policy.correction),
-        },
+        "policy": policy_facts(artefact.policy),
         "provenance": artefact.provenance,
         "event_names": artefact.event_names,
     }
-    window = artefact.policy.availability
-    items = {
-        "ids": artefact.ids,
-        "titles": artefact.titles,
-        **({} if window is None else window.to_json()),
-    }
     write_json(folder / SERVE, facts)
-    write_json(folder / ITEMS, items)
+    write_items(folder, artefact.ids, artefact.titles, artefact.policy)
     save_file(flatten_params(artefact.params), folder / STUDENT)
     tables = {**artefact.features, ID_ROW: artefact.id_rows}
     write_features(folder / TABLE, tables, artefact.ids, {"stage": "export"})
@@ -134,13 +121,7 @@ def read(folder: Path) -> Artefact:
 
 
 def _parse(folder: Path, facts: Mapping[str, Any]) -> Artefact:
-    items = json.loads((folder / ITEMS).read_bytes())
-    ids, titles = texts(items, "ids"), texts(items, "titles")
-    if len(titles) != len(ids) or len(set(ids)) != len(ids) or not ids:
-        raise ValueError(f"{ITEMS}: {len(ids)} ids and {len(titles)} titles, or an id twice")
-    window = Availability.from_json(items)
-    if window is not None and not len(window.start) == len(window.stop) == len(ids):
-        raise ValueError(f"{ITEMS}: not one window of availability for each of {len(ids)} items")
+    ids, titles, window = read_items(folder)
     table = read_features(folder / TABLE, ids).arrays
     flat = read_arrays(folder / STUDENT)
     check_sizes(facts.get("config", {}), flat, STUDENT)
@@ -154,10 +135,6 @@ def _parse(folder: Path, facts: Mapping[str, Any]) -> Artefact:
     fits = rows.shape == (len(ids),) and rows.dtype == np.int32
     if not fits or rows.min() < 0 or (known and rows.max() >= known):
         raise ValueError(f"{TABLE}: {ID_ROW} does not name a row of the id table for each item")
-    lists = dict(facts["policy"])
-    exclude_seen = bool(lists.pop("exclude_seen"))
-    where = str(folder / SERVE)
-    correction = parse_correction({k: v for k, v in lists.items() if v is not None}, where)
     return Artefact(
         student=str(facts["student"]),
         config=config,
@@ -166,7 +143,7 @@ def _parse(folder: Path, facts: Mapping[str, Any]) -> Artefact:
         id_rows=rows,
         ids=ids,
         titles=titles,
-        policy=make_policy(ids, exclude_seen, correction, window, where),
+        policy=read_policy(folder, facts, ids, window),
         provenance=dict(facts["provenance"]),
         event_names=texts(facts, "event_names"),
     )

@@ -17,14 +17,21 @@ import numpy as np
 from safetensors import safe_open
 
 from jmrec.errors import UserError, refusal
-from jmrec.evaluation.policy import Correction
-from jmrec.files import MANIFEST, manifest_fault, write_manifest
+from jmrec.evaluation.policy import (
+    Availability,
+    Correction,
+    Policy,
+    make_policy,
+    parse_correction,
+)
+from jmrec.files import MANIFEST, manifest_fault, write_json, write_manifest
 from jmrec.types import Params
 
-SERVE = "serve.json"
+SERVE, ITEMS = "serve.json", "items.json"
 SESSIONS, PAIRS = "jmrec serving artefact", "jmrec serving artefact of pairs"
-"""The kinds: what ranks items for sessions, and what ranks them for users."""
-ANSWERS = {SESSIONS: "sessions of items", PAIRS: "users"}
+RULE = "jmrec serving artefact of a rule"
+"""The kinds: students and rules rank items for sessions, pairs are ranked for users."""
+ANSWERS = {SESSIONS: "sessions of items", RULE: "sessions of items", PAIRS: "users"}
 """For what each kind recommends."""
 SIZE = 100_000
 """The largest number that a setting may be where no array is larger."""
@@ -114,15 +121,18 @@ def read_folder(
         if fault := manifest_fault(folder):
             raise ValueError(fault)
         return parse(folder, facts)
-    except UserError:
-        raise
     except Exception as error:  # damage shows in many ways
-        if reason := refusal(error):
-            raise UserError(f"{folder} can not be read ({reason}); mend that.") from None
-        raise UserError(
-            f"{folder} is damaged ({str(error) or type(error).__name__}); make it again with jmrec "
-            "export."
-        ) from None
+        raise _said(folder, error) from None
+
+
+def _said(folder: Path, error: Exception) -> UserError:
+    """Return what is said of an artefact that can not be read."""
+    if isinstance(error, UserError):
+        return error
+    if reason := refusal(error):
+        return UserError(f"{folder} can not be read ({reason}); mend that.")
+    why = str(error) or type(error).__name__
+    return UserError(f"{folder} is damaged ({why}); make it again with jmrec export.")
 
 
 def _facts(folder: Path) -> dict[str, Any]:
@@ -135,15 +145,15 @@ def _facts(folder: Path) -> dict[str, Any]:
 
 
 def kind_of(folder: Path) -> str:
-    """Return of which kind an artefact is: `SESSIONS` or `PAIRS`.
+    """Return of which kind an artefact is: `SESSIONS`, `RULE` or `PAIRS`.
 
     Raises:
       UserError: There is none, or it is damaged.
     """
     try:
         return str(_facts(folder)["kind"])
-    except (ValueError, OSError):
-        raise UserError(f"{folder} is damaged; make it again with jmrec export.") from None
+    except Exception as error:  # damage shows in many ways
+        raise _said(folder, error) from None
 
 
 def _is_artefact(folder: Path) -> bool:
@@ -157,6 +167,51 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """Return all arrays of a safetensors file."""
     with safe_open(path, "np") as file:
         return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+
+
+def write_items(folder: Path, ids: list[str], titles: list[str], policy: Policy) -> None:
+    """Write what is known of the items of a catalogue: ids, titles, windows of availability."""
+    window = policy.availability
+    names = {"ids": ids, "titles": titles, **({} if window is None else window.to_json())}
+    write_json(folder / ITEMS, names)
+
+
+def read_items(folder: Path) -> tuple[list[str], list[str], Availability | None]:
+    """Return what `write_items` wrote: ids, titles, windows of availability.
+
+    Raises:
+      ValueError: It is something else.
+    """
+    items = json.loads((folder / ITEMS).read_bytes())
+    ids, titles = texts(items, "ids"), texts(items, "titles")
+    if len(titles) != len(ids) or len(set(ids)) != len(ids) or not ids:
+        raise ValueError(f"{ITEMS}: {len(ids)} ids and {len(titles)} titles, or an id twice")
+    window = Availability.from_json(items)
+    if window is not None and not len(window.start) == len(window.stop) == len(ids):
+        raise ValueError(f"{ITEMS}: not one window of availability for each of {len(ids)} items")
+    return ids, titles, window
+
+
+def policy_facts(policy: Policy) -> dict[str, Any]:
+    """Return what ``serve.json`` says of a policy for sessions."""
+    return {"exclude_seen": policy.exclude_seen, **lists_of(policy.correction)}
+
+
+def read_policy(
+    folder: Path, facts: Mapping[str, Any], ids: list[str], window: Availability | None
+) -> Policy:
+    """Return a policy of `policy_facts`, for the items of a folder.
+
+    Raises:
+      ValueError: It is something else.
+      UserError: Its lists do not fit the items.
+    """
+    lists, where = dict(facts["policy"]), str(folder / SERVE)
+    exclude_seen = lists.pop("exclude_seen")
+    if not isinstance(exclude_seen, bool):
+        raise ValueError(f"{SERVE}: exclude_seen is neither true nor false")
+    correction = parse_correction({k: v for k, v in lists.items() if v is not None}, where)
+    return make_policy(ids, exclude_seen, correction, window, where)
 
 
 def lists_of(correction: Correction) -> dict[str, list[str] | None]:

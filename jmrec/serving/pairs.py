@@ -29,7 +29,7 @@ from jmrec.data.schema import AVOID, WANT
 from jmrec.data.verdicts import DROP, KEEP, Verdict
 from jmrec.errors import UserError
 from jmrec.evaluation.pairs.rules import BOTH_MEANS, ITEM_MEAN, USER_MEAN
-from jmrec.evaluation.policy import Availability, Policy, make_policy, parse_correction
+from jmrec.evaluation.policy import Policy, make_policy, parse_correction
 from jmrec.features import read_features, write_features
 from jmrec.files import write_json
 from jmrec.metrics.calibration import Platt
@@ -43,15 +43,17 @@ from jmrec.serving.folder import (
     lists_of,
     read_arrays,
     read_folder,
+    read_items,
     texts,
     unflatten_params,
     write_folder,
+    write_items,
 )
 from jmrec.types import Params
 
 FORMAT = 1
 RULES = (ITEM_MEAN, USER_MEAN, BOTH_MEANS)
-ITEMS, USERS = "items.json", "users.json"
+USERS = "users.json"
 RANKER, ITEM_TABLE = "ranker.safetensors", "items.safetensors"
 USER_TABLE, RATED = "users.safetensors", "rated.safetensors"
 RATED_STOP = "rated_stop"
@@ -132,7 +134,7 @@ def write_pairs(artefact: PairArtefact, out: Path) -> None:
 
 
 def _write_files(artefact: PairArtefact, folder: Path) -> None:
-    line, window = artefact.line, artefact.policy.availability
+    line = artefact.line
     facts = {
         "kind": PAIRS,
         "format": FORMAT,
@@ -149,8 +151,7 @@ def _write_files(artefact: PairArtefact, folder: Path) -> None:
         "provenance": artefact.provenance,
     }
     write_json(folder / SERVE, facts)
-    names = {"ids": artefact.ids, "titles": artefact.titles}
-    write_json(folder / ITEMS, {**names, **({} if window is None else window.to_json())})
+    write_items(folder, artefact.ids, artefact.titles, artefact.policy)
     said = {name: [getattr(each, name) for each in artefact.verdicts]
             for name in ("item", "user", "verdict")}  # fmt: skip
     write_json(folder / USERS, {"ids": artefact.user_ids, "verdicts": said})
@@ -173,18 +174,11 @@ def read_pairs(folder: Path) -> PairArtefact:
 
 
 def _parse(folder: Path, facts: Mapping[str, Any]) -> PairArtefact:
-    names = json.loads((folder / ITEMS).read_bytes())
-    ids, titles = texts(names, "ids"), texts(names, "titles")
+    ids, titles, window = read_items(folder)
     people = json.loads((folder / USERS).read_bytes())
     user_ids = texts(people, "ids")
-    for what, known in ((ITEMS, ids), (USERS, [*user_ids, UNKNOWN_USER])):
-        if len(set(known)) != len(known):
-            raise ValueError(f"{what}: an id stands there twice, or is empty")
-    if not ids or len(titles) != len(ids):
-        raise ValueError(f"{ITEMS}: {len(ids)} ids and {len(titles)} titles")
-    window = Availability.from_json(names)
-    if window is not None and not len(window.start) == len(window.stop) == len(ids):
-        raise ValueError(f"{ITEMS}: not one window of availability for each of {len(ids)} items")
+    if len({*user_ids, UNKNOWN_USER}) <= len(user_ids):
+        raise ValueError(f"{USERS}: an id stands there twice, or is empty")
     items = read_features(folder / ITEM_TABLE, ids).arrays
     users = read_features(folder / USER_TABLE, [*user_ids, UNKNOWN_USER]).arrays
     config, flat = _config(folder, facts)

@@ -3,18 +3,19 @@
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 
 from jmrec.errors import UserError
 from jmrec.evaluation.policy import Policy, make_policy, nearest, read_correction
-from jmrec.evaluation.protocol import WINDOW, Prefixes, comparable
-from jmrec.evaluation.rankers.neural import WINDOWS, CompiledEncoder, NeuralRanker
+from jmrec.evaluation.protocol import WINDOW, Prefixes, Ranker, comparable
+from jmrec.evaluation.rankers.neural import WINDOWS, CompiledEncoder
 from jmrec.models.build import check_fit
 from jmrec.models.sessions.table import session_model
 from jmrec.serving.artefact import Artefact, read
+from jmrec.serving.folder import RULE, kind_of
 from jmrec.serving.questions import (
     REFUSE,
     SKIP,
@@ -26,6 +27,9 @@ from jmrec.serving.questions import (
     read_top,
     shown,
 )
+
+if TYPE_CHECKING:  # scipy and its linear algebra: not to serve a student
+    from jmrec.serving.rules import RuleArtefact
 
 SCORES = 2**24
 """At most so many scores are held at a time."""
@@ -54,7 +58,7 @@ class Served:
     """A catalogue, a prepared ranker and a policy: what answers sessions.
 
     Args:
-      ranker: A session encoder, prepared with the V items.
+      ranker: A session encoder or a rule, prepared with the V items.
       ids: V item ids.
       titles: V titles.
       policy: Of the V items.
@@ -65,7 +69,7 @@ class Served:
 
     def __init__(
         self,
-        ranker: NeuralRanker,
+        ranker: Ranker,
         ids: Sequence[str],
         titles: Sequence[str],
         policy: Policy,
@@ -271,13 +275,30 @@ def _prefixes(
     )
 
 
-def serve(artefact: Artefact, where: str, exported: bool = False) -> Served:
+def serve(artefact: "Artefact | RuleArtefact", where: str, exported: bool = False) -> Served:
     """Make an artefact in memory ready to answer.
 
     Args:
       artefact: What is served.
       where: What it was read from, for messages.
       exported: Whether it was read from an artefact's folder, not made from a run.
+
+    Raises:
+      UserError: Its parameters are not those of this jmrec's encoder.
+    """
+    return Served(
+        _student(artefact, where) if isinstance(artefact, Artefact) else artefact.rule,
+        artefact.ids,
+        artefact.titles,
+        artefact.policy,
+        where,
+        artefact.event_names,
+        exported,
+    )
+
+
+def _student(artefact: Artefact, where: str) -> Ranker:
+    """Return a student, prepared.
 
     Raises:
       UserError: Its parameters are not those of this jmrec's encoder.
@@ -291,19 +312,11 @@ def serve(artefact: Artefact, where: str, exported: bool = False) -> Served:
     )
     ranker = CompiledEncoder(model, artefact.id_rows).ranker(artefact.student, artefact.params)
     ranker.prepare(artefact.features)
-    return Served(
-        ranker,
-        artefact.ids,
-        artefact.titles,
-        artefact.policy,
-        where,
-        artefact.event_names,
-        exported,
-    )
+    return ranker
 
 
 def load(path: str | Path, policy: str | Path | None = None) -> Served:
-    """Load a serving artefact.
+    """Load a serving artefact, of a student or of a rule.
 
     Args:
       path: The folder that `jmrec export` wrote.
@@ -314,7 +327,13 @@ def load(path: str | Path, policy: str | Path | None = None) -> Served:
       UserError: There is no artefact, it is damaged, or the policy file does not fit.
     """
     folder = Path(path)
-    artefact = read(folder)
+    artefact: Artefact | RuleArtefact
+    if kind_of(folder) == RULE:
+        from jmrec.serving.rules import read_rule
+
+        artefact = read_rule(folder)
+    else:
+        artefact = read(folder)
     served = serve(artefact, str(folder), exported=True)
     if policy is not None:
         own = artefact.policy

@@ -19,6 +19,7 @@ from jax import export
 
 from jmrec.errors import UserError
 from jmrec.evaluation.protocol import WINDOW
+from jmrec.evaluation.rankers.neural import NeuralRanker
 from jmrec.features import take_rows
 from jmrec.serving.served import Served
 
@@ -37,8 +38,13 @@ def export_scores(served: Served) -> bytes:
     """Return the program that scores the whole catalogue.
 
     Raises:
-      UserError: What JAX needs for it is not installed.
+      UserError: A rule is served, or what JAX needs for it is not installed.
     """
+    if not isinstance(served.ranker, NeuralRanker):
+        raise UserError(
+            f"{served.ranker.name} is a rule, whose scores are exported as no StableHLO program; "
+            "leave out --stablehlo, or name a student with --row."
+        )
     check_installed()
     ranker, count = served.ranker, len(served.ids)
     encode = ranker.encoder.model.fns["encode_session"]

@@ -21,6 +21,7 @@ from jmrec.evaluation.policy import (
     make_policy,
     read_correction,
 )
+from jmrec.evaluation.rankers.content import texts_of
 from jmrec.features import hash_ids, read_features, write_features
 from jmrec.files import read_json, write_json
 from jmrec.systems.data import INDEX
@@ -38,12 +39,14 @@ class Added:
       titles: N titles.
       features: Table -> float32 [N, D], such as "e", "k", "t".
       windows: When they may be recommended; None is always.
+      texts: All that they say, as `texts_of` joins it; their titles where an older jmrec read them.
     """
 
     ids: list[str]
     titles: list[str]
     features: dict[str, np.ndarray]
     windows: Availability | None
+    texts: list[str]
 
 
 def embed(system: ReadsItems, folder: Path | None) -> int:
@@ -74,7 +77,7 @@ def embed(system: ReadsItems, folder: Path | None) -> int:
     items = raw.items
     index: list[str] = read_json(workdir / INDEX)
     # None: the towers were trained again since.
-    known = read_added(system) or Added([], [], {}, None)
+    known = read_added(system) or Added([], [], {}, None, [])
     present = list(system.data.dataset.items.ids) + known.ids
     rows = _rows_to_read(items.ids, present, index, source)
     known_as = respelt([items.ids[row] for row in rows], present)
@@ -93,7 +96,12 @@ def embed(system: ReadsItems, folder: Path | None) -> int:
         # In this order a kill in between is harmless: names without features are not used, and
         # the next embed repairs the index.
         windows = join_windows(known.windows, len(known.ids), Availability.of(new), len(new))
-        names = {"ids": ids, "titles": titles, **(windows.to_json() if windows else {})}
+        names = {
+            "ids": ids,
+            "titles": titles,
+            "texts": known.texts + texts_of(new),
+            **(windows.to_json() if windows else {}),
+        }
         write_json(workdir / ADDED / "items.json", names)
         provenance = {
             "stage": ADDED,
@@ -116,7 +124,7 @@ def read_added(system: Ranks) -> Added | None:
     folder = system.work.workdir / ADDED
     path = folder / "features.safetensors"
     if not isinstance(system, ReadsItems) or not path.is_file():
-        return Added([], [], {}, None)
+        return Added([], [], {}, None, [])
     table = read_features(path)
     if table.provenance["hash"] != system.tables_hash():
         return None
@@ -136,7 +144,8 @@ def read_added(system: Ranks) -> Added | None:
             "again."
         )
     windows = Availability.from_json(names)
-    return Added(ids, titles, table.arrays, windows and windows.first(rows))
+    texts = names.get("texts", names["titles"])[:rows]
+    return Added(ids, titles, table.arrays, windows and windows.first(rows), texts)
 
 
 def _hash_names(names: Mapping[str, Any], rows: int) -> str:
@@ -144,6 +153,7 @@ def _hash_names(names: Mapping[str, Any], rows: int) -> str:
     few = {name: each[:rows] for name, each in names.items()}
     windows = Availability.from_json(few)  # None where all are open
     known = [few["ids"], few["titles"], windows and windows.to_json()]
+    known += [few["texts"]] if "texts" in few else []
     text = json.dumps(known, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -166,7 +176,7 @@ def whole_catalogue(system: Ranks, policy: Path | None, with_added: bool = True)
     """
     dataset = system.data.dataset
     items = dataset.items
-    added = read_added(system) if with_added else Added([], [], {}, None)
+    added = read_added(system) if with_added else Added([], [], {}, None, [])
     if added is None:
         raise UserError(
             f"{system.work.workdir} was trained again since jmrec embed read its added items; run "

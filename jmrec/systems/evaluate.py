@@ -1,30 +1,35 @@
 """The last stage of a system that ranks: every row on a split, then the report.
 
-Rules choose their settings on validation, rankers their cold offset; the split is read once, and
-a reading of test is noted in ``test_reads.jsonl``.
+Rules choose their settings on validation, rankers their cold offset, and there is decided which row
+is served; the split is read once, and a reading of test is noted in ``test_reads.jsonl``.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from jmrec.cluster.member import first, is_first
 from jmrec.config import ConfigDict, choose
 from jmrec.data.toyshop import Oracle
 from jmrec.errors import UserError
+from jmrec.evaluation.choice import best_of, choose_row, figure_of, on_validation
 from jmrec.evaluation.drift import over_time
 from jmrec.evaluation.dump import dump_topk
 from jmrec.evaluation.effect import correction_effect
 from jmrec.evaluation.policy import Policy
 from jmrec.evaluation.protocol import Predictions, Ranker, ask
 from jmrec.evaluation.rankers.neural import shuffle_prefixes
-from jmrec.evaluation.rankers.rules import fit_rules
+from jmrec.evaluation.rankers.rules import CHOSEN_BY, fit_rules
 from jmrec.evaluation.results import (
     CONTROL,
     PLAIN,
+    RANKING,
     TEACHER,
+    ServedRow,
     make_cost,
     role_of,
     write_results,
@@ -43,7 +48,7 @@ from jmrec.tracking import mend_lines, read_curves
 UNITS = "units.npz"
 """The file beside results.json from which several test windows are pooled."""
 PERMUTED = ("pictures permuted", "texts permuted")
-"""Views that the served student is shown as a control."""
+"""Views that the student is shown as a control."""
 
 
 def evaluation_stage(system: Ranks, before: Sequence[Stage], command: Sequence[str] = ()) -> Stage:
@@ -73,9 +78,8 @@ def student_entries(students: Students) -> list[Entry]:
     ]
 
 
-def controls(students: Students) -> list[Entry]:
-    """Return the controls: the served student on shuffled sessions, or on permuted features."""
-    name = students.served
+def controls(students: Students, name: str) -> list[Entry]:
+    """Return the controls: a student on shuffled sessions, or on permuted features."""
     variant = students.variant(name)
     shuffled = Entry(
         f"{name}, order shuffled", "control", students.seeds, partial(students.ranker, name), True
@@ -108,32 +112,36 @@ def evaluate(
       folder: Where ``results.json``, ``cost.json`` and ``report.html`` go.
       split: "validation" or "test".
       dump: A folder for every row's recommendations, see `jmrec.evaluation.dump`.
-      policy: Whose correction's effect on the served student is reported, or None.
+      policy: Whose correction's effect on the served row is reported, or None.
       by: "week" or "month": report every row by calendar period too. None does not.
       command: The command line, for the report.
       stage: The hash of the stage "evaluate", "" for none. A stage that was killed and is
         started again gives the same numbers: it counts as one reading of test.
     """
-    work, dataset, students = system.work, system.data.dataset, system.students
-    config, served = work.config, students.served
+    work, dataset = system.work, system.data.dataset
+    config = work.config
     if by is not None and not dataset.has_time:
         raise UserError(f"{dataset.name} has no times, so there is no --by={by}; leave it out.")
     reads = first(lambda: note_reading(work.workdir, split, stage))
     validation, predictions = ask(dataset, "validation"), ask(dataset, split)
-    rows = _measure_all(system, split, validation, predictions, dump)
+    table = _measure_all(system, split, validation, predictions, dump)
+    rows, served = table.rows, table.served
     effect = None
     if policy is not None:
-        plain = next(row for row in rows if row.name == served)
-        own = [students.ranker(served, seed) for seed in students.seeds]
+        plain, students = next(row for row in rows if row.name == served["row"]), system.students
+        own = [table.rule] if table.rule else [
+            students.ranker(plain.name, seed) for seed in students.seeds
+        ]  # fmt: skip
         effect = correction_effect(plain, own, predictions, policy)
     # All processes read parameters together, so this comes before the others return.
-    why = examples(system, predictions)
+    why = examples(system, predictions, served["row"], table.rule)
     if not is_first():  # every process ranks, the first writes what came out
         return
-    pairs, beside = _compared(config, rows)
+    student = served.get("student", served["row"])
+    pairs, beside = _compared(config, rows, served["row"], student)
     stages = system.stages()[:-1]
     names = [each.name for each in stages]
-    shown = {each.name for each in stages if not each.group or each.path.split(".")[-1] == served}
+    shown = {each.name for each in stages if not each.group or each.path.split(".")[-1] == student}
     curves = read_curves(work.workdir)
     results = summarise(
         rows,
@@ -141,7 +149,7 @@ def evaluate(
         dataset,
         split,
         system=system.name,
-        served={"row": served, "beside": beside},
+        served={**served, "beside": beside},
         pairs=pairs,
         warm_loss=config.evaluate.get("warm_loss"),
         test_reads=reads,
@@ -160,19 +168,30 @@ def evaluate(
     print_results(results, cost)
 
 
+@dataclass(frozen=True)
+class _Table:
+    """All rows, which of them is served, and its ranker where that is a rule."""
+
+    rows: list[Row]
+    served: ServedRow
+    rule: Ranker | None
+
+
 def _measure_all(
     system: Ranks, split: str, validation: Predictions, predictions: Predictions, dump: Path | None
-) -> list[Row]:
-    """Rank every row of the table."""
-    data, config = system.data, system.work.config
-    dataset, rows = data.dataset, []
+) -> _Table:
+    """Rank every row of the table, and choose the one that is served."""
+    data, config, students = system.data, system.work.config, system.students
+    dataset, rows = data.dataset, list[Row]()
+    common: dict[str, Any] = {
+        "n_items": len(dataset.items), "exclude_seen": dataset.exclude_seen,
+    }  # fmt: skip
 
     def add(name: str, kind: str, rankers: Sequence[Ranker], shuffled: bool = False) -> None:
         asked = shuffle_prefixes(predictions, config.seed) if shuffled else predictions
         rows.append(
             measure(
-                name, kind, rankers, asked, validation,
-                n_items=len(dataset.items), exclude_seen=dataset.exclude_seen,
+                name, kind, rankers, asked, validation, **common,
                 cold=~data.train_items, warm_loss=config.evaluate.get("warm_loss"),
             )
         )  # fmt: skip
@@ -181,39 +200,78 @@ def _measure_all(
                 safe = "".join(c if c.isalnum() else "-" for c in name)
                 dump_topk(dump / f"{safe}-{seed}.npz", asked, ranked)
 
+    # A student that is served by its name is chosen by nothing.
+    values, choosing = dict[str, float](), students.wanted not in students.names
     entries = system.rankers()
-    total = 1 + len(entries)
+    total = 2 + len(entries)
     with system.work.tracker.stage("evaluate").progress(total, f"evaluate on {split}") as bar:
         if data.truth.is_file():
             oracle = Oracle(data.truth)
             add(oracle.name, "oracle", [oracle])
+        rules: dict[str, Ranker] = {}
         for rule in fit_rules(dataset, validation, features=dict(system.content())):
             add(rule.name, getattr(rule, "kind", PLAIN), [rule])
+            rules[rule.name] = rule
+            values[rule.name] = getattr(rule, "settings")[CHOSEN_BY]  # noqa: B009
         bar.update(1)
         for each in entries:
             rankers = [each.ranker(seed) for seed in each.seeds]
             add(each.name, each.kind, rankers, each.shuffled)
+            if choosing and each.name in students.names:
+                values[each.name] = (
+                    figure_of(rows[-1].ranks(), predictions) if split == "validation"
+                    else on_validation(rankers, validation, **common)
+                )  # fmt: skip
             bar.update(1)
-    return rows
+        served = _served(students, values, choosing)
+        for each in controls(students, served.get("student", served["row"])):
+            add(each.name, each.kind, [each.ranker(s) for s in each.seeds], each.shuffled)
+        bar.update(1)
+    return _Table(rows, served, rules.get(served["row"]))
 
 
-def _compared(config: ConfigDict, rows: Sequence[Row]) -> tuple[list[tuple[str, str]], list[str]]:
+def _served(students: Students, values: Mapping[str, float], choosing: bool) -> ServedRow:
+    """Return the row that is served, and the student that is shown where it is a rule.
+
+    Args:
+      students: Of the run.
+      values: The figure on validation of each row that can be served.
+      choosing: Whether that decides.
+
+    Raises:
+      UserError: A rule is wanted that the data has not.
+    """
+    if not choosing:
+        return {"row": students.wanted, "beside": []}
+    name, choice = choose_row(students.wanted, values, RANKING)
+    served: ServedRow = {"row": name, "beside": [], "choice": choice}
+    if name not in students.names:
+        served["student"] = best_of({each: values[each] for each in students.names})
+    return served
+
+
+def _compared(
+    config: ConfigDict, rows: Sequence[Row], served: str, student: str
+) -> tuple[list[tuple[str, str]], list[str]]:
     """Return the pairs of rows to compare, and the rows that the summary names beside the served.
 
-    The served student is compared with every other, its teacher and its controls; every other
-    student with a teacher is compared with the one that has none. The summary of the served student
-    names its teacher and the student without a teacher.
+    The student is compared with every other, its teacher and its controls, and with the rule that
+    is served, if one is; every other student with a teacher is compared with the one that has none.
+    The summary names the student's teacher and the student without a teacher beside it, and beside
+    a rule the student.
     """
-    served, variants = config.evaluate.serve, config.students
+    variants = config.students
     of_role = {
         role: [row.name for row in rows if role_of(row.kind) == role] for role in (TEACHER, CONTROL)
     }
-    others = [name for name in variants if name != served]
-    pairs = [(served, other) for other in [*others, *of_role[TEACHER], *of_role[CONTROL]]]
+    others = [name for name in variants if name != student]
+    pairs = [(student, other) for other in [*others, *of_role[TEACHER], *of_role[CONTROL]]]
     for name in others:
         if variants[name].logit > 0:
             pairs += [(name, plain) for plain in _without_teacher(variants, name)]
-    return pairs, [*of_role[TEACHER], *_without_teacher(variants, served)]
+    if served != student:
+        return [(student, served), *pairs], [student]
+    return pairs, [*of_role[TEACHER], *_without_teacher(variants, student)]
 
 
 def _without_teacher(variants: ConfigDict, name: str) -> list[str]:

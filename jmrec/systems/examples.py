@@ -1,4 +1,4 @@
-"""Example sessions for the report: what the served student recommends in them, and why."""
+"""Example sessions for the report: what the served row recommends in them, and why."""
 
 from dataclasses import asdict
 from typing import Any
@@ -7,8 +7,10 @@ import numpy as np
 
 from jmrec.data.pictures import thumbnail
 from jmrec.data.schema import Items
+from jmrec.evaluation.evidence import Evidence
 from jmrec.evaluation.explain import choose_examples, explain, rule_in_words
-from jmrec.evaluation.protocol import Predictions, rank
+from jmrec.evaluation.protocol import Predictions, Ranker, rank
+from jmrec.evaluation.rankers.known import Known
 from jmrec.evaluation.rankers.neural import NeuralRanker
 from jmrec.evaluation.results import Results
 from jmrec.systems.students import Students
@@ -18,24 +20,30 @@ COUNT, CLICKS, TOP = 4, 6, 3
 """Sessions shown, clicks of each, recommendations of each."""
 
 
-def examples(system: Ranks, predictions: Predictions) -> dict[str, Any]:
+def examples(
+    system: Ranks, predictions: Predictions, name: str, rule: Ranker | None = None
+) -> dict[str, Any]:
     """Return the report's section "examples".
 
     Args:
-      system: A run whose training stages are done; the first seed of its served student is used.
+      system: A run whose training stages are done.
       predictions: Of the split that is reported on.
+      name: The row that is served; of a student the first seed is used.
+      rule: Its ranker, where it is a rule.
 
     Returns:
-      Plain values: "row", "seed", "rule", "items" by id, "sessions"; {} where there is
-      nothing to show.
+      Plain values: "row", "seed" (None of a rule), "rule" (by which sessions were chosen), "items"
+      by id, "sessions"; {} where there is nothing to show. Of a recommended item there is what its
+      score loses without each thing, or of a rule, in "parts", what its score is made of.
     """
     dataset, students = system.data.dataset, system.students
-    name, seed, items = students.served, students.seeds[0], dataset.items
+    seed, items = None if rule else students.seeds[0], dataset.items
     cold = ~system.data.train_items
     chosen = choose_examples(predictions, cold, COUNT, CLICKS)
     if not len(chosen):
         return {}
-    ranker = students.ranker(name, seed)
+    ranker = rule or students.ranker(name, students.seeds[0])
+    evidence = Evidence(Known(dataset))
     found = [
         rank(
             ranker, predictions.take(slice(row, row + 1)), n_items=len(items),
@@ -46,7 +54,9 @@ def examples(system: Ranks, predictions: Predictions) -> dict[str, Any]:
     best = [each.top_ids[0][each.top_ids[0] >= 0] for each in found]
     if not any(map(len, best)):  # the sessions have seen the whole catalogue
         return {}
-    vectors = without_parts(students, ranker, np.unique(np.concatenate(best)))
+    vectors = {}
+    if isinstance(ranker, NeuralRanker):
+        vectors = without_parts(students, name, ranker, np.unique(np.concatenate(best)))
     window = predictions.prefixes.windows.shape[1]
     sessions, shown = [], set()
     for row, ranked, rows in zip(chosen.tolist(), found, best):
@@ -54,13 +64,14 @@ def examples(system: Ranks, predictions: Predictions) -> dict[str, Any]:
         prefixes = asked.prefixes
         past = prefixes.expand()[0]
         gaps, events = (each[0, : len(past)] for each in (prefixes.gaps, prefixes.events))
-        candidate = np.ones(len(items), bool)
-        if dataset.exclude_seen:
-            candidate[asked.seen()[1]] = False
-        if asked.available is not None:
-            candidate &= asked.available.open(asked.time, slice(0, len(items)))[0]
+        candidate = _candidates(asked, len(items), dataset.exclude_seen)
         without = {part: [each[r] for r in rows.tolist()] for part, each in vectors.items()}
-        reasons = explain(ranker, past, rows, without, candidate, window, gaps, events)
+        why = explain(ranker, past, rows, without, candidate, window, gaps, events)
+        reasons = [asdict(each) for each in why]
+        if rule:
+            for each, item in zip(reasons, rows.tolist()):
+                parts = evidence.parts(rule, past, item)
+                each |= {"past": [], "parts": [asdict(part) for part in parts]}
         target = int(asked.target[0])
         shown.update([target, *past.tolist(), *rows.tolist()])
         sessions.append(
@@ -70,7 +81,7 @@ def examples(system: Ranks, predictions: Predictions) -> dict[str, Any]:
                 "past": [items.ids[r] for r in past],
                 "next": {"item": items.ids[target], "place": int(ranked.ranks[0, 0])},
                 "recommended": [
-                    {"item": items.ids[r], **asdict(why)} for r, why in zip(rows.tolist(), reasons)
+                    {"item": items.ids[r], **each} for r, each in zip(rows.tolist(), reasons)
                 ],
             }
         )
@@ -90,6 +101,16 @@ def examples(system: Ranks, predictions: Predictions) -> dict[str, Any]:
     }
 
 
+def _candidates(asked: Predictions, n_items: int, exclude_seen: bool) -> np.ndarray:
+    """Return bool [V]: what may be recommended by one prediction."""
+    candidate = np.ones(n_items, bool)
+    if exclude_seen:
+        candidate[asked.seen()[1]] = False
+    if asked.available is not None:
+        candidate &= asked.available.open(asked.time, slice(0, n_items))[0]
+    return candidate
+
+
 def pictures_of(items: Items, results: Results) -> dict[str, bytes]:
     """Return small pictures of the items in the examples: item id -> JPEG, where there is one."""
     shown = (results.get("examples") or {}).get("items") or {}
@@ -99,13 +120,14 @@ def pictures_of(items: Items, results: Results) -> dict[str, bytes]:
 
 
 def without_parts(
-    students: Students, ranker: NeuralRanker, rows: np.ndarray
+    students: Students, name: str, ranker: NeuralRanker, rows: np.ndarray
 ) -> dict[str, dict[int, np.ndarray | None]]:
     """Return the vectors that items would have without a part of their features, or their id.
 
     Args:
       students: Of a run whose training stages are done.
-      ranker: The served student, prepared.
+      name: A student's.
+      ranker: The same, prepared.
       rows: int [R] items.
 
     Returns:
@@ -113,7 +135,6 @@ def without_parts(
       float32 [D], None where the item has no such part. Parts that the student does not read are
       left out.
     """
-    name = students.served
     variant = students.variant(name)
     ids = ranker.encoder.ids
     assert ids is not None  # a student's, not the Transfer tower's

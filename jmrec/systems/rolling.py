@@ -95,7 +95,8 @@ def _report(
     units = [read_units(folder / "evaluate" / UNITS) for folder in folders]
     found = [read_results(folder / "evaluate" / RESULTS) for folder in folders]
     last = datasets[-1]
-    parts = pool(units, labels, config.evaluate.serve)
+    served = found[-1]["served"]  # of the newest window, if each has chosen its own
+    parts = pool(units, labels, served["row"] if served else "")
     names = {row["name"] for row in parts["rows"]}
     results: Results = {
         "format": FORMAT,
@@ -110,7 +111,7 @@ def _report(
         "comparisons": parts["comparisons"],
         "best_rule": parts["best_rule"],
         "over_time": parts["over_time"],
-        "served": _among(names, found[-1]["served"]),
+        "served": _among(names, served),
         "test_reads": max(each["test_reads"] for each in found),
         "stages": {},
         "curves": {},
@@ -125,9 +126,9 @@ def _report(
 
 def _among(names: set[str], served: ServedRow | None) -> ServedRow | None:
     """Return the served row, with only those rows beside it that every window has."""
-    if served is None or served["row"] not in names:
+    if served is None or not {served["row"], served.get("student", served["row"])} <= names:
         return None
-    return {"row": served["row"], "beside": [name for name in served["beside"] if name in names]}
+    return {**served, "beside": [name for name in served["beside"] if name in names]}
 
 
 def _label(dataset: Dataset, split: str, number: int) -> str:

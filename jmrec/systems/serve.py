@@ -9,10 +9,9 @@ from typing import Any
 import jax
 import numpy as np
 
-from jmrec import __version__
 from jmrec.errors import UserError
 from jmrec.evaluation.policy import Correction, make_policy
-from jmrec.evaluation.protocol import make_predictions, rank
+from jmrec.evaluation.protocol import Ranker, make_predictions, rank
 from jmrec.evaluation.results import (
     RESULTS,
     make_cost,
@@ -20,19 +19,34 @@ from jmrec.evaluation.results import (
     read_results,
     write_cost,
 )
-from jmrec.features import hash_ids
 from jmrec.lock import only_writer
 from jmrec.models.sessions.table import id_table_rows
 from jmrec.report.page import write_report
 from jmrec.report.serving import serving_sentences
-from jmrec.serving import Answer, Artefact, Served, check_target, load, serve, write
+from jmrec.serving import (
+    Answer,
+    Artefact,
+    Served,
+    check_target,
+    load,
+    serve,
+    write,
+)
 from jmrec.serving.measure import CALLS, cold_start, folder_bytes, latency, size
 from jmrec.serving.questions import SKIP
+from jmrec.serving.rules import RuleArtefact, write_rule
 from jmrec.serving.stablehlo import export_scores
 from jmrec.systems import serve_pairs
 from jmrec.systems.added import read_added, whole_catalogue
 from jmrec.systems.examples import pictures_of
 from jmrec.systems.registry import open_run
+from jmrec.systems.serve_rules import (
+    ServedRow,
+    evaluated_rule,
+    provenance,
+    rule_artefact,
+    served_row,
+)
 from jmrec.systems.stages import check_seal, read_stage
 from jmrec.systems.students import GROUP, NO_FEATURES, joined, stage_name
 from jmrec.systems.system import Ranks, RanksPairs, System, able
@@ -49,20 +63,20 @@ def recommend(
     workdir: Path,
     session: Sequence[str],
     top: int,
-    student: str | None,
+    row: str | None,
     policy: Path | None = None,
     at: float | None = None,
     times: Sequence[float] | None = None,
     events: Sequence[str] | None = None,
     unknown: str = SKIP,
 ) -> Answer:
-    """Recommend items for one session with a run's student, as its artefact would.
+    """Recommend items for one session with a row of a run, as its artefact would.
 
     Args:
       workdir: A finished run.
       session: Item ids, oldest first; the last 50 are read.
       top: How many to recommend.
-      student: Its name; None is the run's choice.
+      row: A student or a rule of the results table; None is the run's choice.
       policy: A policy file, see `jmrec.evaluation.policy`.
       at: Unix seconds, for windows of availability; None is now.
       times: Of each item of the session, see `jmrec.serving.Served.recommend`.
@@ -73,29 +87,40 @@ def recommend(
       See `jmrec.serving.Served.recommend`.
 
     Raises:
-      UserError: If an id, the student or the policy is unknown, or nothing is asked.
+      UserError: If an id, the row or the policy is unknown, or nothing is asked.
     """
     with Tracker(workdir, writes=False) as tracker:
-        artefact = build(able(open_run(workdir, tracker), Ranks), student, policy)
+        artefact = build(able(open_run(workdir, tracker), Ranks), row, policy)
         return serve(artefact, str(workdir)).recommend(session, top, at, times, events, unknown)
 
 
-def build(system: Ranks, student: str | None, policy: Path | None) -> Artefact:
-    """Make a run's artefact in memory: the student's first seed, items that `embed` read included.
-
-    They are left out for a student that is shown only texts or only pictures.
+def build(system: Ranks, row: str | None, policy: Path | None) -> Artefact | RuleArtefact:
+    """Make a run's artefact in memory, items that `embed` read included.
 
     Args:
       system: A finished run.
-      student: Its name; None is the run's choice.
+      row: A student or a rule of the results table; None is the run's choice.
       policy: A policy file, or None.
 
     Raises:
-      UserError: If the student is unknown, the towers were trained again since `embed`, or the
-        policy does not fit.
+      UserError: If there is no such row, the towers were trained again since `embed`, or the policy
+        does not fit.
     """
-    students, dataset, workdir = system.students, system.data.dataset, system.work.workdir
-    name = student or students.served
+    return _build(system, served_row(system, row), policy)
+
+
+def _build(system: Ranks, row: ServedRow, policy: Path | None) -> Artefact | RuleArtefact:
+    return (_student if row.rules is None else rule_artefact)(system, row, policy)
+
+
+def _student(system: Ranks, row: ServedRow, policy: Path | None) -> Artefact:
+    """Make the artefact of a student's first seed.
+
+    Added items are left out for a student that is shown only texts or only pictures.
+    """
+    students, dataset, workdir, name = (
+        system.students, system.data.dataset, system.work.workdir, row.name
+    )  # fmt: skip
     variant = students.variant(name)
     # `embed` reads new items with all that they have; a student that must not see it can not.
     catalogue = whole_catalogue(system, policy, with_added=variant.view == "both")
@@ -122,12 +147,7 @@ def build(system: Ranks, student: str | None, policy: Path | None) -> Artefact:
         titles=catalogue.titles,
         policy=catalogue.policy,
         provenance={
-            "jmrec": __version__,
-            "run": workdir.resolve().name,
-            "dataset": dataset.name,
-            "fingerprint": dataset.fingerprint,
-            "items": hash_ids(catalogue.ids),
-            "added": len(added.ids),
+            **provenance(system, row, catalogue.ids, len(added.ids)),
             "seed": seed,
             "stages": {each: facts["hash"] for each, facts in found.items() if facts},
         },
@@ -139,7 +159,7 @@ def export(
     workdir: Path,
     out: Path,
     *,
-    student: str | None = None,
+    row: str | None = None,
     policy: Path | None = None,
     stablehlo: bool = False,
     verdicts: Path | None = None,
@@ -150,7 +170,7 @@ def export(
     Args:
       workdir: A finished run.
       out: The folder to write; an older artefact there is replaced.
-      student: Its name, or that of a row of a system that ranks pairs; None is the run's choice.
+      row: A row of the results table that can be served; None is the run's choice.
       policy: A policy file, which becomes the artefact's own.
       stablehlo: Whether to add the scores as a StableHLO program.
       verdicts: A file of verdicts for a system that ranks pairs, which become the artefact's own.
@@ -160,7 +180,7 @@ def export(
       What was measured: "serving" of ``evaluate/cost.json``.
 
     Raises:
-      UserError: There is no run, ``out`` is something else, or the student or policy is unknown.
+      UserError: There is no run, ``out`` is something else, or the row or policy is unknown.
     """
     out, device = check_target(out), _cpu()
     with only_writer(workdir, warn), Tracker(workdir) as tracker:
@@ -169,19 +189,23 @@ def export(
             pairs = able(opened, RanksPairs)
             with jax.default_device(device):
                 made = serve_pairs.export(
-                    pairs, out, row=student, policy=policy, verdicts=verdicts, stablehlo=stablehlo
+                    pairs, out, row=row, policy=policy, verdicts=verdicts, stablehlo=stablehlo
                 )
                 tracker.say(f"export: {out} is written; now it is measured")
                 section = serve_pairs.measure(made, out, calls)
             _note(opened, workdir / "evaluate", section)
             return section
         system = able(opened, Ranks)
-        artefact = build(system, student, policy)
+        chosen = served_row(system, row)
+        artefact = _build(system, chosen, policy)
         program = export_scores(serve(artefact, str(out))) if stablehlo else None
-        write(artefact, out, program)
+        if isinstance(artefact, RuleArtefact):
+            write_rule(artefact, out)
+        else:
+            write(artefact, out, program)
         tracker.say(f"export: {out} is written; now it is measured")
         with jax.default_device(device):
-            section = measure(system, artefact, out, calls)
+            section = measure(system, chosen, artefact, out, calls)
         _note(opened, workdir / "evaluate", section)
         return section
 
@@ -214,31 +238,41 @@ def _cpu() -> jax.Device:
         ) from None
 
 
-def measure(system: Ranks, artefact: Artefact, out: Path, calls: int = CALLS) -> dict[str, Any]:
-    """Measure a written artefact: size, start, latency beside the teacher, agreement.
+def measure(
+    system: Ranks, row: ServedRow, artefact: Artefact | RuleArtefact, out: Path, calls: int = CALLS
+) -> dict[str, Any]:
+    """Measure a written artefact: size, start, latency beside a student's teacher, agreement.
 
     Args:
       system: The run that it was made of.
+      row: Which row of it.
       artefact: What was written.
       out: Where.
       calls: How many answers are timed.
     """
     start = cold_start(out)
     sessions = [
-        [artefact.ids[row] for row in rows]
-        for rows in islice(system.data.dataset.splits["validation"], calls)
+        [artefact.ids[item] for item in items]
+        for items in islice(system.data.dataset.splits["validation"], calls)
     ]
     timed = [load(out)]
     served, added = timed[0], read_added(system)
-    # The teacher ranks the items that the artefact holds.
-    with_added = added is not None and len(artefact.ids) > len(system.data.dataset.items)
-    large = system.teacher(added.features if added is not None and with_added else None)
+    own, large = _ranker(system, row), None
+    if isinstance(artefact, RuleArtefact):
+        arrays, params = [*artefact.tables().values()], {}
+    else:
+        arrays, params = [*artefact.features.values(), artefact.id_rows], artefact.params
+        # The teacher ranks the items that the artefact holds.
+        with_added = added is not None and len(artefact.ids) > len(system.data.dataset.items)
+        large = system.teacher(added.features if added is not None and with_added else None)
     if large is not None:
         timed.append(Served(large, served.ids, served.titles, served.policy, "the teacher"))
     times = latency(timed, sessions, calls)
-    tables = sum(array.nbytes for array in artefact.features.values()) + artefact.id_rows.nbytes
-    student = {"name": artefact.student, **size(artefact.params), "table_bytes": tables}
-    section: dict[str, Any] = {"served": {**student, **times[0]}}
+    tables = sum(array.nbytes for array in arrays)
+    about = {"name": row.name, **size(params), "table_bytes": tables}
+    section: dict[str, Any] = {"served": {**about, **times[0]}, "why": row.why}
+    if isinstance(artefact, RuleArtefact) and artefact.sessions():
+        section["sessions held"] = artefact.sessions()
     if large is not None:
         read = jax.tree.leaves(large.rows)
         held = sum(each[: len(artefact.ids)].nbytes for each in read)
@@ -251,11 +285,18 @@ def measure(system: Ranks, artefact: Artefact, out: Path, calls: int = CALLS) ->
         "bytes": folder_bytes(out),
         "seconds": start,
         "calls": calls,
-        "same top 20": agree(system, artefact.student, served),
+        "same top 20": agree(system, own, served),
     }
 
 
-def agree(system: Ranks, student: str, served: Served) -> dict[str, int]:
+def _ranker(system: Ranks, row: ServedRow) -> Ranker:
+    """Return a row as the run's own evaluation ranks with it; of a student the first seed."""
+    if row.rules is not None:
+        return evaluated_rule(system, row)
+    return system.students.ranker(row.name, system.students.seeds[0])
+
+
+def agree(system: Ranks, ranker: Ranker, served: Served) -> dict[str, int]:
     """Ask an artefact and the run's own evaluation for the best 20 of many sessions.
 
     The run's items are the candidates, without a correction. The sessions are training ones, so
@@ -265,7 +306,7 @@ def agree(system: Ranks, student: str, served: Served) -> dict[str, int]:
       How many "sessions" were asked, and on how many the two lists are the "same"; at a place
       where two items tie (new ones do, for a student that knows ids alone) either may stand.
     """
-    dataset, students = system.data.dataset, system.students
+    dataset = system.data.dataset
     train = dataset.splits["train"]
     count = min(len(train), AGREE)
     stop = int(train.offsets[count])
@@ -279,7 +320,7 @@ def agree(system: Ranks, student: str, served: Served) -> dict[str, int]:
     # A target would come after others of the same score, so none is given.
     asked = replace(asked, target=np.full(len(asked), -1, np.int32))
     ranked = rank(
-        students.ranker(student, students.seeds[0]), asked,
+        ranker, asked,
         n_items=len(dataset.items), exclude_seen=dataset.exclude_seen, top=20,
     )  # fmt: skip
     plain = make_policy(
@@ -312,9 +353,16 @@ def describe(section: dict[str, Any]) -> list[str]:
         f" The same top 20 as the run's evaluation on {same['same']:,} of {same['sessions']:,} "
         "sessions."
     )  # fmt: skip
+    held = section.get("sessions held")
     return [
+        *filter(None, [section.get("why")]),
         f"{section['items']:,} items{users} in {section['bytes'] / 1e6:.2f} MB, loaded in "
         f"{start['load']:.2f} s; {sum(start.values()):.2f} s from a new process to its first "
         f"answer.{agreed}",
+        *(
+            [f"It holds {held:,} training sessions: the items of each, and nothing of people."]
+            if held
+            else []
+        ),
         *serving_sentences(None, {**make_cost(), "serving": section}),
     ]

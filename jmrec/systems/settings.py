@@ -167,7 +167,9 @@ STUDENTS: Settings = {
     **under("students.*", VARIANT),
     "teach.folds": Setting(Whole(2, 1000), "Parts of the users; the rules label one unseen."),
     "evaluate.split": Setting(Word(("validation", "test")), "Which part is reported."),
-    "evaluate.serve": Setting(Text(), "Which row of the table is served."),
+    "evaluate.serve": Setting(
+        Text(), "Which row is served, a student or a rule; best is the best on validation."
+    ),
     "evaluate.warm_loss": Setting(SHARE, "What the score offset of cold items may cost others."),
 }  # fmt: skip
 ANY_SYSTEM: Settings = {**RUN, **under("data", SESSIONS)}

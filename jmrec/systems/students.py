@@ -4,7 +4,7 @@ A system that serves a session student holds one `Students`, and gives it where 
 from and which teachers there are.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,7 +15,9 @@ from jmrec import losses
 from jmrec.config import ConfigDict, choose
 from jmrec.data.item_arrays import VIEWS
 from jmrec.errors import UserError
+from jmrec.evaluation.choice import check_wanted
 from jmrec.evaluation.rankers.neural import CompiledEncoder, NeuralRanker
+from jmrec.evaluation.rankers.rules import rule_names
 from jmrec.models.sessions.table import id_table_rows, packs, session_config, session_model
 from jmrec.systems.data import RunData
 from jmrec.systems.stages import Stage, seeded
@@ -104,6 +106,7 @@ class Students:
       data: Its data.
       features: Item features.
       teachers: Name -> where it comes from; a student that names none learns from the first.
+      content: Names of the feature tables that the content rules read.
 
     Raises:
       UserError: A student's settings name something that does not exist.
@@ -115,6 +118,7 @@ class Students:
         data: RunData,
         features: ItemFeatures,
         teachers: Mapping[str, TeacherSource],
+        content: Sequence[str] = (),
     ) -> None:
         self.work, self.data, self.features, self.teachers = work, data, features, teachers
         self._trainers: dict[str, Trainer] = {}
@@ -126,7 +130,7 @@ class Students:
             raise UserError("students and seeds must name one or more each; change that setting.")
         if len({*config.seeds}) < len(config.seeds):
             raise UserError(f"seeds={tuple(config.seeds)} names one twice; name each once.")
-        choose("evaluate.serve", self.served, self.names)
+        check_wanted(self.wanted, self.names, rule_names(content))
         for name, variant in config.students.items():
             read = {"features": int(variant.features != NO_FEATURES), "ids": int(variant.ids)}
             named = encoder_name(config, name)
@@ -143,8 +147,8 @@ class Students:
         return list(self.work.config.students)
 
     @property
-    def served(self) -> str:
-        """The name of the student that is served."""
+    def wanted(self) -> str:
+        """Which row is to be served: that of a student, of a rule, or the best on validation."""
         return str(self.work.config.evaluate.serve)
 
     @property

@@ -101,7 +101,7 @@ class Entry:
 
     Attributes:
       name: Of the row.
-      kind: "student", "teacher" or "control".
+      kind: "student" or "teacher", or "control".
       seeds: It is ranked once with each.
       ranker: ``seed -> Ranker``, prepared.
       shuffled: Whether it ranks sessions whose items are in a random order.
@@ -116,7 +116,7 @@ class Entry:
 
 @runtime_checkable
 class Ranks(Protocol):
-    """A system that ranks the items of a catalogue for sessions, and serves a student."""
+    """A system that ranks the items of a catalogue for sessions, by rules and by its students."""
 
     name: ClassVar[str]
     work: Work
@@ -127,13 +127,17 @@ class Ranks(Protocol):
         """See `System`."""
 
     def rankers(self) -> list[Entry]:
-        """Return the rows that evaluation measures besides the rules."""
+        """Return the rows that evaluation measures besides the rules and the controls."""
 
-    def content(self) -> Mapping[str, np.ndarray]:
-        """Return the item features of the content rules, name -> [V, D]."""
+    def content(self, added: Mapping[str, np.ndarray] | None = None) -> Mapping[str, np.ndarray]:
+        """Return the item features of the content rules, name -> [V, D].
+
+        Args:
+          added: Tables of items that were added to the run since, which come last.
+        """
 
     def teacher(self, added: Mapping[str, np.ndarray] | None = None) -> NeuralRanker | None:
-        """Return the large model that the served student replaces, prepared, or None.
+        """Return the large model that the students replace, prepared, or None.
 
         Args:
           added: Tables of items that were added to the run since, see `ReadsItems`.

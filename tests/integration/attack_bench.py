@@ -231,7 +231,7 @@ def write_shops(folder: Path) -> None:
 
 
 def make(folder: Path, worker: Worker, rng: random.Random, say: Callable[[str], None]) -> Bench:
-    """Make a run with added items, another of other data, and an artefact."""
+    """Make a run with added items, another of other data, and artefacts of a student and a rule."""
     bench = Bench(folder, worker, rng)
 
     def do(*words: str) -> None:
@@ -246,14 +246,16 @@ def make(folder: Path, worker: Worker, rng: random.Random, say: Callable[[str], 
         where = [f"--config.data.dir={folder / 'shop'}", f"--config.seed={seed}"]
         do("run", *config, *where, "--workdir", str(folder / name))
     do("embed", "--workdir", str(bench.run), "--dir", str(folder / "more"))
-    do("export", "--workdir", str(bench.run), "--out", str(folder / "serve"))
+    for row, out in (("distilled", "serve"), ("blend of rules", "rule")):
+        do("export", "--workdir", str(bench.run), "--row", row, "--out", str(folder / out))
     return bench
 
 
 def plant(bench: Bench) -> None:
     """Lay a module under every dotted name that a metadata file mentions."""
     names = {"features", "evil", "common", "conftest", "sitecustomize"}
-    for path in [*bench.run.rglob("*.json"), *(bench.folder / "serve").rglob("*.json")]:
+    tops = (bench.run, bench.folder / "serve", bench.folder / "rule")
+    for path in (path for top in tops for path in top.rglob("*.json")):
         for word in path.read_text(errors="replace").replace('"', " ").split():
             parts = word.strip(",").split(".")
             if len(parts) > 1 and all(part.isidentifier() for part in parts):

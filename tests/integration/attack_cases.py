@@ -77,8 +77,8 @@ SHOWN = {"config.json", "stage.json", "metrics.json", "results.json", "cost.json
 
 
 def damage_cases(bench: Bench, whole: bool) -> Iterator[Case]:
-    """Yield damages of every file of the run and of the artefact."""
-    serve = bench.folder / "serve"
+    """Yield damages of every file of the run and of the artefacts."""
+    serve, rule = bench.folder / "serve", bench.folder / "rule"
     session = ["--items", "1,2,3", "--json"]
     ids = json.loads((serve / "items.json").read_text())["ids"]
     session[1] = ",".join(ids[:2] + ids[-1:])
@@ -88,6 +88,7 @@ def damage_cases(bench: Bench, whole: bool) -> Iterator[Case]:
             ["inspect", str(bench.run), "--json"],
         ],
         serve: [["recommend", "--serve", str(serve), *session]],
+        rule: [["recommend", "--serve", str(rule), *session]],
     }
     for top, commands in answers.items():
         for words in commands:
@@ -327,7 +328,6 @@ def artefact_cases(bench: Bench, count: int) -> Iterator[Case]:
     serve, top = bench.folder / "serve", bench.folder / "artefacts"
     ids = json.loads((serve / "items.json").read_text())["ids"]
     session = ["--items", ",".join(ids[:2]), "--json"]
-    good, cost = bench.base(["recommend", "--serve", str(serve), *session])
     policies = [
         b"allow = 1", b"allow = [1, 2]", b"block = ['nobody']", b"pin = [[]]", b"\xff\xfe", b"a = ",
         b"allow = ['a'", b"[allow]\nx = 1", b"pin = ['" + b"9" * 6000 + b"']", b"block = 1e400",
@@ -344,32 +344,39 @@ def artefact_cases(bench: Bench, count: int) -> Iterator[Case]:
             return ["recommend", "--serve", str(serve), *session, "--policy", str(path)]
 
         cases.append((f"policy {number}", policy))
-    facts = json.loads((serve / "serve.json").read_text())
     items = json.loads((serve / "items.json").read_text())
-    changed: list[tuple[str, str, Any]] = []
-    leaves = [at for at in _leaves(facts) if at[0] not in ("provenance", "student")]
-    for at in leaves:
-        for value in bench.rng.sample(EVIL, 3):
-            changed.append(("serve.json", ".".join(map(str, at)), _with(facts, at, value)))
+    changed: list[tuple[Path, str, str, Any]] = []
+    for source in (serve, bench.folder / "rule"):
+        facts = json.loads((source / "serve.json").read_text())
+        leaves = [at for at in _leaves(facts) if at[0] not in ("provenance", "student")]
+        for at in leaves:
+            for value in bench.rng.sample(EVIL, 3):
+                what = ".".join(map(str, at))
+                changed.append((source, "serve.json", what, _with(facts, at, value)))
     for name, wrong in (
         ("ids", ids[:-1]), ("ids", [None, *ids[1:]]), ("ids", [ids[1], *ids[1:]]), ("ids", {}),
         ("titles", items["titles"][1:]), ("titles", [None, *items["titles"][1:]]), ("titles", "x"),
         ("available_from", [1.0]), ("available_until", ["soon"] * len(ids)),
     ):  # fmt: skip
-        changed.append(("items.json", f"{name} {str(wrong)[:20]}", {**items, name: wrong}))
+        wrong_items = {**items, name: wrong}
+        changed.append((serve, "items.json", f"{name} {str(wrong)[:20]}", wrong_items))
     bench.rng.shuffle(changed)
-    for file, what, value in changed:
+    for source, file, what, value in changed:
 
-        def artefact(folder: Path, file: str = file, value: Any = value) -> list[str]:
-            shutil.copytree(serve, folder)
+        def artefact(
+            folder: Path, source: Path = source, file: str = file, value: Any = value
+        ) -> list[str]:
+            shutil.copytree(source, folder)
             (folder / file).write_text(json.dumps(value))
             (folder / "checksums.json").unlink()
             write_manifest(folder)
             return ["recommend", "--serve", str(folder), *session]
 
-        cases.append((f"artefact {file} {what}", artefact))
+        cases.append((f"{source.name}: {file} {what}", artefact))
     for number, (name, maker) in enumerate(cases[:count]):
         words = maker(top / f"case-{number}")
+        own = bench.folder / "rule" if name.startswith("rule:") else serve
+        good, cost = bench.base(["recommend", "--serve", str(own), *session])
         yield Case(name, words, good, cost, restore=lambda: _remove(top))
 
 

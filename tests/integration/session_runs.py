@@ -24,6 +24,7 @@ TINY = [
     "--config.student.train.eval_every=4",
     "--config.student.train.batch_size=16",
     "--config.data.window=12",
+    "--config.evaluate.serve=student",  # most tests are of what is trained, and a rule is best
 ]
 SESSION = ["--items", "t0001,t0002", "--json", "--top", "20"]
 SOURCE = "--config.features.from="

@@ -218,7 +218,7 @@ def test_exported_encoders_recommend_as_their_run_does(tree: Path, encoders: Pat
     asked = ["--items", ",".join(index[:3]), "--top", "5", "--json"]
     words = []
     for name in ("average", "rising"):
-        own, out = ["--workdir", str(encoders), "--student", name], str(tree.parent / name)
+        own, out = ["--workdir", str(encoders), "--row", name], str(tree.parent / name)
         words += [["export", *own, "--out", out], ["recommend", *own, *asked],
                   ["recommend", "--serve", out, *asked]]  # fmt: skip
     code = (

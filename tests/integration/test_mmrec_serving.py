@@ -127,7 +127,7 @@ def test_everything_is_known_in_the_end(run: Path) -> None:
 def test_the_artefact_answers_as_the_run(
     run: Path, tmp_path: Path, row: str | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    chosen = ["--student", row] if row else []
+    chosen = ["--row", row] if row else []
     for name in ("one", "two"):
         assert main(["export", "--workdir", str(run), "--out", str(tmp_path / name), *chosen]) == 0
     for path in (tmp_path / "one").iterdir():
@@ -196,7 +196,7 @@ def test_the_table_for_people(
         ("recommend --workdir RUN --user u03 --times 1", "--times says nothing of what --user"),
         ("recommend --workdir RUN --items f01 --verdicts x", "--verdicts says nothing of what"),
         ("recommend --workdir RUN", "one of the arguments --items --user is required"),
-        ("recommend --workdir RUN --user u03 --student txt", 'did you mean "text"?'),
+        ("recommend --workdir RUN --user u03 --row txt", 'did you mean "text"?'),
         ("recommend --workdir RUN --user u03 --policy FILE", "item 'f291' is not in the catalogue"),
         ("recommend --workdir RUN --user u03 --verdicts FILE", "there is not one column 'item_id'"),
         ("export --workdir RUN --out OUT --stablehlo", "leave out --stablehlo"),

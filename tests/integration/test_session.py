@@ -367,7 +367,7 @@ def test_its_controls_show_other_views_and_the_rules_teach(by_towers: Path) -> N
 def test_any_of_its_encoders_is_served(
     by_towers: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], unmeasured: None
 ) -> None:
-    run = ["--workdir", str(by_towers), "--student", "transfer"]
+    run = ["--workdir", str(by_towers), "--row", "transfer"]
     answer = recommended(capsys, *run)
     assert answer != recommended(capsys, *run[:2])
     assert main(["export", *run, "--out", str(tmp_path / "serve"), "--json"]) == 0

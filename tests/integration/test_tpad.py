@@ -51,6 +51,7 @@ SMALL = [
     "--config.data.vocab=400",
     "--config.data.picture_size=32",
     "--config.context.gap=true",
+    "--config.evaluate.serve=distilled",  # a rule is best
 ]  # fmt: skip
 
 
@@ -214,6 +215,11 @@ def test_new_items_are_recommended_after_embed_without_training(
     assert [each["item_id"] for each in kept] == [each["item_id"] for each in before]
     found = recommended(workdir, capsys, "--items", "t0001,brand-new", "--top", "3")
     assert len(found) == 3
+    # Rules of content know it by what it says and shows: it is a copy of another item.
+    for row in ("content-kNN (TF-IDF)", "content-kNN (Knowledge tower)"):
+        words = ["--items", "t0001,t0002", "--top", "130", "--row", row]
+        score = {e["item_id"]: e["score"] for e in recommended(workdir, capsys, *words)}
+        assert score["brand-new"] == pytest.approx(score[rows[7]["item_id"]], rel=1e-3, abs=1e-5)
 
 
 @pytest.mark.parametrize("write", ["names", "features", "index"])
@@ -314,7 +320,7 @@ def test_the_artefact_gives_what_the_run_gives(
     ("words", "says"),
     [
         (["recommend", "--workdir", "RUN", "--items", "t00010x"], "did you mean"),
-        (["recommend", "--workdir", "RUN", "--items", "t0001", "--student", "none"], "choose one"),
+        (["recommend", "--workdir", "RUN", "--items", "t0001", "--row", "none"], "is not one of"),
         (["recommend", "--workdir", "RUN", "--items", "t0001", "--top", "0"], "--top"),
         (["evaluate", "--workdir", "NOWHERE"], "no finished run"),
         (["run", "--config", "RUN/none.py", "--workdir", "NOWHERE"], "no experiment file"),
@@ -325,10 +331,10 @@ def test_the_artefact_gives_what_the_run_gives(
         (["recommend", "--workdir", "RUN"], "--items"),
         (["recommend", "--items", "t0001"], "--workdir --serve"),
         (["recommend", "--serve", "RUN", "--items", "t0001"], "no serving artefact"),
-        (["recommend", "--serve", "RUN", "--items", "t0001", "--student", "x"], "one student"),
+        (["recommend", "--serve", "RUN", "--items", "t0001", "--row", "x"], "one row"),
         (["recommend", "--workdir", "RUN", "--items", "t0001", "--at", "noon"], "is no time"),
         (["export", "--workdir", "RUN", "--out", "RUN"], "no serving artefact; name another"),
-        (["export", "--workdir", "RUN", "--out", "NOWHERE", "--student", "x"], "choose one"),
+        (["export", "--workdir", "RUN", "--out", "NOWHERE", "--row", "x"], "is not one of"),
         (["evaluate", "--workdir", "RUN", "--policy", "NOWHERE"], "can not be read"),
     ],
 )
@@ -403,7 +409,7 @@ def test_the_plan_counts_what_the_run_keeps(workdir: Path) -> None:
 
 
 def test_a_sweep_reads_the_score_and_the_curve_of_a_real_run(workdir: Path) -> None:
-    trial = Trial(0, {}, workdir, "distilled", "students/distilled-0")
+    trial = Trial(0, {}, workdir, ("distilled",), ("students/distilled-0",))
     assert sorted(trial.curve()) == [4, 8]
     assert trial.score() is None  # it was evaluated on test
 
@@ -479,8 +485,7 @@ def test_every_student_has_reasons_for_what_it_reads(workdir: Path) -> None:
         **{"text-only": {"text"}, "picture-only": {"picture"}},
     }
     for name, parts in reads.items():
-        system.work.config.evaluate.serve = name
-        section = examples(system, asked)
+        section = examples(system, asked, name)
         found = [each for session in section["sessions"] for each in session["recommended"]]
         assert section["row"] == name
         assert {part for each in found for part in each["own"]} == parts

@@ -60,11 +60,11 @@ def test_the_plan_is_what_eight_devices_hold(held: dict[str, Any], planned: dict
         assert stage["whole"]["parameters"] == real["whole"]
         assert stage["parameters"] == real["numbers"]
         # The compiler's own sum: it is not given what the step does not read (gaps and event types,
-        # 8 of a position's 18 bytes; the Transfer tower's item matrix where it only encodes), and
+        # 8 of a position's 21 bytes; the Transfer tower's item matrix where it only encodes), and
         # gets the traced numbers: the task's, and decay, clip and warm-up.
         item_matrix = WIDTH * 64 * 4 // 4  # cut over four devices
         own, unread = {"transition": (3, 0), "distill": (5, item_matrix)}[stage["stage"]]
-        unread += stage["held"]["batch"] * 8 // 18
+        unread += stage["held"]["batch"] * 8 // 21
         assert stage["compiled"]["arguments"] == (
             sum(stage["held"].values()) - unread + 4 * (own + 3)
         )

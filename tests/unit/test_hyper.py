@@ -142,3 +142,14 @@ def test_tpad_trains_the_served_student_alone_where_asked(ablate: str) -> None:
     assert list(served.students) == [whole.evaluate.serve]
     assert served.students[whole.evaluate.serve] == whole.students[whole.evaluate.serve]
     assert len(load_hyper(spec)) == 6
+
+
+@pytest.mark.parametrize("name", ["tpad", "session"])
+def test_the_best_row_is_served_of_folders_and_a_student_of_toyshop(name: str) -> None:
+    spec = f"{ROOT / 'experiments'}/{name}.py:size=tiny"
+    shown = load_config(spec)
+    assert shown.evaluate.serve in shown.students
+    for more in ("", ",students=served", ",ablate=id_only") if name == "tpad" else ("",):
+        own = load_config(f"{spec},data=folder{more}")
+        assert own.evaluate.serve == "best"
+        assert len(own.students) == (len(shown.students) if not more else 1)

@@ -7,16 +7,19 @@ from typing import Any
 import numpy as np
 
 from jmrec.evaluation.protocol import FLOOR, Predictions, Prefixes, Ranker, miss
+from jmrec.evaluation.rankers.servable import servable
 from jmrec.evaluation.results import MRR20
 from jmrec.metrics.ranks import metric, session_mean
 
 WEIGHTS = (0.0, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.5)
 """Weights tried for a member, relative to the best single member's 1."""
+BLEND = "blend of rules"
 SLICE = 8192
 BUDGET = 120_000_000
 """Scores held while weights are searched; more validation sessions than fit are sampled."""
 
 
+@servable
 @dataclass
 class Blend:
     """Adds its members' scores, each with mean 0 and deviation 1 over the catalogue.
@@ -32,7 +35,7 @@ class Blend:
     weights: Sequence[float]
     n_items: int
     settings: dict[str, Any] = field(default_factory=dict)
-    name: str = "blend of rules"
+    name: str = BLEND
     kind: str = "blend"
 
     def __post_init__(self) -> None:
@@ -50,10 +53,11 @@ class Blend:
             moments = [_finish(*_moments(part), self.n_items) for part in parts]
         else:
             # The moments are over the whole catalogue, so one more pass is needed.
-            if self._cached is None or self._cached[0] is not prefixes:
+            kept = self._cached  # read once: another thread may ask of other prefixes meanwhile
+            if kept is None or kept[0] is not prefixes:
                 found = [catalogue_moments(m, prefixes, self.n_items) for m in self.members]
-                self._cached = prefixes, found
-            moments = self._cached[1]
+                self._cached = kept = prefixes, found
+            moments = kept[1]
             parts = [_floats(member, prefixes, item_slice) for member in self.members]
         total = np.zeros(parts[0].shape, np.float32)
         for part, weight, (mean, scale) in zip(parts, self.weights, moments):

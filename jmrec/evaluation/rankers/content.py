@@ -12,6 +12,7 @@ from jmrec.errors import UserError
 from jmrec.evaluation.protocol import Prefixes, Ranker
 from jmrec.evaluation.rankers.cooccurrence import context_weights
 from jmrec.evaluation.rankers.known import Known
+from jmrec.evaluation.rankers.servable import servable
 
 
 def texts_of(items: Items) -> list[str]:
@@ -26,6 +27,7 @@ def texts_of(items: Items) -> list[str]:
     return [" . ".join(part for part in parts if part) for parts in zip(*fields)]
 
 
+@servable
 @dataclass
 class TextNeighbours:
     """Cosine between the TF-IDF vectors of the session (decayed sum) and of an item.
@@ -77,6 +79,7 @@ class TextNeighbours:
         return ((bag @ self.vectors) @ self.vectors[item_slice].T).toarray()
 
 
+@servable
 @dataclass
 class FeatureNeighbours:
     """Cosine between a session's features (decayed sum of unit rows) and an item's.
@@ -142,7 +145,17 @@ class FeatureNeighbours:
         Raises:
           UserError: If ``prepare`` has not brought the table.
         """
+        unit = self.unit
+        bag = context_weights(prefixes, len(unit), self.decay)
+        return (bag @ unit) @ unit[item_slice].T
+
+    @property
+    def unit(self) -> np.ndarray:
+        """Unit rows of the table, float32 [V, D].
+
+        Raises:
+          UserError: If ``prepare`` has not brought the table.
+        """
         if self._unit is None:
             raise UserError(f"no feature table named {self.feature!r} was given; make it first.")
-        bag = context_weights(prefixes, len(self._unit), self.decay)
-        return (bag @ self._unit) @ self._unit[item_slice].T
+        return self._unit

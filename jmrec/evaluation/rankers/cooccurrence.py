@@ -16,6 +16,7 @@ from jmrec.data.schema import Sessions
 from jmrec.errors import UserError
 from jmrec.evaluation.protocol import Prefixes, Ranker
 from jmrec.evaluation.rankers.known import Known, popularity
+from jmrec.evaluation.rankers.servable import servable
 
 DENSE_SHARE = 0.05
 """A matrix with more entries than this share is kept dense: products are then faster."""
@@ -47,13 +48,26 @@ def context_weights(
     """
     window = prefixes.windows[prefixes.window]
     age = prefixes.end[:, None] - np.arange(window.shape[1])
-    near = (age >= 0) & (age < (window.shape[1] if last is None else last))
-    if decay < 1:
-        near &= np.power(decay, np.maximum(age, 0), dtype=np.float64) > 1e-4
+    near, weight = counted_back(age, decay, last)
     row, column = np.nonzero(near)
-    weight = np.power(decay, age[row, column], dtype=np.float64).astype(np.float32)
     # Building from parts sums repeated items.
-    return sp.csr_array((weight, (row, window[row, column])), shape=(len(window), n_items))
+    return sp.csr_array((weight[near], (row, window[row, column])), shape=(len(window), n_items))
+
+
+def counted_back(age: np.ndarray, decay: float, last: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """Return which clicks count, and their weights.
+
+    Args:
+      age: int, how many clicks came after each; below 0 is none.
+      decay: As in `context_weights`; a weight of a ten-thousandth or less is none.
+      last: As in `context_weights`.
+
+    Returns:
+      bool and float32, in the shape of ``age``.
+    """
+    weight = np.power(decay, np.maximum(age, 0), dtype=np.float64)
+    near = age >= 0 if last is None else (age >= 0) & (age < last)
+    return near & (weight > 1e-4) if decay < 1 else near, weight.astype(np.float32)
 
 
 def session_matrix(sessions: Sessions, n_items: int) -> sp.csr_array:
@@ -175,6 +189,7 @@ def compact(matrix: sp.csr_array | np.ndarray) -> sp.csr_array | np.ndarray:
     return matrix.toarray() if matrix.nnz > DENSE_SHARE * rows * columns else matrix
 
 
+@servable
 @dataclass
 class LinearRule:
     """Scores ``sum_i decay^age(i) (M[i, j] + share[i] prior[j])`` over the prefix's items i.
@@ -239,6 +254,7 @@ def tie_break(sessions: Sessions, n_items: int, scale: float) -> tuple[np.ndarra
     return (prior / max(prior.max(initial=0.0), 1e-9)).astype(np.float32), share
 
 
+@servable
 @dataclass
 class SessionNeighbours:
     """V-SKNN: the sessions most like this one, later items counting more, vote for their items.
@@ -282,13 +298,14 @@ class SessionNeighbours:
 
     def scores(self, prefixes: Prefixes, item_slice: slice) -> np.ndarray:
         """Return float32 [P, slice length]."""
-        if self._cached is None or self._cached[0] is not prefixes:
-            self._cached = prefixes, self._votes(prefixes)
+        kept = self._cached  # read once: another thread may ask of other prefixes meanwhile
+        if kept is None or kept[0] is not prefixes:
+            self._cached = kept = prefixes, self.votes(prefixes)
         whole = item_slice.start == 0 and item_slice.stop == self.held.shape[1]
-        dense = (self._cached[1] @ (self.held if whole else self.held[:, item_slice])).toarray()
+        dense = (kept[1] @ (self.held if whole else self.held[:, item_slice])).toarray()
         return dense + np.float32(TIE_BREAK) * self.prior[item_slice]
 
-    def _votes(self, prefixes: Prefixes) -> sp.csr_array:
+    def votes(self, prefixes: Prefixes) -> sp.csr_array:
         """Return float32 [P, S] sparse: what each neighbour's vote weighs, 1 for the best."""
         n_sessions = self.held.shape[0]
         data, indices, pointer = [], [], [0]

@@ -10,10 +10,12 @@ from jmrec.data.schema import Items, Sessions
 from jmrec.evaluation.protocol import Prefixes, Ranker
 from jmrec.evaluation.rankers.cooccurrence import context_weights
 from jmrec.evaluation.rankers.known import Known, popularity
+from jmrec.evaluation.rankers.servable import servable
 
 RELEASE_COLUMNS = ("year", "date", "release", "release_year", "release_date", "published")
 
 
+@servable
 @dataclass
 class StaticRule:
     """The same scores after every prefix.
@@ -38,6 +40,7 @@ class StaticRule:
         return np.broadcast_to(values, (len(prefixes), len(values)))
 
 
+@servable
 @dataclass
 class SessionPopularity:
     """How often the session so far holds an item, then its popularity (both in [0, 1]).

@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 
 from jmrec.data.schema import Dataset
-from jmrec.evaluation.protocol import Predictions, Ranker, rank
-from jmrec.evaluation.rankers.blend import fit_blend
+from jmrec.errors import UserError
+from jmrec.evaluation.choice import DIGITS, on_validation
+from jmrec.evaluation.protocol import Predictions, Ranker
+from jmrec.evaluation.rankers.blend import BLEND, Blend, fit_blend
 from jmrec.evaluation.rankers.content import FeatureNeighbours, TextNeighbours
 from jmrec.evaluation.rankers.cooccurrence import (
     ease_grid,
@@ -30,10 +32,9 @@ from jmrec.evaluation.rankers.popularity import (
     session_grid,
 )
 from jmrec.evaluation.results import MRR20
-from jmrec.metrics.ranks import metric, session_mean
 
-PRIMARY_POSITIONS = 20
-"""Choices are made by the primary figure, session-averaged over positions 1 to 20."""
+CHOSEN_BY = f"validation {MRR20}"
+"""Beside a rule's settings: the figure by which they were chosen."""
 
 Grid = Callable[[Known], Iterator[Ranker]]
 
@@ -77,13 +78,11 @@ def best_on_validation(
     Raises:
       ValueError: If there is no candidate.
     """
-    asked = validation.take(validation.place <= PRIMARY_POSITIONS)
     best: tuple[Ranker, float] | None = None
     for candidate in candidates:
-        found = rank(
-            candidate, asked, n_items=n_items, exclude_seen=exclude_seen, allowed=allowed, top=0
+        figure = on_validation(
+            [candidate], validation, n_items=n_items, exclude_seen=exclude_seen, allowed=allowed
         )
-        figure = session_mean(metric(MRR20, found.ranks[0]), asked.session)
         if best is None or figure > best[1]:
             best = candidate, figure
     if best is None:
@@ -117,9 +116,7 @@ def fit_rules(
     tell = progress or (lambda name, done, total: None)
     known, tables = Known(dataset), features or {}
     common: dict[str, Any] = {"n_items": known.n_items, "exclude_seen": dataset.exclude_seen}
-    grids: dict[str, Grid] = dict(RULES)
-    for name, grid in PER_FEATURE.items():
-        grids |= {f"{name} ({table})": partial(grid, table) for table in tables}
+    grids = _grids(tables)
     total = len(grids) + blend
     fitted: list[Ranker] = []
     for done, (name, rule) in enumerate(grids.items()):
@@ -152,5 +149,69 @@ def _best(
         return []
     chosen: Any
     chosen, figure = best_on_validation(chain([first], waiting), validation, **common)
-    chosen.settings = {**chosen.settings, f"validation {MRR20}": round(figure, 5)}
+    chosen.settings = {**chosen.settings, CHOSEN_BY: round(figure, DIGITS)}
     return [chosen]
+
+
+def _grids(tables: Iterable[str]) -> dict[str, Grid]:
+    """Return every rule but the blend, in the table's order."""
+    grids: dict[str, Grid] = dict(RULES)
+    tables = tuple(tables)
+    for name, grid in PER_FEATURE.items():
+        grids |= {f"{name} ({table})": partial(grid, table) for table in tables}
+    return grids
+
+
+def rule_names(tables: Iterable[str] = ()) -> tuple[str, ...]:
+    """Return the names of all rules, of which data may lack some.
+
+    Args:
+      tables: Names of the feature tables that the content rules read.
+
+    Example:
+      >>> rule_names(["item features"])[-2:]
+      ('content-kNN (item features)', 'blend of rules')
+    """
+    return (*_grids(tables), BLEND)
+
+
+def fit_again(
+    dataset: Dataset,
+    name: str,
+    settings: Mapping[str, Mapping[str, Any]],
+    features: Mapping[str, np.ndarray] | None = None,
+) -> Ranker:
+    """Fit one rule with the settings that were chosen before; on the same data it is the same.
+
+    Args:
+      dataset: Training sessions and catalogue.
+      name: The rule's row.
+      settings: Row -> what `fit_rules` chose; of the blend, and of all that it blends.
+      features: As in `fit_rules`.
+
+    Returns:
+      The rule, prepared.
+
+    Raises:
+      UserError: These are no settings that are tried.
+    """
+    tables, known = features or {}, Known(dataset)
+    grids = _grids(tables)
+
+    def one(rule: str) -> Ranker:
+        wanted = {key: value for key, value in settings[rule].items() if key != CHOSEN_BY}
+        for candidate in grids[rule](known) if rule in grids else ():
+            chosen: Any = candidate
+            if chosen.settings == wanted:
+                chosen.settings = dict(settings[rule])
+                candidate.prepare(tables)
+                return candidate
+        raise UserError(
+            f"the settings of {rule} are none that this jmrec tries; run jmrec run again."
+        )
+
+    if name != BLEND:
+        return one(name)
+    weights = {member: settings[name][member] for member in grids if member in settings[name]}
+    members = [one(member) for member in weights]
+    return Blend(members, list(weights.values()), known.n_items, dict(settings[name]))

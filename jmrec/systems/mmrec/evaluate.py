@@ -9,17 +9,17 @@ import numpy as np
 
 from jmrec.cluster.member import first, is_first
 from jmrec.data.toyshop_reviews import TRUTH, ReviewOracle
+from jmrec.evaluation.choice import can_be_served, choose_row
 from jmrec.evaluation.pairs.measure import measure
 from jmrec.evaluation.pairs.rows import RECALL, PairData, Pairs, Scored, Settings
 from jmrec.evaluation.pairs.rules import Known as KnownCounts
 from jmrec.evaluation.pairs.rules import rules
 from jmrec.evaluation.results import (
     FORMAT,
-    MODEL,
-    RULE,
+    PAIRS,
     Results,
+    ServedRow,
     make_cost,
-    role_of,
     write_results,
 )
 from jmrec.evaluation.summary import plain
@@ -33,8 +33,6 @@ from jmrec.systems.mmrec.why import explain
 from jmrec.systems.mmrec.words import bag_of_words
 from jmrec.systems.stages import Stage, cost_by_stage, facts_by_stage
 from jmrec.tracking import read_curves
-
-BEST = "best"
 
 
 def evaluation_stage(system: Run, before: Sequence[Stage], command: Sequence[str] = ()) -> Stage:
@@ -104,7 +102,7 @@ def evaluate(
         "format": FORMAT,
         "system": system.name,
         **sections,
-        "served": {"row": served, "beside": [each for each in (sections["best_rule"],) if each]},
+        "served": {**served, "beside": [each for each in (sections["best_rule"],) if each]},
         "test_reads": reads,
         "stages": facts_by_stage(work.workdir, names),
         "curves": {n: curve for n, curve in read_curves(work.workdir).items() if n in names},
@@ -118,7 +116,7 @@ def evaluate(
     print_results(results, cost)
 
 
-def served_row(scored: Sequence[Scored], labels: np.ndarray, wanted: str) -> str:
+def served_row(scored: Sequence[Scored], labels: np.ndarray, wanted: str) -> ServedRow:
     """Return the row that is served: the one wanted, or the best on validation.
 
     A rule that needs no training is served where it is best.
@@ -126,23 +124,20 @@ def served_row(scored: Sequence[Scored], labels: np.ndarray, wanted: str) -> str
     Args:
       scored: The rows of the table.
       labels: int [M], of validation.
-      wanted: A row's name, or `BEST`.
+      wanted: A row's name, or `jmrec.evaluation.results.BEST`.
 
     Raises:
       UserError: There is no such row, or it can not be served.
     """
-    able = [row for row in scored if role_of(row.kind) in (RULE, MODEL)]
-    if wanted != BEST:
-        from jmrec.config import choose
-
-        return choose("evaluate.serve", wanted, {row.name: row.name for row in able})
-
     from sklearn.metrics import average_precision_score
 
-    def quality(row: Scored) -> float:
-        return float(np.mean([average_precision_score(labels, each) for each in row.validation]))
-
-    return max(able, key=quality).name
+    values = {
+        row.name: float(np.mean([average_precision_score(labels, each) for each in row.validation]))
+        for row in scored
+        if can_be_served(row.kind)
+    }
+    name, choice = choose_row(wanted, values, PAIRS)
+    return {"row": name, "beside": [], "choice": choice}
 
 
 def pair_data(system: Run) -> PairData:

@@ -1,6 +1,5 @@
 """What a run of "mmrec" serves: a ranker or a rule, with what was known at the end of the data."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +9,16 @@ from jmrec import __version__
 from jmrec.config import choose
 from jmrec.data.known import EVERY, Questions
 from jmrec.data.verdicts import read_verdicts
+from jmrec.evaluation.choice import named_rows
 from jmrec.evaluation.policy import Availability, make_policy, read_correction
-from jmrec.evaluation.results import MODEL, RESULTS, RULE, read_results, role_of
+from jmrec.evaluation.results import MODEL, role_of
 from jmrec.features import hash_ids
 from jmrec.metrics.calibration import Platt
+from jmrec.report.serving import why_served
 from jmrec.serving.pairs import Line, PairArtefact
 from jmrec.systems.mmrec.parts import Run
-from jmrec.systems.stages import check_seal, read_stage, seeded
+from jmrec.systems.serve_rules import results_of
+from jmrec.systems.stages import read_stage, seeded
 
 OF_ITEM, OF_USER = ("numbers", "category"), ("numbers", "past", "past_label", "past_mask")
 """What of a batch is an item's, and what is a user's."""
@@ -45,10 +47,9 @@ def pair_artefact(
       UserError: There is no such row, the results are damaged, or a file does not fit.
     """
     data, work = system.data, system.work
-    results = _results(work.workdir / "evaluate")
-    rows = {each["name"]: each["kind"] for each in results["rows"]
-            if role_of(each["kind"]) in (RULE, MODEL)}  # fmt: skip
-    name = choose("--student", row or results["served"]["row"], tuple(rows))
+    results = results_of(work.workdir)
+    rows, served = named_rows(results), results["served"]
+    name = choose("--row", row or (served["row"] if served else ""), tuple(rows))
     known, items, ratings = data.known, data.items, data.ratings
     at, people = known.end if day is None else day, len(ratings.user_ids) + 1
     codes = np.arange(people, dtype=np.int64)
@@ -87,16 +88,11 @@ def pair_artefact(
             "fingerprint": data.fingerprint,
             "items": hash_ids(ids),
             "rows": len(ratings),
+            "why": f"Served is {name}: --row names it." if row else why_served(results),
             "stages": {each: facts["hash"] for each, facts in hashes.items() if facts},
         },
         **tables,
     )  # fmt: skip
-
-
-def _results(folder: Path) -> Mapping[str, Any]:
-    """Return the results of a run, which say what is served, how it is calibrated and cut."""
-    check_seal(folder, read_stage(folder) or {})
-    return read_results(folder / RESULTS)
 
 
 def _questions(items: np.ndarray, users: np.ndarray, day: int, may: int) -> Questions:

@@ -17,10 +17,10 @@ from jmrec.data.pairs import SPLITTERS
 from jmrec.errors import SettingError
 from jmrec.evaluation.pairs.rows import ITEM, USER
 from jmrec.evaluation.pairs.rules import BOTH_MEANS, ITEM_MEAN, USER_MEAN
+from jmrec.evaluation.results import BEST
 from jmrec.models.dlrm import CROSSES
 from jmrec.models.readers.vision import VisionConfig
 from jmrec.systems.mmrec.describe import NONE
-from jmrec.systems.mmrec.evaluate import BEST
 from jmrec.systems.mmrec.rank import ARMS, ranker_settings
 from jmrec.systems.mmrec.read import PICTURES, TEXTS
 from jmrec.systems.mmrec.space import SPACES
@@ -148,7 +148,7 @@ SETTINGS: Settings = {
     "rankers.*.item_reviews": Setting(Text(), "What stands for an item's reviews."),
     "rankers.*.user_reviews": Setting(Text(), "What stands for a user's reviews."),
     "evaluate.split": Setting(Word(("validation", "test")), "Which part is reported."),
-    "evaluate.serve": Setting(Text(), "Which row of the table is served; best is the best."),
+    "evaluate.serve": Setting(Text(), "Which row is served; best is the best on validation."),
     "evaluate.by": Setting(Word((ITEM, USER)), "What hangs together in an interval."),
     "evaluate.recall": Setting(INSIDE, "The share of positive rows that a threshold is to find."),
     "evaluate.value.false_positive": Setting(WEIGHT, "What a false positive costs."),

@@ -14,7 +14,7 @@ from jmrec.config import ConfigDict
 from jmrec.errors import UserError
 from jmrec.evaluation.rankers.neural import NeuralRanker
 from jmrec.systems.data import RunData
-from jmrec.systems.evaluate import controls, evaluation_stage, student_entries
+from jmrec.systems.evaluate import evaluation_stage, student_entries
 from jmrec.systems.planned import planned_student, rule_teacher
 from jmrec.systems.rule_teacher import RuleTeacher
 from jmrec.systems.session.features import BOTH, GIVEN, STAGE, GivenFeatures
@@ -24,6 +24,7 @@ from jmrec.systems.system import Entry, PlannedStep, Sizes
 from jmrec.systems.work import Work
 
 RULES = "rules"
+CONTENT = "item features"
 
 
 class SessionSystem:
@@ -44,7 +45,10 @@ class SessionSystem:
         self.features = GivenFeatures(work, self.data)
         inputs = (STAGE,) if self._reads_features else ("data",)
         self.rules = RuleTeacher(work, self.data, self.content, inputs)
-        self.students = Students(work, self.data, self.features, {RULES: self.rules.source})
+        content = (CONTENT,) if self._reads_features else ()
+        self.students = Students(
+            work, self.data, self.features, {RULES: self.rules.source}, content
+        )
 
     @property
     def _reads_features(self) -> bool:
@@ -61,15 +65,15 @@ class SessionSystem:
         stages += self.students.stages()
         return [*stages, evaluation_stage(self, stages, command)]
 
-    def content(self) -> Mapping[str, np.ndarray]:
+    def content(self, added: Mapping[str, np.ndarray] | None = None) -> Mapping[str, np.ndarray]:
         """Return the given features, for the content rules."""
         if not self._reads_features:
             return {}
-        return {"item features": self.features.table(GIVEN, BOTH)}
+        return {CONTENT: self.features.table(GIVEN, BOTH)}
 
     def rankers(self) -> list[Entry]:
-        """Return students and controls."""
-        return [*student_entries(self.students), *controls(self.students)]
+        """Return the students."""
+        return student_entries(self.students)
 
     def teacher(self, added: Mapping[str, np.ndarray] | None = None) -> NeuralRanker | None:
         """Return None: no large model stands behind the students."""

@@ -29,7 +29,7 @@ from jmrec.models.readers.alignment import alignment
 from jmrec.models.sessions.table import session_model
 from jmrec.models.sessions.transfer import TransferConfig
 from jmrec.systems.data import RunData
-from jmrec.systems.evaluate import controls, evaluation_stage, student_entries
+from jmrec.systems.evaluate import evaluation_stage, student_entries
 from jmrec.systems.feature_tables import read_standardiser, write_tables
 from jmrec.systems.readers.blocks import Blocks
 from jmrec.systems.readers.lowrank import LowRankReader
@@ -85,6 +85,7 @@ class Tpad:
             work, self.data, self.features,
             {"transfer": TeacherSource(("read", "transition"), self._live_teacher),
              "rules": self.rules.source},
+            (CONTENT,),
         )  # fmt: skip
 
     # ---- the stages -------------------------------------------------------------------------
@@ -249,14 +250,15 @@ class Tpad:
         ranker.prepare({"features": e, "tokens": teacher.tokens})
         return ranker
 
-    def content(self) -> dict[str, np.ndarray]:
-        """Return the features of the content rules."""
-        return {CONTENT: self.features.e["both"]}
+    def content(self, added: Mapping[str, np.ndarray] | None = None) -> dict[str, np.ndarray]:
+        """Return the features of the content rules; see `jmrec.systems.system.Ranks`."""
+        e = self.features.e["both"]
+        return {CONTENT: np.concatenate([e, added["e"]]) if added else e}
 
     def rankers(self) -> list[Entry]:
-        """Return students, teacher and controls."""
+        """Return students and teacher."""
         teacher = Entry(TEACHER, "teacher", (self.work.config.seed,), lambda _: self.teacher())
-        return [*student_entries(self.students), teacher, *controls(self.students)]
+        return [*student_entries(self.students), teacher]
 
     def reader_parameters(self) -> int:
         """Return how many numbers the Knowledge tower has, pretrained ones included."""

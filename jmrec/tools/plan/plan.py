@@ -46,7 +46,7 @@ def plan(
       config: From an experiment file.
       hardware: From `jmrec.tools.plan.verdict.parse_topology`.
       stages: Which; "student" is the one that the run would serve, ``students/NAME`` any; none
-        are all, and of the students the one that is served.
+        are all, and of the students the one that is served (the last, where validation chooses).
       items: See `assumed_sizes`.
       vocab: See `assumed_sizes`.
       fields: See `assumed_sizes`.

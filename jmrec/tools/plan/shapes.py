@@ -92,6 +92,18 @@ class Planner:
         names = [name for name in self.steps if not name.startswith("students/")]
         return names if len(names) == len(self.steps) else [*names, SERVED]
 
+    @property
+    def _served(self) -> str:
+        """The stage of the student that is served.
+
+        Where that is not known before a run, because the best row is or a rule, the last student
+        stands for all: they differ in what they read.
+        """
+        students = [name for name in self.steps if name.startswith("students/")]
+        evaluate = self.config.get("evaluate", {})
+        named = f"students/{evaluate.get('serve')}"
+        return named if named in students or not students else students[-1]
+
     def step(self, stage: str) -> Step:
         """Return a stage's training step.
 
@@ -101,9 +113,7 @@ class Planner:
         Raises:
           UserError: There is no such stage, or its settings contradict each other.
         """
-        name = stage
-        if stage == SERVED and "evaluate" in self.config and "serve" in self.config.evaluate:
-            name = f"students/{self.config.evaluate.serve}"
+        name = self._served if stage == SERVED else stage
         if name not in self.steps:
             raise UserError(f"there is no stage {name!r}; there are {', '.join(self.steps)}.")
         try:

@@ -104,7 +104,7 @@ def wandb_yaml(sweep: Sweep) -> str:
         "name": sweep.workdir.name,
         "method": "grid",
         "metric": {
-            "name": f"{trial.stage}/eval/score",
+            "name": f"{trial.stages[-1]}/eval/score",
             "goal": "maximize",
         },
         "parameters": parameters,

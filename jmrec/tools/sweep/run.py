@@ -256,7 +256,7 @@ def _outcome(job: Job) -> Record | None:
         score = trial.score()
         if score is not None:
             return Record("done", score, seconds)
-        why = f"it wrote no {trial.row!r} row into evaluate/{RESULTS}"
+        why = f"it wrote no row {' or '.join(trial.rows)} into evaluate/{RESULTS}"
     elif job.pruned:
         curve = trial.curve()
         return Record("pruned", curve[max(curve)] if curve else None, seconds)

@@ -15,6 +15,7 @@ from jmrec.config import ConfigDict, config_hash, difference, flatten, load_conf
 from jmrec.config.hyper import Overrides, same
 from jmrec.errors import UserError
 from jmrec.evaluation.results import (
+    BEST,
     RANKING,
     RESULTS,
     Primary,
@@ -27,6 +28,8 @@ from jmrec.files import read_json, write_json
 from jmrec.lock import locked
 from jmrec.tracking import read_curves
 
+TRAINED = ("students", "rankers")
+"""Groups of settings of what is trained and can be served."""
 SPLIT = "evaluate.split"
 VALIDATION = f"--config.{SPLIT}=validation"
 
@@ -39,15 +42,16 @@ class Trial:
       index: Its number, from 0.
       overrides: Dotted setting -> value.
       folder: The workdir of its run.
-      row: Whose validation figure is its score: the row that is served.
-      stage: The stage that trains that row with the first seed; its curve is watched.
+      rows: Whose best validation figure is its score: the row that is served; all that are trained
+        where ``evaluate.serve`` names none of those.
+      stages: The stages that train them with the first seed; their curves are watched.
     """
 
     index: int
     overrides: Overrides
     folder: Path
-    row: str
-    stage: str
+    rows: tuple[str, ...]
+    stages: tuple[str, ...]
 
     @property
     def name(self) -> str:
@@ -78,13 +82,18 @@ class Trial:
     def score(self) -> float | None:
         """Return the primary figure of its finished run on validation, None where there is none."""
         results = self.results()
-        return None if results is None else primary_of(results, self.row)
+        found = [] if results is None else [primary_of(results, row) for row in self.rows]
+        return max((each for each in found if each is not None), default=None)
 
     def curve(self) -> dict[int, float]:
-        """Return step -> validation score so far of the stage that is watched."""
-        curve = read_curves(self.folder).get(self.stage, {})
-        scores = curve.get("eval/score", [])
-        return {int(n): x for n, x in zip(curve.get("step", []), scores) if x is not None}
+        """Return step -> the best validation score so far of the stages that are watched."""
+        best: dict[int, float] = {}
+        curves = read_curves(self.folder)
+        for curve in (curves.get(stage, {}) for stage in self.stages):
+            for step, score in zip(curve.get("step", []), curve.get("eval/score", [])):
+                if score is not None:
+                    best[int(step)] = max(score, best.get(int(step), score))
+        return best
 
 
 @dataclass(frozen=True)
@@ -203,24 +212,29 @@ def expand(spec: str, overrides: Sequence[str], workdir: Path) -> Sweep:
                 )
         if (first := seen.setdefault(config_hash(config), index)) != index:
             raise UserError(f"trials {first} and {index} of get_hyper are the same; drop one.")
-        row, table = str(config.evaluate.serve), _trained(config, str(base.evaluate.serve))
-        if row not in config[table]:
-            raise UserError(
-                f"trial {index} is judged by evaluate.serve={row!r}, which is not trained; there "
-                f"is {', '.join(config[table])}."
-            )
         if "system" in config:  # else it is not jmrec that runs it
             check_settings(config)
-        stage = seeded(f"{table}.{row}", int(config.seeds[0])).name
-        trials.append(Trial(index, each, workdir / f"trial-{index:04d}", row, stage))
+        table, rows = _judged(config, str(config.evaluate.serve))
+        stages = tuple(seeded(f"{table}.{row}", int(config.seeds[0])).name for row in rows)
+        trials.append(Trial(index, each, workdir / f"trial-{index:04d}", rows, stages))
     return Sweep(spec, tuple(overrides), workdir, {**flat, SPLIT: "validation"}, tuple(trials))
 
 
-def _trained(config: ConfigDict, row: str) -> str:
-    """Return the part of a config that has a row among what is trained, such as "students"."""
-    for name, part in config.items():
-        if isinstance(part, ConfigDict) and row in part:
-            return str(name)
+def _judged(config: ConfigDict, row: str) -> tuple[str, tuple[str, ...]]:
+    """Return the rows that a trial is judged by, and where their settings are, as in "students".
+
+    It is the row that is served; where that is a rule, or the best, the rules are the same in all
+    trials and say nothing of them: then those that are trained.
+    """
+    parts = {name: part for name, part in config.items() if isinstance(part, ConfigDict)}
+    for name, part in parts.items():
+        if row in part:
+            return str(name), (row,)
+    for name in TRAINED:
+        if parts.get(name) and (
+            row == BEST or "system" in config
+        ):  # a row that is no model: a rule
+            return name, tuple(parts[name])
     raise UserError(
         f"evaluate.serve={row!r} names nothing that the experiment trains; choose what has "
         "settings of its own."

@@ -207,6 +207,9 @@ def test_no_wrong_value_of_any_setting_passes(system: str) -> None:
     ("spec", "change", "says"),
     [
         ("tpad", "evaluate.serve=distiled", 'did you mean "distilled"?'),
+        ("tpad", "evaluate.serve=EASY", 'did you mean "EASE"?'),
+        ("session", "evaluate.serve=bests", 'did you mean "best"?'),
+        ("session", "evaluate.serve=content-kNN (Knowledge tower)", "is not one of best, student"),
         ("tpad", "students.distilled.view=texts", "students.distilled.view"),
         ("tpad", "students.distilled.features=k,t", 'did you mean "k+t"?'),
         ("tpad", "student.stack.heads=3", "student.stack: width 64 over heads 3"),

@@ -57,7 +57,7 @@ def test_trials_are_numbered_in_order_and_judged_on_validation(tmp_path: Path) -
     found = expanded(tmp_path, SIX, "--config.name=y")
     assert [trial.name for trial in found.trials] == [f"trial-{i:04d}" for i in range(6)]
     assert found.trials[3].overrides == {"rate": 0.3, "decay": 1.0}
-    assert (found.trials[3].row, found.trials[3].stage) == ("s", "students/s-3")
+    assert (found.trials[3].rows, found.trials[3].stages) == (("s",), ("students/s-3",))
     command = found.command(found.trials[3], ["jmrec", "run"])
     assert command == [
         "jmrec", "run", "--config", found.spec, "--workdir", str(tmp_path / "sweep/trial-0003"),
@@ -93,7 +93,7 @@ def test_every_kind_of_value_survives_the_command_line(tmp_path: Path, values: s
         (SIX, ("--config.evaluate.split=test",), "evaluate.split cannot be set in a sweep"),
         ('sweep("evaluate.split", ("test",))', (), "evaluate.split cannot be set in a sweep"),
         ('sweep("rate", (1,)) + sweep("rate", (2, 1.0))', (), "trials 0 and 2 of get_hyper are"),
-        ('sweep("evaluate.serve", ("z",))', (), "is not trained; there is s."),
+        ('sweep("evaluate.serve", ("z",))', (), "names nothing that the experiment trains"),
     ],
 )
 def test_an_unsound_sweep_is_refused_before_anything_runs(
@@ -139,7 +139,7 @@ def test_what_is_watched_follows_the_config(tmp_path: Path) -> None:
     path = tmp_path / "x.py"
     text = EXPERIMENT.replace("HYPER", SIX).replace('"students"', '"encoders"')
     path.write_text(text)
-    assert expand(str(path), (), tmp_path / "sweep").trials[0].stage == "encoders/s-3"
+    assert expand(str(path), (), tmp_path / "sweep").trials[0].stages == ("encoders/s-3",)
     path.write_text(text.replace('"serve": "s"', '"serve": "x"'))
     with pytest.raises(UserError, match="'x' names nothing that the experiment trains"):
         expand(str(path), (), tmp_path / "sweep")
@@ -426,3 +426,35 @@ def test_help_teaches(capsys: pytest.CaptureFixture[str]) -> None:
         main(["sweep", "--help"])
     assert stop.value.code == 0
     assert "example:\n  jmrec sweep --config experiments/tpad.py" in capsys.readouterr().out
+
+
+def test_where_the_best_row_is_served_a_trial_is_judged_by_the_best_of_what_it_trains(
+    tmp_path: Path,
+) -> None:
+    """Rules are the same in all trials, and would hide what is swept."""
+    path = tmp_path / "x.py"
+    two = EXPERIMENT.replace("HYPER", SIX).replace('"serve": "s"', '"serve": "best"')
+    path.write_text(two.replace('"students": {', '"students": {"other": {"logit": 0.0}, '))
+    trial = expand(str(path), (), tmp_path / "sweep").trials[0]
+    assert set(trial.rows) == {"s", "other"}
+    assert set(trial.stages) == {"students/s-3", "students/other-3"}
+    figures = {"s": 0.2, "other": 0.3, "EASE": 0.9}
+    rows = [
+        {"name": name, "kind": "student", "seeds": 1, "interval": {},
+         "figures": {"session": {"MRR@20": value}}}
+        for name, value in figures.items()
+    ]  # fmt: skip
+    results: Any = {
+        **{"format": 2, "system": "session", "primary": RANKING, "caption": "", "served": None},
+        **{"dataset": {"name": "x", "split": "validation"}, "kinds": kinds_of(["student"])},
+        **{"rows": rows, "comparisons": [], "best_rule": None, "test_reads": 0, "stages": {}},
+        "curves": {},
+    }
+    write_results(trial.folder / "evaluate", results, make_cost())
+    assert trial.score() == 0.3
+    for stage, scores in (("s", (0.1, 0.4)), ("other", (0.2, 0.3))):
+        for step, score in enumerate(scores, 1):
+            line = {"stage": f"students/{stage}-3", "step": step, "eval/score": score}
+            with (trial.folder / "metrics.jsonl").open("a") as file:
+                file.write(json.dumps(line) + "\n")
+    assert trial.curve() == {1: 0.2, 2: 0.4}

@@ -1,0 +1,173 @@
+"""Of your own folder the row is served that is best on validation, by every verb; tiny runs."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jmrec.data.prepared import load_prepared
+from jmrec.data.toyshop import ToyShopConfig, write_toyshop
+from jmrec.evaluation.results import role_of
+from jmrec.main import main
+from jmrec.serving import load, serve, write
+from jmrec.serving.rules import RuleArtefact, read_rule, write_rule
+from jmrec.systems.registry import open_run
+from jmrec.systems.serve import build, measure
+from jmrec.systems.serve_rules import served_row
+from jmrec.systems.system import Ranks, able
+from jmrec.tracking import Tracker
+from tests.integration.session_runs import SESSION, SOURCE, recommended, refusal, results, words
+
+BEST = "--config.evaluate.serve=best"
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("best") / "shop"
+    write_toyshop(folder, ToyShopConfig(seed=3, items=60, sessions=200))
+    (folder / "truth.npz").unlink()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(shop: Path) -> Path:
+    """Ids and a folder of features, so that there is a content rule of them."""
+    table = shop.parent / "table"
+    table.mkdir()
+    ids = [f"t{row:04}" for row in range(60)]
+    np.save(table / "features.npy", np.random.default_rng(0).normal(size=(60, 7)))
+    (table / "ids.json").write_text(json.dumps(ids))
+    folder = shop.parent / "run"
+    assert main(words(shop, folder, "both", f"{SOURCE}{table}", BEST)) == 0
+    assert main(["evaluate", "--workdir", str(folder), "--split=validation"]) == 0
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Export without the new processes that time its start."""
+    monkeypatch.setattr("jmrec.systems.serve.cold_start", lambda out: {"load": 0.0})
+
+
+def test_the_best_on_validation_is_served_and_it_is_told(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = results(run, "evaluate-validation")
+    figure = {
+        row["name"]: row["figures"]["session"]["MRR@20"]
+        for row in table["rows"]
+        if role_of(row["kind"]) in ("rule", "model")
+    }
+    found = results(run)
+    served = found["served"]
+    best = max(figure, key=lambda name: round(figure[name], 5))
+    assert served["row"] == table["served"]["row"] == best
+    assert found["dataset"]["split"] == "test"
+    assert served["choice"]["validation"] == pytest.approx(figure, abs=1e-5)
+    # Eight updates teach a student little: a rule is best, and the student stands beside it.
+    assert {row["name"]: row["kind"] for row in found["rows"]}[best] != "student"
+    assert (served["student"], served["beside"]) == ("student", ["student"])
+    pairs = [(each["a"], each["b"]) for each in found["comparisons"]]
+    assert ("student", best) in pairs
+    assert ("student", "student, order shuffled") in pairs
+    assert "students/student-0" in found["curves"]
+    page = (run / "evaluate" / "report.html").read_text()
+    assert f"Served is {best}, the best of {len(figure)} rows on validation" in page
+    assert "adds to its score" in page
+    assert main(["evaluate", "--workdir", str(run), "--split=validation"]) == 0
+    assert f"Served is {best}" in " ".join(capsys.readouterr().out.split())
+
+
+def test_the_reasons_are_those_of_the_served_rule(run: Path) -> None:
+    found = results(run)["examples"]
+    assert (found["row"], found["seed"]) == (results(run)["served"]["row"], None)
+    shown = [each for session in found["sessions"] for each in session["recommended"]]
+    assert shown
+    for each in shown:
+        assert each["past"] == []
+        assert sum(part["value"] for part in each["parts"]) == pytest.approx(
+            each["score"], rel=1e-3, abs=1e-4
+        )
+
+
+def test_it_is_recommended_and_exported_by_default(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    best = results(run)["served"]["row"]
+    answer = recommended(capsys, "--workdir", str(run))
+    assert answer == recommended(capsys, "--workdir", str(run), "--row", best)
+    assert len(answer) == 20
+    assert main(["export", "--workdir", str(run), "--out", str(tmp_path / "serve")]) == 0
+    said = capsys.readouterr().out
+    assert f"Served is {best}, the best of" in said
+    assert recommended(capsys, "--serve", str(tmp_path / "serve")) == answer
+    artefact = read_rule(tmp_path / "serve")
+    assert artefact.row == best
+    assert artefact.provenance["why"].startswith(f"Served is {best}, the best of")
+    page = (run / "evaluate" / "report.html").read_text()
+    assert f"Serving: {best} answers a session" in page
+    assert " 0 parameters" not in page
+
+
+def test_every_row_can_be_asked_for(run: Path, tmp_path: Path) -> None:
+    """All rows that can be served: the artefact answers as the run does, which is as it ranked."""
+    system = able(open_run(run, Tracker(run, quiet=True)), Ranks)
+    dataset = load_prepared(run / "data" / "prepared")
+    sessions = [[dataset.items.ids[row] for row in each] for each in dataset.splits["test"]][:20]
+    names = list(results(run)["served"]["choice"]["validation"])
+    assert {"student", "EASE", "V-SKNN", "blend of rules", "newest first"} < {*names}
+    assert {"content-kNN (TF-IDF)", "content-kNN (item features)"} < {*names}
+    answers = {}
+    for name in names:
+        row, made = served_row(system, name), build(system, name, None)
+        assert row.why == f"Served is {name}: --row names it."
+        if isinstance(made, RuleArtefact):
+            write_rule(made, tmp_path / "serve")
+        else:
+            write(made, tmp_path / "serve")
+        section = measure(system, row, made, tmp_path / "serve", calls=2)
+        assert section["served"]["name"] == name
+        assert section["same top 20"]["same"] == section["same top 20"]["sessions"] > 100
+        found = load(tmp_path / "serve").recommend_batch(sessions, top=20)
+        assert found == serve(made, "the run").recommend_batch(sessions, top=20)
+        answers[name] = json.dumps(found)
+    assert len(set(answers.values())) > len(names) - 3  # the popularities may agree
+
+
+def test_what_can_not_be_is_one_sentence(
+    run: Path, shop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    at = ["--workdir", str(run)]
+    said = refusal(capsys, ["recommend", *at, *SESSION, "--row", "eaze"])
+    assert '--row="eaze" is not one of student, popularity' in said
+    said = refusal(capsys, ["recommend", *at, *SESSION, "--row", "student, order shuffled"])
+    assert "is not one of" in said
+    best = results(run)["served"]["row"]
+    said = refusal(capsys, ["export", *at, "--out", str(tmp_path / "out"), "--stablehlo"])
+    assert f"{best} is a rule, whose scores are exported as no StableHLO program" in said
+    assert not (tmp_path / "out").exists()
+    fresh = str(tmp_path / "fresh")
+    said = refusal(capsys, words(shop, Path(fresh), "ids", "--config.evaluate.serve=bast"))
+    assert 'did you mean "best"' in said
+    copy = Path(shutil.copytree(run, tmp_path / "copy"))
+    shutil.rmtree(copy / "evaluate")
+    said = refusal(capsys, ["recommend", "--workdir", str(copy), *SESSION])
+    assert "is not evaluated yet, which says what is best" in said
+    recommended(capsys, "--workdir", str(copy), "--row", "student")
+
+
+def test_a_rule_that_is_named_is_served(
+    run: Path, shop: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = Path(shutil.copytree(run, tmp_path / "copy"))
+    table = shop.parent / "table"
+    more = [f"{SOURCE}{table}", "--config.evaluate.serve=EASE", "--stale=rerun"]
+    assert main(words(shop, copy, "both", *more)) == 0
+    served = results(copy)["served"]
+    assert (served["row"], served["student"], served["choice"]["wanted"]) == (
+        "EASE", "student", "EASE",
+    )  # fmt: skip
+    by_run = recommended(capsys, "--workdir", str(copy))
+    assert by_run == recommended(capsys, "--workdir", str(run), "--row", "EASE")
