@@ -16,6 +16,7 @@ import numpy as np
 from jmrec.data import records
 from jmrec.data.description import EVENT_TIME
 from jmrec.data.folder import Raw, read_folder
+from jmrec.data.forgotten import Forgotten, Left, find, left_by, without
 from jmrec.data.pictures import shrink
 from jmrec.data.ratings import make_ratings
 from jmrec.data.schema import SPLITS, Dataset, Ratings, Sessions
@@ -135,6 +136,7 @@ def prepare(
     back: int = 0,
     sessions: bool = True,
     strict: bool = False,
+    forgotten: Forgotten | None = None,
     warn: Callable[[str], None] = lambda sentence: None,
 ) -> Dataset:
     """Validate, sessionise, split by time and write a catalogue folder once.
@@ -152,6 +154,8 @@ def prepare(
       back: See `split_by_time`.
       sessions: See `build`.
       strict: Whether a broken row is an error; else it is left out.
+      forgotten: Who is left out once sessions are split, so that all others are in the split in
+        which they would be without it.
       warn: Called with each sentence about what was left out or mended.
 
     Returns:
@@ -172,10 +176,13 @@ def prepare(
         back=back,
         sessions=sessions,
     )
+    if forgotten is not None:
+        codes, ids, _ = find(dataset, *forgotten.among(raw, dataset), raw)
+        dataset = without(dataset, left_by(dataset, codes, ids))
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         known = _metadata(out)
         if known.get("fingerprint") == dataset.fingerprint:
-            fresh = json.loads(json.dumps(_describe(dataset, raw)))
+            fresh = json.loads(json.dumps(_describe(dataset)))
             # Of the pictures those are counted that could be stored.
             if known | {"counts": {}} != fresh | {"counts": {}}:
                 raise UserError(_damaged(out))
@@ -194,8 +201,7 @@ def prepare(
     try:
         temporary.chmod(0o755)
         records.write(dataset, temporary)
-        text = json.dumps(_describe(dataset, raw), indent=1, ensure_ascii=False)
-        (temporary / METADATA).write_text(text + "\n", encoding="utf-8")
+        _write_metadata(dataset, temporary / METADATA)
         if out.exists():
             out.rmdir()
         temporary.rename(out)
@@ -230,7 +236,8 @@ def load_prepared(out: str | Path) -> Dataset:
         items = records.read_items(out, columns["text"], columns["category"], columns["number"])
         splits = dict.fromkeys(SPLITS, no_sessions())
         if any(metadata["counts"]["sessions"].values()):
-            splits = {name: records.read_sessions(out, name) for name in SPLITS}
+            some = metadata["counts"]["sessions"]
+            splits |= {name: records.read_sessions(out, name) for name in SPLITS if some[name]}
         label = metadata.get("ratings")
         dataset = Dataset(
             name=metadata["name"],
@@ -241,7 +248,11 @@ def load_prepared(out: str | Path) -> Dataset:
             has_time=metadata["has_time"],
             has_users=metadata["has_users"],
             event_names=metadata["event_names"],
-            ratings=None if label is None else records.read_ratings(out, **label),
+            ratings=None if label is None else records.read_ratings(
+                out, users=metadata["counts"]["ratings"]["users"], **label
+            ),
+            id_items=np.array(metadata.get("id_items", ()), np.int32),
+            event_top=metadata.get("event_top", 0),
         )
         whole = _counts(dataset) == metadata["counts"]
     except Exception as error:  # TFDS and array_record raise many kinds on damage
@@ -273,7 +284,42 @@ def _metadata(out: Path) -> dict[str, Any]:
     return metadata if isinstance(metadata, dict) else {}
 
 
-def _describe(dataset: Dataset, raw: Raw) -> dict[str, Any]:
+def take_out(out: str | Path, left: Left, new: Callable[[str], Path]) -> Dataset:
+    """Write a prepared data set anew without some people; the catalogue is not touched.
+
+    Args:
+      out: The folder that `prepare` wrote.
+      left: Who is left, of what `load_prepared` reads.
+      new: Returns where to write what takes the place of a file or a folder of ``out``.
+
+    Returns:
+      The data set without them.
+
+    Raises:
+      UserError: Nobody is left.
+    """
+    out = Path(out)
+    dataset = without(load_prepared(out), left)
+    if not any(map(len, dataset.splits.values())) and not len(dataset.ratings or ()):
+        raise UserError(f"they are all that {out} holds; delete the folder instead.")
+    home, metadata = records.JmrecData.name, new(METADATA)
+    with tempfile.TemporaryDirectory(dir=metadata.parent) as side:
+        records.write(dataset, Path(side), catalogue=False)
+        for config in (records.SESSIONS, records.RATINGS):
+            if (out / home / config).exists():
+                place = new(f"{home}/{config}")
+                made = Path(side) / home / config
+                made.rename(place) if made.exists() else place.mkdir()
+    _write_metadata(dataset, metadata)
+    return dataset
+
+
+def _write_metadata(dataset: Dataset, path: Path) -> None:
+    text = json.dumps(_describe(dataset), indent=1, ensure_ascii=False)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def _describe(dataset: Dataset) -> dict[str, Any]:
     items, ratings = dataset.items, dataset.ratings
     about = {
         "format": FORMAT,
@@ -283,13 +329,19 @@ def _describe(dataset: Dataset, raw: Raw) -> dict[str, Any]:
         "has_time": dataset.has_time,
         "has_users": dataset.has_users,
         "counts": _counts(dataset),
-        "event_names": raw.event_names,
+        "event_names": dataset.event_names,
         "columns": {
             "text": list(items.text),
             "number": list(items.number),
             "category": items.category_names,
         },
     }
+    # Only where they are others, so that data prepared before stays the same.
+    plain = np.flatnonzero(dataset.train_count)
+    if not np.array_equal(dataset.id_items, plain):
+        about["id_items"] = dataset.id_items.tolist()
+    if dataset.event_top:
+        about["event_top"] = dataset.event_top
     if ratings is not None:
         about["ratings"] = {"label": ratings.label, "label_means": ratings.label_means}
     return about

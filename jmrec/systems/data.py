@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from jmrec.config import resolve_path
+from jmrec.data.forgotten import Forgotten
 from jmrec.data.pipeline import item_batches, session_batches
 from jmrec.data.prepared import load_prepared, prepare, prepared_fingerprint
 from jmrec.data.schema import Dataset
@@ -28,6 +29,8 @@ FRACTIONS = (0.8, 0.1, 0.1)
 """Shares of the sessions in train, validation and test, where no sessions are wanted."""
 SOURCE, CHECKSUM = "source.json", "source.sha256"
 """Of the files that the data was made of: their state, and the setting that stands for them."""
+FORGOTTEN = "forgotten.json"
+"""Who was taken out of a run's data and stays out, see `jmrec.data.forgotten.Forgotten`."""
 INDEX = "item_index.json"
 """Item ids in the order of their rows; append-only."""
 
@@ -108,6 +111,7 @@ class RunData:
             source, toml, folder / "prepared", fractions=tuple(c.get("fractions", FRACTIONS)),
             back=c.get("back", 0),
             sessions=self.sessions_wanted, warn=self.work.tracker.warn,
+            forgotten=Forgotten.read(self.work.workdir / FORGOTTEN),
         )  # fmt: skip
         write_json(self.work.workdir / INDEX, dataset.items.ids)
         if self.files:
@@ -137,7 +141,7 @@ class RunData:
     def context(self) -> dict[str, Any]:
         """What of a session's context is read: "gaps" (bool) and "events" (types, 0 is none)."""
         c, train = self.work.config.context, self.dataset.splits["train"]
-        types = int(train.events.max(initial=0)) + 1
+        types = max(int(train.events.max(initial=0)), self.dataset.event_top) + 1
         return {
             "gaps": bool(c.gap and self.dataset.has_time),
             "events": types if c.event and types > 1 else 0,

@@ -11,7 +11,7 @@ from jmrec.config import ConfigDict, choose, flatten, nearest, resolve_path
 from jmrec.config.settings import check_config
 from jmrec.errors import UserError
 from jmrec.files import read_json, write_json
-from jmrec.lock import LOCK, only_writer
+from jmrec.lock import LOCK, only_writer, unsettled
 from jmrec.systems.gaussians.settings import GAUSSIANS
 from jmrec.systems.gaussians.system import GaussianStudy
 from jmrec.systems.mmrec.settings import MMREC
@@ -171,6 +171,9 @@ def open_run(workdir: Path, tracker: Tracker) -> System:
     """
     if not (workdir / CONFIG).is_file():
         raise UserError(f"{workdir} holds no finished run; make one with jmrec run.")
+    if unsettled(workdir):  # a writer was killed; the next one to hold the workdir ends its work
+        with only_writer(workdir, warn):
+            pass
     config = ConfigDict(read_json(workdir / CONFIG))
     system = system_class(config)
     known = flatten(config)

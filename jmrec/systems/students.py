@@ -233,8 +233,9 @@ class Students:
                 teacher = self.teachers[self.teacher_name(name)].get()
             features = self.table(name).get("features")
             task = student_task(
-                self.work.config, name, features, self.data.train_items, teacher, self.data.context
-            )
+                self.work.config, name, features, self.data.train_items, teacher,
+                self.data.context, self.data.dataset.id_items,
+            )  # fmt: skip
             self._trainers[name] = self.work.trainer(task, self._settings(name, "train"))
         return self._trainers[name]
 
@@ -243,11 +244,11 @@ class Students:
     def encoder(self, name: str) -> CompiledEncoder:
         """Return the compiled functions of a student, shared by its seeds."""
         if name not in self._encoders:
-            features, train_items = self.table(name).get("features"), self.data.train_items
+            features, owners = self.table(name).get("features"), self.data.dataset.id_items
             config = encoder_config(
-                self.work.config, name, features, train_items, self.data.context
+                self.work.config, name, features, len(owners), self.data.context
             )
-            ids = id_rows(train_items, max(id_table_rows(config), 1))
+            ids = id_rows(self.data.train_items, max(id_table_rows(config), 1), owners)
             self._encoders[name] = CompiledEncoder(session_model(config), ids)
         return self._encoders[name]
 
@@ -298,14 +299,14 @@ def encoder_config(
     config: ConfigDict,
     name: str,
     features: Any,
-    train_items: np.ndarray,
+    owners: int,
     context: Mapping[str, Any],
 ) -> Any:
-    """Return the size of a student's session encoder; see `student_task`."""
+    """Return the size of a student's session encoder, with ids of ``owners`` items."""
     return session_config(
         encoder_name(config, name), config.student,
         features=0 if features is None else features.shape[1],
-        ids=id_table_size(train_items) if config.students[name].ids else 0,
+        ids=id_table_size(owners) if config.students[name].ids else 0,
         **context,
     )  # fmt: skip
 
@@ -317,6 +318,7 @@ def student_task(
     train_items: np.ndarray,
     teacher: Teacher | CachedTeacher | None,
     context: Mapping[str, Any],
+    owners: np.ndarray | None = None,
 ) -> StudentTask:
     """Return what a student's stage trains.
 
@@ -327,13 +329,16 @@ def student_task(
       train_items: bool [V], items that occur in training.
       teacher: Its teacher, or None.
       context: From `RunData.context`.
+      owners: int [K], items in the order of their rows of the table of ids, see
+        `jmrec.data.schema.Dataset`; None is those of training.
     """
     c, variant = config.student, config.students[name]
-    size = encoder_config(config, name, features, train_items, context)
+    count = int(train_items.sum()) if owners is None else len(owners)
+    size = encoder_config(config, name, features, count, context)
     train, hparams = (student_settings(config, name, kind) for kind in ("train", "hparams"))
     numbers = {"learning_rate": train.learning_rate, "logit": variant.logit}
     return StudentTask(
         size, features, train_items, teacher, {**hparams, **numbers},
         variant.get("distill", c.distill), c.top, c.schedules,
-        c.get("loss", "full_softmax"), c.get("negatives", 128),
+        c.get("loss", "full_softmax"), c.get("negatives", 128), owners,
     )  # fmt: skip
