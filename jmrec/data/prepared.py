@@ -248,9 +248,9 @@ def load_prepared(out: str | Path) -> Dataset:
             has_time=metadata["has_time"],
             has_users=metadata["has_users"],
             event_names=metadata["event_names"],
-            ratings=None if label is None else records.read_ratings(
-                out, users=metadata["counts"]["ratings"]["users"], **label
-            ),
+            ratings=None
+            if label is None
+            else records.read_ratings(out, users=metadata["counts"]["ratings"]["users"], **label),
             id_items=np.array(metadata.get("id_items", ()), np.int32),
             event_top=metadata.get("event_top", 0),
         )

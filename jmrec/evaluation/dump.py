@@ -8,7 +8,6 @@ import numpy as np
 
 from jmrec.evaluation.protocol import Predictions, Ranked
 
-
 DUMPED = (
     "session", "position", "target", "is_last", "length", "user", "ids", "scores",
 )  # fmt: skip

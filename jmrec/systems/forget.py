@@ -309,7 +309,9 @@ class _Home:
         write_results(place, results, read_cost(folder))
         changes.new(f"{folder.name}/cost.json")
         shown_items = pictures_of(self.dataset.items, results)
-        write_report(results, changes.new(f"{folder.name}/{REPORT}"), read_cost(folder), shown_items)
+        write_report(
+            results, changes.new(f"{folder.name}/{REPORT}"), read_cost(folder), shown_items
+        )
         if (folder / UNITS).is_file() and len(keep):
             asked = ask(self.dataset, split)
             kept = keep_units(read_units(folder / UNITS), asked, keep)

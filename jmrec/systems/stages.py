@@ -196,8 +196,9 @@ def check_run(
 
     Raises:
       UserError: A stage is not finished or was made with other settings than the config says, on
-        other data than there is (the same data before people were taken out of it are no others), or one of its files is not what was written. Of the last stage,
-        which only reports, the settings are compared where it is finished.
+        other data than there is (the same data before people were taken out of it are no others),
+        or one of its files is not what was written. Of the last stage, which only reports, the
+        settings are compared where it is finished.
     """
     plan = _plan(stages, workdir, outside)
     for stage, fresh in plan:

@@ -29,7 +29,8 @@ def without(
     """Write anew the splits, verdicts, texts and vectors of a run; see `KeepsPeople.without`."""
     data = system.data
     own = data.run_data.dataset.ratings
-    assert own is not None and dataset.ratings is not None  # else there is nothing to keep
+    assert own is not None
+    assert dataset.ratings is not None
     verdicts = _verdicts(data.verdicts, users, set(own.user_ids))
     if data.verdicts:
         rows = [[each.item, each.user, each.verdict] for each in verdicts]

@@ -47,7 +47,7 @@ def draw(seed: int, visits: int = 90) -> list[Row]:
 
 
 def write(folder: Path, rows: Sequence[Row], kind: str, write_csv: Callable[..., None]) -> Path:
-    columns, toml, sessions = KINDS[kind]
+    columns, toml, _sessions = KINDS[kind]
     folder.mkdir()
     if "session_id" not in columns:  # the guests would be nobody
         rows = [row for row in rows if row[1]]
@@ -204,13 +204,11 @@ def test_a_session_may_look_as_if_a_user_had_named_it(
     assert find(before, [], ["nobody"])[2] == [(SESSION, "nobody")]
 
 
-def test_the_last_people_are_not_taken_out(
-    tmp_path: Path, write_csv: Callable[..., None]
-) -> None:
+def test_the_last_people_are_not_taken_out(tmp_path: Path, write_csv: Callable[..., None]) -> None:
     folder = write(tmp_path / "shop", draw(3), "users with pauses", write_csv)
     before = prepare(folder, None, tmp_path / "out")
     left = left_by(before, range(100), [])
-    with pytest.raises(UserError, match="all that .* holds; delete the folder"):
+    with pytest.raises(UserError, match=r"all that .* holds; delete the folder"):
         take_out(tmp_path / "out", left, Changes(tmp_path / "out").new)
     assert sessions_of(load_prepared(tmp_path / "out")) == sessions_of(before)
 
