@@ -17,6 +17,7 @@ from jmrec.data import records
 from jmrec.data.description import EVENT_TIME
 from jmrec.data.folder import Raw, read_folder
 from jmrec.data.forgotten import Forgotten, Left, find, left_by, without
+from jmrec.data.grown import Before, check_split, in_old_rows, with_old_ids
 from jmrec.data.pictures import shrink
 from jmrec.data.ratings import make_ratings
 from jmrec.data.schema import SPLITS, Dataset, Ratings, Sessions
@@ -43,6 +44,7 @@ def build(
     picture_size: int | None = None,
     back: int = 0,
     sessions: bool = True,
+    before: Before | None = None,
 ) -> Dataset:
     """Make the data set of a catalogue folder in memory; pictures stay as they are on disk.
 
@@ -54,6 +56,7 @@ def build(
       back: See `split_by_time`.
       sessions: Whether sessions are made; without, the three splits are empty, and the data set is
         its rows with labels, which need none.
+      before: The data set that this one continues: old items keep their rows. None for none.
 
     Returns:
       The data set; its fingerprint covers the content and these settings, no path and no date.
@@ -62,6 +65,7 @@ def build(
       UserError: if the sessions can not be split, or there is neither a session nor a label.
     """
     description = raw.description
+    raw = raw if before is None else in_old_rows(raw, before)
     if not sessions and raw.label is None:
         raise UserError(
             f"{description.interactions_file}: without sessions the rows need a label; write "
@@ -97,6 +101,10 @@ def build(
     settings |= {"split": EVENT_TIME} if description.split == EVENT_TIME else {}
     settings |= {"back": back} if back else {}
     settings |= {} if sessions else {"sessions": False}
+    if before is not None:
+        check_split(dataset, before)
+        dataset = with_old_ids(dataset, before)
+        settings |= {"continues": before.fingerprint}
     return replace(dataset, fingerprint=_fingerprint(dataset, settings))
 
 
@@ -136,6 +144,7 @@ def prepare(
     back: int = 0,
     sessions: bool = True,
     strict: bool = False,
+    before: Before | None = None,
     forgotten: Forgotten | None = None,
     warn: Callable[[str], None] = lambda sentence: None,
 ) -> Dataset:
@@ -154,6 +163,7 @@ def prepare(
       back: See `split_by_time`.
       sessions: See `build`.
       strict: Whether a broken row is an error; else it is left out.
+      before: See `build`.
       forgotten: Who is left out once sessions are split, so that all others are in the split in
         which they would be without it.
       warn: Called with each sentence about what was left out or mended.
@@ -175,6 +185,7 @@ def prepare(
         picture_size=picture_size,
         back=back,
         sessions=sessions,
+        before=before,
     )
     if forgotten is not None:
         codes, ids, _ = find(dataset, *forgotten.among(raw, dataset), raw)

@@ -32,7 +32,7 @@ from jmrec.files import checksums, read_json, write_json
 from jmrec.lock import Changes, only_writer
 from jmrec.report.page import write_report
 from jmrec.serving.folder import SERVE
-from jmrec.systems.data import FORGOTTEN
+from jmrec.systems.data import BEFORE, FORGOTTEN
 from jmrec.systems.evaluate import UNITS
 from jmrec.systems.examples import pictures_of
 from jmrec.systems.registry import CONFIG, open_run
@@ -287,7 +287,13 @@ class _Home:
         ]  # fmt: skip
         taken.made += [str(path.parent) for path in sorted(self.home.rglob(SERVE))]
         again = read_cost(self.home / "evaluate")["commands"].get("run", "") if finished else ""
-        taken.command = f"{again or 'the command of the run with'} --data=as-prepared --stale=rerun"
+        before = ""
+        if (self.home / BEFORE).is_dir():  # else a run would begin with its parameters
+            taken.trained.append(BEFORE)
+            before = f"rm -r {self.home / BEFORE}, then "
+        taken.command = (
+            f"{before}{again or 'the command of the run with'} --data=as-prepared --stale=rerun"
+        )
 
     def _keep_results(
         self, folder: Path, left: Left, users: Sequence[str], changes: Changes

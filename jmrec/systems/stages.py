@@ -405,7 +405,8 @@ def _what_changed(stage: Stage, known: Mapping[str, Any], fresh: Mapping[str, An
         files = "; ".join(stage.words[name] for name in sorted(changed))
         return (
             f"stage {stage.name} was made of other files ({files}); --data=as-prepared goes on "
-            f"with what was prepared, or {redo}"
+            "with what was prepared, --data=continue trains students over ids on with what is new, "
+            f"or {redo}"
         )
     if not _differs(known, fresh, whole):
         return (

@@ -9,16 +9,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import jax
 import numpy as np
 
 from jmrec import losses
+from jmrec.checkpoint import load_params
 from jmrec.config import ConfigDict, choose
 from jmrec.data.item_arrays import VIEWS
 from jmrec.errors import UserError
 from jmrec.evaluation.rankers.neural import CompiledEncoder, NeuralRanker
+from jmrec.models.build import check_fit
 from jmrec.models.sessions.table import id_table_rows, session_config, session_model
-from jmrec.systems.data import RunData
-from jmrec.systems.stages import Stage, seeded
+from jmrec.systems.data import BEFORE, RunData
+from jmrec.systems.stages import PARAMS, Stage, read_stage, seeded
 from jmrec.systems.work import Work
 from jmrec.tasks.session import (
     DISTILL,
@@ -29,6 +32,7 @@ from jmrec.tasks.session import (
     id_table_size,
 )
 from jmrec.training import Trainer
+from jmrec.types import Model, Params
 
 GROUP = "students"
 NO_FEATURES = "none"
@@ -182,12 +186,14 @@ class Students:
         stages = []
         for name in self.names:
             for seed in self.seeds:
-                own = {
+                own: dict[str, Any] = {
                     "student": config.student,
                     "variant": self.variant(name),
                     "context": config.context,
                     "seed": seed,
                 }
+                if (begins := self.begins(name, seed)) is not None:
+                    own["begins"] = begins
                 known = seeded(f"{GROUP}.{name}", seed)
                 stages.append(
                     Stage(
@@ -218,9 +224,31 @@ class Students:
                 self.data.sessions(train.batch_size, seed, places),
                 fingerprint=self.data.dataset.fingerprint, seed=seed,
                 evaluate=self.data.validate(self.encoder(name), self.table(name)),
+                begin=self._begin(name, seed),
             )  # fmt: skip
 
         return run
+
+    def begins(self, name: str, seed: int) -> dict[str, str] | None:
+        """Return whose parameters a student begins with; None where it begins with drawn ones."""
+        folder = self.work.workdir / BEFORE / stage_name(name, seed)
+        facts = read_stage(folder)
+        if facts is None:
+            return None
+        return {
+            "stage": facts["hash"],
+            "data": facts["contents"].get("data", ""),
+            "params": facts["files"].get(PARAMS, ""),
+        }
+
+    def _begin(self, name: str, seed: int) -> tuple[Params, dict[str, str]] | None:
+        """Return the parameters that a student begins with: old rows as they were."""
+        source, before = self.begins(name, seed), self.data.before
+        if source is None or before is None:
+            return None
+        params, _ = load_params(self.work.workdir / BEFORE / stage_name(name, seed) / "params")
+        model = self.encoder(name).model
+        return grown_params(model, params, len(before.id_items)), source
 
     def _settings(self, name: str, kind: str) -> ConfigDict:
         return student_settings(self.work.config, name, kind)
@@ -271,6 +299,39 @@ class Students:
         ranker = encoder.ranker(name, params)
         ranker.prepare(self.table(name, view))
         return ranker
+
+
+def grown_params(model: Model, params: Params, owned: int) -> Params:
+    """Return parameters for more items: in tables of ids a new row is as that of an unknown item.
+
+    Args:
+      model: Of the size that is wanted.
+      params: Numpy arrays of a model of as many items or fewer; the last row of its tables of ids
+        is that of an unknown item.
+      owned: How many rows of those are of an item each.
+
+    Raises:
+      UserError: They differ in more than their items.
+    """
+    shapes = jax.eval_shape(model.init, jax.random.key(0))
+    rows = jax.tree.map(
+        lambda axes: axes[:1] == ("item",), model.logical_axes(shapes),
+        is_leaf=lambda axes: isinstance(axes, tuple),
+    )  # fmt: skip
+
+    def grow(array: Any, shape: Any, table: bool) -> np.ndarray:
+        if not table:
+            return np.asarray(array)
+        made = np.repeat(array[-1:], shape.shape[0], 0)
+        made[:owned] = array[:owned]
+        return made
+
+    try:
+        grown = jax.tree.map(grow, params, shapes, rows)
+    except ValueError:  # another structure
+        grown = params
+    check_fit(grown, shapes, "what is continued")
+    return grown
 
 
 def stage_name(student: str, seed: int) -> str:

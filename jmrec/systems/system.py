@@ -210,6 +210,18 @@ class KeepsPeople(Protocol):
         """
 
 
+@runtime_checkable
+class Continues(Protocol):
+    """A system whose parameters can be trained on where the data has grown."""
+
+    def carried(self) -> tuple[str, ...]:
+        """Return the stages whose parameters are trained on; all others are done anew.
+
+        Raises:
+          UserError: The settings leave it nothing to train on from.
+        """
+
+
 @dataclass(frozen=True)
 class Lack:
     """What is said of a system that has not the methods of a protocol.
@@ -229,6 +241,11 @@ LACKS: dict[type, Lack] = {
     Ranks: Lack("ranks no items for sessions", asks="--items"),
     RanksPairs: Lack("ranks no items for users", "experiments/mmrec.py", "--user"),
     ReadsItems: Lack("reads no items after training"),
+    Continues: Lack(
+        "can not be trained on where its data has grown (its readers and spaces are fitted to the "
+        "data): read new items with jmrec embed, or start anew with --stale=rerun",
+        "experiments/session.py:items=ids",
+    ),
     Merges: Lack("trains no low-rank updates of a backbone, so that there is nothing to merge"),
 }
 """What is said of a system that has not the methods of a protocol."""

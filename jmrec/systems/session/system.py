@@ -64,6 +64,15 @@ class SessionSystem:
         stages += self.students.stages()
         return [*stages, evaluation_stage(self, stages, command)]
 
+    def carried(self) -> tuple[str, ...]:
+        """Return the students; see `jmrec.systems.system.Continues`."""
+        if self._reads_features:
+            raise UserError(
+                "--data=continue is for students over ids (items=ids): given features are made for "
+                "the items and the split of before; make them anew and use another --workdir."
+            )
+        return tuple(each.name for each in self.students.stages())
+
     def content(self) -> Mapping[str, np.ndarray]:
         """Return the given features, for the content rules."""
         if not self._reads_features:
