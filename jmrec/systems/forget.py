@@ -184,7 +184,8 @@ class _Home:
         self.is_run = (home / PREPARED / METADATA).is_file()
         self.prepared = home / PREPARED if self.is_run else home
         self.dataset = load_prepared(self.prepared)
-        self.source, self._toml = source, None
+        self.source = source
+        self._toml: Path | None = None
         if self.is_run:
             self._find_source()
 
@@ -286,6 +287,7 @@ class _Home:
             and ((path / "params").is_dir() or (path / "checkpoints").is_dir())
         ]  # fmt: skip
         taken.made += [str(path.parent) for path in sorted(self.home.rglob(SERVE))]
+        taken.made += _naming(self.home, [name for _, name in who])
         again = read_cost(self.home / "evaluate")["commands"].get("run", "") if finished else ""
         before = ""
         if (self.home / BEFORE).is_dir():  # else a run would begin with its parameters
@@ -301,7 +303,7 @@ class _Home:
         """Write results and report anew without the examples that show one of them."""
         if not (folder / RESULTS).is_file():
             return
-        results: dict[str, Any] = dict(read_results(folder / RESULTS))
+        results = read_results(folder / RESULTS)
         split = str(results["dataset"].get("split", ""))
         keep = left.sessions.get(split, np.zeros(0, bool))
         if shown := results.get("examples"):
@@ -369,6 +371,13 @@ def _keep_pairs(pairs: dict[str, Any], items: set[str], users: Sequence[str]) ->
         few = [each for each in why["examples"] if each["item"] not in items]
         kept["why"] = {**why, "examples": few}
     return kept
+
+
+def _naming(home: Path, names: Sequence[str]) -> list[str]:
+    """Return the logs in a folder in whose messages somebody is named."""
+    quoted = [repr(name).encode() for name in names]
+    logs = [path for kind in ("*.log", "*.txt") for path in sorted(home.rglob(kind))]
+    return [str(path) for path in logs if any(name in path.read_bytes() for name in quoted)]
 
 
 def _seal(home: Path, stages: Sequence[str], changes: Changes) -> None:
