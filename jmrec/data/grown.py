@@ -89,9 +89,20 @@ def in_old_rows(raw: Raw, before: Before) -> Raw:
 
 
 def with_old_ids(dataset: Dataset, before: Before) -> Dataset:
-    """Return a data set in whose tables of ids old items keep their rows; new ones come after."""
+    """Return a data set in whose tables of ids old items keep their rows; new ones come after.
+
+    Raises:
+      UserError: Training has new types of events.
+    """
+    top = int(dataset.splits["train"].events.max(initial=0))
+    if top > before.event_top:
+        raise UserError(
+            f"training has events of a new type, {dataset.event_names[top]!r}, for which the "
+            f"models have no place; {ANEW}."
+        )
     new = np.setdiff1d(dataset.id_items, before.id_items)
-    return replace(dataset, id_items=np.concatenate([before.id_items, new]).astype(np.int32))
+    rows = np.concatenate([before.id_items, new]).astype(np.int32)
+    return replace(dataset, id_items=rows, event_top=before.event_top)
 
 
 def check_split(dataset: Dataset, before: Before) -> None:
@@ -111,16 +122,15 @@ def check_split(dataset: Dataset, before: Before) -> None:
             )
 
 
-def check_grown(old: Dataset, raw: Raw, new: Dataset) -> None:
-    """Check that a folder holds all that its data set held, and that models can go on with it.
+def check_grown(old: Dataset, raw: Raw) -> None:
+    """Check that a folder holds all that its data set held.
 
     Args:
       old: The data set of before.
       raw: The folder now, as `in_old_rows` returns it.
-      new: The data set of it.
 
     Raises:
-      UserError: Rows are gone or were edited, or training has new types of events.
+      UserError: Rows are gone or were edited.
     """
     every = sessionise(raw)
     held: dict[str, set[tuple[int, float]]] = {}
@@ -135,9 +145,3 @@ def check_grown(old: Dataset, raw: Raw, new: Dataset) -> None:
                     f"rows of before are gone or were edited (one of them is of session {name!r}), "
                     f"so that nothing can continue; put them back, or {ANEW}."
                 )
-    top = int(new.splits["train"].events.max(initial=0))
-    if top > Before.of(old).event_top:
-        raise UserError(
-            f"training has events of a new type, {new.event_names[top]!r}, for which the models "
-            f"have no place; {ANEW}."
-        )

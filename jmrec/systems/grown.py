@@ -89,11 +89,11 @@ def _check(system: Ranks, finished: Ranks) -> Before:
             f"the test split of {old.name} is given, so that nobody can tell which of it is later "
             f"than what was learned; {ANEW}."
         )
-    new = build(
+    build(
         raw, fractions=tuple(c.get("fractions", (0.8, 0.1, 0.1))), back=c.get("back", 0),
         before=before,
     )  # fmt: skip
-    check_grown(old, in_old_rows(raw, before), new)
+    check_grown(old, in_old_rows(raw, before))
     if read_json(workdir / INDEX)[: len(before.items)] != before.items:
         raise UserError(f"{workdir / INDEX} is not of this run; put it back, or {ANEW}.")
     return before
