@@ -38,17 +38,17 @@ def people_folder(folder: Path, visits: bool = False) -> list[dict[str, str]]:
         if row["review"]:
             row["review"] += f" Told by {row['user_id']} as number{number}."
     if visits:
-        rows = [row for row in rows for _ in range(1)]
-        order = np.argsort([row["user_id"] for row in rows], kind="stable")
-        for place, n in enumerate(order.tolist()):
-            rows[n]["session_id"] = f"visit-{place // 4}-x"
-            rows[n]["timestamp"] = str(
-                1_700_000_000 + 600 * place + (place // 4 * 7919 % 997) * 5000
-            )
-        guests = {row["session_id"] for row in rows[:60]}
-        for row in rows:
-            if row["session_id"] in guests and row["user_id"] != GONE:
+        clicks: dict[str, int] = {}
+        for row in rows:  # four clicks of a user are a visit
+            user = row["user_id"]
+            click = clicks[user] = clicks.get(user, -1) + 1
+            visit = 1000 * int(user.split("-")[1]) + click // 4
+            row["session_id"] = f"visit-{visit}-x"
+            begin = 1_700_000_000 + (visit * 7919 % 997) * 5000
+            row["timestamp"] = str(begin + 60 * click)
+            if user != GONE and visit % 3 == 0:  # guests
                 row["user_id"] = ""
+        (folder / "dataset.toml").write_text('[dataset]\nname = "small"\n')
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
