@@ -202,10 +202,14 @@ def prepare(
             f"{out} holds other data than {folder} with these settings would give; "
             "name another folder or delete this one."
         )
+    _write(dataset, out, picture_size or PICTURE_SIZE)
+    return load_prepared(out)
+
+
+def _write(dataset: Dataset, out: Path, picture_size: int) -> None:
+    """Write a data set whose pictures are as on disk into a folder, as a whole or not at all."""
     with ThreadPoolExecutor() as pool:
-        pictures = list(
-            pool.map(partial(shrink, size=picture_size or PICTURE_SIZE), raw.items.pictures)
-        )
+        pictures = list(pool.map(partial(shrink, size=picture_size), dataset.items.pictures))
     dataset = replace(dataset, items=replace(dataset.items, pictures=pictures))
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
@@ -219,7 +223,6 @@ def prepare(
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    return load_prepared(out)
 
 
 def load_prepared(out: str | Path) -> Dataset:

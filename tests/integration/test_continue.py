@@ -143,6 +143,9 @@ def test_old_rows_stay_and_training_goes_on_from_what_was_trained(
     file = [row[0] for row in read(folder / "items.csv")[1:]]
     assert now[len(index) :] == [item for item in file if item not in index]
     assert len(now) > len(index)
+    for name in ("titles", "pictures"):
+        assert getattr(after.items, name)[: len(index)] == getattr(before.items, name)
+    assert len({each for each in before.items.pictures if each}) > 1
     # Tables of ids: the same rows, the same numbers; new rows are as that of an unknown item.
     rows = [id_rows(each.train_count > 0, 1024, each.id_items) for each in (before, after)]
     seen = before.train_count > 0
