@@ -3,7 +3,7 @@
 import csv
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +30,16 @@ STUDENT = "students/student-0"
 Rows = list[list[str]]
 
 
-@pytest.fixture(autouse=True)
-def _no_evaluation(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="module", autouse=True)
+def _no_evaluation() -> Iterator[None]:
     """Students are judged on validation while they are trained; the report takes long."""
 
     def stage(system: Any, before: Sequence[Stage], command: Sequence[str] = ()) -> Stage:
         return Stage("evaluate", {}, tuple(each.name for each in before), lambda folder: None)
 
-    monkeypatch.setattr(session, "evaluation_stage", stage)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(session, "evaluation_stage", stage)
+        yield
 
 
 def read(path: Path) -> Rows:
@@ -81,20 +83,29 @@ def config_of(folder: Path, *more: str) -> ConfigDict:
     )  # fmt: skip
 
 
-def run(
-    folder: Path, workdir: Path, data: str = "compare", *more: str, stale: str = "stop"
-) -> None:
+def run(folder: Path, workdir: Path, data: str = "compare", *more: str) -> None:
     registry.run(
-        config_of(folder, *more), workdir, resume="auto", stale=stale, command=[], data=data
+        config_of(folder, *more), workdir, resume="auto", stale="stop", command=[], data=data
     )
 
 
+@pytest.fixture(scope="module")
+def finished(shops: tuple[Path, Path], _no_evaluation: None) -> tuple[Path, Path]:
+    top = shops[0].parent
+    shutil.copytree(shops[0], top / "shop")
+    run(top / "shop", top / "run")
+    return top / "shop", top / "run"
+
+
 @pytest.fixture
-def done(shops: tuple[Path, Path], tmp_path: Path) -> tuple[Path, Path, Callable[[], None]]:
+def done(
+    shops: tuple[Path, Path], finished: tuple[Path, Path], tmp_path: Path
+) -> tuple[Path, Path, Callable[[], None]]:
     """Return a finished run's workdir, its folder, and what lets that grow."""
-    folder, workdir = tmp_path / "shop", tmp_path / "run"
+    folder, workdir = finished[0], tmp_path / "run"
+    shutil.copytree(finished[1], workdir)
+    shutil.rmtree(folder)
     shutil.copytree(shops[0], folder)
-    run(folder, workdir)
 
     def grow() -> None:
         for name in ("items.csv", "interactions.csv"):
@@ -274,28 +285,32 @@ def older_rows(folder: Path) -> None:
         (gone_rows, r"rows of before are gone or were edited \(one of them is of session", ()),
         (edited_key, r"dataset\.toml was edited, so that old rows may be read in another way", ()),
         (older_rows, r"targets of validation are earlier than what was learned from before", ()),
-        (None, r"made with other settings \(.*learning_rate", ("student.train.learning_rate=0.1",)),
+        (
+            gone_rows,
+            r"made with other settings \(.*learning_rate",
+            ("student.train.learning_rate=0.1",),
+        ),
     ],
 )
 def test_what_can_not_be_continued_is_refused_and_nothing_changes(
-    shops: tuple[Path, Path], tmp_path: Path, change: Callable[[Path], None] | None,
-    sentence: str, more: Sequence[str], tmp_path_factory: pytest.TempPathFactory,
+    done: tuple[Path, Path, Callable[[], None]], change: Callable[[Path], None],
+    sentence: str, more: Sequence[str],
 ) -> None:  # fmt: skip
-    folder, workdir = tmp_path / "shop", tmp_path / "run"
-    shutil.copytree(shops[0], folder)
-    with pytest.raises(UserError, match="no finished run to continue"):
-        run(folder, workdir, "continue")
-    run(folder, workdir, "compare", "--config.student.train.steps=4")
-    if change is None:
-        gone_rows(folder)
-    else:
-        change(folder)
+    workdir, folder, _ = done
+    change(folder)
     files = {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()}
     with pytest.raises(UserError, match=sentence):
-        run(folder, workdir, "continue", "--config.student.train.steps=4",
-            *(f"--config.{each}" for each in more))  # fmt: skip
-    names = {"workdir.lock"}
-    assert all(path.name in names or path.read_bytes() == data for path, data in files.items())
+        run(folder, workdir, "continue", *(f"--config.{each}" for each in more))
+    assert all(
+        path.name == "workdir.lock" or path.read_bytes() == data for path, data in files.items()
+    )
+
+
+def test_without_a_finished_run_there_is_nothing_to_continue(
+    shops: tuple[Path, Path], tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match="no finished run to continue"):
+        run(shops[0], tmp_path / "run", "continue")
 
 
 @pytest.mark.parametrize(
