@@ -37,6 +37,11 @@ class FeatureTable:
     arrays: dict[str, np.ndarray]
     provenance: dict[str, str]
 
+    @property
+    def made_by(self) -> dict[str, str]:
+        """The provenance without what is said of the rows: for a table of other rows."""
+        return {k: v for k, v in self.provenance.items() if k not in ("items", "rows")}
+
 
 def hash_ids(ids: Sequence[str]) -> str:
     """Return a short hash of item ids in row order.

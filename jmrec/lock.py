@@ -1,13 +1,17 @@
-"""Locks that a killed process can not leave behind: one writer of a workdir at a time.
+"""One writer of a workdir at a time, and what it changes together: all of it or nothing.
 
 A lock is `flock` on a file, held as long as the process that took it lives. The file itself is
 never removed: that would let a third process lock another file of the same name.
+
+Changes are written into a side folder. One rename decides that they count; who takes the lock next
+puts in place what a killed process has not.
 """
 
 import errno
 import fcntl
 import json
 import os
+import shutil
 import socket
 import sys
 from collections.abc import Callable, Iterator
@@ -19,6 +23,8 @@ from jmrec.errors import UserError
 
 LOCK = "workdir.lock"
 """The lock file of a workdir; it says who holds it, or who held it last."""
+CHANGES = "changes"
+"""The side folder of `Changes`, once they count; before that its name ends in ".tmp"."""
 NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS, errno.EINVAL)
 """What a file system says that has no locks."""
 
@@ -90,6 +96,7 @@ def only_writer(workdir: Path, warn: Callable[[str], None]) -> Iterator[None]:
             f"the file system of {workdir} has no locks ({os.strerror(error.errno or 0)}): see to "
             "it that no second command writes there at once."
         )
+        settle(workdir)
         yield
         return
     if file is None:
@@ -106,9 +113,105 @@ def only_writer(workdir: Path, warn: Callable[[str], None]) -> Iterator[None]:
         }
         os.ftruncate(file, 0)
         os.pwrite(file, (json.dumps(me) + "\n").encode(), 0)
+        settle(workdir)
         yield
     finally:
         os.close(file)
+
+
+class Changes:
+    """New files of a folder that are put in place together: a kill leaves all old or all new ones.
+
+    Only who holds the folder (`only_writer`) may make them. They count from `commit` on.
+
+    Args:
+      folder: Whose files are to change.
+
+    Example:
+      >>> import tempfile
+      >>> folder = Path(tempfile.mkdtemp())
+      >>> _ = (folder / "old").write_text("1")
+      >>> changes = Changes(folder)
+      >>> _ = changes.new("a/b").write_text("2")
+      >>> changes.remove("old")
+      >>> changes.commit()
+      >>> [path.name for path in sorted(folder.rglob("*"))]
+      ['a', 'b']
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._side = folder / f"{CHANGES}.tmp"
+        self._put: dict[str, None] = {}
+        self._gone: dict[str, None] = {}
+        shutil.rmtree(self._side, ignore_errors=True)
+
+    def new(self, name: str) -> Path:
+        """Return where to write a file or a folder that takes the place of ``folder / name``."""
+        self._put[name] = None
+        path = self._side / "new" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def current(self, name: str) -> Path:
+        """Return where a file is now: the new one where there is one, else the old one."""
+        return self._side / "new" / name if name in self._put else self.folder / name
+
+    def remove(self, name: str) -> None:
+        """Remove ``folder / name``, a file or a folder in which nothing is new."""
+        self._gone[name] = None
+
+    @property
+    def names(self) -> list[str]:
+        """What is put in place, relative to the folder."""
+        return list(self._put)
+
+    @property
+    def removed(self) -> list[str]:
+        """What is removed, relative to the folder."""
+        return list(self._gone)
+
+    def commit(self) -> None:
+        """Put everything in place."""
+        self._side.mkdir(parents=True, exist_ok=True)
+        listed = json.dumps({"put": list(self._put), "gone": list(self._gone)})
+        (self._side / _LIST).write_text(listed)
+        self._side.rename(self.folder / CHANGES)  # from here on they count
+        settle(self.folder)
+
+
+_LIST = "changes.json"
+
+
+def unsettled(folder: Path) -> bool:
+    """Whether changes count that are not all in place."""
+    return (folder / CHANGES / _LIST).is_file()
+
+
+def settle(folder: Path) -> None:
+    """Put in place what a killed `Changes.commit` has not, and remove what does not count."""
+    ready, side = folder / CHANGES, folder / f"{CHANGES}.tmp"
+    if unsettled(folder):
+        listed = json.loads((ready / _LIST).read_bytes())
+        for name in listed["gone"]:
+            _remove(folder / name)
+        for name in listed["put"]:
+            new = ready / "new" / name
+            if new.exists():  # else it is in its place already
+                if new.is_dir():
+                    _remove(folder / name)
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                new.replace(folder / name)
+        shutil.rmtree(side, ignore_errors=True)
+        ready.rename(side)
+    shutil.rmtree(side, ignore_errors=True)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _holder(path: Path) -> str:

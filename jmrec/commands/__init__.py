@@ -20,5 +20,6 @@ VERBS = (
     "convert",
     "plan",
     "inspect",
+    "forget",
 )
 """The names of the files, in the order in which ``jmrec --help`` lists them."""

@@ -22,9 +22,10 @@ def options(parser: argparse.ArgumentParser) -> None:
         help="what to do with a stage that was made with other settings",
     )  # fmt: skip
     parser.add_argument(
-        "--data", choices=("compare", "as-prepared"), default="compare",
+        "--data", choices=("compare", "as-prepared", "continue"), default="compare",
         help="what to do with a catalogue folder that was prepared before: compare it and stop "
-        "where it has changed (--stale=rerun makes all anew), or go on with what was prepared",
+        "where it has changed (--stale=rerun makes all anew); go on with what was prepared; or "
+        "take the rows and items that are new and train students over ids on with them",
     )  # fmt: skip
     parser.add_argument(
         "--origins", type=int, default=1, metavar="N",

@@ -16,6 +16,8 @@ import numpy as np
 from jmrec.data import records
 from jmrec.data.description import EVENT_TIME
 from jmrec.data.folder import Raw, read_folder
+from jmrec.data.forgotten import Forgotten, Left, find, left_by, without
+from jmrec.data.grown import Before, check_split, in_old_rows, with_old_ids
 from jmrec.data.pictures import shrink
 from jmrec.data.ratings import make_ratings
 from jmrec.data.schema import SPLITS, Dataset, Ratings, Sessions
@@ -42,6 +44,7 @@ def build(
     picture_size: int | None = None,
     back: int = 0,
     sessions: bool = True,
+    before: Before | None = None,
 ) -> Dataset:
     """Make the data set of a catalogue folder in memory; pictures stay as they are on disk.
 
@@ -53,6 +56,7 @@ def build(
       back: See `split_by_time`.
       sessions: Whether sessions are made; without, the three splits are empty, and the data set is
         its rows with labels, which need none.
+      before: The data set that this one continues: old items keep their rows. None for none.
 
     Returns:
       The data set; its fingerprint covers the content and these settings, no path and no date.
@@ -61,6 +65,7 @@ def build(
       UserError: if the sessions can not be split, or there is neither a session nor a label.
     """
     description = raw.description
+    raw = raw if before is None else in_old_rows(raw, before)
     if not sessions and raw.label is None:
         raise UserError(
             f"{description.interactions_file}: without sessions the rows need a label; write "
@@ -96,6 +101,10 @@ def build(
     settings |= {"split": EVENT_TIME} if description.split == EVENT_TIME else {}
     settings |= {"back": back} if back else {}
     settings |= {} if sessions else {"sessions": False}
+    if before is not None:
+        check_split(dataset, before)
+        dataset = with_old_ids(dataset, before)
+        settings |= {"continues": before.fingerprint}
     return replace(dataset, fingerprint=_fingerprint(dataset, settings))
 
 
@@ -135,6 +144,8 @@ def prepare(
     back: int = 0,
     sessions: bool = True,
     strict: bool = False,
+    before: Before | None = None,
+    forgotten: Forgotten | None = None,
     warn: Callable[[str], None] = lambda sentence: None,
 ) -> Dataset:
     """Validate, sessionise, split by time and write a catalogue folder once.
@@ -152,6 +163,9 @@ def prepare(
       back: See `split_by_time`.
       sessions: See `build`.
       strict: Whether a broken row is an error; else it is left out.
+      before: See `build`.
+      forgotten: Who is left out once sessions are split, so that all others are in the split in
+        which they would be without it.
       warn: Called with each sentence about what was left out or mended.
 
     Returns:
@@ -171,11 +185,15 @@ def prepare(
         picture_size=picture_size,
         back=back,
         sessions=sessions,
+        before=before,
     )
+    if forgotten is not None:
+        codes, ids, _ = find(dataset, *forgotten.among(raw, dataset), raw)
+        dataset = without(dataset, left_by(dataset, codes, ids))
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         known = _metadata(out)
         if known.get("fingerprint") == dataset.fingerprint:
-            fresh = json.loads(json.dumps(_describe(dataset, raw)))
+            fresh = json.loads(json.dumps(_describe(dataset)))
             # Of the pictures those are counted that could be stored.
             if known | {"counts": {}} != fresh | {"counts": {}}:
                 raise UserError(_damaged(out))
@@ -184,25 +202,27 @@ def prepare(
             f"{out} holds other data than {folder} with these settings would give; "
             "name another folder or delete this one."
         )
+    _write(dataset, out, picture_size or PICTURE_SIZE)
+    return load_prepared(out)
+
+
+def _write(dataset: Dataset, out: Path, picture_size: int) -> None:
+    """Write a data set whose pictures are as on disk into a folder, as a whole or not at all."""
     with ThreadPoolExecutor() as pool:
-        pictures = list(
-            pool.map(partial(shrink, size=picture_size or PICTURE_SIZE), raw.items.pictures)
-        )
+        pictures = list(pool.map(partial(shrink, size=picture_size), dataset.items.pictures))
     dataset = replace(dataset, items=replace(dataset.items, pictures=pictures))
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     try:
         temporary.chmod(0o755)
         records.write(dataset, temporary)
-        text = json.dumps(_describe(dataset, raw), indent=1, ensure_ascii=False)
-        (temporary / METADATA).write_text(text + "\n", encoding="utf-8")
+        _write_metadata(dataset, temporary / METADATA)
         if out.exists():
             out.rmdir()
         temporary.rename(out)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
-    return load_prepared(out)
 
 
 def load_prepared(out: str | Path) -> Dataset:
@@ -230,7 +250,8 @@ def load_prepared(out: str | Path) -> Dataset:
         items = records.read_items(out, columns["text"], columns["category"], columns["number"])
         splits = dict.fromkeys(SPLITS, no_sessions())
         if any(metadata["counts"]["sessions"].values()):
-            splits = {name: records.read_sessions(out, name) for name in SPLITS}
+            some = metadata["counts"]["sessions"]
+            splits |= {name: records.read_sessions(out, name) for name in SPLITS if some[name]}
         label = metadata.get("ratings")
         dataset = Dataset(
             name=metadata["name"],
@@ -241,7 +262,11 @@ def load_prepared(out: str | Path) -> Dataset:
             has_time=metadata["has_time"],
             has_users=metadata["has_users"],
             event_names=metadata["event_names"],
-            ratings=None if label is None else records.read_ratings(out, **label),
+            ratings=None
+            if label is None
+            else records.read_ratings(out, users=metadata["counts"]["ratings"]["users"], **label),
+            id_items=np.array(metadata.get("id_items", ()), np.int32),
+            event_top=metadata.get("event_top", 0),
         )
         whole = _counts(dataset) == metadata["counts"]
     except Exception as error:  # TFDS and array_record raise many kinds on damage
@@ -273,7 +298,42 @@ def _metadata(out: Path) -> dict[str, Any]:
     return metadata if isinstance(metadata, dict) else {}
 
 
-def _describe(dataset: Dataset, raw: Raw) -> dict[str, Any]:
+def take_out(out: str | Path, left: Left, new: Callable[[str], Path]) -> Dataset:
+    """Write a prepared data set anew without some people; the catalogue is not touched.
+
+    Args:
+      out: The folder that `prepare` wrote.
+      left: Who is left, of what `load_prepared` reads.
+      new: Returns where to write what takes the place of a file or a folder of ``out``.
+
+    Returns:
+      The data set without them.
+
+    Raises:
+      UserError: Nobody is left.
+    """
+    out = Path(out)
+    dataset = without(load_prepared(out), left)
+    if not any(map(len, dataset.splits.values())) and not len(dataset.ratings or ()):
+        raise UserError(f"they are all that {out} holds; delete the folder instead.")
+    home, metadata = records.JmrecData.name, new(METADATA)
+    with tempfile.TemporaryDirectory(dir=metadata.parent) as side:
+        records.write(dataset, Path(side), catalogue=False)
+        for config in (records.SESSIONS, records.RATINGS):
+            if (out / home / config).exists():
+                place = new(f"{home}/{config}")
+                made = Path(side) / home / config
+                made.rename(place) if made.exists() else place.mkdir()
+    _write_metadata(dataset, metadata)
+    return dataset
+
+
+def _write_metadata(dataset: Dataset, path: Path) -> None:
+    text = json.dumps(_describe(dataset), indent=1, ensure_ascii=False)
+    path.write_text(text + "\n", encoding="utf-8")
+
+
+def _describe(dataset: Dataset) -> dict[str, Any]:
     items, ratings = dataset.items, dataset.ratings
     about = {
         "format": FORMAT,
@@ -283,13 +343,19 @@ def _describe(dataset: Dataset, raw: Raw) -> dict[str, Any]:
         "has_time": dataset.has_time,
         "has_users": dataset.has_users,
         "counts": _counts(dataset),
-        "event_names": raw.event_names,
+        "event_names": dataset.event_names,
         "columns": {
             "text": list(items.text),
             "number": list(items.number),
             "category": items.category_names,
         },
     }
+    # Only where they are others, so that data prepared before stays the same.
+    plain = np.flatnonzero(dataset.train_count)
+    if not np.array_equal(dataset.id_items, plain):
+        about["id_items"] = dataset.id_items.tolist()
+    if dataset.event_top:
+        about["event_top"] = dataset.event_top
     if ratings is not None:
         about["ratings"] = {"label": ratings.label, "label_means": ratings.label_means}
     return about

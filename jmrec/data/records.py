@@ -72,7 +72,8 @@ class JmrecData(tfds.core.GeneratorBasedBuilder):
         if self.builder_config.name == RATINGS:
             assert self._dataset.ratings is not None  # else this config is not written
             return {_ROWS: self._generate_ratings(self._dataset.ratings)}
-        return {name: self._generate_sessions(self._dataset.splits[name]) for name in SPLITS}
+        splits = self._dataset.splits
+        return {name: self._generate_sessions(splits[name]) for name in SPLITS if splits[name]}
 
     def _generate_examples(self) -> Iterator[Any]:
         """Unused: every split has its own generator."""
@@ -184,12 +185,19 @@ def _features(config: str, windows: bool, chosen: bool) -> tfds.features.Feature
     return f.FeaturesDict(features)
 
 
-def write(dataset: Dataset, out: Path) -> None:
-    """Write the items of a data set under ``out``, and the sessions and ratings that it has."""
+def write(dataset: Dataset, out: Path, *, catalogue: bool = True) -> None:
+    """Write the items of a data set under ``out``, and the sessions and ratings that it has.
+
+    Args:
+      dataset: The data set.
+      out: The folder.
+      catalogue: Whether the items are written.
+    """
+    items = [ITEMS] if catalogue else []
     some = [SESSIONS] if any(map(len, dataset.splits.values())) else []
     some += [RATINGS] if dataset.ratings is not None else []
     with _quiet():
-        for config in (ITEMS, *some):
+        for config in (*items, *some):
             JmrecData(dataset, config, out).download_and_prepare()
     shutil.rmtree(out / "downloads", ignore_errors=True)  # TFDS makes it, nothing is in it
 
@@ -244,26 +252,26 @@ def read_sessions(out: Path, split: str) -> Sessions:
     )
 
 
-def read_ratings(out: Path, *, label: str, label_means: str) -> Ratings:
+def read_ratings(out: Path, *, users: int, label: str, label_means: str) -> Ratings:
     """Read the ratings back.
 
     Args:
       out: The folder given to `write`.
+      users: How many codes of users there are.
       label: What the label is.
       label_means: What it means.
 
     Returns:
-      The ratings, equal to those written if each user id has a row.
+      The ratings, equal to those written if each user id has a row; the id of another is "".
     """
     records = _records(out, RATINGS, _ROWS)
-    users = _flat(records, "users", np.int32)
+    codes = _flat(records, "users", np.int32)
     ids = _flat(records, "user_ids", np.object_)
-    names = dict(zip(users.tolist(), ids))
-    names.pop(-1, None)
+    names = dict(zip(codes.tolist(), ids))
     return Ratings(
         items=_flat(records, "items", np.int32),
-        users=users,
-        user_ids=[names[code].decode() for code in range(len(names))],
+        users=codes,
+        user_ids=[names.get(code, b"").decode() for code in range(users)],
         times=_flat(records, "times", np.float64),
         labels=_flat(records, "labels", np.int8),
         ratings=_flat(records, "ratings", np.float32),

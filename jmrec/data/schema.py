@@ -140,7 +140,7 @@ class Ratings:
     Attributes:
       items: int32 [N] item rows.
       users: int32 [N] user codes, -1 where a row has no user.
-      user_ids: U user ids, ``user_ids[code]``.
+      user_ids: U user ids, ``user_ids[code]``; "" where a code is of nobody any more.
       times: float64 [N] unix seconds, or the file's order where the data has no time.
       labels: int8 [N]: 1 where the label occurs (the positive class), 0 where it does not, -1 where
         the row does not say.
@@ -179,6 +179,11 @@ class Dataset:
       has_users: Whether ``Sessions.users`` are real users.
       event_names: ``event_names[code]`` of ``Sessions.events``; ``event_names[0]`` is "".
       ratings: All rows with their labels and reviews; None where the data declares no label.
+      id_items: int32 [K] items in the order of their rows of tables of ids; those that occur in
+        training, if the argument is left out. It is given where they are others: an item whose
+        training events were all taken out keeps its row.
+      event_top: The highest event type that tables of types have a row for, at least; 0 where
+        training says it.
     """
 
     name: str
@@ -190,6 +195,13 @@ class Dataset:
     has_users: bool = False
     event_names: list[str] = field(default_factory=lambda: [""])
     ratings: Ratings | None = None
+    id_items: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int32))
+    event_top: int = 0
+
+    def __post_init__(self) -> None:
+        if not len(self.id_items):
+            found = np.flatnonzero(self.train_count).astype(np.int32)
+            object.__setattr__(self, "id_items", found)
 
     @property
     def train_count(self) -> np.ndarray:

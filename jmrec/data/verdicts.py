@@ -39,6 +39,10 @@ class Verdict:
     verdict: str
 
 
+NOBODY = Verdict("", "", "")
+"""Stands for a user who was forgotten and whom verdicts alone had named."""
+
+
 def read_verdicts(path: Path, items: Sequence[str]) -> tuple[Verdict, ...]:
     """Read a file of verdicts.
 
@@ -108,14 +112,20 @@ def with_verdicts(ratings: Ratings, verdicts: Sequence[Verdict], items: Sequence
 
     Args:
       ratings: N rows.
-      verdicts: K of them; a user that no row has is a new one.
+      verdicts: K of them; a user that no row has is a new one. `NOBODY` makes no row, and keeps
+        the place of a user.
       items: The item ids, in row order.
 
     Returns:
       N + K rows.
     """
     row_of = {item: row for row, item in enumerate(items)}
-    user_ids = list(dict.fromkeys([*ratings.user_ids, *(v.user for v in verdicts if v.user)]))
+    user_ids, known = list(ratings.user_ids), set(ratings.user_ids)
+    for each in verdicts:
+        if each == NOBODY or (each.user and each.user not in known):
+            user_ids.append(each.user)
+            known.add(each.user)
+    verdicts = [each for each in verdicts if each != NOBODY]
     code_of = {user: code for code, user in enumerate(user_ids)}
     has = DROP if ratings.label_means == AVOID else KEEP
     count = len(verdicts)

@@ -5,7 +5,7 @@ becomes one of a few thousand and no model has learned from any of them.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -13,6 +13,7 @@ from zipfile import BadZipFile
 import numpy as np
 
 from jmrec.errors import UserError
+from jmrec.evaluation.dump import renumbered
 from jmrec.evaluation.figures import per_prediction, units
 from jmrec.evaluation.protocol import Predictions
 from jmrec.evaluation.results import (
@@ -66,6 +67,21 @@ def units_of(rows: Sequence[Row], predictions: Predictions) -> Units:
         cluster=found[0][0][1],
         values=np.array([[means for means, _ in row] for row in found]),
     )
+
+
+def keep_units(found: Units, predictions: Predictions, keep: np.ndarray) -> Units:
+    """Return units without some sessions.
+
+    Args:
+      found: From `units_of`.
+      predictions: What every row was asked.
+      keep: bool [S], sessions that stay.
+    """
+    sessions = np.unique(predictions.session[predictions.place <= 20])
+    rows = keep[sessions]
+    alone = -1 - renumbered(keep)[sessions].astype(np.int64)
+    cluster = np.where(found.cluster >= 0, found.cluster, alone)[rows]
+    return replace(found, cluster=cluster, values=found.values[:, :, rows])
 
 
 def write_units(path: Path, kept: Units) -> None:

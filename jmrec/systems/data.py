@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 
 from jmrec.config import ConfigDict, resolve_path
+from jmrec.data.forgotten import Forgotten
+from jmrec.data.grown import Before
 from jmrec.data.packing import packed_batches
 from jmrec.data.pipeline import Buckets, choose_buckets, item_batches, session_batches
 from jmrec.data.prepared import load_prepared, prepare, prepared_fingerprint
@@ -30,6 +32,10 @@ FRACTIONS = (0.8, 0.1, 0.1)
 """Shares of the sessions in train, validation and test, where no sessions are wanted."""
 SOURCE, CHECKSUM = "source.json", "source.sha256"
 """Of the files that the data was made of: their state, and the setting that stands for them."""
+FORGOTTEN = "forgotten.json"
+"""Who was taken out of a run's data and stays out, see `jmrec.data.forgotten.Forgotten`."""
+BEFORE, KEPT = "before", "data.json"
+"""Folder of the run that this one continues: its parameters, and what its data has to keep."""
 INDEX = "item_index.json"
 """Item ids in the order of their rows; append-only."""
 
@@ -69,6 +75,8 @@ class RunData:
         c = self.work.config.data
         own = {name: c[name] for name in c if name != "toyshop" or c.source == "toyshop"}
         source, words = self._source()
+        if (before := self.before) is not None:
+            source |= {"continues": before.fingerprint}
         return Stage(
             "data", {"data": own, **source, **more}, (), run, alone=True, content=fingerprint,
             outside=(CHECKSUM,), words=words,
@@ -110,10 +118,17 @@ class RunData:
             source, toml, folder / "prepared", fractions=tuple(c.get("fractions", FRACTIONS)),
             back=c.get("back", 0),
             sessions=self.sessions_wanted, warn=self.work.tracker.warn,
+            forgotten=Forgotten.read(self.work.workdir / FORGOTTEN), before=self.before,
         )  # fmt: skip
         write_json(self.work.workdir / INDEX, dataset.items.ids)
         if self.files:
             write_json(folder / SOURCE, self.files)
+
+    @property
+    def before(self) -> Before | None:
+        """What the data has to keep of the run that this one continues, if there is one."""
+        path = self.work.workdir / BEFORE / KEPT
+        return Before.from_json(read_json(path)) if path.is_file() else None
 
     @property
     def truth(self) -> Path:
@@ -139,7 +154,7 @@ class RunData:
     def context(self) -> dict[str, Any]:
         """What of a session's context is read: "gaps" (bool) and "events" (types, 0 is none)."""
         c, train = self.work.config.context, self.dataset.splits["train"]
-        types = int(train.events.max(initial=0)) + 1
+        types = max(int(train.events.max(initial=0)), self.dataset.event_top) + 1
         return {
             "gaps": bool(c.gap and self.dataset.has_time),
             "events": types if c.event and types > 1 else 0,

@@ -51,6 +51,7 @@ def fit(
     tracker: Tracker,
     metadata: Mapping[str, Any],
     evaluate: Callable[[Params, State], Mapping[str, float]] | None = None,
+    begin: Params | None = None,
 ) -> FitResult:
     """Fit, then write ``params`` and ``metrics.json`` into the stage's folder.
 
@@ -63,12 +64,14 @@ def fit(
       metadata: See there; it is kept with the parameters too. Its "config" is the stage's flat
         "train", of which only what changes the parameters is kept.
       evaluate: See there.
+      begin: See there.
     """
     config = {k: v for k, v in metadata["config"].items() if k not in NOT_PART_OF_A_RUN}
     metadata = {**metadata, "config": config}
     result = trainer.fit(
-        folder, batches, seed=seed, evaluate=evaluate, tracker=tracker, metadata=metadata
-    )
+        folder, batches, seed=seed, evaluate=evaluate, tracker=tracker, metadata=metadata,
+        begin=begin,
+    )  # fmt: skip
     params = jax.device_get(process_local(result.params, trainer.mesh))
     save_params(folder / "params", params, metadata)
     if is_first():

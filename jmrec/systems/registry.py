@@ -11,7 +11,8 @@ from jmrec.config import ConfigDict, choose, flatten, nearest, resolve_path
 from jmrec.config.settings import check_config
 from jmrec.errors import UserError
 from jmrec.files import read_json, write_json
-from jmrec.lock import LOCK, only_writer
+from jmrec.lock import LOCK, only_writer, unsettled
+from jmrec.systems import grown
 from jmrec.systems.gaussians.settings import GAUSSIANS
 from jmrec.systems.gaussians.system import GaussianStudy
 from jmrec.systems.mmrec.settings import MMREC
@@ -44,7 +45,7 @@ SETTINGS: dict[str, Checks] = {
 own, and only those of every run and of data are checked before."""
 CONFIG = "config.json"
 """Where a finished run keeps its settings."""
-COMPARE, AS_PREPARED = "compare", "as-prepared"
+COMPARE, AS_PREPARED, CONTINUE = "compare", "as-prepared", "continue"
 """What becomes of a catalogue folder that was prepared before: see `run`."""
 NOWHERE = Path("no workdir")
 """Of a system that is made to look at its settings or shapes, and runs nothing."""
@@ -115,7 +116,7 @@ def run(
       stale: See `jmrec.systems.stages.walk`.
       command: The command line, for the report.
       data: `COMPARE` refuses a folder that has changed since it was prepared; `AS_PREPARED` goes on
-        with what was prepared.
+        with what was prepared; `CONTINUE` takes what is new and trains on from what was trained.
 
     Raises:
       UserError: If the system is unknown, or the workdir holds another run.
@@ -138,7 +139,9 @@ def run(
         )
         for remark in remarks:
             tracker.warn(remark)
-        work = Work(config, workdir, tracker, compares=data == COMPARE)
+        work = Work(config, workdir, tracker, compares=data != AS_PREPARED)
+        if data == CONTINUE:
+            first(lambda: grown.begin(system(work), lambda: open_run(workdir, tracker)))
         stages = system(work).stages(command)
         walk(stages, workdir, stale=stale, tracker=tracker)
         first(lambda: write_json(workdir / CONFIG, stored(config)))
@@ -171,6 +174,9 @@ def open_run(workdir: Path, tracker: Tracker) -> System:
     """
     if not (workdir / CONFIG).is_file():
         raise UserError(f"{workdir} holds no finished run; make one with jmrec run.")
+    if unsettled(workdir):  # a writer was killed; the next one to hold the workdir ends its work
+        with only_writer(workdir, warn):
+            pass
     config = ConfigDict(read_json(workdir / CONFIG))
     system = system_class(config)
     known = flatten(config)

@@ -62,6 +62,8 @@ def roll(
             f"the system {config.get('system')!r} has no data that is split by time; leave out "
             "--origins."
         )
+    if data == registry.CONTINUE:
+        raise UserError("--origins trains anew before each window; leave out --data=continue.")
     registry.check_settings(config)
     shares = config.data.fractions
     most = int(round(shares[0] / shares[2], 6) + 1 - 1e-6)

@@ -6,9 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from jmrec.data.forgotten import Left
+from jmrec.data.schema import Dataset
 from jmrec.evaluation.protocol import ask
 from jmrec.evaluation.soft_labels import blend_of, out_of_fold
 from jmrec.features import read_features, write_features
+from jmrec.lock import Changes
 from jmrec.systems.data import RunData
 from jmrec.systems.stages import Stage
 from jmrec.systems.students import TeacherSource
@@ -52,6 +55,20 @@ class RuleTeacher:
         }  # fmt: skip
         return Stage(STAGE, own, self.inputs, self._teach, alone=True)
 
+    def without(self, left: Left, dataset: Dataset, changes: Changes) -> None:
+        """Write the soft labels anew without those of events that go.
+
+        Args:
+          left: What stays of the run's data set.
+          dataset: What stays, as a data set.
+          changes: Gets the new file.
+        """
+        name = f"{STAGE}/{LABELS}"
+        table = read_features(changes.folder / name, event_names(self.data.dataset))
+        keep = left.events("train", self.data.dataset)
+        kept = {each: array[keep] for each, array in table.arrays.items()}
+        write_features(changes.new(name), kept, event_names(dataset), table.made_by)
+
     def _teach(self, folder: Path) -> None:
         config, dataset = self.work.config, self.data.dataset
         folds = config.teach.folds
@@ -66,15 +83,15 @@ class RuleTeacher:
             "stage": STAGE, "teacher": "blend of rules", "folds": str(folds),
             "temperatures": ", ".join(f"{each:.4g}" for each in temperatures),
         }  # fmt: skip
-        write_features(folder / LABELS, vars(labels), self._event_names, facts)
-
-    @property
-    def _event_names(self) -> list[str]:
-        """Names of the rows of the soft labels: each training event's session and item."""
-        train, ids = self.data.dataset.splits["train"], self.data.dataset.items.ids
-        owner = np.repeat(np.arange(len(train)), train.lengths)
-        return [f"{train.ids[s]} {ids[i]}" for s, i in zip(owner, train.items)]
+        write_features(folder / LABELS, vars(labels), event_names(dataset), facts)
 
     def _read(self) -> CachedTeacher:
         path = self.work.workdir / STAGE / LABELS
-        return CachedTeacher(**read_features(path, self._event_names).arrays)
+        return CachedTeacher(**read_features(path, event_names(self.data.dataset)).arrays)
+
+
+def event_names(dataset: Dataset) -> list[str]:
+    """Return names of the rows of the soft labels: each training event's session and item."""
+    train, ids = dataset.splits["train"], dataset.items.ids
+    owner = np.repeat(np.arange(len(train)), train.lengths)
+    return [f"{train.ids[s]} {ids[i]}" for s, i in zip(owner, train.items)]

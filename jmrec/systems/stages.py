@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 from jmrec.cluster.member import first
 from jmrec.config import difference, flatten
+from jmrec.data.forgotten import whole
 from jmrec.errors import UserError
 from jmrec.evaluation.results import StageCost, StageFacts
 from jmrec.files import (
@@ -195,8 +196,9 @@ def check_run(
 
     Raises:
       UserError: A stage is not finished or was made with other settings than the config says, on
-        other data than there is, or one of its files is not what was written. Of the last stage,
-        which only reports, the settings are compared where it is finished.
+        other data than there is (the same data before people were taken out of it are no others),
+        or one of its files is not what was written. Of the last stage, which only reports, the
+        settings are compared where it is finished.
     """
     plan = _plan(stages, workdir, outside)
     for stage, fresh in plan:
@@ -215,7 +217,7 @@ def check_run(
                 f"{config} does not say what stage {stage.name} was made with ({changed}); put "
                 "back what was changed, or run again in another --workdir."
             )
-        if _differs(known, fresh):
+        if _differs(known, fresh, whole):
             raise UserError(_what_changed(stage, known, fresh))
         if not last:
             check_seal(folder, known)
@@ -274,12 +276,22 @@ def _note_contents(
             fresh["contents"][before.name] = before.content(folder)
 
 
-def _differs(known: Mapping[str, Any], fresh: Mapping[str, Any]) -> bool:
-    """Whether a stage was made with other settings, or on other data."""
+def _differs(
+    known: Mapping[str, Any], fresh: Mapping[str, Any], same: Callable[[str], str] = str
+) -> bool:
+    """Whether a stage was made with other settings, or on other data.
+
+    Args:
+      known: The stage.json that there is.
+      fresh: The one with which it would begin now.
+      same: Of two contents that this maps alike, neither is other data.
+    """
     contents = known.get("contents")  # an older jmrec wrote none
     return known["hash"] != fresh["hash"] or (
         contents is not None
-        and any(contents.get(name, now) != now for name, now in fresh["contents"].items())
+        and any(
+            same(contents.get(name, now)) != same(now) for name, now in fresh["contents"].items()
+        )
     )
 
 
@@ -393,7 +405,14 @@ def _what_changed(stage: Stage, known: Mapping[str, Any], fresh: Mapping[str, An
         files = "; ".join(stage.words[name] for name in sorted(changed))
         return (
             f"stage {stage.name} was made of other files ({files}); --data=as-prepared goes on "
-            f"with what was prepared, or {redo}"
+            "with what was prepared, --data=continue trains students over ids on with what is new, "
+            f"or {redo}"
+        )
+    if not _differs(known, fresh, whole):
+        return (
+            f"stage {stage.name} was made with people in the data whom jmrec forget has taken out "
+            "since; --stale=rerun makes it and what follows anew without them (other commands take "
+            "the run as it is)."
         )
     if known["hash"] == fresh["hash"]:
         return f"stage {stage.name} was made of other data than the run holds now; {redo}"

@@ -9,18 +9,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import jax
 import numpy as np
 
 from jmrec import losses
+from jmrec.checkpoint import load_params
 from jmrec.config import ConfigDict, choose
 from jmrec.data.item_arrays import VIEWS
 from jmrec.errors import UserError
 from jmrec.evaluation.choice import check_wanted
 from jmrec.evaluation.rankers.neural import CompiledEncoder, NeuralRanker
 from jmrec.evaluation.rankers.rules import rule_names
+from jmrec.models.build import check_fit
 from jmrec.models.sessions.table import id_table_rows, packs, session_config, session_model
-from jmrec.systems.data import RunData
-from jmrec.systems.stages import Stage, seeded
+from jmrec.systems.data import BEFORE, RunData
+from jmrec.systems.stages import PARAMS, Stage, read_stage, seeded
 from jmrec.systems.work import Work
 from jmrec.tasks.session import (
     DISTILL,
@@ -31,6 +34,7 @@ from jmrec.tasks.session import (
     id_table_size,
 )
 from jmrec.training import Trainer
+from jmrec.types import Model, Params
 
 GROUP = "students"
 NO_FEATURES = "none"
@@ -186,12 +190,14 @@ class Students:
         stages = []
         for name in self.names:
             for seed in self.seeds:
-                own = {
+                own: dict[str, Any] = {
                     "student": config.student,
                     "variant": self.variant(name),
                     "context": config.context,
                     "seed": seed,
                 }
+                if (begins := self.begins(name, seed)) is not None:
+                    own["begins"] = begins
                 known = seeded(f"{GROUP}.{name}", seed)
                 stages.append(
                     Stage(
@@ -224,9 +230,31 @@ class Students:
                 self.data.sessions(train, packed=packed, seed=seed, places=places),
                 fingerprint=self.data.batches_fingerprint(train, packed=packed), seed=seed,
                 evaluate=self.data.validate(self.encoder(name), self.table(name)),
+                begin=self._begin(name, seed),
             )  # fmt: skip
 
         return run
+
+    def begins(self, name: str, seed: int) -> dict[str, str] | None:
+        """Return whose parameters a student begins with; None where it begins with drawn ones."""
+        folder = self.work.workdir / BEFORE / stage_name(name, seed)
+        facts = read_stage(folder)
+        if facts is None:
+            return None
+        return {
+            "stage": facts["hash"],
+            "data": facts["contents"].get("data", ""),
+            "params": facts["files"].get(PARAMS, ""),
+        }
+
+    def _begin(self, name: str, seed: int) -> tuple[Params, dict[str, str]] | None:
+        """Return the parameters that a student begins with: old rows as they were."""
+        source, before = self.begins(name, seed), self.data.before
+        if source is None or before is None:
+            return None
+        params, _ = load_params(self.work.workdir / BEFORE / stage_name(name, seed) / "params")
+        model = self.encoder(name).model
+        return grown_params(model, params, len(before.id_items)), source
 
     def _settings(self, name: str, kind: str) -> ConfigDict:
         return student_settings(self.work.config, name, kind)
@@ -239,8 +267,9 @@ class Students:
                 teacher = self.teachers[self.teacher_name(name)].get()
             features = self.table(name).get("features")
             task = student_task(
-                self.work.config, name, features, self.data.train_items, teacher, self.data.context
-            )
+                self.work.config, name, features, self.data.train_items, teacher,
+                self.data.context, self.data.dataset.id_items,
+            )  # fmt: skip
             self._trainers[name] = self.work.trainer(task, self._settings(name, "train"))
         return self._trainers[name]
 
@@ -249,11 +278,11 @@ class Students:
     def encoder(self, name: str) -> CompiledEncoder:
         """Return the compiled functions of a student, shared by its seeds."""
         if name not in self._encoders:
-            features, train_items = self.table(name).get("features"), self.data.train_items
+            features, owners = self.table(name).get("features"), self.data.dataset.id_items
             config = encoder_config(
-                self.work.config, name, features, train_items, self.data.context
+                self.work.config, name, features, len(owners), self.data.context
             )
-            ids = id_rows(train_items, max(id_table_rows(config), 1))
+            ids = id_rows(self.data.train_items, max(id_table_rows(config), 1), owners)
             self._encoders[name] = CompiledEncoder(session_model(config), ids)
         return self._encoders[name]
 
@@ -276,6 +305,39 @@ class Students:
         ranker = encoder.ranker(name, params)
         ranker.prepare(self.table(name, view))
         return ranker
+
+
+def grown_params(model: Model, params: Params, owned: int) -> Params:
+    """Return parameters for more items: in tables of ids a new row is as that of an unknown item.
+
+    Args:
+      model: Of the size that is wanted.
+      params: Numpy arrays of a model of as many items or fewer; the last row of its tables of ids
+        is that of an unknown item.
+      owned: How many rows of those are of an item each.
+
+    Raises:
+      UserError: They differ in more than their items.
+    """
+    shapes = jax.eval_shape(model.init, jax.random.key(0))
+    rows = jax.tree.map(
+        lambda axes: axes[:1] == ("item",), model.logical_axes(shapes),
+        is_leaf=lambda axes: isinstance(axes, tuple),
+    )  # fmt: skip
+
+    def grow(array: Any, shape: Any, table: bool) -> np.ndarray:
+        if not table:
+            return np.asarray(array)
+        made = np.repeat(array[-1:], shape.shape[0], 0)
+        made[:owned] = array[:owned]
+        return made
+
+    try:
+        grown = jax.tree.map(grow, params, shapes, rows)
+    except ValueError:  # another structure
+        grown = params
+    check_fit(grown, shapes, "what is continued")
+    return grown
 
 
 def stage_name(student: str, seed: int) -> str:
@@ -304,14 +366,14 @@ def encoder_config(
     config: ConfigDict,
     name: str,
     features: Any,
-    train_items: np.ndarray,
+    owners: int,
     context: Mapping[str, Any],
 ) -> Any:
-    """Return the size of a student's session encoder; see `student_task`."""
+    """Return the size of a student's session encoder, with ids of ``owners`` items."""
     return session_config(
         encoder_name(config, name), config.student,
         features=0 if features is None else features.shape[1],
-        ids=id_table_size(train_items) if config.students[name].ids else 0,
+        ids=id_table_size(owners) if config.students[name].ids else 0,
         **context,
     )  # fmt: skip
 
@@ -323,6 +385,7 @@ def student_task(
     train_items: np.ndarray,
     teacher: Teacher | CachedTeacher | None,
     context: Mapping[str, Any],
+    owners: np.ndarray | None = None,
 ) -> StudentTask:
     """Return what a student's stage trains.
 
@@ -333,13 +396,16 @@ def student_task(
       train_items: bool [V], items that occur in training.
       teacher: Its teacher, or None.
       context: From `RunData.context`.
+      owners: int [K], items in the order of their rows of the table of ids, see
+        `jmrec.data.schema.Dataset`; None is those of training.
     """
     c, variant = config.student, config.students[name]
-    size = encoder_config(config, name, features, train_items, context)
+    count = int(train_items.sum()) if owners is None else len(owners)
+    size = encoder_config(config, name, features, count, context)
     train, hparams = (student_settings(config, name, kind) for kind in ("train", "hparams"))
     numbers = {"learning_rate": train.learning_rate, "logit": variant.logit}
     return StudentTask(
         size, features, train_items, teacher, {**hparams, **numbers},
         variant.get("distill", c.distill), c.top, c.schedules,
-        c.get("loss", "full_softmax"), c.get("negatives", 128),
+        c.get("loss", "full_softmax"), c.get("negatives", 128), owners,
     )  # fmt: skip

@@ -5,7 +5,7 @@ be run, inspected, compared and reported; a system that can do more has the meth
 protocols below.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Protocol, TypeVar, runtime_checkable
@@ -14,10 +14,12 @@ import numpy as np
 
 from jmrec.config import ConfigDict
 from jmrec.convert.families import Pretrained
-from jmrec.data.schema import Items
+from jmrec.data.forgotten import Left
+from jmrec.data.schema import Dataset, Items
 from jmrec.errors import UserError
 from jmrec.evaluation.protocol import Ranker
 from jmrec.evaluation.rankers.neural import NeuralRanker
+from jmrec.lock import Changes
 from jmrec.serving import PairArtefact
 from jmrec.systems.data import RunData
 from jmrec.systems.stages import Stage
@@ -195,6 +197,35 @@ class Merges(Protocol):
         """
 
 
+@runtime_checkable
+class KeepsPeople(Protocol):
+    """A system some of whose stages, besides "data", keep rows of people."""
+
+    def without(
+        self, left: Left, dataset: Dataset, users: Collection[str], changes: Changes
+    ) -> None:
+        """Write the files of those stages anew without people who are taken out.
+
+        Args:
+          left: What stays of the run's data set.
+          dataset: What stays, as a data set.
+          users: Ids of users who go.
+          changes: Gets the new files.
+        """
+
+
+@runtime_checkable
+class Continues(Protocol):
+    """A system whose parameters can be trained on where the data has grown."""
+
+    def carried(self) -> tuple[str, ...]:
+        """Return the stages whose parameters are trained on; all others are done anew.
+
+        Raises:
+          UserError: The settings leave it nothing to train on from.
+        """
+
+
 @dataclass(frozen=True)
 class Lack:
     """What is said of a system that has not the methods of a protocol.
@@ -214,6 +245,11 @@ LACKS: dict[type, Lack] = {
     Ranks: Lack("ranks no items for sessions", asks="--items"),
     RanksPairs: Lack("ranks no items for users", "experiments/mmrec.py", "--user"),
     ReadsItems: Lack("reads no items after training"),
+    Continues: Lack(
+        "can not be trained on where its data has grown (its readers and spaces are fitted to the "
+        "data): read new items with jmrec embed, or start anew with --stale=rerun",
+        "experiments/session.py:items=ids",
+    ),
     Merges: Lack("trains no low-rank updates of a backbone, so that there is nothing to merge"),
 }
 """What is said of a system that has not the methods of a protocol."""

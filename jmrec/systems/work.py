@@ -60,6 +60,7 @@ class Work:
         fingerprint: str,
         seed: int | None = None,
         evaluate: Callable[[Params, Any], Mapping[str, float]] | None = None,
+        begin: tuple[Params, Mapping[str, str]] | None = None,
     ) -> FitResult:
         """Train what a stage trains.
 
@@ -72,12 +73,16 @@ class Work:
           fingerprint: Of the data.
           seed: Of parameters and updates; None is the run's.
           evaluate: See `jmrec.training.Trainer.fit`.
+          begin: Parameters to begin with, and where they are from; None for drawn ones.
         """
         trainer = task if isinstance(task, Trainer) else self.trainer(task, train)
         metadata = {"stage": name, "fingerprint": fingerprint, "config": flatten(train)}
+        params, source = (None, {}) if begin is None else begin
+        metadata |= {"begins": dict(source)} if source else {}
         return fit(
             trainer, folder, batches, seed=self.config.seed if seed is None else seed,
             evaluate=evaluate, tracker=self.tracker.stage(name), metadata=metadata,
+            begin=params,
         )  # fmt: skip
 
 

@@ -63,19 +63,34 @@ class CachedTeacher:
     tail: np.ndarray
 
 
-def id_rows(train: np.ndarray, size: int) -> np.ndarray:
+def id_rows(train: np.ndarray, size: int, owners: np.ndarray | None = None) -> np.ndarray:
     """Return int32 [V]: each training item's own row, and the last row for all the others.
+
+    Args:
+      train: bool [V], items that occur in training.
+      size: Rows of the table.
+      owners: int [K], items in the order of their rows; None is all of training, in their order.
 
     Example:
       >>> id_rows(np.array([True, False, True]), 8).tolist()
       [0, 7, 1]
+      >>> id_rows(np.array([True, False, True]), 8, np.array([2, 1, 0])).tolist()
+      [2, 7, 0]
     """
-    return np.where(train, np.cumsum(train) - 1, size - 1).astype(np.int32)
+    owners = np.flatnonzero(train) if owners is None else owners
+    rows = np.full(len(train), size - 1, np.int32)
+    rows[owners] = np.arange(len(owners))
+    return np.where(train, rows, size - 1).astype(np.int32)
 
 
-def id_table_size(train: np.ndarray) -> int:
-    """Return the padded number of id rows: one per training item, and the unknown one."""
-    return len(pad_rows(np.zeros(int(train.sum()) + 1)))
+def id_table_size(owners: int) -> int:
+    """Return the padded number of id rows: one for each item that has one, and the unknown one.
+
+    Example:
+      >>> id_table_size(5), id_table_size(1024)
+      (1024, 2048)
+    """
+    return len(pad_rows(np.zeros(owners + 1)))
 
 
 class StudentTask(ModelTask):
@@ -95,6 +110,7 @@ class StudentTask(ModelTask):
       schedules: Term -> how its weight changes over the run, see `jmrec.losses.schedules`.
       loss: The next-item loss, a key of `jmrec.losses.NEXT_ITEM`.
       negatives: How many items a loss samples at each step, where it samples some.
+      owners: See `id_rows`.
 
     Raises:
       UserError: A choice is not known, or does not fit the teacher.
@@ -121,6 +137,7 @@ class StudentTask(ModelTask):
         schedules: Mapping[str, Any] | None = None,
         loss: str = "full_softmax",
         negatives: int = 128,
+        owners: np.ndarray | None = None,
     ) -> None:
         self.next_item = choose("student.loss", loss, losses.NEXT_ITEM)
         self.couples_examples = self.next_item.couples_examples
@@ -140,7 +157,7 @@ class StudentTask(ModelTask):
         self.teacher, self.top = teacher, top
         frozen: dict[str, Any] = {
             "valid": pad_rows(train),
-            "ids": pad_rows(id_rows(train, max(id_table_rows(config), 1))),
+            "ids": pad_rows(id_rows(train, max(id_table_rows(config), 1), owners)),
         }
         axes = {}
         if features is not None:

@@ -67,6 +67,7 @@ class Run:
       metadata: Of the run; a checkpoint of another is refused.
       evaluate: What judges the state, if anything does.
       seed: Of a new state.
+      begin: Its parameters; None for drawn ones.
 
     Attributes:
       state: The device's side.
@@ -83,10 +84,11 @@ class Run:
         metadata: Mapping[str, Any],
         evaluate: Evaluate | None,
         seed: int,
+        begin: Params | None = None,
     ) -> None:
         self._step, self._config, self._checkpoints = step, config, checkpoints
         self._log, self._metadata, self._evaluate = log, metadata, evaluate
-        self.state, self._kept = self._begin(seed)
+        self.state, self._kept = self._begin(seed, begin)
         self.n = int(self.state.step)
         self.best, self.best_step = float(self.state.best), int(self.state.best_step)
         self.stale = int(self.state.stale)
@@ -94,10 +96,11 @@ class Run:
         self._pending: tuple[int, Any] | None = None
         log.truncate(self.n)
 
-    def _begin(self, seed: int) -> tuple[TrainState, _Kept]:
+    def _begin(self, seed: int, params: Params | None) -> tuple[TrainState, _Kept]:
         """Return the newest checkpoint's state and where it goes on, or a new state."""
         if self._checkpoints.latest_step() is None:
-            return self._step.initialise(seed), _Kept()
+            state = self._step.initialise(seed)
+            return state if params is None else self._step.begin(state, params), _Kept()
         state, found = self._checkpoints.restore(self._step.abstract, expected=self._metadata)
         before, now = (math.prod(each["mesh"].values()) for each in (found, self._metadata))
         moved = f" (saved on {before} device{'s' * (before > 1)}, now {now})"

@@ -125,6 +125,7 @@ class Trainer:
         tracker: TrainingLog | None = None,
         resume: str = "auto",
         metadata: Mapping[str, Any] | None = None,
+        begin: Params | None = None,
     ) -> FitResult:
         """Train; go on from the newest checkpoint of ``workdir`` where there is one.
 
@@ -142,6 +143,7 @@ class Trainer:
           resume: "auto", or "never" to delete the checkpoints and start again.
           metadata: json-able; its "fingerprint" and "config" must not change between a run and
             its resumption.
+          begin: Parameters to begin with, as numpy arrays; None for drawn ones.
 
         Returns:
           The parameters and how they came about. A fit that was finished returns at once.
@@ -164,7 +166,7 @@ class Trainer:
             Checkpoints(folder, config.keep) as checkpoints,
             Ahead(read, k, config.steps) as upcoming,
         ):
-            run = Run(self.step, config, checkpoints, log, stored, evaluate, seed)
+            run = Run(self.step, config, checkpoints, log, stored, evaluate, seed, begin)
             with log.progress(config.steps, self.task.name, start=run.n) as bar:
                 while True:
                     # THE ORDER OF THIS LOOP MUST NOT CHANGE:

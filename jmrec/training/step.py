@@ -120,6 +120,16 @@ class TrainStep:
         """Place a host's batch, or its K stacked ones."""
         return put_batch(batches, self.mesh, stacked=self.updates_per_call > 1)
 
+    def begin(self, state: TrainState, params: Params) -> TrainState:
+        """Return a new state with other parameters than those drawn for it.
+
+        Args:
+          state: From `initialise`.
+          params: Arrays of the same names and shapes.
+        """
+        placement = jax.tree.map(lambda leaf: leaf.sharding, self.abstract.params)
+        return replace(state, params=put_tree(params, placement))
+
     def place_whole(self, tree: Any) -> Any:
         """Place numbers on every device."""
         return put_tree(tree, jax.tree.map(lambda _: replicated(self.mesh), tree))

@@ -115,7 +115,7 @@ def distilled() -> StudentTask:
     e, train = tables()
     teacher = transfer_tower(CONFIG)
     params = jax.device_get(jax.jit(teacher.init)(jax.random.key(3)))
-    config = StudentConfig(6, id_table_size(train), TINY, gaps=True, events=3)
+    config = StudentConfig(6, id_table_size(int(train.sum())), TINY, gaps=True, events=3)
     return StudentTask(config, e, train, Teacher(teacher, params, e), {})
 
 

@@ -105,6 +105,19 @@ def _write_missing(writer: Writer, sources: Sequence[Source], path: Path, progre
         side.replace(path)
 
 
+def keep_texts(path: Path, out: Path, kept: Sequence[tuple[str, str]]) -> None:
+    """Write some texts of a file under other keys.
+
+    Args:
+      path: What `describe` wrote.
+      out: The file to write.
+      kept: (new key, key in ``path``), in the order in which they are written.
+    """
+    known = _entries(path)
+    lines = [json.dumps({**known[old], "key": new}) + "\n" for new, old in kept]
+    out.write_text("".join(lines), encoding="ascii")
+
+
 def _line(source: Source, digest: str, text: str) -> str:
     return json.dumps({"key": source.key, "hash": digest, "text": text}) + "\n"
 

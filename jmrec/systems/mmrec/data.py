@@ -11,19 +11,22 @@ from typing import Any
 import numpy as np
 
 from jmrec.config import resolve_path
+from jmrec.data.forgotten import USER, Forgotten
 from jmrec.data.known import Cuts, Known
 from jmrec.data.pairs import PairSplits, split_pairs
 from jmrec.data.schema import Items, Ratings
-from jmrec.data.verdicts import Verdict, read_verdicts, with_verdicts
+from jmrec.data.verdicts import NOBODY, Verdict, read_verdicts, with_verdicts
 from jmrec.errors import UserError
 from jmrec.files import read_json, write_json
 from jmrec.sharding import make_mesh, process_rows
-from jmrec.systems.data import RunData
+from jmrec.systems.data import FORGOTTEN, RunData
 from jmrec.systems.stages import Stage
 from jmrec.systems.work import Work
 
 GROUPS = ("item", "user")
 VERDICTS = "verdicts.json"
+SPLITS = "splits.npz"
+"""The split of each row, where people were taken out since: others stay where they were."""
 
 
 class RatingData:
@@ -49,6 +52,8 @@ class RatingData:
 
         def keep(folder: Path) -> None:
             found = read_verdicts(path, self.items.ids)
+            if forgotten := Forgotten.read(self.work.workdir / FORGOTTEN):
+                found = tuple(each for each in found if not forgotten.holds(USER, each.user))
             write_json(folder / VERDICTS, [[v.item, v.user, v.verdict] for v in found])
             if finish is not None:
                 finish(folder)
@@ -63,7 +68,7 @@ class RatingData:
         return resolve_path(path) if path else None
 
     @cached_property
-    def _verdicts(self) -> list[Verdict]:
+    def verdicts(self) -> list[Verdict]:
         """What people said that training learns from."""
         if self._verdicts_file is None:
             return []
@@ -73,9 +78,9 @@ class RatingData:
     def fingerprint(self) -> str:
         """Of the data set, verdicts included."""
         own = self.run_data.dataset.fingerprint
-        if not self._verdicts:
+        if not self.verdicts:
             return own
-        said = json.dumps([[v.item, v.user, v.verdict] for v in self._verdicts])
+        said = json.dumps([[v.item, v.user, v.verdict] for v in self.verdicts])
         return f"{own}+{hashlib.sha256(said.encode()).hexdigest()[:16]}"
 
     @property
@@ -96,32 +101,48 @@ class RatingData:
                 f"{self.run_data.dataset.name} declares no label; name one in dataset.toml: "
                 '[interactions] label = "COLUMN" or a rule such as "rating <= 4".'
             )
-        return with_verdicts(found, self._verdicts, self.items.ids) if self._verdicts else found
+        return with_verdicts(found, self.verdicts, self.items.ids) if self.verdicts else found
 
     @property
     def said(self) -> int:
         """How many rows the data has, those of verdicts aside."""
-        return len(self.ratings) - len(self._verdicts)
+        return len(self.ratings) - sum(each != NOBODY for each in self.verdicts)
+
+    @property
+    def protocol(self) -> str:
+        """What decides the splits, as one text."""
+        c = self.work.config
+        return json.dumps([c.protocol.to_dict(), c.seed], sort_keys=True)
 
     @cached_property
-    def known(self) -> Known:
-        """The splits, and what each row may know.
+    def splits(self) -> PairSplits:
+        """The splits of the rows, those of verdicts aside; see `SPLITS`.
 
         Raises:
-          UserError: The rows can not be split so, or a split lacks a class.
+          UserError: The rows can not be split so.
         """
-        c, dataset = self.work.config.protocol, self.run_data.dataset
-        every, own = self.ratings, dataset.ratings
+        c, path = self.work.config, self.work.workdir / "data" / SPLITS
+        own = self.run_data.dataset.ratings
         assert own is not None  # else there were no ratings
-        splits = split_pairs(
-            own, c.split, fractions=tuple(c.fractions), folds=c.folds, fold=c.fold,
-            seed=self.work.config.seed,
-        )  # fmt: skip
+        if path.is_file():
+            with np.load(path, allow_pickle=False) as kept:
+                if str(kept["protocol"]) == self.protocol and len(kept["part"]) == len(own):
+                    return PairSplits(*(np.flatnonzero(kept["part"] == n) for n in range(3)))
+        p = c.protocol
+        return split_pairs(
+            own, p.split, fractions=tuple(p.fractions), folds=p.folds, fold=p.fold, seed=c.seed
+        )
+
+    @cached_property
+    def unchecked(self) -> Known:
+        """As `known`, also where a split lacks a class."""
+        c, dataset, every = self.work.config.protocol, self.run_data.dataset, self.ratings
+        said, splits = self.said, self.splits
         # Verdicts are later than all: split by time, they would be what is tested. And one of what
         # is tested would tell the answer.
-        more = np.arange(len(own), len(every), dtype=np.int64)
+        more = np.arange(said, len(every), dtype=np.int64)
         held = np.concatenate([splits.validation, splits.test])
-        pairs = set(zip(own.items[held].tolist(), own.users[held].tolist()))
+        pairs = set(zip(every.items[held].tolist(), every.users[held].tolist()))
         pairs |= {(item, -1) for item, _ in pairs}
         asked = [(int(every.items[row]), int(every.users[row])) in pairs for row in more]
         if any(asked):
@@ -132,8 +153,17 @@ class RatingData:
         more = more[~np.array(asked, bool)]
         splits = replace(splits, train=np.concatenate([splits.train, more]))
         # Without times a row's place in the file is its time, and every row its own day.
-        found = Known(every, splits, float(c.day) if dataset.has_time else 1.0)
-        for name, rows in vars(splits.labelled(self.ratings.labels)).items():
+        return Known(every, splits, float(c.day) if dataset.has_time else 1.0)
+
+    @cached_property
+    def known(self) -> Known:
+        """The splits, and what each row may know.
+
+        Raises:
+          UserError: The rows can not be split so, or a split lacks a class.
+        """
+        found = self.unchecked
+        for name, rows in vars(found.splits.labelled(self.ratings.labels)).items():
             labels = self.ratings.labels[rows]
             if not (labels == 0).any() or not (labels == 1).any():
                 raise UserError(

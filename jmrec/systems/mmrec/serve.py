@@ -51,9 +51,10 @@ def pair_artefact(
     rows, served = named_rows(results), results["served"]
     name = choose("--row", row or (served["row"] if served else ""), tuple(rows))
     known, items, ratings = data.known, data.items, data.ratings
-    at, people = known.end if day is None else day, len(ratings.user_ids) + 1
-    codes = np.arange(people, dtype=np.int64)
-    codes[-1] = -1  # who is not known
+    at = known.end if day is None else day
+    # Without codes of who was forgotten; the last is who is not known.
+    codes = np.array([code for code, user in enumerate(ratings.user_ids) if user] + [-1], np.int64)
+    people = len(codes)
     of_items = _questions(np.arange(len(items)), np.full(len(items), -1), at, may)
     of_users = _questions(np.zeros(people, np.int64), codes, at, may)
     seen = known.spans("user", asked=of_users)
@@ -75,7 +76,7 @@ def pair_artefact(
         label_means=ratings.label_means,
         ids=ids,
         titles=list(items.titles),
-        user_ids=list(ratings.user_ids),
+        user_ids=[ratings.user_ids[code] for code in codes[:-1]],
         # What a verdict keeps is not rated by that.
         rated=[np.unique(ratings.items[rows[rows < data.said]]).astype(np.int32)
                for rows in map(seen.__getitem__, range(people))],

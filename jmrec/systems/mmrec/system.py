@@ -7,15 +7,19 @@ Paper: Tian, Wang, Zhao, Ding, MMREC: LLM Based Multi-Modal Recommender System,
 https://arxiv.org/abs/2408.04211 (the method as built here is jmrec's own reading).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
 from jmrec.config import ConfigDict
+from jmrec.data.forgotten import Left
+from jmrec.data.schema import Dataset
+from jmrec.lock import Changes
 from jmrec.serving import PairArtefact
 from jmrec.systems.mmrec.data import RatingData
 from jmrec.systems.mmrec.describe import Descriptions
 from jmrec.systems.mmrec.evaluate import evaluate, evaluation_stage
+from jmrec.systems.mmrec.forget import without
 from jmrec.systems.mmrec.plan import planned_rankers
 from jmrec.systems.mmrec.rank import DlrmRankers
 from jmrec.systems.mmrec.read import Reader
@@ -64,6 +68,12 @@ class Mmrec:
     ) -> PairArtefact:
         """Return what is served; see `jmrec.systems.system.RanksPairs`."""
         return pair_artefact(self, row, policy, verdicts)
+
+    def without(
+        self, left: Left, dataset: Dataset, users: Collection[str], changes: Changes
+    ) -> None:
+        """Write reviews' vectors and texts anew; see `jmrec.systems.system.KeepsPeople`."""
+        without(self, left, dataset, users, changes)
 
     @classmethod
     def plan_steps(

@@ -4,15 +4,18 @@ It trains session encoders over ids, over item features that come from elsewhere
 has no tower.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import ClassVar
 
 import numpy as np
 
 from jmrec.config import ConfigDict
+from jmrec.data.forgotten import Left
+from jmrec.data.schema import Dataset
 from jmrec.errors import UserError
 from jmrec.evaluation.rankers.neural import NeuralRanker
+from jmrec.lock import Changes
 from jmrec.systems.data import RunData
 from jmrec.systems.evaluate import evaluation_stage, student_entries
 from jmrec.systems.planned import planned_student, rule_teacher
@@ -65,11 +68,27 @@ class SessionSystem:
         stages += self.students.stages()
         return [*stages, evaluation_stage(self, stages, command)]
 
+    def carried(self) -> tuple[str, ...]:
+        """Return the students; see `jmrec.systems.system.Continues`."""
+        if self._reads_features:
+            raise UserError(
+                "--data=continue is for students over ids (items=ids): given features are made for "
+                "the items and the split of before; make them anew and use another --workdir."
+            )
+        return tuple(each.name for each in self.students.stages())
+
     def content(self, added: Mapping[str, np.ndarray] | None = None) -> Mapping[str, np.ndarray]:
         """Return the given features, for the content rules."""
         if not self._reads_features:
             return {}
         return {CONTENT: self.features.table(GIVEN, BOTH)}
+
+    def without(
+        self, left: Left, dataset: Dataset, users: Collection[str], changes: Changes
+    ) -> None:
+        """Write the soft labels anew; see `jmrec.systems.system.KeepsPeople`."""
+        if self.students.follows(RULES):
+            self.rules.without(left, dataset, changes)
 
     def rankers(self) -> list[Entry]:
         """Return the students."""

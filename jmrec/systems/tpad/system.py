@@ -9,7 +9,7 @@ References:
   Session-based Recommendation, https://arxiv.org/abs/2504.10538
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,12 +19,14 @@ import numpy as np
 
 from jmrec.config import ConfigDict
 from jmrec.convert.families import Pretrained
+from jmrec.data.forgotten import Left
 from jmrec.data.item_arrays import VIEWS, view
-from jmrec.data.schema import Items
+from jmrec.data.schema import Dataset, Items
 from jmrec.errors import UserError
 from jmrec.evaluation.rankers.neural import CompiledEncoder, NeuralRanker
 from jmrec.features import Standardiser
 from jmrec.files import read_json
+from jmrec.lock import Changes
 from jmrec.models.readers.alignment import alignment
 from jmrec.models.sessions.table import session_model
 from jmrec.models.sessions.transfer import TransferConfig
@@ -254,6 +256,13 @@ class Tpad:
         """Return the features of the content rules; see `jmrec.systems.system.Ranks`."""
         e = self.features.e["both"]
         return {CONTENT: np.concatenate([e, added["e"]]) if added else e}
+
+    def without(
+        self, left: Left, dataset: Dataset, users: Collection[str], changes: Changes
+    ) -> None:
+        """Write the soft labels anew; see `jmrec.systems.system.KeepsPeople`."""
+        if self.students.follows("rules"):
+            self.rules.without(left, dataset, changes)
 
     def rankers(self) -> list[Entry]:
         """Return students and teacher."""

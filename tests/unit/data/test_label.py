@@ -194,7 +194,7 @@ def test_rows_without_users_and_without_a_review_column(
     raw = make_raw([2, 0, 1], session=[0, 0, 0], time=[5, 4, 3])
     dataset = build(replace(raw, label=np.array([1, 0, -1], np.int8)), sessions=False)
     records.write(dataset, tmp_path)
-    found = records.read_ratings(tmp_path, label="", label_means="avoid")
+    found = records.read_ratings(tmp_path, users=0, label="", label_means="avoid")
     assert (found.users.tolist(), found.user_ids) == ([-1] * 3, [])
     assert found.labels.tolist() == [-1, 0, 1]
     assert found.reviews == ["", "", ""]

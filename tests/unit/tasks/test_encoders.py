@@ -18,7 +18,7 @@ from jmrec.training import TrainConfig, Trainer
 from tests.unit.models.toy_encoders import MeanConfig, WholeConfig, registered, state, vectors
 from tests.unit.tasks.test_tasks import E_TABLE, QUIET, SESSIONS, TINY, TRAIN, call
 
-IDS = id_table_size(TRAIN)
+IDS = id_table_size(int(TRAIN.sum()))
 CONFIGS = {
     "mean": MeanConfig(features=5, ids=IDS),
     "whole": WholeConfig(features=5, ids=IDS, gaps=True),

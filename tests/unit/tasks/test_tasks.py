@@ -36,7 +36,7 @@ KNOWLEDGE = KnowledgeConfig(
 RNG = np.random.default_rng(0)
 E_TABLE = RNG.normal(size=(7, 5)).astype(np.float32)
 TRAIN = np.array([1, 1, 1, 0, 1, 0, 1], bool)
-STUDENT = StudentConfig(features=5, ids=id_table_size(TRAIN), stack=TINY)
+STUDENT = StudentConfig(features=5, ids=id_table_size(int(TRAIN.sum())), stack=TINY)
 QUIET = {"dropout": 0.0, "id_dropout": 0.0}
 SESSIONS = {
     "gap": jnp.zeros((2, 3)),
@@ -485,7 +485,7 @@ def test_masked_positions_change_nothing() -> None:
 
 
 def test_id_rows_send_new_items_to_the_last_row() -> None:
-    size = id_table_size(TRAIN)
+    size = id_table_size(int(TRAIN.sum()))
     rows = id_rows(TRAIN, size)
     assert size == 1024
     assert sorted(rows[TRAIN].tolist()) == list(range(int(TRAIN.sum())))
