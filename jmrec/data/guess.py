@@ -19,6 +19,7 @@ from jmrec.data.guess_columns import (
     are_codes,
     are_links,
     are_short,
+    as_ids,
     decimal_of,
     files_elsewhere,
     follows,
@@ -231,7 +232,8 @@ def _events(pair: Pair, lines: Lines, decimal: str) -> tuple[list[str], Times | 
 
     by_name("session")
     by_name("user")
-    users = pair.event_columns[roles["user"]].cells if list(roles) == ["user"] else []
+    who = {role: as_ids(pair.event_columns[roles[role]]) for role in roles}
+    users = who["user"].cells if list(roles) == ["user"] else []
     timed = find_time(columns.values(), pair.event_columns[pair.item].cells, users)
     if timed:
         roles["time"] = timed.name
@@ -245,18 +247,16 @@ def _events(pair: Pair, lines: Lines, decimal: str) -> tuple[list[str], Times | 
             raise UserError(
                 f"{file}: no column tells one visitor from another; add one of sessions or users."
             )
-        roles["user"] = max(repeated, key=lambda c: c.distinct).name
-        del columns[roles["user"]]
+        who["user"] = as_ids(columns.pop(max(repeated, key=lambda c: c.distinct).name))
+        roles["user"] = who["user"].name
     by_name("event", lambda c: c.distinct <= 100)
     by_name("rating", lambda c: is_number(c, decimal))
     by_name("order", lambda c: is_number(c, decimal) and c.distinct > 1)
     several: dict[str, list[str]] = {}
-    group = pair.event_columns[roles.get("session") or roles["user"]].cells
-    if {"session", "user"} <= set(roles):
-        user = pair.event_columns[roles["user"]]
-        if per_user(pair.event_columns[roles["session"]], user):
-            several["session"] = [user.name, roles["session"]]
-            group = list(map(":".join, zip(user.cells, group)))
+    group = (who.get("session") or who["user"]).cells
+    if {"session", "user"} <= set(roles) and per_user(who["session"], who["user"]):
+        several["session"] = [roles["user"], roles["session"]]
+        group = list(map(":".join, zip(who["user"].cells, group)))
     times = timed.times if timed else None
     if timed and times and (clock := find_clock(columns.values(), times)):
         several["time"] = [timed.name, clock.name]

@@ -13,8 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jmrec.data.columns import amount, read_numbers
-from jmrec.data.ids import plain_id
+from jmrec.data.findings import Findings
+from jmrec.data.ids import one_spelling, plain_id, visible_ids
 from jmrec.data.pictures import picture_path
+from jmrec.data.tables import Table
 from jmrec.data.times import EARLIEST, LATEST, Times, read_times
 from jmrec.data.units import LIKELY, MODERN
 from jmrec.data.written import written
@@ -232,12 +234,19 @@ def is_number(column: Column, decimal: str) -> bool:
 
 
 def decimal_of(columns: Sequence[Column]) -> str:
-    """Return "," where some column's numbers need it and none needs a point."""
+    """Return "," where some column's numbers need it and none needs a point.
+
+    Times do not tell, nor does "7.0", as programs write whole numbers and ids.
+
+    Example:
+      >>> decimal_of([Column.of("user", ["7.0", "8.0"]), Column.of("price", ["1,5", "2,25"])])
+      ','
+    """
     comma = point = False
     for column in columns:
         # "1.409" may be either.
-        amounts = map(amount, column.filled)
-        cells = [c for c in amounts if not _is(r"-?[1-9]\d{0,2}[.,]\d{3}", c)]
+        amounts = [] if column.times else map(amount, column.filled)
+        cells = [c for c in amounts if not _is(r"-?([1-9]\d{0,2}[.,]\d{3}|\d+\.0)", c)]
         comma |= share(cells, [_is(r"-?(\d+|\d{1,3}(\.\d{3})+),\d{1,6}", c) for c in cells]) > 0.5
         point |= share(cells, [_is(r"-?(\d+|\d{1,3}(,\d{3})+)\.\d+", c) for c in cells]) > 0.5
     return "," if comma and not point else "."
@@ -337,6 +346,19 @@ def apart(columns: dict[str, Column], name: str, separator: str) -> dict[str, Co
         )
         for key, column in columns.items()
     }
+
+
+def as_ids(column: Column) -> Column:
+    """Return a column of sessions or users with one spelling for one id, as they are read.
+
+    Example:
+      >>> as_ids(Column.of("user", ["7", "7.0", "7\u200b"])).cells
+      ['7', '7', '7']
+    """
+    name = column.name
+    cells = {name: pa.array(column.cells, pa.string())}
+    table = visible_ids(Table("", cells, np.arange(len(column.cells))), name, Findings())
+    return Column.of(name, one_spelling(table, name, Findings()).columns[name].to_pylist())
 
 
 def per_user(session: Column, user: Column) -> bool:

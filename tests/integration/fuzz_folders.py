@@ -314,7 +314,7 @@ def try_folder(plan: dict[str, Any]) -> int:
         # What is put in a file's place comes last: another accident would wait for a pipe.
         for do, arguments in sorted(plan["accidents"], key=lambda each: each[0] is instead):
             # A second accident may find nothing that it could still break.
-            with contextlib.suppress(OSError, IndexError, ZeroDivisionError, csv.Error):
+            with contextlib.suppress(OSError, LookupError, ArithmeticError, ValueError, csv.Error):
                 do(shop, *arguments)
         before = contents(shop)
         if plan["init"]:
