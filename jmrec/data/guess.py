@@ -143,7 +143,10 @@ def guess(folder: Path) -> str:
 def _columns(source: Source, findings: Findings) -> dict[str, Column]:
     table: Table = read_table(source, source.header, findings, texts=source.header)
     table = empty_words(table, MISSING, [], findings)
-    return {name: Column.of(name, cells.to_pylist()) for name, cells in table.columns.items()}
+    return {
+        name: Column.of(name, cells.to_pylist(), name in table.numeric)
+        for name, cells in table.columns.items()
+    }
 
 
 def _candidates(folder: Path, table: str, problems: list[str]) -> list[Source]:

@@ -70,16 +70,18 @@ class Column:
       name: Its name.
       cells: All its cells.
       filled: Those that are not empty, at most the first 5,000.
+      numeric: Whether the file itself holds them as numbers, see `Table`.
     """
 
     name: str
     cells: list[str]
     filled: list[str]
+    numeric: bool = False
 
     @classmethod
-    def of(cls, name: str, cells: list[str]) -> "Column":
+    def of(cls, name: str, cells: list[str], numeric: bool = False) -> "Column":
         """Look at a column."""
-        return cls(name, cells, [cell for cell in cells if cell][:5_000])
+        return cls(name, cells, [cell for cell in cells if cell][:5_000], numeric)
 
     @property
     def distinct(self) -> int:
@@ -236,7 +238,7 @@ def is_number(column: Column, decimal: str) -> bool:
 def decimal_of(columns: Sequence[Column]) -> str:
     """Return "," where some column's numbers need it and none needs a point.
 
-    Times do not tell, nor does "7.0", as programs write whole numbers and ids.
+    Times and numbers of Parquet do not tell, nor does "7.0", as programs write whole numbers and ids.
 
     Example:
       >>> decimal_of([Column.of("user", ["7.0", "8.0"]), Column.of("price", ["1,5", "2,25"])])
@@ -245,7 +247,7 @@ def decimal_of(columns: Sequence[Column]) -> str:
     comma = point = False
     for column in columns:
         # "1.409" may be either.
-        amounts = [] if column.times else map(amount, column.filled)
+        amounts = [] if column.numeric or column.times else map(amount, column.filled)
         cells = [c for c in amounts if not _is(r"-?([1-9]\d{0,2}[.,]\d{3}|\d+\.0)", c)]
         comma |= share(cells, [_is(r"-?(\d+|\d{1,3}(\.\d{3})+),\d{1,6}", c) for c in cells]) > 0.5
         point |= share(cells, [_is(r"-?(\d+|\d{1,3}(,\d{3})+)\.\d+", c) for c in cells]) > 0.5

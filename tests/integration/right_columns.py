@@ -128,7 +128,8 @@ def event_columns(shop: Shop, form: dict[str, Any], rng: random.Random, id_name:
         firsts = list(events)
     item_name = id_name if rng.random() < 0.5 else name("item", rng, taken)
     taken.add(item_name.lower())
-    ids: list[str | None] = [shop.ids[event.item] for event in events]
+    gone = "987654321" if shop.ids[0].isdigit() else "gone"
+    ids: list[str | None] = [shop.ids[e.item] if e.item >= 0 else gone for e in events]
     typed = typed_ids(ids, form["item ids"], form["item spelling"])
     ids = spell(ids, form["item spelling"], rng)
     if form["sessions"] == "cells":

@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet
 from right_words import LANGUAGES, LATER, MISSING, TIMES
 
-ID_STYLES = ["letter", "int", "int", "zeros", "long", "dash", "hex", "space", "comma"]
+ID_STYLES = ["letter", "int", "int", "zeros", "long", "dash", "hex", "space", "comma", "mail",
+             "uuid", "accent"]  # fmt: skip
 ALIKE = ["same"] * 5
 """Most of the time."""
 OPTIONS: dict[str, Sequence[Any]] = {
@@ -29,7 +30,7 @@ OPTIONS: dict[str, Sequence[Any]] = {
     "sessions": ["column", "column", "column", "users", "users", "per user", "cells"],
     "between items": [" ", ",", "|", ";"],
     "users": [True, True, False],
-    "guests": [False, True],
+    "guests": ["", "all session", "until login"],
     "time": ["iso", *TIMES, ""],
     "clock": ["", "", "", "", "", "%H:%M:%S", "%H:%M", "%I:%M %p"],
     "twelve days": [False, False, False, False, True],
@@ -57,7 +58,9 @@ OPTIONS: dict[str, Sequence[Any]] = {
     "leak": [False, True],
     "usual files": [True, False],
     "another table": [False, False, True],
-    "no header": ["", "", "", "", "", "", "", "", "", "items", "events"],
+    "strays": [False, False, True],
+    "own kinds": [False, True],
+    "no header": [*20 * [""], "items", "events"],
 }  # fmt: skip
 FILE_OPTIONS: dict[str, Sequence[Any]] = {
     "kind": ["csv", "csv", "csv", "csv.gz", "parquet"],
@@ -66,7 +69,7 @@ FILE_OPTIONS: dict[str, Sequence[Any]] = {
     "quoting": ["minimal", "all", "texts", "backslash", "spaced", "bare"],
     "trailing": ["", "", "", "", "rows", "all"],
     "newline": ["\n", "\n", "\r\n", "\r"],
-    "end": ["newline", "none", "blank lines"],
+    "end": ["newline", "none", "blank lines", "blank lines between"],
     "encoding": ["utf-8", "utf-8-sig", "other", "other"],
     "index": [False, False, False, True],
     "shuffled columns": [False, True],
@@ -94,11 +97,11 @@ def settle(form: dict[str, Any]) -> dict[str, Any]:
     """Return a form whose options go together."""
     f = dict(form)
     if f["sessions"] != "column":
-        f["users"], f["guests"], f["session spelling"] = True, False, "same"
+        f["users"], f["guests"], f["session spelling"] = True, "", "same"
     if not f["users"]:
-        f["guests"] = False
+        f["guests"] = ""
     if f["sessions"] == "cells":
-        f["item spelling"], f["order"], f["clock"], f["guests"] = "same", False, "", False
+        f["item spelling"], f["order"], f["clock"], f["guests"] = "same", False, "", ""
         f["event"], f["rating"] = False, False
         if f["item ids"] in ("space", "comma", "dash"):
             f["item ids"] = "letter"
@@ -128,6 +131,8 @@ def settle(form: dict[str, Any]) -> dict[str, Any]:
             f["description"] = f["description"] and "plain"
     if f["language"] not in ("en", "de", "fr") and not f["events encoding"].startswith("utf"):
         f["remarks"] = True  # enough text to tell the encoding
+        for who in ("item", "user", "session"):
+            f[f"{who} ids"] = "hex" if f[f"{who} ids"] == "accent" else f[f"{who} ids"]
         if f["time"] and not TIMES[f["time"]].ascii:
             f["time"] = "iso"
     return f
@@ -206,9 +211,9 @@ def csv_text(rows: list[list[str]], own: dict[str, Any]) -> str:
         if own["trailing"] == "all" or (own["trailing"] == "rows" and number):
             line += delimiter
         out.append(line)
-    text = newline.join(out) + {"newline": newline, "none": "", "blank lines": 3 * newline}[
-        own["end"]
-    ]
+        if own["end"] == "blank lines between" and number % 20 == 7:
+            out.append("")
+    text = newline.join(out) + {"newline": newline, "none": ""}.get(own["end"], 3 * newline)
     return f"sep={delimiter}{newline}{text}" if own["told"] else text
 
 

@@ -8,6 +8,7 @@ plain Python.
 import math
 import random
 import string
+import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -23,7 +24,10 @@ GAP = 1800.0
 
 @dataclass(frozen=True)
 class Event:
-    """One row of the interactions, or one item of a row that lists a session."""
+    """One row of the interactions, or one item of a row that lists a session.
+
+    A row with the item -1 names an item that the catalogue does not have, and is left out.
+    """
 
     session: str
     user: str | None
@@ -75,6 +79,9 @@ def ids(style: str, count: int, rng: random.Random, letter: str) -> list[str]:
         "hex": lambda n: f"{n * 2_654_435_761 % 2**32:08x}{letter}",
         "space": lambda n: f"{letter} {n}",
         "comma": lambda n: f"{letter},{n}",
+        "mail": lambda n: f"{letter}{n}@example.org",
+        "uuid": lambda n: str(uuid.UUID(int=n * 2_654_435_761**4 % 2**128)),
+        "accent": lambda n: f"{letter}é{n}",
     }
     return [forms[style](n) for n in numbers]
 
@@ -87,7 +94,8 @@ def phrase(language: str, rng: random.Random, low: int, high: int) -> str:
 
 def name(role: str, rng: random.Random, taken: set[str]) -> str:
     """Return a name in use for a column, other than those taken; now and then in capitals."""
-    free = [each for each in NAMES[role].split() if each.lower() not in taken]
+    free = [each.replace("·", " ") for each in NAMES[role].split()]
+    free = [each for each in free if each.lower() not in taken]
     chosen = rng.choice(free)
     taken.add(chosen.lower())
     return chosen.upper() if rng.random() < 0.1 else chosen
@@ -160,6 +168,9 @@ def draw_events(shop: Shop, form: dict[str, Any], rng: random.Random) -> None:
     users = ids(form["user ids"], rng.randint(8, 15), rng, "u")
     names = ids(form["session ids"], sessions, rng, "s")
     kinds = ["view", "view", "view", "cart", "purchase"]
+    if form["own kinds"]:
+        words = LANGUAGES[form["language"]][1].split()
+        kinds = [words[0], words[0], words[0], words[1], words[2]]
     count: dict[str, int] = {}
     drawn: list[list[Event]] = []
     for k in range(sessions):
@@ -168,6 +179,7 @@ def draw_events(shop: Shop, form: dict[str, Any], rng: random.Random) -> None:
             count[user] = count.get(user, 0) + 1
             names[k] = str(count[user])
         who = None if form["guests"] and rng.random() < 0.4 else user
+        logs_in = form["guests"] == "until login" and rng.random() < 0.7
         start = base + rng.random() * (span - 86_400.0)
         length = rng.choice([1, 2, 2, 3, 3, 4, 5, 6])
         if form["sessions"] == "cells":
@@ -178,9 +190,11 @@ def draw_events(shop: Shop, form: dict[str, Any], rng: random.Random) -> None:
         rows = []
         for i in range(length):
             time += steps[i]
+            item = -1 if form["strays"] and rng.random() < 0.03 else rng.randrange(len(shop.ids))
             rows.append(
                 Event(
-                    names[k], who, rng.randrange(len(shop.ids)), math.floor(time / step) * step, i,
+                    names[k], user if logs_in and i > 0 else who, item,
+                    math.floor(time / step) * step, i,
                     rng.choice(kinds) if form["event"] else None,
                     rng.randint(2, 10) / 2 if form["rating"] and rng.random() < 0.5 else None,
                 )
@@ -236,7 +250,7 @@ class Visit:
 
 def visits(shop: Shop, form: dict[str, Any]) -> list[Visit]:
     """Return the sessions of a shop in the order of their start."""
-    rows = list(enumerate(shop.events))
+    rows = list(enumerate(event for event in shop.events if event.item >= 0))
     timed = bool(form["time"])
 
     def key(row: tuple[int, Event]) -> tuple[float, float, int]:

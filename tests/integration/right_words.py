@@ -56,26 +56,26 @@ SPACES = {"zh": "", "ja": ""}
 
 NAMES = {
     "id": "item_id id sku ArtNr product_id movieId Artikelnummer asin ItemID article_id ref",
-    "item": "item_id product item Artikel productId sku article ItemId Producto",
-    "session": "session_id SessionID session visit_id Sitzung basket_id sid sessionId visit",
-    "user": "user_id userId customer_id Kundennr. visitor_id uid Cliente member_id CustomerID user",
-    "time": "timestamp ts datetime event_time created_at Zeitpunkt Datum fecha date clicked_at "
+    "item": "item_id Artikel-Nr. product item Artikel productId sku article ItemId Producto",
+    "session": "session_id Session·ID SessionID session visit_id Sitzung basket_id sid sessionId visit",
+    "user": "user_id User·Id userId customer_id Kundennr. visitor_id uid Cliente member_id CustomerID user",
+    "time": "timestamp ts datetime event_time created_at Zeitpunkt Datum fecha date Event·Time clicked_at "
     "order_date Bestelldatum time Zeitstempel when EventTime viewed_on",
     "event": "event event_type action type Aktion behavior",
     "rating": "rating stars score Bewertung",
     "order": "position step seq event_index order",
-    "title": "title name product_name Bezeichnung Titel nombre titre Name",
+    "title": "title Product·Name name product_name Bezeichnung Titel nombre titre Título Name",
     "description": "description Beschreibung overview longDescription",
     "picture": "image img picture photo Bild foto poster image_path",
     "category": "brand colour Marke department Warengruppe season shelf",
-    "number": "price Preis weight size_cm list_price precio height",
+    "number": "price Unit·Price Preis weight size_cm list_price precio height",
     "list": "tags genres materials Farben keywords",
     "from": "available_from valid_from verfuegbar_ab on_sale_from",
     "until": "available_until valid_until valid_to gueltig_bis",
     "items": "items products catalog Artikel katalog",
     "events": "interactions clicks events orders Klicks log",
 }
-"""Role -> names in use for its column, or for the table's file."""
+"""Role -> names in use for its column, or for the table's file; · is a space."""
 MISSING = ("NULL", "null", "NA", "N/A", "\\N", "nan", "NaN", "None", "-", "n/a", "#N/A")
 """Words for nothing that jmrec promises to know; an empty cell is the ordinary one."""
 
