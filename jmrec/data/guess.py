@@ -3,7 +3,7 @@
 import json
 import tempfile
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -30,12 +30,14 @@ from jmrec.data.guess_columns import (
     list_separator_of,
     lists_of_ids,
     names_pictures,
+    once,
     per_user,
     plain,
     says_price,
     spelt_as,
 )
 from jmrec.data.guess_labels import is_review, propose_label
+from jmrec.data.guess_lines import Lines
 from jmrec.data.guess_times import find_clock, find_order, find_time, say_range
 from jmrec.data.header import no_names
 from jmrec.data.missing import MISSING, empty_words, show_words
@@ -46,30 +48,8 @@ from jmrec.data.times import Times, read_times
 from jmrec.errors import UserError
 
 MAX_FILES = 20
-NOTE = "# Note: "
-"""How a line begins that one has to read."""
 _TABLES = (".csv", ".tsv", ".txt", ".gz", ".parquet")
 _SIGNS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
-
-
-@dataclass
-class Lines:
-    """One table of the description: lines of TOML, each below the comment that explains it."""
-
-    lines: list[str] = field(default_factory=list)
-
-    def say(self, key: str, value: Any, why: str) -> None:
-        """Add ``key = value``, explained."""
-        # A JSON string is a TOML string, but for DEL, which no column name may hold.
-        self.lines += [f"# {why}", f"{key} = {json.dumps(value, ensure_ascii=False)}"]
-
-    def idle(self, key: str, example: Any, why: str) -> None:
-        """Add a line that is commented out, explained."""
-        self.lines += [f"# {why}", f"# {key} = {json.dumps(example, ensure_ascii=False)}"]
-
-    def note(self, sentence: str) -> None:
-        """Add what `jmrec data init` also prints."""
-        self.lines.append(f"{NOTE}{sentence}")
 
 
 @dataclass(frozen=True)
@@ -173,10 +153,16 @@ def _link(folder: Path) -> Pair:
     found = {table: _candidates(folder, table, problems) for table in ("items", "interactions")}
     sources = {each.name: each for each in [*found["items"], *found["interactions"]]}
     seen = {name: Findings() for name in sources}
-    columns = {name: _columns(source, seen[name]) for name, source in sources.items()}
+    columns: dict[str, dict[str, Column]] = {}
+    broken: list[UserError] = []
+    for name, source in sources.items():
+        try:
+            columns[name] = _columns(source, seen[name])
+        except UserError as error:  # it matters where no other two tables belong together
+            broken.append(error)
     names = {table: {each.name for each in list_} for table, list_ in found.items()}
     best: tuple[float, Pair] | None = None
-    for a, b in permutations(sources, 2):
+    for a, b in permutations(columns, 2):
         if a not in names["items"] or b not in names["interactions"]:
             continue
         for key in columns[a].values():
@@ -195,10 +181,13 @@ def _link(folder: Path) -> Pair:
                 score -= sum(link.is_called(r) for r in ("user", "session", "rating", "time"))
                 if best is None or score > best[0]:
                     pair = Pair(
-                        sources[a], sources[b], columns[a], rows | {link.name: link}, key.name,
-                        link.name, known, seen[a].words + seen[b].words, separator,
+                        sources[a], sources[b], once(columns[a], key.name),
+                        rows | {link.name: link}, key.name, link.name, known,
+                        seen[a].words + seen[b].words, separator,
                     )  # fmt: skip
                     best = (score, pair)
+    if best is None and broken:
+        raise broken[0]
     if best is None and any("row 1: " in each for each in problems):
         raise UserError(next(each for each in problems if "row 1: " in each))
     if best is None:

@@ -238,7 +238,7 @@ def is_number(column: Column, decimal: str) -> bool:
 def decimal_of(columns: Sequence[Column]) -> str:
     """Return "," where some column's numbers need it and none needs a point.
 
-    Times and numbers of Parquet do not tell, nor does "7.0", as programs write whole numbers and ids.
+    Times and numbers of Parquet do not tell, nor does "7.0", as programs write ids.
 
     Example:
       >>> decimal_of([Column.of("user", ["7.0", "8.0"]), Column.of("price", ["1,5", "2,25"])])
@@ -329,6 +329,25 @@ def lists_of_ids(column: Column, ids: Set[str]) -> str:
         if known >= 0.5 and share(lists, [len(one) > 1 for one in lists]) > 0.3:
             return separator
     return ""
+
+
+def once(columns: dict[str, Column], key: str) -> dict[str, Column]:
+    """Return columns without rows whose id stands in an earlier row.
+
+    Example:
+      >>> both = {"id": Column.of("id", ["7", "8", "7"]), "x": Column.of("x", ["a", "b", "c"])}
+      >>> {name: column.cells for name, column in once(both, "id").items()}
+      {'id': ['7', '8'], 'x': ['a', 'b']}
+    """
+    first: dict[str, int] = {}
+    for row, name in enumerate(columns[key].cells):
+        first.setdefault(name, row)
+    if len(first) == len(columns[key].cells):
+        return columns
+    return {
+        name: Column.of(name, [column.cells[row] for row in first.values()], column.numeric)
+        for name, column in columns.items()
+    }
 
 
 def apart(columns: dict[str, Column], name: str, separator: str) -> dict[str, Column]:

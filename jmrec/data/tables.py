@@ -121,7 +121,9 @@ def _numeric(source: Source) -> frozenset[str]:
         return frozenset()
     kinds = {field.name: field.type for field in open_parquet(source.path).schema_arrow}
     return frozenset(
-        name for name, kind in kinds.items() if pa.types.is_floating(kind) or pa.types.is_decimal(kind)
+        name
+        for name, kind in kinds.items()
+        if pa.types.is_floating(kind) or pa.types.is_decimal(kind)
     )
 
 

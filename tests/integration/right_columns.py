@@ -1,8 +1,10 @@
 """A shop's columns and pictures, written as a form says: for right_folders.py."""
 
+import math
 import random
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,11 @@ from right_words import LATER, TIMES
 PRICES = ("price", "preis", "list_price", "precio")
 CLOCKS = (("date", "time"), ("Datum", "Uhrzeit"), ("order_date", "order_time"), ("day", "clock"))
 EPOCH = date(1970, 1, 1)
+ODD_PICTURES = {
+    "grey 16": "png", "grey 16 tiff": "tif", "floats": "tif", "palette": "png", "clear": "png",
+    "cmyk": "jpg",
+}  # fmt: skip
+"""Kinds of pictures that are not as most are -> endings."""
 
 
 def spell(cells: Sequence[str | None], how: str, rng: random.Random) -> list[str | None]:
@@ -37,8 +44,8 @@ def spell(cells: Sequence[str | None], how: str, rng: random.Random) -> list[str
 
 
 def typed_ids(cells: Sequence[str | None], style: str, how: str) -> pa.Array | None:
-    """Return ids as Parquet may hold them: integers, floats where some are missing, a dictionary."""
-    if how not in ("same", "point", "some points") or style == "long" and None in cells:
+    """Return ids as Parquet may hold them: integers, floats beside gaps, a dictionary."""
+    if how not in ("same", "point", "some points") or (style == "long" and None in cells):
         return None
     if style in ("int", "long"):
         values = [None if c is None else int(c.removesuffix(".0")) for c in cells]
@@ -82,10 +89,12 @@ def item_columns(shop: Shop, form: dict[str, Any], rng: random.Random, taken: se
     columns += [Column(key, list(texts)) for key, texts in shop.texts.items()]
     if shop.windows:
         for role, days in zip(("from", "until"), shop.windows):
-            write = LATER[form["windows"]]
+            same = form["windows"] == "as events"
+            write = TIMES[form["time"]].write if same else LATER[form["windows"]]
             texts = [None if day is None else write(day) for day in days]
             whole = [None if d is None else EPOCH + timedelta(seconds=d) for d in days]
-            columns.append(Column(name(role, rng, taken), texts, pa.array(whole, pa.date32())))
+            typed = None if same else pa.array(whole, pa.date32())
+            columns.append(Column(name(role, rng, taken), texts, typed))
     unread: list[str] = []
     if form["leak"]:
         sold = [sum(e.item == i for e in shop.events) for i in range(len(shop.ids))]
@@ -114,11 +123,15 @@ def _number(
     asked = form["on request"] and (signed or key.lower() in PRICES)
     if asked:
         cells = [c or rng.choice(["on request", "sold out"]) for c in cells]
-    kind = rng.choice([pa.float64(), pa.float32()])
-    return Column(key, cells, pa.array(values, kind), word=not asked)
+    kind = rng.choice([pa.float64(), pa.float32(), pa.decimal128(12, 2)])
+    exact = [None if v is None else Decimal(f"{v:.2f}") for v in values]
+    typed = pa.array(exact if pa.types.is_decimal(kind) else values, kind)
+    return Column(key, cells, typed, word=not asked)
 
 
-def event_columns(shop: Shop, form: dict[str, Any], rng: random.Random, id_name: str) -> list[Column]:
+def event_columns(
+    shop: Shop, form: dict[str, Any], rng: random.Random, id_name: str
+) -> list[Column]:
     """Return the columns of the interactions."""
     events = shop.events
     taken: set[str] = set()
@@ -170,31 +183,31 @@ def event_columns(shop: Shop, form: dict[str, Any], rng: random.Random, id_name:
 
 def _times(times: list[float], form: dict[str, Any], rng: random.Random, taken: set[str]
            ) -> list[Column]:  # fmt: skip
-    moments = [datetime.fromtimestamp(t, UTC) for t in times]
+    moments = [None if math.isnan(t) else datetime.fromtimestamp(t, UTC) for t in times]
     if form["clock"]:
         day, clock = rng.choice(CLOCKS)
         write = TIMES[rng.choice(["iso day", "points day", "english day", "compact day"])].write
         return [
             Column(day, [write(t) for t in times]),
-            Column(clock, [moment.strftime(form["clock"]) for moment in moments]),
+            Column(clock, [moment and moment.strftime(form["clock"]) for moment in moments]),
         ]
     how = TIMES[form["time"]]
-    cells: list[str | None] = [how.write(t) for t in times]
+    cells = [None if math.isnan(t) else how.write(t) for t in times]
     typed = None
     if form["time"] == "iso day":
-        typed = pa.array([moment.date() for moment in moments], pa.date32())
+        typed = pa.array([moment and moment.date() for moment in moments], pa.date32())
     elif form["time"].startswith("iso"):
         zone = rng.choice([None, "UTC", "Europe/Berlin"])
         unit = rng.choice(["ms", "us", "ns"])
         if zone is None:
-            moments = [moment.replace(tzinfo=None) for moment in moments]
+            moments = [moment and moment.replace(tzinfo=None) for moment in moments]
         typed = pa.array(moments, pa.timestamp("us", zone)).cast(pa.timestamp(unit, zone))
-    elif all(c is not None and c.isdigit() for c in cells):
-        typed = pa.array([int(c or 0) for c in cells], pa.int64())
+    elif all(c is None or c.isdigit() for c in cells):
+        typed = pa.array([c and int(c) for c in cells], pa.int64())
     elif form["time"] in ("excel", "unix float"):
-        typed = pa.array([float(c or 0) for c in cells])
+        typed = pa.array([c and float(c) for c in cells])
         if form["decimal"] == "," and form["time"] == "excel":
-            cells = [(c or "").replace(".", ",") for c in cells]
+            cells = [c and c.replace(".", ",") for c in cells]
     return [Column(name("time", rng, taken), cells, typed)]
 
 
@@ -235,17 +248,32 @@ def write_pictures(
             cells.append(None)
             seen.append(None)
             continue
-        kind = rng.choice(["png", "png", "jpg", "webp", "gif", "bmp", "tif", "grey"])
+        kind = rng.choice(["png", "png", "jpg", "webp", "gif", "bmp", "tif", *ODD_PICTURES])
         stem = shop.ids[i] if form["pictures"] == "by id" else f"p{i}"
         below = "a/" if form["pictures"] == "below" else ""
-        path = images / f"{below}{stem}.{'png' if kind == 'grey' else kind}"
-        size = (rng.randint(5, 30),) * 2
-        if kind == "grey":  # 16 bits
-            Image.fromarray(np.full(size, 257 * colour[1], np.uint16)).save(path)
-            colour = (colour[1],) * 3
-        else:
-            Image.new("RGB", size, colour).save(path)
-        seen.append(colour)
+        path = images / f"{below}{stem}.{ODD_PICTURES.get(kind, kind)}"
+        seen.append(_save(path, kind, colour, (rng.randint(5, 30),) * 2))
         start = {"folder": "images/", "dot slash": "./images/", "backslash": "images\\"}
         cells.append(start.get(form["pictures"], "") + below + path.name)
     return cells, seen
+
+
+def _save(
+    path: Path, kind: str, colour: tuple[int, int, int], size: tuple[int, int]
+) -> tuple[int, int, int]:
+    """Write a picture of one colour; return the colour to be seen."""
+    grey = colour[1]
+    if kind.startswith("grey 16"):
+        Image.fromarray(np.full(size, 257 * grey, np.uint16)).save(path)
+    elif kind == "floats":
+        Image.fromarray(np.full(size, grey / 255, np.float32)).save(path)
+    elif kind == "clear":  # what is transparent is seen on white
+        Image.new("RGBA", size, (*colour, 0)).save(path)
+        return 255, 255, 255
+    else:
+        image = Image.new("RGB", size, colour)
+        if kind == "palette":
+            image = image.quantize(4)
+        (image.convert("CMYK") if kind == "cmyk" else image).save(path)
+        return colour
+    return grey, grey, grey

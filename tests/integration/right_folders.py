@@ -5,21 +5,25 @@
 
 Each folder is a shop whose sessions and items are known (right_shop.py), written in a form that
 jmrec promises to read (right_forms.py). `jmrec data init` and `prepare` have to bring out the same
-sessions, splits and items. A form that nobody can read for sure has to be answered by a sentence and
-exit code 2; the fuzzer knows which these are: days that may be months, a table without a header.
+sessions, splits and items. A form that nobody can read for sure has to be answered by a sentence
+and exit code 2; the fuzzer knows which these are: days that may be months, a table without a
+header.
 """
 
+import math
 import random
 import tempfile
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from right_columns import event_columns, item_columns, write_pictures
 from right_forms import Column, draw_form, options, settle, write_table
 from right_shop import Shop, Visit, draw_events, draw_items, name, split, visits
-from right_words import TIMES, readings
+from right_words import DAY, MONTH, TIMES, floored, readings
 
 from jmrec.data.pictures import decode_pictures
 from jmrec.data.prepared import load_prepared
@@ -58,6 +62,9 @@ def write_folder(
     columns, unread = item_columns(shop, form, rng, taken, id_name)
     if form["pictures"] not in ("", "by id"):
         columns.append(Column(name("picture", rng, taken), cells))
+    if form["items twice"]:
+        again = rng.sample(range(len(shop.ids)), 3)
+        columns = [_longer(column, again) for column in columns]
     events = event_columns(shop, form, rng, id_name)
     stems = ["items", "interactions"]
     if not form["usual files"]:
@@ -67,14 +74,30 @@ def write_folder(
     write_table(folder, stems[1], "events", events, form, rng)
     if form["another table"]:
         users = sorted({event.user or "" for event in shop.events})
-        text = "".join(f"{user},{30 + i},Town {i % 3}\n" for i, user in enumerate(users))
+        text = "".join(f'"{user}",{30 + i},Town {i % 3}\n' for i, user in enumerate(users))
         (folder / "people.csv").write_text(f"customer,age,city\n{text}", encoding="utf-8")
         (folder / "README.txt").write_text("The data of our shop.\n\nAsk Ann.\n", encoding="utf-8")
     unsure = bool(form["no header"]) and form[f"{form['no header']} kind"] != "parquet"
     if form["time"] and not form["clock"]:
         how = TIMES[form["time"]]
-        unsure |= readings(how, [how.write(event.time) for event in shop.events]) > 1
+        times = [event.time for event in shop.events if not math.isnan(event.time)]
+        unsure |= readings(how, [how.write(time) for time in times]) > 1
     return shop, colours, unread, unsure
+
+
+def _longer(column: Column, rows: Sequence[int]) -> Column:
+    """Return a column with some of its cells once more."""
+    typed = column.typed
+    if typed is not None:
+        typed = pa.concat_arrays([typed, typed.take(pa.array(rows))])
+    return replace(column, cells=column.cells + [column.cells[i] for i in rows], typed=typed)
+
+
+def last_second(day: float, step: float) -> float:
+    """Return the last second of what is available until a day, written in steps."""
+    if step == MONTH:
+        return floored(floored(day, MONTH) + 32 * DAY, MONTH) - 1
+    return day + DAY - 1 if step == DAY else day
 
 
 def try_shop(form: dict[str, Any], seed: str, ask: Ask) -> str:
@@ -125,15 +148,15 @@ def compare_items(
     read = {*items.text, *items.category, *items.number}
     same("columns that nobody should read", sorted(read & set(unread)), [])
     starts, ends = shop.windows or ([None] * len(shop.ids), [None] * len(shop.ids))
-    same(
-        "available from", items.available_from.tolist(), [-np.inf if s is None else s for s in starts]
-    )
-    last = [np.inf if e is None else e + 86_399 for e in ends]  # that day is included
+    step = TIMES[form["time"]].step if form["windows"] == "as events" else DAY
+    first = [-np.inf if s is None else floored(s, step) for s in starts]
+    same("available from", items.available_from.tolist(), first)
+    last = [np.inf if e is None else last_second(e, step) for e in ends]
     same("available until", items.available_until.tolist(), last)
     same("pictures", [bool(p) for p in items.pictures], [c is not None for c in colours])
     pixels, _ = decode_pictures(items, 4)
     for i, colour in enumerate(colours):
-        if colour is not None and np.abs(pixels[i, 1:3, 1:3].astype(int) - colour).max() > 6:
+        if colour is not None and np.abs(pixels[i, 1:3, 1:3].astype(int) - colour).max() > 16:
             same(f"the picture of {shop.ids[i]}", pixels[i, 1, 1].tolist(), list(colour))
 
 

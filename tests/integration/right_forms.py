@@ -21,6 +21,7 @@ ALIKE = ["same"] * 5
 """Most of the time."""
 OPTIONS: dict[str, Sequence[Any]] = {
     "language": ["en", *LANGUAGES],
+    "codepage": [0, 0, 1],
     "item ids": ID_STYLES,
     "user ids": ID_STYLES,
     "session ids": ID_STYLES,
@@ -51,7 +52,7 @@ OPTIONS: dict[str, Sequence[Any]] = {
     "list separator": ["|", ";", ",", ""],
     "slogan": [False, True],
     "pictures": ["", "column", "folder", "dot slash", "backslash", "below", "by id"],
-    "windows": ["", "", *LATER],
+    "windows": ["", "", *LATER, "as events"],
     "missing": ["", "", *MISSING],
     "remarks": [False, True],
     "junk": [False, True],
@@ -59,6 +60,8 @@ OPTIONS: dict[str, Sequence[Any]] = {
     "usual files": [True, False],
     "another table": [False, False, True],
     "strays": [False, False, True],
+    "gaps in time": [False, False, True],
+    "items twice": [False, False, True],
     "own kinds": [False, True],
     "no header": [*20 * [""], "items", "events"],
 }  # fmt: skip
@@ -74,6 +77,7 @@ FILE_OPTIONS: dict[str, Sequence[Any]] = {
     "index": [False, False, False, True],
     "shuffled columns": [False, True],
     "typed": [False, True],
+    "footer": ["", "", "", "(350 rows)", "Total"],
 }
 """Those of each of the two files."""
 TABLES = ("items", "events")
@@ -110,6 +114,8 @@ def settle(form: dict[str, Any]) -> dict[str, Any]:
     for who in ("item", "session", "user"):
         fits = {"point": "int", "some points": "int", "lost zeros": "zeros"}
         f[f"{who} ids"] = fits.get(f[f"{who} spelling"], f[f"{who} ids"])
+    if f["sessions"] == "cells" or not f["time"] or f["clock"]:
+        f["gaps in time"] = False
     if f["clock"]:
         f["time"] = "iso" if f["clock"] == "%H:%M:%S" else "iso minutes"
     if not f["time"]:
@@ -120,10 +126,14 @@ def settle(form: dict[str, Any]) -> dict[str, Any]:
         f["item ids"] = "int"
     if f["titles"] == "lone quotes" and f["title languages"]:
         f["titles"] = "plain"
+    if f["windows"] == "as events" and (
+        f["time"] in ("", "excel") or f["clock"] or f["twelve days"]
+    ):
+        f["windows"] = "iso day"
     for table in TABLES:
         encodings = LANGUAGES[f["language"]][0]
         if f[f"{table} encoding"] == "other":
-            f[f"{table} encoding"] = encodings[-1]
+            f[f"{table} encoding"] = encodings[-f["codepage"] - 1]
         if f[f"{table} quoting"] == "backslash":
             f["missing"] = "NULL" if f["missing"] == "\\N" else f["missing"]
             f["pictures"] = "column" if f["pictures"] == "backslash" else f["pictures"]
@@ -213,6 +223,7 @@ def csv_text(rows: list[list[str]], own: dict[str, Any]) -> str:
         out.append(line)
         if own["end"] == "blank lines between" and number % 20 == 7:
             out.append("")
+    out += [own["footer"]] if own["footer"] and len(rows[0]) > 1 else []
     text = newline.join(out) + {"newline": newline, "none": ""}.get(own["end"], 3 * newline)
     return f"sep={delimiter}{newline}{text}" if own["told"] else text
 
@@ -244,4 +255,3 @@ def _write_parquet(
     if own["index"]:
         arrays["__index_level_0__"] = pa.array(range(len(columns[0].cells)), pa.int64())
     pyarrow.parquet.write_table(pa.table(arrays), path, row_group_size=50)
-

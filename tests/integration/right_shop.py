@@ -10,11 +10,12 @@ import random
 import string
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any
 
-from right_words import LANGUAGES, NAMES, SPACES, TIMES
+from right_words import DAY, LANGUAGES, MONTH, NAMES, SPACES, TIMES, floored
 
 MISSED = None
 """In place of a value that is missing."""
@@ -26,7 +27,8 @@ GAP = 1800.0
 class Event:
     """One row of the interactions, or one item of a row that lists a session.
 
-    A row with the item -1 names an item that the catalogue does not have, and is left out.
+    A row with the item -1 names one that the catalogue does not have, and is left out, as is one
+    with no number for its time.
     """
 
     session: str
@@ -152,8 +154,8 @@ def draw_items(form: dict[str, Any], rng: random.Random, taken: set[str]) -> Sho
     ]
     if form["windows"]:
         first = datetime(2015, 1, 5, tzinfo=UTC).timestamp()
-        starts = some(lambda i: first + 86_400.0 * rng.randint(0, 400), 0.3)
-        ends = some(lambda i: first + 86_400.0 * rng.randint(401, 900), 0.5)
+        starts = some(lambda i: first + DAY * rng.randint(0, 400), 0.3)
+        ends = some(lambda i: first + DAY * rng.randint(401, 900), 0.5)
         shop.windows = starts, ends
     return shop
 
@@ -162,39 +164,30 @@ def draw_events(shop: Shop, form: dict[str, Any], rng: random.Random) -> None:
     """Draw what people did, in the order of time; rows are shuffled where the form says so."""
     sessions = rng.randint(60, 110)
     step = TIMES[form["time"]].step if form["time"] else 1.0
-    base = datetime(rng.randint(2012, 2023), rng.randint(1, 9), 1, tzinfo=UTC).timestamp()
+    base = datetime(rng.randint(2012, 2021), rng.randint(1, 9), 1, tzinfo=UTC).timestamp()
     # Within twelve days nobody can tell the day from the month.
-    span = 86_400.0 * (11 if form["twelve days"] else rng.randint(40, 100))
+    span = DAY * (11 if form["twelve days"] else rng.randint(40, 100))
+    span *= 10 if step == MONTH else 1
     users = ids(form["user ids"], rng.randint(8, 15), rng, "u")
     names = ids(form["session ids"], sessions, rng, "s")
     kinds = ["view", "view", "view", "cart", "purchase"]
     if form["own kinds"]:
         words = LANGUAGES[form["language"]][1].split()
         kinds = [words[0], words[0], words[0], words[1], words[2]]
-    count: dict[str, int] = {}
     drawn: list[list[Event]] = []
     for k in range(sessions):
         user = rng.choice(users)
-        if form["sessions"] == "per user":
-            count[user] = count.get(user, 0) + 1
-            names[k] = str(count[user])
         who = None if form["guests"] and rng.random() < 0.4 else user
         logs_in = form["guests"] == "until login" and rng.random() < 0.7
-        start = base + rng.random() * (span - 86_400.0)
-        length = rng.choice([1, 2, 2, 3, 3, 4, 5, 6])
-        if form["sessions"] == "cells":
-            steps = [0.0] * length
-        else:
-            steps = [0.0] + [float(rng.randint(1, 700)) for _ in range(length - 1)]
-        time = start
+        time = base + rng.random() * (span - DAY)
         rows = []
-        for i in range(length):
-            time += steps[i]
+        for i in range(rng.choice([1, 2, 2, 3, 3, 4, 5, 6])):
+            time += rng.randint(1, 700) if i and form["sessions"] != "cells" else 0
             item = -1 if form["strays"] and rng.random() < 0.03 else rng.randrange(len(shop.ids))
             rows.append(
                 Event(
                     names[k], user if logs_in and i > 0 else who, item,
-                    math.floor(time / step) * step, i,
+                    floored(time, step), i,
                     rng.choice(kinds) if form["event"] else None,
                     rng.randint(2, 10) / 2 if form["rating"] and rng.random() < 0.5 else None,
                 )
@@ -204,15 +197,6 @@ def draw_events(shop: Shop, form: dict[str, Any], rng: random.Random) -> None:
     if form["sessions"] == "per user":  # numbered in the order of time
         drawn = _numbered(drawn)
     if form["sessions"] == "cells":
-        first = {rows[0].session: rows[0] for rows in drawn}
-        drawn = [
-            [
-                Event(e.session, e.user, e.item, e.time, e.place, first[e.session].kind,
-                      first[e.session].rating)
-                for e in rows
-            ]
-            for rows in drawn
-        ]  # fmt: skip
         shop.events = [event for rows in drawn for event in rows]
         return
     events = [event for rows in drawn for event in rows]
@@ -222,6 +206,8 @@ def draw_events(shop: Shop, form: dict[str, Any], rng: random.Random) -> None:
         events.reverse()
     else:
         events.sort(key=lambda event: event.time)  # stable: a visit keeps its order
+    if form["gaps in time"]:
+        events = [replace(e, time=math.nan) if rng.random() < 0.03 else e for e in events]
     shop.events = events
 
 
@@ -231,10 +217,7 @@ def _numbered(drawn: list[list[Event]]) -> list[list[Event]]:
     for rows in drawn:
         user = rows[0].user
         count[user] = count.get(user, 0) + 1
-        out.append(
-            [Event(str(count[user]), e.user, e.item, e.time, e.place, e.kind, e.rating)
-             for e in rows]
-        )  # fmt: skip
+        out.append([replace(event, session=str(count[user])) for event in rows])
     return out
 
 
@@ -250,8 +233,9 @@ class Visit:
 
 def visits(shop: Shop, form: dict[str, Any]) -> list[Visit]:
     """Return the sessions of a shop in the order of their start."""
-    rows = list(enumerate(event for event in shop.events if event.item >= 0))
     timed = bool(form["time"])
+    known = [e for e in shop.events if e.item >= 0 and not (timed and math.isnan(e.time))]
+    rows = list(enumerate(known))
 
     def key(row: tuple[int, Event]) -> tuple[float, float, int]:
         order = row[1].place if form["order"] else row[0]
@@ -272,7 +256,7 @@ def visits(shop: Shop, form: dict[str, Any]) -> list[Visit]:
         parts = [own]
         if form["sessions"] == "users" and timed:
             parts = [[own[0]]]
-            for before, row in zip(own, own[1:]):
+            for before, row in pairwise(own):
                 if row[1].time - before[1].time > GAP:
                     parts.append([])
                 parts[-1].append(row)

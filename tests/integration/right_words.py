@@ -3,6 +3,7 @@
 Nothing here is taken from jmrec: a shop's files know nothing of who reads them.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -10,7 +11,7 @@ from email.utils import format_datetime
 
 LANGUAGES: dict[str, tuple[tuple[str, ...], str]] = {
     "en": (
-        ("utf-8", "utf-8-sig", "utf-16", "cp1252"),
+        ("utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32", "cp1252"),
         "red small warm leather shoe green large wooden chair blue light summer jacket black steel "
         "kitchen knife soft cotton pillow round glass lamp old garden table silver travel mug",
     ),
@@ -36,18 +37,19 @@ LANGUAGES: dict[str, tuple[tuple[str, ...], str]] = {
     ),
     "zh": (
         ("utf-8", "utf-8-sig", "utf-16", "gb18030"),
-        "红色的 皮鞋 大号 木头 椅子 蓝色 夏天 外套 黑色 不锈钢 厨房 菜刀 柔软 纯棉 枕头 圆形 玻璃 台灯 "
-        "花园 桌子 旅行 水杯 儿童 书包 手机 保护壳 男士 运动 手表",
+        "红色的 皮鞋 大号 木头 椅子 蓝色 夏天 外套 黑色 不锈钢 厨房 菜刀 柔软 纯棉 枕头 "
+        "圆形 玻璃 台灯 花园 桌子 旅行 水杯 儿童 书包 手机 保护壳 男士 运动 手表",
     ),
     "ja": (
         ("utf-8", "utf-8-sig", "utf-16", "cp932", "shift_jis"),
-        "赤い くつ 大きな 木の 椅子 青い 夏の ジャケット 黒い ステンレス 台所の 包丁 やわらかい 綿の まくら "
-        "丸い ガラスの ランプ 古い 庭の テーブル 旅行用の カップ こどもの かばん",
+        "赤い くつ 大きな 木の 椅子 青い 夏の ジャケット 黒い ステンレス 台所の 包丁 "
+        "やわらかい 綿の まくら 丸い ガラスの ランプ 古い 庭の テーブル 旅行用の "
+        "カップ こどもの かばん",
     ),
     "ko": (
         ("utf-8", "utf-16", "cp949"),
-        "빨간 작은 가죽 구두 초록 큰 나무 의자 파란 가벼운 여름 재킷 검은 강철 부엌 칼 부드러운 베개 둥근 "
-        "유리 램프 오래된 정원 탁자 여행 컵",
+        "빨간 작은 가죽 구두 초록 큰 나무 의자 파란 가벼운 여름 재킷 검은 강철 부엌 칼 "
+        "부드러운 베개 둥근 유리 램프 오래된 정원 탁자 여행 컵",
     ),
 }
 """Language -> encodings in which its texts are written, and words."""
@@ -57,10 +59,10 @@ SPACES = {"zh": "", "ja": ""}
 NAMES = {
     "id": "item_id id sku ArtNr product_id movieId Artikelnummer asin ItemID article_id ref",
     "item": "item_id Artikel-Nr. product item Artikel productId sku article ItemId Producto",
-    "session": "session_id Session·ID SessionID session visit_id Sitzung basket_id sid sessionId visit",
-    "user": "user_id User·Id userId customer_id Kundennr. visitor_id uid Cliente member_id CustomerID user",
-    "time": "timestamp ts datetime event_time created_at Zeitpunkt Datum fecha date Event·Time clicked_at "
-    "order_date Bestelldatum time Zeitstempel when EventTime viewed_on",
+    "session": "session_id Session·ID SessionID session visit_id Sitzung basket_id sid visit",
+    "user": "user_id User·Id userId customer_id Kundennr. visitor_id uid Cliente member_id user",
+    "time": "timestamp ts datetime event_time created_at Zeitpunkt Datum fecha date Event·Time "
+    "clicked_at order_date Bestelldatum time Zeitstempel when EventTime viewed_on",
     "event": "event event_type action type Aktion behavior",
     "rating": "rating stars score Bewertung",
     "order": "position step seq event_index order",
@@ -79,15 +81,13 @@ NAMES = {
 MISSING = ("NULL", "null", "NA", "N/A", "\\N", "nan", "NaN", "None", "-", "n/a", "#N/A")
 """Words for nothing that jmrec promises to know; an empty cell is the ordinary one."""
 
-GERMAN = (
-    "Januar Februar März April Mai Juni Juli August September Oktober November Dezember".split()
-)
-FRENCH = (
-    "janvier février mars avril mai juin juillet août septembre octobre novembre décembre".split()
-)
-SPANISH = (
-    "enero febrero marzo abril mayo junio julio agosto septiembre octubre noviembre "
-    "diciembre".split()
+GERMAN, FRENCH, SPANISH = (
+    names.split()
+    for names in (
+        "Januar Februar März April Mai Juni Juli August September Oktober November Dezember",
+        "janvier février mars avril mai juin juillet août septembre octobre novembre décembre",
+        "enero febrero marzo abril mayo junio julio agosto septiembre octubre noviembre diciembre",
+    )
 )
 
 
@@ -97,17 +97,15 @@ class TimeForm:
 
     Attributes:
       write: Unix seconds, a multiple of ``step``, -> the cell.
-      step: Seconds that it can tell apart.
+      step: Seconds that it can tell apart; `MONTH` is a calendar's.
       dates: Patterns of strptime that such a cell may have, where its day may be taken for its
         month or its year.
-      bare: Whether it is a number that only the name of its column tells to be a time.
       ascii: Whether the cell has no letter beyond ASCII.
     """
 
     write: Callable[[float], str]
     step: float
     dates: tuple[str, ...] = ()
-    bare: bool = False
     ascii: bool = True
 
 
@@ -143,7 +141,7 @@ def _short_all(seconds: float) -> str:
     return f"{t.month}/{t.day}/{t:%Y} {t.hour}:{t:%M}"
 
 
-MINUTE, HOUR, DAY = 60.0, 3600.0, 86_400.0
+MINUTE, HOUR, DAY, MONTH = 60.0, 3600.0, 86_400.0, 2_678_400.0
 US = ("%m/%d/%Y", "%d/%m/%Y")
 DASH = ("%d-%m-%Y", "%m-%d-%Y")
 TIMES: dict[str, TimeForm] = {
@@ -192,16 +190,17 @@ TIMES: dict[str, TimeForm] = {
     "unix us": TimeForm(lambda s: str(round(s * 1e6)), 0.125),
     "unix ns": TimeForm(lambda s: f"{round(s)}000000000", 1),
     "compact day": TimeForm(_by("%Y%m%d"), DAY),
+    "compact month": TimeForm(_by("%Y%m"), MONTH),
     "compact hour": TimeForm(_by("%Y%m%d%H"), HOUR),
     "compact minute": TimeForm(_by("%Y%m%d%H%M"), MINUTE),
     "compact": TimeForm(_by("%Y%m%d%H%M%S"), 1),
     "compact T": TimeForm(_by("%Y%m%dT%H%M%S"), 1),
     "compact Z": TimeForm(_by("%Y%m%dT%H%M%SZ"), 1),
-    "excel": TimeForm(lambda s: repr(s / DAY + 25_569), 1, bare=True),
-    "excel day": TimeForm(lambda s: str(round(s / DAY) + 25_569), DAY, bare=True),
-    "days": TimeForm(_count(DAY), DAY, bare=True),
-    "hours": TimeForm(_count(HOUR), HOUR, bare=True),
-    "minutes": TimeForm(_count(MINUTE), MINUTE, bare=True),
+    "excel": TimeForm(lambda s: repr(s / DAY + 25_569), 1),
+    "excel day": TimeForm(lambda s: str(round(s / DAY) + 25_569), DAY),
+    "days": TimeForm(_count(DAY), DAY),
+    "hours": TimeForm(_count(HOUR), HOUR),
+    "minutes": TimeForm(_count(MINUTE), MINUTE),
 }
 """Name -> a form that jmrec promises to read."""
 LATER: dict[str, Callable[[float], str]] = {
@@ -211,6 +210,13 @@ LATER: dict[str, Callable[[float], str]] = {
     "english day": TIMES["english day"].write,
 }
 """How the days of availability are written."""
+
+
+def floored(seconds: float, step: float) -> float:
+    """Return the last moment up to some seconds that a form tells apart."""
+    if step == MONTH:
+        return _at(seconds).replace(day=1, hour=0, minute=0, second=0, microsecond=0).timestamp()
+    return math.floor(seconds / step) * step
 
 
 def readings(form: TimeForm, cells: list[str]) -> int:

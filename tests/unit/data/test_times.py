@@ -15,7 +15,8 @@ import pytest
 
 from jmrec.data.description import describe
 from jmrec.data.folder import Raw, read_folder
-from jmrec.data.guess import NOTE, write_guess
+from jmrec.data.guess import write_guess
+from jmrec.data.guess_lines import NOTE
 from jmrec.data.sessions import sessionise
 from jmrec.errors import UserError
 from jmrec.evaluation.policy import read_time
@@ -251,6 +252,21 @@ def test_which_column_is_the_time(tmp_path: Path, before: str, time: str) -> Non
     text = write_guess(folder).read_text()
     assert describe(folder).interactions.time == time
     assert "When it happened, 2025-01-20 22:50 to 2025-02-10 02:13;" in text
+
+
+@pytest.mark.parametrize("name", ["viewed_on", "EventDay", "Kaufdatum"])
+@pytest.mark.parametrize("unit", [1, 86_400], ids=["seconds", "days"])
+def test_days_that_follow_each_other_are_no_counter(tmp_path: Path, name: str, unit: int) -> None:
+    """Excel's days, with and without a clock: their name says that they are times."""
+    seconds = [unit * (1_700_000_000 // unit + 40_000 * k // unit) for k in range(300)]
+    cells = [f"{s / 86_400 + 25_569:.9g}" if unit == 1 else s // 86_400 + 25_569 for s in seconds]
+    users = [f"u{k % 10}" for k in range(300)]
+    folder = shop(tmp_path / "s", {"user_id": users, name: cells})
+    write_guess(folder)
+    assert describe(folder).interactions.time == name
+    found = read_folder(folder).time
+    assert found is not None
+    np.testing.assert_allclose(found, seconds, atol=10, rtol=0)  # of nine digits
 
 
 @pytest.mark.parametrize("other", ["order_no", "category_id", "ean", "phone", "birth_date"])
