@@ -170,6 +170,8 @@ def _link(folder: Path) -> Pair:
             if not ids or len(ids) < 0.9 * len(key.cells):
                 continue  # an item has one row
             for link in columns[b].values():
+                if link.is_called("user") or link.is_called("session"):
+                    continue  # a table of people is none of items
                 separator = lists_of_ids(link, ids)
                 rows = apart(columns[b], link.name, separator) if separator else columns[b]
                 link, known = spelt_as(rows[link.name], ids)
@@ -178,7 +180,7 @@ def _link(folder: Path) -> Pair:
                 clicked = len(ids & set(link.cells)) / len(ids)
                 score = known + 0.5 * clicked + 0.3 * (key.name == link.name)
                 score += 0.5 * key.is_called("item") + 0.5 * link.is_called("item")
-                score -= sum(link.is_called(r) for r in ("user", "session", "rating", "time"))
+                score -= sum(link.is_called(role) for role in ("rating", "time"))
                 if best is None or score > best[0]:
                     pair = Pair(
                         sources[a], sources[b], once(columns[a], key.name),
