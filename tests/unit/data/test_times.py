@@ -209,6 +209,25 @@ def test_until_a_date_includes_that_day(tmp_path: Path, cell: str) -> None:
     assert items.available_until.tolist() == [end] * 9
 
 
+@pytest.mark.parametrize("unit", ["min", "h", "days"])
+def test_clicks_in_minutes_do_not_count_the_days_of_items(tmp_path: Path, unit: str) -> None:
+    """20260731 is a date in the table of items, whatever the clicks count."""
+    size = {"min": 60, "h": 3_600, "days": 86_400}[unit]
+    clicks = [int(s) // size for s in SECONDS]
+    columns = {"user_id": [f"u{k % 9}" for k in range(300)], "timestamp": clicks}
+    folder = shop(tmp_path / "s", columns, toml=f'[dataset]\ntime_format = "{unit}"\n')
+    rows = "".join(f"i{k},T,2026073{k % 2},202608{10 + k}\n" for k in range(9))
+    head = "item_id,title,available_from,available_until\n"
+    (folder / "items.csv").write_text(head + rows)
+    raw = read_folder(folder)
+    first = datetime(2026, 7, 30, tzinfo=UTC).timestamp()
+    last = datetime(2026, 8, 11, tzinfo=UTC).timestamp() - 1
+    assert raw.items.available_from.tolist() == [first + 86_400 * (k % 2) for k in range(9)]
+    assert raw.items.available_until.tolist() == [last + 86_400 * k for k in range(9)]
+    assert raw.time is not None
+    assert raw.time.tolist() == [size * click for click in clicks]
+
+
 def test_until_a_moment_is_that_moment(tmp_path: Path) -> None:
     folder = shop(tmp_path / "s", {"user_id": ["u"] * 9, "timestamp": SECONDS[:9]})
     rows = "".join(f"i{k},T,2026-07-31 18:00\n" for k in range(9))
