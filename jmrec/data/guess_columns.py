@@ -364,6 +364,7 @@ def apart(columns: dict[str, Column], name: str, separator: str) -> dict[str, Co
                 for cell, entries in zip(column.cells, lists)
                 for entry in entries
             ],
+            column.numeric,
         )
         for key, column in columns.items()
     }
