@@ -368,7 +368,8 @@ def _other_columns(pair: Pair, columns: dict[str, Column], lines: Lines, decimal
     count = Counter(pair.event_columns[pair.item].cells)
     counts = np.array([count[name] for name in pair.item_columns[pair.id].cells], float)
     kinds: dict[str, list[str]] = {k: [] for k in ("text", "category", "number", "list", "never")}
-    separators = Counter(s for c in columns.values() if (s := list_separator_of(c)))
+    words = [c for c in columns.values() if not is_number(c, decimal)]  # "$1,250" is no list
+    separators = Counter(s for c in words if (s := list_separator_of(c)))
     separator = separators.most_common(1)[0][0] if separators else "|"
     unused = []
     for name, column in columns.items():

@@ -235,6 +235,24 @@ def test_lists_with_the_same_separator_are_found_together(tmp_path: Path) -> Non
     assert (found.list_columns, found.list_separator) == (("colours", "stuff"), "|")
 
 
+@pytest.mark.parametrize("separator", ["|", ";", " | "])
+@pytest.mark.parametrize("price", ["${:,}.50", "{:,}.50 EUR", "{:,}.50"])
+def test_marks_between_thousands_make_no_list(tmp_path: Path, price: str, separator: str) -> None:
+    """Two columns of prices do not outvote the one of lists."""
+
+    def row(k: int) -> str:
+        prices = [price.format(1000 * (k % 3 + 1) + n * k) for n in (0, 10)]
+        return (
+            f'Shoe {k},"{prices[0]}","{prices[1]}",{separator.join(["red", "big", "new"][k % 2 :])}'
+        )
+
+    folder = items(tmp_path / "s", "title,price,cost,tags", row)
+    write_guess(folder)
+    found = read_folder(folder, strict=True).items
+    assert found.text["tags"] == [", ".join(["red", "big", "new"][k % 2 :]) for k in range(N)]
+    assert found.number["price"].tolist() == [1000 * (k % 3 + 1) + 0.5 for k in range(N)]
+
+
 @pytest.mark.parametrize("separator", [" ", "|", ";"])
 def test_a_session_in_one_cell_is_found(tmp_path: Path, separator: str) -> None:
     folder = items(tmp_path / "s", "title", lambda k: f"Shoe {k}")
