@@ -141,7 +141,8 @@ def action(args: argparse.Namespace, _: Sequence[str]) -> None:
 
 
 def _init(args: argparse.Namespace) -> None:
-    from jmrec.data.guess import NOTE, write_guess
+    from jmrec.data.guess import write_guess
+    from jmrec.data.guess_lines import NOTE
 
     path = write_guess(args.folder)
     for line in path.read_text(encoding="utf-8").splitlines():  # what one has to decide

@@ -3,6 +3,7 @@
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -238,6 +239,7 @@ def numbers(
     table: Table, column: str, findings: Findings, decimal: str = ".", effect: str = EMPTIED
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return float64 values, NaN where a cell is empty or no number, and which are no number."""
+    decimal = "." if column in table.numeric else decimal
     cells = table.columns[column].to_pylist()
     out, unsure = read_numbers(cells, decimal)
     filled = np.asarray(pc.not_equal(table.columns[column], ""))
@@ -365,7 +367,7 @@ def listed(table: Table, column: str, separator: str) -> Table:
     parent = np.repeat(np.arange(len(table)), [len(part) for part in parts])
     columns = {name: cells.take(pa.array(parent)) for name, cells in table.columns.items()}
     columns[column] = pa.array([entry for part in parts for entry in part], pa.string())
-    return Table(table.file, columns, table.rows[parent])
+    return replace(table, columns=columns, rows=table.rows[parent])
 
 
 def join_list(cells: Iterable[str], separator: str) -> list[str]:

@@ -192,6 +192,8 @@ def _read(
         if isinstance(columns, ItemColumns):
             found.columns[name] = first_filled(found, parts)
         elif name == columns.session:
+            for part in parts:  # before they are one
+                found = one_spelling(visible_ids(found, part, findings), part, findings)
             found.columns[name] = together(found, parts)
         else:
             cells = pc.binary_join_element_wise(*(found.columns[part] for part in parts), " ")

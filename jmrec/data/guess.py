@@ -3,7 +3,7 @@
 import json
 import tempfile
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from jmrec.data.guess_columns import (
     are_codes,
     are_links,
     are_short,
+    as_ids,
     decimal_of,
     files_elsewhere,
     follows,
@@ -29,12 +30,14 @@ from jmrec.data.guess_columns import (
     list_separator_of,
     lists_of_ids,
     names_pictures,
+    once,
     per_user,
     plain,
     says_price,
     spelt_as,
 )
 from jmrec.data.guess_labels import is_review, propose_label
+from jmrec.data.guess_lines import Lines
 from jmrec.data.guess_times import find_clock, find_order, find_time, say_range
 from jmrec.data.header import no_names
 from jmrec.data.missing import MISSING, empty_words, show_words
@@ -45,30 +48,8 @@ from jmrec.data.times import Times, read_times
 from jmrec.errors import UserError
 
 MAX_FILES = 20
-NOTE = "# Note: "
-"""How a line begins that one has to read."""
 _TABLES = (".csv", ".tsv", ".txt", ".gz", ".parquet")
 _SIGNS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
-
-
-@dataclass
-class Lines:
-    """One table of the description: lines of TOML, each below the comment that explains it."""
-
-    lines: list[str] = field(default_factory=list)
-
-    def say(self, key: str, value: Any, why: str) -> None:
-        """Add ``key = value``, explained."""
-        # A JSON string is a TOML string, but for DEL, which no column name may hold.
-        self.lines += [f"# {why}", f"{key} = {json.dumps(value, ensure_ascii=False)}"]
-
-    def idle(self, key: str, example: Any, why: str) -> None:
-        """Add a line that is commented out, explained."""
-        self.lines += [f"# {why}", f"# {key} = {json.dumps(example, ensure_ascii=False)}"]
-
-    def note(self, sentence: str) -> None:
-        """Add what `jmrec data init` also prints."""
-        self.lines.append(f"{NOTE}{sentence}")
 
 
 @dataclass(frozen=True)
@@ -142,7 +123,10 @@ def guess(folder: Path) -> str:
 def _columns(source: Source, findings: Findings) -> dict[str, Column]:
     table: Table = read_table(source, source.header, findings, texts=source.header)
     table = empty_words(table, MISSING, [], findings)
-    return {name: Column.of(name, cells.to_pylist()) for name, cells in table.columns.items()}
+    return {
+        name: Column.of(name, cells.to_pylist(), name in table.numeric)
+        for name, cells in table.columns.items()
+    }
 
 
 def _candidates(folder: Path, table: str, problems: list[str]) -> list[Source]:
@@ -169,10 +153,16 @@ def _link(folder: Path) -> Pair:
     found = {table: _candidates(folder, table, problems) for table in ("items", "interactions")}
     sources = {each.name: each for each in [*found["items"], *found["interactions"]]}
     seen = {name: Findings() for name in sources}
-    columns = {name: _columns(source, seen[name]) for name, source in sources.items()}
+    columns: dict[str, dict[str, Column]] = {}
+    broken: list[UserError] = []
+    for name, source in sources.items():
+        try:
+            columns[name] = _columns(source, seen[name])
+        except UserError as error:  # it matters where no other two tables belong together
+            broken.append(error)
     names = {table: {each.name for each in list_} for table, list_ in found.items()}
     best: tuple[float, Pair] | None = None
-    for a, b in permutations(sources, 2):
+    for a, b in permutations(columns, 2):
         if a not in names["items"] or b not in names["interactions"]:
             continue
         for key in columns[a].values():
@@ -180,6 +170,8 @@ def _link(folder: Path) -> Pair:
             if not ids or len(ids) < 0.9 * len(key.cells):
                 continue  # an item has one row
             for link in columns[b].values():
+                if link.is_called("user") or link.is_called("session"):
+                    continue  # a table of people is none of items
                 separator = lists_of_ids(link, ids)
                 rows = apart(columns[b], link.name, separator) if separator else columns[b]
                 link, known = spelt_as(rows[link.name], ids)
@@ -188,13 +180,16 @@ def _link(folder: Path) -> Pair:
                 clicked = len(ids & set(link.cells)) / len(ids)
                 score = known + 0.5 * clicked + 0.3 * (key.name == link.name)
                 score += 0.5 * key.is_called("item") + 0.5 * link.is_called("item")
-                score -= sum(link.is_called(r) for r in ("user", "session", "rating", "time"))
+                score -= sum(link.is_called(role) for role in ("rating", "time"))
                 if best is None or score > best[0]:
                     pair = Pair(
-                        sources[a], sources[b], columns[a], rows | {link.name: link}, key.name,
-                        link.name, known, seen[a].words + seen[b].words, separator,
+                        sources[a], sources[b], once(columns[a], key.name),
+                        rows | {link.name: link}, key.name, link.name, known,
+                        seen[a].words + seen[b].words, separator,
                     )  # fmt: skip
                     best = (score, pair)
+    if best is None and broken:
+        raise broken[0]
     if best is None and any("row 1: " in each for each in problems):
         raise UserError(next(each for each in problems if "row 1: " in each))
     if best is None:
@@ -231,7 +226,8 @@ def _events(pair: Pair, lines: Lines, decimal: str) -> tuple[list[str], Times | 
 
     by_name("session")
     by_name("user")
-    users = pair.event_columns[roles["user"]].cells if list(roles) == ["user"] else []
+    who = {role: as_ids(pair.event_columns[roles[role]]) for role in roles}
+    users = who["user"].cells if list(roles) == ["user"] else []
     timed = find_time(columns.values(), pair.event_columns[pair.item].cells, users)
     if timed:
         roles["time"] = timed.name
@@ -245,18 +241,16 @@ def _events(pair: Pair, lines: Lines, decimal: str) -> tuple[list[str], Times | 
             raise UserError(
                 f"{file}: no column tells one visitor from another; add one of sessions or users."
             )
-        roles["user"] = max(repeated, key=lambda c: c.distinct).name
-        del columns[roles["user"]]
+        who["user"] = as_ids(columns.pop(max(repeated, key=lambda c: c.distinct).name))
+        roles["user"] = who["user"].name
     by_name("event", lambda c: c.distinct <= 100)
     by_name("rating", lambda c: is_number(c, decimal))
     by_name("order", lambda c: is_number(c, decimal) and c.distinct > 1)
     several: dict[str, list[str]] = {}
-    group = pair.event_columns[roles.get("session") or roles["user"]].cells
-    if {"session", "user"} <= set(roles):
-        user = pair.event_columns[roles["user"]]
-        if per_user(pair.event_columns[roles["session"]], user):
-            several["session"] = [user.name, roles["session"]]
-            group = list(map(":".join, zip(user.cells, group)))
+    group = (who.get("session") or who["user"]).cells
+    if {"session", "user"} <= set(roles) and per_user(who["session"], who["user"]):
+        several["session"] = [roles["user"], roles["session"]]
+        group = list(map(":".join, zip(who["user"].cells, group)))
     times = timed.times if timed else None
     if timed and times and (clock := find_clock(columns.values(), times)):
         several["time"] = [timed.name, clock.name]
@@ -374,7 +368,8 @@ def _other_columns(pair: Pair, columns: dict[str, Column], lines: Lines, decimal
     count = Counter(pair.event_columns[pair.item].cells)
     counts = np.array([count[name] for name in pair.item_columns[pair.id].cells], float)
     kinds: dict[str, list[str]] = {k: [] for k in ("text", "category", "number", "list", "never")}
-    separators = Counter(s for c in columns.values() if (s := list_separator_of(c)))
+    words = [c for c in columns.values() if not is_number(c, decimal)]  # "$1,250" is no list
+    separators = Counter(s for c in words if (s := list_separator_of(c)))
     separator = separators.most_common(1)[0][0] if separators else "|"
     unused = []
     for name, column in columns.items():

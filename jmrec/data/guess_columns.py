@@ -13,8 +13,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jmrec.data.columns import amount, read_numbers
-from jmrec.data.ids import plain_id
+from jmrec.data.findings import Findings
+from jmrec.data.ids import one_spelling, plain_id, visible_ids
 from jmrec.data.pictures import picture_path
+from jmrec.data.tables import Table
 from jmrec.data.times import EARLIEST, LATEST, Times, read_times
 from jmrec.data.units import LIKELY, MODERN
 from jmrec.data.written import written
@@ -68,16 +70,18 @@ class Column:
       name: Its name.
       cells: All its cells.
       filled: Those that are not empty, at most the first 5,000.
+      numeric: Whether the file itself holds them as numbers, see `Table`.
     """
 
     name: str
     cells: list[str]
     filled: list[str]
+    numeric: bool = False
 
     @classmethod
-    def of(cls, name: str, cells: list[str]) -> "Column":
+    def of(cls, name: str, cells: list[str], numeric: bool = False) -> "Column":
         """Look at a column."""
-        return cls(name, cells, [cell for cell in cells if cell][:5_000])
+        return cls(name, cells, [cell for cell in cells if cell][:5_000], numeric)
 
     @property
     def distinct(self) -> int:
@@ -232,12 +236,19 @@ def is_number(column: Column, decimal: str) -> bool:
 
 
 def decimal_of(columns: Sequence[Column]) -> str:
-    """Return "," where some column's numbers need it and none needs a point."""
+    """Return "," where some column's numbers need it and none needs a point.
+
+    Times and numbers of Parquet do not tell, nor does "7.0", as programs write ids.
+
+    Example:
+      >>> decimal_of([Column.of("user", ["7.0", "8.0"]), Column.of("price", ["1,5", "2,25"])])
+      ','
+    """
     comma = point = False
     for column in columns:
         # "1.409" may be either.
-        amounts = map(amount, column.filled)
-        cells = [c for c in amounts if not _is(r"-?[1-9]\d{0,2}[.,]\d{3}", c)]
+        amounts = [] if column.numeric or column.times else map(amount, column.filled)
+        cells = [c for c in amounts if not _is(r"-?([1-9]\d{0,2}[.,]\d{3}|\d+\.0)", c)]
         comma |= share(cells, [_is(r"-?(\d+|\d{1,3}(\.\d{3})+),\d{1,6}", c) for c in cells]) > 0.5
         point |= share(cells, [_is(r"-?(\d+|\d{1,3}(,\d{3})+)\.\d+", c) for c in cells]) > 0.5
     return "," if comma and not point else "."
@@ -320,6 +331,25 @@ def lists_of_ids(column: Column, ids: Set[str]) -> str:
     return ""
 
 
+def once(columns: dict[str, Column], key: str) -> dict[str, Column]:
+    """Return columns without rows whose id stands in an earlier row.
+
+    Example:
+      >>> both = {"id": Column.of("id", ["7", "8", "7"]), "x": Column.of("x", ["a", "b", "c"])}
+      >>> {name: column.cells for name, column in once(both, "id").items()}
+      {'id': ['7', '8'], 'x': ['a', 'b']}
+    """
+    first: dict[str, int] = {}
+    for row, name in enumerate(columns[key].cells):
+        first.setdefault(name, row)
+    if len(first) == len(columns[key].cells):
+        return columns
+    return {
+        name: Column.of(name, [column.cells[row] for row in first.values()], column.numeric)
+        for name, column in columns.items()
+    }
+
+
 def apart(columns: dict[str, Column], name: str, separator: str) -> dict[str, Column]:
     """Return columns with a row for each entry of the lists in one of them."""
     lists = [
@@ -334,9 +364,23 @@ def apart(columns: dict[str, Column], name: str, separator: str) -> dict[str, Co
                 for cell, entries in zip(column.cells, lists)
                 for entry in entries
             ],
+            column.numeric,
         )
         for key, column in columns.items()
     }
+
+
+def as_ids(column: Column) -> Column:
+    """Return a column of sessions or users with one spelling for one id, as they are read.
+
+    Example:
+      >>> as_ids(Column.of("user", ["7", "7.0", "7\u200b"])).cells
+      ['7', '7', '7']
+    """
+    name = column.name
+    cells = {name: pa.array(column.cells, pa.string())}
+    table = visible_ids(Table("", cells, np.arange(len(column.cells))), name, Findings())
+    return Column.of(name, one_spelling(table, name, Findings()).columns[name].to_pylist())
 
 
 def per_user(session: Column, user: Column) -> bool:

@@ -75,8 +75,9 @@ def _score(column: Column, times: Times, items: Sequence[str], owners: Sequence[
     known = times.seconds[~np.isnan(times.seconds)]
     if not column.is_called("time"):
         score += 2 * (not times.unit) - (times.unit in LIKELY)
-        # An order number is one more than the one before.
-        score -= 2 * bool(times.unit and len(known) >= 20 and _counter(column))
+        # An order number is one more than the one before; so are days, where the name says so.
+        counts = times.unit and not column.says_time and len(known) >= 20 and _counter(column)
+        score -= 2 * bool(counts)
     if len(known):
         middle = float(np.median(known))
         score += 1 if MODERN <= middle <= clock.time() + DAY else -2

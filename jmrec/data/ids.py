@@ -2,6 +2,7 @@ r"""Ids that are one and are spelt in several ways: ``7``, ``7.0``, ``0007``, ``
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -57,7 +58,7 @@ def visible_ids(table: Table, column: str, findings: Findings) -> Table:
         MENDED,
     )
     clean = pc.utf8_trim_whitespace(pc.replace_substring_regex(cells, _NO_WIDTH, ""))
-    return Table(table.file, table.columns | {column: clean}, table.rows)
+    return replace(table, columns=table.columns | {column: clean})
 
 
 def one_spelling(table: Table, column: str, findings: Findings) -> Table:
@@ -118,7 +119,7 @@ def _respelt(
         KEPT,
     )
     clean = pa.array([same.get(name, name) for name in cells.to_pylist()], pa.string())
-    return Table(table.file, table.columns | {column: clean}, table.rows)
+    return replace(table, columns=table.columns | {column: clean})
 
 
 def spelt_as_items(
@@ -155,7 +156,7 @@ def spelt_as_items(
     findings.add(table, list(same), message, MENDED)
     for i, name in same.items():
         names[i] = name
-    return Table(table.file, table.columns | {column: pa.array(names, pa.string())}, table.rows)
+    return replace(table, columns=table.columns | {column: pa.array(names, pa.string())})
 
 
 def lost_zeros(table: Table, column: str, findings: Findings) -> None:

@@ -7,6 +7,7 @@ says what is an id.
 
 from collections import Counter
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -62,7 +63,7 @@ def empty_words(
             f"{table.where(row)}: {name} is {shown(table.columns[name][row].as_py())}, a word for "
             f"nothing (cells taken as empty: {show_words(count)}); {_KEY}"
         )
-    return Table(table.file, table.columns | columns, table.rows)
+    return replace(table, columns=table.columns | columns)
 
 
 def ids_like_words(table: Table, column: str, words: Sequence[str], findings: Findings) -> None:

@@ -72,6 +72,7 @@ class _Patterns:
         # All up to a quote that opens a cell which does not end well on its line.
         self.good = re.compile(rb'(?:[^"]++|%b%b%b|(?<=[^%b\r\n])")*+' % (start, one_line, end, d))
         self.cell = re.compile(rb'"[^"]*+(?:""[^"]*+)*+("?)')
+        self.rest = re.compile(rb"[^%b\r\n]*" % d)
         self.fields = re.compile(rb"%b\x20*%b|[^%b]*" % (one_line, end, d))
         self.opened = re.compile(start + rb'"')
         self.both = [re.compile(start + each, re.DOTALL) for each in (whole, slashed)]
@@ -118,8 +119,12 @@ class _Patterns:
             column = len(self._split(data[before:place])) - 1
             one_line = bool(found[1]) and not _LINE.search(found[0])
             rows = None
-            if before >= done and not (one_line and self._fits(data[before:last], width)):
-                rows = self._rows(data[before:last], width, closed)
+            line = data[before:last]
+            # "Red" hat: words behind the quote, which is then one of their signs.
+            rest = self.rest.match(data, found.end())
+            words = not well and rest is not None and b'"' not in rest[0]
+            if before >= done and not (one_line and not words and self._fits(line, width)):
+                rows = self._rows(line, width, closed)
             if rows is None or (well and not self._alike(data, before, last, width, column)):
                 if found[1] and not well and not one_line and column not in closed:
                     doubtful.append(size + place - done)

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -34,11 +34,13 @@ class Table:
       columns: Column name -> N trimmed strings, "" where empty.
       rows: int64 [N], row numbers: those of a spreadsheet for a CSV (the header is row 1), from 1
         for Parquet.
+      numeric: Columns that the file itself holds as numbers: their decimals follow a point.
     """
 
     file: str
     columns: dict[str, pa.Array]
     rows: np.ndarray
+    numeric: frozenset[str] = frozenset()
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -59,7 +61,7 @@ class Table:
         keep[bad] = False
         mask = pa.array(keep)
         columns = {name: column.filter(mask) for name, column in self.columns.items()}
-        return Table(self.file, columns, self.rows[keep])
+        return replace(self, columns=columns, rows=self.rows[keep])
 
     def drop(
         self, bad: Sequence[int] | np.ndarray, message: Callable[[int], str], findings: Findings
@@ -97,7 +99,8 @@ def read_table(
         cells, rows = _read_parquet(source, names, list_separator)
     else:
         cells, rows = _read_csv(source, names, texts, findings)
-    table = Table(source.name, {n: pc.utf8_trim_whitespace(c) for n, c in cells.items()}, rows)
+    trimmed = {n: pc.utf8_trim_whitespace(c) for n, c in cells.items()}
+    table = Table(source.name, trimmed, rows, _numeric(source))
     for name in [] if source.parquet else sorted(set(names) - set(texts)):
         broken = np.flatnonzero(np.asarray(pc.match_substring_regex(table.columns[name], "[\r\n]")))
         if len(broken):
@@ -110,6 +113,18 @@ def read_table(
     for column in table.columns.values():
         filled |= np.asarray(pc.not_equal(column, ""))
     return table.without(np.flatnonzero(~filled))
+
+
+def _numeric(source: Source) -> frozenset[str]:
+    """Return the names of the columns of numbers of a Parquet file; a CSV tells none."""
+    if not source.parquet:
+        return frozenset()
+    kinds = {field.name: field.type for field in open_parquet(source.path).schema_arrow}
+    return frozenset(
+        name
+        for name, kind in kinds.items()
+        if pa.types.is_floating(kind) or pa.types.is_decimal(kind)
+    )
 
 
 def _read_csv(

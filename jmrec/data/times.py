@@ -242,7 +242,11 @@ def times(
         alone = _first(read_times([*cells, *beside]), len(cells))
         sign = re.search("%-?[dmbyY]([./-])", time_format)
         other = sign is not None and not any(sign[1] in cell for cell in cells)
-        if other or 2 * _modern(found) < len(cells) - cells.count("") < 2 * _modern(alone):
+        filled = len(cells) - cells.count("")
+        # 20260731 in every cell is a date, also where clicks are counted in minutes.
+        dated = time_format in UNITS and COMPACT.get(alone.unit, 0) >= 8
+        dated = dated and _modern(alone) == filled
+        if other or dated or 2 * _modern(found) < filled < 2 * _modern(alone):
             found = alone
     out = found.seconds + np.where(found.span > 0, found.span - 1, 0.0) * last
     bad = np.flatnonzero([bool(cell) for cell in cells] & ~((out >= EARLIEST) & (out <= LATEST)))

@@ -48,6 +48,7 @@ _PLAIN = re.compile(
     r"(?:(?:T|,? )(\d{1,2}):(\d{2})(?::(\d{2}))?(?: ?([AaPp])[Mm])?)?"
 )
 """What most files have, for speed."""
+_EIGHT = re.compile(r"(\d{4})(\d\d)(\d\d)")
 _ASIDE = re.compile(r"\s*[(\[][\w/+\- ]+[)\]]$")
 _TOKEN = re.compile(r"\d+|[^\W\d_]+")
 
@@ -159,6 +160,9 @@ def _zone(match: re.Match[str]) -> float | None:
 @lru_cache(maxsize=100_000)
 def _date(text: str) -> tuple[tuple[int, int, int], str, str, bool] | None:
     """Return the parts, order, sign and length of year of a date without its clock."""
+    if whole := _EIGHT.fullmatch(text):  # 20190415, a clock beside it
+        year, month, day = map(int, whole.groups())
+        return (year, month, day), "ymd", "", True
     tokens, month = [], 0
     signs = {sign.strip() or " " for sign in _TOKEN.split(text)[1:-1]}
     for token in _TOKEN.findall(text):

@@ -1,11 +1,15 @@
 """Give the data verbs one broken folder after the other; stop at the first that they do not answer.
 
     python tests/integration/fuzz_folders.py --folders 1000 --seed 0
+    python tests/integration/fuzz_folders.py --right --folders 500 --seed 0
 
 Each folder starts as a good small shop and suffers a few accidents (`accidents`), drawn by
 hypothesis. An answer is exit code 0, or 2 with one sentence; a traceback, a hang, half a folder
 written, a change of the user's files or a look at a file outside is none. The first of these is
 made smaller by hypothesis, printed with how to get it again, and the exit code is 1.
+
+With --right each folder is a good shop in an odd form, and what is read is compared with what was
+drawn (right_folders.py).
 """
 
 import argparse
@@ -33,6 +37,9 @@ from PIL import Image
 from jmrec.data.description import describe
 from jmrec.data.prepared import load_prepared
 from jmrec.main import main as jmrec
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+from right_folders import right
 
 SECRET = "the-secret-of-another-folder"
 SECONDS = 30
@@ -314,7 +321,7 @@ def try_folder(plan: dict[str, Any]) -> int:
         # What is put in a file's place comes last: another accident would wait for a pipe.
         for do, arguments in sorted(plan["accidents"], key=lambda each: each[0] is instead):
             # A second accident may find nothing that it could still break.
-            with contextlib.suppress(OSError, IndexError, ZeroDivisionError, csv.Error):
+            with contextlib.suppress(OSError, LookupError, ArithmeticError, ValueError, csv.Error):
                 do(shop, *arguments)
         before = contents(shop)
         if plan["init"]:
@@ -382,14 +389,21 @@ def fuzz(folders: int, seed: int, progress: Callable[[str], None]) -> dict[int, 
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the fuzzer; return 1 at the first folder that was not answered."""
+    """Run the fuzzer; return 1 if a folder was not answered or read wrong."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--folders", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--right", action="store_true", help="compare what is read with the truth")
+    parser.add_argument("--only", type=int, help="with --right: this folder alone")
     args = parser.parse_args(argv)
     print(f"seed {args.seed}", flush=True)
+    if args.right:
+        count = right(args.folders, args.seed, ask, lambda line: print(line, flush=True), args.only)
+        print(f"{sum(count.values())} folders: {count['read']} read right, {count['refused']} that "
+              f"nobody can read refused, {count['wrong']} wrong")  # fmt: skip
+        return int(count["wrong"] > 0)
     try:
         answers = fuzz(args.folders, args.seed, lambda line: print(line, flush=True))
     except Exception as error:  # whatever it is, it is not an answer

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from jmrec.data import folder as folder_module
+from jmrec.data import sessions as sessions_module
 
 
 @pytest.fixture(scope="module")
@@ -40,3 +41,24 @@ def test_a_planted_traceback_is_found(
     out = capsys.readouterr().out
     assert "planted" in out
     assert "fuzz_folders.py --folders 10 --seed 5" in out
+
+
+def test_fifteen_folders_are_read_right(fuzzer: ModuleType) -> None:
+    wrong: list[str] = []
+    count = fuzzer.right(15, 4, fuzzer.ask, wrong.append)
+    assert not wrong
+    assert count["read"] >= 10
+
+
+def test_a_planted_misreading_is_found(
+    fuzzer: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Sessions that begin at one moment change places: nothing else is wrong with them."""
+    before = sessions_module.take
+
+    def swapped(sessions: Any, index: Any) -> Any:
+        return before(sessions, index[::-1] if len(index) == len(sessions) else index)
+
+    monkeypatch.setattr(sessions_module, "take", swapped)
+    assert fuzzer.main(["--right", "--folders", "2", "--seed", "4"]) == 1
+    assert "--right --seed 4 --only 0" in capsys.readouterr().out

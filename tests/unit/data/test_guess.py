@@ -167,6 +167,43 @@ def test_nothing_to_guess(tmp_path: Path, files: dict[str, str], expected: str) 
     assert not (tmp_path / "dataset.toml").exists()
 
 
+PEOPLE = "".join(f"u{k},{20 + k},Town {k % 3}\n" for k in range(12))
+
+
+@pytest.mark.parametrize(
+    ("files", "says"),
+    [
+        ({}, "no column of one table names the rows of another"),
+        ({"shoes.csv": "i0,Shoe,3.5\n" + "".join(f"i{k},Hat {k},{k}.5\n" for k in range(1, 9))},
+         "shoes.csv, row 1: '3.5' looks like a value"),
+        ({"shoes.csv": "item_id,title\n" + "".join(f"i{k},a, b\n" for k in range(9))},
+         "shoes.csv, row 2: 3 cells where the header has 2"),
+    ],
+    ids=["no items", "no header", "broken"],
+)  # fmt: skip
+def test_people_are_no_items(tmp_path: Path, files: dict[str, str], says: str) -> None:
+    """Where the table of items is missing or can not be read, that of users is not taken for it."""
+    clicks = "".join(f"u{k % 12},i{k % 9},{1_700_000_000 + 99 * k}\n" for k in range(200))
+    named = {"people.csv": "id,age,town\n" + PEOPLE, "clicks.csv": "user_id,item,ts\n" + clicks}
+    for name, text in (named | files).items():
+        (tmp_path / name).write_text(text)
+    with pytest.raises(UserError, match=re.escape(says)):
+        write_guess(tmp_path)
+
+
+def test_a_table_that_is_broken_and_not_needed_is_passed_over(tmp_path: Path) -> None:
+    """And an item that stands there twice is looked at once: its code is no number to be read."""
+    shoes = [f"i{k},Shoe {k},{4_260_000_000_000 + 7919 * k}\n" for k in range(30)]
+    clicks = "".join(f"u{k % 12},i{k % 30},{1_700_000_000 + 99 * k}\n" for k in range(200))
+    (tmp_path / "shoes.csv").write_text("item_id,title,ean\n" + "".join([*shoes, shoes[7]]))
+    (tmp_path / "clicks.csv").write_text("user_id,item,ts\n" + clicks)
+    (tmp_path / "people.csv").write_text("id,town\n" + PEOPLE)
+    write_guess(tmp_path)
+    found = describe(tmp_path)
+    assert (found.items_file, found.interactions_file) == ("shoes.csv", "clicks.csv")
+    assert (found.items.title, found.items.number_columns) == ("title", ())
+
+
 def test_a_column_that_follows_popularity_is_never_used(tmp_path: Path) -> None:
     """Its name says nothing; its values do."""
     draw = random.Random(0)

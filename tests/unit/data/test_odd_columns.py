@@ -2,6 +2,8 @@
 
 import random
 from collections.abc import Callable
+from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -116,6 +118,95 @@ def test_sessions_are_numbered_user_by_user(tmp_path: Path) -> None:
     assert found == {f"{u}:{s}": [steps[u, s, k] for k in range(4)] for u, s, _ in steps}
 
 
+SPELT: dict[str, Callable[[str], str]] = {
+    "as floats": lambda user: f"{user}.0",
+    "zeros lost": lambda user: user.lstrip("0"),
+    "no width": lambda user: f"{user}\u200b",
+}
+
+
+@pytest.mark.parametrize("numbered", [False, True], ids=["sessions", "user by user"])
+@pytest.mark.parametrize("spelt", SPELT)
+def test_a_user_in_two_spellings_is_one(tmp_path: Path, spelt: str, numbered: bool) -> None:
+    """Whether sessions are numbered user by user is seen with the users as they are read."""
+    width = 3 if spelt == "zeros lost" else 0
+    folder = items(tmp_path / "s", "title", lambda k: f"Shoe {k}")
+    steps: dict[str, list[str]] = {}
+    rows, draw = [], random.Random(5)
+    for k in range(240):
+        user = f"{k % 12 + 7:0{width}d}"
+        name = str(k // 48 + 1) if numbered else f"s{k % 12 + 12 * (k // 48)}"
+        item = f"i{draw.randrange(N)}"
+        steps.setdefault(f"{user}:{name}" if numbered else name, []).append(item)
+        rows.append(f"{SPELT[spelt](user) if k // 12 % 2 else user},{name},{item},{k}\n")
+    head = "user_id,session_id,item_id,order\n"
+    (folder / "interactions.csv").write_text(head + "".join(rows), encoding="utf-8")
+    write_guess(folder)
+    raw = read_folder(folder)
+    made = sessionise(raw)
+    found = {name: [raw.items.ids[i] for i in one] for name, one in zip(made.ids, made)}
+    assert found == steps
+    assert len(set(made.users)) == 12
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("weight", pa.float64()), ("weight", pa.float32()), ("x", pa.decimal128(9, 3))],
+)
+def test_numbers_of_parquet_have_a_point(tmp_path: Path, name: str, kind: pa.DataType) -> None:
+    """Also beside a CSV whose decimals follow a comma; 1.125 is no thousand."""
+    folder = items(tmp_path / "s", "title", lambda k: f"Shoe {k}")
+    (folder / "items.csv").unlink()
+    weights = [1.125 + k % 7 for k in range(N)]
+    columns = {"item_id": [f"i{k}" for k in range(N)], "title": [f"Shoe {k}" for k in range(N)]}
+    exact = [Decimal(w) for w in weights] if pa.types.is_decimal(kind) else weights
+    pa.parquet.write_table(
+        pa.table(columns | {name: pa.array(exact, kind)}), folder / "items.parquet"
+    )
+    rows = "".join(f'u{k % 9},i{k % N},{1_700_000_000 + 99 * k},"{k % 9},5"\n' for k in range(200))
+    (folder / "interactions.csv").write_text("user_id,item_id,timestamp,rating\n" + rows)
+    write_guess(folder)
+    raw = read_folder(folder, strict=True)
+    assert raw.description.decimal == ","
+    assert raw.items.number[name].tolist() == weights
+    assert raw.rating.tolist() == [k % 9 + 0.5 for k in range(200)]
+
+
+@pytest.mark.parametrize("cells", ["users", "times"])
+def test_ids_and_times_tell_no_decimal_sign(tmp_path: Path, cells: str) -> None:
+    """Users come as 7.0, times with half seconds, from a program; the prices are German."""
+    folder = items(tmp_path / "s", "title,price", lambda k: f'Shoe {k},"{k % 20},25"')
+    user = "{}.0" if cells == "users" else "{}"
+    time = "{}.5" if cells == "times" else "{}"
+    rows = "".join(
+        f"{user.format(k % 9)},i{k % N},{time.format(1_700_000_000 + 99 * k)}\n" for k in range(200)
+    )
+    (folder / "interactions.csv").write_text("user_id,item_id,timestamp\n" + rows)
+    write_guess(folder)
+    raw = read_folder(folder, strict=True)
+    assert raw.items.number["price"].tolist() == [k % 20 + 0.25 for k in range(N)]
+    assert raw.time is not None
+    assert raw.time.tolist() == [
+        1_700_000_000 + 99 * k + 0.5 * (cells == "times") for k in range(200)
+    ]
+
+
+@pytest.mark.parametrize("day", ["%Y-%m-%d", "%Y%m%d", "%d.%m.%Y", "%d %b %Y"])
+@pytest.mark.parametrize("clock", ["%H:%M", "%I:%M %p", "%H:%M:%S"])
+def test_a_clock_beside_a_date_of_any_form(tmp_path: Path, day: str, clock: str) -> None:
+    folder = items(tmp_path / "s", "title", lambda k: f"Shoe {k}")
+    seconds = [1_740_787_200 + 7_260 * k for k in range(240)]
+    rows = "".join(
+        f"u{k % 9},i{k % N},{datetime.fromtimestamp(s, UTC).strftime(f'{day},{clock}')}\n"
+        for k, s in enumerate(seconds)
+    )
+    (folder / "interactions.csv").write_text("user_id,item_id,date,clock\n" + rows)
+    write_guess(folder)
+    raw = read_folder(folder)
+    assert raw.time is not None
+    assert raw.time.tolist() == seconds
+
+
 def test_a_clock_beside_a_date_is_part_of_the_time(tmp_path: Path) -> None:
     folder = items(tmp_path / "s", "title", lambda k: f"Shoe {k}")
     rows = "".join(
@@ -142,6 +233,24 @@ def test_lists_with_the_same_separator_are_found_together(tmp_path: Path) -> Non
     write_guess(folder)
     found = describe(folder).items
     assert (found.list_columns, found.list_separator) == (("colours", "stuff"), "|")
+
+
+@pytest.mark.parametrize("separator", ["|", ";", " | "])
+@pytest.mark.parametrize("price", ["${:,}.50", "{:,}.50 EUR", "{:,}.50"])
+def test_marks_between_thousands_make_no_list(tmp_path: Path, price: str, separator: str) -> None:
+    """Two columns of prices do not outvote the one of lists."""
+
+    def row(k: int) -> str:
+        prices = [price.format(1000 * (k % 3 + 1) + n * k) for n in (0, 10)]
+        return (
+            f'Shoe {k},"{prices[0]}","{prices[1]}",{separator.join(["red", "big", "new"][k % 2 :])}'
+        )
+
+    folder = items(tmp_path / "s", "title,price,cost,tags", row)
+    write_guess(folder)
+    found = read_folder(folder, strict=True).items
+    assert found.text["tags"] == [", ".join(["red", "big", "new"][k % 2 :]) for k in range(N)]
+    assert found.number["price"].tolist() == [1000 * (k % 3 + 1) + 0.5 for k in range(N)]
 
 
 @pytest.mark.parametrize("separator", [" ", "|", ";"])

@@ -76,6 +76,17 @@ def test_a_lone_quote_swallows_no_row(tmp_path: Path, lone: dict[int, str], end:
     assert 'write quoting = "none" under [dataset]' in said
 
 
+@pytest.mark.parametrize("title", ['"Red" hat', '"Red hat" 7', '"a" or b'])
+def test_a_quoted_word_at_the_start_keeps_its_quotes(tmp_path: Path, title: str) -> None:
+    """Where a cell goes on behind the quote, the quotes are signs of it."""
+    rows = _rows()
+    rows[7][1] = rows[30][1] = title
+    lines = [",".join(c if c == title else _quoted(c) for c in row) for row in rows]
+    raw = _read(tmp_path, "\n".join([",".join(HEAD), *lines, ""]))
+    _same(raw, rows)
+    assert "items.csv, row 9: a quote is opened" in raw.warnings[0]
+
+
 @pytest.mark.parametrize("table", ["dataset", "items"])
 def test_quotes_may_be_characters(tmp_path: Path, table: str) -> None:
     rows = [[cell.replace(",", "") for cell in row] for row in _rows()]

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from jmrec.data.folder import Raw, read_folder
-from jmrec.data.guess import NOTE, write_guess
+from jmrec.data.guess import write_guess
+from jmrec.data.guess_lines import NOTE
 
 START = datetime(2025, 1, 27, 9, 5, tzinfo=UTC)
 WHEN = [START + timedelta(hours=5 * k) for k in range(240)]

@@ -15,7 +15,8 @@ import pytest
 
 from jmrec.data.description import describe
 from jmrec.data.folder import Raw, read_folder
-from jmrec.data.guess import NOTE, write_guess
+from jmrec.data.guess import write_guess
+from jmrec.data.guess_lines import NOTE
 from jmrec.data.sessions import sessionise
 from jmrec.errors import UserError
 from jmrec.evaluation.policy import read_time
@@ -208,6 +209,25 @@ def test_until_a_date_includes_that_day(tmp_path: Path, cell: str) -> None:
     assert items.available_until.tolist() == [end] * 9
 
 
+@pytest.mark.parametrize("unit", ["min", "h", "days"])
+def test_clicks_in_minutes_do_not_count_the_days_of_items(tmp_path: Path, unit: str) -> None:
+    """20260731 is a date in the table of items, whatever the clicks count."""
+    size = {"min": 60, "h": 3_600, "days": 86_400}[unit]
+    clicks = [int(s) // size for s in SECONDS]
+    columns = {"user_id": [f"u{k % 9}" for k in range(300)], "timestamp": clicks}
+    folder = shop(tmp_path / "s", columns, toml=f'[dataset]\ntime_format = "{unit}"\n')
+    rows = "".join(f"i{k},T,2026073{k % 2},202608{10 + k}\n" for k in range(9))
+    head = "item_id,title,available_from,available_until\n"
+    (folder / "items.csv").write_text(head + rows)
+    raw = read_folder(folder)
+    first = datetime(2026, 7, 30, tzinfo=UTC).timestamp()
+    last = datetime(2026, 8, 11, tzinfo=UTC).timestamp() - 1
+    assert raw.items.available_from.tolist() == [first + 86_400 * (k % 2) for k in range(9)]
+    assert raw.items.available_until.tolist() == [last + 86_400 * k for k in range(9)]
+    assert raw.time is not None
+    assert raw.time.tolist() == [size * click for click in clicks]
+
+
 def test_until_a_moment_is_that_moment(tmp_path: Path) -> None:
     folder = shop(tmp_path / "s", {"user_id": ["u"] * 9, "timestamp": SECONDS[:9]})
     rows = "".join(f"i{k},T,2026-07-31 18:00\n" for k in range(9))
@@ -251,6 +271,21 @@ def test_which_column_is_the_time(tmp_path: Path, before: str, time: str) -> Non
     text = write_guess(folder).read_text()
     assert describe(folder).interactions.time == time
     assert "When it happened, 2025-01-20 22:50 to 2025-02-10 02:13;" in text
+
+
+@pytest.mark.parametrize("name", ["viewed_on", "EventDay", "Kaufdatum"])
+@pytest.mark.parametrize("unit", [1, 86_400], ids=["seconds", "days"])
+def test_days_that_follow_each_other_are_no_counter(tmp_path: Path, name: str, unit: int) -> None:
+    """Excel's days, with and without a clock: their name says that they are times."""
+    seconds = [unit * (1_700_000_000 // unit + 40_000 * k // unit) for k in range(300)]
+    cells = [f"{s / 86_400 + 25_569:.9g}" if unit == 1 else s // 86_400 + 25_569 for s in seconds]
+    users = [f"u{k % 10}" for k in range(300)]
+    folder = shop(tmp_path / "s", {"user_id": users, name: cells})
+    write_guess(folder)
+    assert describe(folder).interactions.time == name
+    found = read_folder(folder).time
+    assert found is not None
+    np.testing.assert_allclose(found, seconds, atol=10, rtol=0)  # of nine digits
 
 
 @pytest.mark.parametrize("other", ["order_no", "category_id", "ean", "phone", "birth_date"])
