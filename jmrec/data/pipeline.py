@@ -100,7 +100,7 @@ def choose_buckets(
     windows = windows_to_learn(sessions, length)
     count = np.bincount(windows.size)
     lengths: tuple[int, ...] = ()
-    for n in range(1, min(MOST, np.count_nonzero(count)) + 1):
+    for n in range(1, min(MOST, int(np.count_nonzero(count))) + 1):
         lengths, computed = _least_padding(count, n)
         if windows.size.sum() >= share * computed:
             break

@@ -15,15 +15,12 @@ import numpy as np
 
 from jmrec.data.schema import Dataset, Sessions
 from jmrec.evaluation.policy import Availability
+from jmrec.evaluation.top_list import FLOOR, TopList
 from jmrec.metrics.ranks import CUTOFFS
 from jmrec.preemption import look
 
 WINDOW = 50
 """Positions scored, and how many items of the past a Ranker sees."""
-FLOOR = float(np.finfo(np.float32).min)
-"""The lowest score of a candidate; what is no candidate has -inf."""
-
-
 ITEM_CHUNK = 16_384
 """Items of a slice: most catalogues are one, and are then scored once."""
 BLOCK = 1 << 18
@@ -281,79 +278,6 @@ def chunks(predictions: Predictions, batch: int) -> Iterator[slice]:
         yield slice(begin, len(window))
 
 
-GROUP = 16
-"""Of so many scores only the highest is looked at, to find those that may be among the best."""
-
-
-class _Top:
-    """Keeps the best of what it is shown, in one integer a candidate.
-
-    The upper half of a key is the score as an order-preserving integer, the lower half breaks
-    ties: the smaller item row first, the target (0) last.
-    """
-
-    def __init__(self, target: np.ndarray, n_items: int, top: int) -> None:
-        self.target, self.n_items, self.top = target, n_items, top
-        self.keys = np.zeros((len(target), top), np.uint64)
-
-    def add(self, block: slice, scores: np.ndarray, start: int) -> None:
-        """Take float32 [R, n] scores of some rows, of the items from ``start`` on.
-
-        A score of -inf is no candidate.
-        """
-        high = scores >= np.maximum(self._bar(scores), FLOOR)[:, None]
-        row, column = np.divmod(np.flatnonzero(high), high.shape[1])
-        count = np.bincount(row, minlength=len(high))
-        # Where very many scores are alike, all of them are candidates: one part after the other.
-        many = count > 8 * self.top
-        for some in (~many, many):
-            chosen = some[row]
-            self._add(block, np.flatnonzero(some), row[chosen], column[chosen], scores, start)
-
-    def _bar(self, scores: np.ndarray) -> np.ndarray:
-        """Return float32 [P], a score that at least K of each row reach, or the lowest."""
-        whole = scores.shape[1] // GROUP * GROUP
-        groups = scores[:, :whole].reshape(len(scores), GROUP, -1).max(axis=1)
-        highest = np.concatenate([groups, scores[:, whole:]], axis=1)
-        if highest.shape[1] <= self.top:
-            return np.full(len(scores), -np.inf, np.float32)
-        return np.partition(highest, -self.top, axis=1)[:, -self.top]
-
-    def _add(
-        self,
-        block: slice,
-        some: np.ndarray,
-        row: np.ndarray,
-        column: np.ndarray,
-        scores: np.ndarray,
-        start: int,
-    ) -> None:
-        """Take the scores at ``row`` (ascending, all of the rows ``some``) and ``column``."""
-        if not len(row):
-            return
-        bits = scores[row, column].view(np.uint32)
-        ordered = np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31)).astype(np.uint64)
-        item = start + column
-        target = self.target[block][row]
-        tie = np.where(item == target, 0, self.n_items - item).astype(np.uint64)
-        place = np.arange(len(row)) - np.searchsorted(row, row)
-        keys = np.zeros((len(some), place.max() + 1), np.uint64)
-        keys[np.searchsorted(some, row), place] = (ordered << np.uint64(32)) | tie
-        if keys.shape[1] > self.top:
-            keys = np.partition(keys, -self.top, axis=1)[:, -self.top :]
-        both = np.concatenate([self.keys[block][some], keys], axis=1)
-        self.keys[block.start + some] = np.sort(both, axis=1)[:, : -self.top - 1 : -1]
-
-    def result(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return int32 [P, K] items and float32 [P, K] scores, best first."""
-        tie = (self.keys & np.uint64(0xFFFFFFFF)).astype(np.int64)
-        ids = np.where(tie > 0, self.n_items - tie, self.target[:, None])
-        ordered = (self.keys >> np.uint64(32)).astype(np.uint32)
-        bits = np.where(ordered >> 31, ordered & np.uint32(0x7FFFFFFF), ~ordered)
-        scores = np.where(self.keys == 0, np.float32(-np.inf), bits.view(np.float32))
-        return np.where(self.keys == 0, -1, ids).astype(np.int32), scores.astype(np.float32)
-
-
 def rank(
     ranker: Ranker,
     predictions: Predictions,
@@ -408,43 +332,44 @@ def rank(
     top_ids = np.empty((total, top), np.int32)
     top_scores = np.empty((total, top), np.float32)
     for part in chunks(predictions, batch):
-        asked = predictions.take(part)
-        masked = _Masked(ranker, asked, candidate, exclude_seen)
-        best = _Top(asked.target, n_items, top)
-        wanted = np.full(len(asked), -np.inf, np.float32)
-        above = np.zeros((len(shifts), len(asked)), np.int64)
-
-        def count(
-            block: slice, items: slice, scores: np.ndarray, *, of: Predictions, wanted: np.ndarray,
-            above: np.ndarray,
-        ) -> None:  # fmt: skip
-            above[:, block] += _not_below(
-                scores, wanted[block], cold[items], cold[of.target[block]], shifts
-            )
-
-        for items in slices:
-            for block, scores in masked.blocks(items):
-                here, column = _targets(asked.target[block], items)
-                wanted[block.start + here] = scores[here, column]
-                if top:
-                    moved = (
-                        np.where(cold[items], scores + shifts[0], scores) if shifts[0] else scores
-                    )
-                    best.add(block, moved, items.start)
-                if len(slices) == 1:
-                    count(block, items, scores, of=asked, wanted=wanted, above=above)
-        for items in slices if len(slices) > 1 else ():
-            for block, scores in masked.blocks(items):
-                # A ranker's second answer may differ in the last bit: the target is still itself.
-                here, column = _targets(asked.target[block], items)
-                scores[here, column] = wanted[block.start + here]
-                count(block, items, scores, of=asked, wanted=wanted, above=above)
-        # The target is counted too: it is the 1 of the rank.
-        ranks[:, part] = np.where(np.isneginf(wanted), miss(n_items), above)
+        masked = _Masked(ranker, predictions.take(part), candidate, exclude_seen)
+        best = TopList(predictions.target[part], n_items, top)
+        ranks[:, part] = _ranks(masked, best, slices, cold, shifts)
         top_ids[part], top_scores[part] = best.result()
         if progress is not None:
             progress(part.stop, total)
     return Ranked(ranks, top_ids, top_scores)
+
+
+def _ranks(
+    masked: "_Masked", best: TopList, slices: Sequence[slice], cold: np.ndarray, shifts: np.ndarray
+) -> np.ndarray:
+    """Return int64 [O, P], the ranks of the targets; ``best`` takes all scores."""
+    target = masked.asked.target
+    wanted = np.full(len(target), -np.inf, np.float32)
+    above = np.zeros((len(shifts), len(target)), np.int64)
+
+    def count(block: slice, items: slice, scores: np.ndarray) -> None:
+        asked = wanted[block], cold[items], cold[target[block]]
+        above[:, block] += _not_below(scores, *asked, shifts)
+
+    for items in slices:
+        for block, scores in masked.blocks(items):
+            here, column = _targets(target[block], items)
+            wanted[block.start + here] = scores[here, column]
+            if best.top:
+                shift = shifts[0] * cold[items] if shifts[0] else None
+                best.add(block, scores if shift is None else scores + shift, items.start)
+            if len(slices) == 1:
+                count(block, items, scores)
+    for items in slices if len(slices) > 1 else ():
+        for block, scores in masked.blocks(items):
+            # A ranker's second answer may differ in the last bit: the target is still itself.
+            here, column = _targets(target[block], items)
+            scores[here, column] = wanted[block.start + here]
+            count(block, items, scores)
+    # The target is counted too: it is the 1 of the rank.
+    return np.where(np.isneginf(wanted), miss(best.n_items), above)
 
 
 def _in_all(n_items: int, *masks: np.ndarray | None) -> np.ndarray:

@@ -162,7 +162,7 @@ def _scanned_forward(
     """One pass: KL = E_p[teacher logit - student logit] - teacher lse + student lse."""
 
     def of_positions(carry: None, states: Any) -> tuple[None, Any]:
-        sides = [side._replace(states=each) for side, each in zip((teacher, student), states)]
+        sides = teacher._replace(states=states[0]), student._replace(states=states[1])
         return carry, _one_pass(*sides, valid, scale, chunk)
 
     _, (divergence, t_lse, s_lse, any_valid) = fold_live(

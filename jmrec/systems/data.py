@@ -174,7 +174,7 @@ class RunData:
           places: Whether batches say the place of an event among all training events.
         """
         config = self.work.config
-        draw = {
+        draw: dict[str, Any] = {
             "seed": config.seed if seed is None else seed,
             "read": process_rows(make_mesh(config.rules)),
             "places": places,

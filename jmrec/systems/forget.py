@@ -104,7 +104,10 @@ class Taken:
                 f"{self.source} was not changed: take them out there too, or they are prepared "
                 f"wherever it is read anew{last}."
             )
-        said.append("What jmrec export or --dump-topk wrote elsewhere is as it was: write it anew.")
+        said.append(
+            "What jmrec export or --dump-topk wrote elsewhere is as it was (of V-SKNN, or a blend "
+            "with it, training sessions): write it anew."
+        )
         return said
 
 

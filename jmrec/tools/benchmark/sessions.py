@@ -118,7 +118,8 @@ def _dataset(args: argparse.Namespace, folder: Path) -> Dataset:
 def _turns(args: argparse.Namespace, settings: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Let all sides take turns; return what each did."""
     sides: dict[str, Side] = {}
-    compile_seconds, seconds = {}, {}
+    compile_seconds: dict[str, float] = {}
+    seconds: dict[str, list[float]] = {}
     try:
         # RecBole comes first, for it writes the weights that both evaluate.
         for kind in THEIRS if args.peer else ():

@@ -42,7 +42,7 @@ def training(
 ) -> tuple[Iterator[list[np.ndarray]], dict[str, Any]]:
     """Return rounds of updates, and what is to be said of them."""
     train = np.bincount(data["items"], minlength=int(data["n_items"])) > 0
-    config = SasrecConfig(features=0, ids=id_table_size(train))
+    config = SasrecConfig(features=0, ids=id_table_size(int(train.sum())))
     loss = {"loss": "sampled_softmax", "negatives": settings["negatives"]} if sampled else {}
     hparams = {"dropout": 0.5, "id_dropout": 0.0, "learning_rate": 1e-3}
     task = StudentTask(config, None, train, None, hparams, **loss)
