@@ -178,7 +178,7 @@ def test_a_blend_chooses_among_the_same_candidates(make_sessions: Callable) -> N
 
 
 def test_a_data_set_without_time_has_no_windows(make_dataset: Callable, asked: Predictions) -> None:
-    dataset: Dataset = make_dataset({"test": _sessions(asked)}, IDS)
+    dataset: Dataset = make_dataset(dict.fromkeys(("train", "test"), _sessions(asked)), IDS)
     late = items(6, available_from=np.full(6, 1e9))
     assert ask(replace(dataset, items=late, has_time=False), "test").available is None
     found = ask(replace(dataset, items=late), "test")
