@@ -79,7 +79,8 @@ def config_of(folder: Path, *more: str) -> ConfigDict:
         f"{ROOT}/experiments/session.py:data=folder,size=tiny,items=ids",
         [f"--config.data.dir={folder}", "--config.student.train.steps=12",
          "--config.student.train.eval_every=4", "--config.student.train.save_every=4",
-         "--config.student.train.batch_size=16", "--config.data.window=8", *more],
+         "--config.student.train.batch_size=16", "--config.data.window=8",
+         "--config.evaluate.serve=student", *more],
     )  # fmt: skip
 
 

@@ -161,7 +161,7 @@ def ask_run(workdir: Path, top: Path, ids: list[str], capsys: pytest.CaptureFixt
     """Recommend, export and inspect; users who are gone are as strangers."""
     capsys.readouterr()
     for user, known in ((OTHER, True), (GONE, False), (ONLY[1], True)):
-        words = ["--user", user, "--top", "3", "--student", "text", "--json"]
+        words = ["--user", user, "--top", "3", "--row", "text", "--json"]
         assert main(["recommend", "--workdir", str(workdir), *words]) == 0
         found = json.loads(capsys.readouterr().out)
         assert found["known"] == known
@@ -255,7 +255,8 @@ def sessions(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[
         f"{ROOT}/experiments/session.py:data=folder,size=tiny,items=ids,teacher=rules",
         [f"--config.data.dir={top / 'folder'}", "--config.student.train.steps=2",
          "--config.student.train.eval_every=2", "--config.student.train.batch_size=16",
-         "--config.student.distill=topk_kl", "--config.data.window=6", "--config.teach.folds=2"],
+         "--config.student.distill=topk_kl", "--config.data.window=6", "--config.teach.folds=2",
+         "--config.evaluate.serve=student"],
     )  # fmt: skip
     run(config, top / "run", resume="auto", stale="stop", command=["jmrec", "run"])
     dump = ["--split", "test", "--dump-topk", str(top / "run/topk")]
