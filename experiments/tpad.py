@@ -30,8 +30,9 @@ student on validation, or by the best of those that are trained.
 
 Seen (test, session MRR@20 in percent, 2 CPU cores; see README.md):
   size=tiny, ToyShop, seed 0 (rows behind a tower differ by up to 2.3 points between processors and
-  flags of XLA): oracle 48.6, undistilled student 21.9, teacher 21.3, distilled 21.2, blend of rules
-  20.0, text-only 18.3, id-only 18.0, picture-only 16.1.
+  flags of XLA), commit a0c452e: oracle 48.6, undistilled student 20.7, text-only 20.6, distilled
+  20.4, teacher 20.1, blend of rules 20.0, id-only 17.2, picture-only 15.9.
+  The others before several sessions shared a row in training:
   size=tiny, ToyShop, seed 0, backbone=assembled: distilled 26.0, undistilled 23.4, text-only 22.8,
   blend of rules 20.0, id-only 18.0, picture-only 14.8.
   size=small, ToyShop, generator seed 3, three seeds: oracle 34.4, undistilled student 26.3,
