@@ -6,7 +6,7 @@ shape, so that a step is compiled once. Batch n is a pure function of (data, set
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import grain
@@ -143,6 +143,8 @@ class _Gather:
     known: np.ndarray | None
     read: Callable[[int], np.ndarray] | None
     places: bool
+    orders: dict[int, np.ndarray] = field(default_factory=dict)
+    """The windows in the order of an epoch, of the two that were asked for last."""
 
     def __call__(self, batch: int) -> Batch:
         wanted = np.arange(self.rows) if self.read is None else self.read(self.rows)
@@ -161,5 +163,11 @@ class _Gather:
 
     def _by_size(self, epoch: int) -> np.ndarray:
         """Return the windows in the order of their sizes, those of a size in a new order."""
-        drawn = _order(len(self.windows), (self.seed, epoch, 1))
-        return drawn[np.argsort(self.windows.size[drawn], kind="stable")]
+        known = self.orders.get(epoch)
+        if known is None:
+            drawn = _order(len(self.windows), (self.seed, epoch, 1))
+            known = drawn[np.argsort(self.windows.size[drawn], kind="stable")]
+            if len(self.orders) > 1:
+                self.orders.clear()
+            self.orders[epoch] = known
+        return known
