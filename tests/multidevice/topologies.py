@@ -172,7 +172,9 @@ def base() -> dict[str, Any]:
     out: dict[str, Any] = {"dumps": {}, "replicated": {}}
     experiment = f"{ROOT / 'experiments/tpad.py'}:data=folder,size=base"
     for rules in RULES:
-        config = load_config(experiment, [f"--config.rules={rules}"])
+        config = load_config(
+            experiment, [f"--config.rules={rules}", "--config.evaluate.serve=distilled"]
+        )
         sizes = Sizes(10_000, config.data.vocab, (16, 32))
         planner = Planner(config, sizes, jax.devices())
         stages = planner.stages

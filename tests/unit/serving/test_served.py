@@ -231,7 +231,7 @@ def test_a_single_window_needs_no_block(artefact: Artefact) -> None:
     served = Served(ranker, artefact.ids, artefact.titles, artefact.policy, "memory")
     served.recommend(["i01"])
     served.recommend_batch([["i01"], ["i02"]])
-    assert shapes == [(1, 50), (64, 50)]
+    assert shapes == [(1, 50), (16, 50)]
 
 
 def test_pauses_and_event_types_reach_the_student(artefact: Artefact) -> None:

@@ -8,7 +8,17 @@ from jmrec.config import load_config
 from jmrec.errors import UserError
 from jmrec.systems.registry import SYSTEMS, system_class
 from jmrec.systems.stages import identity
-from jmrec.systems.system import LACKS, Merges, Ranks, RanksPairs, ReadsItems, Sizes, System, able
+from jmrec.systems.system import (
+    LACKS,
+    Continues,
+    Merges,
+    Ranks,
+    RanksPairs,
+    ReadsItems,
+    Sizes,
+    System,
+    able,
+)
 from jmrec.systems.work import Work
 from jmrec.tracking import Tracker
 
@@ -20,7 +30,7 @@ SPECS = {
 }
 CAN = {
     "tpad": {Ranks, ReadsItems, Merges},
-    "session": {Ranks},
+    "session": {Ranks, Continues},
     "gaussians": set[type](),
     "mmrec": {RanksPairs},
 }
