@@ -7,12 +7,11 @@ shape, so that a step is compiled once. Batch n is a pure function of (data, set
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 import grain
 import numpy as np
 
-from jmrec.data.pipeline import Windows, read_events, windows_to_learn
+from jmrec.data.pipeline import Windows, read_events, shuffled, windows_to_learn
 from jmrec.data.schema import Sessions
 from jmrec.types import Batch
 
@@ -93,7 +92,6 @@ def packed_batches(
     length: int,
     seed: int,
     has_time: bool = True,
-    known: np.ndarray | None = None,
     read: Callable[[int], np.ndarray] | None = None,
     places: bool = False,
 ) -> "grain.MapDataset[Batch]":
@@ -108,7 +106,6 @@ def packed_batches(
       length: Positions L of a row, and the most transitions in a window.
       seed: Seed of the shuffling.
       has_time: Whether ``sessions.times`` are real; gaps are 0 where they are not.
-      known: bool [V], items that may be targets; others get ``target_ok`` False. None is all.
       read: Batch size -> which rows of a batch to read, see `jmrec.sharding.process_rows`. None
         is all.
       places: Whether the batch says which events of ``sessions`` it holds.
@@ -123,13 +120,8 @@ def packed_batches(
     """
     windows = windows_to_learn(sessions, length)
     plan = fill_rows(windows.size, length)
-    gather = _Gather(sessions, windows, plan, rows, seed, has_time, known, read, places)
+    gather = _Gather(sessions, windows, plan, rows, seed, has_time, read, places)
     return grain.MapDataset.range(sys.maxsize).map(gather)
-
-
-@lru_cache(maxsize=16)
-def _order(count: int, seed: tuple[int, ...]) -> np.ndarray:
-    return np.random.default_rng(seed).permutation(count)
 
 
 @dataclass(frozen=True)
@@ -140,7 +132,6 @@ class _Gather:
     rows: int
     seed: int
     has_time: bool
-    known: np.ndarray | None
     read: Callable[[int], np.ndarray] | None
     places: bool
     orders: dict[int, np.ndarray] = field(default_factory=dict)
@@ -153,19 +144,19 @@ class _Gather:
                                  for _ in range(3))  # fmt: skip
         for each in np.unique(epoch):
             mine = epoch == each
-            row = _order(len(self.plan.place), (self.seed, int(each), 0))[turn[mine]]
+            row = shuffled(len(self.plan.place), (self.seed, int(each), 0))[turn[mine]]
             number[mine], within[mine] = self.plan.number[row], self.plan.within[row]
             start[mine] = self.windows.start[self._by_size(int(each))[self.plan.place[row]]]
         return read_events(
             self.sessions, np.where(number > 0, start + within, 0), number.astype(np.int32), within,
-            has_time=self.has_time, known=self.known, places=self.places,
+            has_time=self.has_time, known=None, places=self.places,
         )  # fmt: skip
 
     def _by_size(self, epoch: int) -> np.ndarray:
         """Return the windows in the order of their sizes, those of a size in a new order."""
         known = self.orders.get(epoch)
         if known is None:
-            drawn = _order(len(self.windows), (self.seed, epoch, 1))
+            drawn = shuffled(len(self.windows), (self.seed, epoch, 1))
             known = drawn[np.argsort(self.windows.size[drawn], kind="stable")]
             if len(self.orders) > 1:
                 self.orders.clear()

@@ -177,19 +177,6 @@ def session_batches(
     return grain.MapDataset.mix(parts, weights) if len(parts) > 1 else parts[0]
 
 
-def batches_per_epoch(sessions: Sessions, buckets: Sequence[tuple[int, int]]) -> float:
-    """Return how many batches of `session_batches` see every window once, on average.
-
-    Example:
-      >>> s = Sessions(["a"], np.zeros(1, int), np.array([0, 6]), np.arange(6), np.arange(6.0),
-      ...              np.zeros(6, int), np.zeros(6))
-      >>> batches_per_epoch(s, [(1, 2)])
-      2.5
-    """
-    filled = _fill(sessions, buckets)
-    return sum(len(windows) / size for windows, (_, size) in zip(filled, buckets))
-
-
 def item_batches(
     arrays: Mapping[str, np.ndarray],
     rows: np.ndarray,
@@ -256,8 +243,14 @@ def _numbers() -> "grain.MapDataset[int]":
 
 
 @lru_cache(maxsize=16)
-def _order(n: int, seed: tuple[int, ...], epoch: int) -> np.ndarray:
-    return np.random.default_rng([*seed, epoch]).permutation(n)
+def shuffled(n: int, seed: tuple[int, ...]) -> np.ndarray:
+    """Return int64 [n]: the numbers below n in the order that a seed draws.
+
+    Example:
+      >>> sorted(shuffled(3, (0, 7)).tolist())
+      [0, 1, 2]
+    """
+    return np.random.default_rng(seed).permutation(n)
 
 
 @dataclass(frozen=True)
@@ -275,7 +268,7 @@ class _Epochs:
         parts = []
         for epoch in range(first // self.n, (last - 1) // self.n + 1):
             start = epoch * self.n
-            order = _order(self.n, self.seed, epoch)
+            order = shuffled(self.n, (*self.seed, epoch))
             parts.append(order[max(first - start, 0) : last - start])
         index = np.concatenate(parts)
         return index if self.read is None else index[self.read(self.batch_size)]

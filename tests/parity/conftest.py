@@ -13,7 +13,7 @@ import pytest
 # way: at its import.
 SKIP = find_spec("torch") is None and (not os.environ.get("CI") or sys.version_info >= (3, 12))
 # No test modules; pytest would import them for their doctests.
-collect_ignore = ["against.py", "torch_efficientnet.py", "torch_side.py"]
+collect_ignore = ["against.py", "recbole_side.py", "torch_efficientnet.py", "torch_side.py"]
 
 
 class WithoutTorch(pytest.Module):
