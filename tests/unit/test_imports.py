@@ -10,6 +10,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = ("tensorflow", "torch", "torchvision")
+SLOW = ("matplotlib", "pandas", "scipy.stats", "sklearn", "transformers")
+"""What takes a second to load, and no command needs before its settings are checked."""
 
 
 def modules() -> list[str]:
@@ -49,6 +51,23 @@ def test_importing_everything_loads_neither_tensorflow_nor_torch(tmp_path: Path)
 
 def test_a_heavy_import_would_be_seen(tmp_path: Path) -> None:
     assert loaded(["jmrec", "torch"], tmp_path) == ["torch"]
+
+
+def test_settings_are_checked_before_anything_slow_is_loaded(tmp_path: Path) -> None:
+    code = (
+        "import sys\n"
+        "from jmrec.main import main\n"
+        "slip = '--config.student.train.steps=0'\n"
+        "assert main(['run', '--config', 'tpad:size=tiny', slip, '--workdir', 'run']) == 2\n"
+        f"print(*sorted(set({SLOW!r}) & set(sys.modules)))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, timeout=300, check=True,
+    )  # fmt: skip
+    assert done.stdout.split() == []
+    assert done.stderr.startswith("jmrec: ")
+    assert not (tmp_path / "run").exists()
 
 
 def test_what_can_be_refused_at_once_is_refused_without_jax_and_leaves_nothing(

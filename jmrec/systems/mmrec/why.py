@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from scipy.special import expit
-from sklearn.metrics import average_precision_score
 
 from jmrec.systems.mmrec.parts import Run
 
@@ -81,6 +80,8 @@ def explain(system: Run, name: str, rows: np.ndarray, line: dict[str, Any]) -> d
 
 
 def _precision(truth: np.ndarray, logits: np.ndarray) -> float:
+    from sklearn.metrics import average_precision_score  # here: it takes two seconds to load
+
     if not truth.any():
         return float("nan")
     return float(np.mean([average_precision_score(truth, each) for each in logits]))
