@@ -17,8 +17,13 @@ def stack(width: int, layers: int, heads: int, kv_heads: int, mlp: int) -> Confi
     )  # fmt: skip
 
 
-def training(steps: int, batch_size: int, learning_rate: float, evaluate: int) -> ConfigDict:
-    """Return the settings of one training run; ``evaluate`` is also the interval of saves."""
+def training(
+    steps: int, batch_size: int, learning_rate: float, evaluate: int, patience: int = 0
+) -> ConfigDict:
+    """Return the settings of one training run; ``evaluate`` is also the interval of saves.
+
+    With ``patience`` nobody knows where it ends, so that the learning rate does not fall.
+    """
     return ConfigDict(
         {
             "steps": steps,
@@ -28,9 +33,9 @@ def training(steps: int, batch_size: int, learning_rate: float, evaluate: int) -
             "learning_rate": learning_rate,
             "eval_every": evaluate,
             "save_every": evaluate,
-            "patience": 0,
+            "patience": patience,
             "warmup": min(100, steps // 10),
-            "schedule": "cosine",
+            "schedule": "constant" if patience else "cosine",
             "weight_decay": 0.01,
             "muon": 0.0,
             "clip": 1.0,
@@ -122,7 +127,7 @@ def session_student(source: str, size: str) -> ConfigDict:
     )[pick]
     student.train = (
         training(200, 128, 1e-2 if toyshop else 2e-3, 50),
-        training(400, 128, 1e-2, 100) if toyshop else training(450, 32, 2e-3, 75),
+        training(400, 128, 1e-2, 100) if toyshop else training(4000, 8, 5e-3, 250, patience=5),
         training(6000, 512, 1e-3, 300),
     )[pick]
     if toyshop and size != "base":
@@ -136,6 +141,9 @@ def session_student(source: str, size: str) -> ConfigDict:
     student.top = 100
     student.schedules = constant("next_item", "teacher")
     student.hparams = ConfigDict({"dropout": 0.2, "id_dropout": 0.5, "teacher_temperature": 1.0})
+    if size == "small" and not toyshop:
+        # So many updates see a session some fifty times: half of what is read is hidden.
+        student.train.weight_decay, student.hparams.dropout = 0.1, 0.5
     return student
 
 

@@ -222,7 +222,7 @@ def transition(toyshop: bool, size: str) -> ConfigDict:
     config.out = (64, 96, 256)[pick]
     config.train = (
         training(200, 64, 1e-2 if toyshop else 2e-3, 100),
-        training(600, 128, 1e-2, 150) if toyshop else training(400, 32, 2e-3, 80),
+        training(600, 128, 1e-2, 150) if toyshop else training(2000, 8, 2e-3, 200, patience=5),
         training(10_000, 256, 5e-4, 500),
     )[pick]
     if toyshop and size != "base":
