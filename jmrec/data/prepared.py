@@ -210,14 +210,19 @@ def prepare(
             f"{out} holds other data than {folder} with these settings would give; "
             "name another folder or delete this one."
         )
-    _write(dataset, out, picture_size or PICTURE_SIZE, with_records)
-    return load_prepared(out)
+    return _write(dataset, out, picture_size or PICTURE_SIZE, with_records)
 
 
-def _write(dataset: Dataset, out: Path, picture_size: int, with_records: bool) -> None:
-    """Write a data set whose pictures are as on disk into a folder, as a whole or not at all."""
+def _write(dataset: Dataset, out: Path, picture_size: int, with_records: bool) -> Dataset:
+    """Write a data set whose pictures are as on disk into a folder, as a whole or not at all.
+
+    Returns:
+      The data set as it was written.
+    """
     with ThreadPoolExecutor() as pool:
-        pictures = list(pool.map(partial(shrink, size=picture_size), dataset.items.pictures))
+        found = filter(None, dataset.items.pictures)
+        small = iter(list(pool.map(partial(shrink, size=picture_size), found)))
+    pictures = [next(small) if data else b"" for data in dataset.items.pictures]
     dataset = replace(dataset, items=replace(dataset.items, pictures=pictures))
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
@@ -233,6 +238,7 @@ def _write(dataset: Dataset, out: Path, picture_size: int, with_records: bool) -
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+    return dataset
 
 
 def load_prepared(out: str | Path) -> Dataset:

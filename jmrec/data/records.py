@@ -84,7 +84,10 @@ class JmrecData(tfds.core.GeneratorBasedBuilder):
         yield from ()
 
     def _generate_items(self, items: Items) -> Iterator[tuple[int, dict[str, Any]]]:
+        count, some = len(items), items.has_windows
         windows = np.stack([items.available_from, items.available_until], 1)
+        category = np.array([*items.category.values()], np.int32).reshape(-1, count).T
+        number = np.array([*items.number.values()], np.float32).reshape(-1, count).T
         for row, name in enumerate(items.ids):
             look()
             yield (
@@ -94,9 +97,9 @@ class JmrecData(tfds.core.GeneratorBasedBuilder):
                     "id": name,
                     "text": [texts[row] for texts in items.text.values()],
                     "picture": items.pictures[row],
-                    "category": np.array([c[row] for c in items.category.values()], np.int32),
-                    "number": np.array([c[row] for c in items.number.values()], np.float32),
-                    **({"available": windows[row]} if items.has_windows else {}),
+                    "category": category[row],
+                    "number": number[row],
+                    **({"available": windows[row]} if some else {}),
                 },
             )
 
