@@ -292,9 +292,13 @@ def _read(out: Path, metadata: dict[str, Any]) -> Dataset:
         splits = {name: flat.read_sessions(out, name) for name in SPLITS}
         if label is not None:
             ratings = flat.read_ratings(out, **label)
+    items = records.read_items(out, columns["text"], columns["category"], columns["number"])
+    for table in (*splits.values(), *([] if ratings is None else [ratings])):
+        if ((table.items < 0) | (table.items >= len(items))).any():
+            raise ValueError("an item is not in the catalogue")
     return Dataset(
         name=metadata["name"],
-        items=records.read_items(out, columns["text"], columns["category"], columns["number"]),
+        items=items,
         splits=splits,
         exclude_seen=metadata["exclude_seen"],
         fingerprint=metadata["fingerprint"],

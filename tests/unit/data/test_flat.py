@@ -152,6 +152,8 @@ HOSTILE: dict[str, Callable[[dict[str, Any]], Any]] = {
     "offsets too far": lambda c: c.update(offsets=c["offsets"] + 1),
     "ends fall": change_ends,
     "a session too many": lambda c: c.update(users=np.append(c["users"], c["users"][:1])),
+    "no such item": lambda c: c.update(items=np.where(c["items"] > 0, c["items"], 8)),
+    "an item below 0": lambda c: c.update(items=np.where(c["items"] > 0, c["items"], -1)),
     "no text": lambda c: c.update(ids=np.full_like(c["ids"], 255)),
 }
 
