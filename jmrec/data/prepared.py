@@ -293,7 +293,8 @@ def _read(out: Path, metadata: dict[str, Any]) -> Dataset:
         if label is not None:
             ratings = flat.read_ratings(out, **label)
     items = records.read_items(out, columns["text"], columns["category"], columns["number"])
-    for table in (*splits.values(), *([] if ratings is None else [ratings])):
+    tables: list[Sessions | Ratings] = [*splits.values(), *([] if ratings is None else [ratings])]
+    for table in tables:
         if ((table.items < 0) | (table.items >= len(items))).any():
             raise ValueError("an item is not in the catalogue")
     return Dataset(
