@@ -68,12 +68,16 @@ Nothing is ever written by check, and nothing is read outside the folder.""",
   jmrec data check ../shared/data/movies --toml experiments/data/movies.toml""",
     ),
     "prepare": (
-        """Validate a catalogue folder, make sessions, split them by time, write ArrayRecord files.
+        """Validate a catalogue folder, make sessions, split them by time, write what models read.
 
 The folder is checked first as jmrec data check does, with the same rule for broken rows and the
 same --strict. --out appears whole or not at all; started again with the same folder and settings it
 only reads what is there. jmrec run does this by itself: prepare serves your own programs
 (jmrec.data.prepared.load_prepared, or TFDS without jmrec).
+
+Items and pictures are ArrayRecord files, sessions and rows with labels flat arrays (safetensors).
+With --records these are written as ArrayRecord files too, which takes longer, and which only your
+own programs read: tfds.builder_from_directory(OUT + "/jmrec_data/sessions/1.0.0").
 
 min_session_length and k_core of dataset.toml filter training only. Validation and test keep every
 session, and have no say in what is filtered.
@@ -124,6 +128,11 @@ def options(parser: argparse.ArgumentParser) -> None:
             action="store_true",
             help="make no sessions: the data set is its rows with labels",
         )
+    ready.add_argument(
+        "--records",
+        action="store_true",
+        help="write sessions and rows with labels as ArrayRecord too, for other programs",
+    )
     check.add_argument("--json", action="store_true", help="print JSON instead of tables")
     for each in (ready, safe):
         each.add_argument("--out", type=Path, required=True, help="the folder to write")
@@ -176,6 +185,7 @@ def _prepare(args: argparse.Namespace) -> None:
         args.out,
         sessions=not args.no_sessions,
         strict=args.strict,
+        with_records=args.records,
         warn=warn,
     )
     counts = ", ".join(f"{len(s)} {name}" for name, s in dataset.splits.items())

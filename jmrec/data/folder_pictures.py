@@ -65,7 +65,8 @@ def whole_pictures(
 ) -> list[bytes]:
     """Decode every picture once; return them with b"" for those that do not decode."""
     with ThreadPoolExecutor() as pool:
-        found = list(pool.map(picture_problem, pictures))
+        there = iter(list(pool.map(picture_problem, filter(None, pictures))))
+    found = [next(there) if data else "" for data in pictures]
     problems = [f"{each}; mend the file or empty the cell" if each else "" for each in found]
     _report(table, names, problems, findings)
     return [b"" if problem else data for data, problem in zip(pictures, problems)]

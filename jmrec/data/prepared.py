@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from jmrec.data import records
+from jmrec.data import flat, records
 from jmrec.data.description import EVENT_TIME
 from jmrec.data.folder import Raw, read_folder
 from jmrec.data.forgotten import Forgotten, Left, find, left_by, without
@@ -31,7 +31,9 @@ from jmrec.data.sessions import (
 )
 from jmrec.errors import UserError, refusal
 
-FORMAT = 1
+FORMAT = 2
+RECORDS_ONLY = 1
+"""The format of data whose sessions and ratings are records alone."""
 METADATA = "metadata.json"
 PICTURE_SIZE = 512
 
@@ -90,7 +92,7 @@ def build(
         ratings=None if raw.label is None else make_ratings(raw),
     )
     settings = {
-        "format": FORMAT,
+        "format": 1,  # of what is hashed, whatever the files are
         "fractions": [float(f) for f in fractions],
         "keep_single": keep_single,
         "session_gap_minutes": description.session_gap_minutes,
@@ -146,6 +148,7 @@ def prepare(
     strict: bool = False,
     before: Before | None = None,
     forgotten: Forgotten | None = None,
+    with_records: bool = False,
     warn: Callable[[str], None] = lambda sentence: None,
 ) -> Dataset:
     """Validate, sessionise, split by time and write a catalogue folder once.
@@ -166,6 +169,7 @@ def prepare(
       before: See `build`.
       forgotten: Who is left out once sessions are split, so that all others are in the split in
         which they would be without it.
+      with_records: Whether sessions and ratings are written as ArrayRecord too, for other programs.
       warn: Called with each sentence about what was left out or mended.
 
     Returns:
@@ -195,34 +199,46 @@ def prepare(
         if known.get("fingerprint") == dataset.fingerprint:
             fresh = json.loads(json.dumps(_describe(dataset)))
             # Of the pictures those are counted that could be stored.
-            if known | {"counts": {}} != fresh | {"counts": {}}:
+            open_ = dict.fromkeys(("format", "counts", "checksums"))
+            if known | open_ != fresh | open_:
                 raise UserError(_damaged(out))
-            return load_prepared(out)
+            stored = load_prepared(out)
+            if with_records:
+                records.write_rest(stored, out)
+            return stored
         raise UserError(
             f"{out} holds other data than {folder} with these settings would give; "
             "name another folder or delete this one."
         )
-    _write(dataset, out, picture_size or PICTURE_SIZE)
-    return load_prepared(out)
+    return _write(dataset, out, picture_size or PICTURE_SIZE, with_records)
 
 
-def _write(dataset: Dataset, out: Path, picture_size: int) -> None:
-    """Write a data set whose pictures are as on disk into a folder, as a whole or not at all."""
+def _write(dataset: Dataset, out: Path, picture_size: int, with_records: bool) -> Dataset:
+    """Write a data set whose pictures are as on disk into a folder, as a whole or not at all.
+
+    Returns:
+      The data set as it was written.
+    """
     with ThreadPoolExecutor() as pool:
-        pictures = list(pool.map(partial(shrink, size=picture_size), dataset.items.pictures))
+        found = filter(None, dataset.items.pictures)
+        small = iter(list(pool.map(partial(shrink, size=picture_size), found)))
+    pictures = [next(small) if data else b"" for data in dataset.items.pictures]
     dataset = replace(dataset, items=replace(dataset.items, pictures=pictures))
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     try:
         temporary.chmod(0o755)
-        records.write(dataset, temporary)
-        _write_metadata(dataset, temporary / METADATA)
+        records.write_items(dataset, temporary)
+        if with_records:
+            records.write_rest(dataset, temporary)
+        _write_metadata(dataset, flat.write(dataset, temporary), temporary / METADATA)
         if out.exists():
             out.rmdir()
         temporary.rename(out)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+    return dataset
 
 
 def load_prepared(out: str | Path) -> Dataset:
@@ -241,47 +257,66 @@ def load_prepared(out: str | Path) -> Dataset:
     metadata = _metadata(out)
     if not metadata:
         raise UserError(f"{out} holds no prepared data; make it with `jmrec data prepare`.")
-    if metadata.get("format") != FORMAT:
+    if metadata.get("format") not in (RECORDS_ONLY, FORMAT):
         raise UserError(
             f"{out} was prepared by another version of jmrec; delete the folder and prepare again."
         )
+    fault: str | None = ""
     try:
-        columns = metadata["columns"]
-        items = records.read_items(out, columns["text"], columns["category"], columns["number"])
-        splits = dict.fromkeys(SPLITS, no_sessions())
-        if any(metadata["counts"]["sessions"].values()):
-            some = metadata["counts"]["sessions"]
-            splits |= {name: records.read_sessions(out, name) for name in SPLITS if some[name]}
-        label = metadata.get("ratings")
-        dataset = Dataset(
-            name=metadata["name"],
-            items=items,
-            splits=splits,
-            exclude_seen=metadata["exclude_seen"],
-            fingerprint=metadata["fingerprint"],
-            has_time=metadata["has_time"],
-            has_users=metadata["has_users"],
-            event_names=metadata["event_names"],
-            ratings=None
-            if label is None
-            else records.read_ratings(out, users=metadata["counts"]["ratings"]["users"], **label),
-            id_items=np.array(metadata.get("id_items", ()), np.int32),
-            event_top=metadata.get("event_top", 0),
-        )
-        whole = _counts(dataset) == metadata["counts"]
+        if metadata["format"] == FORMAT:
+            fault = flat.fault(out, metadata["checksums"], ratings="ratings" in metadata)
+        if not fault:
+            dataset = _read(out, metadata)
+            fault = None if _counts(dataset) == metadata["counts"] else "it holds other counts"
     except Exception as error:  # TFDS and array_record raise many kinds on damage
         if reason := refusal(error):
             raise UserError(f"{out} can not be read ({reason}); mend that.") from None
-        whole = False
-    if not whole:
-        raise UserError(_damaged(out))
+        fault = ""
+    if fault is not None:
+        raise UserError(_damaged(out, fault))
     return dataset
 
 
-def _damaged(out: Path) -> str:
+def _read(out: Path, metadata: dict[str, Any]) -> Dataset:
+    """Read what was prepared; any error is damage."""
+    columns, label = metadata["columns"], metadata.get("ratings")
+    splits = dict.fromkeys(SPLITS, no_sessions())
+    ratings = None
+    if metadata["format"] == RECORDS_ONLY:
+        full = [name for name in SPLITS if metadata["counts"]["sessions"][name]]
+        splits |= {name: records.read_sessions(out, name) for name in full}
+        if label is not None:
+            users = metadata["counts"]["ratings"]["users"]
+            ratings = records.read_ratings(out, users=users, **label)
+    else:
+        splits = {name: flat.read_sessions(out, name) for name in SPLITS}
+        if label is not None:
+            ratings = flat.read_ratings(out, **label)
+    items = records.read_items(out, columns["text"], columns["category"], columns["number"])
+    tables: list[Sessions | Ratings] = [*splits.values(), *([] if ratings is None else [ratings])]
+    for table in tables:
+        if ((table.items < 0) | (table.items >= len(items))).any():
+            raise ValueError("an item is not in the catalogue")
+    return Dataset(
+        name=metadata["name"],
+        items=items,
+        splits=splits,
+        exclude_seen=metadata["exclude_seen"],
+        fingerprint=metadata["fingerprint"],
+        has_time=metadata["has_time"],
+        has_users=metadata["has_users"],
+        event_names=metadata["event_names"],
+        ratings=ratings,
+        id_items=np.array(metadata.get("id_items", ()), np.int32),
+        event_top=metadata.get("event_top", 0),
+    )
+
+
+def _damaged(out: Path, fault: str = "") -> str:
+    said = f" ({fault})" if fault else ""
     return (
-        f"{out} is damaged; delete the folder and prepare again (in a run, delete data/stage.json "
-        "of the workdir too and start jmrec run again)."
+        f"{out} is damaged{said}; delete the folder and prepare again (in a run, delete "
+        "data/stage.json of the workdir too and start jmrec run again)."
     )
 
 
@@ -316,20 +351,30 @@ def take_out(out: str | Path, left: Left, new: Callable[[str], Path]) -> Dataset
     dataset = without(load_prepared(out), left)
     if not any(map(len, dataset.splits.values())) and not len(dataset.ratings or ()):
         raise UserError(f"they are all that {out} holds; delete the folder instead.")
-    home, metadata = records.JmrecData.name, new(METADATA)
-    with tempfile.TemporaryDirectory(dir=metadata.parent) as side:
-        records.write(dataset, Path(side), catalogue=False)
-        for config in (records.SESSIONS, records.RATINGS):
-            if (out / home / config).exists():
-                place = new(f"{home}/{config}")
-                made = Path(side) / home / config
-                made.rename(place) if made.exists() else place.mkdir()
-    _write_metadata(dataset, metadata)
+    metadata = new(METADATA)
+    with tempfile.TemporaryDirectory(dir=metadata.parent) as name:
+        side = Path(name)
+        sums = flat.write(dataset, side)
+        (side / flat.FOLDER).rename(new(flat.FOLDER))
+        held = [
+            each for each in (records.SESSIONS, records.RATINGS) if _records(out, each).exists()
+        ]
+        if held:
+            records.write_rest(dataset, side)
+        for each in held:
+            place = new(_records(Path(), each).as_posix())
+            made = _records(side, each)
+            made.rename(place) if made.exists() else place.mkdir()
+    _write_metadata(dataset, sums, metadata)
     return dataset
 
 
-def _write_metadata(dataset: Dataset, path: Path) -> None:
-    text = json.dumps(_describe(dataset), indent=1, ensure_ascii=False)
+def _records(out: Path, config: str) -> Path:
+    return out / records.JmrecData.name / config
+
+
+def _write_metadata(dataset: Dataset, sums: dict[str, str], path: Path) -> None:
+    text = json.dumps(_describe(dataset) | {"checksums": sums}, indent=1, ensure_ascii=False)
     path.write_text(text + "\n", encoding="utf-8")
 
 

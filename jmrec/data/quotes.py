@@ -10,7 +10,10 @@ import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
 _HEAD = 4_000_000
+_PART = 2**24
 _LINE = re.compile(rb"\r\n|\n|\r")
 
 
@@ -48,7 +51,7 @@ def tidy_quotes(data: bytes, delimiter: str, width: int, closed: Collection[int]
       >>> tidy_quotes(b'1, "a, b"\n2,"a \\"b\\" c"\n', ",", 2).data
       b'1,"a, b"\n2,"a ""b"" c"\n'
     """
-    if b'"' not in data:
+    if b'"' not in data or _is_tidy(data, delimiter.encode()):
         return Tidied(data, [], [])
     patterns = _Patterns(delimiter)
     if b'\\"' in data and patterns.escaped(data[:_HEAD]):
@@ -56,6 +59,27 @@ def tidy_quotes(data: bytes, delimiter: str, width: int, closed: Collection[int]
     if patterns.behind_space.search(data):
         data = patterns.moved(data)
     return patterns.unswallowed(data, width, closed)
+
+
+def _is_tidy(data: bytes, delimiter: bytes) -> bool:
+    """Whether every quote opens a whole cell of one line or closes it; False where unsure."""
+    if b'\\"' in data or len(delimiter) > 1 or delimiter == b" ":
+        return False
+    begin = 0
+    while begin < len(data):  # in parts of whole lines, for memory
+        end = data.find(b"\n", begin + _PART)
+        end = len(data) if end < 0 else end
+        part = np.frombuffer(b"".join([b"\n", data[begin:end], b"\n"]), np.uint8)
+        ends = (part == ord("\n")) | (part == ord("\r"))
+        edges = ends | (part == ord(delimiter))
+        quotes = np.flatnonzero(part == ord('"'))
+        opens, closes = quotes[::2], quotes[1::2]
+        if len(opens) > len(closes) or not (edges[opens - 1].all() and edges[closes + 1].all()):
+            return False
+        if (np.searchsorted(quotes, np.flatnonzero(ends)) % 2).any():  # a line ends in a cell
+            return False
+        begin = end + 1
+    return True
 
 
 class _Patterns:

@@ -1,4 +1,8 @@
-"""Catalogue, sessions and ratings as ArrayRecord files, through TFDS without TensorFlow."""
+"""Catalogue, sessions and ratings as ArrayRecord files, through TFDS without TensorFlow.
+
+jmrec itself reads sessions and ratings from flat arrays (`jmrec.data.flat`), and from records where
+an older version wrote them.
+"""
 
 import contextlib
 import io
@@ -35,7 +39,7 @@ class JmrecData(tfds.core.GeneratorBasedBuilder):
     """Writes one prepared data set, config by config.
 
     "items" has one split, "sessions" (where there are some) the three of time, "ratings" (where a
-    label is declared) one. Without jmrec each opens as
+    label is declared) one; these two for other programs, on request. Without jmrec each opens as
     ``tfds.builder_from_directory(OUT + "/jmrec_data/items/1.0.0")``.
     """
 
@@ -80,7 +84,10 @@ class JmrecData(tfds.core.GeneratorBasedBuilder):
         yield from ()
 
     def _generate_items(self, items: Items) -> Iterator[tuple[int, dict[str, Any]]]:
+        count, some = len(items), items.has_windows
         windows = np.stack([items.available_from, items.available_until], 1)
+        category = np.array([*items.category.values()], np.int32).reshape(-1, count).T
+        number = np.array([*items.number.values()], np.float32).reshape(-1, count).T
         for row, name in enumerate(items.ids):
             look()
             yield (
@@ -90,9 +97,9 @@ class JmrecData(tfds.core.GeneratorBasedBuilder):
                     "id": name,
                     "text": [texts[row] for texts in items.text.values()],
                     "picture": items.pictures[row],
-                    "category": np.array([c[row] for c in items.category.values()], np.int32),
-                    "number": np.array([c[row] for c in items.number.values()], np.float32),
-                    **({"available": windows[row]} if items.has_windows else {}),
+                    "category": category[row],
+                    "number": number[row],
+                    **({"available": windows[row]} if some else {}),
                 },
             )
 
@@ -185,21 +192,27 @@ def _features(config: str, windows: bool, chosen: bool) -> tfds.features.Feature
     return f.FeaturesDict(features)
 
 
-def write(dataset: Dataset, out: Path, *, catalogue: bool = True) -> None:
-    """Write the items of a data set under ``out``, and the sessions and ratings that it has.
+def write_items(dataset: Dataset, out: Path) -> None:
+    """Write the items of a data set under ``out``."""
+    _write(dataset, [ITEMS], out)
 
-    Args:
-      dataset: The data set.
-      out: The folder.
-      catalogue: Whether the items are written.
-    """
-    items = [ITEMS] if catalogue else []
+
+def write_rest(dataset: Dataset, out: Path) -> None:
+    """Write the sessions and ratings that a data set has, those that are not there yet."""
     some = [SESSIONS] if any(map(len, dataset.splits.values())) else []
     some += [RATINGS] if dataset.ratings is not None else []
+    _write(dataset, [each for each in some if not _folder(out, each).exists()], out)
+
+
+def _write(dataset: Dataset, configs: list[str], out: Path) -> None:
     with _quiet():
-        for config in (*items, *some):
+        for config in configs:
             JmrecData(dataset, config, out).download_and_prepare()
     shutil.rmtree(out / "downloads", ignore_errors=True)  # TFDS makes it, nothing is in it
+
+
+def _folder(out: Path, config: str) -> Path:
+    return out / JmrecData.name / config / VERSION
 
 
 def read_items(
@@ -208,7 +221,7 @@ def read_items(
     """Read the catalogue back.
 
     Args:
-      out: The folder given to `write`.
+      out: The folder that they were written under.
       fields: Names of the text fields, in order.
       category_names: Category column -> names by code, in order.
       numbers: Names of the number columns, in order.
@@ -256,7 +269,7 @@ def read_ratings(out: Path, *, users: int, label: str, label_means: str) -> Rati
     """Read the ratings back.
 
     Args:
-      out: The folder given to `write`.
+      out: The folder that they were written under.
       users: How many codes of users there are.
       label: What the label is.
       label_means: What it means.
@@ -287,7 +300,7 @@ def _flat(records: list[dict[str, Any]], key: str, dtype: Any) -> np.ndarray:
 
 
 def _records(out: Path, config: str, split: str) -> list[dict[str, Any]]:
-    folder = out / JmrecData.name / config / VERSION
+    folder = _folder(out, config)
     _check_description(folder, config)
     with _quiet():
         builder = tfds.builder_from_directory(folder)
@@ -297,7 +310,7 @@ def _records(out: Path, config: str, split: str) -> list[dict[str, Any]]:
 
 
 def _check_description(folder: Path, config: str) -> None:
-    """Refuse a folder that describes anything else than what `write` writes.
+    """Refuse a folder that describes anything else than what jmrec writes.
 
     TFDS imports the classes that features.json names and opens the files that dataset_info.json
     names, so both are compared before it reads them.

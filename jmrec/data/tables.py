@@ -102,7 +102,7 @@ def read_table(
     trimmed = {n: pc.utf8_trim_whitespace(c) for n, c in cells.items()}
     table = Table(source.name, trimmed, rows, _numeric(source))
     for name in [] if source.parquet else sorted(set(names) - set(texts)):
-        broken = np.flatnonzero(np.asarray(pc.match_substring_regex(table.columns[name], "[\r\n]")))
+        broken = _breaks(table.columns[name])
         if len(broken):
             raise table.fail(
                 int(broken[0]),
@@ -113,6 +113,14 @@ def read_table(
     for column in table.columns.values():
         filled |= np.asarray(pc.not_equal(column, ""))
     return table.without(np.flatnonzero(~filled))
+
+
+def _breaks(cells: pa.Array) -> np.ndarray:
+    """Return which cells (trimmed ones) hold a line break."""
+    held = (cells.buffers()[2] or pa.py_buffer(b"")).to_pybytes()
+    if b"\n" not in held and b"\r" not in held:
+        return np.zeros(0, np.int64)
+    return np.flatnonzero(np.asarray(pc.match_substring_regex(cells, "[\r\n]")))
 
 
 def _numeric(source: Source) -> frozenset[str]:
@@ -163,7 +171,8 @@ def _read_csv(
     cells, records, skipped = _parse(source, data, names)
     if broken and cells:
         _undecoded(f"{file}, row {broken}", encoding, cells.values(), findings)
-    numbers = np.setdiff1d(np.arange(1, records + 1), [each[0] for each in skipped])
+    numbers = np.arange(1, records + 1)
+    numbers = numbers[~np.isin(numbers, [each[0] for each in skipped])]
     wrong = [each for each in skipped if each[1]]
     everything = Table(file, {}, np.arange(1, 1 + records + sum(n for _, _, n in wrong)))
     bad = [number - 1 for number, _, _ in wrong]

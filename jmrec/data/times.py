@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from jmrec.data.description import Description
 from jmrec.data.findings import EMPTIED, KEPT, LEFT_OUT, Findings, shown
@@ -24,6 +25,8 @@ _SLIP = (
     315_532_800.0  # the year 1980: a number before it, where most are modern, is of another unit
 )
 _NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?")
+_PLAIN = r"^-?[0-9]{1,18}(\.[0-9]{1,18})?$"
+"""Numbers that Arrow reads as Python does, many at once."""
 _1970 = datetime(1970, 1, 1)
 _PATTERN, _COUNTED, _ISO, _WRITTEN = range(1, 5)
 
@@ -54,7 +57,7 @@ class Times:
         return "" if self.order == "?" else self.pattern or self.unit.removeprefix("s")
 
 
-def read_times(cells: Sequence[str], time_format: str = "") -> Times:
+def read_times(cells: Sequence[str] | pa.Array, time_format: str = "") -> Times:
     """Read a column of times.
 
     Args:
@@ -73,37 +76,43 @@ def read_times(cells: Sequence[str], time_format: str = "") -> Times:
       '%Y%m%d'
     """
     # The same time often stands in many cells.
-    coded = pa.array(cells, pa.string()).dictionary_encode()
+    column = cells if isinstance(cells, pa.Array) else pa.array(cells, pa.string())
+    coded = column.dictionary_encode()
     each = np.asarray(coded.indices)
     count = np.bincount(each, minlength=len(coded.dictionary))
-    found = _read(coded.dictionary.to_pylist(), count, time_format)
+    found = _read(coded.dictionary, count, time_format)
     return replace(
         found, seconds=found.seconds[each], span=found.span[each], manner=found.manner[each]
     )
 
 
-def _read(cells: list[str], count: np.ndarray, time_format: str) -> Times:
+def _read(cells: pa.Array, count: np.ndarray, time_format: str) -> Times:
     """Read different cells, each of which stands ``count`` (int [N]) times in the column."""
     n = len(cells)
     seconds, span, manner = np.full(n, np.nan), np.zeros(n), np.zeros(n, np.int8)
     pattern = time_format if "%" in time_format else ""
-    numeric, dates = [], []
-    for i, cell in enumerate(cells):
+    plain, dates = np.zeros(n, bool), []
+    if not pattern or pattern in COMPACT:
+        plain = np.asarray(pc.match_substring_regex(cells, _PLAIN))
+    numbers = np.full(n, np.nan)
+    numbers[plain] = np.asarray(cells.filter(pa.array(plain)).cast(pa.float64()))
+    rest = np.flatnonzero(~plain)
+    for i, cell in zip(rest.tolist(), cells.take(pa.array(rest)).to_pylist()):
         if not cell:
             continue
         if pattern in COMPACT and _NUMBER.fullmatch(cell):
-            numeric.append(i)
+            numbers[i] = float(cell.replace(",", "."))
         elif pattern and (time := _by_pattern(cell, pattern)) is not None:
             seconds[i], manner[i] = time, _PATTERN
             span[i] = 0.0 if re.search("%[HIcX]", pattern) else DAY
         elif _NUMBER.fullmatch(cell):
-            numeric.append(i)
+            numbers[i] = float(cell.replace(",", "."))
         elif (time := _iso(cell)) is not None:
             seconds[i], manner[i] = time, _ISO
             span[i] = DAY if len(cell) == 10 else 0.0
         elif (date := written(cell)) is not None:
             dates.append((i, date))
-    unit = _numbers(cells, count, numeric, time_format, seconds, span, manner)
+    unit = _numbers(numbers, count, time_format, seconds, span, manner)
     order, form = _dates(cells, count, dates, pattern, seconds, span, manner)
     if 2 * (count * (seconds >= MODERN)).sum() >= (count * (manner > 0)).sum():
         slips = (manner == _COUNTED) & (seconds < _SLIP)
@@ -128,18 +137,18 @@ def _iso(cell: str) -> float | None:
 
 
 def _numbers(
-    cells: list[str],
+    numbers: np.ndarray,
     count: np.ndarray,
-    at: list[int],
     time_format: str,
     seconds: np.ndarray,
     span: np.ndarray,
     manner: np.ndarray,
 ) -> str:
-    """Fill in the cells ``at`` some places, which are numbers; return their unit."""
-    if not at:
+    """Fill in the cells that are ``numbers`` (float64 [N], NaN for others); return their unit."""
+    at = np.flatnonzero(~np.isnan(numbers))
+    if not len(at):
         return ""
-    values = np.array([float(cells[i].replace(",", ".")) for i in at])
+    values = numbers[at]
     with np.errstate(over="ignore", invalid="ignore"):
         given = time_format in UNITS or time_format in COMPACT
         unit = time_format if given else unit_of(values, count[at])
@@ -150,7 +159,7 @@ def _numbers(
 
 
 def _dates(
-    cells: list[str],
+    cells: pa.Array,
     count: np.ndarray,
     dates: list[tuple[int, Written]],
     pattern: str,
@@ -163,7 +172,7 @@ def _dates(
     unknown = [(i, date) for i, date in dates if not date.order]
     if unknown:
         asked = given or _decide([date for _, date in unknown], count[[i for i, _ in unknown]])
-        form = pattern_of(cells[unknown[0][0]], unknown[0][1], asked)
+        form = pattern_of(cells[unknown[0][0]].as_py(), unknown[0][1], asked)
     for order in ORDERS:
         some = [(i, date) for i, date in dates if (date.order or asked) == order]
         if not some:
@@ -236,37 +245,40 @@ def times(
     Returns:
       (float64 [N] unix seconds, NaN where there is none; which cells are filled and no time).
     """
-    cells = table.columns[column].to_pylist()
+    cells = table.columns[column]
     found = read_times(cells, time_format)
     if last or effect == EMPTIED:  # windows: how clicks are written binds less
-        alone = _first(read_times([*cells, *beside]), len(cells))
+        words = cells.to_pylist()
+        alone = _first(read_times([*words, *beside]), len(words))
         sign = re.search("%-?[dmbyY]([./-])", time_format)
-        other = sign is not None and not any(sign[1] in cell for cell in cells)
-        filled = len(cells) - cells.count("")
+        other = sign is not None and not any(sign[1] in cell for cell in words)
+        filled = len(words) - words.count("")
         # 20260731 in every cell is a date, also where clicks are counted in minutes.
         dated = time_format in UNITS and COMPACT.get(alone.unit, 0) >= 8
         dated = dated and _modern(alone) == filled
         if other or dated or 2 * _modern(found) < filled < 2 * _modern(alone):
             found = alone
     out = found.seconds + np.where(found.span > 0, found.span - 1, 0.0) * last
-    bad = np.flatnonzero([bool(cell) for cell in cells] & ~((out >= EARLIEST) & (out <= LATEST)))
-    findings.add(
-        table,
-        bad,
-        lambda i: f"{column} is {shown(cells[i])}, {_fault(cells[i], found, out[i], time_format)}",
-        effect,
-    )
+    inside = (out >= EARLIEST) & (out <= LATEST)
+    bad = np.flatnonzero(np.asarray(pc.not_equal(cells, "")) & ~inside)
+
+    def message(i: int) -> str:
+        cell = cells[i].as_py()
+        return f"{column} is {shown(cell)}, {_fault(cell, found, out[i], time_format)}"
+
+    findings.add(table, bad, message, effect)
     out[bad] = np.nan
     _say_unit(table, column, findings, found, time_format, effect)
     _say_manners(table, column, findings, np.where(np.isnan(out), 0, found.manner))
-    counts = np.flatnonzero(found.manner == _COUNTED)
-    rough = [int(i) for i in counts if "e" in cells[i].lower() and _rounded(cells[i], found.unit)]
+    powers = np.asarray(pc.match_substring(cells, "e", ignore_case=True))
+    counts = np.flatnonzero(powers & (found.manner == _COUNTED))
+    rough = [int(i) for i in counts if _rounded(cells[i].as_py(), found.unit)]
     findings.add(
         table,
         rough,
         lambda i: (
-            f"{column} is {shown(cells[i])}, whose last digits are lost, so its time is rough; "
-            "write the number out"
+            f"{column} is {shown(cells[i].as_py())}, whose last digits are lost, so its time is "
+            "rough; write the number out"
         ),
         KEPT,
     )

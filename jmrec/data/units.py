@@ -63,16 +63,18 @@ def _compact(values: np.ndarray, form: str) -> np.ndarray:
     # Years of two digits are those from 2010: what has fewer digits may count days.
     short = form.startswith("%y")
     good = (values == np.floor(values)) & (values >= 10 ** (digits - 1)) & (values < 10**digits)
-    rest = np.where(good, values, 10 ** (digits - 1)).astype(np.int64)
+    seconds = np.full(len(values), np.nan)
+    rest = values[good].astype(np.int64)
     parts = {"m": np.ones_like(rest), "d": np.ones_like(rest)}
     parts |= {key: np.zeros_like(rest) for key in "HMS"}
     for key in form.replace("%", "")[:0:-1]:
         rest, parts[key] = np.divmod(rest, 100)
     rest = rest + 2000 * short
-    good &= (parts["H"] < 24) & (parts["M"] < 60) & (parts["S"] < 60) & (rest >= 1000)
+    fits = (parts["H"] < 24) & (parts["M"] < 60) & (parts["S"] < 60) & (rest >= 1000)
     days = days_of(np.stack([rest, parts["m"], parts["d"]], 1), "ymd")
     clock_ = parts["H"] * 3600 + parts["M"] * 60 + parts["S"]
-    return np.where(good, days * DAY + clock_, np.nan)
+    seconds[good] = np.where(fits, days * DAY + clock_, np.nan)
+    return seconds
 
 
 def unit_of(values: np.ndarray, count: np.ndarray) -> str:

@@ -2,7 +2,10 @@
 
 import csv
 import json
+import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +13,14 @@ import numpy as np
 import pytest
 
 from jmrec.config import ConfigDict, load_config
+from jmrec.data import records
 from jmrec.data.prepared import load_prepared
+from jmrec.data.schema import SPLITS, Dataset
 from jmrec.evaluation.dump import DUMPED
 from jmrec.evaluation.protocol import ask
 from jmrec.evaluation.windows import read_units
 from jmrec.features import read_features
-from jmrec.lock import unsettled
+from jmrec.lock import only_writer, unsettled
 from jmrec.main import main
 from jmrec.systems.mmrec.system import Mmrec
 from jmrec.systems.registry import open_run, run
@@ -242,6 +247,115 @@ def test_a_killed_forget_is_old_or_new_for_whoever_comes_next(
     assert holding(workdir, [GONE]) == []
     assert main(["forget", "--workdir", str(workdir), "--user", GONE]) == 2
     assert "taken out before" in capsys.readouterr().err
+
+
+# ---- data that was prepared with --records ------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, str]]]:
+    top = tmp_path_factory.mktemp("recorded")
+    rows = people_folder(top / "folder")
+    toml = top / "folder/dataset.toml"
+    toml.write_text(toml.read_text().replace("[items]", "session_gap_minutes = 4320\n[items]"))
+    words = [str(top / "folder"), "--out", str(top / "out"), "--records"]
+    assert main(["data", "prepare", *words]) == 0
+    return top / "out", rows
+
+
+def all_texts(out: Path, rows: int) -> list[str]:
+    """Return every id and review that prepared data holds, as jmrec reads it and as records."""
+    data = load_prepared(out)
+    assert data.ratings is not None
+    assert len(data.ratings) == rows
+    found = [*data.ratings.user_ids, *data.ratings.reviews]
+    how = {"users": len(data.ratings.user_ids), "label": "", "label_means": ""}
+    held = records.read_ratings(out, **how)  # type: ignore[arg-type]
+    assert held.reviews == data.ratings.reviews
+    assert held.items.tolist() == data.ratings.items.tolist()
+    for split in SPLITS:
+        session = records.read_sessions(out, split)
+        assert session.ids == data.splits[split].ids
+        assert session.items.tolist() == data.splits[split].items.tolist()
+        found += session.ids
+    return [*found, *held.user_ids, *held.reviews]
+
+
+def test_nothing_is_left_in_the_records_that_other_programs_read(
+    recorded: tuple[Path, list[dict[str, str]]], tmp_path: Path
+) -> None:
+    out = Path(shutil.copytree(recorded[0], tmp_path / "out"))
+    own = [row for row in recorded[1] if row["user_id"] == GONE]
+    words = [GONE, *(row["review"].split()[-1] for row in own if row["review"])]
+    count = len(recorded[1])
+    assert all(any(word in text for text in all_texts(out, count)) for word in words)
+    assert main(["forget", "--workdir", str(out), "--user", GONE]) == 0
+    texts = all_texts(out, count - len(own))
+    assert not [word for word in words if any(word in text for text in texts)]
+    for path in sorted(each for each in out.rglob("*") if each.is_file()):
+        data = path.read_bytes()
+        assert not [word for word in words if word.encode() in data], path
+    metadata = json.loads((out / "metadata.json").read_text())
+    assert sorted(metadata["checksums"]) == sorted(p.name for p in (out / "flat").iterdir())
+
+
+@contextmanager
+def copied_at_each_step(out: Path, copies: Path, patch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Copy a folder before each file in it is moved, made or removed: what a kill would leave."""
+    count, busy = iter(range(100_000)), [False]
+
+    def watched(real: Any) -> Any:
+        def call(*args: Any, **more: Any) -> Any:
+            if not busy[0]:
+                busy[0] = True  # copying moves files too
+                shutil.copytree(out, copies / f"{next(count):05d}")
+                busy[0] = False
+            return real(*args, **more)
+
+        return call
+
+    with patch.context() as inner:
+        for name in ("rename", "replace", "unlink", "rmdir", "mkdir"):
+            inner.setattr(os, name, watched(getattr(os, name)))
+        yield
+
+
+def same_data(one: Dataset, other: Dataset) -> bool:
+    assert one.ratings is not None
+    assert other.ratings is not None
+    parts = [*zip(one.splits.values(), other.splits.values()), (one.ratings, other.ratings)]
+    return one.fingerprint == other.fingerprint and all(
+        str(vars(a)) == str(vars(b)) for a, b in parts
+    )
+
+
+def test_a_kill_at_any_step_leaves_old_or_new_data_and_it_can_be_ended(
+    recorded: tuple[Path, list[dict[str, str]]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = Path(shutil.copytree(recorded[0], tmp_path / "out"))
+    words = ["forget", "--user", GONE, "--workdir"]
+    with copied_at_each_step(out, tmp_path / "killed", monkeypatch):
+        assert main([*words, str(out)]) == 0
+    old, new = load_prepared(recorded[0]), load_prepared(out)
+    assert not same_data(old, new)
+    rows = {len(data.ratings): data for data in (old, new) if data.ratings is not None}
+    files = {path.relative_to(out) for path in out.rglob("*")}
+    states = []
+    for copy in sorted((tmp_path / "killed").iterdir()):
+        with only_writer(copy, print):
+            pass  # whoever comes next puts in place what counts
+        found = load_prepared(copy)
+        assert found.ratings is not None
+        states.append(same_data(found, new))
+        assert states[-1] or same_data(found, old)
+        assert {path.relative_to(copy) for path in copy.rglob("*")} == files
+        if len(states) == 1 or sum(states) == 1:  # the first of each
+            assert main([*words, str(copy)]) == (2 if states[-1] else 0)
+            assert same_data(load_prepared(copy), new)
+            texts = all_texts(copy, min(rows))
+            assert not [text for text in texts if GONE in text]
+    assert states == sorted(states)  # from one step on it is the new
+    assert 10 < sum(states) < len(states)
 
 
 # ---- a run that ranks items for sessions -------------------------------------------------------

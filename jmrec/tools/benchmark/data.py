@@ -1,4 +1,8 @@
-"""Check and prepare a large folder, made from a seed: seconds and peak memory of each command."""
+"""Check and prepare a large folder, made from a seed: seconds and peak memory of each command.
+
+Commands run in processes of their own, and their seconds count imports. Sessions are then read here
+from the files, checksums compared; --records reads the same sessions from a record for each too.
+"""
 
 import argparse
 import os
@@ -13,7 +17,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 
+from jmrec.data import flat, records
+from jmrec.data.prepared import METADATA
+from jmrec.data.schema import SPLITS
 from jmrec.errors import UserError
+from jmrec.files import read_json
 from jmrec.usage import measured
 
 WORDS = ("red", "blue", "small", "large", "light", "warm", "soft", "round", "old", "new")
@@ -23,6 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the benchmark's options."""
     parser.add_argument("--rows", type=int, default=1_000_000, help="interactions (default: 10^6)")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--records",
+        action="store_true",
+        help="write sessions as ArrayRecord too and read them, for comparison (minutes)",
+    )
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -39,7 +52,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         size = sum(path.stat().st_size for path in folder.iterdir())
         check = _measure("data", "check", str(folder), "--strict")
         prepare = _measure("data", "prepare", str(folder), "--out", f"{name}/out")
-        written = sum(path.stat().st_size for path in Path(name, "out").rglob("*"))
+        out = Path(name) / "out"
+        written = sum(path.stat().st_size for path in out.rglob("*"))
+        load = {"sessions_load_seconds": min(_load_seconds(out) for _ in range(3))}
+        if args.records:
+            load |= _records_seconds(folder, out)
     return {
         "rows": args.rows,
         "items": _items(args.rows),
@@ -50,6 +67,30 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "prepared_mb": round(written / 1e6, 1),
         **{f"check_{key}": value for key, value in check.items()},
         **{f"prepare_{key}": value for key, value in prepare.items()},
+        **{key: float(f"{value:.3g}") for key, value in load.items()},
+    }
+
+
+def _load_seconds(out: Path) -> float:
+    """Return how long reading the sessions of prepared data takes, as jmrec does it."""
+    begin = time.monotonic()
+    sums = read_json(out / METADATA)["checksums"]
+    if said := flat.fault(out, sums, ratings=False):
+        raise UserError(f"{out}: {said}.")
+    for split in SPLITS:
+        flat.read_sessions(out, split)
+    return time.monotonic() - begin
+
+
+def _records_seconds(folder: Path, out: Path) -> dict[str, float]:
+    """Return how long the same sessions take as a record each, written and read."""
+    wrote = _measure("data", "prepare", str(folder), "--out", str(out), "--records")
+    begin = time.monotonic()
+    for split in SPLITS:
+        records.read_sessions(out, split)
+    return {
+        "records_write_seconds": wrote["seconds"],
+        "records_load_seconds": time.monotonic() - begin,
     }
 
 

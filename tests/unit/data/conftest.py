@@ -2,6 +2,8 @@
 
 import csv
 import io
+import json
+import shutil
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -9,8 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from jmrec.data import flat, records
 from jmrec.data.description import Description
 from jmrec.data.folder import Raw
+from jmrec.data.prepared import load_prepared
 from jmrec.data.schema import Items, Sessions
 
 TOML = """
@@ -45,6 +49,20 @@ def png() -> Callable[..., bytes]:
 @pytest.fixture(scope="session")
 def write_csv() -> Callable[[Path, Iterable[Sequence[object]]], None]:
     return _write_csv
+
+
+@pytest.fixture(scope="session")
+def as_before() -> Callable[[Path], None]:
+    """Make prepared data what versions before flat arrays wrote: records alone, format 1."""
+
+    def change(out: Path) -> None:
+        records.write_rest(load_prepared(out), out)
+        shutil.rmtree(out / flat.FOLDER)
+        metadata = json.loads((out / "metadata.json").read_text())
+        del metadata["checksums"]
+        (out / "metadata.json").write_text(json.dumps(metadata | {"format": 1}, indent=1) + "\n")
+
+    return change
 
 
 @pytest.fixture(scope="session")

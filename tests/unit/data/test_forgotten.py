@@ -1,6 +1,7 @@
 """People are taken out of prepared data: none of theirs is left, all others are as they were."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from jmrec.data.folder import read_folder
 from jmrec.data.forgotten import SESSION, USER, Forgotten, find, left_by, whole
 from jmrec.data.prepared import load_prepared, prepare, take_out
+from jmrec.data.records import read_sessions
 from jmrec.data.schema import SPLITS, Dataset
 from jmrec.errors import UserError
 from jmrec.lock import Changes
@@ -219,3 +221,27 @@ def test_a_damaged_list_is_said(tmp_path: Path) -> None:
     path.write_text('{"key": "00"}')
     with pytest.raises(UserError, match="is damaged: nobody can tell who was forgotten"):
         Forgotten.read(path)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "users, rows with a label"])
+def test_data_of_an_older_version_forgets_too(
+    kind: str,
+    tmp_path: Path,
+    write_csv: Callable[..., None],
+    as_before: Callable[[Path], None],
+) -> None:
+    """It is flat arrays then, and its records are those of who is left."""
+    folder = write(tmp_path / "shop", draw(4), kind, write_csv)
+    one, old = tmp_path / "one", tmp_path / "old"
+    before = prepare(folder, None, one)
+    prepare(folder, None, old)
+    as_before(old)
+    left = left_by(before, *find(before, [GONE], before.splits["test"].ids[:1])[:2])
+    after = forget(one, left)
+    assert not any(keep.all() for keep in (left.sessions["test"], left.rows) if len(keep))
+    found = forget(old, left)
+    assert (old / "metadata.json").read_bytes() == (one / "metadata.json").read_bytes()
+    for each in (found, replace(found, splits={n: read_sessions(old, n) for n in SPLITS})):
+        assert sessions_of(each) == sessions_of(after)
+    assert rows_of(found) == rows_of(after)
+    assert not (one / "jmrec_data/sessions").exists()

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jmrec.data import records
+from jmrec.data import flat, records
 from jmrec.data.folder import Raw, read_folder
 from jmrec.data.prepared import build, load_prepared, prepare
 from jmrec.data.ratings import make_ratings
+from jmrec.data.schema import Ratings
 from jmrec.errors import UserError
 
 ROWS = [
@@ -156,14 +157,21 @@ def test_a_given_test_file_has_labels_and_reviews_too(shop: Path, write_csv: Wri
     assert raw.label.tolist() == [1, 0, 1, 0, -1, 1]
 
 
-@pytest.mark.parametrize("block", [2, 1024])
+@pytest.mark.parametrize("block", [0, 2, 1024])
 def test_round_trip(
-    shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block: int
+    shop: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    as_before: Callable[[Path], None],
+    block: int,
 ) -> None:
-    monkeypatch.setattr(records, "BLOCK", block)
+    """Flat, and as records of so many rows."""
     out = tmp_path / "out"
     labelled(shop, "stars <= 2")
     made = prepare(shop, None, out, sessions=False)
+    if block:
+        monkeypatch.setattr(records, "BLOCK", block)
+        as_before(out)
     truth = make_ratings(read_folder(shop))
     for dataset in (made, load_prepared(out)):
         found = dataset.ratings
@@ -193,8 +201,13 @@ def test_rows_without_users_and_without_a_review_column(
 ) -> None:
     raw = make_raw([2, 0, 1], session=[0, 0, 0], time=[5, 4, 3])
     dataset = build(replace(raw, label=np.array([1, 0, -1], np.int8)), sessions=False)
-    records.write(dataset, tmp_path)
-    found = records.read_ratings(tmp_path, users=0, label="", label_means="avoid")
+    records.write_rest(dataset, tmp_path)
+    flat.write(dataset, tmp_path)
+    check_no_users(records.read_ratings(tmp_path, users=0, label="", label_means="avoid"))
+    check_no_users(flat.read_ratings(tmp_path, label="", label_means="avoid"))
+
+
+def check_no_users(found: Ratings) -> None:
     assert (found.users.tolist(), found.user_ids) == ([-1] * 3, [])
     assert found.labels.tolist() == [-1, 0, 1]
     assert found.reviews == ["", "", ""]
@@ -207,7 +220,7 @@ def test_sessions_and_ratings_stand_side_by_side(
     plain = build(read_folder(shop))
     toml = shop / "dataset.toml"
     toml.write_text(toml.read_text() + '[interactions]\nlabel = "timestamp < 20000"\n')
-    dataset = prepare(shop, None, tmp_path / "out")
+    dataset = prepare(shop, None, tmp_path / "out", with_records=True)
     assert dataset.ratings is not None
     assert plain.ratings is None
     assert dataset.splits["test"].ids == plain.splits["test"].ids

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from jmrec.data import records
+from jmrec.data import flat, records
 from jmrec.data.folder import read_folder
 from jmrec.data.prepared import build, load_prepared, prepare
 from jmrec.data.schema import Dataset
@@ -60,8 +60,10 @@ def test_times_keep_all_their_bits(shop: Path, tmp_path: Path) -> None:
     train = dataset.splits["train"]
     times = 1.7e9 + np.random.default_rng(0).random(len(train.times)).cumsum()
     splits = dataset.splits | {"train": replace(train, times=times)}
-    records.write(replace(dataset, splits=splits), tmp_path)
-    np.testing.assert_array_equal(records.read_sessions(tmp_path, "train").times, times)
+    records.write_rest(replace(dataset, splits=splits), tmp_path)
+    flat.write(replace(dataset, splits=splits), tmp_path)
+    for reader in (records, flat):
+        np.testing.assert_array_equal(reader.read_sessions(tmp_path, "train").times, times)
 
 
 def test_metadata_and_files(out: Path) -> None:
@@ -135,7 +137,7 @@ def test_interrupted_writing_leaves_nothing(
         (out / "half").write_text("half")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(records, "write", fail)
+    monkeypatch.setattr(records, "write_items", fail)
     with pytest.raises(KeyboardInterrupt):
         prepare(shop, None, tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
@@ -157,7 +159,7 @@ def test_damage_is_told(shop: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no prepared data"):
         load_prepared(out)
     prepare(shop, None, out)
-    file = next(out.rglob("*train.array_record*"))
+    file = next(out.rglob("*catalogue.array_record*"))
     whole = file.read_bytes()
     for data in (whole[: len(whole) // 2], b"", bytes(len(whole))):
         file.write_bytes(data)

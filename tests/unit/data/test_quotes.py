@@ -4,8 +4,10 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from jmrec.data import quotes
 from jmrec.data.folder import Raw, read_folder
 from jmrec.data.guess import write_guess
 from jmrec.data.quotes import tidy_quotes
@@ -188,3 +190,42 @@ def test_a_column_without_a_name_that_holds_something_is_refused(tmp_path: Path)
     lines = [",".join(map(_quoted, each)) + ",x" for each in _rows()]
     with pytest.raises(UserError, match="column name '' is empty"):
         _read(tmp_path, "\n".join([",".join(HEAD) + ",", *lines]))
+
+
+@pytest.mark.parametrize(
+    ("text", "tidy"),
+    [
+        ('"a","b, c",1\r\n"","x",2\n', True),
+        ('"a",1', True),
+        ('a,"b\nc",1\n', False),  # a cell of two lines may have swallowed a row
+        ('a,"b\rc",1\n', False),
+        ('"a ""b""",1\n', False),
+        ('"a" ,1\n', False),
+        (' "a",1\n', False),
+        ('"a,1\n2,b"\n', False),
+        ('5" nail,1\n6" nail,2\n', False),
+        ('"a\\"",1\n', False),
+    ],
+)
+def test_what_is_tidy_is_seen_at_once(text: str, tidy: bool) -> None:
+    assert quotes._is_tidy(text.encode(), b",") == tidy
+
+
+@pytest.mark.parametrize("part", [1, 7, 2**24])
+def test_what_is_seen_at_once_changes_nothing(part: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = np.random.default_rng(part)
+    cells = np.array(['"a"', '""', '"b, c"', '"x;y"', "a", "", '" s"', '"s "', '"a""b"',
+                      '"l\nm"', ' "z"', '"q" ', '"w', 'v"', '"e\\"'])  # fmt: skip
+    monkeypatch.setattr(quotes, "_PART", part)
+    seen = 0
+    for _ in range(600):
+        some = cells[: draw.integers(5, len(cells) + 1)]
+        rows = draw.choice(some, (draw.integers(1, 6), 3))
+        mark, end = draw.choice([",", ";", "\t"]), draw.choice(["\n", "\r\n", "\r"])
+        data = str(end).join(map(str(mark).join, rows)).encode()
+        found = tidy_quotes(data, str(mark), 3, [0])
+        seen += b'"' in data and quotes._is_tidy(data, str(mark).encode())
+        with monkeypatch.context() as patch:
+            patch.setattr(quotes, "_is_tidy", lambda *_: False)
+            assert found == tidy_quotes(data, str(mark), 3, [0])
+    assert 60 < seen < 540

@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,12 +15,18 @@ from jmrec.errors import UserError
 @pytest.mark.parametrize("config", ["items", "ratings"])
 @pytest.mark.parametrize("change", ["class", "template"])
 def test_a_class_or_a_path_of_a_stranger_is_refused_before_tfds_reads(
-    change: str, config: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    change: str,
+    config: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    as_before: Callable[[Path], None],
 ) -> None:
     write_toyshop(tmp_path / "shop", ToyShopConfig(seed=1, items=60, sessions=80))
     with (tmp_path / "shop" / "dataset.toml").open("a") as toml:
         toml.write('\nlabel = "timestamp < 1720000000"\n')
     prepare(tmp_path / "shop", None, tmp_path / "out")
+    if config == "ratings":
+        as_before(tmp_path / "out")  # else nobody reads them
     (tmp_path / "stranger_of_jmrec.py").write_text("class Evil: pass\n")
     monkeypatch.syspath_prepend(tmp_path)
     folder = tmp_path / "out" / "jmrec_data" / config / "1.0.0"

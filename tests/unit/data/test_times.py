@@ -18,6 +18,7 @@ from jmrec.data.folder import Raw, read_folder
 from jmrec.data.guess import write_guess
 from jmrec.data.guess_lines import NOTE
 from jmrec.data.sessions import sessionise
+from jmrec.data.times import read_times
 from jmrec.errors import UserError
 from jmrec.evaluation.policy import read_time
 
@@ -318,3 +319,15 @@ def test_the_range_of_times_guests_and_duplicates_are_shown(
     assert found["first_time"] == f"{WHEN[0]:%Y-%m-%d %H:%M}"
     assert found["last_time"] == f"{WHEN[-1]:%Y-%m-%d %H:%M}"
     assert (found["guest_sessions"], found["duplicate_events"], found["early_events"]) == (30, 1, 0)
+
+
+@pytest.mark.parametrize("digits", [0, 1, 6, 18, 30])
+def test_plain_numbers_are_read_to_the_last_bit(digits: int) -> None:
+    draw = np.random.default_rng(digits)
+    whole = draw.integers(1_000_000_000, 1_900_000_000, 500)
+    rest = ["".join(map(str, each)) for each in draw.integers(0, 10, (500, digits))]
+    cells = [f"{w}.{r}" if r else f"{w}" for w, r in zip(whole, rest)]
+    cells[::50] = [f"+{cell}" for cell in cells[::50]]  # these are not plain
+    truth = np.array([float(cell) for cell in cells])
+    assert read_times(cells, "s").seconds.tobytes() == truth.tobytes()
+    assert read_times(pa.array(["", *cells]), "s").seconds[1:].tobytes() == truth.tobytes()

@@ -31,13 +31,15 @@ def test_the_folder_is_made_from_its_seed(tmp_path: Path) -> None:
 
 
 def test_data(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["data", "--rows", "2000"]) == 0
+    assert main(["data", "--rows", "2000", "--records"]) == 0
     out = capsys.readouterr().out
     found = json.loads(out.splitlines()[-1])
     assert (found["benchmark"], found["rows"], found["items"]) == ("data", 2000, 40)
     assert 50 < found["prepare_peak_mb"] < 2000
     assert 0 < found["prepare_cpu_seconds"] < 180
     assert found["prepared_mb"] > 0
+    assert 0 < found["sessions_load_seconds"] < found["records_load_seconds"]
+    assert found["records_write_seconds"] > 0
     assert "prepare peak mb" in out
 
 
