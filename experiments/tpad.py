@@ -103,6 +103,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.transition = transition(toyshop, args.size)
     config.distill = distill(toyshop, args.size)
     config.student = session_student(args.data, args.size)
+    if args.size == "small" and not toyshop:
+        # Features are learned sooner than ids, and there are five students.
+        config.student.train.steps = 2500
     config.students = students(args.data, args.size, args.students)
     # In how many parts the users are cut: the rules that label one have not seen it.
     config.teach = ConfigDict({"folds": 5})
