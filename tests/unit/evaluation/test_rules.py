@@ -11,11 +11,11 @@ from jmrec.evaluation.rankers.cooccurrence import (
     compact,
     context_weights,
     cosine,
-    ease,
     markov,
     session_matrix,
     transitions,
 )
+from jmrec.evaluation.rankers.ease import ease
 from jmrec.evaluation.rankers.known import Known
 from jmrec.evaluation.rankers.popularity import (
     SessionPopularity,
