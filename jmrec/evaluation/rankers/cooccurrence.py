@@ -154,31 +154,36 @@ def compact(matrix: sp.csr_array | np.ndarray) -> sp.csr_array | np.ndarray:
     return matrix.toarray() if matrix.nnz > DENSE_SHARE * rows * columns else matrix
 
 
-def row_product(
-    weights: sp.csr_array, matrix: sp.csr_array | np.ndarray, items: slice
-) -> np.ndarray:
-    """Return some columns of ``weights @ matrix``; only rows that have a weight are looked at.
+def add_product(
+    total: np.ndarray, weights: sp.csr_array, matrix: sp.csr_array | np.ndarray, items: slice
+) -> None:
+    """Add some columns of ``weights @ matrix``; only rows that have a weight are looked at.
 
     Args:
+      total: float32 [P, n], changed in place.
       weights: float32 [P, N] sparse.
       matrix: float32 [N, M], sparse or dense.
-      items: Which columns.
-
-    Returns:
-      float32 [P, n], an array of its own.
+      items: Which n columns.
 
     Example:
-      >>> row_product(sp.csr_array(np.float32([[0, 2, 1]])), np.float32([[1], [2], [3]]), slice(1))
-      array([[7.]], dtype=float32)
+      >>> total = np.ones((1, 1), np.float32)
+      >>> add_product(total, sp.csr_array([[0, 2, 1]]), np.array([[1, 0], [2, 0], [3, 0]]),
+      ...     slice(0, 1))
+      >>> total
+      array([[8.]], dtype=float32)
     """
-    if (items.start or 0) > 0 or items.stop < matrix.shape[1]:
+    if items.start > 0 or items.stop < matrix.shape[1]:
         used, column = np.unique(weights.indices, return_inverse=True)
         shape = (weights.shape[0], len(used))
         weights = sp.csr_array((weights.data, column, weights.indptr), shape=shape)
         dense = isinstance(matrix, np.ndarray)
         matrix = matrix[used, items] if dense else matrix[used][:, items]
     product = weights @ matrix
-    return product if isinstance(product, np.ndarray) else product.toarray()
+    if isinstance(product, np.ndarray):
+        total += product
+    else:  # where most is 0, a dense copy would cost more than the product
+        row = np.repeat(np.arange(len(total)), np.diff(product.indptr))
+        total[row, product.indices] += product.data
 
 
 @servable
@@ -211,9 +216,9 @@ class LinearRule:
     def scores(self, prefixes: Prefixes, item_slice: slice) -> np.ndarray:
         """Return float32 [P, slice length]."""
         weights = context_weights(prefixes, len(self.prior), self.decay, self.last)
-        dense = row_product(weights, self.matrix, item_slice)
-        dense += (weights @ self.share)[:, None] * self.prior[item_slice]
-        return dense
+        scores = (weights @ self.share)[:, None] * self.prior[item_slice]
+        add_product(scores, weights, self.matrix, item_slice)
+        return scores
 
     def weight(self, i: int, j: int) -> float:
         """Return what item i of the prefix says of item j, without popularity."""
@@ -295,10 +300,9 @@ class SessionNeighbours:
         kept = self._cached  # read once: another thread may ask of other prefixes meanwhile
         if kept is None or kept[0] is not prefixes:
             self._cached = kept = prefixes, self.votes(prefixes)
-        return (
-            row_product(kept[1], self.held, item_slice)
-            + np.float32(TIE_BREAK) * self.prior[item_slice]
-        )
+        scores = np.tile(np.float32(TIE_BREAK) * self.prior[item_slice], (len(prefixes), 1))
+        add_product(scores, kept[1], self.held, item_slice)
+        return scores
 
     def votes(self, prefixes: Prefixes) -> sp.csr_array:
         """Return float32 [P, S] sparse: what each neighbour's vote weighs, 1 for the best."""

@@ -15,9 +15,9 @@ from jmrec.data.schema import Sessions
 from jmrec.errors import UserError
 from jmrec.evaluation.protocol import Prefixes, Ranker
 from jmrec.evaluation.rankers.cooccurrence import (
+    add_product,
     context_weights,
     linear_grid,
-    row_product,
     session_matrix,
     tie_break,
 )
@@ -128,7 +128,8 @@ class FrequentItems:
       among: bool [V], which N items they are of, in the catalogue's order.
       prior: float32 [V] popularity.
       share: float32 [V] how much of the prior an item brings.
-      decay: Factor for every step back in the prefix.
+      decay: Factor for every step back in the prefix; 0 reads the last item only.
+      last: How many of the last items are read; None is the window.
       settings: What was chosen, for the table.
 
     Raises:
@@ -140,7 +141,8 @@ class FrequentItems:
     among: np.ndarray
     prior: np.ndarray
     share: np.ndarray
-    decay: float
+    decay: float = 0.0
+    last: int | None = None
     settings: dict[str, Any] = field(default_factory=dict)
     kind: str = "rule"
 
@@ -154,13 +156,13 @@ class FrequentItems:
 
     def scores(self, prefixes: Prefixes, item_slice: slice) -> np.ndarray:
         """Return float32 [P, slice length]."""
-        weights = context_weights(prefixes, len(self.prior), self.decay)
+        weights = context_weights(prefixes, len(self.prior), self.decay, self.last)
         low, high = np.searchsorted(self._items, (item_slice.start, item_slice.stop))
-        dense = np.zeros((len(prefixes), item_slice.stop - item_slice.start), np.float32)
-        product = row_product(weights[:, self._items], self.block, slice(int(low), int(high)))
-        dense[:, self._items[low:high] - item_slice.start] = product
-        dense += (weights @ self.share)[:, None] * self.prior[item_slice]
-        return dense
+        known = np.zeros((len(prefixes), high - low), np.float32)
+        add_product(known, weights[:, self._items], self.block, slice(int(low), int(high)))
+        scores = (weights @ self.share)[:, None] * self.prior[item_slice]
+        scores[:, self._items[low:high] - item_slice.start] += known
+        return scores
 
     def weight(self, i: int, j: int) -> float:
         """Return what item i of the prefix says of item j, without popularity."""
@@ -230,4 +232,4 @@ def ease_grid(known: Known) -> Iterator[Ranker]:
             chosen: dict[str, Any] = {"l2": l2, "decay": decay}
             # Where all that training knows are among them, nothing is left out.
             chosen |= {} if len(items) == (count > 0).sum() else {"items": len(items)}
-            yield FrequentItems("EASE", block, among, prior, share, decay, chosen)
+            yield FrequentItems("EASE", block, among, prior, share, decay, settings=chosen)
