@@ -327,7 +327,7 @@ def test_of_a_member_ranks_are_exact_as_far_as_its_best_items_reach(
 # ---- soft labels ---------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("temperature", "k"), [(0.02, 3), (0.7, 8), (5.0, 20)])
+@pytest.mark.parametrize(("temperature", "k"), [(0.02, 3), (0.02, 20), (0.7, 8), (5.0, 20)])
 def test_soft_labels_are_the_first_of_a_stable_order(
     temperature: float, k: int, make_sessions: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
