@@ -24,6 +24,7 @@ from jmrec.evaluation.rankers.cooccurrence import (
     session_matrix,
     transitions,
 )
+from jmrec.evaluation.rankers.ease import FrequentItems
 from jmrec.evaluation.rankers.known import Known
 from jmrec.evaluation.rankers.popularity import SessionPopularity, StaticRule
 
@@ -79,6 +80,7 @@ class Evidence:
             StaticRule: self._static,
             SessionPopularity: self._session,
             LinearRule: self._linear,
+            FrequentItems: self._linear,
             SessionNeighbours: self._neighbours,
             TextNeighbours: self._texts,
             FeatureNeighbours: self._features,
@@ -135,15 +137,17 @@ class Evidence:
             Part(float(rule.prior[item]), None, f"clicked {_times(clicks)} in training"),
         ]
 
-    def _linear(self, rule: LinearRule, prefix: np.ndarray, item: int) -> list[Part]:
+    def _linear(
+        self, rule: LinearRule | FrequentItems, prefix: np.ndarray, item: int
+    ) -> list[Part]:
         found = []
         for click, weight in _weights(prefix, rule.decay, rule.last):
             i = int(prefix[click])
-            value = float(rule.matrix[i, item]) + float(rule.share[i]) * float(rule.prior[item])
+            value = rule.weight(i, item) + float(rule.share[i]) * float(rule.prior[item])
             found.append(Part(weight * value, click, self._linked(rule, i, item)))
         return found
 
-    def _linked(self, rule: LinearRule, i: int, j: int) -> str:
+    def _linked(self, rule: LinearRule | FrequentItems, i: int, j: int) -> str:
         """Say what the training sessions know of two items, as a rule counts it."""
         if rule.name == "Markov + popularity":
             there, every = self._after(i, j, 1)

@@ -6,7 +6,7 @@ that labels its own training data teaches what it remembers, so it is fitted out
 that labels a session has not seen that session's user.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,6 +16,7 @@ from jmrec.data.pipeline import cut_windows
 from jmrec.data.schema import Dataset, Sessions
 from jmrec.data.sessions import gather, take
 from jmrec.evaluation.protocol import (
+    BLOCK,
     ITEM_CHUNK,
     WINDOW,
     Predictions,
@@ -24,10 +25,14 @@ from jmrec.evaluation.protocol import (
     comparable,
     make_predictions,
 )
+from jmrec.evaluation.rankers.known import EASE_ITEMS
 from jmrec.evaluation.rankers.rules import fit_rules
+from jmrec.evaluation.top_list import FLOOR, TopList
 
 TEMPERATURES = np.geomspace(0.02, 5.0, 40)
 BATCH = 512
+ROOM = 64_000_000
+"""So many scores are held at a time, but for those of one window."""
 
 
 @dataclass(frozen=True)
@@ -100,12 +105,12 @@ def out_of_fold(
 
 
 def blend_of(
-    validation: Predictions, features: dict[str, np.ndarray]
+    validation: Predictions, features: dict[str, np.ndarray], ease_items: int = EASE_ITEMS
 ) -> Callable[[Dataset], Ranker]:
     """Return what fits the blend of all rules on a data set's training sessions."""
 
     def fit(dataset: Dataset) -> Ranker:
-        return fit_rules(dataset, validation, features=features)[-1]
+        return fit_rules(dataset, validation, features=features, ease_items=ease_items)[-1]
 
     return fit
 
@@ -143,12 +148,15 @@ def calibrate(ranker: Ranker, validation: Predictions, known: np.ndarray) -> flo
     if not len(asked):
         return 1.0
     loss = np.zeros(len(TEMPERATURES))
-    for part in chunks(asked, BATCH):
-        few = asked.take(part)
-        scores = _scores(ranker, few, known)
-        wanted = scores[np.arange(len(few)), few.target]
-        for index, temperature in enumerate(TEMPERATURES):
-            loss[index] += (logsumexp(scores / temperature, axis=1) - wanted / temperature).sum()
+    for few, scores in _scored(ranker, asked, len(known)):
+        found = np.empty((len(TEMPERATURES), len(few)))
+        for block in _blocks(scores):
+            masked = np.where(known, scores[block].astype(np.float64), -np.inf)
+            wanted = masked[np.arange(len(masked)), few.target[block]]
+            for index, temperature in enumerate(TEMPERATURES):
+                whole = logsumexp(masked / temperature, axis=1)
+                found[index, block] = whole - wanted / temperature
+        loss += found.sum(axis=1)
     return float(TEMPERATURES[np.argmin(loss)])
 
 
@@ -175,18 +183,23 @@ def write_soft_labels(
     stretches, event = in_stretches(sessions, own, window)
     asked = make_predictions(stretches, window)
     k = labels.rows.shape[1]
-    for part in chunks(asked, BATCH):
-        few = asked.take(part)
+    for few, scores in _scored(ranker, asked, len(known)):
         at = event[few.seen_start + few.position - 1]
-        logits = (_scores(ranker, few, known) / temperature).astype(np.float32)
-        # Stable: of equal scores the lower row, whatever the machine.
-        best = np.argsort(-logits, axis=1, kind="stable")[:, :k]
-        labels.rows[at] = best
-        labels.logits[at] = np.take_along_axis(logits, best, axis=1)
-        np.put_along_axis(logits, best, -np.inf, axis=1)
-        # Where k items are all there are, the rest has no mass; a table holds finite numbers.
-        with np.errstate(divide="ignore"):
-            labels.tail[at] = np.maximum(logsumexp(logits, axis=1), -1e30)
+        nobody = np.full(len(few), -1)  # of equal scores the lower row, whatever the target
+        best = TopList(nobody, len(known), k)
+        tail = np.empty(len(few), np.float32)
+        for block in _blocks(scores):
+            logits = (scores[block].astype(np.float64) / temperature).clip(FLOOR, -FLOOR)
+            # 0 is added so that -0.0 is 0.0, which it ties with.
+            logits = logits.astype(np.float32) + np.float32(0)
+            logits[:, ~known] = -np.inf
+            best.add(block, logits, 0)
+            np.put_along_axis(logits, best.result()[0][block], -np.inf, axis=1)
+            # Where k items are all there are, the rest has no mass; a table holds finite numbers.
+            with np.errstate(divide="ignore"):
+                tail[block] = np.maximum(logsumexp(logits, axis=1), -1e30)
+        labels.rows[at], labels.logits[at] = best.result()
+        labels.tail[at] = tail
 
 
 def in_stretches(sessions: Sessions, own: np.ndarray, window: int) -> tuple[Sessions, np.ndarray]:
@@ -208,11 +221,24 @@ def in_stretches(sessions: Sessions, own: np.ndarray, window: int) -> tuple[Sess
     return gather(picked, owner, offsets, event), source[event]
 
 
-def _scores(ranker: Ranker, asked: Predictions, known: np.ndarray) -> np.ndarray:
-    """Return float64 [P, V], -inf where an item is no candidate."""
-    n_items = len(known)
-    parts = [
-        comparable(ranker.scores(asked.prefixes, slice(start, min(start + ITEM_CHUNK, n_items))))
-        for start in range(0, n_items, ITEM_CHUNK)
-    ]
-    return np.where(known, np.concatenate(parts, axis=1).astype(np.float64), -np.inf)
+def _scored(
+    ranker: Ranker, asked: Predictions, n_items: int
+) -> Iterator[tuple[Predictions, np.ndarray]]:
+    """Yield some predictions and a ranker's scores of all items for them, float32 [P, V].
+
+    The larger the catalogue, the fewer they are: about `ROOM` scores are held.
+    """
+    for part in chunks(asked, min(BATCH, max(ROOM // n_items, 1))):
+        few = asked.take(part)
+        scores = np.empty((len(few), n_items), np.float32)
+        for start in range(0, n_items, ITEM_CHUNK):
+            items = slice(start, min(start + ITEM_CHUNK, n_items))
+            scores[:, items] = comparable(ranker.scores(few.prefixes, items))
+        yield few, scores
+
+
+def _blocks(scores: np.ndarray) -> Iterator[slice]:
+    """Yield rows that are worked on together, so that what is made of them fits the cache."""
+    size = max(BLOCK // scores.shape[1], 1)
+    for start in range(0, len(scores), size):
+        yield slice(start, min(start + size, len(scores)))

@@ -20,6 +20,8 @@ from jmrec.data.toyshop import ToyShopConfig, write_toyshop
 from jmrec.errors import UserError
 from jmrec.evaluation.figures import figures
 from jmrec.evaluation.protocol import ask, rank
+from jmrec.evaluation.rankers.ease import said_of_bound
+from jmrec.evaluation.rankers.known import EASE_ITEMS
 from jmrec.evaluation.rankers.neural import CompiledEncoder
 from jmrec.evaluation.results import HR20, RANKING
 from jmrec.files import read_json, write_json
@@ -121,6 +123,10 @@ class RunData:
             forgotten=Forgotten.read(self.work.workdir / FORGOTTEN), before=self.before,
         )  # fmt: skip
         write_json(self.work.workdir / INDEX, dataset.items.ids)
+        if self.sessions_wanted and (
+            said := said_of_bound(dataset.train_count, ease_items(self.work.config))
+        ):
+            self.work.tracker.warn(said)
         if self.files:
             write_json(folder / SOURCE, self.files)
 
@@ -221,6 +227,16 @@ class RunData:
             return {"score": found[RANKING["metric"]] or 0.0, HR20: found[HR20] or 0.0}
 
         return evaluate
+
+
+def ease_items(config: ConfigDict) -> int:
+    """Return of how many items the rule EASE holds weights at most, in a run's settings.
+
+    Example:
+      >>> ease_items(ConfigDict({"evaluate": {"ease_items": 7}})), ease_items(ConfigDict())
+      (7, 20000)
+    """
+    return int(config.get("evaluate", ConfigDict()).get("ease_items", EASE_ITEMS))
 
 
 def rows_unit(batch_size: int, accumulate: int) -> int:

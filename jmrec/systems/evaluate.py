@@ -39,6 +39,7 @@ from jmrec.evaluation.windows import units_of, write_units
 from jmrec.files import read_json
 from jmrec.report.page import write_report
 from jmrec.report.terminal import print_results
+from jmrec.systems.data import ease_items
 from jmrec.systems.examples import examples, pictures_of
 from jmrec.systems.stages import Stage, cost_by_stage, facts_by_stage
 from jmrec.systems.students import NO_FEATURES, Students
@@ -209,7 +210,10 @@ def _measure_all(
             oracle = Oracle(data.truth)
             add(oracle.name, "oracle", [oracle])
         rules: dict[str, Ranker] = {}
-        for rule in fit_rules(dataset, validation, features=dict(system.content())):
+        fitted = fit_rules(
+            dataset, validation, features=dict(system.content()), ease_items=ease_items(config)
+        )
+        for rule in fitted:
             add(rule.name, getattr(rule, "kind", PLAIN), [rule])
             rules[rule.name] = rule
             values[rule.name] = getattr(rule, "settings")[CHOSEN_BY]  # noqa: B009

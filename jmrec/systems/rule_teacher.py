@@ -9,10 +9,11 @@ import numpy as np
 from jmrec.data.forgotten import Left
 from jmrec.data.schema import Dataset
 from jmrec.evaluation.protocol import ask
+from jmrec.evaluation.rankers.known import EASE_ITEMS
 from jmrec.evaluation.soft_labels import blend_of, out_of_fold
 from jmrec.features import read_features, write_features
 from jmrec.lock import Changes
-from jmrec.systems.data import RunData
+from jmrec.systems.data import RunData, ease_items
 from jmrec.systems.stages import Stage
 from jmrec.systems.students import TeacherSource
 from jmrec.systems.work import Work
@@ -51,8 +52,10 @@ class RuleTeacher:
         """Return the stage "teach"."""
         c = self.work.config
         own: dict[str, Any] = {
-            "seed": c.seed, **c.teach, "top": c.student.top, "window": c.data.window
+            "seed": c.seed, **c.teach, "top": c.student.top, "window": c.data.window,
         }  # fmt: skip
+        # Only where another is set, so that a stage which is done stays so.
+        own |= {} if (most := ease_items(c)) == EASE_ITEMS else {"ease_items": most}
         return Stage(STAGE, own, self.inputs, self._teach, alone=True)
 
     def without(self, left: Left, dataset: Dataset, changes: Changes) -> None:
@@ -75,7 +78,7 @@ class RuleTeacher:
         validation = ask(dataset, "validation")
         with self.work.tracker.stage(STAGE).progress(folds, STAGE) as bar:
             labels, temperatures = out_of_fold(
-                dataset, validation, blend_of(validation, dict(self.content())),
+                dataset, validation, blend_of(validation, dict(self.content()), ease_items(config)),
                 folds=folds, top=config.student.top, seed=config.seed,
                 window=config.data.window, progress=lambda _: bar.update(1),
             )  # fmt: skip

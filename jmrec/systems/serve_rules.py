@@ -21,6 +21,7 @@ from jmrec.features import hash_ids
 from jmrec.report.serving import why_served
 from jmrec.serving.rules import RuleArtefact
 from jmrec.systems.added import Added, whole_catalogue
+from jmrec.systems.data import ease_items
 from jmrec.systems.stages import check_seal, read_stage
 from jmrec.systems.system import Ranks
 
@@ -85,7 +86,14 @@ def served_row(system: Ranks, asked: str | None = None) -> ServedRow:
 
 def evaluated_rule(system: Ranks, row: ServedRow) -> Ranker:
     """Return a rule as it was evaluated."""
-    return fit_again(system.data.dataset, row.name, row.rules or {}, system.content())
+    return _fitted(system, row, system.data.dataset, system.content())
+
+
+def _fitted(
+    system: Ranks, row: ServedRow, dataset: Dataset, content: Mapping[str, np.ndarray]
+) -> Ranker:
+    most = ease_items(system.work.config)
+    return fit_again(dataset, row.name, row.rules or {}, content, ease_items=most)
 
 
 def rule_artefact(system: Ranks, row: ServedRow, policy: Path | None) -> RuleArtefact:
@@ -106,7 +114,7 @@ def rule_artefact(system: Ranks, row: ServedRow, policy: Path | None) -> RuleArt
     dataset, content = system.data.dataset, system.content(catalogue.added.features or None)
     if catalogue.added.ids:
         dataset = replace(dataset, items=with_added(dataset.items, catalogue.added))
-    rule = fit_again(dataset, row.name, row.rules or {}, content)
+    rule = _fitted(system, row, dataset, content)
     return RuleArtefact(
         row=row.name,
         rule=rule,

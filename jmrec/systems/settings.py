@@ -171,6 +171,9 @@ STUDENTS: Settings = {
         Text(), "Which row is served, a student or a rule; best is the best on validation."
     ),
     "evaluate.warm_loss": Setting(SHARE, "What the score offset of cold items may cost others."),
+    "evaluate.ease_items": Setting(
+        Whole(1, 10**6), "Of how many items EASE holds weights, the most frequent."
+    ),
 }  # fmt: skip
 ANY_SYSTEM: Settings = {**RUN, **under("data", SESSIONS)}
 """Of a system that has no table of its own."""

@@ -1,7 +1,8 @@
 """A blend of rankers: a weighted sum of scores, standardised within each prediction."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,10 @@ BLEND = "blend of rules"
 SLICE = 8192
 BUDGET = 120_000_000
 """Scores held while weights are searched; more validation sessions than fit are sampled."""
+ENOUGH = 1000
+"""So many predictions choose weights at least, where there are as many."""
+BLOCK = 20_000_000
+"""Scores of all items that are held at a time, where only the best of them are kept."""
 
 
 @servable
@@ -102,6 +107,28 @@ def catalogue_moments(
     return _finish(total, square, n_items)
 
 
+@dataclass(frozen=True)
+class _Table:
+    """What the search for weights looks at, C candidates of each of P predictions.
+
+    Attributes:
+      scores: float32 [M, P, C] of each member, standardised over the catalogue.
+      blocked: bool [P, C], what is no candidate.
+      column: int [P], where the target stands.
+    """
+
+    scores: np.ndarray
+    blocked: np.ndarray
+    column: np.ndarray
+
+    def ranks(self, total: np.ndarray, n_items: int) -> np.ndarray:
+        """Return int [P] ranks of the targets by scores [P, C]."""
+        rows = np.arange(len(total))
+        wanted = total[rows, self.column][:, None]
+        ranks = ((total >= wanted) & ~self.blocked).sum(axis=1)
+        return np.where(self.blocked[rows, self.column], miss(n_items), ranks)
+
+
 def fit_blend(
     members: Sequence[Ranker],
     validation: Predictions,
@@ -116,6 +143,8 @@ def fit_blend(
 
     The best single member starts with weight 1; then each weight in turn takes the value of
     ``WEIGHTS`` that does best, until a round changes nothing. Members that end at 0 are dropped.
+    At most ``BUDGET`` scores are held. Of a catalogue of which fewer than ``ENOUGH`` predictions
+    would fit, only those items are looked at that are among the best of a member.
 
     Args:
       members: Fitted and prepared rankers.
@@ -130,26 +159,21 @@ def fit_blend(
       The blend.
     """
     asked = validation.take(validation.place <= 20)
-    asked = _sample(asked, BUDGET // (n_items * max(len(members), 1)), seed)
-    # Only what can still rank: non-candidates never count.
-    blocked = np.zeros((len(asked), n_items), bool)
-    if allowed is not None:
-        blocked |= ~allowed
-    if asked.available is not None:
-        blocked |= ~asked.available.open(asked.time, slice(0, n_items))
-    if exclude_seen:
-        blocked[asked.seen()] = True
-    tables = [Blend([member], [1.0], n_items) for member in members]
-    scores = np.stack(
-        [_in_slices(table, asked.prefixes, n_items) for table in tables]
-    )  # [M, P, V] float32
-    rows = np.arange(len(asked))
-    missed = blocked[rows, asked.target]
+    held = BUDGET // max(len(members), 1)  # candidates, of all predictions
+    room = held // n_items
+    whole = room >= min(ENOUGH, len(asked))
+    asked = _sample(asked, room if whole else ENOUGH, seed)
+    blocked = partial(_blocked, n_items=n_items, exclude_seen=exclude_seen, allowed=allowed)
+    if whole:
+        table = _Table(
+            _standardised(members, asked.prefixes, n_items), blocked(asked), asked.target
+        )
+    else:
+        table = _best_of_each(members, asked, n_items, held // max(len(asked), 1), blocked)
+    scores = table.scores
 
     def figure(total: np.ndarray) -> float:
-        wanted = total[rows, asked.target][:, None]
-        ranks = ((total >= wanted) & ~blocked).sum(axis=1)
-        return session_mean(metric(MRR20, np.where(missed, miss(n_items), ranks)), asked.session)
+        return session_mean(metric(MRR20, table.ranks(total, n_items)), asked.session)
 
     single = [figure(one) for one in scores]
     weights = np.zeros(len(members))
@@ -178,6 +202,60 @@ def fit_blend(
     )
 
 
+def _blocked(
+    asked: Predictions, n_items: int, exclude_seen: bool, allowed: np.ndarray | None
+) -> np.ndarray:
+    """Return bool [P, V]: what can not be recommended, and so never counts."""
+    blocked = np.zeros((len(asked), n_items), bool)
+    if allowed is not None:
+        blocked |= ~allowed
+    if asked.available is not None:
+        blocked |= ~asked.available.open(asked.time, slice(0, n_items))
+    if exclude_seen:
+        blocked[asked.seen()] = True
+    return blocked
+
+
+def _best_of_each(
+    members: Sequence[Ranker],
+    asked: Predictions,
+    n_items: int,
+    most: int,
+    blocked: Callable[[Predictions], np.ndarray],
+) -> _Table:
+    """Return the target and the best items of each member, of which ranks near the top are made.
+
+    Of the others none is near the top of any member, so that hardly one passes a target that is
+    near the top of a blend: ranks are too good by these few. With one member alone they are exact
+    as far as its best items reach. At most about ``BLOCK`` scores of all items are held at a time.
+
+    Args:
+      members: M rankers.
+      asked: P predictions.
+      n_items: V.
+      most: How many candidates of a prediction are kept, the target included.
+      blocked: See `_blocked`.
+    """
+    best = min(max((most - 1) // len(members), 1), n_items)
+    shape = len(asked), 1 + best * len(members)
+    scores = np.zeros((len(members), *shape), np.float32)
+    closed = np.ones(shape, bool)
+    size = max(BLOCK // (n_items * len(members)), 1)
+    for start in range(0, len(asked), size):
+        part = slice(start, min(start + size, len(asked)))
+        few = asked.take(part)
+        refused, found = blocked(few), _standardised(members, few.prefixes, n_items, n_items)
+        rest = refused.copy()
+        rest[np.arange(len(few)), few.target] = True
+        top = np.argpartition(np.where(rest, np.inf, -found), best - 1, axis=2)[:, :, :best]
+        for row, target in enumerate(few.target.tolist()):
+            items = np.unique(top[:, row])
+            items = np.concatenate([[target], items[~rest[row, items]]])
+            scores[:, start + row, : len(items)] = found[:, row, items]
+            closed[start + row, : len(items)] = refused[row, items]
+    return _Table(scores, closed, np.zeros(len(asked), int))
+
+
 def _sample(predictions: Predictions, room: int, seed: int) -> Predictions:
     """Keep whole sessions at random, until about ``room`` predictions are taken."""
     if len(predictions) <= room:
@@ -188,9 +266,21 @@ def _sample(predictions: Predictions, room: int, seed: int) -> Predictions:
     return predictions.take(np.isin(predictions.session, kept))
 
 
-def _in_slices(ranker: Ranker, prefixes: Prefixes, n_items: int) -> np.ndarray:
-    parts = [
-        np.maximum(ranker.scores(prefixes, slice(start, min(start + SLICE, n_items))), FLOOR)
-        for start in range(0, n_items, SLICE)
-    ]
-    return np.concatenate(parts, axis=1)
+def _standardised(
+    members: Sequence[Ranker], prefixes: Prefixes, n_items: int, step: int = SLICE
+) -> np.ndarray:
+    """Return float32 [M, P, V]: each member's scores with mean 0 and deviation 1.
+
+    Args:
+      members: M rankers.
+      prefixes: P prefixes.
+      n_items: V.
+      step: Items that are scored together.
+    """
+    found = np.empty((len(members), len(prefixes), n_items), np.float32)
+    for scores, member in zip(found, members):
+        alone = Blend([member], [1.0], n_items)
+        for start in range(0, n_items, step):
+            items = slice(start, min(start + step, n_items))
+            np.maximum(alone.scores(prefixes, items), FLOOR, out=scores[:, items])
+    return found

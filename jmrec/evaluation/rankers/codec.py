@@ -26,7 +26,7 @@ from jmrec.evaluation.results import RULE, role_of
 CLASS, SHAPES, MEMBERS = "class", "shapes", "members"
 AXES = {
     "values": "V", "prior": "V", "share": "V", "seen": "V", "matrix": "VV", "held": "SV",
-    "vectors": "VD",
+    "vectors": "VD", "among": "V", "block": "DD",
 }  # fmt: skip
 """What the axes of an array are: V items, else any number; of others the first is V."""
 NUMBERS: dict[str, tuple[float, float]] = {

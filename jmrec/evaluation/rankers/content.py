@@ -10,7 +10,7 @@ import scipy.sparse as sp
 from jmrec.data.schema import Items
 from jmrec.errors import UserError
 from jmrec.evaluation.protocol import Prefixes, Ranker
-from jmrec.evaluation.rankers.cooccurrence import context_weights
+from jmrec.evaluation.rankers.cooccurrence import add_product, context_weights
 from jmrec.evaluation.rankers.known import Known
 from jmrec.evaluation.rankers.servable import servable
 
@@ -47,6 +47,9 @@ class TextNeighbours:
     name: str = "content-kNN (TF-IDF)"
     kind: str = "content"
 
+    def __post_init__(self) -> None:
+        self._of_word = self.vectors.T.tocsr()
+
     @classmethod
     def grid(cls, known: Known) -> Iterator[Ranker]:
         """Yield the rule under every setting; nothing where no item has a text."""
@@ -76,7 +79,9 @@ class TextNeighbours:
     def scores(self, prefixes: Prefixes, item_slice: slice) -> np.ndarray:
         """Return float32 [P, slice length]."""
         bag = context_weights(prefixes, self.vectors.shape[0], self.decay)
-        return ((bag @ self.vectors) @ self.vectors[item_slice].T).toarray()
+        scores = np.zeros((len(prefixes), item_slice.stop - item_slice.start), np.float32)
+        add_product(scores, bag @ self.vectors, self._of_word, item_slice)
+        return scores
 
 
 @servable

@@ -1,4 +1,4 @@
-"""Rules from co-occurrence in the training sessions: Markov, sequential, item-kNN, EASE, V-SKNN.
+"""Rules from co-occurrence in the training sessions: Markov, sequential, item-kNN, V-SKNN.
 
 All but V-SKNN are *linear*: the score of item j is a decayed sum over the prefix's items i of one
 matrix entry ``M[i, j]``, plus a little popularity where nothing is known.
@@ -6,14 +6,13 @@ matrix entry ``M[i, j]``, plus a little popularity where nothing is known.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
-from scipy.linalg import lapack
 
 from jmrec.data.schema import Sessions
-from jmrec.errors import UserError
 from jmrec.evaluation.protocol import Prefixes, Ranker
 from jmrec.evaluation.rankers.known import Known, popularity
 from jmrec.evaluation.rankers.servable import servable
@@ -147,46 +146,44 @@ def cosine(sessions: Sessions, n_items: int, shrink: float, length_power: float)
     return together.astype(np.float32)
 
 
-def ease(sessions: Sessions, n_items: int, l2: float) -> np.ndarray:
-    """Return EASE's item-item weights, the closed form of a zero-diagonal linear autoencoder.
-
-    With G = X'X + l2 I over the session-item matrix X and P its inverse, the weights are
-    ``B[i, j] = -P[i, j] / P[j, j]`` off the diagonal, and 0 on it.
-
-    Args:
-      sessions: The training sessions.
-      n_items: V.
-      l2: The ridge penalty, positive.
-
-    Returns:
-      float32 [V, V].
-
-    Raises:
-      UserError: If ``l2`` is too small for the inverse to exist.
-
-    References:
-      Steck, *Embarrassingly Shallow Autoencoders for Sparse Data*
-      (https://arxiv.org/abs/1905.03375).
-    """
-    held = session_matrix(sessions, n_items)
-    gram = np.asfortranarray((held.T @ held).toarray(), dtype=np.float32)
-    gram[np.diag_indices(n_items)] += l2
-    factor, failed = lapack.spotrf(gram, lower=1, overwrite_a=1)
-    if failed:
-        raise UserError(f"EASE cannot invert with an l2 penalty of {l2}; give a larger one.")
-    inverse, _ = lapack.spotri(factor, lower=1, overwrite_c=1)
-    inverse = np.tril(inverse) + np.tril(inverse, -1).T
-    weights = inverse / -np.diag(inverse)
-    weights[np.diag_indices(n_items)] = 0.0
-    return weights
-
-
 def compact(matrix: sp.csr_array | np.ndarray) -> sp.csr_array | np.ndarray:
     """Return the matrix dense where it is dense enough, else sparse (float32 [V, V])."""
     if isinstance(matrix, np.ndarray):
         return np.ascontiguousarray(matrix, np.float32)
     rows, columns = matrix.shape
     return matrix.toarray() if matrix.nnz > DENSE_SHARE * rows * columns else matrix
+
+
+def add_product(
+    total: np.ndarray, weights: sp.csr_array, matrix: sp.csr_array | np.ndarray, items: slice
+) -> None:
+    """Add some columns of ``weights @ matrix``; only rows that have a weight are looked at.
+
+    Args:
+      total: float32 [P, n], changed in place.
+      weights: float32 [P, N] sparse.
+      matrix: float32 [N, M], sparse or dense.
+      items: Which n columns.
+
+    Example:
+      >>> total = np.ones((1, 1), np.float32)
+      >>> add_product(total, sp.csr_array([[0, 2, 1]]), np.array([[1, 0], [2, 0], [3, 0]]),
+      ...     slice(0, 1))
+      >>> total
+      array([[8.]], dtype=float32)
+    """
+    if items.start > 0 or items.stop < matrix.shape[1]:
+        used, column = np.unique(weights.indices, return_inverse=True)
+        shape = (weights.shape[0], len(used))
+        weights = sp.csr_array((weights.data, column, weights.indptr), shape=shape)
+        dense = isinstance(matrix, np.ndarray)
+        matrix = matrix[used, items] if dense else matrix[used][:, items]
+    product = weights @ matrix
+    if isinstance(product, np.ndarray):
+        total += product
+    else:  # where most is 0, a dense copy would cost more than the product
+        row = np.repeat(np.arange(len(total)), np.diff(product.indptr))
+        total[row, product.indices] += product.data
 
 
 @servable
@@ -219,11 +216,13 @@ class LinearRule:
     def scores(self, prefixes: Prefixes, item_slice: slice) -> np.ndarray:
         """Return float32 [P, slice length]."""
         weights = context_weights(prefixes, len(self.prior), self.decay, self.last)
-        whole = item_slice.start == 0 and item_slice.stop == len(self.prior)
-        product = weights @ (self.matrix if whole else self.matrix[:, item_slice])
-        dense = product if isinstance(product, np.ndarray) else product.toarray()
-        dense += (weights @ self.share)[:, None] * self.prior[item_slice]
-        return dense
+        scores = (weights @ self.share)[:, None] * self.prior[item_slice]
+        add_product(scores, weights, self.matrix, item_slice)
+        return scores
+
+    def weight(self, i: int, j: int) -> float:
+        """Return what item i of the prefix says of item j, without popularity."""
+        return float(self.matrix[i, j])
 
 
 def markov(sessions: Sessions, n_items: int, backoff: float) -> LinearRule:
@@ -301,37 +300,69 @@ class SessionNeighbours:
         kept = self._cached  # read once: another thread may ask of other prefixes meanwhile
         if kept is None or kept[0] is not prefixes:
             self._cached = kept = prefixes, self.votes(prefixes)
-        whole = item_slice.start == 0 and item_slice.stop == self.held.shape[1]
-        dense = (kept[1] @ (self.held if whole else self.held[:, item_slice])).toarray()
-        return dense + np.float32(TIE_BREAK) * self.prior[item_slice]
+        scores = np.tile(np.float32(TIE_BREAK) * self.prior[item_slice], (len(prefixes), 1))
+        add_product(scores, kept[1], self.held, item_slice)
+        return scores
 
     def votes(self, prefixes: Prefixes) -> sp.csr_array:
         """Return float32 [P, S] sparse: what each neighbour's vote weighs, 1 for the best."""
-        n_sessions = self.held.shape[0]
         data, indices, pointer = [], [], [0]
-        for prefix in prefixes.expand():
-            size = self._start[prefix + 1] - self._start[prefix]
-            # Oldest item first: the last shared item's age is written last.
-            who = np.concatenate([self._who[self._start[i] : self._start[i + 1]] for i in prefix])
-            weight = np.arange(1, len(prefix) + 1) / len(prefix)
-            alike = np.bincount(who, np.repeat(weight, size), minlength=n_sessions) * self._norm
-            recent = np.zeros(n_sessions)
-            recent[who] = np.repeat(1.0 / np.arange(len(prefix), 0, -1), size)
-            near = np.flatnonzero(alike)[-self.sample :]
-            if len(near) > self.k:
-                near = near[np.argpartition(-alike[near], self.k - 1)[: self.k]]
-            vote = alike[near] * recent[near]
-            data.append(vote / max(vote.max(initial=0.0), 1e-9))
-            indices.append(near)
-            pointer.append(pointer[-1] + len(near))
+        for window, ends in _by_window(prefixes):
+            parts = [self.recent(item) for item in window[: ends.max() + 1]]
+            size = np.array([len(part) for part in parts])
+            # Their sessions are numbered once for all prefixes of the window.
+            sessions, who = np.unique(np.concatenate(parts), return_inverse=True)
+            for length in (ends + 1).tolist():
+                near, vote = self._nearest(who[: size[:length].sum()], size[:length], sessions)
+                data.append(vote)
+                indices.append(near)
+                pointer.append(pointer[-1] + len(near))
         return sp.csr_array(
             (
                 np.concatenate(data).astype(np.float32),
                 np.concatenate(indices),
                 np.array(pointer),
             ),
-            shape=(len(prefixes), n_sessions),
+            shape=(len(prefixes), self.held.shape[0]),
         )
+
+    def recent(self, item: int) -> np.ndarray:
+        """Return the ``sample`` most recent sessions that hold an item, ascending.
+
+        No earlier one is ever looked at: all of these are more recent and share an item too. So the
+        work for a prefix does not grow with the number of past sessions.
+        """
+        stop = self._start[item + 1]
+        return self._who[max(self._start[item], stop - self.sample) : stop]
+
+    def _nearest(
+        self, who: np.ndarray, size: np.ndarray, sessions: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return the neighbours of one prefix, and what their votes weigh.
+
+        Args:
+          who: Of each item in turn, the oldest first, the places in ``sessions`` of those with it.
+          size: int [n], how many these are for each item.
+          sessions: Ascending.
+        """
+        count = np.arange(1, len(size) + 1)
+        shared = np.bincount(who, np.repeat(count / len(size), size), minlength=len(sessions))
+        alike = shared * self._norm[sessions]
+        near = np.flatnonzero(alike)[-self.sample :]
+        if len(near) > self.k:
+            near = near[np.argpartition(-alike[near], self.k - 1)[: self.k]]
+        # The last shared item's age is written last.
+        recent = np.zeros(len(sessions))
+        recent[who] = np.repeat(1.0 / count[::-1], size)
+        vote = alike[near] * recent[near]
+        return sessions[near], vote / max(vote.max(initial=0.0), 1e-9)
+
+
+def _by_window(prefixes: Prefixes) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield each window, int32 [L], and the ends int [n] of its prefixes, which are neighbours."""
+    starts = np.flatnonzero(np.diff(prefixes.window, prepend=-1))
+    for start, stop in pairwise([*starts.tolist(), len(prefixes)]):
+        yield prefixes.windows[prefixes.window[start]], prefixes.end[start:stop]
 
 
 # ---- settings that are tried ---------------------------------------------------------------------
@@ -348,7 +379,9 @@ def sequential_grid(known: Known) -> Iterator[Ranker]:
     for steps, power in ((10, 1.0), (30, 0.5)):
         matrix = transitions(known.train, known.n_items, steps, power)
         settings = {"steps": steps, "power": power}
-        yield from _linear(known, "sequential rules", matrix, 1.0, (0.0, 0.3, 0.5, 0.8), settings)
+        yield from linear_grid(
+            known, "sequential rules", matrix, 1.0, (0.0, 0.3, 0.5, 0.8), settings
+        )
 
 
 def item_grid(known: Known) -> Iterator[Ranker]:
@@ -356,7 +389,7 @@ def item_grid(known: Known) -> Iterator[Ranker]:
     for shrink, power in ((0.0, 0.0), (10.0, 0.0), (10.0, 0.5)):
         matrix = cosine(known.train, known.n_items, shrink, power)
         settings = {"shrink": shrink, "length power": power}
-        yield from _linear(known, "item-kNN", matrix, 0.1, (0.3, 0.5, 0.8, 0.95), settings)
+        yield from linear_grid(known, "item-kNN", matrix, 0.1, (0.3, 0.5, 0.8, 0.95), settings)
 
 
 def neighbour_grid(known: Known) -> Iterator[Ranker]:
@@ -368,15 +401,7 @@ def neighbour_grid(known: Known) -> Iterator[Ranker]:
             yield SessionNeighbours(held, known.prior, k, power, settings=chosen)
 
 
-def ease_grid(known: Known) -> Iterator[Ranker]:
-    """Yield EASE under every setting."""
-    # An inversion costs n_items ** 3.
-    for l2 in (10.0, 50.0, 250.0) if known.n_items <= 5000 else (50.0, 250.0):
-        matrix = ease(known.train, known.n_items, l2)
-        yield from _linear(known, "EASE", matrix, 0.01, (0.6, 0.8, 0.9), {"l2": l2})
-
-
-def _linear(
+def linear_grid(
     known: Known,
     name: str,
     matrix: sp.csr_array | np.ndarray,

@@ -18,13 +18,13 @@ from jmrec.evaluation.protocol import Predictions, Ranker
 from jmrec.evaluation.rankers.blend import BLEND, Blend, fit_blend
 from jmrec.evaluation.rankers.content import FeatureNeighbours, TextNeighbours
 from jmrec.evaluation.rankers.cooccurrence import (
-    ease_grid,
     item_grid,
     markov_grid,
     neighbour_grid,
     sequential_grid,
 )
-from jmrec.evaluation.rankers.known import Known
+from jmrec.evaluation.rankers.ease import ease_grid
+from jmrec.evaluation.rankers.known import EASE_ITEMS, Known
 from jmrec.evaluation.rankers.popularity import (
     newest_grid,
     popularity_grid,
@@ -97,6 +97,7 @@ def fit_rules(
     features: Mapping[str, np.ndarray] | None = None,
     allowed: np.ndarray | None = None,
     blend: bool = True,
+    ease_items: int = EASE_ITEMS,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> list[Ranker]:
     """Fit every rule on the training sessions, its settings chosen on validation.
@@ -107,6 +108,7 @@ def fit_rules(
       features: Feature name -> float [V, D]; each gives a row of cosine neighbours.
       allowed: bool [V] availability.
       blend: Whether to add the blend of all the others.
+      ease_items: Of how many items EASE holds weights at most.
       progress: Called with (rule, how many are done, how many there are).
 
     Returns:
@@ -114,7 +116,7 @@ def fit_rules(
       also hold the validation figure.
     """
     tell = progress or (lambda name, done, total: None)
-    known, tables = Known(dataset), features or {}
+    known, tables = Known(dataset, ease_items), features or {}
     common: dict[str, Any] = {"n_items": known.n_items, "exclude_seen": dataset.exclude_seen}
     grids = _grids(tables)
     total = len(grids) + blend
@@ -180,6 +182,7 @@ def fit_again(
     name: str,
     settings: Mapping[str, Mapping[str, Any]],
     features: Mapping[str, np.ndarray] | None = None,
+    ease_items: int = EASE_ITEMS,
 ) -> Ranker:
     """Fit one rule with the settings that were chosen before; on the same data it is the same.
 
@@ -188,6 +191,7 @@ def fit_again(
       name: The rule's row.
       settings: Row -> what `fit_rules` chose; of the blend, and of all that it blends.
       features: As in `fit_rules`.
+      ease_items: As in `fit_rules`.
 
     Returns:
       The rule, prepared.
@@ -195,7 +199,7 @@ def fit_again(
     Raises:
       UserError: These are no settings that are tried.
     """
-    tables, known = features or {}, Known(dataset)
+    tables, known = features or {}, Known(dataset, ease_items)
     grids = _grids(tables)
 
     def one(rule: str) -> Ranker:

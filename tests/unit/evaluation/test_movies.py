@@ -13,10 +13,10 @@ from jmrec.evaluation.rankers.cooccurrence import (
     LinearRule,
     compact,
     cosine,
-    ease,
     markov,
     tie_break,
 )
+from jmrec.evaluation.rankers.ease import ease
 from jmrec.evaluation.rankers.known import Known
 from jmrec.evaluation.rankers.popularity import StaticRule
 

@@ -11,11 +11,11 @@ from jmrec.evaluation.rankers.cooccurrence import (
     compact,
     context_weights,
     cosine,
-    ease,
     markov,
     session_matrix,
     transitions,
 )
+from jmrec.evaluation.rankers.ease import ease
 from jmrec.evaluation.rankers.known import Known
 from jmrec.evaluation.rankers.popularity import (
     SessionPopularity,
@@ -131,9 +131,9 @@ def test_sparse_matrices_stay_sparse(random_train) -> None:
     assert np.array_equal(rule.scores(prefixes, slice(10, 40)), dense[:, 10:40])
 
 
-def test_session_neighbours_are_a_plain_loop(random_train, asked) -> None:
+@pytest.mark.parametrize(("k", "power", "sample"), [(7, 0.5, 40), (3, 1.0, 5), (60, 0.0, 1000)])
+def test_session_neighbours_are_a_plain_loop(random_train, asked, k, power, sample) -> None:
     held = session_matrix(random_train, 30)
-    k, power, sample = 7, 0.5, 40
     rule = SessionNeighbours(held, np.zeros(30, np.float32), k, power, sample)
     found = rule.scores(asked.prefixes, slice(0, 30))
     past = [set(one.tolist()) for one in random_train]

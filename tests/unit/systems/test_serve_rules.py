@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from jmrec.config import ConfigDict
 from jmrec.errors import UserError
 from jmrec.evaluation.policy import Availability, make_policy
 from jmrec.evaluation.protocol import ask, make_predictions
@@ -37,11 +38,12 @@ NEW = Added(
 class StandIn:
     """What a finished run answers, without its stages."""
 
-    def __init__(self, workdir: Path, wanted: str) -> None:
+    def __init__(self, workdir: Path, wanted: str, ease_items: int = 20_000) -> None:
         splits = {"train": build_sessions(LISTS), "validation": build_sessions(LISTS[:9])}
         dataset = build_dataset(splits, TEXTS, exclude_seen=True)
         self.data = SimpleNamespace(dataset=dataset)
-        self.work = SimpleNamespace(workdir=workdir)
+        config = ConfigDict({"evaluate": {"ease_items": ease_items}})
+        self.work = SimpleNamespace(workdir=workdir, config=config)
         self.students = SimpleNamespace(names=["student"], wanted=wanted)
 
     def content(self, added: Any = None) -> dict[str, np.ndarray]:
@@ -59,7 +61,12 @@ def evaluated(system: StandIn) -> StandIn:
     common: dict[str, Any] = {"n_items": V, "exclude_seen": True, "cold": np.zeros(V, bool)}
     rows: list[Row] = [
         measure(rule.name, rule.kind, [rule], asked, asked, **common)
-        for rule in fit_rules(dataset, asked, features=system.content())
+        for rule in fit_rules(
+            dataset,
+            asked,
+            features=system.content(),
+            ease_items=system.work.config.evaluate.ease_items,
+        )
     ]
     rows.append(Row("student", "student", [rows[0].ranked[0]]))
     choice = {"wanted": "best", "figure": "session", "metric": "MRR@20", "validation": {"EASE": 1}}
@@ -96,9 +103,11 @@ def scores(artefact: RuleArtefact, session: list[str]) -> dict[str, float]:
     return {each["item_id"]: each["score"] for each in found}
 
 
+@pytest.mark.parametrize("ease_items", [20_000, V, 5])
 def test_added_items_are_to_a_rule_what_unseen_ones_are(
-    run: Any, monkeypatch: pytest.MonkeyPatch
+    ease_items: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    run: Any = evaluated(StandIn(tmp_path, "best", ease_items))
     items = run.data.dataset.items
     ids = [*items.ids, *NEW.ids]
     whole = Catalogue(ids, [*items.titles, *NEW.titles], NEW, make_policy(ids, True))
@@ -123,6 +132,8 @@ def test_added_items_are_to_a_rule_what_unseen_ones_are(
             assert [new["new-a"], new["new-b"]] == pytest.approx([0, 0], abs=1e-6)
         # And an added item may stand in a session.
         assert np.isfinite([*scores(after, ["new-a"]).values()]).all()
+    own: Any = rule_artefact(run, served_row(run, "EASE"), None).rule
+    assert ("items" in own.settings) == (ease_items < V)
     # After a session of the added item alone the content rules find what is like it.
     like = scores(rule_artefact(run, served_row(run, "content-kNN (pixels)"), None), ["new-a"])
     assert next(iter(like)) == "3"
