@@ -25,7 +25,10 @@ import jax.numpy as jnp
 from jmrec.config import choose, config_from, nearest
 from jmrec.errors import SettingError, UserError
 from jmrec.models.parts.transformer import StackConfig
+from jmrec.models.sessions.gru4rec import Gru4recConfig, gru4rec
+from jmrec.models.sessions.narm import NarmConfig, narm
 from jmrec.models.sessions.sasrec import SasrecConfig, sasrec
+from jmrec.models.sessions.stamp import StampConfig, stamp
 from jmrec.models.sessions.student import StudentConfig, student
 from jmrec.models.sessions.transfer import TransferConfig, transfer_tower
 from jmrec.types import Model, Params
@@ -58,6 +61,9 @@ ENCODERS: dict[str, SessionEncoder] = {
     "student": SessionEncoder(StudentConfig, student, packs=True),
     "sasrec": SessionEncoder(SasrecConfig, sasrec, packs=True),
     "transfer": SessionEncoder(TransferConfig, transfer_tower, reads="features", packs=True),
+    "gru4rec": SessionEncoder(Gru4recConfig, gru4rec, packs=True),
+    "narm": SessionEncoder(NarmConfig, narm, packs=True),
+    "stamp": SessionEncoder(StampConfig, stamp, packs=True),
 }
 
 

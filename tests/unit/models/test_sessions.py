@@ -257,7 +257,7 @@ def test_a_config_takes_what_its_class_has() -> None:
 @pytest.mark.parametrize(
     ("name", "options", "read", "says"),
     [
-        ("gru", {}, {}, r'student.encoder="gru" is not one of student, sasrec, transfer'),
+        ("nobody", {}, {}, r'student.encoder="nobody" is not one of student, sasrec, transfer'),
         ("whole", {"powre": 2}, {}, "options.powre: whole has no such option; did you mean"),
         ("whole", {"zzz": 2}, {}, "zzz: whole has no such option; it has power"),
         ("whole", {"power": 1.5}, {}, "options.power is 1.5; give it a value of type int"),
