@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jmrec.models.parts.basic import linear_init, named
+from jmrec.models.parts.basic import Initialiser, linear_init, named
 
 
 class Additive(nn.Module):
@@ -13,7 +13,12 @@ class Additive(nn.Module):
     References:
       Bahdanau, Cho, Bengio, Neural Machine Translation by Jointly Learning to Align and Translate,
       https://arxiv.org/abs/1409.0473
+
+    Attributes:
+      init: Draws v.
     """
+
+    init: Initialiser = linear_init()
 
     @nn.compact
     def __call__(
@@ -30,7 +35,7 @@ class Additive(nn.Module):
           mask: bool [B, T, T], which keys each query sees.
         """
         size = query.shape[-1]
-        v = self.param("weight", named(linear_init(), "embed", None), (size, 1))[:, 0]
+        v = self.param("weight", named(self.init, "embed", None), (size, 1))[:, 0]
 
         @jax.checkpoint
         def one(at: tuple[jax.Array, jax.Array]) -> jax.Array:

@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jmrec.models.parts.basic import dense, linear_init, named
+from jmrec.models.parts.basic import dense, named
 
 
 class Gru(nn.Module):
@@ -31,9 +31,9 @@ class Gru(nn.Module):
           x: The inputs.
           begins: bool [B, T], where a sequence begins; the state before it is zero.
         """
-        given = dense(3 * self.width, ("embed", "mlp"), jnp.float32, "input")(x)
-        shape = (self.width, 3 * self.width)
-        matrix = self.param("state", named(linear_init(), None, "mlp"), shape)
+        init, size = nn.initializers.xavier_uniform(), 3 * self.width
+        given = dense(size, ("embed", "mlp"), jnp.float32, "input", init=init)(x)
+        matrix = self.param("state", named(init, None, "mlp"), (self.width, size))
 
         def step(state: jax.Array, at: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
             now, fresh = at

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from jmrec.errors import SettingError
 from jmrec.models.build import make_model
-from jmrec.models.parts.basic import dense, drop, named
+from jmrec.models.parts.basic import Initialiser, dense, drop, named
 from jmrec.types import Model
 
 
@@ -24,18 +24,20 @@ class ItemVectors(nn.Module):
       width: D, of the vectors.
       features: F, width of the feature table; 0 for none.
       ids: Rows of the id table, the last one is the shared unknown row; 0 for none.
+      init: Draws the id table.
     """
 
     width: int
     features: int
     ids: int
+    init: Initialiser = nn.initializers.normal(0.02)
 
     def setup(self) -> None:
         """Declare the matrix and the table."""
         if self.features:
             self.project = dense(self.width, (None, "embed"), jnp.float32, "project")
         if self.ids:
-            table = named(nn.initializers.normal(0.02), "item", "embed")
+            table = named(self.init, "item", "embed")
             self.table = self.param("ids", table, (self.ids, self.width))
 
     def __call__(
@@ -77,8 +79,12 @@ class OverItems(nn.Module):
     def setup(self) -> None:
         """Declare the item vectors."""
         c = self.config
-        self.items = ItemVectors(c.width, c.features, c.ids)
+        self.items = ItemVectors(c.width, c.features, c.ids, self.id_init())
         nn.share_scope(self, self.items)
+
+    def id_init(self) -> Initialiser:
+        """Return what draws the table of item ids."""
+        return nn.initializers.normal(0.02)
 
     def item_table(
         self, features: jax.Array | None, ids: jax.Array, id_dropout: jax.Array | float = 0.0
@@ -125,4 +131,17 @@ def check_sizes(config: Any, name: str, *sizes: str) -> None:
         if getattr(config, size) < 1:
             raise SettingError(
                 f"{size} of the encoder {name} is {getattr(config, size)}; raise it to 1 or more."
+            )
+
+
+def check_rates(config: Any, name: str, *rates: str) -> None:
+    """Check that dropout rates are 0 or more and below 1.
+
+    Raises:
+      SettingError: One is not.
+    """
+    for rate in rates:
+        if not 0 <= getattr(config, rate) < 1:
+            raise SettingError(
+                f"{rate} of the encoder {name} is {getattr(config, rate)}; give 0 or more, below 1."
             )

@@ -9,6 +9,7 @@ References:
 
 from dataclasses import dataclass
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -16,7 +17,7 @@ from jmrec.models.parts.additive import Additive
 from jmrec.models.parts.basic import dense
 from jmrec.models.parts.gru import Gru
 from jmrec.models.parts.transformer import causal, positions_of
-from jmrec.models.sessions.items import OverItems, check_sizes, over_items
+from jmrec.models.sessions.items import OverItems, check_rates, check_sizes, over_items
 from jmrec.types import Model
 
 
@@ -30,6 +31,7 @@ class NarmConfig:
       width: Of item vectors and states.
       hidden: Of the recurrent state and of the attention.
       layers: Recurrent layers, one above the other.
+      item_dropout: Rate on the item vectors; the run's own rate is that of what the head reads.
     """
 
     features: int
@@ -37,9 +39,11 @@ class NarmConfig:
     width: int = 64
     hidden: int = 128
     layers: int = 1
+    item_dropout: float = 0.25
 
     def __post_init__(self) -> None:
         check_sizes(self, "narm", "hidden", "layers")
+        check_rates(self, "narm", "item_dropout")
 
 
 class Narm(OverItems):
@@ -52,21 +56,22 @@ class Narm(OverItems):
         super().setup()
         c = self.config
         self.layers = [Gru(c.hidden, name=f"gru_{n}") for n in range(c.layers)]
-        self.query = dense(c.hidden, ("mlp", "embed"), jnp.float32, "query")
-        self.key = dense(c.hidden, ("mlp", "embed"), jnp.float32, "key")
-        self.attention = Additive(name="attention")
-        self.head = dense(c.width, ("mlp", "embed"), jnp.float32, "head")
+        init = nn.initializers.xavier_normal()
+        self.query = dense(c.hidden, ("mlp", "embed"), jnp.float32, "query", init=init)
+        self.key = dense(c.hidden, ("mlp", "embed"), jnp.float32, "key", init=init)
+        self.attention = Additive(init, name="attention")
+        self.head = dense(c.width, ("mlp", "embed"), jnp.float32, "head", init=init)
 
     def encode_session(
         self, x: jax.Array, mask: jax.Array, dropout: jax.Array | float = 0.0
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
         """Encode item vectors x [B, L, width] to states [B, L, width].
 
-        Dropout is on the item vectors and on what the head reads. ``mask`` is bool, or int32: see
+        ``dropout`` is on what the head reads. ``mask`` is bool, or int32: see
         `jmrec.models.parts.transformer.causal`.
         """
         begins = positions_of(mask) == 0
-        h = self.dropped(x, dropout)
+        h = self.dropped(x, self.config.item_dropout)
         for layer in self.layers:
             h = layer(h, begins)
         local = self.attention(self.query(h), self.key(h), h, causal(mask))

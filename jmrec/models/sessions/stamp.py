@@ -11,11 +11,12 @@ References:
 
 from dataclasses import dataclass
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 from jmrec.models.parts.additive import Additive
-from jmrec.models.parts.basic import Linear, dense
+from jmrec.models.parts.basic import Initialiser, Linear, dense
 from jmrec.models.parts.transformer import causal
 from jmrec.models.sessions.items import OverItems, check_sizes, over_items
 from jmrec.types import Model
@@ -44,15 +45,20 @@ class Stamp(OverItems):
 
     config: StampConfig
 
+    def id_init(self) -> Initialiser:
+        """Return what draws the table of item ids."""
+        return nn.initializers.normal(0.002)
+
     def setup(self) -> None:
         """Declare the layers."""
         super().setup()
+        width, init = self.config.width, nn.initializers.normal(0.05)
 
         def square(name: str, bias: bool = False) -> Linear:
-            return dense(self.config.width, ("embed", "out"), jnp.float32, name, bias=bias)
+            return dense(width, ("embed", "out"), jnp.float32, name, bias=bias, init=init)
 
         self.item, self.last, self.mean = square("item"), square("last"), square("mean", bias=True)
-        self.attention = Additive(name="attention")
+        self.attention = Additive(init, name="attention")
         self.general, self.current = square("general", bias=True), square("current", bias=True)
 
     def encode_session(
