@@ -97,7 +97,8 @@ class Srgnn(OverItems):
 
         zeros = named(nn.initializers.zeros_init(), "out")
         self.before, self.after = layer("before"), layer("after")
-        self.shifts = [self.param(f"{each}_shift", zeros, (width,)) for each in ("before", "after")]
+        self.before_shift = self.param("before_shift", zeros, (width,))
+        self.after_shift = self.param("after_shift", zeros, (width,))
         self.passed, self.own = layer("passed", 3 * width), layer("own", 3 * width)
         self.query, self.key = layer("query"), layer("key")
         self.weigh = dense(1, ("embed", None), jnp.float32, "weigh", init=init)
@@ -113,9 +114,10 @@ class Srgnn(OverItems):
         before, after, first = neighbours(x, mask)
         h = jnp.take_along_axis(self.dropped(x, dropout), first[..., None], 1)
         for _ in range(self.config.steps):
-            given = (before @ self.before(h), after @ self.after(h))
-            given = [each + shift for each, shift in zip(given, self.shifts)]
-            reset, update, new = jnp.split(self.passed(jnp.concatenate(given, -1)), 3, -1)
+            from_before = before @ self.before(h) + self.before_shift
+            from_after = after @ self.after(h) + self.after_shift
+            given = self.passed(jnp.concatenate([from_before, from_after], -1))
+            reset, update, new = jnp.split(given, 3, -1)
             own_reset, own_update, own_new = jnp.split(self.own(h), 3, -1)
             update = jax.nn.sigmoid(update + own_update)
             new = jnp.tanh(new + jax.nn.sigmoid(reset + own_reset) * own_new)
