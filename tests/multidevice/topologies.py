@@ -228,7 +228,8 @@ def main(workdir: Path) -> dict[str, Any]:
     for label, end in way:
         out["8 4 1 8"].append(fit(made[label], workdir / "way", Sessions(end=end)))
     for name in (name for name in ENCODERS if name not in ("student", "transfer")):
-        one, eight = (trainer(encoder(name), rules, n) for rules, n in (("dp", 1), ("fsdp_tp", 8)))
+        meshes = ("dp", 1), ("fsdp_tp", 8)
+        one, eight = (trainer(encoder(name), rules, devices, 3) for rules, devices in meshes)
         place, few = workdir / name, Sessions(end=6)
         out[f"{name} one"] = fit(one, place / "one", few)
         # Eight devices begin, and one goes on from what they have saved.

@@ -82,11 +82,11 @@ def test_sessions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_an_encoder_that_does_not_pack_trains_on_batches_by_length() -> None:
     data = {"items": np.arange(40, dtype=np.int32) % 9, "offsets": np.array([0, 3, 7, 20, 40])}
-    settings = {"encoder": "srgnn", "seed": 0, "batch": 200, "pairs": 1, "negatives": 3}
-    rounds, facts = training({**data, "n_items": np.array(9)}, settings, sampled=True)
+    settings = {"encoder": "srgnn", "seed": 0, "batch": 200, "pairs": 1}
+    rounds, facts = training({**data, "n_items": np.array(9)}, settings, sampled=False)
     (loss,) = next(rounds)
-    assert np.isfinite(loss)
-    assert 1 <= facts["units"] <= 36
+    assert loss == pytest.approx(np.log(9), rel=0.2)  # it has learned nothing yet
+    assert facts["units"] > 100  # a batch has about 200 positions
 
 
 def test_recboles_weights_are_read_by_their_names() -> None:
