@@ -1,10 +1,11 @@
 """One way to call every next-item loss, whatever it compares a target with.
 
-`jmrec.losses.families` says of each loss which of the four calls below is its own.
+`jmrec.losses.families` says of each loss which of the calls below is its own.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -111,6 +112,16 @@ def over_scores(
     samples = draw(key, valid, negatives)
     scores = jnp.where(samples == targets[..., None], HIT, states @ items[samples].T)
     return loss((states * items[targets]).sum(-1), scores, where=where)
+
+
+def over_share(
+    loss: Loss, states: Array, items: Array, targets: Array, valid: Array, where: Array,
+    key: jax.Array, negatives: int,
+) -> jax.Array:  # fmt: skip
+    """Call as `over_scores`, with ``sampling_rate=``: M as a share of the other valid items."""
+    rate = jnp.minimum(negatives / at_least_one(jnp.sum(valid) - 1), 1.0)
+    rated = partial(loss, sampling_rate=rate)
+    return over_scores(rated, states, items, targets, valid, where, key, negatives)
 
 
 def draw(key: jax.Array, valid: Array, count: int) -> jax.Array:

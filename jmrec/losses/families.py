@@ -13,6 +13,7 @@ from jmrec.losses.calls import over_batch as _over_batch
 from jmrec.losses.calls import over_catalogue as _over_catalogue
 from jmrec.losses.calls import over_samples as _over_samples
 from jmrec.losses.calls import over_scores as _over_scores
+from jmrec.losses.calls import over_share as _over_share
 from jmrec.losses.contrastive import (
     crd,
     info_nce,
@@ -55,6 +56,7 @@ from jmrec.losses.next_item import (
     bce,
     bpr,
     full_softmax,
+    gbce,
     in_batch_softmax,
     sampled_softmax,
 )
@@ -82,6 +84,7 @@ NEXT_ITEM = {
         _NextItem(in_batch_softmax, _over_batch),
         _NextItem(bpr, _over_scores),
         _NextItem(bce, _over_scores),
+        _NextItem(gbce, _over_share),
     )
 }
 """Which of the catalogue's items comes next; each with how it is called."""

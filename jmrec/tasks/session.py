@@ -179,12 +179,11 @@ class StudentTask(ModelTask):
         ok, valid = batch["target_ok"], frozen["valid"]
         key_table, key_session = jax.random.split(key)
         catalogue = {"features": frozen.get("features"), "ids": frozen["ids"]}
-        table = item_vectors(
-            self.model, params, catalogue,
-            key=key_table, train=True, id_dropout=hparams["id_dropout"],
-        )  # fmt: skip
+        drawn = {"key": key_table, "train": True, "id_dropout": hparams["id_dropout"]}
+        table = item_vectors(self.model, params, catalogue, **drawn)
+        rows = session_rows(self.model, params, catalogue, table, **drawn)
         states, _ = self.model.fns["encode_session"](
-            params, take_rows(session_rows(self.model, catalogue, table), batch["item"]),
+            params, take_rows(rows, batch["item"]),
             batch["mask"], batch["gap"], batch["event"],
             key=key_session, train=True, dropout=hparams["dropout"],
         )  # fmt: skip
@@ -219,7 +218,7 @@ class StudentTask(ModelTask):
             catalogue = {"features": frozen["e"], "tokens": frozen.get("tokens")}
             y = item_vectors(model, params, catalogue)
             h, _ = model.fns["encode_session"](
-                params, take_rows(session_rows(model, catalogue, y), batch["item"]),
+                params, take_rows(session_rows(model, params, catalogue, y), batch["item"]),
                 batch["mask"], batch["gap"], batch["event"],
             )  # fmt: skip
             if self.distill == "kl":

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from jmrec.models.sessions.table import ENCODERS
 from jmrec.xla import FLAG
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -58,6 +59,18 @@ def test_from_8_devices_to_4_to_1_and_back_the_curve_goes_on(found: dict[str, An
     one = found["losses"]["transition"]["one"]
     for start, part in zip((0, 5, 10, 15), parts):
         np.testing.assert_allclose(part, one[start : start + len(part)], rtol=RELATIVE)
+
+
+@pytest.mark.parametrize("name", [name for name in ENCODERS if name not in ("student", "transfer")])
+def test_every_encoder_begins_on_8_devices_and_goes_on_on_one(
+    found: dict[str, Any], name: str
+) -> None:
+    one, (first, then) = found[f"{name} one"], found[f"{name} eight, one"]
+    # A part may log its last update before it ends or leave that to nobody.
+    assert [len(each) >= least for each, least in ((one, 5), (first, 2), (then, 2))] == [True] * 3
+    np.testing.assert_allclose(first, one[: len(first)], rtol=RELATIVE)
+    both = min(len(one) - 3, len(then))
+    np.testing.assert_allclose(then[:both], one[3 : 3 + both], rtol=RELATIVE)
 
 
 @pytest.mark.parametrize("items", [1, 7])

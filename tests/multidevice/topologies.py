@@ -11,6 +11,7 @@ import logging
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from jmrec.models.readers.efficientnet import BlockConfig, EfficientNetConfig
 from jmrec.models.readers.knowledge import KnowledgeConfig
 from jmrec.models.readers.vision import VisionConfig
 from jmrec.models.sessions.student import StudentConfig
+from jmrec.models.sessions.table import ENCODERS, session_config
 from jmrec.models.sessions.transfer import TransferConfig, transfer_tower
 from jmrec.sharding import dump_shardings, make_mesh, replicated_share, shardings
 from jmrec.systems.system import Sizes
@@ -117,6 +119,17 @@ def distilled() -> StudentTask:
     params = jax.device_get(jax.jit(teacher.init)(jax.random.key(3)))
     config = StudentConfig(6, id_table_size(int(train.sum())), TINY, gaps=True, events=3)
     return StudentTask(config, e, train, Teacher(teacher, params, e), {})
+
+
+def encoder(name: str) -> StudentTask:
+    """Return a session encoder of the table on features and ids, without a teacher."""
+    e, train = tables()
+    ids = id_table_size(int(train.sum()))
+    stack = {"width": 16, "layers": 1, "heads": 2, "kv_heads": 2, "mlp": 16}
+    config = session_config(name, {"stack": stack}, features=6, ids=ids, gaps=True, events=3)
+    if hasattr(config, "layers"):
+        config = replace(config, layers=1)
+    return StudentTask(config, e, train, None, {})
 
 
 class Pairs:
@@ -214,6 +227,14 @@ def main(workdir: Path) -> dict[str, Any]:
     out["8 4 1 8"] = []
     for label, end in way:
         out["8 4 1 8"].append(fit(made[label], workdir / "way", Sessions(end=end)))
+    for name in (name for name in ENCODERS if name not in ("student", "transfer")):
+        meshes = ("dp", 1), ("fsdp_tp", 8)
+        one, eight = (trainer(encoder(name), rules, devices, 3) for rules, devices in meshes)
+        place, few = workdir / name, Sessions(end=6)
+        out[f"{name} one"] = fit(one, place / "one", few)
+        # Eight devices begin, and one goes on from what they have saved.
+        first = fit(eight, place / "both", Sessions(end=3))
+        out[f"{name} eight, one"] = [first, fit(one, place / "both", few)]
     for items in (1, 7):
         few = Sessions(items)
         out[f"{items} items"] = [

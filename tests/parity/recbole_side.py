@@ -1,9 +1,10 @@
 """RecBole's side of ``python -m jmrec.tools.benchmark sessions``; jmrec is not needed to run it.
 
-RecBole's own SASRec and its loss, on batches that are made as its loader makes them: each session
+RecBole's own models and their loss, on batches that are made as its loader makes them: each session
 so far is a row, padded on the right, and its next item the target.
 """
 
+import importlib
 import itertools
 import json
 import os
@@ -16,10 +17,23 @@ import numpy as np
 SETTINGS = {
     "USER_ID_FIELD": "user_id", "ITEM_ID_FIELD": "item_id", "LIST_SUFFIX": "_list",
     "ITEM_LIST_LENGTH_FIELD": "item_length", "NEG_PREFIX": "neg_", "MAX_ITEM_LIST_LENGTH": 50,
-    "device": "cpu", "n_layers": 2, "n_heads": 2, "hidden_size": 64, "inner_size": 256,
-    "hidden_dropout_prob": 0.5, "attn_dropout_prob": 0.5, "hidden_act": "gelu",
-    "layer_norm_eps": 1e-12, "initializer_range": 0.02, "loss_type": "CE",
+    "device": "cpu", "embedding_size": 64, "loss_type": "CE",
 }  # fmt: skip
+BLOCKS = {
+    "n_layers": 2, "n_heads": 2, "hidden_size": 64, "inner_size": 256, "hidden_act": "gelu",
+    "hidden_dropout_prob": 0.5, "attn_dropout_prob": 0.5, "layer_norm_eps": 1e-12,
+    "initializer_range": 0.02,
+}  # fmt: skip
+MODELS = {
+    "sasrec": ("SASRec", BLOCKS),
+    "gru4rec": ("GRU4Rec", {"hidden_size": 128, "num_layers": 1, "dropout_prob": 0.3}),
+    "narm": ("NARM", {"hidden_size": 128, "n_layers": 1, "dropout_probs": [0.25, 0.5]}),
+    "stamp": ("STAMP", {}),
+    "core": ("CORE", {**BLOCKS, "dnn_type": "trm", "sess_dropout": 0.2, "item_dropout": 0.2,
+                      "temperature": 0.07}),
+    "srgnn": ("SRGNN", {"step": 1}),
+}  # fmt: skip
+"""RecBole's own settings, those of its properties/model."""
 
 
 class Items:
@@ -27,6 +41,7 @@ class Items:
 
     def __init__(self, count):
         self.count = count
+        self.field2seqlen = {"item_id_list": 50}
 
     def num(self, field):
         return self.count
@@ -72,6 +87,11 @@ def evaluating(model, torch, data, settings, cut):
     windows = np.where(data["windows"] >= 0, data["windows"] + 1, 0).astype(np.int64)
     size = (data["windows"] >= 0).sum(1).astype(np.int64)
     target = torch.from_numpy(data["target"].astype(np.int64) + 1)
+    with torch.no_grad():
+        for parameter in model.parameters():  # as they begin, biases are 0 and some scores too
+            parameter.add_(0.1 * torch.randn(parameter.shape))
+        # STAMP adds the vector of padding to the mean, as often as there is some.
+        model.item_embedding.weight[0] = 0
     named = {name: value.detach().numpy() for name, value in model.state_dict().items()}
     np.savez(settings["weights"], **named)
     metrics = {"metrics": ["Hit", "MRR"], "topk": [20], "eval_args": {"mode": {"test": "full"}}}
@@ -102,13 +122,15 @@ def main(kind, settings):
         if name not in np.__dict__:
             setattr(np, name, kind_of)  # RecBole asks for names that numpy has dropped
     import torch
-    from recbole.model.sequential_recommender.sasrec import SASRec
 
+    encoder = settings["encoder"]
+    title, sizes = MODELS[encoder]
+    of = importlib.import_module(f"recbole.model.sequential_recommender.{encoder}")
     torch.set_num_threads(1)
     torch.manual_seed(settings["seed"])
     torch.autograd.set_detect_anomaly(kind == "train shipped")
     data = dict(np.load(settings["data"]))
-    model = SASRec(SETTINGS, Items(int(data["n_items"]) + 1))
+    model = getattr(of, title)({**SETTINGS, **sizes}, Items(int(data["n_items"]) + 1))
     what, how = kind.split()
     make = evaluating if what == "evaluate" else training
     rounds = make(model, torch, data, settings, how == "cut")

@@ -67,7 +67,7 @@ class NeuralRanker:
         )
         catalogue = _padded(given)
         vectors = self.encoder.table(self.params, catalogue)
-        self.rows: Any = session_rows(self.encoder.model, catalogue, vectors)
+        self.rows: Any = session_rows(self.encoder.model, self.params, catalogue, vectors)
         self.items = np.asarray(vectors)
         self._kept = None
 

@@ -20,6 +20,15 @@ def linear_init(gain: float = 1.0) -> Initialiser:
     return nn.initializers.variance_scaling(gain, "fan_in", "normal")
 
 
+def even_init(bound: float) -> Initialiser:
+    """Return an initialiser that draws evenly from -bound to bound."""
+
+    def draw(key: jax.Array, shape: Any, dtype: Any = jnp.float32) -> jax.Array:
+        return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+    return draw
+
+
 class Linear(nn.Dense):
     """A Dense layer that adds a low-rank update where the collection "lora" has one for it.
 
@@ -45,13 +54,17 @@ def dense(
     name: str,
     bias: bool = False,
     gain: float = 1.0,
+    init: Initialiser | None = None,
 ) -> Linear:
-    """Return a Dense layer whose parameters carry logical axes; ``gain`` scales its variance."""
+    """Return a Dense layer whose parameters carry logical axes.
+
+    Its matrix is drawn by ``init``, else by `linear_init`, whose variance ``gain`` scales.
+    """
     return Linear(
         features,
         use_bias=bias,
         dtype=dtype,
-        kernel_init=named(linear_init(gain), *axes),
+        kernel_init=named(linear_init(gain) if init is None else init, *axes),
         bias_init=named(nn.initializers.zeros_init(), axes[1]),
         name=name,
     )
@@ -66,6 +79,16 @@ def drop(x: jax.Array, rate: jax.Array | float, key: jax.Array | None) -> jax.Ar
         return x
     keep = jax.random.uniform(key, x.shape) >= rate
     return jnp.where(keep, x / (1.0 - rate), 0.0).astype(x.dtype)
+
+
+def layer_norm(name: str, epsilon: float) -> nn.LayerNorm:
+    """Return a layer norm whose parameters carry logical axes."""
+    return nn.LayerNorm(
+        epsilon=epsilon,
+        scale_init=named(nn.initializers.ones_init(), "embed"),
+        bias_init=named(nn.initializers.zeros_init(), "embed"),
+        name=name,
+    )
 
 
 class RMSNorm(nn.Module):

@@ -11,10 +11,9 @@ import jax
 import jax.numpy as jnp
 
 from jmrec.errors import SettingError
-from jmrec.models.build import make_model
-from jmrec.models.parts.basic import dense, drop, named
+from jmrec.models.parts.basic import dense, drop, layer_norm, named
 from jmrec.models.parts.transformer import attend, causal, positions_of
-from jmrec.models.sessions.items import ItemVectors
+from jmrec.models.sessions.items import OverItems, over_items
 from jmrec.types import Model
 
 
@@ -71,44 +70,27 @@ class Block(nn.Module):
 
         out = dense(c.width, ("heads", "embed"), jnp.float32, "out", bias=True)
         seen = out(attend(heads("query"), heads("key"), heads("value"), mask))
-        x = norm("attention_norm")(x + drop(seen, rate, key()))
+        x = layer_norm("attention_norm", EPSILON)(x + drop(seen, rate, key()))
         mlp = c.mlp or 4 * c.width
         y = dense(mlp, ("embed", "mlp"), jnp.float32, "up", bias=True)(x)
         y = nn.gelu(y, approximate=False)
         y = dense(c.width, ("mlp", "embed"), jnp.float32, "down", bias=True)(y)
-        return norm("mlp_norm")(x + drop(y, rate, key()))
+        return layer_norm("mlp_norm", EPSILON)(x + drop(y, rate, key()))
 
 
-def norm(name: str) -> nn.LayerNorm:
-    """Return a layer norm whose parameters carry logical axes."""
-    return nn.LayerNorm(
-        epsilon=EPSILON,
-        scale_init=named(nn.initializers.ones_init(), "embed"),
-        bias_init=named(nn.initializers.zeros_init(), "embed"),
-        name=name,
-    )
-
-
-class Sasrec(nn.Module):
+class Sasrec(OverItems):
     """The module; see `sasrec` for the pure functions."""
 
     config: SasrecConfig
 
     def setup(self) -> None:
         """Declare the layers."""
+        super().setup()
         c = self.config
-        self.items = ItemVectors(c.width, c.features, c.ids)
-        nn.share_scope(self, self.items)
         places = named(nn.initializers.normal(0.02), None, "embed")
         self.places = self.param("places", places, (c.positions, c.width))
-        self.norm = norm("norm")
+        self.norm = layer_norm("norm", EPSILON)
         self.blocks = [Block(c, name=f"block_{n}") for n in range(c.layers)]
-
-    def item_table(
-        self, features: jax.Array | None, ids: jax.Array, id_dropout: jax.Array | float = 0.0
-    ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """Return item vectors, float32 [V, width]; see `ItemVectors`."""
-        return self.items(features, ids, id_dropout)
 
     def encode_session(
         self, x: jax.Array, mask: jax.Array, dropout: jax.Array | float = 0.0
@@ -117,18 +99,12 @@ class Sasrec(nn.Module):
 
         ``mask`` is bool, or int32: see `jmrec.models.parts.transformer.causal`.
         """
-        key = self.make_rng("drop") if self.has_rng("drop") else None
         place = jnp.minimum(positions_of(mask), self.config.positions - 1)
-        x = drop(self.norm(x + self.places[place]), dropout, key)
+        x = self.dropped(self.norm(x + self.places[place]), dropout)
         seen = causal(mask)
         for block in self.blocks:
             x = block(x, seen, dropout)
         return x, {"states": x}
-
-    def __call__(self, features: jax.Array | None, ids: jax.Array) -> jax.Array:
-        """Touch every parameter once, for initialisation."""
-        x, _ = self.item_table(features, ids)
-        return self.encode_session(x[None], jnp.ones((1, x.shape[0]), bool))[0]
 
 
 def sasrec(config: SasrecConfig) -> Model:
@@ -142,10 +118,4 @@ def sasrec(config: SasrecConfig) -> Model:
       >>> states.shape
       (1, 7, 16)
     """
-
-    def example() -> tuple[jax.Array | None, ...]:
-        features = jnp.zeros((2, config.features)) if config.features else None
-        return features, jnp.zeros(2, jnp.int32)
-
-    names = ("item_table", "encode_session")
-    return make_model(config, Sasrec(config), example, {name: name for name in names})
+    return over_items(Sasrec(config))

@@ -25,7 +25,14 @@ import jax.numpy as jnp
 from jmrec.config import choose, config_from, nearest
 from jmrec.errors import SettingError, UserError
 from jmrec.models.parts.transformer import StackConfig
+from jmrec.models.sessions.core import CoreConfig, core
+from jmrec.models.sessions.gru4rec import Gru4recConfig, gru4rec
+from jmrec.models.sessions.hstu import HstuConfig, hstu
+from jmrec.models.sessions.ligr import LigrConfig, ligr
+from jmrec.models.sessions.narm import NarmConfig, narm
 from jmrec.models.sessions.sasrec import SasrecConfig, sasrec
+from jmrec.models.sessions.srgnn import SrgnnConfig, srgnn
+from jmrec.models.sessions.stamp import StampConfig, stamp
 from jmrec.models.sessions.student import StudentConfig, student
 from jmrec.models.sessions.transfer import TransferConfig, transfer_tower
 from jmrec.types import Model, Params
@@ -41,8 +48,10 @@ class SessionEncoder:
       causal: Whether ``encode_session`` gives a state for each position [B, L, D], made from the
         items up to there; else it gives one state for the whole session [B, D].
       reads: What ``encode_session`` reads of a session's items: "vectors", rows of its own
-        ``item_table(params, features or None, ids, id_dropout=...)``; or "features", theirs or
-        their tokens, where the function is ``item_table(params, features)``.
+        ``item_table(params, features or None, ids, id_dropout=...)``; "raw", what that has as its
+        intermediate of this name: the vectors before they became what states are compared with;
+        or "features", theirs or their tokens, where the function is
+        ``item_table(params, features)``.
       packs: Whether ``mask`` may be int32, which session of its row a position belongs to (from 1,
         0 is padding): several short ones then share a row in training, and no session sees another.
     """
@@ -50,7 +59,7 @@ class SessionEncoder:
     config: type
     build: Callable[[Any], Model]
     causal: bool = True
-    reads: Literal["vectors", "features"] = "vectors"
+    reads: Literal["vectors", "raw", "features"] = "vectors"
     packs: bool = False
 
 
@@ -58,6 +67,13 @@ ENCODERS: dict[str, SessionEncoder] = {
     "student": SessionEncoder(StudentConfig, student, packs=True),
     "sasrec": SessionEncoder(SasrecConfig, sasrec, packs=True),
     "transfer": SessionEncoder(TransferConfig, transfer_tower, reads="features", packs=True),
+    "gru4rec": SessionEncoder(Gru4recConfig, gru4rec, packs=True),
+    "narm": SessionEncoder(NarmConfig, narm, packs=True),
+    "stamp": SessionEncoder(StampConfig, stamp, packs=True),
+    "hstu": SessionEncoder(HstuConfig, hstu, packs=True),
+    "ligr": SessionEncoder(LigrConfig, ligr, packs=True),
+    "core": SessionEncoder(CoreConfig, core, reads="raw", packs=True),
+    "srgnn": SessionEncoder(SrgnnConfig, srgnn, causal=False),
 }
 
 
@@ -261,15 +277,23 @@ def item_vectors(
     return table(params, features, catalogue["ids"], **settings)[0]
 
 
-def session_rows(model: Model, catalogue: Mapping[str, Any], vectors: Any) -> Any:
+def session_rows(
+    model: Model, params: Params, catalogue: Mapping[str, Any], vectors: Any, **settings: Any
+) -> Any:
     """Return what ``encode_session`` reads of V items: one array, or a dict of arrays, [V, ...].
 
     Args:
       model: From `session_model`.
+      params: Its parameters.
       catalogue: As in `item_vectors`; "tokens", name -> [V, ...], where sessions of those are read.
       vectors: From `item_vectors`.
+      **settings: Those of `item_vectors`, the same key too.
     """
-    if ENCODERS[encoder_name(model.config)].reads == "vectors":
+    reads = ENCODERS[encoder_name(model.config)].reads
+    if reads == "vectors":
         return vectors
+    if reads == "raw":
+        table, features = model.fns["item_table"], catalogue.get("features")
+        return table(params, features, catalogue["ids"], taps=("raw",), **settings)[1]["raw"]
     tokens = catalogue.get("tokens")
     return catalogue["features"] if tokens is None else tokens

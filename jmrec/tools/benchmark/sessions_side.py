@@ -12,19 +12,21 @@ import jax
 import numpy as np
 
 from jmrec.data.packing import packed_batches
+from jmrec.data.pipeline import choose_buckets, session_batches
 from jmrec.data.schema import Sessions
 from jmrec.evaluation.protocol import make_predictions, rank
 from jmrec.evaluation.rankers.neural import CompiledEncoder, NeuralRanker
-from jmrec.models.sessions.sasrec import SasrecConfig
-from jmrec.models.sessions.table import session_model
+from jmrec.models.sessions.table import ENCODERS, session_model
 from jmrec.sharding import make_mesh
 from jmrec.tasks.session import StudentTask, id_table_size
+from jmrec.tools.benchmark.recbole_weights import from_recbole
 from jmrec.tools.benchmark.turns import serve_rounds
 from jmrec.training.optim import OptimConfig, traced_numbers
 from jmrec.training.step import TrainStep
-from jmrec.types import Params
 
 LENGTH = 50
+DROPOUT = {"sasrec": 0.5, "gru4rec": 0.3, "narm": 0.5, "stamp": 0.0, "core": 0.2, "srgnn": 0.0}
+"""RecBole's rates."""
 
 
 def sessions_of(items: np.ndarray, offsets: np.ndarray) -> Sessions:
@@ -42,16 +44,21 @@ def training(
 ) -> tuple[Iterator[list[np.ndarray]], dict[str, Any]]:
     """Return rounds of updates, and what is to be said of them."""
     train = np.bincount(data["items"], minlength=int(data["n_items"])) > 0
-    config = SasrecConfig(features=0, ids=id_table_size(int(train.sum())))
+    encoder = ENCODERS[settings["encoder"]]
+    config = encoder.config(features=0, ids=id_table_size(int(train.sum())))
     loss = {"loss": "sampled_softmax", "negatives": settings["negatives"]} if sampled else {}
-    hparams = {"dropout": 0.5, "id_dropout": 0.0, "learning_rate": 1e-3}
+    rate = DROPOUT[settings["encoder"]]
+    hparams = {"dropout": rate, "id_dropout": 0.0, "learning_rate": 1e-3}
     task = StudentTask(config, None, train, None, hparams, **loss)
     optim = OptimConfig(steps=100_000, weight_decay=0.0)
     step = TrainStep(task, optim, make_mesh("dp"))
-    batches = packed_batches(
-        sessions_of(data["items"], data["offsets"]), rows=max(settings["batch"] // LENGTH, 1),
-        length=LENGTH, seed=settings["seed"], has_time=False,
-    )  # fmt: skip
+    sessions, rows = sessions_of(data["items"], data["offsets"]), settings["batch"] // LENGTH
+    given: dict[str, Any] = {"seed": settings["seed"], "has_time": False}
+    if encoder.packs:
+        batches = packed_batches(sessions, rows=max(rows, 1), length=LENGTH, **given)
+    else:
+        buckets = choose_buckets(sessions, LENGTH, max(rows, 1))
+        batches = session_batches(sessions, buckets=buckets, **given)
     facts = {"units": 0.0}
 
     def rounds() -> Iterator[list[np.ndarray]]:
@@ -77,8 +84,8 @@ def evaluating(
 ) -> tuple[Iterator[list[np.ndarray]], dict[str, Any]]:
     """Return rounds that rank every last click, and what is to be said of them."""
     n_items = int(data["n_items"])
-    config = SasrecConfig(features=0, ids=n_items + 1)
-    model = session_model(config)
+    name = settings["encoder"]
+    model = session_model(ENCODERS[name].config(features=0, ids=n_items + 1))
     encoder = CompiledEncoder(model, np.arange(n_items, dtype=np.int32))
     size = (data["windows"] >= 0).sum(axis=1)
     lists = [[*row[:n], target] for row, n, target in zip(data["windows"], size, data["target"])]
@@ -90,48 +97,14 @@ def evaluating(
     def rounds() -> Iterator[list[np.ndarray]]:
         params, weights = model.init(jax.random.key(0)), Path(settings["weights"])
         if weights.exists():  # RecBole's first round has written them
-            params = from_recbole(dict(np.load(weights)), params)
-        ranker, few = NeuralRanker("sasrec", encoder, params), predictions.take(slice(0, 20))
+            params = from_recbole(name, dict(np.load(weights)), params)
+        ranker, few = NeuralRanker(name, encoder, params), predictions.take(slice(0, 20))
         while True:
             ranker.prepare({})
             rank(ranker, predictions, n_items=n_items, exclude_seen=False, top=20)
             yield [ranker.scores(few.prefixes, slice(0, 100))]
 
     return rounds(), facts
-
-
-def from_recbole(weights: dict[str, np.ndarray], params: Params) -> Params:
-    """Return RecBole's weights, by their names in torch, as those of `jmrec`'s SASRec.
-
-    RecBole's item 0 is padding; here the last row of the table is that of unknown items.
-    """
-
-    def linear(name: str) -> dict[str, np.ndarray]:
-        return {"kernel": weights[f"{name}.weight"].T, "bias": weights[f"{name}.bias"]}
-
-    def norm(name: str) -> dict[str, np.ndarray]:
-        return {"scale": weights[f"{name}.weight"], "bias": weights[f"{name}.bias"]}
-
-    table = weights["item_embedding.weight"]
-    found: Params = {
-        "ids": np.concatenate([table[1:], np.zeros_like(table[:1])]),
-        "places": weights["position_embedding.weight"],
-        "norm": norm("LayerNorm"),
-    }
-    for n in range(sum(name.startswith("block_") for name in params)):
-        attention = f"trm_encoder.layer.{n}.multi_head_attention"
-        feed = f"trm_encoder.layer.{n}.feed_forward"
-        found[f"block_{n}"] = {
-            **{each: linear(f"{attention}.{each}") for each in ("query", "key", "value")},
-            "out": linear(f"{attention}.dense"),
-            "attention_norm": norm(f"{attention}.LayerNorm"),
-            "up": linear(f"{feed}.dense_1"),
-            "down": linear(f"{feed}.dense_2"),
-            "mlp_norm": norm(f"{feed}.LayerNorm"),
-        }
-    return jax.tree.map(
-        lambda old, new: np.asarray(new, np.float32).reshape(old.shape), params, found
-    )
 
 
 def main(kind: str, settings: dict[str, Any]) -> None:

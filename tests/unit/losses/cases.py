@@ -190,6 +190,19 @@ CASES = {
         entries={"b": 1},
         valid=LISTED,
     ),
+    "gbce": Case(
+        pair_loss(losses.gbce, sampling_rate=0.1, valid=LISTED),
+        {"a": normal(B), "b": normal(B, K)},
+        entries={"b": 1},
+        valid=LISTED,
+        truth=lambda a: (
+            (
+                (1 - 0.75 * 0.9) * np.logaddexp(0, -a["a"])
+                + np.where(LISTED, np.logaddexp(0, a["b"]), 0).sum(1)
+            )
+            / (1 + LISTED.sum(-1))
+        ),
+    ),
     "token_cross_entropy": Case(
         lambda a, where: losses.token_cross_entropy(
             a["logits"], a["targets"], where=where, label_smoothing=0.1

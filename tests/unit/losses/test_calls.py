@@ -81,7 +81,7 @@ def test_the_items_of_a_batch_count_once_however_often_they_are_asked_for() -> N
     assert coupled == {"in_batch_softmax"}
 
 
-@pytest.mark.parametrize("name", ["bpr", "bce"])
+@pytest.mark.parametrize("name", ["bpr", "bce", "gbce"])
 def test_scores_are_those_of_the_target_and_of_samples_that_are_not_it(name: str) -> None:
     samples = np.asarray(draw(KEY, VALID, 6))
     own = np.take_along_axis(LOGITS, TARGETS[..., None], -1)[..., 0]
@@ -91,7 +91,8 @@ def test_scores_are_those_of_the_target_and_of_samples_that_are_not_it(name: str
     if name == "bpr":
         want = np.logaddexp(0, others - own[..., None]).mean(-1)
     else:
-        want = (np.logaddexp(0, -own) + np.logaddexp(0, others).sum(-1)) / 7
+        beta = {"bce": 1.0, "gbce": 1 - 0.75 * (1 - 6 / 7)}[name]  # 6 of the 7 other valid items
+        want = (beta * np.logaddexp(0, -own) + np.logaddexp(0, others).sum(-1)) / 7
     np.testing.assert_allclose(call(name)[WHERE], want[WHERE], rtol=1e-4)
 
 

@@ -224,13 +224,13 @@ def test_an_encoder_reads_its_own_vectors_or_what_the_items_are() -> None:
     table = item_vectors(own, params, catalogue)
     want, _ = own.fns["item_table"](params, catalogue["features"], catalogue["ids"])
     np.testing.assert_array_equal(table, want)
-    assert session_rows(own, catalogue, table) is table
+    assert session_rows(own, params, catalogue, table) is table
     e = {"features": rng.normal(size=(6, 8)).astype(np.float32)}
     params = tower.init(jax.random.key(0))
     table = item_vectors(tower, params, e)
     np.testing.assert_array_equal(table, tower.fns["item_table"](params, e["features"])[0])
-    assert session_rows(tower, e, table) is e["features"]
-    assert session_rows(tower, {**e, "tokens": {"text": 1}}, table) == {"text": 1}
+    assert session_rows(tower, params, e, table) is e["features"]
+    assert session_rows(tower, params, {**e, "tokens": {"text": 1}}, table) == {"text": 1}
 
 
 READ = {"features": 3, "ids": 4, "gaps": True, "events": 2}
@@ -257,7 +257,7 @@ def test_a_config_takes_what_its_class_has() -> None:
 @pytest.mark.parametrize(
     ("name", "options", "read", "says"),
     [
-        ("gru", {}, {}, r'student.encoder="gru" is not one of student, sasrec, transfer'),
+        ("nobody", {}, {}, r'student.encoder="nobody" is not one of student, sasrec, transfer'),
         ("whole", {"powre": 2}, {}, "options.powre: whole has no such option; did you mean"),
         ("whole", {"zzz": 2}, {}, "zzz: whole has no such option; it has power"),
         ("whole", {"power": 1.5}, {}, "options.power is 1.5; give it a value of type int"),

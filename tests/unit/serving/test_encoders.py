@@ -1,4 +1,4 @@
-"""Encoders that jmrec has never seen, served, explained and exported like its own."""
+"""Every encoder served, explained and exported, also those that jmrec has never seen."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,7 +12,14 @@ from jmrec.errors import UserError
 from jmrec.evaluation.explain import explain
 from jmrec.evaluation.protocol import Prefixes
 from jmrec.evaluation.rankers.neural import CompiledEncoder, NeuralRanker
-from jmrec.models.sessions.table import ENCODERS, encoder_name, session_model
+from jmrec.models.sessions.table import (
+    ENCODERS,
+    encoder_name,
+    item_vectors,
+    session_config,
+    session_model,
+    session_rows,
+)
 from jmrec.models.sessions.transfer import ItemTokens, TransferConfig
 from jmrec.serving import Artefact, load, serve, write
 from jmrec.serving.artefact import read
@@ -174,3 +181,55 @@ def test_an_artefact_of_format_1_names_no_model_and_is_a_student(
     assert read(tmp_path / "old").config == artefact.config
     expected = serve(artefact, "memory").recommend_batch(sessions[:8], top=40)
     assert load(tmp_path / "old").recommend_batch(sessions[:8], top=40) == expected
+
+
+STACK = {"width": 16, "layers": 1, "heads": 2, "kv_heads": 1, "mlp": 16}
+
+
+@pytest.mark.parametrize("name", [name for name, each in ENCODERS.items() if name != "transfer"])
+def test_every_encoder_is_served_exported_and_explained_as_one_session_by_itself(
+    name: str, artefact: Artefact, tmp_path: Path
+) -> None:
+    config = session_config(name, {"stack": STACK}, features=6, ids=64, gaps=True, events=3)
+    model, keys = session_model(config), iter(jax.random.split(jax.random.key(1), 200))
+    params = model.init(jax.random.key(0))
+    params = jax.tree.map(lambda p: p + 0.2 * jax.random.normal(next(keys), p.shape), params)
+    made = replace(artefact, config=config, params=jax.device_get(params))
+    catalogue = {**made.features, "ids": made.id_rows}
+    table = item_vectors(model, params, catalogue)
+    read = np.asarray(session_rows(model, params, catalogue, table))
+    encode = jax.jit(lambda *given: model.fns["encode_session"](params, *given)[0][0, -1])
+
+    def alone(rows: list[int], gap: np.ndarray | None = None) -> np.ndarray:
+        """The scores of all items, from a row that holds this session and no padding."""
+        one = np.ones((1, len(rows)), bool), np.zeros((1, len(rows)), np.float32)
+        gap = one[1] if gap is None else gap[None]
+        return np.asarray(table @ encode(read[rows][None], one[0], gap, np.zeros_like(gap, int)))
+
+    asked = [[3, 17, 9], [3, 9, 3], [38, 2, 5]]  # 38 is a cold item
+    write(made, tmp_path / "serve")
+    served = load(tmp_path / "serve")
+    for rows, found in zip(asked, served.recommend_batch([[made.ids[r] for r in a] for a in asked],
+                                                         top=40), strict=True):  # fmt: skip
+        want = alone(rows)
+        assert len(found) == len(made.ids) - len(set(rows))
+        for each in found:
+            row = made.ids.index(each["item_id"])
+            np.testing.assert_allclose(each["score"], want[row], rtol=1e-4, atol=1e-4)
+    times = [100.0, 160.0, 4000.0]
+    gap = np.log1p(np.diff(times, prepend=times[0])).astype(np.float32)
+    found = served.recommend([made.ids[row] for row in asked[0]], 1, times=times)
+    best = np.delete(alone(asked[0], gap), asked[0]).max()
+    assert found[0]["score"] == pytest.approx(best, rel=1e-4, abs=1e-4)
+    (tmp_path / "program").write_bytes(export_scores(served))
+    windows = np.full((4, 50), -1, np.int32)
+    windows[:3, :3] = asked
+    scores = load_scores(tmp_path / "program")(windows)
+    for row, items in enumerate(asked):
+        np.testing.assert_allclose(scores[row], alone(items), rtol=1e-4, atol=1e-4)
+    (why,) = explain(served.ranker, np.array(asked[0]), np.array([21]), {}, np.ones(40, bool), 50)
+    assert why.score == pytest.approx(alone(asked[0])[21], abs=1e-4)
+    for place, removal in enumerate(why.past):
+        again = alone(asked[0][:place] + asked[0][place + 1 :])[21]
+        assert removal is not None
+        assert removal.contribution == pytest.approx(alone(asked[0])[21] - again, abs=2e-4)

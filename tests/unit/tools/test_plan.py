@@ -19,8 +19,10 @@ from jmrec.flops import matmul_flops
 from jmrec.main import main
 from jmrec.models.parts.transformer import StackConfig
 from jmrec.models.sessions.transfer import TransferConfig, transfer_tower
+from jmrec.systems.system import Sizes
 from jmrec.tools.plan import plan as planning
 from jmrec.tools.plan.hlo import collectives
+from jmrec.tools.plan.shapes import Planner
 from jmrec.tools.plan.verdict import GIB, StagePlan, judge, parse_topology
 
 CONFIG = "experiments/tpad.py:size=tiny"
@@ -310,3 +312,28 @@ def test_a_plan_for_people_names_every_figure(capsys: pytest.CaptureFixture[str]
                  "all-reduce 3 x, 1.0 MiB", "embed/kernel", "too big for a TPU",
                  "Google Cloud Platform Terms of Service"):  # fmt: skip
         assert text in printed
+
+
+D, H = 64, 128
+ATTENTION, MLP = 4 * (D * D + D), 8 * D * D
+SASREC = 50 * D + 2 * D + 2 * (ATTENTION + MLP + 5 * D + 4 * D)
+GRU = 3 * H * (D + H)
+PARAMETERS = {
+    "sasrec": SASREC,
+    "core": SASREC + D + 1,
+    "gru4rec": GRU + H * D + D,
+    "narm": GRU + 2 * H * H + H + 2 * H * D,
+    "stamp": 5 * D * D + 3 * D + D,
+    "srgnn": 4 * (D * D + D) + 2 * D + 9 * D * D + 6 * D + D + 2 * D * D + D,
+    "hstu": 50 * D + 2 * (4 * D * D + 50 + 129 + D * D + D),
+    "ligr": 50 * D + 2 * (ATTENTION + 4 * D + 2 * (D * D + D) + 12 * D * D),
+}
+"""By the formulas of the papers, beside the table of ids."""
+
+
+def test_a_session_encoder_is_planned_with_all_its_parameters() -> None:
+    spec = f"experiments/session.py:data=folder,size=tiny,items=ids,encoder={'+'.join(PARAMETERS)}"
+    config = load_config(spec, ["--config.data.dir=nowhere", "--config.context.gap=True"])
+    planner = Planner(config, Sizes(1000, 400, (8,)), jax.devices()[:1])
+    found = {name: planner.step(f"students/{name}").parameters for name in PARAMETERS}
+    assert found == {name: 1024 * D + count for name, count in PARAMETERS.items()}
