@@ -70,8 +70,9 @@ def unit(x: jax.Array) -> jax.Array:
     """Return vectors of length 1 along the last axis, and 0 for 0.
 
     Example:
-      >>> unit(jnp.array([[3.0, 4.0], [0.0, 0.0]])).round(4).tolist()
-      [[0.6000000238418579, 0.800000011920929], [0.0, 0.0]]
+      >>> print(unit(jnp.array([[3.0, 4.0], [0.0, 0.0]])).round(4))
+      [[0.6 0.8]
+       [0.  0. ]]
     """
     return x * jax.lax.rsqrt(jnp.square(x).sum(-1, keepdims=True) + 1e-12)
 
