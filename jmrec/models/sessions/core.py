@@ -70,9 +70,9 @@ def unit(x: jax.Array) -> jax.Array:
     """Return vectors of length 1 along the last axis, and 0 for 0.
 
     Example:
-      >>> print(unit(jnp.array([[3.0, 4.0], [0.0, 0.0]])).round(4))
-      [[0.6 0.8]
-       [0.  0. ]]
+      >>> found = unit(jnp.array([[3.0, 4.0], [0.0, 0.0]]))
+      >>> [[round(float(each), 4) for each in row] for row in found]
+      [[0.6, 0.8], [0.0, 0.0]]
     """
     return x * jax.lax.rsqrt(jnp.square(x).sum(-1, keepdims=True) + 1e-12)
 
