@@ -40,7 +40,10 @@ done
 # An interpreter of one's own may get from the wheels what it lacks; an environment comes first.
 if [ -z "${JMREC_PYTHON:-}" ]; then ensure_environment; fi
 if [ -n "$wheels" ]; then
-  names="$(find "$wheels" -maxdepth 1 -name '*.whl' -printf '%f\n' 2>/dev/null | sed 's/-.*//' | sort -u)"
+  names=""
+  if [ -d "$wheels" ]; then
+    names="$(find "$wheels" -maxdepth 1 -name '*.whl' -printf '%f\n' | sed 's/-.*//' | sort -u)"
+  fi
   [ -n "$names" ] || fail "--wheels=$wheels holds no wheels; name a folder with *.whl files."
   mapfile -t names <<<"$names"
   packages="$(mktemp -d)"

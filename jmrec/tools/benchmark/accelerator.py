@@ -26,7 +26,7 @@ from typing import Any
 
 from jmrec.errors import UserError
 from jmrec.files import write_json
-from jmrec.terminal import say
+from jmrec.terminal import say, warn
 from jmrec.tools.benchmark.backbone import MODELS
 from jmrec.tools.benchmark.data import write_folder
 
@@ -128,9 +128,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             left = 60 * args.minutes - (time.monotonic() - begin)
             say(f"{part.name} ...", sys.stderr)
             found[part.name] = run_part(part, left, args.out / "parts")
-            facts["seconds"] = round(time.monotonic() - begin, 1)
+            facts |= {"seconds": round(time.monotonic() - begin, 1), "device": _device(found)}
             # After each: what was found is not lost with the machine.
             write_json(args.out / "accelerator.json", {**facts, "parts": found})
+    if facts["device"] == "cpu" and args.size == "full":
+        warn("JAX sees no accelerator here; these are figures of a CPU.")
     _write_tables(args.out, list(found))
     wrong = [f"{name}: {each}" for name, row in found.items() for each in row.get("wrong", ())]
     table = [
@@ -173,6 +175,12 @@ def run_part(part: Part, left: float, folder: Path) -> dict[str, Any]:
         return _row("failed", seconds, f"signal {-code} ended it (9 is often a lack of memory).")
     # A sentence of the benchmark's own says what is not there.
     return _row("skipped" if code == 2 else "failed", seconds, _last_words(said, code))
+
+
+def _device(found: dict[str, dict[str, Any]]) -> str:
+    """Return what a part said of the device, "" before any did."""
+    said = (row.get("found", {}).get("device", "") for row in found.values())
+    return next((each for each in said if each), "")
 
 
 def _row(state: str, seconds: float, why: str) -> dict[str, Any]:
