@@ -69,7 +69,8 @@ def show(title: str, found: dict[str, Any]) -> None:
 def _text(value: Any) -> str:
     if isinstance(value, float) and 0 < abs(value) < 1e-3:
         return f"{value:.0e}"
-    return f"{value:,}" if isinstance(value, int | float) else str(value)
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return f"{value:,}" if number else str(value)
 
 
 if __name__ == "__main__":

@@ -111,7 +111,7 @@ def step_seconds(lines: Sequence[tuple[str, int, float]], stage: str) -> float |
     """
     own = [(step, when) for name, step, when in lines if name == stage]
     each = [(b[1] - a[1]) / (b[0] - a[0]) for a, b in pairwise(own) if b[0] > a[0]]
-    return statistics.median(each) if each else None
+    return float(f"{statistics.median(each):.4g}") if each else None
 
 
 def differing(a: Any, b: Any) -> list[str]:
