@@ -149,7 +149,7 @@ def test_a_part_has_a_time_and_what_it_started_ends_with_it(
     hangs = Part(
         "hangs",
         python(f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"),
-        3,
+        10,
     )
     # One that is asked to end may still say what it has.
     late = (
