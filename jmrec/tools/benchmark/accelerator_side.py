@@ -223,7 +223,7 @@ def stages(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
         raise launch.failure(code)
     return {
         "device": jax.devices()[0].device_kind,
-        **{f"{name}_tflop_per_second": round(rate / 1e12, 3) for name, rate in rates.items()},
+        **{f"{name}_tflop_per_second": float(f"{x / 1e12:.4g}") for name, x in rates.items()},
         "table": found,
     }
 
