@@ -56,6 +56,8 @@ def run_settings(system: str, size: str) -> ConfigDict:
             "seed": 0,
             "seeds": (0,) if size == "tiny" else (0, 1, 2),
             "rules": "dp",
+            # Whether a GPU computes the same bits each time, slower; a CPU does so anyway.
+            "deterministic": False,
             "wandb": {"mode": "disabled", "project": "jmrec", "name": placeholder(str)},
         }
     )

@@ -96,6 +96,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.system = "gaussians"
     config.seeds = (0,) if tiny else (0, 1, 2)
     config.rules = "dp"
+    config.deterministic = False
     config.wandb = ConfigDict({"mode": "disabled", "project": "jmrec", "name": placeholder(str)})
 
     config.dimensions = args.dimensions

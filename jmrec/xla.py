@@ -1,6 +1,6 @@
-"""What is set before JAX starts: a flag against wrong products, and where programs are kept.
+"""What is set before JAX starts: flags of XLA, and where programs are kept.
 
-Without the flag some versions of JAX multiply wrongly on a CPU. There a product with an operand
+Without `FLAG` some versions of JAX multiply wrongly on a CPU. There a product with an operand
 that is one number repeated, of which a sum, mean or maximum is taken in the same compiled function
 (``(y @ jnp.ones((20, 256))).sum()``), comes out as garbage. XLA hands that pattern to the library
 YNN; the flag takes the pattern away from it. XLA reads its flags once, when JAX first uses a
@@ -14,15 +14,20 @@ so in the user's cache folder, of which JAX drops the oldest beyond a size.
 import hashlib
 import os
 import platform
+import sys
 import warnings
 from collections.abc import MutableMapping
 from importlib.metadata import version
 from pathlib import Path
 
+from jmrec.errors import UserError
+
 FLAG = "--xla_cpu_experimental_ynn_fusion_type"
 FAULTY = ("0.10.2", "0.11.0", "0.11.1", "0.11.2", "0.12.0", "0.12.0.1")
 """The versions of jaxlib that were tried: they have the fault and know the flag. XLA ends a process
 that names a flag which it does not know, so that others are left alone."""
+DETERMINISTIC = "--xla_gpu_deterministic_ops"
+"""With it a GPU adds in one order, whatever ran before: the same program ends in the same bits."""
 
 
 def set_flags(environ: MutableMapping[str, str] | None = None) -> None:
@@ -44,6 +49,50 @@ def set_flags(environ: MutableMapping[str, str] | None = None) -> None:
     flags = environ.get("XLA_FLAGS", "").strip()
     if _is_missing(flags) and (not flags or flags.startswith("-")):
         environ["XLA_FLAGS"] = f"{flags} {FLAG}=".strip()
+
+
+def set_deterministic(environ: MutableMapping[str, str] | None = None) -> None:
+    """Let a GPU compute the same bits whenever it runs the same program; a CPU does so anyway.
+
+    To be called before JAX starts a device, as `set_flags`. A setting of the flag that is there
+    already stays.
+
+    Args:
+      environ: What is changed; the process's own environment where None.
+
+    Raises:
+      UserError: It comes too late: JAX runs on a GPU already, without the flag. Or ``XLA_FLAGS``
+        names a file of flags, to which nothing can be added here.
+
+    Example:
+      >>> mine = {"XLA_FLAGS": "--xla_dump_to=dump"}
+      >>> set_deterministic(mine)
+      >>> mine["XLA_FLAGS"]
+      '--xla_dump_to=dump --xla_gpu_deterministic_ops=true'
+    """
+    environ = os.environ if environ is None else environ
+    flags = environ.get("XLA_FLAGS", "").strip()
+    if flags and not flags.startswith("-"):
+        if DETERMINISTIC not in _names(_text_of(flags)):
+            raise UserError(
+                f"deterministic=true needs {DETERMINISTIC}=true, but XLA_FLAGS names a file of "
+                f"flags without it; add that line to {flags}."
+            )
+    elif DETERMINISTIC not in _names(flags):
+        if _on_gpu():
+            raise UserError(
+                "deterministic=true comes too late, for JAX runs on a GPU already; start jmrec run "
+                f"as a program of its own, or with XLA_FLAGS={DETERMINISTIC}=true."
+            )
+        environ["XLA_FLAGS"] = f"{flags} {DETERMINISTIC}=true".strip()
+
+
+def _on_gpu() -> bool:
+    """Return whether JAX has started, on a GPU; it is not started by this."""
+    bridge = sys.modules.get("jax._src.xla_bridge")  # jax has no public door to it
+    if bridge is None or not bridge.backends_are_initialized():
+        return False
+    return bool(sys.modules["jax"].default_backend() == "gpu")
 
 
 CACHE_BYTES = 2 << 30
@@ -119,5 +168,15 @@ def warn_without_flags() -> None:
 
 
 def _is_missing(flags: str) -> bool:
-    named = (each.split("=")[0] for each in flags.split())
-    return version("jaxlib") in FAULTY and FLAG not in named
+    return version("jaxlib") in FAULTY and FLAG not in _names(flags)
+
+
+def _names(flags: str) -> list[str]:
+    return [each.split("=")[0] for each in flags.split()]
+
+
+def _text_of(path: str) -> str:
+    try:
+        return Path(path).read_text(errors="replace")
+    except OSError:
+        return ""

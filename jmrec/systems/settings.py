@@ -62,6 +62,7 @@ RUN: Settings = {
     "seed": Setting(SEED, "Of parameters, batches and draws, where no list of seeds is tried."),
     "seeds": Setting(Each(SEED, least=1, once=True), "What is compared is trained with each."),
     "rules": Setting(Word(tuple(RULES)), "How parameters are cut over devices."),
+    "deterministic": Setting(Flag(), "Whether a GPU computes the same bits each time, slower."),
     "wandb.mode": Setting(Word(WANDB_MODES), "Whether metrics go to Weights & Biases too."),
     "wandb.project": Setting(Text(), "Their project there."),
     "wandb.name": Setting(Maybe(Text()), "The run's name there."),

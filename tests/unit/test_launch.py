@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import sysconfig
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SHELLCHECK = Path(sysconfig.get_path("scripts")) / "shellcheck"  # of the test extra
 SCRIPTS = [
     "launch/common.sh",
+    "launch/accelerator_check.sh",
     "launch/pretrained.sh",
     "launch/quickstart.sh",
     "launch/sweep.sh",
@@ -148,6 +150,56 @@ def test_a_missing_interpreter_is_a_sentence(checkout: Path) -> None:
     done = run(checkout / "launch/quickstart.sh", cwd=checkout, JMREC_PYTHON="/no/such/python")
     assert done.returncode == 2
     assert "JMREC_PYTHON=/no/such/python is not there" in done.stderr
+
+
+@pytest.fixture
+def brought(tmp_path: Path) -> Path:
+    """A folder of wheels: one for any Python, one of another machine."""
+    folder = tmp_path / "some wheels"
+    folder.mkdir()
+    for name, tag in (("tidbit", "py3-none-any"), ("tidbit", "cp27-cp27m-win32")):
+        info = f"{name}-1.0.dist-info"
+        with zipfile.ZipFile(folder / f"{name}-1.0-{tag}.whl", "w") as wheel:
+            wheel.writestr(f"{name}.py", "VALUE = 7\n")
+            facts = f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n"
+            wheel.writestr(f"{info}/METADATA", f"{facts}Requires-Dist: not-there-at-all\n")
+            wheel.writestr(f"{info}/WHEEL", f"Wheel-Version: 1.0\nTag: {tag}\n")
+            wheel.writestr(f"{info}/RECORD", "")
+    return folder
+
+
+def test_the_check_of_an_accelerator_uses_wheels_and_installs_nothing(
+    checkout: Path, brought: Path, tmp_path: Path
+) -> None:
+    tool = checkout / "jmrec/tools/benchmark/__main__.py"
+    tool.parent.mkdir(parents=True)
+    for folder in (tool.parent, tool.parent.parent):
+        (folder / "__init__.py").touch()
+    tool.write_text(
+        "import sys, importlib.util as u\n"
+        "found = u.find_spec('tidbit')\n"
+        "print('CHECK', *sys.argv[1:], 'with' if found else 'without', found and found.origin)\n"
+        "sys.exit(2 if 'wrong' in sys.argv else 0)\n"
+    )
+    launcher = checkout / "launch/accelerator_check.sh"
+
+    def said(*words: str | Path) -> tuple[int, list[str]]:
+        done = run(launcher, *words, cwd=tmp_path, JMREC_PYTHON=sys.executable)
+        lines = [line for line in done.stdout.splitlines() if line.startswith("CHECK")]
+        return done.returncode, [*lines, *done.stderr.splitlines()]
+
+    code, lines = said("--wheels", brought, "--out", "my folder", "--minutes=2")
+    assert code == 0, lines
+    assert lines[0].startswith("CHECK accelerator --out my folder --minutes=2 with ")
+    assert not Path(lines[0].split(" with ")[1]).exists()  # gone with the check
+    assert said("--out", "o") == (0, ["CHECK accelerator --out o without None"])
+    assert said(f"--wheels={brought}", "wrong")[0] == 2  # a wrong result is passed on
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    for folder in (empty, tmp_path / "none"):
+        code, lines = said("--wheels", folder)
+        assert (code, len(lines)) == (2, 1)
+        assert "holds no wheels" in lines[0]
 
 
 def test_an_interpreter_without_the_packages_names_them(checkout: Path, venv: Path) -> None:

@@ -26,7 +26,7 @@ LAYERS = [
     {"main"},
     {"__main__"},
 ]
-BASE = ("xla", "errors", "types")
+BASE = ("errors", "xla", "types")
 """What the other modules of layer 0 may import too, and of these the later ones the earlier."""
 LAYER = {name: layer for layer, names in enumerate(LAYERS) for name in names}
 # A package -> the only part of jmrec that may import it.

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from jmrec import xla
-from jmrec.xla import FAULTY, FLAG, set_cache, set_flags
+from jmrec.errors import UserError
+from jmrec.xla import DETERMINISTIC, FAULTY, FLAG, set_cache, set_deterministic, set_flags
 
 ROOT = Path(__file__).resolve().parents[2]
 PATTERNS = """
@@ -88,6 +89,83 @@ def test_a_version_that_may_not_know_the_flag_gets_none(
     environ: dict[str, str] = {}
     set_flags(environ)
     assert environ == {}
+
+
+ON = f"{DETERMINISTIC}=true"
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (None, ON),
+        ("--xla_a=1", f"--xla_a=1 {ON}"),
+        (f"--xla_a=1 {DETERMINISTIC}=false", f"--xla_a=1 {DETERMINISTIC}=false"),  # the user's own
+        (DETERMINISTIC, DETERMINISTIC),
+        (f"{DETERMINISTIC}_more=1", f"{DETERMINISTIC}_more=1 {ON}"),
+    ],
+)
+def test_deterministic_is_added_once_to_what_is_there(before: str | None, after: str) -> None:
+    environ = {} if before is None else {"XLA_FLAGS": before}
+    for _ in range(2):
+        set_deterministic(environ)
+        assert environ == {"XLA_FLAGS": after}
+
+
+def test_a_file_of_flags_is_to_name_it_by_itself(tmp_path: Path) -> None:
+    file = tmp_path / "flags.txt"
+    for text in (None, "", "--xla_a=1\n"):
+        if text is not None:
+            file.write_text(text)
+        with pytest.raises(UserError, match=r"flags.txt\.$"):
+            set_deterministic({"XLA_FLAGS": str(file)})
+    file.write_text(f"--xla_a=1\n{ON}\n")
+    environ = {"XLA_FLAGS": str(file)}
+    set_deterministic(environ)
+    assert environ == {"XLA_FLAGS": str(file)}
+
+
+@pytest.mark.parametrize(
+    ("device", "flags", "late"),
+    [("cpu", "", False), ("gpu", "", True), ("gpu", "--xla_a=1", True), ("gpu", ON, False)],
+)
+def test_on_a_gpu_that_runs_already_it_comes_too_late(
+    device: str, flags: str, late: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import jax
+
+    jax.devices()  # started
+    monkeypatch.setattr(jax, "default_backend", lambda: device)
+    environ = {"XLA_FLAGS": flags}
+    if late:
+        with pytest.raises(UserError, match="comes too late"):
+            set_deterministic(environ)
+        assert environ == {"XLA_FLAGS": flags}
+    else:
+        set_deterministic(environ)
+        assert ON in environ["XLA_FLAGS"]
+
+
+RUNS = """
+import os, sys
+from jmrec.main import main
+from jmrec.systems import registry
+
+def run(config, workdir, **how):
+    from jax._src import xla_bridge
+    assert not xla_bridge.backends_are_initialized(), "too late for flags"
+    import jax
+    print(jax.jit(lambda x: x + 1)(1), config.deterministic, os.environ["XLA_FLAGS"], sep=",")
+
+registry.run = run
+sys.exit(main(["run", "--config", "session:size=tiny", *sys.argv[1:], "--workdir", "unused"]))
+"""
+
+
+def test_a_run_sets_it_before_a_device_is_started_and_a_cpu_knows_it() -> None:
+    word, own = "--config.deterministic=true", f"{DETERMINISTIC}=false"
+    assert run(RUNS, word).stdout == f"2,True,{ON}\n"
+    assert run(RUNS, word, flags=own).stdout == f"2,True,{own}\n"
+    assert run(RUNS).stdout == "2,False,\n"
 
 
 AS_A_LIBRARY = """

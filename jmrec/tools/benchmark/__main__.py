@@ -1,10 +1,12 @@
 """Measure jmrec on this machine: ``python -m jmrec.tools.benchmark WHAT [--help]``.
 
-Each benchmark makes its own data from a seed, prints a table, and ends with one line of JSON.
+Each benchmark makes its own data from a seed, prints a table, and ends with one line of JSON. The
+exit code is 2 where it can not run, and where a result is wrong.
 """
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -17,9 +19,10 @@ from jmrec.terminal import say
 from jmrec.tools.terminal import wide_console
 from jmrec.xla import set_flags
 
-BENCHMARKS = ("backbone", "data", "kernels", "sessions")
+BENCHMARKS = ("accelerator", "backbone", "data", "kernels", "sessions")
 """Modules with ``add_arguments(parser)`` and ``run(args) -> {name: plain value}``; "table" may hold
-a list of such dicts. They are imported after XLA's flags are set."""
+a list of such dicts, and "wrong" sentences about results that are. They are imported after XLA's
+flags are set."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         say(f"benchmark: {error}", sys.stderr)
         return 2
     show(args.what, found)
-    return 0
+    return 2 if found.get("wrong") else 0
 
 
 def show(title: str, found: dict[str, Any]) -> None:
@@ -66,9 +69,12 @@ def show(title: str, found: dict[str, Any]) -> None:
 def _text(value: Any) -> str:
     if isinstance(value, float) and 0 < abs(value) < 1e-3:
         return f"{value:.0e}"
-    return f"{value:,}" if isinstance(value, int | float) else str(value)
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return f"{value:,}" if number else str(value)
 
 
 if __name__ == "__main__":
     set_flags()
+    # The sides of a benchmark share one device: none takes all its memory at its start.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     sys.exit(main())

@@ -49,6 +49,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", type=int, default=224, help="side of a picture (default: 224)")
     parser.add_argument("--rounds", type=int, default=5, help="timed rounds of each (default: 5)")
     parser.add_argument(
+        "--alone", action="store_true", help="measure jmrec without torch, where that is not there"
+    )
+    parser.add_argument(
         "--precision", choices=("float32", "bfloat16"), default="float32", help="of both sides"
     )
 
@@ -67,7 +70,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         raise UserError(f"--lengths={args.lengths} are no lengths of 2 to 512; give 32,64,128.")
     if min(args.batch, args.rounds) < 1 or args.size < 32:
         raise UserError("--batch and --rounds must be 1 or more, --size 32 or more.")
-    if not PEER.is_file():
+    if not args.alone and not PEER.is_file():
         raise UserError("the torch side lies in the tests of a checkout; run this in one.")
     settings = {
         "lengths": [int(each) for each in lengths],
@@ -80,17 +83,22 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         "rounds": args.rounds,
         "cores": len(os.sched_getaffinity(0)),
         "machine": platform.machine(),
-        "table": [_compare(name, settings, args.rounds) for name in names],
+        "table": [
+            _compare(name, settings, args.rounds, SIDES[:1] if args.alone else SIDES)
+            for name in names
+        ],
     }
 
 
-def _compare(name: str, settings: dict[str, Any], rounds: int) -> dict[str, Any]:
-    """Start both sides, let them take turns, and compare what came out."""
-    sides = {side: _side(name, side, settings) for side in SIDES}
+def _compare(
+    name: str, settings: dict[str, Any], rounds: int, kinds: tuple[str, ...]
+) -> dict[str, Any]:
+    """Start the sides, let them take turns, and compare what came out."""
+    sides = {side: _side(name, side, settings) for side in kinds}
     try:
         for side in sides.values():
             side.round()  # compiles, and fills the caches
-        seconds: dict[str, list[float]] = {side: [] for side in SIDES}
+        seconds: dict[str, list[float]] = {side: [] for side in kinds}
         for _ in range(rounds):
             for kind, side in sides.items():
                 seconds[kind].append(side.round())
@@ -100,17 +108,19 @@ def _compare(name: str, settings: dict[str, Any], rounds: int) -> dict[str, Any]
             side.kill()
     median = {kind: statistics.median(each) for kind, each in seconds.items()}
     units = settings["batch"] * (1 if name == PICTURES else sum(settings["lengths"]))
-    mine, theirs = (np.array(ends[kind]["out"]) for kind in SIDES)
-    return {
+    found = {
         "model": name,
         "unit": "pictures/s" if name == PICTURES else "tokens/s",
-        **{f"{kind}_rate": round(units / median[kind], 1) for kind in SIDES},
-        "speed": round(median["torch"] / median["jmrec"], 2),
-        **{f"{kind}_peak_mb": round(ends[kind]["peak"] / 1e6) for kind in SIDES},
-        "same": float(f"{np.abs(mine - theirs).max() / np.abs(theirs).max():.1e}"),
+        **{f"{kind}_rate": round(units / median[kind], 1) for kind in kinds},
+        **{f"{kind}_peak_mb": round(ends[kind]["peak"] / 1e6) for kind in kinds},
         "of_matmul": round(ends["jmrec"]["flops"] / median["jmrec"] / ends["jmrec"]["rate"], 3),
-        "device": ", ".join(sorted({ends[kind]["device"] for kind in SIDES})),
+        "device": ", ".join(sorted({ends[kind]["device"] for kind in kinds})),
     }
+    if "torch" in kinds:
+        mine, theirs = (np.array(ends[kind]["out"]) for kind in kinds)
+        found["speed"] = round(median["torch"] / median["jmrec"], 2)
+        found["same"] = float(f"{np.abs(mine - theirs).max() / np.abs(theirs).max():.1e}")
+    return found
 
 
 def _side(name: str, side: str, settings: dict[str, Any]) -> Side:

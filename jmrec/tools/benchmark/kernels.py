@@ -29,6 +29,8 @@ TIMED = 100_000
 SLICE = 64
 """How many states the dense reference takes at a time where it would not fit."""
 FITS = 1e9
+APART = 1e-2
+"""A larger difference from the dense reference is wrong, in any precision of an accelerator."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -54,17 +56,29 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         if getattr(args, name) < 1:
             raise UserError(f"--{name}={getattr(args, name)} is too small; give 1 or more.")
     device = jax.devices()[0]
+    table = [
+        {"kernel": kernel, "items": int(word), **_measure(kernel, int(word), args)}
+        for word in words
+        for kernel in ("softmax", "kl")
+    ]
     return {
         **{name: getattr(args, name) for name in ("batch", "width", "chunk", "repeats", "seed")},
         "device": device.device_kind,
         "cores": len(os.sched_getaffinity(0)),
         "machine": platform.machine(),
-        "table": [
-            {"kernel": kernel, "items": int(word), **_measure(kernel, int(word), args)}
-            for word in words
-            for kernel in ("softmax", "kl")
-        ],
+        **({"wrong": wrong} if (wrong := wrong_rows(table)) else {}),
+        "table": table,
     }
+
+
+def wrong_rows(table: list[dict[str, Any]]) -> list[str]:
+    """Return a sentence for each row in which a kernel is not the dense reference."""
+    return [
+        f"{row['kernel']} over {row['items']} items: {name} is {row[name]:g}, not {APART} or less"
+        for row in table
+        for name in ("values_apart", "states_apart", "items_apart")
+        if not row[name] <= APART  # what is no number is wrong too
+    ]
 
 
 def _inputs(items: int, args: argparse.Namespace) -> tuple[Arrays, Arrays]:

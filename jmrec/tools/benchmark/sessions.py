@@ -1,12 +1,12 @@
 """Train and evaluate an encoder on sessions, beside RecBole's in an environment of its own.
 
 All sides have one core, the same sessions, RecBole's sizes, the full softmax over the catalogue
-and Adam, and take turns; rates are medians, by the time that the core was busy. RecBole
-is measured twice: "shipped" pads every session to 50 items, with the checks of gradients that
-importing it switches on; "cut" has neither. One pair is a session so far and its next item.
-Evaluation ranks all items after the last click of each test session and keeps the best 20; RecBole
-collects these for its hit rate and MRR. Both evaluate the same random weights; scores_apart is the
-largest difference of their scores, as a share of the largest score.
+and Adam, and take turns; rates are medians, by the time that the core was busy (of jmrec on an
+accelerator by the clock). RecBole is measured twice: "shipped" pads every session to 50 items, with
+the checks of gradients that importing it switches on; "cut" has neither. One pair is a session so
+far and its next item. Evaluation ranks all items after the last click of each test session and
+keeps the best 20; RecBole collects these for its hit rate and MRR. Both evaluate the same random
+weights; scores_apart is the largest difference of their scores, as a share of the largest score.
 """
 
 import argparse
@@ -151,6 +151,7 @@ def _turns(args: argparse.Namespace, settings: dict[str, Any]) -> dict[str, dict
             "first_round_seconds": round(compile_seconds[name], 1),
             "round_seconds": round(median, 2),
             "peak_mb": round(end["peak"] / 1e6),
+            **{fact: end[fact] for fact in ("device",) if fact in end},
         }
     theirs = ends.get("recbole evaluate cut")
     if theirs is not None:

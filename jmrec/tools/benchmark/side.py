@@ -69,9 +69,9 @@ def trainer(model: Model, params: Params) -> tuple[Any, tuple[Any, ...]]:
     return step, (params, lora, adam.init(lora))
 
 
-def matmul_rate(dtype: str) -> float:
-    """Return the measured FLOP/s of a large product of matrices."""
-    size = 8192 if jax.default_backend() != "cpu" else 2048
+def matmul_rate(dtype: str, size: int | None = None) -> float:
+    """Return the measured FLOP/s of a large product of matrices, of ``size`` rows and columns."""
+    size = size or (8192 if jax.default_backend() != "cpu" else 2048)
     x = jnp.ones((size, size), dtype)
     product = jax.jit(lambda x: x @ x)
     jax.block_until_ready(product(x))

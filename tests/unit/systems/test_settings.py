@@ -30,7 +30,10 @@ from jmrec.config.settings import (
     under,
 )
 from jmrec.errors import UserError
-from jmrec.systems.registry import SETTINGS, SYSTEMS, check_settings
+from jmrec.systems.registry import SETTINGS, SYSTEMS, check_settings, system_class
+from jmrec.systems.stages import identity, stage_hash
+from jmrec.systems.work import Work
+from jmrec.tracking import Tracker
 
 TESTS = Path(__file__).resolve().parents[2]
 SHIPPED = {
@@ -305,3 +308,17 @@ def test_a_group_is_no_value_and_a_value_no_group() -> None:
             check_config(config, table)
     with pytest.raises(UserError, match=r"students\.a\.ids"):
         check_config({"students": {"a": {"ids": {"b": 1}}}}, table)
+
+
+@pytest.mark.parametrize("name", ["tpad", "session", "mmrec", "losses_on_gaussians"])
+def test_a_workdir_goes_on_with_deterministic_and_without(name: str, tmp_path: Path) -> None:
+    def hashes(*overrides: str) -> dict[str, str]:
+        config = load_config(f"{name}:size=tiny", [f"--config.{each}" for each in overrides])
+        work = Work(config, tmp_path, Tracker(tmp_path, quiet=True))
+        stages = system_class(config)(work).stages()
+        return {each.name: stage_hash(identity(each.settings), {}) for each in stages}
+
+    plain = hashes()
+    assert len(plain) > 1
+    assert hashes("deterministic=true") == plain
+    assert hashes("seeds=(7,)") != plain
