@@ -25,7 +25,8 @@ Seen (test, session MRR@20 in percent, 2 CPU cores):
   sequential rules 19.4, student 18.0 (18.2 before sessions shared rows in training, a18c65c).
   size=small, data=folder, items=ids, three seeds, commit b637c9a: cellphones (its own split): blend
   of rules 17.6, sequential rules 17.3, student 16.1 (8.8 with the 450 updates of before); movies:
-  blend of rules 6.0, student 3.1 (1.4); tweetings: newest first 7.3, blend of rules 6.1, student 6.0.
+  blend of rules 6.0, student 3.1 (1.4); tweetings: newest first 7.3, blend of rules 6.1, student
+  6.0.
 
 Commands:
   jmrec run --config experiments/session.py:size=tiny --workdir runs/ids

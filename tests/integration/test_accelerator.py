@@ -33,7 +33,7 @@ def test_every_part_is_done_on_a_cpu(checked: tuple[int, dict[str, Any], Path]) 
     code, found, out = checked
     assert code == 0, found
     rows = found["parts"]
-    assert list(rows) == [*OWN, "backbone minilm"]
+    assert set(rows) == {*OWN, "backbone minilm"}
     assert {name: rows[name]["state"] for name in OWN} == dict.fromkeys(OWN, "done"), rows
     assert {row["kernel"] for row in rows["kernels"]["found"]["table"]} == {"softmax", "kl"}
     sides = [row["side"] for row in rows["sessions"]["found"]["table"]]
