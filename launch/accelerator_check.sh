@@ -40,18 +40,19 @@ done
 # An interpreter of one's own may get from the wheels what it lacks; an environment comes first.
 if [ -z "${JMREC_PYTHON:-}" ]; then ensure_environment; fi
 if [ -n "$wheels" ]; then
-  names=""
-  if [ -d "$wheels" ]; then
-    names="$(find "$wheels" -maxdepth 1 -name '*.whl' -printf '%f\n' | sed 's/-.*//' | sort -u)"
-  fi
-  [ -n "$names" ] || fail "--wheels=$wheels holds no wheels; name a folder with *.whl files."
-  mapfile -t names <<<"$names"
-  packages="$(mktemp -d)"
+  packages="$(mktemp -d)" used=0
   trap 'rm -rf "$packages"' EXIT
-  say "unpacking ${names[*]} for this check ..."
-  "${JMREC_PYTHON:-$PYTHON}" -m pip install --quiet --disable-pip-version-check --no-index --no-deps \
-    --find-links "$wheels" --target "$packages" "${names[@]}" ||
-    fail "the wheels of $wheels do not fit this Python (see above); bring others."
+  for wheel in "$wheels"/*.whl; do
+    [ -e "$wheel" ] || fail "--wheels=$wheels holds no wheels; name a folder with *.whl files."
+    say "unpacking ${wheel##*/} for this check ..."
+    if "${JMREC_PYTHON:-$PYTHON}" -m pip install --quiet --disable-pip-version-check --no-index \
+      --no-deps --target "$packages" "$wheel"; then
+      used=$((used + 1))
+    else
+      say "${wheel##*/} does not fit this Python (see above) and is left out"
+    fi
+  done
+  [ "$used" -gt 0 ] || fail "no wheel of $wheels fits this Python (see above); bring others."
   export PYTHONPATH="$packages${PYTHONPATH:+:$PYTHONPATH}"
 fi
 if [ -n "${JMREC_PYTHON:-}" ]; then ensure_environment; fi
