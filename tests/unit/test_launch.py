@@ -200,6 +200,10 @@ def test_the_check_of_an_accelerator_uses_wheels_and_installs_nothing(
         code, lines = said("--wheels", folder)
         assert (code, len(lines)) == (2, 1)
         assert "holds no wheels" in lines[0]
+    next(brought.glob("*-any.whl")).unlink()
+    code, lines = said("--wheels", brought)
+    assert code == 2
+    assert "no wheel of" in lines[-1]
 
 
 def test_an_interpreter_without_the_packages_names_them(checkout: Path, venv: Path) -> None:
