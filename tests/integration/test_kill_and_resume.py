@@ -6,6 +6,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from jmrec.checkpoint import save_params
 from jmrec.features import write_features
@@ -43,6 +44,8 @@ def test_the_comparison_finds_what_differs(script: ModuleType, tmp_path: Path) -
         save_params(top / "s" / "params", {"w": np.array([1.0, value])}, {})
         table = {"k": np.array([[value]], np.float32)}
         write_features(top / "s" / "f.safetensors", table, ["i"], {})
+        (top / "flat").mkdir()
+        save_file({"ratings": np.array([np.nan, value])}, top / "flat" / "test.safetensors")
         (top / "s" / "metrics.json").write_text(f"{value}")
         (top / "s" / "stage.json").write_text(f'{{"seconds": {value}}}')
         (top / "cost.json").write_text(f'{{"stages": {value}}}')
@@ -51,6 +54,7 @@ def test_the_comparison_finds_what_differs(script: ModuleType, tmp_path: Path) -
     assert script.compare(tmp_path / "a", tmp_path / "a") == []
     assert script.compare(tmp_path / "a", tmp_path / "b") == [
         "only in one: s/x.tmp",
+        "flat/test.safetensors: other bytes",
         "results.json: other bytes",
         "s/f.safetensors['k']: other bits",
         "s/metrics.json: other bytes",
