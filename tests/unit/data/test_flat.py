@@ -142,6 +142,10 @@ def change_ends(columns: dict[str, Any]) -> None:
     columns["ids.ends"] = columns["ids.ends"][::-1].copy()
 
 
+def swap_two_offsets(columns: dict[str, Any]) -> None:
+    columns["offsets"][[1, 2]] = columns["offsets"][[2, 1]]
+
+
 HOSTILE: dict[str, Callable[[dict[str, Any]], Any]] = {
     "a column is gone": lambda c: c.pop("items"),
     "one more column": lambda c: c.update(more=c["items"]),
@@ -149,6 +153,7 @@ HOSTILE: dict[str, Callable[[dict[str, Any]], Any]] = {
     "another shape": lambda c: c.update(items=c["items"][None]),
     "too short": lambda c: c.update(events=c["events"][1:]),
     "offsets fall": lambda c: c.update(offsets=c["offsets"][::-1].copy()),
+    "two offsets are swapped": swap_two_offsets,
     "offsets too far": lambda c: c.update(offsets=c["offsets"] + 1),
     "ends fall": change_ends,
     "a session too many": lambda c: c.update(users=np.append(c["users"], c["users"][:1])),
