@@ -47,10 +47,11 @@ def action(args: argparse.Namespace, overrides: Sequence[str]) -> int:
 
     def work() -> None:
         from jmrec.config import load_config
+
+        config = load_config(args.config, list(overrides))  # a slip needs no models to be seen
         from jmrec.systems import registry
         from jmrec.xla import set_deterministic
 
-        config = load_config(args.config, list(overrides))
         if config.get("deterministic", False):
             set_deterministic()  # before anything starts a device
         where = ["--workdir", str(args.workdir)]

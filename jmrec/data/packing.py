@@ -7,13 +7,16 @@ shape, so that a step is compiled once. Batch n is a pure function of (data, set
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-import grain
 import numpy as np
 
 from jmrec.data.pipeline import Windows, read_events, shuffled, windows_to_learn
 from jmrec.data.schema import Sessions
 from jmrec.types import Batch
+
+if TYPE_CHECKING:  # slow to load, and most commands read no batch
+    import grain
 
 
 @dataclass(frozen=True)
@@ -118,6 +121,8 @@ def packed_batches(
     Raises:
       UserError: if no session has two events.
     """
+    import grain
+
     windows = windows_to_learn(sessions, length)
     plan = fill_rows(windows.size, length)
     gather = _Gather(sessions, windows, plan, rows, seed, has_time, read, places)

@@ -10,13 +10,16 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
-import grain
 import numpy as np
 
 from jmrec.data.schema import Sessions
 from jmrec.errors import UserError
 from jmrec.types import Batch
+
+if TYPE_CHECKING:  # slow to load, and most commands read no batch
+    import grain
 
 MOST = 8
 """Each bucket is a shape, which is compiled."""
@@ -165,6 +168,8 @@ def session_batches(
     Raises:
       UserError: if no session has two events.
     """
+    import grain
+
     parts, weights = [], []
     for bucket, windows in enumerate(_fill(sessions, buckets)):
         if not len(windows):
@@ -239,6 +244,8 @@ def shuffle_within(sessions: Sessions, seed: int) -> Sessions:
 
 def _numbers() -> "grain.MapDataset[int]":
     """Return 0, 1, 2, ... for all the steps there can be."""
+    import grain
+
     return grain.MapDataset.range(sys.maxsize)
 
 
