@@ -47,16 +47,13 @@ def export_scores(served: Served) -> bytes:
         )
     check_installed()
     ranker, count = served.ranker, len(served.ids)
-    encode = ranker.encoder.model.fns["encode_session"]
+    encode = ranker.encoder.model.fns["last_state"]
     rows, items, params = jax.tree.map(jnp.asarray, (ranker.rows, ranker.items, ranker.params))
 
     def scores(sessions: jax.Array, gaps: jax.Array, events: jax.Array) -> jax.Array:
         mask = sessions >= 0
-        states, _ = encode(
-            params, take_rows(rows, jnp.where(mask, sessions, 0)), mask, gaps, events
-        )
-        last = jnp.maximum(mask.sum(1) - 1, 0)
-        state = jnp.take_along_axis(states, last[:, None, None], 1)[:, 0]
+        read = take_rows(rows, jnp.where(mask, sessions, 0))
+        state, _ = encode(params, read, mask, gaps, events)
         return state @ items[:count].T
 
     (batch,) = export.symbolic_shape("batch")

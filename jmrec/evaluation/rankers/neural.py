@@ -14,15 +14,26 @@ import numpy as np
 from jmrec.data.packing import fill_rows
 from jmrec.evaluation.protocol import Predictions, Prefixes
 from jmrec.features import pad_rows, take_rows
-from jmrec.models.sessions.table import item_vectors, packs, session_rows
+from jmrec.models.sessions.table import causal, item_vectors, packs, session_rows
 from jmrec.types import Model, Params
 
 WINDOWS = 64
 """Windows are encoded in blocks of this many, so that one shape is compiled. A single window, which
 is what serving asks for, goes alone; so does each where a session is all the tokens of its items,
-whose attention grows with their number squared."""
+whose attention grows with their number squared. Of prefixes that are shorter, a block has more."""
 ROWS = 16
 """Rows of a block, where windows share rows."""
+
+
+def prefix_lengths(longest: int) -> tuple[int, ...]:
+    """Return what prefixes that are encoded one by one are padded to: few lengths, each a shape.
+
+    Example:
+      >>> prefix_lengths(50)
+      (1, 4, 16, 50)
+    """
+    shorter = (4**n for n in range(longest.bit_length()))
+    return (*(length for length in shorter if length < longest), longest)
 
 
 class CompiledEncoder:
@@ -34,10 +45,13 @@ class CompiledEncoder:
     """
 
     def __init__(self, model: Model, ids: np.ndarray | None = None) -> None:
-        self.model, self.ids, self.packs = model, ids, packs(model.config)
+        self.model, self.ids = model, ids
+        self.causal, self.packs = causal(model.config), packs(model.config)
         self.table = jax.jit(lambda params, catalogue: item_vectors(model, params, catalogue))
+        # The states after all items, or of an encoder that is not causal after the last one.
+        encode = model.fns["encode_session" if self.causal else "last_state"]
         self.states = jax.jit(
-            lambda params, rows, items, mask, gap, event: model.fns["encode_session"](
+            lambda params, rows, items, mask, gap, event: encode(
                 params, take_rows(rows, items), mask, gap, event
             )[0]
         )
@@ -89,7 +103,9 @@ class NeuralRanker:
         last = self._kept  # read once: another thread may ask of other prefixes meanwhile
         if last is not None and last[0] is prefixes:
             return last[1]
-        if len(prefixes.windows) > 1 and not isinstance(self.rows, dict) and self.encoder.packs:
+        if not self.encoder.causal:
+            states = self._each(prefixes)
+        elif len(prefixes.windows) > 1 and not isinstance(self.rows, dict) and self.encoder.packs:
             states = self._packed(prefixes)
         else:
             states = self._alone(prefixes)
@@ -102,6 +118,23 @@ class NeuralRanker:
         size = 1 if len(windows) == 1 or isinstance(self.rows, dict) else WINDOWS
         context = (windows, windows >= 0, prefixes.gaps, prefixes.events)
         return self._encode(context, size)[prefixes.window, prefixes.end]
+
+    def _each(self, prefixes: Prefixes) -> np.ndarray:
+        """Return the states, each prefix in a row of its own, with others of about its length."""
+        most, alone = prefixes.windows.shape[1], len(prefixes) == 1
+        lengths = np.array((most,) if alone else prefix_lengths(most))
+        kind = np.searchsorted(lengths, prefixes.end + 1)
+        states = np.zeros((len(prefixes), self.items.shape[1]), np.float32)
+        for n in np.unique(kind):
+            own, length = np.flatnonzero(kind == n), lengths[n]
+            window, mask = prefixes.window[own], np.arange(length) <= prefixes.end[own, None]
+            items, gaps, events = (
+                array[window, :length]
+                for array in (prefixes.windows, prefixes.gaps, prefixes.events)
+            )
+            size = 1 if alone or isinstance(self.rows, dict) else WINDOWS * most // length
+            states[own] = self._encode((items, mask, gaps, events), size)
+        return states
 
     def _packed(self, prefixes: Prefixes) -> np.ndarray:
         """Return the states; a window is read as far as it is asked of, several share a row."""
@@ -118,7 +151,7 @@ class NeuralRanker:
         return states.reshape(-1, states.shape[-1])[begin[prefixes.window] + prefixes.end]
 
     def _encode(self, context: tuple[np.ndarray, ...], size: int) -> np.ndarray:
-        """Return the states [R, L, D] of items, mask, gaps and events [R, L], in blocks."""
+        """Return the states of items, mask, gaps and events [R, L], in blocks of rows."""
         count = len(context[0])
         blocks = []
         for start in range(0, count, size):

@@ -93,6 +93,16 @@ def encoder_name(config: Any) -> str:
     raise ValueError(f"{type(config).__name__} is the config of no session encoder")
 
 
+def causal(config: Any) -> bool:
+    """Return whether one pass over a session gives the states after all its items.
+
+    Example:
+      >>> causal(StudentConfig(features=3, ids=0)), causal(SrgnnConfig(features=3, ids=0))
+      (True, False)
+    """
+    return ENCODERS[encoder_name(config)].causal
+
+
 def packs(config: Any) -> bool:
     """Return whether several sessions may share a row of what an encoder reads.
 
@@ -171,13 +181,16 @@ def session_config(
 
 
 def session_model(config: Any) -> Model:
-    """Return a session encoder: fns ``item_table`` and ``encode_session``, alike for all.
+    """Return a session encoder; fns ``item_table``, ``encode_session`` and ``last_state``.
 
     ``encode_session(params, x, mask, gap=None, event=None, *, key, train, taps, dropout)`` returns
     float32 [B, L, D], the state after each item of x [B, L, ...], whose mask is bool [B, L], or
     int32 for an encoder that `packs`. Each state depends on the items of its session up to there
     only: for an encoder that is not causal each prefix is encoded by itself, and what is tapped has
     a first axis of the L prefixes.
+
+    ``last_state``, of the same arguments with a bool mask, returns float32 [B, D], the state after
+    the last item of each session: all that is needed of one that is not causal to score once.
 
     Args:
       config: The config of an encoder in the table.
@@ -188,8 +201,25 @@ def session_model(config: Any) -> Model:
     name = encoder_name(config)
     entry = ENCODERS[name]
     model = entry.build(config)
-    read = model.fns["encode_session"]
     known = {each.name for each in fields(entry.config)}
+
+    def read(
+        params: Params, x: Any, mask: jax.Array, **settings: Any
+    ) -> tuple[jax.Array, dict[str, Any]]:
+        states, tapped = model.fns["encode_session"](params, x, mask, **settings)
+        if states.shape[:-1] != (mask.shape if entry.causal else mask.shape[:1]):
+            raise ValueError(
+                f"{name}: encode_session gave {states.shape} for sessions {mask.shape}; an encoder "
+                "that is causal gives [B, L, D], another one [B, D]"
+            )
+        return states, tapped
+
+    def context_of(gap: jax.Array | None, event: jax.Array | None) -> dict[str, jax.Array]:
+        given = {
+            "gap": gap if "gaps" in known else None,
+            "event": event if "events" in known else None,
+        }
+        return {each: array for each, array in given.items() if array is not None}
 
     def encode_session(
         params: Params,
@@ -199,23 +229,38 @@ def session_model(config: Any) -> Model:
         event: jax.Array | None = None,
         **settings: Any,
     ) -> tuple[jax.Array, dict[str, Any]]:
-        given = {
-            "gap": gap if "gaps" in known else None,
-            "event": event if "events" in known else None,
-        }
-        context = {each: array for each, array in given.items() if array is not None}
+        context = context_of(gap, event)
         if entry.causal:
-            states, tapped = read(params, x, mask, **context, **settings)
-        else:
-            states, tapped = _each_prefix(read, params, x, mask, context, **settings)
-        if states.ndim != 3 or states.shape[:2] != mask.shape:
-            raise ValueError(
-                f"{name}: encode_session gave {states.shape} for sessions {mask.shape}; an encoder "
-                "that is causal gives [B, L, D], another one [B, D]"
-            )
-        return states, tapped
+            return read(params, x, mask, **context, **settings)
+        return _each_prefix(read, params, x, mask, context, **settings)
 
-    return replace(model, fns={**model.fns, "encode_session": encode_session})
+    def last_state(
+        params: Params,
+        x: Any,
+        mask: jax.Array,
+        gap: jax.Array | None = None,
+        event: jax.Array | None = None,
+        **settings: Any,
+    ) -> tuple[jax.Array, dict[str, Any]]:
+        if not entry.causal:
+            given = _seen(mask, (x, context_of(gap, event)))
+            return read(params, given[0], mask, **given[1], **settings)
+        states, tapped = encode_session(params, x, mask, gap, event, **settings)
+        last = jnp.maximum(mask.sum(1) - 1, 0)
+        return jnp.take_along_axis(states, last[:, None, None], 1)[:, 0], tapped
+
+    own = {"encode_session": encode_session, "last_state": last_state}
+    return replace(model, fns={**model.fns, **own})
+
+
+def _seen(mask: jax.Array, arrays: Any) -> Any:
+    """Return arrays [B, L, ...] as they are where a mask [B, L] is True, else 0."""
+
+    def kept(array: jax.Array) -> jax.Array:
+        some = mask.reshape(*mask.shape, *[1] * (array.ndim - 2))
+        return jnp.where(some, array, jnp.zeros((), array.dtype))
+
+    return jax.tree.map(kept, arrays)
 
 
 def _each_prefix(
@@ -236,15 +281,10 @@ def _each_prefix(
     places = jnp.arange(mask.shape[1])
 
     def encode(place: jax.Array) -> Any:
-        seen = mask & (places <= place)
-
-        def kept(array: jax.Array) -> jax.Array:
-            some = seen.reshape(*seen.shape, *[1] * (array.ndim - 2))
-            return jnp.where(some, array, jnp.zeros((), array.dtype))
-
+        before = mask & (places <= place)
         own = None if key is None else jax.random.fold_in(key, place)
-        before = {name: kept(array) for name, array in context.items()}
-        return read(params, jax.tree.map(kept, x), seen, **before, key=own, **settings)
+        shown, known = _seen(before, (x, context))
+        return read(params, shown, before, **known, key=own, **settings)
 
     shapes = jax.eval_shape(encode, places[0])
 

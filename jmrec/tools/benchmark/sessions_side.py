@@ -54,26 +54,29 @@ def training(
     step = TrainStep(task, optim, make_mesh("dp"))
     sessions, rows = sessions_of(data["items"], data["offsets"]), settings["batch"] // LENGTH
     given: dict[str, Any] = {"seed": settings["seed"], "has_time": False}
+    shapes = 1
     if encoder.packs:
         batches = packed_batches(sessions, rows=max(rows, 1), length=LENGTH, **given)
     else:
         buckets = choose_buckets(sessions, LENGTH, max(rows, 1))
-        batches = session_batches(sessions, buckets=buckets, **given)
+        batches, shapes = session_batches(sessions, buckets=buckets, **given), len(buckets)
     facts = {"units": 0.0}
 
     def rounds() -> Iterator[list[np.ndarray]]:
         state, n, done = step.initialise(settings["seed"]), 0, []
+        seen: set[tuple[int, ...]] = set()
         frozen = step.place_frozen(*task.frozen(Path()))
         numbers = {**task.hparams, "optim": traced_numbers(optim)}
         numbers = step.place_whole(jax.tree.map(lambda x: np.asarray(x, np.float32), numbers))
         while True:
             pairs = 0
-            while pairs < settings["pairs"]:
+            while pairs < settings["pairs"] or len(seen) < shapes:  # the first compiles them all
                 batch = batches[n]
                 state, metrics = step(state, frozen, step.place_batches(batch), numbers)
                 pairs, n = pairs + int(batch["target_ok"].sum()), n + 1
+                seen.add(batch["item"].shape)
             done.append(pairs)
-            facts["units"] = float(np.median(done))
+            facts["units"] = float(np.median(done[1:] or done))
             yield [np.asarray(metrics["loss"][0] / metrics["loss"][1])]
 
     return rounds(), facts

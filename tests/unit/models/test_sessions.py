@@ -182,6 +182,20 @@ def test_what_is_tapped_of_prefixes_has_their_axis() -> None:
     assert not tapped["x"][0, :, 1:].any()  # the first prefix has seen the first item alone
 
 
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_last_state_is_that_after_the_last_item(name: str) -> None:
+    model = session_model(CONFIGS[name])
+    params, encode, asked = reader(name)
+    want = np.asarray(encode(asked))[np.arange(B), LENGTHS - 1]
+    later = jax.tree.map(lambda array: np.array(array), asked)
+    for row, length in enumerate(LENGTHS):  # what padding holds is read by nobody
+        for array in jax.tree.leaves({name: later[name] for name in ("x", "gap", "event")}):
+            array[row, length:] = 1
+    order = ("x", "mask", "gap", "event")
+    found, _ = model.fns["last_state"](params, *[later[name] for name in order])
+    np.testing.assert_allclose(found, want, rtol=1e-5, atol=1e-6)
+
+
 PACKING = [name for name, each in ENCODERS.items() if each.packs] + ["transfer of tokens"]
 
 

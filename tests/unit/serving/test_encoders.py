@@ -12,6 +12,7 @@ from jmrec.errors import UserError
 from jmrec.evaluation.explain import explain
 from jmrec.evaluation.protocol import Prefixes
 from jmrec.evaluation.rankers.neural import CompiledEncoder, NeuralRanker
+from jmrec.models.sessions.srgnn import srgnn
 from jmrec.models.sessions.table import (
     ENCODERS,
     encoder_name,
@@ -25,7 +26,15 @@ from jmrec.serving import Artefact, load, serve, write
 from jmrec.serving.artefact import read
 from jmrec.serving.stablehlo import export_scores, load_scores
 from tests.unit.models.test_sessions import TINY
-from tests.unit.models.toy_encoders import MeanConfig, WholeConfig, registered, state, vectors
+from tests.unit.models.toy_encoders import (
+    MeanConfig,
+    Whole,
+    WholeConfig,
+    registered,
+    state,
+    toy,
+    vectors,
+)
 
 CONFIGS = {
     "mean": MeanConfig(features=6, ids=64, scale=0.5),
@@ -145,6 +154,32 @@ def test_every_position_of_a_window_is_ranked_from_its_own_past(made: Artefact) 
     for row, (w, e) in enumerate(zip(window, end)):
         want = by_hand(made, windows[w, : e + 1].tolist(), gaps[w, : e + 1])[4:20]
         np.testing.assert_allclose(found[row], want, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["whole", "srgnn"])
+def test_prefixes_of_an_encoder_that_is_not_causal_share_few_shapes(
+    name: str, artefact: Artefact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Among them more than a block of one length, and none of another."""
+    monkeypatch.setattr("jmrec.evaluation.rankers.neural.WINDOWS", 2)
+    kind = ENCODERS[name].config
+    model = session_model(kind(features=0, ids=64, width=8))
+    encoder = CompiledEncoder(model, artefact.id_rows)
+    params = model.init(jax.random.key(0))
+    ranker = encoder.ranker(name, params)
+    ranker.prepare({})
+    windows = np.random.default_rng(0).integers(0, 40, (60, 50)).astype(np.int32)
+    none, window = np.zeros_like(windows), np.arange(60, dtype=np.int32)
+    end = np.repeat([0, 1, 3, 20, 49], [5, 20, 31, 3, 1])
+    prefixes = Prefixes(windows, none.astype(np.float32), none, window, end, np.zeros(60))
+    found = ranker.states(prefixes)
+    assert encoder.states._cache_size() == 3  # of 1, 4 and 50 items
+    read = toy(Whole)(model.config) if name == "whole" else srgnn(model.config)
+    encode = jax.jit(read.fns["encode_session"])
+    for row, last in enumerate(end):
+        x = ranker.items[windows[row, : last + 1]][None]
+        want, _ = encode(params, x, np.ones((1, last + 1), bool))
+        np.testing.assert_allclose(found[row], want[0], rtol=1e-4, atol=1e-6)
 
 
 def test_it_is_explained_by_what_scoring_again_gives(made: Artefact) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -17,6 +18,7 @@ from jmrec.tools.benchmark.__main__ import main
 from jmrec.tools.benchmark.data import write_folder
 from jmrec.tools.benchmark.recbole_weights import ENCODERS_OF, from_recbole
 from jmrec.tools.benchmark.sessions_side import DROPOUT, training
+from jmrec.training.step import TrainStep
 from tests.parity import recbole_side
 
 
@@ -80,13 +82,29 @@ def test_sessions(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert found["predictions"] == sum(len(each) > 1 for each in dataset.splits["test"])
 
 
-def test_an_encoder_that_does_not_pack_trains_on_batches_by_length() -> None:
+def test_an_encoder_that_does_not_pack_trains_on_batches_by_length(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shapes, update = [], TrainStep.__call__
+
+    def seen(self: TrainStep, state: Any, frozen: Any, batch: Any, numbers: Any) -> Any:
+        shapes.append(batch["item"].shape)
+        return update(self, state, frozen, batch, numbers)
+
+    monkeypatch.setattr(TrainStep, "__call__", seen)
     data = {"items": np.arange(40, dtype=np.int32) % 9, "offsets": np.array([0, 3, 7, 20, 40])}
     settings = {"encoder": "srgnn", "seed": 0, "batch": 200, "pairs": 1}
     rounds, facts = training({**data, "n_items": np.array(9)}, settings, sampled=False)
     (loss,) = next(rounds)
     assert loss == pytest.approx(np.log(9), rel=0.2)  # it has learned nothing yet
     assert facts["units"] > 100  # a batch has about 200 positions
+    assert len(set(shapes)) > 1  # the first round, which is not timed, compiles them all
+    every = set(shapes)
+    for _ in range(3):
+        first = len(shapes)
+        next(rounds)
+        assert len(shapes) == first + 1
+    assert set(shapes) == every
 
 
 def test_recboles_weights_are_read_by_their_names() -> None:
