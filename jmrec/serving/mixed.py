@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jmrec.errors import UserError
 from jmrec.evaluation.policy import Policy
 from jmrec.evaluation.protocol import Ranker
 from jmrec.evaluation.rankers.blend import Blend
@@ -74,23 +73,19 @@ class MixedArtefact:
         return Blend(members, weights, rules.n_items, dict(rules.settings), rules.name, MIX)
 
 
-def split_mixed(blend: Blend, student: str) -> tuple[Blend, float]:
+def split_mixed(blend: Blend, student: str) -> tuple[Blend | None, float]:
     """Return the rules of a blend as one of their own, and what the student weighs in it.
 
-    Raises:
-      UserError: It holds no rule, or no student.
+    Returns:
+      None where it holds no rule; 0 where it does not hold the student.
     """
     parts = list(zip(blend.members, blend.weights))
-    own = [weight for member, weight in parts if member.name == student]
+    own = next((weight for member, weight in parts if member.name == student), 0.0)
     rules = [(member, weight) for member, weight in parts if member.name != student]
-    if not own or not rules:
-        alone = "rules" if rules else student
-        raise UserError(
-            f"the row {blend.name} came out as {alone} alone on validation; serve that row instead "
-            "(--row)."
-        )
+    if not rules:
+        return None, own
     members, weights = zip(*rules)
-    return Blend([*members], [*weights], blend.n_items, dict(blend.settings), blend.name), own[0]
+    return Blend([*members], [*weights], blend.n_items, dict(blend.settings), blend.name), own
 
 
 def write_mixed(artefact: MixedArtefact, out: Path) -> None:

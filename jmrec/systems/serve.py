@@ -118,14 +118,17 @@ def _build(system: Ranks, row: ServedRow, policy: Path | None) -> AnyArtefact:
     return (_student if row.rules is None else rule_artefact)(system, row, policy)
 
 
-def _mixed(system: Ranks, row: ServedRow, policy: Path | None) -> MixedArtefact:
-    """Make the artefact of rules and a student's first seed."""
+def _mixed(system: Ranks, row: ServedRow, policy: Path | None) -> AnyArtefact:
+    """Make the artefact of rules and a student's first seed; of one of them, if it is alone."""
     student = _student(system, replace(row, name=row.student), policy)
     added = system.students.variant(row.student).view == "both"
     whole = rule_artefact(system, row, policy, with_added=added)
     assert isinstance(whole.rule, Blend)
     rules, weight = split_mixed(whole.rule, row.student)
-    return MixedArtefact(replace(whole, rule=rules), student, weight)
+    if rules is None:
+        return student
+    whole = replace(whole, rule=rules)
+    return MixedArtefact(whole, student, weight) if weight else whole
 
 
 def _student(system: Ranks, row: ServedRow, policy: Path | None) -> Artefact:
