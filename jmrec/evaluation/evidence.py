@@ -26,6 +26,7 @@ from jmrec.evaluation.rankers.cooccurrence import (
 )
 from jmrec.evaluation.rankers.ease import FrequentItems
 from jmrec.evaluation.rankers.known import Known
+from jmrec.evaluation.rankers.neural import NeuralRanker
 from jmrec.evaluation.rankers.popularity import SessionPopularity, StaticRule
 
 POPULAR = "its popularity, which orders what is equal"
@@ -85,6 +86,7 @@ class Evidence:
             TextNeighbours: self._texts,
             FeatureNeighbours: self._features,
             Blend: self._blend,
+            NeuralRanker: self._learned,
         }
 
     # ---- what was counted -----------------------------------------------------------------------
@@ -186,6 +188,10 @@ class Evidence:
     def _features(self, rule: FeatureNeighbours, prefix: np.ndarray, item: int) -> list[Part]:
         unit = rule.unit
         return _content(prefix, rule.decay, lambda i: float(unit[i] @ unit[item]), rule.feature)
+
+    def _learned(self, student: NeuralRanker, prefix: np.ndarray, item: int) -> list[Part]:
+        score = float(student.scores(_one(prefix), slice(item, item + 1))[0, 0])
+        return [Part(score, None, "what it has learned of such sessions")]
 
     def _blend(self, rule: Blend, prefix: np.ndarray, item: int) -> list[Part]:
         asked, found = _one(prefix), []

@@ -93,6 +93,8 @@ def _kinds(*kinds: tuple[str, str, str]) -> dict[str, Kind]:
 
 PLAIN = "rule"
 """The kind of rules that read neither texts nor pictures and blend nothing."""
+MIX = "mix"
+"""The kind of what blends rules and a student."""
 KINDS = _kinds(
     ("oracle", "Oracle (knows how the data was made)", BOUND),
     (PLAIN, "Rules without training", RULE),
@@ -101,6 +103,7 @@ KINDS = _kinds(
     (RIVAL, "Rivals on the same features", RIVAL),
     ("encoder", "Session encoders", MODEL),
     ("student", "Students", MODEL),
+    (MIX, "Blends of rules and a student", MODEL),
     ("ranker", "Rankers of pairs", MODEL),
     ("teacher", "Teacher", TEACHER),
     ("control", "Controls", CONTROL),

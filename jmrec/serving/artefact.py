@@ -93,22 +93,30 @@ def write(artefact: Artefact, out: Path, program: bytes | None = None) -> None:
 
 
 def _write_files(artefact: Artefact, folder: Path, program: bytes | None) -> None:
-    facts = {
-        "kind": KIND,
-        "format": FORMAT,
+    facts = {"kind": KIND, "format": FORMAT, **student_facts(artefact)}
+    write_json(folder / SERVE, facts)
+    write_items(folder, artefact.ids, artefact.titles, artefact.policy)
+    write_student(artefact, folder)
+    if program is not None:
+        (folder / STABLEHLO).write_bytes(program)
+
+
+def student_facts(artefact: Artefact) -> dict[str, Any]:
+    """Return what ``serve.json`` says of a student."""
+    return {
         "student": artefact.student,
         **codec.encode(artefact.config),
         "policy": policy_facts(artefact.policy),
         "provenance": artefact.provenance,
         "event_names": artefact.event_names,
     }
-    write_json(folder / SERVE, facts)
-    write_items(folder, artefact.ids, artefact.titles, artefact.policy)
+
+
+def write_student(artefact: Artefact, folder: Path) -> None:
+    """Write a student's parameters, and what it reads of the items."""
     save_file(flatten_params(artefact.params), folder / STUDENT)
     tables = {**artefact.features, ID_ROW: artefact.id_rows}
     write_features(folder / TABLE, tables, artefact.ids, {"stage": "export"})
-    if program is not None:
-        (folder / STABLEHLO).write_bytes(program)
 
 
 def read(folder: Path) -> Artefact:
@@ -117,10 +125,11 @@ def read(folder: Path) -> Artefact:
     Raises:
       UserError: There is none, it is damaged, or a newer jmrec wrote it.
     """
-    return read_folder(folder, KIND, FORMAT, _parse)
+    return read_folder(folder, KIND, FORMAT, parse_student)
 
 
-def _parse(folder: Path, facts: Mapping[str, Any]) -> Artefact:
+def parse_student(folder: Path, facts: Mapping[str, Any]) -> Artefact:
+    """Return the student of a folder, from what ``serve.json`` says; see `read_folder`."""
     ids, titles, window = read_items(folder)
     table = read_features(folder / TABLE, ids).arrays
     flat = read_arrays(folder / STUDENT)

@@ -30,8 +30,13 @@ from jmrec.types import Params
 SERVE, ITEMS = "serve.json", "items.json"
 SESSIONS, PAIRS = "jmrec serving artefact", "jmrec serving artefact of pairs"
 RULE = "jmrec serving artefact of a rule"
-"""The kinds: students and rules rank items for sessions, pairs are ranked for users."""
-ANSWERS = {SESSIONS: "sessions of items", RULE: "sessions of items", PAIRS: "users"}
+MIXED = "jmrec serving artefact of rules and a student"
+"""The kinds: students, rules and blends of them rank items for sessions, pairs are ranked for
+users."""
+ANSWERS = {
+    SESSIONS: "sessions of items", RULE: "sessions of items", MIXED: "sessions of items",
+    PAIRS: "users",
+}  # fmt: skip
 """For what each kind recommends."""
 SIZE = 100_000
 """The largest number that a setting may be where no array is larger."""
@@ -145,7 +150,7 @@ def _facts(folder: Path) -> dict[str, Any]:
 
 
 def kind_of(folder: Path) -> str:
-    """Return of which kind an artefact is: `SESSIONS`, `RULE` or `PAIRS`.
+    """Return of which kind an artefact is: `SESSIONS`, `RULE`, `MIXED` or `PAIRS`.
 
     Raises:
       UserError: There is none, or it is damaged.

@@ -94,19 +94,26 @@ def write_rule(artefact: RuleArtefact, out: Path) -> None:
 
 
 def _write_files(artefact: RuleArtefact, folder: Path) -> None:
-    rule = codec.encode(artefact.rule)[0]
-    facts = {
-        "kind": RULE,
-        "format": FORMAT,
+    write_json(folder / SERVE, {"kind": RULE, "format": FORMAT, **rule_facts(artefact)})
+    write_items(folder, artefact.ids, artefact.titles, artefact.policy)
+    write_tables(artefact, folder)
+
+
+def rule_facts(artefact: RuleArtefact) -> dict[str, Any]:
+    """Return what ``serve.json`` says of a rule."""
+    return {
         "row": artefact.row,
-        "rule": rule,
+        "rule": codec.encode(artefact.rule)[0],
         "policy": policy_facts(artefact.policy),
         "provenance": artefact.provenance,
         "event_names": artefact.event_names,
     }
-    write_json(folder / SERVE, facts)
-    write_items(folder, artefact.ids, artefact.titles, artefact.policy)
-    save_file(artefact.tables(), folder / TABLES, metadata={FACTS: _checksum(rule)})
+
+
+def write_tables(artefact: RuleArtefact, folder: Path) -> None:
+    """Write the tables of a rule."""
+    said = _checksum(codec.encode(artefact.rule)[0])
+    save_file(artefact.tables(), folder / TABLES, metadata={FACTS: said})
 
 
 def _checksum(rule: Any) -> str:
@@ -120,10 +127,11 @@ def read_rule(folder: Path) -> RuleArtefact:
     Raises:
       UserError: There is none, it is damaged, or a newer jmrec wrote it.
     """
-    return read_folder(folder, RULE, FORMAT, _parse)
+    return read_folder(folder, RULE, FORMAT, parse_rule)
 
 
-def _parse(folder: Path, facts: Mapping[str, Any]) -> RuleArtefact:
+def parse_rule(folder: Path, facts: Mapping[str, Any]) -> RuleArtefact:
+    """Return the rule of a folder, from what ``serve.json`` says; see `read_folder`."""
     ids, titles, window = read_items(folder)
     with safe_open(folder / TABLES, "np") as file:
         if dict(file.metadata() or {}).get(FACTS) != _checksum(facts["rule"]):

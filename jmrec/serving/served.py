@@ -15,7 +15,7 @@ from jmrec.evaluation.rankers.neural import WINDOWS, CompiledEncoder
 from jmrec.models.build import check_fit
 from jmrec.models.sessions.table import session_model
 from jmrec.serving.artefact import Artefact, read
-from jmrec.serving.folder import RULE, kind_of
+from jmrec.serving.folder import MIXED, RULE, kind_of
 from jmrec.serving.questions import (
     REFUSE,
     SKIP,
@@ -29,6 +29,7 @@ from jmrec.serving.questions import (
 )
 
 if TYPE_CHECKING:  # scipy and its linear algebra: not to serve a student
+    from jmrec.serving.mixed import MixedArtefact
     from jmrec.serving.rules import RuleArtefact
 
 SCORES = 2**24
@@ -275,7 +276,9 @@ def _prefixes(
     )
 
 
-def serve(artefact: "Artefact | RuleArtefact", where: str, exported: bool = False) -> Served:
+def serve(
+    artefact: "Artefact | RuleArtefact | MixedArtefact", where: str, exported: bool = False
+) -> Served:
     """Make an artefact in memory ready to answer.
 
     Args:
@@ -287,7 +290,7 @@ def serve(artefact: "Artefact | RuleArtefact", where: str, exported: bool = Fals
       UserError: Its parameters are not those of this jmrec's encoder.
     """
     return Served(
-        _student(artefact, where) if isinstance(artefact, Artefact) else artefact.rule,
+        _ranker(artefact, where),
         artefact.ids,
         artefact.titles,
         artefact.policy,
@@ -295,6 +298,17 @@ def serve(artefact: "Artefact | RuleArtefact", where: str, exported: bool = Fals
         artefact.event_names,
         exported,
     )
+
+
+def _ranker(artefact: "Artefact | RuleArtefact | MixedArtefact", where: str) -> Ranker:
+    """Return what answers, prepared."""
+    if isinstance(artefact, Artefact):
+        return _student(artefact, where)
+    from jmrec.serving.mixed import MixedArtefact
+
+    if isinstance(artefact, MixedArtefact):
+        return artefact.ranker(_student(artefact.student, where))
+    return artefact.rule
 
 
 def _student(artefact: Artefact, where: str) -> Ranker:
@@ -316,7 +330,7 @@ def _student(artefact: Artefact, where: str) -> Ranker:
 
 
 def load(path: str | Path, policy: str | Path | None = None) -> Served:
-    """Load a serving artefact, of a student or of a rule.
+    """Load a serving artefact, of a student, of a rule or of both.
 
     Args:
       path: The folder that `jmrec export` wrote.
@@ -327,11 +341,16 @@ def load(path: str | Path, policy: str | Path | None = None) -> Served:
       UserError: There is no artefact, it is damaged, or the policy file does not fit.
     """
     folder = Path(path)
-    artefact: Artefact | RuleArtefact
-    if kind_of(folder) == RULE:
+    artefact: Artefact | RuleArtefact | MixedArtefact
+    kind = kind_of(folder)
+    if kind == RULE:
         from jmrec.serving.rules import read_rule
 
         artefact = read_rule(folder)
+    elif kind == MIXED:
+        from jmrec.serving.mixed import read_mixed
+
+        artefact = read_mixed(folder)
     else:
         artefact = read(folder)
     served = serve(artefact, str(folder), exported=True)

@@ -42,7 +42,8 @@ def export_scores(served: Served) -> bytes:
     """
     if not isinstance(served.ranker, NeuralRanker):
         raise UserError(
-            f"{served.ranker.name} is a rule, whose scores are exported as no StableHLO program; "
+            f"{served.ranker.name} is no student, and only a student's scores are exported as a "
+            "StableHLO program; "
             "leave out --stablehlo, or name a student with --row."
         )
     check_installed()

@@ -16,16 +16,18 @@ from jmrec.cluster.member import first, is_first
 from jmrec.config import ConfigDict, choose
 from jmrec.data.toyshop import Oracle
 from jmrec.errors import UserError
-from jmrec.evaluation.choice import best_of, choose_row, figure_of, on_validation
+from jmrec.evaluation.choice import DIGITS, best_of, choose_row, figure_of, on_validation
 from jmrec.evaluation.drift import over_time
 from jmrec.evaluation.dump import dump_topk
 from jmrec.evaluation.effect import correction_effect
 from jmrec.evaluation.policy import Policy
 from jmrec.evaluation.protocol import Predictions, Ranker, ask
+from jmrec.evaluation.rankers.blend import Blend, fit_mixed, mixed_name
 from jmrec.evaluation.rankers.neural import shuffle_prefixes
 from jmrec.evaluation.rankers.rules import CHOSEN_BY, fit_rules
 from jmrec.evaluation.results import (
     CONTROL,
+    MIX,
     PLAIN,
     RANKING,
     TEACHER,
@@ -130,12 +132,12 @@ def evaluate(
     effect = None
     if policy is not None:
         plain, students = next(row for row in rows if row.name == served["row"]), system.students
-        own = [table.rule] if table.rule else [
+        own = table.rankers or [
             students.ranker(plain.name, seed) for seed in students.seeds
         ]  # fmt: skip
         effect = correction_effect(plain, own, predictions, policy)
     # All processes read parameters together, so this comes before the others return.
-    why = examples(system, predictions, served["row"], table.rule)
+    why = examples(system, predictions, served["row"], next(iter(table.rankers), None))
     if not is_first():  # every process ranks, the first writes what came out
         return
     student = served.get("student", served["row"])
@@ -171,11 +173,11 @@ def evaluate(
 
 @dataclass(frozen=True)
 class _Table:
-    """All rows, which of them is served, and its ranker where that is a rule."""
+    """All rows, which of them is served, and its rankers where that is no student."""
 
     rows: list[Row]
     served: ServedRow
-    rule: Ranker | None
+    rankers: Sequence[Ranker]
 
 
 def _measure_all(
@@ -209,13 +211,13 @@ def _measure_all(
         if data.truth.is_file():
             oracle = Oracle(data.truth)
             add(oracle.name, "oracle", [oracle])
-        rules: dict[str, Ranker] = {}
+        others: dict[str, Sequence[Ranker]] = {}
         fitted = fit_rules(
             dataset, validation, features=dict(system.content()), ease_items=ease_items(config)
         )
         for rule in fitted:
             add(rule.name, getattr(rule, "kind", PLAIN), [rule])
-            rules[rule.name] = rule
+            others[rule.name] = [rule]
             values[rule.name] = getattr(rule, "settings")[CHOSEN_BY]  # noqa: B009
         bar.update(1)
         for each in entries:
@@ -227,11 +229,34 @@ def _measure_all(
                     else on_validation(rankers, validation, **common)
                 )  # fmt: skip
             bar.update(1)
+        if choosing:
+            mixed = _mixed(students, fitted, values, validation, common)
+            name, figure = mixed[0].name, on_validation(mixed, validation, **common)
+            mixed[0].settings[CHOSEN_BY] = round(figure, DIGITS)
+            add(name, MIX, mixed)
+            others[name], values[name] = mixed, figure
         served = _served(students, values, choosing)
         for each in controls(students, served.get("student", served["row"])):
             add(each.name, each.kind, [each.ranker(s) for s in each.seeds], each.shuffled)
         bar.update(1)
-    return _Table(rows, served, rules.get(served["row"]))
+    return _Table(rows, served, others.get(served["row"], ()))
+
+
+def _mixed(
+    students: Students,
+    rules: Sequence[Ranker],
+    values: Mapping[str, float],
+    validation: Predictions,
+    common: Mapping[str, Any],
+) -> list[Blend]:
+    """Return the blends of rules and a student, one a seed: of the wanted one, else of the best."""
+    own = {mixed_name(name): name for name in students.names}
+    best = best_of({name: values[name] for name in students.names})
+    name = own.get(students.wanted, best)
+    return [
+        fit_mixed(rules, students.ranker(name, seed), validation, **common)
+        for seed in students.seeds
+    ]
 
 
 def _served(students: Students, values: Mapping[str, float], choosing: bool) -> ServedRow:

@@ -12,6 +12,7 @@ import numpy as np
 from jmrec.errors import UserError
 from jmrec.evaluation.policy import Correction, make_policy
 from jmrec.evaluation.protocol import Ranker, make_predictions, rank
+from jmrec.evaluation.rankers.blend import Blend
 from jmrec.evaluation.results import (
     RESULTS,
     make_cost,
@@ -33,6 +34,7 @@ from jmrec.serving import (
     write,
 )
 from jmrec.serving.measure import CALLS, cold_start, folder_bytes, latency, size
+from jmrec.serving.mixed import MixedArtefact, split_mixed, write_mixed
 from jmrec.serving.questions import SKIP
 from jmrec.serving.rules import RuleArtefact, write_rule
 from jmrec.serving.stablehlo import export_scores
@@ -53,6 +55,7 @@ from jmrec.systems.system import Ranks, RanksPairs, System, able
 from jmrec.terminal import warn
 from jmrec.tracking import Tracker
 
+AnyArtefact = Artefact | RuleArtefact | MixedArtefact
 AGREE = 1000
 """For so many sessions the artefact's and the run's answers are compared."""
 TIE = 1e-5
@@ -94,7 +97,7 @@ def recommend(
         return serve(artefact, str(workdir)).recommend(session, top, at, times, events, unknown)
 
 
-def build(system: Ranks, row: str | None, policy: Path | None) -> Artefact | RuleArtefact:
+def build(system: Ranks, row: str | None, policy: Path | None) -> AnyArtefact:
     """Make a run's artefact in memory, items that `embed` read included.
 
     Args:
@@ -109,8 +112,23 @@ def build(system: Ranks, row: str | None, policy: Path | None) -> Artefact | Rul
     return _build(system, served_row(system, row), policy)
 
 
-def _build(system: Ranks, row: ServedRow, policy: Path | None) -> Artefact | RuleArtefact:
+def _build(system: Ranks, row: ServedRow, policy: Path | None) -> AnyArtefact:
+    if row.student:
+        return _mixed(system, row, policy)
     return (_student if row.rules is None else rule_artefact)(system, row, policy)
+
+
+def _mixed(system: Ranks, row: ServedRow, policy: Path | None) -> AnyArtefact:
+    """Make the artefact of rules and a student's first seed; of one of them, if it is alone."""
+    student = _student(system, replace(row, name=row.student), policy)
+    added = system.students.variant(row.student).view == "both"
+    whole = rule_artefact(system, row, policy, with_added=added)
+    assert isinstance(whole.rule, Blend)
+    rules, weight = split_mixed(whole.rule, row.student)
+    if rules is None:
+        return student
+    whole = replace(whole, rule=rules)
+    return MixedArtefact(whole, student, weight) if weight else whole
 
 
 def _student(system: Ranks, row: ServedRow, policy: Path | None) -> Artefact:
@@ -199,15 +217,28 @@ def export(
         chosen = served_row(system, row)
         artefact = _build(system, chosen, policy)
         program = export_scores(serve(artefact, str(out))) if stablehlo else None
-        if isinstance(artefact, RuleArtefact):
-            write_rule(artefact, out)
-        else:
-            write(artefact, out, program)
+        write_any(artefact, out, program)
         tracker.say(f"export: {out} is written; now it is measured")
         with jax.default_device(device):
             section = measure(system, chosen, artefact, out, calls)
         _note(opened, workdir / "evaluate", section)
         return section
+
+
+def write_any(artefact: AnyArtefact, out: Path, program: bytes | None = None) -> None:
+    """Write an artefact of any kind that ranks items for sessions.
+
+    Args:
+      artefact: What `build` made.
+      out: The folder.
+      program: Of a student, see `jmrec.serving.artefact.write`.
+    """
+    if isinstance(artefact, RuleArtefact):
+        write_rule(artefact, out)
+    elif isinstance(artefact, MixedArtefact):
+        write_mixed(artefact, out)
+    else:
+        write(artefact, out, program)
 
 
 def _note(system: System, folder: Path, section: dict[str, Any]) -> None:
@@ -239,7 +270,7 @@ def _cpu() -> jax.Device:
 
 
 def measure(
-    system: Ranks, row: ServedRow, artefact: Artefact | RuleArtefact, out: Path, calls: int = CALLS
+    system: Ranks, row: ServedRow, artefact: AnyArtefact, out: Path, calls: int = CALLS
 ) -> dict[str, Any]:
     """Measure a written artefact: size, start, latency beside a student's teacher, agreement.
 
@@ -258,10 +289,10 @@ def measure(
     timed = [load(out)]
     served, added = timed[0], read_added(system)
     own, large = _ranker(system, row), None
-    if isinstance(artefact, RuleArtefact):
-        arrays, params = [*artefact.tables().values()], {}
-    else:
-        arrays, params = [*artefact.features.values(), artefact.id_rows], artefact.params
+    rules, student = _parts(artefact)
+    arrays, params = [] if rules is None else [*rules.tables().values()], {}
+    if student is not None:
+        arrays, params = [*arrays, *student.features.values(), student.id_rows], student.params
         # The teacher ranks the items that the artefact holds.
         with_added = added is not None and len(artefact.ids) > len(system.data.dataset.items)
         large = system.teacher(added.features if added is not None and with_added else None)
@@ -271,8 +302,8 @@ def measure(
     tables = sum(array.nbytes for array in arrays)
     about = {"name": row.name, **size(params), "table_bytes": tables}
     section: dict[str, Any] = {"served": {**about, **times[0]}, "why": row.why}
-    if isinstance(artefact, RuleArtefact) and artefact.sessions():
-        section["sessions held"] = artefact.sessions()
+    if rules is not None and rules.sessions():
+        section["sessions held"] = rules.sessions()
     if large is not None:
         read = jax.tree.leaves(large.rows)
         held = sum(each[: len(artefact.ids)].nbytes for each in read)
@@ -287,6 +318,13 @@ def measure(
         "calls": calls,
         "same top 20": agree(system, own, served),
     }
+
+
+def _parts(artefact: AnyArtefact) -> tuple[RuleArtefact | None, Artefact | None]:
+    """Return the rules and the student that an artefact holds."""
+    if isinstance(artefact, MixedArtefact):
+        return artefact.rules, artefact.student
+    return (artefact, None) if isinstance(artefact, RuleArtefact) else (None, artefact)
 
 
 def _ranker(system: Ranks, row: ServedRow) -> Ranker:

@@ -15,6 +15,7 @@ from jmrec.evaluation.choice import named_rows
 from jmrec.evaluation.policy import Availability
 from jmrec.evaluation.protocol import Ranker
 from jmrec.evaluation.rankers import codec
+from jmrec.evaluation.rankers.blend import mixed_name
 from jmrec.evaluation.rankers.rules import fit_again
 from jmrec.evaluation.results import BEST, RESULTS, Results, read_results
 from jmrec.features import hash_ids
@@ -33,13 +34,15 @@ class ServedRow:
     Attributes:
       name: Of the row.
       why: In words.
-      rules: Row -> settings of every rule that was evaluated, where it is a rule; None of a
-        student.
+      rules: Row -> settings of every row that was evaluated, where it is or holds a rule; None of
+        a student.
+      student: The student that it blends with rules, "" for none.
     """
 
     name: str
     why: str
     rules: Mapping[str, Mapping[str, Any]] | None = None
+    student: str = ""
 
 
 def results_of(workdir: Path) -> Results:
@@ -81,7 +84,8 @@ def served_row(system: Ranks, asked: str | None = None) -> ServedRow:
     if name in students.names:
         return ServedRow(name, why)
     settings = {row["name"]: row.get("settings", {}) for row in results["rows"]}
-    return ServedRow(name, why, settings)
+    mixed = {mixed_name(student): student for student in students.names}
+    return ServedRow(name, why, settings, mixed.get(name, ""))
 
 
 def evaluated_rule(system: Ranks, row: ServedRow) -> Ranker:
@@ -92,11 +96,14 @@ def evaluated_rule(system: Ranks, row: ServedRow) -> Ranker:
 def _fitted(
     system: Ranks, row: ServedRow, dataset: Dataset, content: Mapping[str, np.ndarray]
 ) -> Ranker:
-    most = ease_items(system.work.config)
-    return fit_again(dataset, row.name, row.rules or {}, content, ease_items=most)
+    most, students = ease_items(system.work.config), system.students
+    student = students.ranker(row.student, students.seeds[0]) if row.student else None
+    return fit_again(dataset, row.name, row.rules or {}, content, most, student)
 
 
-def rule_artefact(system: Ranks, row: ServedRow, policy: Path | None) -> RuleArtefact:
+def rule_artefact(
+    system: Ranks, row: ServedRow, policy: Path | None, with_added: bool = True
+) -> RuleArtefact:
     """Make the artefact of a rule in memory, items that `embed` read included.
 
     No rule has seen those in a session. One that reads texts or features knows them by these; to
@@ -106,14 +113,15 @@ def rule_artefact(system: Ranks, row: ServedRow, policy: Path | None) -> RuleArt
       system: A finished run.
       row: Which rule.
       policy: A policy file, or None.
+      with_added: Whether items that `embed` read are in it.
 
     Raises:
       UserError: The towers were trained again since `embed`, or the policy does not fit.
     """
-    catalogue = whole_catalogue(system, policy)
+    catalogue = whole_catalogue(system, policy, with_added=with_added)
     dataset, content = system.data.dataset, system.content(catalogue.added.features or None)
     if catalogue.added.ids:
-        dataset = replace(dataset, items=with_added(dataset.items, catalogue.added))
+        dataset = replace(dataset, items=grown(dataset.items, catalogue.added))
     rule = _fitted(system, row, dataset, content)
     return RuleArtefact(
         row=row.name,
@@ -144,7 +152,7 @@ def provenance(system: Ranks, row: ServedRow, ids: list[str], added: int) -> dic
     }
 
 
-def with_added(items: Items, added: Added) -> Items:
+def grown(items: Items, added: Added) -> Items:
     """Return a catalogue with the items that `embed` read at its end.
 
     What is known of those are ids, titles, texts and windows.

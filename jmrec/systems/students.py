@@ -18,6 +18,7 @@ from jmrec.config import ConfigDict, choose
 from jmrec.data.item_arrays import VIEWS
 from jmrec.errors import UserError
 from jmrec.evaluation.choice import check_wanted
+from jmrec.evaluation.rankers.blend import mixed_name
 from jmrec.evaluation.rankers.neural import CompiledEncoder, NeuralRanker
 from jmrec.evaluation.rankers.rules import rule_names
 from jmrec.models.build import check_fit
@@ -134,7 +135,8 @@ class Students:
             raise UserError("students and seeds must name one or more each; change that setting.")
         if len({*config.seeds}) < len(config.seeds):
             raise UserError(f"seeds={tuple(config.seeds)} names one twice; name each once.")
-        check_wanted(self.wanted, self.names, rule_names(content))
+        blends = [mixed_name(name) for name in self.names]
+        check_wanted(self.wanted, self.names, [*rule_names(content), *blends])
         for name, variant in config.students.items():
             read = {"features": int(variant.features != NO_FEATURES), "ids": int(variant.ids)}
             named = encoder_name(config, name)

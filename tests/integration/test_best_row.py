@@ -11,10 +11,9 @@ from jmrec.data.prepared import load_prepared
 from jmrec.data.toyshop import ToyShopConfig, write_toyshop
 from jmrec.evaluation.results import role_of
 from jmrec.main import main
-from jmrec.serving import load, serve, write
-from jmrec.serving.rules import RuleArtefact, read_rule, write_rule
+from jmrec.serving import load, serve
 from jmrec.systems.registry import open_run
-from jmrec.systems.serve import build, measure
+from jmrec.systems.serve import build, measure, write_any
 from jmrec.systems.serve_rules import served_row
 from jmrec.systems.system import Ranks, able
 from jmrec.tracking import Tracker
@@ -103,9 +102,9 @@ def test_it_is_recommended_and_exported_by_default(
     said = capsys.readouterr().out
     assert f"Served is {best}, the best of" in said
     assert recommended(capsys, "--serve", str(tmp_path / "serve")) == answer
-    artefact = read_rule(tmp_path / "serve")
-    assert artefact.row == best
-    assert artefact.provenance["why"].startswith(f"Served is {best}, the best of")
+    artefact = json.loads((tmp_path / "serve" / "serve.json").read_text())
+    assert artefact["row"] == best
+    assert artefact["provenance"]["why"].startswith(f"Served is {best}, the best of")
     page = (run / "evaluate" / "report.html").read_text()
     assert f"Serving: {best} answers a session" in page
     assert " 0 parameters" not in page
@@ -119,14 +118,12 @@ def test_every_row_can_be_asked_for(run: Path, tmp_path: Path) -> None:
     names = list(results(run)["served"]["choice"]["validation"])
     assert {"student", "EASE", "V-SKNN", "blend of rules", "newest first"} < {*names}
     assert {"content-kNN (TF-IDF)", "content-kNN (item features)"} < {*names}
+    assert "blend of rules and student" in names
     answers = {}
     for name in names:
         row, made = served_row(system, name), build(system, name, None)
         assert row.why == f"Served is {name}: --row names it."
-        if isinstance(made, RuleArtefact):
-            write_rule(made, tmp_path / "serve")
-        else:
-            write(made, tmp_path / "serve")
+        write_any(made, tmp_path / "serve")
         section = measure(system, row, made, tmp_path / "serve", calls=2)
         assert section["served"]["name"] == name
         assert section["same top 20"]["same"] == section["same top 20"]["sessions"] > 100
@@ -146,7 +143,10 @@ def test_what_can_not_be_is_one_sentence(
     assert "is not one of" in said
     best = results(run)["served"]["row"]
     said = refusal(capsys, ["export", *at, "--out", str(tmp_path / "out"), "--stablehlo"])
-    assert f"{best} is a rule, whose scores are exported as no StableHLO program" in said
+    assert (
+        f"{best} is no student, and only a student's scores are exported as a StableHLO program"
+        in said
+    )
     assert not (tmp_path / "out").exists()
     fresh = str(tmp_path / "fresh")
     said = refusal(capsys, words(shop, Path(fresh), "ids", "--config.evaluate.serve=bast"))

@@ -1,7 +1,7 @@
 """A blend of rankers: a weighted sum of scores, standardised within each prediction."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from jmrec.evaluation.protocol import FLOOR, Predictions, Prefixes, Ranker, miss
 from jmrec.evaluation.rankers.servable import servable
-from jmrec.evaluation.results import MRR20
+from jmrec.evaluation.results import MIX, MRR20
 from jmrec.metrics.ranks import metric, session_mean
 
 WEIGHTS = (0.0, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.5)
@@ -22,6 +22,16 @@ ENOUGH = 1000
 """So many predictions choose weights at least, where there are as many."""
 BLOCK = 20_000_000
 """Scores of all items that are held at a time, where only the best of them are kept."""
+
+
+def mixed_name(student: str) -> str:
+    """Return the name of the row that blends all rules and a student.
+
+    Example:
+      >>> mixed_name("student")
+      'blend of rules and student'
+    """
+    return f"{BLEND} and {student}"
 
 
 @servable
@@ -200,6 +210,25 @@ def fit_blend(
         n_items,
         {members[index].name: float(weights[index]) for index in kept},
     )
+
+
+def fit_mixed(
+    rules: Sequence[Ranker], student: Ranker, validation: Predictions, **common: Any
+) -> Blend:
+    """Blend rules and a student, as `fit_blend` does: what is counted and what is learned.
+
+    Args:
+      rules: Fitted and prepared; a blend of them is left out, for its members are there.
+      student: Trained and prepared.
+      validation: As in `fit_blend`.
+      **common: The other arguments of `fit_blend`.
+
+    Returns:
+      The blend, in which the student comes last; one that adds nothing is left out.
+    """
+    members = [rule for rule in rules if not isinstance(rule, Blend)]
+    found = fit_blend([*members, student], validation, **common)
+    return replace(found, name=mixed_name(student.name), kind=MIX)
 
 
 def _blocked(

@@ -31,7 +31,7 @@ from jmrec.evaluation.rankers.popularity import (
     recent_grid,
     session_grid,
 )
-from jmrec.evaluation.results import MRR20
+from jmrec.evaluation.results import MIX, MRR20
 
 CHOSEN_BY = f"validation {MRR20}"
 """Beside a rule's settings: the figure by which they were chosen."""
@@ -183,6 +183,7 @@ def fit_again(
     settings: Mapping[str, Mapping[str, Any]],
     features: Mapping[str, np.ndarray] | None = None,
     ease_items: int = EASE_ITEMS,
+    student: Ranker | None = None,
 ) -> Ranker:
     """Fit one rule with the settings that were chosen before; on the same data it is the same.
 
@@ -192,6 +193,7 @@ def fit_again(
       settings: Row -> what `fit_rules` chose; of the blend, and of all that it blends.
       features: As in `fit_rules`.
       ease_items: As in `fit_rules`.
+      student: The one that the row blends with rules, prepared, where it does.
 
     Returns:
       The rule, prepared.
@@ -214,8 +216,13 @@ def fit_again(
             f"the settings of {rule} are none that this jmrec tries; run jmrec run again."
         )
 
-    if name != BLEND:
+    if name != BLEND and student is None:
         return one(name)
-    weights = {member: settings[name][member] for member in grids if member in settings[name]}
+    own = settings[name]
+    weights = {member: own[member] for member in grids if member in own}
     members = [one(member) for member in weights]
-    return Blend(members, list(weights.values()), known.n_items, dict(settings[name]))
+    if student is None:
+        return Blend(members, [*weights.values()], known.n_items, dict(own))
+    if student.name in own:
+        members, weights = [*members, student], {**weights, student.name: own[student.name]}
+    return Blend(members, [*weights.values()], known.n_items, dict(own), name, MIX)

@@ -289,7 +289,7 @@ def test_policy_and_windows_are_obeyed(known: Known, tmp_path: Path) -> None:
     assert {each["item_id"] for each in other} == {"i05", "i06"}
     # As of a student: clicks may come with times and types, which a rule does not read.
     assert served.recommend(["i01"], times=[5.0], events=["buy"]) == served.recommend(["i01"])
-    with pytest.raises(UserError, match=r"V-SKNN is a rule, .* no StableHLO program; leave out"):
+    with pytest.raises(UserError, match=r"V-SKNN is no student, .* StableHLO program; leave out"):
         export_scores(served)
 
 

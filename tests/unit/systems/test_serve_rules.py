@@ -19,7 +19,7 @@ from jmrec.serving import serve
 from jmrec.serving.rules import RuleArtefact
 from jmrec.systems import serve_rules
 from jmrec.systems.added import Added, Catalogue
-from jmrec.systems.serve_rules import rule_artefact, served_row, with_added
+from jmrec.systems.serve_rules import grown, rule_artefact, served_row
 from tests.unit.evaluation.conftest import build_dataset, build_sessions
 
 V = 12
@@ -115,7 +115,7 @@ def test_added_items_are_to_a_rule_what_unseen_ones_are(
     for name in served_row(run).rules or {}:
         if name != "student":
             plain[name] = rule_artefact(run, served_row(run, name), None)
-    monkeypatch.setattr(serve_rules, "whole_catalogue", lambda *_: whole)
+    monkeypatch.setattr(serve_rules, "whole_catalogue", lambda *_, **__: whole)
     assert len(plain) == 12
     for name, before in plain.items():
         after = rule_artefact(run, served_row(run, name), None)
@@ -142,7 +142,7 @@ def test_added_items_are_to_a_rule_what_unseen_ones_are(
 def test_a_catalogue_with_added_items_says_what_is_known_of_them(run: Any) -> None:
     items = run.data.dataset.items
     windows = Availability(np.array([5.0, -np.inf]), np.array([np.inf, np.inf]))
-    found = with_added(items, Added(NEW.ids, NEW.titles, NEW.features, windows, NEW.texts))
+    found = grown(items, Added(NEW.ids, NEW.titles, NEW.features, windows, NEW.texts))
     assert len(found) == V + 2
     assert texts_of(found)[:V] == texts_of(items)
     assert texts_of(found)[V:] == NEW.texts
