@@ -206,7 +206,7 @@ def _measure_all(
     # A student that is served by its name is chosen by nothing.
     values, choosing = dict[str, float](), students.wanted not in students.names
     entries = system.rankers()
-    total = 2 + len(entries)
+    total = 2 + len(entries) + choosing
     with system.work.tracker.stage("evaluate").progress(total, f"evaluate on {split}") as bar:
         if data.truth.is_file():
             oracle = Oracle(data.truth)
@@ -235,6 +235,7 @@ def _measure_all(
             mixed[0].settings[CHOSEN_BY] = round(figure, DIGITS)
             add(name, MIX, mixed)
             others[name], values[name] = mixed, figure
+            bar.update(1)
         served = _served(students, values, choosing)
         for each in controls(students, served.get("student", served["row"])):
             add(each.name, each.kind, [each.ranker(s) for s in each.seeds], each.shuffled)

@@ -148,10 +148,11 @@ def fit_blend(
     allowed: np.ndarray | None = None,
     rounds: int = 3,
     seed: int = 0,
+    start: Sequence[float] | None = None,
 ) -> Blend:
     """Choose a blend's weights on validation by coordinate ascent on the primary figure.
 
-    The best single member starts with weight 1; then each weight in turn takes the value of
+    The best single member starts with weight 1, or all with what is given; then each weight in turn takes the value of
     ``WEIGHTS`` that does best, until a round changes nothing. Members that end at 0 are dropped.
     At most ``BUDGET`` scores are held. Of a catalogue of which fewer than ``ENOUGH`` predictions
     would fit, only those items are looked at that are among the best of a member.
@@ -164,6 +165,8 @@ def fit_blend(
       allowed: bool [V] availability.
       rounds: At most so many rounds.
       seed: Of the sample of sessions, where not all fit into ``BUDGET``.
+      start: Weights to start from, one a member, not all 0: the blend is no worse on what it looks
+        at. None is 1 for the best member.
 
     Returns:
       The blend.
@@ -188,8 +191,10 @@ def fit_blend(
     single = [figure(one) for one in scores]
     weights = np.zeros(len(members))
     weights[int(np.argmax(single))] = 1.0
-    best = max(single)
-    total = scores[int(np.argmax(single))].copy()
+    if start is not None:
+        weights[:] = start
+    total = np.tensordot(weights.astype(np.float32), scores, 1)
+    best = figure(total)
     for _ in range(rounds):
         changed = False
         for index in np.argsort(single)[::-1]:
@@ -217,8 +222,10 @@ def fit_mixed(
 ) -> Blend:
     """Blend rules and a student, as `fit_blend` does: what is counted and what is learned.
 
+    It begins as the blend of the rules alone, where there is one.
+
     Args:
-      rules: Fitted and prepared; a blend of them is left out, for its members are there.
+      rules: Fitted and prepared, their blend among them or not.
       student: Trained and prepared.
       validation: As in `fit_blend`.
       **common: The other arguments of `fit_blend`.
@@ -227,7 +234,12 @@ def fit_mixed(
       The blend, in which the student comes last; one that adds nothing is left out.
     """
     members = [rule for rule in rules if not isinstance(rule, Blend)]
-    found = fit_blend([*members, student], validation, **common)
+    start = None
+    for blend in rules:
+        if isinstance(blend, Blend):
+            own = {each.name: weight for each, weight in zip(blend.members, blend.weights)}
+            start = [*(own.get(rule.name, 0.0) for rule in members), 0.0]
+    found = fit_blend([*members, student], validation, start=start, **common)
     return replace(found, name=mixed_name(student.name), kind=MIX)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from jmrec.errors import UserError
+from jmrec.evaluation.choice import on_validation
 from jmrec.evaluation.evidence import Evidence
 from jmrec.evaluation.protocol import Ranker, make_predictions
 from jmrec.evaluation.rankers.blend import Blend, fit_blend, fit_mixed, mixed_name
@@ -109,9 +110,12 @@ def test_the_weights_are_those_of_a_blend_with_one_more_member(
     common: Any = {"n_items": ITEMS, "exclude_seen": False}
     rules = [next(iter(RULES[name](known))) for name in NAMES]
     plain = fit_blend(rules, asked, **common)
-    found = fit_mixed([*rules, plain], student, asked, **common)
+    found = fit_mixed(rules, student, asked, **common)
     wanted = fit_blend([*rules, student], asked, **common)
     assert found.weights == wanted.weights
+    # It begins as the blend of the rules, so that it is no worse on validation.
+    begun = fit_mixed([*rules, plain], student, asked, **common)
+    assert on_validation([begun], asked, **common) >= on_validation([plain], asked, **common)
     assert (found.name, found.kind) == ("blend of rules and small", MIX)
     settings = {rule.name: getattr(rule, "settings") for rule in rules}  # noqa: B009
     chosen = {**found.settings, student.name: 0.2}
