@@ -152,8 +152,9 @@ def fit_blend(
 ) -> Blend:
     """Choose a blend's weights on validation by coordinate ascent on the primary figure.
 
-    The best single member starts with weight 1, or all with what is given; then each weight in turn takes the value of
-    ``WEIGHTS`` that does best, until a round changes nothing. Members that end at 0 are dropped.
+    The best single member starts with weight 1, or all with what is given; then each weight in
+    turn takes the value of ``WEIGHTS`` that does best, until a round changes nothing. Members that
+    end at 0 are dropped.
     At most ``BUDGET`` scores are held. Of a catalogue of which fewer than ``ENOUGH`` predictions
     would fit, only those items are looked at that are among the best of a member.
 
