@@ -91,7 +91,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
             name = encoder if items == every[0] else f"{encoder}-{items}"
             config.students[name] = published(encoder, student)
     config.teach = ConfigDict({"folds": 5})
-    config.evaluate = evaluation(args.data, next(iter(config.students)))
+    config.evaluate = evaluation(args.data, args.encoder.split("+")[0])
     if papers:
         as_in_papers(config, args.size)
     return config

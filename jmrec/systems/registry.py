@@ -106,6 +106,7 @@ def run(
     stale: str,
     command: Sequence[str],
     data: str = COMPARE,
+    report: bool = True,
 ) -> None:
     """Run every stage of an experiment, then evaluate and report.
 
@@ -117,6 +118,8 @@ def run(
       command: The command line, for the report.
       data: `COMPARE` refuses a folder that has changed since it was prepared; `AS_PREPARED` goes on
         with what was prepared; `CONTINUE` takes what is new and trains on from what was trained.
+      report: Whether the last stage, which evaluates, is run too; without it nothing reads test,
+        and the workdir holds no finished run yet.
 
     Raises:
       UserError: If the system is unknown, or the workdir holds another run.
@@ -143,7 +146,9 @@ def run(
         if data == CONTINUE:
             first(lambda: grown.begin(system(work), lambda: open_run(workdir, tracker)))
         stages = system(work).stages(command)
-        walk(stages, workdir, stale=stale, tracker=tracker)
+        walk(stages if report else stages[:-1], workdir, stale=stale, tracker=tracker)
+        if not report:
+            return
         first(lambda: write_json(workdir / CONFIG, stored(config)))
         report = workdir / stages[-1].name / "report.html"
         if report.is_file() or not is_first():
