@@ -209,8 +209,8 @@ def as_in_papers(config: ConfigDict, size: str) -> None:
     config.data.targets = "last"
     config.student.train = (
         training(200, 32, 1e-2, 25, patience=3),
-        training(60_000, 4, 1e-3, 750, patience=10),
-        training(60_000, 64, 1e-3, 300, patience=10),
+        training(60_000, 4, 1e-3, 800, patience=10),
+        training(20_000, 64, 1e-3, 100, patience=10),
     )[SIZES.index(size)]
     config.student.train.weight_decay = 0.0
     for student in config.students.values():

@@ -134,7 +134,7 @@ def make_board(workdir: Path) -> tuple[Board, BoardCost]:
         raise UserError(f"{workdir} has no rule to compare with; run it again.")
     models = [row for row in rows if role_of(row["kind"]) == MODEL]
     by_name = {row["name"]: row for row in rows}
-    above = _less([(row, by_name[rule]) for row in models], units)
+    above = differences([(row, by_name[rule]) for row in models], units)
     board: list[BoardRow] = [
         {
             "name": row["name"],
@@ -149,7 +149,7 @@ def make_board(workdir: Path) -> tuple[Board, BoardCost]:
         for row in rows
     ]
     pairs = _content(board)
-    added = _less([(by_name[a], by_name[b]) for a, b in pairs], units)
+    added = differences([(by_name[a], by_name[b]) for a, b in pairs], units)
     found: Board = {
         "format": FORMAT,
         "caption": results["caption"],
@@ -192,10 +192,18 @@ def _taken(figures: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]
     return {name: {each: figures[name][each] for each in (HR20, MRR20)} for name in (SESSION, LAST)}
 
 
-def _less(
+def differences(
     pairs: Sequence[tuple[ResultRow, ResultRow]], units: Units
 ) -> dict[str, dict[str, Difference]]:
-    """Return first row -> metric -> its difference from the second, corrected for all the pairs."""
+    """Return the differences of pairs of rows, corrected for how many pairs there are.
+
+    Args:
+      pairs: Rows of results.json; no row stands first in two of them.
+      units: Of the same run.
+
+    Returns:
+      First row -> metric -> its difference from the second.
+    """
     table: dict[str, dict[str, Difference]] = {a["name"]: {} for a, _ in pairs}
     at = {name: place for place, name in enumerate(units.names)}
     for m, metric in enumerate(NAMES):
@@ -218,7 +226,7 @@ def _difference(a: ResultRow, b: ResultRow, metric: str, found: Paired, p: float
     if "reason" in said:
         entry["reason"] = said["reason"]
     elif said["verdict"] != "not told apart" and p >= LEVEL:
-        entry |= {"verdict": "not told apart", "reason": f"of {LEVEL} or more after correction"}
+        entry |= {"verdict": "not told apart", "reason": f"p is {LEVEL} or more after correction"}
     return entry
 
 
