@@ -106,7 +106,7 @@ def run(
     stale: str,
     command: Sequence[str],
     data: str = COMPARE,
-    report: bool = True,
+    stop: str = "",
 ) -> None:
     """Run every stage of an experiment, then evaluate and report.
 
@@ -118,8 +118,8 @@ def run(
       command: The command line, for the report.
       data: `COMPARE` refuses a folder that has changed since it was prepared; `AS_PREPARED` goes on
         with what was prepared; `CONTINUE` takes what is new and trains on from what was trained.
-      report: Whether the last stage, which evaluates, is run too; without it nothing reads test,
-        and the workdir holds no finished run yet.
+      stop: A stage that is not run, nor what follows; the workdir then holds no finished run yet.
+        Without "evaluate" nothing reads test. "" runs all.
 
     Raises:
       UserError: If the system is unknown, or the workdir holds another run.
@@ -146,8 +146,9 @@ def run(
         if data == CONTINUE:
             first(lambda: grown.begin(system(work), lambda: open_run(workdir, tracker)))
         stages = system(work).stages(command)
-        walk(stages if report else stages[:-1], workdir, stale=stale, tracker=tracker)
-        if not report:
+        wanted = [each.name for each in stages].index(stop) if stop else len(stages)
+        walk(stages[:wanted], workdir, stale=stale, tracker=tracker)
+        if stop:
             return
         first(lambda: write_json(workdir / CONFIG, stored(config)))
         report = workdir / stages[-1].name / "report.html"

@@ -135,19 +135,7 @@ def make_board(workdir: Path) -> tuple[Board, BoardCost]:
     models = [row for row in rows if role_of(row["kind"]) == MODEL]
     by_name = {row["name"]: row for row in rows}
     above = differences([(row, by_name[rule]) for row in models], units)
-    board: list[BoardRow] = [
-        {
-            "name": row["name"],
-            "kind": row["kind"],
-            **_of_encoder(config, workdir, row),
-            "seeds": row["seeds"],
-            "figures": _taken(row["figures"]),
-            "interval": _taken(row["interval"]),
-            "targets": row.get("slices", {}).get("target", {}),
-            "less": above.get(row["name"], {}),
-        }
-        for row in rows
-    ]
+    board = [_board_row(config, workdir, row, above.get(row["name"], {})) for row in rows]
     pairs = _content(board)
     added = differences([(by_name[a], by_name[b]) for a, b in pairs], units)
     found: Board = {
@@ -163,18 +151,27 @@ def make_board(workdir: Path) -> tuple[Board, BoardCost]:
     return cast(Board, plain(found)), _costs(workdir, board, config)
 
 
-def _of_encoder(config: ConfigDict, workdir: Path, row: ResultRow) -> Any:
-    """Return "encoder", "reads" and "validation" of a row."""
-    name = row["name"]
-    if role_of(row["kind"]) != MODEL:
-        chosen = row.get("settings", {}).get(CHOSEN_BY)
-        return {"encoder": "", "reads": "", "validation": chosen}
-    student = config.students[name]
-    reads = [IDS] * bool(student.ids) + [FEATURES] * (student.features != NO_FEATURES)
+def _board_row(
+    config: ConfigDict, workdir: Path, row: ResultRow, less: dict[str, Difference]
+) -> BoardRow:
+    name, encoder, reads = row["name"], "", list[str]()
+    validation = row.get("settings", {}).get(CHOSEN_BY)
+    if role_of(row["kind"]) == MODEL:
+        student = config.students[name]
+        encoder = student.get("encoder", config.student.encoder)
+        reads = [IDS] * bool(student.ids) + [FEATURES] * (student.features != NO_FEATURES)
+        validation = round(on_validation(config, workdir, name), DIGITS)
     return {
-        "encoder": student.get("encoder", config.student.encoder),
+        "name": name,
+        "kind": row["kind"],
+        "encoder": encoder,
         "reads": " + ".join(reads),
-        "validation": round(on_validation(config, workdir, name), DIGITS),
+        "seeds": row["seeds"],
+        "validation": validation,
+        "figures": _taken(row["figures"]),
+        "interval": _taken(row["interval"]),
+        "targets": row.get("slices", {}).get("target", {}),
+        "less": less,
     }
 
 

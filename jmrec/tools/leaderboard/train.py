@@ -6,6 +6,7 @@ that the same command goes on after a kill; nothing reads test before all is tra
 
 from collections.abc import Sequence
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 
 from jmrec.config import ConfigDict
@@ -102,11 +103,10 @@ def train(
     unknown = next((each for each in always if each not in ENCODERS), None)
     if unknown is not None:
         raise UserError(f"--always: there is no encoder {unknown!r}; it has {', '.join(ENCODERS)}.")
-    how = {"resume": "auto", "stale": stale, "command": command}
+    run = partial(registry.run, workdir=workdir, resume="auto", stale=stale, command=command)
     first = with_seeds(config, ())
-    registry.run(first, workdir, **how, report=False)
-    chosen = [*always, *best_encoders(first, workdir, best)]
-    registry.run(with_seeds(config, chosen), workdir, **how)
+    run(first, stop="evaluate")
+    run(with_seeds(config, [*always, *best_encoders(first, workdir, best)]))
     board, cost = make_board(workdir)
     write_board(out, board, cost)
     write_page(out)
