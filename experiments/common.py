@@ -160,6 +160,64 @@ def id_only(source: str, size: str, variant: Mapping[str, Any]) -> ConfigDict:
     return own
 
 
+PUBLISHED: dict[str, dict[str, float]] = {
+    "gru4rec": {"dropout": 0.3},
+    "narm": {"dropout": 0.5},
+    "stamp": {"dropout": 0.0},
+    "srgnn": {"dropout": 0.0},
+    "core": {"dropout": 0.2},
+    "sasrec": {"dropout": 0.5},
+    "hstu": {"dropout": 0.2},
+    "ligr": {"dropout": 0.2},
+}
+"""Session encoder -> its own hparams: those of RecBole's model of that name; of HSTU what its
+authors use on MovieLens, of LiGR what RecTools' transformers have. Further rates and CORE's
+temperature (0.07) are fields of an encoder's config. An encoder that is not here has what
+`session_student` says."""
+
+
+def published(encoder: str, variant: Mapping[str, Any]) -> ConfigDict:
+    """Return a student with the published settings of its encoder, where there are some."""
+    own = ConfigDict(variant)
+    if encoder in PUBLISHED:
+        own.hparams = ConfigDict({**own.get("hparams", {}), **PUBLISHED[encoder]})
+    return own
+
+
+def as_in_papers(config: ConfigDict, size: str) -> None:
+    """Change an experiment on sessions to how papers on session encoders train and judge.
+
+    What differs from jmrec's own protocol is here, and nothing else does:
+
+    * Validation is the last 10 % of the sessions that are not of a benchmark's own test split
+      (where the data gives none, the newest 10 % are test).
+    * Of a validation and a test session the last item alone is predicted. So HR@20 is the P@20 of
+      papers, and every choice (the best update, the settings of rules, the served row) is made by
+      MRR@20 of the last item.
+    * Training goes on until ten evaluations, of about an epoch each, bring no better one: Adam
+      without weight decay, at one learning rate.
+
+    Whether items of the session stay candidates is said by dataset.toml in both. Papers cut each
+    training session into all its beginnings; here every position of a session has a loss, which is
+    the same set of pairs, read once.
+
+    Args:
+      config: Of the experiment; it is changed.
+      size: One of `SIZES`.
+    """
+    config.data.fractions = (0.81, 0.09, 0.1)
+    config.data.targets = "last"
+    config.student.train = (
+        training(200, 32, 1e-2, 25, patience=3),
+        training(60_000, 4, 1e-3, 800, patience=10),
+        training(20_000, 64, 1e-3, 100, patience=10),
+    )[SIZES.index(size)]
+    config.student.train.weight_decay = 0.0
+    for student in config.students.values():
+        if "train" in student:
+            del student["train"]
+
+
 def evaluation(source: str, student: str) -> ConfigDict:
     """Return how an experiment on sessions is evaluated.
 

@@ -10,9 +10,16 @@ Arguments:
   encoder=student       a name of jmrec.models.sessions, or several joined by +: a row for each; of
                         ToyShop the first is served, of your own folder the row that is best on
                         validation, a rule where a rule is (--config.evaluate.serve=NAME: another)
-  items=ids|features|both   what is known of an item: a row of a table of ids, its features, or both
+  items=ids|features|both   what is known of an item: a row of a table of ids, its features or both;
+                        several joined by + are rows of one run (gru4rec, gru4rec-both)
+  protocol=jmrec|paper  jmrec: 80/10/10 of the sessions by time, every item is predicted; paper: how
+                        papers on session encoders train and judge, by the last item of a session
+                        (as_in_papers of experiments/common.py states all that differs)
   teacher=none|rules    whether the students also follow the blend of rules, which labels sessions
                         that it has not seen
+
+Encoders have the published settings that stand in PUBLISHED of experiments/common.py;
+--config.students.NAME.hparams.dropout (or any other that stands there) changes one.
 
 Features come from --config.features.from=RUN_OR_FOLDER: the workdir of a finished run of
 experiments/tpad.py on the same data (--config.features.name=k+t, the default, or e), or a folder
@@ -32,6 +39,8 @@ Commands:
   jmrec run --config experiments/session.py:size=tiny --workdir runs/ids
   jmrec run --config experiments/session.py:data=folder,size=small,items=both \
     --config.data.dir=SHOP --config.features.from=runs/shop --workdir runs/both
+  jmrec run --config experiments/session.py:data=folder,size=small,protocol=paper,encoder=narm \
+    --config.data.dir=BENCHMARK --workdir runs/narm
 """
 
 from typing import Any
@@ -40,8 +49,10 @@ from jmrec.config import ConfigDict, choose, parse_arg, placeholder, product, sw
 
 from .common import (
     SIZES,
+    as_in_papers,
     evaluation,
     id_only,
+    published,
     run_settings,
     session_context,
     session_data,
@@ -52,11 +63,11 @@ from .common import (
 def get_config(arg: str | None = None) -> ConfigDict:
     """Return the configuration of the encoders."""
     args = parse_arg(
-        arg, data="toyshop", size="small", encoder="student", items="ids", teacher="none"
-    )
+        arg, data="toyshop", size="small", encoder="student", items="ids", protocol="jmrec",
+        teacher="none",
+    )  # fmt: skip
     choose("size", args.size, SIZES)
-    # A ConfigDict has a method of that name.
-    items = choose("items", args["items"], {each: each for each in ("ids", "features", "both")})
+    papers = choose("protocol", args.protocol, {"jmrec": False, "paper": True})
     taught = choose("teacher", args.teacher, {"none": False, "rules": True})
 
     config = run_settings("session", args.size)
@@ -66,17 +77,23 @@ def get_config(arg: str | None = None) -> ConfigDict:
     # jmrec plan wants to be told.
     config.features = ConfigDict({"from": placeholder(str), "name": "k+t", "width": 0})
     config.student = session_student(args.data, args.size)
-    variant = {
-        "view": "both", "features": "given", "ids": items == "both",
-        "logit": 1.0 if taught else 0.0, "distill": "topk_kl",
-    }  # fmt: skip
-    names = args.encoder.split("+")
-    config.students = ConfigDict({name: {**variant, "encoder": name} for name in names})
-    if items == "ids":
-        for name in names:
-            config.students[name] = id_only(args.data, args.size, config.students[name])
+    config.students = ConfigDict()
+    every = args["items"].split("+")  # a ConfigDict has a method of that name
+    for items in every:
+        choose("items", items, ("ids", "features", "both"))
+        for encoder in args.encoder.split("+"):
+            student = ConfigDict({
+                "view": "both", "features": "given", "ids": items == "both",
+                "logit": 1.0 if taught else 0.0, "distill": "topk_kl", "encoder": encoder,
+            })  # fmt: skip
+            if items == "ids":
+                student = id_only(args.data, args.size, student)
+            name = encoder if items == every[0] else f"{encoder}-{items}"
+            config.students[name] = published(encoder, student)
     config.teach = ConfigDict({"folds": 5})
-    config.evaluate = evaluation(args.data, names[0])
+    config.evaluate = evaluation(args.data, args.encoder.split("+")[0])
+    if papers:
+        as_in_papers(config, args.size)
     return config
 
 

@@ -12,6 +12,7 @@ VERBS = (
     "data",
     "run",
     "sweep",
+    "leaderboard",
     "embed",
     "evaluate",
     "recommend",

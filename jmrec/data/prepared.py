@@ -23,6 +23,7 @@ from jmrec.data.ratings import make_ratings
 from jmrec.data.schema import SPLITS, Dataset, Ratings, Sessions
 from jmrec.data.sessions import (
     filter_training,
+    last_alone,
     no_sessions,
     sessionise,
     split_by_event,
@@ -34,6 +35,8 @@ from jmrec.errors import UserError, refusal
 FORMAT = 2
 RECORDS_ONLY = 1
 """The format of data whose sessions and ratings are records alone."""
+EVERY, LAST = "every", "last"
+"""Which items of a session are predicted in validation and test: each one, or the last alone."""
 METADATA = "metadata.json"
 PICTURE_SIZE = 512
 
@@ -46,6 +49,7 @@ def build(
     picture_size: int | None = None,
     back: int = 0,
     sessions: bool = True,
+    targets: str = EVERY,
     before: Before | None = None,
 ) -> Dataset:
     """Make the data set of a catalogue folder in memory; pictures stay as they are on disk.
@@ -58,6 +62,7 @@ def build(
       back: See `split_by_time`.
       sessions: Whether sessions are made; without, the three splits are empty, and the data set is
         its rows with labels, which need none.
+      targets: `EVERY` or `LAST`, which items of validation and test sessions are predicted.
       before: The data set that this one continues: old items keep their rows. None for none.
 
     Returns:
@@ -80,6 +85,8 @@ def build(
         splits = _split(raw, fractions, keep_single, back)
     if filtered:
         splits["train"] = filter_training(splits["train"], **filters)
+    if targets == LAST:
+        splits |= {name: last_alone(splits[name]) for name in ("validation", "test")}
     dataset = Dataset(
         name=description.name,
         items=raw.items,
@@ -102,6 +109,7 @@ def build(
     settings |= filters if filtered else {}
     settings |= {"split": EVENT_TIME} if description.split == EVENT_TIME else {}
     settings |= {"back": back} if back else {}
+    settings |= {"targets": LAST} if targets == LAST else {}
     settings |= {} if sessions else {"sessions": False}
     if before is not None:
         check_split(dataset, before)
@@ -145,6 +153,7 @@ def prepare(
     picture_size: int | None = None,
     back: int = 0,
     sessions: bool = True,
+    targets: str = EVERY,
     strict: bool = False,
     before: Before | None = None,
     forgotten: Forgotten | None = None,
@@ -165,6 +174,7 @@ def prepare(
       picture_size: The longest side of a stored picture (None: 512); larger ones are re-encoded.
       back: See `split_by_time`.
       sessions: See `build`.
+      targets: See `build`.
       strict: Whether a broken row is an error; else it is left out.
       before: See `build`.
       forgotten: Who is left out once sessions are split, so that all others are in the split in
@@ -189,6 +199,7 @@ def prepare(
         picture_size=picture_size,
         back=back,
         sessions=sessions,
+        targets=targets,
         before=before,
     )
     if forgotten is not None:

@@ -313,6 +313,25 @@ def split_given(
     return {name: take(sessions, part) for name, part in rows.items()}
 
 
+def last_alone(sessions: Sessions) -> Sessions:
+    """Return sessions of which the last target alone is one; what is before it is read.
+
+    Example:
+      >>> s = Sessions(["a", "b"], np.array([0, 1]), np.array([0, 3, 5]), np.array([7, 8, 9, 5, 6]),
+      ...              np.arange(5.0), np.zeros(5, int), np.zeros(5))
+      >>> last = last_alone(s)
+      >>> last.items[last.targets].tolist(), len(last.items)
+      ([9, 6], 5)
+    """
+    owner = np.repeat(np.arange(len(sessions)), sessions.lengths)
+    place = np.full(len(sessions), -1)
+    wanted = np.flatnonzero(sessions.targets)
+    place[owner[wanted]] = wanted  # of several the last one stays
+    targets = np.zeros(len(sessions.items), bool)
+    targets[place[place >= 0]] = True
+    return replace(sessions, targets=targets)
+
+
 def filter_training(train: Sessions, *, k_core: int, min_session_length: int) -> Sessions:
     """Take rare items and short sessions out of training, again and again until none is left.
 

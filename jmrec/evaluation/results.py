@@ -266,11 +266,24 @@ class StageCost(TypedDict, total=False):
     flops: float | None
 
 
+class RowCost(TypedDict, total=False):
+    """What a row of the table cost in the evaluation; bytes are those of the whole process.
+
+    ``fit`` is there of a rule: the seconds in which it was counted and its settings were chosen on
+    validation. ``rank`` is those in which every target was ranked, seeds together.
+    """
+
+    fit: float
+    rank: float
+    peak_memory: int | None
+
+
 class Cost(TypedDict):
-    """The contents of cost.json: stage -> cost, the command lines, and what `export` measured."""
+    """The contents of cost.json: stage -> cost, row -> cost, commands, what `export` measured."""
 
     format: int
     stages: dict[str, StageCost]
+    rows: NotRequired[dict[str, RowCost]]
     commands: dict[str, str]
     serving: NotRequired[dict[str, Any]]
 

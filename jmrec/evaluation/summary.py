@@ -11,6 +11,7 @@ from jmrec.evaluation.cold import choose_offset, cold_panel
 from jmrec.evaluation.figures import bias, figures, intervals, per_prediction, slices, units
 from jmrec.evaluation.protocol import ITEM_CHUNK, Predictions, Ranked, Ranker, rank
 from jmrec.evaluation.results import (
+    DEPTH,
     FORMAT,
     HR20,
     LEARNED,
@@ -356,11 +357,17 @@ def default_caption(
         )
     chosen = not dataset.splits[split].targets.all()
     first = "its first 20 predictions" if chosen else "positions 1-20"
+    averaged = f"The session figure is the mean over sessions of the mean over {first}"
+    if chosen and predictions.is_last.all() and (predictions.place == 1).all():
+        averaged = (
+            "Of a session the last item alone is predicted, so that all three ways of averaging "
+            f"are one, and {HR20} is what papers call P@{DEPTH}"
+        )
     units = "users" if (predictions.user >= 0).any() else "sessions"
     return (
         f"{dataset.name}, {split} split: every target ranked among all {len(dataset.items):,} "
-        f"items{available}, ties against the model; items of the session so far {seen}. The "
-        f"session figure is the mean over sessions of the mean over {first}; intervals are "
+        f"items{available}, ties against the model; items of the session so far {seen}. "
+        f"{averaged}; intervals are "
         f"95 % bootstrap intervals over {units}; rules are fitted on the training sessions alone, "
         f"their settings chosen on validation; so is the offset of cold items, which {offset}."
         f"{small}"

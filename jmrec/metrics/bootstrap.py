@@ -73,7 +73,12 @@ def interval(
     values = np.asarray(values, np.float64)
     if not len(values):
         return np.full((2, *values.shape[1:]), np.nan)
-    table = values.reshape(len(values), -1)
+    means = _means(values.reshape(len(values), -1), clusters, draws, seed)
+    return _ends(means, level).reshape(2, *values.shape[1:])
+
+
+def _means(table: np.ndarray, clusters: np.ndarray, draws: int, seed: int) -> np.ndarray:
+    """Return float64 [draws, M], the means of each resample of values [N, M]."""
     found, which = np.unique(clusters, return_inverse=True)
     sums = np.stack(
         [np.bincount(which, column, minlength=len(found)) for column in table.T], axis=1
@@ -81,10 +86,12 @@ def interval(
     size = np.bincount(which, minlength=len(found)).astype(np.float64)
     counts = resampling_counts(len(found), draws, seed)
     # Clusters differ in size: a resample's mean is a ratio of sums.
-    means = (counts @ sums) / (counts @ size)[:, None]
+    return (counts @ sums) / (counts @ size)[:, None]
+
+
+def _ends(means: np.ndarray, level: float) -> np.ndarray:
     tail = (1.0 - level) / 2.0
-    ends = np.quantile(means, [tail, 1.0 - tail], axis=0)
-    return ends.reshape(2, *values.shape[1:])
+    return np.quantile(means, [tail, 1.0 - tail], axis=0)
 
 
 @dataclass(frozen=True)
@@ -95,11 +102,15 @@ class Paired:
       difference: The mean of a - b.
       low: Lower end of the interval.
       high: Upper end.
+      p: Two-sided, of the same resamples: twice the share of those on the other side of 0 (or on
+        it), of which one more is counted than there are, so that it is never 0. 1 where there are
+        no units.
     """
 
     difference: float
     low: float
     high: float
+    p: float = 1.0
 
     @property
     def verdict(self) -> str:
@@ -136,9 +147,13 @@ def paired(
       'above'
     """
     difference = np.atleast_2d(a).mean(axis=0) - np.atleast_2d(b).mean(axis=0)
-    low, high = interval(difference, clusters, draws=draws, level=level, seed=seed)
-    mean = float(difference.mean()) if len(difference) else float("nan")
-    return Paired(mean, float(low), float(high))
+    if not len(difference):
+        return Paired(np.nan, np.nan, np.nan)
+    means = _means(difference[:, None].astype(np.float64), clusters, draws, seed)[:, 0]
+    low, high = _ends(means, level).tolist()
+    beyond = min((means <= 0).sum(), (means >= 0).sum())
+    p = min(1.0, 2.0 * float(beyond + 1) / (draws + 1))
+    return Paired(float(difference.mean()), float(low), float(high), p)
 
 
 @dataclass(frozen=True)

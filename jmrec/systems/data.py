@@ -13,7 +13,7 @@ from jmrec.data.forgotten import Forgotten
 from jmrec.data.grown import Before
 from jmrec.data.packing import packed_batches
 from jmrec.data.pipeline import Buckets, choose_buckets, item_batches, session_batches
-from jmrec.data.prepared import load_prepared, prepare, prepared_fingerprint
+from jmrec.data.prepared import EVERY, load_prepared, prepare, prepared_fingerprint
 from jmrec.data.schema import Dataset
 from jmrec.data.source_files import source_changes, source_checksum, source_files
 from jmrec.data.toyshop import ToyShopConfig, write_toyshop
@@ -118,7 +118,7 @@ class RunData:
         toml = None if toml is None else resolve_path(toml)
         dataset = prepare(
             source, toml, folder / "prepared", fractions=tuple(c.get("fractions", FRACTIONS)),
-            back=c.get("back", 0),
+            back=c.get("back", 0), targets=c.get("targets", EVERY),
             sessions=self.sessions_wanted, warn=self.work.tracker.warn,
             forgotten=Forgotten.read(self.work.workdir / FORGOTTEN), before=self.before,
         )  # fmt: skip

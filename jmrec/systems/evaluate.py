@@ -5,12 +5,14 @@ is served; the split is read once, and a reading of test is noted in ``test_read
 """
 
 import json
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from jmrec.cluster.member import first, is_first
 from jmrec.config import ConfigDict, choose
@@ -31,6 +33,7 @@ from jmrec.evaluation.results import (
     PLAIN,
     RANKING,
     TEACHER,
+    RowCost,
     ServedRow,
     make_cost,
     role_of,
@@ -47,6 +50,7 @@ from jmrec.systems.stages import Stage, cost_by_stage, facts_by_stage
 from jmrec.systems.students import NO_FEATURES, Students
 from jmrec.systems.system import Entry, Ranks
 from jmrec.tracking import mend_lines, read_curves
+from jmrec.usage import watch
 
 UNITS = "units.npz"
 """The file beside results.json from which several test windows are pooled."""
@@ -76,7 +80,7 @@ def evaluation_stage(system: Ranks, before: Sequence[Stage], command: Sequence[s
 def student_entries(students: Students) -> list[Entry]:
     """Return a row for each student."""
     return [
-        Entry(name, "student", students.seeds, partial(students.ranker, name))
+        Entry(name, "student", students.seeds(name), partial(students.ranker, name))
         for name in students.names
     ]
 
@@ -84,15 +88,13 @@ def student_entries(students: Students) -> list[Entry]:
 def controls(students: Students, name: str) -> list[Entry]:
     """Return the controls: a student on shuffled sessions, or on permuted features."""
     variant = students.variant(name)
-    shuffled = Entry(
-        f"{name}, order shuffled", "control", students.seeds, partial(students.ranker, name), True
-    )
+    seeds, ranker = students.seeds(name), partial(students.ranker, name)
+    shuffled = Entry(f"{name}, order shuffled", "control", seeds, ranker, True)
     if variant.view != "both" or variant.features == NO_FEATURES:
         return [shuffled]
     views = students.features.views(variant.features)
     return [shuffled] + [
-        Entry(f"{name}, {shown}", "control", students.seeds,
-              partial(students.ranker, name, view=shown))
+        Entry(f"{name}, {shown}", "control", seeds, partial(ranker, view=shown))
         for shown in PERMUTED if shown in views
     ]  # fmt: skip
 
@@ -133,7 +135,7 @@ def evaluate(
     if policy is not None:
         plain, students = next(row for row in rows if row.name == served["row"]), system.students
         own = table.rankers or [
-            students.ranker(plain.name, seed) for seed in students.seeds
+            students.ranker(plain.name, seed) for seed in students.seeds(plain.name)
         ]  # fmt: skip
         effect = correction_effect(plain, own, predictions, policy)
     # All processes read parameters together, so this comes before the others return.
@@ -165,6 +167,7 @@ def evaluate(
     results["examples"] = why
     commands = {"run": " ".join(command)} if command else {}
     cost = make_cost(cost_by_stage(work.workdir, names), commands)
+    cost["rows"] = {row.name: table.cost[row.name] for row in rows}
     write_results(folder, results, cost)
     write_units(folder / UNITS, units_of(rows, predictions))
     write_report(results, folder / "report.html", cost, pictures_of(dataset.items, results))
@@ -173,11 +176,12 @@ def evaluate(
 
 @dataclass(frozen=True)
 class _Table:
-    """All rows, which of them is served, and its rankers where that is no student."""
+    """All rows, which is served, its rankers where that is no student, what each row cost."""
 
     rows: list[Row]
     served: ServedRow
     rankers: Sequence[Ranker]
+    cost: dict[str, RowCost]
 
 
 def _measure_all(
@@ -190,14 +194,25 @@ def _measure_all(
         "n_items": len(dataset.items), "exclude_seen": dataset.exclude_seen,
     }  # fmt: skip
 
+    cost: dict[str, RowCost] = {}
+
+    @contextmanager
+    def costs(name: str, what: Literal["fit", "rank"]) -> Iterator[None]:
+        entry, started = cost.setdefault(name, {}), time.monotonic()
+        with watch() as peak:
+            yield
+        entry[what] = round(time.monotonic() - started, 2)
+        entry["peak_memory"] = max(peak.bytes or 0, entry.get("peak_memory") or 0) or None
+
     def add(name: str, kind: str, rankers: Sequence[Ranker], shuffled: bool = False) -> None:
         asked = shuffle_prefixes(predictions, config.seed) if shuffled else predictions
-        rows.append(
-            measure(
-                name, kind, rankers, asked, validation, **common,
-                cold=~data.train_items, warm_loss=config.evaluate.get("warm_loss"),
-            )
-        )  # fmt: skip
+        with costs(name, "rank"):
+            rows.append(
+                measure(
+                    name, kind, rankers, asked, validation, **common,
+                    cold=~data.train_items, warm_loss=config.evaluate.get("warm_loss"),
+                )
+            )  # fmt: skip
         if dump is not None and is_first():
             for seed, ranked in enumerate(rows[-1].ranked):
                 safe = "".join(c if c.isalnum() else "-" for c in name)
@@ -213,8 +228,9 @@ def _measure_all(
             add(oracle.name, "oracle", [oracle])
         others: dict[str, Sequence[Ranker]] = {}
         fitted = fit_rules(
-            dataset, validation, features=dict(system.content()), ease_items=ease_items(config)
-        )
+            dataset, validation, features=dict(system.content()), ease_items=ease_items(config),
+            measured=lambda name: costs(name, "fit"),
+        )  # fmt: skip
         for rule in fitted:
             add(rule.name, getattr(rule, "kind", PLAIN), [rule])
             others[rule.name] = [rule]
@@ -230,8 +246,8 @@ def _measure_all(
                 )  # fmt: skip
             bar.update(1)
         if choosing:
-            mixed = _mixed(students, fitted, values, validation, common)
-            name, figure = mixed[0].name, on_validation(mixed, validation, **common)
+            name, mixed = _mixed(students, fitted, values, validation, common, costs)
+            figure = on_validation(mixed, validation, **common)
             mixed[0].settings[CHOSEN_BY] = round(figure, DIGITS)
             add(name, MIX, mixed)
             others[name], values[name] = mixed, figure
@@ -240,7 +256,7 @@ def _measure_all(
         for each in controls(students, served.get("student", served["row"])):
             add(each.name, each.kind, [each.ranker(s) for s in each.seeds], each.shuffled)
         bar.update(1)
-    return _Table(rows, served, others.get(served["row"], ()))
+    return _Table(rows, served, others.get(served["row"], ()), cost)
 
 
 def _mixed(
@@ -249,15 +265,18 @@ def _mixed(
     values: Mapping[str, float],
     validation: Predictions,
     common: Mapping[str, Any],
-) -> list[Blend]:
-    """Return the blends of rules and a student, one a seed: of the wanted one, else of the best."""
+    costs: Callable[[str, Literal["fit", "rank"]], AbstractContextManager[None]],
+) -> tuple[str, list[Blend]]:
+    """Return the row that blends rules and a student, the wanted one or the best: one a seed."""
     own = {mixed_name(name): name for name in students.names}
     best = best_of({name: values[name] for name in students.names})
-    name = own.get(students.wanted, best)
-    return [
-        fit_mixed(rules, students.ranker(name, seed), validation, **common)
-        for seed in students.seeds
-    ]
+    student = own.get(students.wanted, best)
+    with costs(mixed_name(student), "fit"):
+        blends = [
+            fit_mixed(rules, students.ranker(student, seed), validation, **common)
+            for seed in students.seeds(student)
+        ]
+    return mixed_name(student), blends
 
 
 def _served(students: Students, values: Mapping[str, float], choosing: bool) -> ServedRow:

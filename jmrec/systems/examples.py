@@ -37,12 +37,12 @@ def examples(
       score loses without each thing, or of a rule, in "parts", what its score is made of.
     """
     dataset, students = system.data.dataset, system.students
-    seed, items = None if rule else students.seeds[0], dataset.items
+    seed, items = None if rule else students.seeds(name)[0], dataset.items
     cold = ~system.data.train_items
     chosen = choose_examples(predictions, cold, COUNT, CLICKS)
     if not len(chosen):
         return {}
-    ranker = rule or students.ranker(name, students.seeds[0])
+    ranker = rule or students.ranker(name, students.seeds(name)[0])
     evidence = Evidence(Known(dataset))
     found = [
         rank(

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from jmrec.config import difference, resolve_path
 from jmrec.data.folder import read_folder
 from jmrec.data.grown import ANEW, Before, check_grown, in_old_rows
-from jmrec.data.prepared import build
+from jmrec.data.prepared import EVERY, build
 from jmrec.errors import UserError
 from jmrec.files import read_json, write_json
 from jmrec.lock import Changes
@@ -91,7 +91,7 @@ def _check(system: Ranks, finished: Ranks) -> Before:
         )
     build(
         raw, fractions=tuple(c.get("fractions", (0.8, 0.1, 0.1))), back=c.get("back", 0),
-        before=before,
+        targets=c.get("targets", EVERY), before=before,
     )  # fmt: skip
     check_grown(old, in_old_rows(raw, before))
     if read_json(workdir / INDEX)[: len(before.items)] != before.items:

@@ -106,6 +106,7 @@ def run(
     stale: str,
     command: Sequence[str],
     data: str = COMPARE,
+    stop: str = "",
 ) -> None:
     """Run every stage of an experiment, then evaluate and report.
 
@@ -117,6 +118,8 @@ def run(
       command: The command line, for the report.
       data: `COMPARE` refuses a folder that has changed since it was prepared; `AS_PREPARED` goes on
         with what was prepared; `CONTINUE` takes what is new and trains on from what was trained.
+      stop: A stage that is not run, nor what follows; the workdir then holds no finished run yet.
+        Without "evaluate" nothing reads test. "" runs all.
 
     Raises:
       UserError: If the system is unknown, or the workdir holds another run.
@@ -143,7 +146,10 @@ def run(
         if data == CONTINUE:
             first(lambda: grown.begin(system(work), lambda: open_run(workdir, tracker)))
         stages = system(work).stages(command)
-        walk(stages, workdir, stale=stale, tracker=tracker)
+        wanted = [each.name for each in stages].index(stop) if stop else len(stages)
+        walk(stages[:wanted], workdir, stale=stale, tracker=tracker)
+        if stop:
+            return
         first(lambda: write_json(workdir / CONFIG, stored(config)))
         report = workdir / stages[-1].name / "report.html"
         if report.is_file() or not is_first():

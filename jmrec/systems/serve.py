@@ -151,7 +151,7 @@ def _student(system: Ranks, row: ServedRow, policy: Path | None) -> Artefact:
     if added.ids and variant.features != NO_FEATURES:
         more = joined(variant.features, added.features)
         features = {"features": np.concatenate([features["features"], more])}
-    seed = students.seeds[0]
+    seed = students.seeds(name)[0]
     own = stage_name(name, seed)
     read = [stage.name for stage in system.stages()[:-1] if not stage.name.startswith(GROUP)]
     found = {each: read_stage(workdir / each) for each in [*read, own]}
@@ -331,7 +331,7 @@ def _ranker(system: Ranks, row: ServedRow) -> Ranker:
     """Return a row as the run's own evaluation ranks with it; of a student the first seed."""
     if row.rules is not None:
         return evaluated_rule(system, row)
-    return system.students.ranker(row.name, system.students.seeds[0])
+    return system.students.ranker(row.name, system.students.seeds(row.name)[0])
 
 
 def agree(system: Ranks, ranker: Ranker, served: Served) -> dict[str, int]:

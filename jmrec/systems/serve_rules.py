@@ -97,7 +97,7 @@ def _fitted(
     system: Ranks, row: ServedRow, dataset: Dataset, content: Mapping[str, np.ndarray]
 ) -> Ranker:
     most, students = ease_items(system.work.config), system.students
-    student = students.ranker(row.student, students.seeds[0]) if row.student else None
+    student = students.ranker(row.student, students.seeds(row.student)[0]) if row.student else None
     return fit_again(dataset, row.name, row.rules or {}, content, most, student)
 
 

@@ -25,6 +25,7 @@ from jmrec.config.settings import (
     under,
 )
 from jmrec.data.item_arrays import VIEWS
+from jmrec.data.prepared import EVERY, LAST
 from jmrec.data.text import MIN_VOCABULARY
 from jmrec.data.toyshop import ToyShopConfig
 from jmrec.errors import SettingError, UserError
@@ -114,6 +115,7 @@ SESSIONS: Settings = {
     **SOURCE,
     "fractions": Setting(SPLITS, "Shares of the sessions in train, validation and test."),
     "back": Setting(Whole(0, 10**6), "How many test windows before its end the data ends."),
+    "targets": Setting(Word((EVERY, LAST)), "Which items of a session are predicted."),
     "window": Setting(Whole(2, 4096), "Of a long session so many items are read."),
 }
 READ_ITEMS: Settings = {
@@ -156,6 +158,7 @@ VARIANT: Settings = {
     "ids": Setting(Flag(), "Whether it has a table of item ids."),
     "logit": Setting(WEIGHT, "The weight of its teacher; 0 has none."),
     "teacher": Setting(Text(), "Who that is."),
+    "seeds": Setting(Each(SEED, least=1, once=True), "It is trained with each, not those of all."),
     **{name: STUDENT[name] for name in ("encoder", "distill")},
     **{n: each for n, each in STUDENT.items() if n.startswith(("train.", "hparams."))},
 }

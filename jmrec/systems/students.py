@@ -157,10 +157,9 @@ class Students:
         """Which row is to be served: that of a student, of a rule, or the best on validation."""
         return str(self.work.config.evaluate.serve)
 
-    @property
-    def seeds(self) -> tuple[int, ...]:
-        """The seeds; each student is trained with every one of them."""
-        return tuple(self.work.config.seeds)
+    def seeds(self, name: str) -> tuple[int, ...]:
+        """Return the seeds that a student is trained with: its own, or those of all."""
+        return tuple(self.variant(name).get("seeds", self.work.config.seeds))
 
     def variant(self, name: str) -> ConfigDict:
         """Return the settings in which a student differs from the others.
@@ -191,10 +190,11 @@ class Students:
         config = self.work.config
         stages = []
         for name in self.names:
-            for seed in self.seeds:
+            variant = {k: v for k, v in self.variant(name).items() if k != "seeds"}
+            for seed in self.seeds(name):
                 own: dict[str, Any] = {
                     "student": config.student,
-                    "variant": self.variant(name),
+                    "variant": variant,
                     "context": config.context,
                     "seed": seed,
                 }

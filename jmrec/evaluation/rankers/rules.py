@@ -5,6 +5,7 @@ sessions choose settings and are never counted.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from itertools import chain
 from typing import Any
@@ -99,6 +100,7 @@ def fit_rules(
     blend: bool = True,
     ease_items: int = EASE_ITEMS,
     progress: Callable[[str, int, int], None] | None = None,
+    measured: Callable[[str], AbstractContextManager[object]] = nullcontext,
 ) -> list[Ranker]:
     """Fit every rule on the training sessions, its settings chosen on validation.
 
@@ -110,6 +112,7 @@ def fit_rules(
       blend: Whether to add the blend of all the others.
       ease_items: Of how many items EASE holds weights at most.
       progress: Called with (rule, how many are done, how many there are).
+      measured: Called with a rule's name, returns a context in which that is fitted.
 
     Returns:
       The fitted Rankers in the table's order; each has ``name``, ``kind`` and ``settings``, which
@@ -123,11 +126,13 @@ def fit_rules(
     fitted: list[Ranker] = []
     for done, (name, rule) in enumerate(grids.items()):
         tell(name, done, total)
-        fitted += _best(rule(known), tables, validation, allowed=allowed, **common)
+        with measured(name):
+            fitted += _best(rule(known), tables, validation, allowed=allowed, **common)
     if blend:
         tell("blend", total - 1, total)
-        mixed = fit_blend(fitted, validation, allowed=allowed, **common)
-        fitted += _best([mixed], tables, validation, **common)
+        with measured(BLEND):
+            mixed = fit_blend(fitted, validation, allowed=allowed, **common)
+            fitted += _best([mixed], tables, validation, **common)
     tell("done", total, total)
     return fitted
 

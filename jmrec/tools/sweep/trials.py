@@ -215,7 +215,8 @@ def expand(spec: str, overrides: Sequence[str], workdir: Path) -> Sweep:
         if "system" in config:  # else it is not jmrec that runs it
             check_settings(config)
         table, rows = _judged(config, str(config.evaluate.serve))
-        stages = tuple(seeded(f"{table}.{row}", int(config.seeds[0])).name for row in rows)
+        firsts = {row: config[table][row].get("seeds", config.seeds)[0] for row in rows}
+        stages = tuple(seeded(f"{table}.{row}", int(firsts[row])).name for row in rows)
         trials.append(Trial(index, each, workdir / f"trial-{index:04d}", rows, stages))
     return Sweep(spec, tuple(overrides), workdir, {**flat, SPLIT: "validation"}, tuple(trials))
 

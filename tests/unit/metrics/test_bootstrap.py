@@ -88,3 +88,20 @@ def test_many_clusters_are_fast_and_nothing_is_nan_only_where_empty() -> None:
     assert (ends[0] < values.mean(axis=0)).all()
     assert (values.mean(axis=0) < ends[1]).all()
     assert np.isnan(interval(np.zeros((0, 4)), np.zeros(0, int))).all()
+
+
+def test_p_is_twice_the_rarer_side_of_0_among_the_resamples() -> None:
+    rng = np.random.default_rng(8)
+    for shift, users in ((0.0, np.arange(40)), (0.2, np.arange(40) // 3), (3.0, np.arange(40))):
+        a, b = rng.normal(shift, 1.0, 40), rng.normal(0.0, 1.0, 40)
+        drawn = []
+        for counts in resampling_counts(len(set(users.tolist()))):
+            weight = counts[users]
+            drawn.append(((a - b) * weight).sum() / weight.sum())
+        below, above = (np.array(drawn) <= 0).sum(), (np.array(drawn) >= 0).sum()
+        found = paired(a, b, users)
+        assert found.p == pytest.approx(min(1.0, 2 * (min(below, above) + 1) / 2001))
+        assert [found.low, found.high] == interval(a - b, users).tolist()
+    assert found.p == pytest.approx(2 / 2001)  # of one of 3.0 no resample is at 0 or below
+    assert paired(np.ones(4), np.ones(4), np.arange(4)).p == 1.0
+    assert paired(np.zeros(0), np.zeros(0), np.zeros(0, int)).p == 1.0

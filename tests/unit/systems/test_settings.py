@@ -50,7 +50,7 @@ SHIPPED = {
     "session": [
         *(f"data={data},size={size},items={items}" for data in ("toyshop", "folder")
           for size in ("tiny", "small", "base") for items in ("ids", "features", "both")),
-        "size=tiny,teacher=rules",
+        "size=tiny,teacher=rules", "data=folder,protocol=paper,encoder=gru4rec+sasrec",
     ],
     "losses_on_gaussians": [
         "size=tiny", "size=small", "size=tiny,critic=bilinear", "size=tiny,critic=concatenated",
