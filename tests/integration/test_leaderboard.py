@@ -13,7 +13,7 @@ from jmrec.evaluation.windows import read_units
 from jmrec.main import main
 from jmrec.metrics.bootstrap import resampling_counts
 from jmrec.systems.work import Work
-from tests.integration.session_runs import TINY, refusal, stages_of
+from tests.integration.session_runs import TINY, recommended, refusal, stages_of
 
 ENCODERS = ("student", "stamp")
 
@@ -131,6 +131,14 @@ def test_rows_and_differences_are_those_of_the_sessions(whole: Path) -> None:
                 assert less[metric]["holm"] == pytest.approx(min(1.0, max(steps)), abs=1e-2)
                 assert less[metric]["verdict"] == "not told apart"  # of two seeds at most
     assert all(row["less"] == {} for name, row in rows.items() if name not in reads)
+
+
+def test_the_workdir_is_a_finished_run_that_other_verbs_open(
+    whole: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    row = next(each["name"] for each in board_of(whole)["rows"] if each["seeds"] == 2)
+    found = recommended(capsys, "--workdir", str(whole), "--row", row)
+    assert len(found) == 20
 
 
 def test_costs_stand_apart_and_the_page_is_made_of_the_files_alone(

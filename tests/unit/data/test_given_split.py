@@ -136,3 +136,46 @@ def test_cellphones_is_read_as_its_source_says(shared_data: Path) -> None:
     assert len(dataset.items) == 8_614
     assert not dataset.exclude_seen
     assert raw.warnings == []
+
+
+def last_of(part: Sessions) -> list[str]:
+    """Return each session with its targets in capitals, by a plain loop."""
+    return [
+        "".join(
+            "abcd"[part.items[at]].upper() if part.targets[at] else "abcd"[part.items[at]]
+            for at in range(part.offsets[n], part.offsets[n + 1])
+        )
+        for n in range(len(part))
+    ]
+
+
+def test_of_validation_and_test_the_last_target_alone_may_be_asked_for(tmp_path: Path) -> None:
+    """Of a given split; by time; and where only some events are targets, none of them the last."""
+    more = "session,items,kind\n0,a  c b,x\n1,d,y\n2,b a,x\n"
+    given = read_folder(shop(tmp_path, test=more))
+    every, last = (
+        build(given, fractions=(0.6, 0.2, 0.2), targets=each) for each in ("every", "last")
+    )
+    assert {name: last_of(part) for name, part in last.splits.items()} == {
+        "train": ["AB", "BCD", "AD"], "validation": ["baA"], "test": ["acB", "bA"],
+    }  # fmt: skip
+    assert last_of(every.splits["test"]) == ["ACB", "BA"]
+    assert every.fingerprint != last.fingerprint
+    kept = prepare(tmp_path, None, tmp_path / "out", fractions=(0.6, 0.2, 0.2), targets="last")
+    assert kept.fingerprint == last.fingerprint
+    assert last_of(load_prepared(tmp_path / "out").splits["test"]) == ["acB", "bA"]
+
+    clicks = "session,item,time,kind\n" + "".join(
+        f"{s},{item},{10 * s + n},{'x' if item in 'ab' else 'y'}\n"
+        for s, items in enumerate(["ab", "ba", "abc", "bac", "cabd"])
+        for n, item in enumerate(items)
+    )  # fmt: skip
+    (tmp_path / "clicks.csv").write_text(clicks)
+    for chosen, asked in (("", ["baC", "cabD"]), ('target_events = ["x"]', ["bAc", "caBd"])):
+        (tmp_path / "dataset.toml").write_text(
+            '[interactions]\nfile = "clicks.csv"\nsession = "session"\nitem = "item"\n'
+            f'time = "time"\nevent = "kind"\n{chosen}\n'
+        )
+        splits = build(read_folder(tmp_path), fractions=(0.6, 0.2, 0.2), targets="last").splits
+        assert [last_of(splits[name])[0] for name in ("validation", "test")] == asked
+        assert last_of(splits["train"])[2] == ("ABc" if chosen else "ABC")

@@ -75,7 +75,7 @@ FREE = (
     r"describe\.writers\.(\w+\.source|caption\.prompt)",
 )  # fmt: skip
 """Any text is one of these: names, paths, patterns, prompts."""
-EITHER = (r"backbone\.name", r"students\.(id-only|student)\.ids")
+EITHER = (r"backbone\.name", r"students\.(id-only|student|gru4rec|sasrec)\.ids")
 """What these may be depends on others."""
 EMPTY = (
     r"backbone\.text", r"describe\.writers\.\w+\.source", r"describe\.(item|user)",
