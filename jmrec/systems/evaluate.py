@@ -218,6 +218,12 @@ def _measure_all(
                 safe = "".join(c if c.isalnum() else "-" for c in name)
                 dump_topk(dump / f"{safe}-{seed}.npz", asked, ranked)
 
+    def early(rankers: Sequence[Ranker]) -> float:
+        """Return the figure on validation of the row that was added last."""
+        if split == "validation":
+            return figure_of(rows[-1].ranks(), predictions)
+        return on_validation(rankers, validation, **common)
+
     # A student that is served by its name is chosen by nothing.
     values, choosing = dict[str, float](), students.wanted not in students.names
     entries = system.rankers()
@@ -240,17 +246,13 @@ def _measure_all(
             rankers = [each.ranker(seed) for seed in each.seeds]
             add(each.name, each.kind, rankers, each.shuffled)
             if choosing and each.name in students.names:
-                values[each.name] = (
-                    figure_of(rows[-1].ranks(), predictions) if split == "validation"
-                    else on_validation(rankers, validation, **common)
-                )  # fmt: skip
+                values[each.name] = early(rankers)
             bar.update(1)
         if choosing:
             name, mixed = _mixed(students, fitted, values, validation, common, costs)
-            figure = on_validation(mixed, validation, **common)
-            mixed[0].settings[CHOSEN_BY] = round(figure, DIGITS)
             add(name, MIX, mixed)
-            others[name], values[name] = mixed, figure
+            others[name], values[name] = mixed, early(mixed)
+            mixed[0].settings[CHOSEN_BY] = round(values[name], DIGITS)
             bar.update(1)
         served = _served(students, values, choosing)
         for each in controls(students, served.get("student", served["row"])):
