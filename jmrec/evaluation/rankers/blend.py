@@ -24,6 +24,40 @@ BLOCK = 20_000_000
 """Scores of all items that are held at a time, where only the best of them are kept."""
 
 
+def _ascend(
+    scores: np.ndarray,
+    weights: np.ndarray,
+    order: Sequence[int],
+    figure: Callable[[np.ndarray], float],
+    rounds: int,
+) -> tuple[float, np.ndarray]:
+    """Change one weight after the other while that is better; return the figure and the weights.
+
+    Args:
+      scores: float32 [M, ...] of each member.
+      weights: float64 [M], where it begins; changed in place.
+      order: In which order the members take turns.
+      figure: Of their sum.
+      rounds: At most so many turns of all.
+    """
+    total = np.tensordot(weights.astype(np.float32), scores, 1)
+    best = figure(total)
+    for _ in range(rounds):
+        changed = False
+        for index in order:
+            rest = total - np.float32(weights[index]) * scores[index]
+            for weight in WEIGHTS:
+                if weight == weights[index] or not weights.sum() - weights[index] + weight:
+                    continue
+                found = figure(rest + np.float32(weight) * scores[index])
+                if found > best + 1e-9:
+                    best, weights[index], changed = found, weight, True
+            total = rest + np.float32(weights[index]) * scores[index]
+        if not changed:
+            break
+    return best, weights
+
+
 def mixed_name(student: str) -> str:
     """Return the name of the row that blends all rules and a student.
 
@@ -152,9 +186,8 @@ def fit_blend(
 ) -> Blend:
     """Choose a blend's weights on validation by coordinate ascent on the primary figure.
 
-    The best single member starts with weight 1, or all with what is given; then each weight in
-    turn takes the value of ``WEIGHTS`` that does best, until a round changes nothing. Members that
-    end at 0 are dropped.
+    The best single member starts with weight 1; then each weight in turn takes the value of
+    ``WEIGHTS`` that does best, until a round changes nothing. Members that end at 0 are dropped.
     At most ``BUDGET`` scores are held. Of a catalogue of which fewer than ``ENOUGH`` predictions
     would fit, only those items are looked at that are among the best of a member.
 
@@ -166,8 +199,8 @@ def fit_blend(
       allowed: bool [V] availability.
       rounds: At most so many rounds.
       seed: Of the sample of sessions, where not all fit into ``BUDGET``.
-      start: Weights to start from, one a member, not all 0: the blend is no worse on what it looks
-        at. None is 1 for the best member.
+      start: Weights to start from too, one a member, not all 0; the better of the two ends stays,
+        so that the blend is no worse than these on what it looks at.
 
     Returns:
       The blend.
@@ -190,25 +223,12 @@ def fit_blend(
         return session_mean(metric(MRR20, table.ranks(total, n_items)), asked.session)
 
     single = [figure(one) for one in scores]
-    weights = np.zeros(len(members))
-    weights[int(np.argmax(single))] = 1.0
-    if start is not None:
-        weights[:] = start
-    total = np.tensordot(weights.astype(np.float32), scores, 1)
-    best = figure(total)
-    for _ in range(rounds):
-        changed = False
-        for index in np.argsort(single)[::-1]:
-            rest = total - np.float32(weights[index]) * scores[index]
-            for weight in WEIGHTS:
-                if weight == weights[index] or not weights.sum() - weights[index] + weight:
-                    continue
-                found = figure(rest + np.float32(weight) * scores[index])
-                if found > best + 1e-9:
-                    best, weights[index], changed = found, weight, True
-            total = rest + np.float32(weights[index]) * scores[index]
-        if not changed:
-            break
+    alone = np.zeros(len(members))
+    alone[int(np.argmax(single))] = 1.0
+    order = np.argsort(single)[::-1].tolist()
+    starts = [alone] if start is None else [np.array(start, float), alone]
+    found = [_ascend(scores, each, order, figure, rounds) for each in starts]
+    weights = max(found, key=lambda each: each[0])[1]
     kept = np.flatnonzero(weights).tolist()
     return Blend(
         [members[index] for index in kept],
@@ -223,7 +243,7 @@ def fit_mixed(
 ) -> Blend:
     """Blend rules and a student, as `fit_blend` does: what is counted and what is learned.
 
-    It begins as the blend of the rules alone, where there is one.
+    It begins as the blend of the rules alone too, where there is one.
 
     Args:
       rules: Fitted and prepared, their blend among them or not.
