@@ -7,7 +7,7 @@ nothing of shape [predictions, catalogue] is ever held.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Protocol, runtime_checkable
 
@@ -40,6 +40,8 @@ class Prefixes:
       window: int32 [P] the window that a prediction reads, ascending.
       end: int32 [P] the index of the prefix's last item.
       time: float64 [P] the time of the prefix's last event.
+      of: The sessions that they are prefixes of; None where they are of none, such as a request.
+      last_event: int64 [P] each prefix's last event, its place in ``of.items``.
     """
 
     windows: np.ndarray
@@ -48,6 +50,8 @@ class Prefixes:
     window: np.ndarray
     end: np.ndarray
     time: np.ndarray
+    of: Sessions | None = None
+    last_event: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
 
     def __len__(self) -> int:
         return len(self.window)
@@ -70,6 +74,8 @@ class Prefixes:
             window=window.astype(np.int32),
             end=self.end[index],
             time=self.time[index],
+            of=self.of,
+            last_event=self.last_event if self.of is None else self.last_event[index],
         )
 
 
@@ -235,6 +241,8 @@ def make_predictions(
         window=window_of.astype(np.int32),
         end=np.minimum(position, window).astype(np.int32) - 1,
         time=time,
+        of=sessions,
+        last_event=(offset + position - 1).astype(np.int64),
     )
     return Predictions(
         session=session.astype(np.int32),

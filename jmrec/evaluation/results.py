@@ -110,6 +110,9 @@ KINDS = _kinds(
 )
 """Every kind that a row may be of, in the table's order; results.json holds those of its rows."""
 
+FROZEN, LIVE = "frozen", "live"
+"""What a row knows of: the training sessions, or all that was before each prediction."""
+
 # ---- results.json --------------------------------------------------------------------------------
 
 
@@ -154,12 +157,14 @@ class ResultRow(TypedDict):
     """One row of the table.
 
     ``figures`` is figure -> metric -> a fraction (None where there is nothing to average),
-    ``interval`` the same with [low, high]; ``seeds`` is how many were averaged.
+    ``interval`` the same with [low, high]; ``seeds`` is how many were averaged; ``counts`` is LIVE
+    where counts are of all that was before each prediction, and is not there where they are FROZEN.
     """
 
     name: str
     kind: str
     seeds: int
+    counts: NotRequired[str]
     settings: NotRequired[dict[str, Any]]
     figures: dict[str, dict[str, float | None]]
     interval: dict[str, dict[str, list[float]]]
