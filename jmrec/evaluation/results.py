@@ -233,7 +233,10 @@ class Check(TypedDict):
 
 
 class Results(TypedDict):
-    """The contents of results.json. Sections that are not required may be missing."""
+    """The contents of results.json. Sections that are not required may be missing.
+
+    ``best_rule`` is the best of the rules that are frozen, as models are.
+    """
 
     format: int
     system: str
@@ -244,6 +247,7 @@ class Results(TypedDict):
     rows: list[ResultRow]
     comparisons: list[Comparison]
     best_rule: str | None
+    best_live_rule: NotRequired[str]
     served: ServedRow | None
     test_reads: int
     stages: dict[str, StageFacts]
@@ -394,7 +398,8 @@ def _fault_of_rows(found: Mapping[str, Any]) -> str:
         if primary["metric"] not in row["figures"].get(primary["figure"], {}):
             return f"row {row['name']!r} has no {primary['metric']} by {primary['figure']}"
     named = [(each[side], "a comparison") for each in found["comparisons"] for side in "ab"]
-    named += [(found["best_rule"], "'best_rule'")] if found["best_rule"] else []
+    bests = [name for name in ("best_rule", "best_live_rule") if found.get(name)]
+    named += [(found[name], f"'{name}'") for name in bests]
     served = found["served"]
     if served:
         own = [served["row"], *served["beside"], served.get("student", served["row"])]

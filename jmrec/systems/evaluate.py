@@ -12,8 +12,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from jmrec.cluster.member import first, is_first
 from jmrec.config import ConfigDict, choose
+from jmrec.data.schema import Dataset
 from jmrec.data.toyshop import Oracle
 from jmrec.errors import UserError
 from jmrec.evaluation.choice import best_of, choose_row, figure_of, on_validation
@@ -21,11 +24,14 @@ from jmrec.evaluation.drift import over_time
 from jmrec.evaluation.dump import dump_topk
 from jmrec.evaluation.effect import correction_effect
 from jmrec.evaluation.policy import Policy
-from jmrec.evaluation.protocol import Predictions, Ranker, ask
+from jmrec.evaluation.protocol import Predictions, Ranker, ask, at_target
 from jmrec.evaluation.rankers.neural import shuffle_prefixes
-from jmrec.evaluation.rankers.rules import CHOSEN_BY, fit_rules
+from jmrec.evaluation.rankers.past import Past
+from jmrec.evaluation.rankers.rules import CHOSEN_BY, choose_live, fit_rules
 from jmrec.evaluation.results import (
     CONTROL,
+    FROZEN,
+    LIVE,
     PLAIN,
     RANKING,
     TEACHER,
@@ -103,6 +109,7 @@ def evaluate(
     dump: Path | None = None,
     policy: Policy | None = None,
     by: str | None = None,
+    counts: str = FROZEN,
     command: Sequence[str] = (),
     stage: str = "",
 ) -> None:
@@ -115,6 +122,7 @@ def evaluate(
       dump: A folder for every row's recommendations, see `jmrec.evaluation.dump`.
       policy: Whose correction's effect on the served row is reported, or None.
       by: "week" or "month": report every row by calendar period too. None does not.
+      counts: LIVE adds a row for every rule that can count what came before each prediction.
       command: The command line, for the report.
       stage: The hash of the stage "evaluate", "" for none. A stage that was killed and is
         started again gives the same numbers: it counts as one reading of test.
@@ -123,9 +131,10 @@ def evaluate(
     config = work.config
     if by is not None and not dataset.has_time:
         raise UserError(f"{dataset.name} has no times, so there is no --by={by}; leave it out.")
-    reads = first(lambda: note_reading(work.workdir, split, stage))
     validation, predictions = ask(dataset, "validation"), ask(dataset, split)
-    table = _measure_all(system, split, validation, predictions, dump)
+    live = _Live.of(dataset, validation, predictions) if counts == LIVE else None
+    reads = first(lambda: note_reading(work.workdir, split, stage))
+    table = _measure_all(system, split, validation, predictions, dump, live)
     rows, served = table.rows, table.served
     effect = None
     if policy is not None:
@@ -178,8 +187,28 @@ class _Table:
     rule: Ranker | None
 
 
+@dataclass(frozen=True)
+class _Live:
+    """All events, and what live rows are asked: the same, at the moment of what is predicted."""
+
+    past: Past
+    validation: Predictions
+    predictions: Predictions
+
+    @classmethod
+    def of(cls, dataset: Dataset, validation: Predictions, predictions: Predictions) -> "_Live":
+        asked = at_target(validation), at_target(predictions)
+        since = min(each.prefixes.time.min(initial=np.inf) for each in asked)
+        return cls(Past(dataset, float(since)), *asked)
+
+
 def _measure_all(
-    system: Ranks, split: str, validation: Predictions, predictions: Predictions, dump: Path | None
+    system: Ranks,
+    split: str,
+    validation: Predictions,
+    predictions: Predictions,
+    dump: Path | None,
+    live: _Live | None,
 ) -> _Table:
     """Rank every row of the table, and choose the one that is served."""
     data, config, students = system.data, system.work.config, system.students
@@ -188,11 +217,14 @@ def _measure_all(
         "n_items": len(dataset.items), "exclude_seen": dataset.exclude_seen,
     }  # fmt: skip
 
-    def add(name: str, kind: str, rankers: Sequence[Ranker], shuffled: bool = False) -> None:
-        asked = shuffle_prefixes(predictions, config.seed) if shuffled else predictions
+    def add(
+        name: str, kind: str, rankers: Sequence[Ranker], shuffled: bool = False,
+        of: tuple[Predictions, Predictions] = (predictions, validation),
+    ) -> None:  # fmt: skip
+        asked = shuffle_prefixes(of[0], config.seed) if shuffled else of[0]
         rows.append(
             measure(
-                name, kind, rankers, asked, validation, **common,
+                name, kind, rankers, asked, of[1], **common,
                 cold=~data.train_items, warm_loss=config.evaluate.get("warm_loss"),
             )
         )  # fmt: skip
@@ -210,13 +242,18 @@ def _measure_all(
             oracle = Oracle(data.truth)
             add(oracle.name, "oracle", [oracle])
         rules: dict[str, Ranker] = {}
-        fitted = fit_rules(
-            dataset, validation, features=dict(system.content()), ease_items=ease_items(config)
-        )
+        content = dict(system.content())
+        fitted = fit_rules(dataset, validation, features=content, ease_items=ease_items(config))
         for rule in fitted:
             add(rule.name, getattr(rule, "kind", PLAIN), [rule])
             rules[rule.name] = rule
             values[rule.name] = getattr(rule, "settings")[CHOSEN_BY]  # noqa: B009
+        if live is not None:
+            for rule in choose_live(
+                fitted, dataset, live.validation, live.past, features=content
+            ):  # fmt: skip
+                of = live.predictions, live.validation
+                add(rule.name, getattr(rule, "kind", PLAIN), [rule], of=of)
         bar.update(1)
         for each in entries:
             rankers = [each.ranker(seed) for seed in each.seeds]

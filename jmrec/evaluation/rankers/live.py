@@ -107,7 +107,7 @@ class Recent:
     """
 
     def __init__(self, past: Past, half_life: float) -> None:
-        self.half_life, before = half_life, past.before
+        self.half_life, before = half_life, past.whole.before
         self.since = float(before.times.max(initial=-np.inf))
         weight = self._fade(self.since - before.times)
         self.base = np.bincount(before.items, weight, minlength=past.n_items)
@@ -127,9 +127,8 @@ class Recent:
 
     def _sums(self, asked: Asked, items: slice) -> np.ndarray:
         """Return the faded counts, float64 [P, n], as of each prediction's last past event."""
-        past = asked.past
-        rank, item = past.rank[past.new], past.sessions.items[past.new]
-        times = past.sessions.times[past.new]
+        past, new = asked.past, asked.past.whole.new
+        rank, item, times = past.rank[new], past.sessions.items[new], past.sessions.times[new]
         found = np.empty((len(asked.rank), items.stop - items.start))
         running, now, begin = self.base[items].copy(), self.since, 0
         order = np.argsort(asked.rank, kind="stable")

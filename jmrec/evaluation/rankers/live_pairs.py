@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse as sp
 
-from jmrec.data.sessions import take
 from jmrec.evaluation.protocol import Prefixes
 from jmrec.evaluation.rankers.cooccurrence import (
     TIE_BREAK,
@@ -15,7 +14,15 @@ from jmrec.evaluation.rankers.cooccurrence import (
     held_together,
     transitions,
 )
-from jmrec.evaluation.rankers.past import Asked, Past, Totals, add_at, blocks, expand
+from jmrec.evaluation.rankers.past import (
+    Asked,
+    Past,
+    Stretch,
+    Totals,
+    add_at,
+    blocks,
+    expand,
+)
 
 
 @dataclass
@@ -46,12 +53,10 @@ class _Cells:
         at = np.minimum(np.searchsorted(key, wanted), len(key) - 1)
         return np.where(key[at] == wanted, at, -1)
 
-    def product(
-        self, weight: np.ndarray, matrix: sp.csr_array | np.ndarray, rows: int, items: slice
-    ) -> np.ndarray:
-        """Return float64 [rows, n]: some columns of the cells' ``weight`` times a matrix [V, V]."""
+    def product(self, matrix: sp.csr_array | np.ndarray, rows: int, items: slice) -> np.ndarray:
+        """Return float64 [rows, n]: some columns of the cells times a matrix [V, V]."""
         shape = rows, matrix.shape[0]
-        bags = sp.csr_array((weight.astype(np.float32), (self.row, self.item)), shape=shape)
+        bags = sp.csr_array((self.weight.astype(np.float32), (self.row, self.item)), shape=shape)
         total = np.zeros((rows, items.stop - items.start), np.float32)
         add_product(total, bags, matrix, items)
         return total.astype(np.float64)
@@ -64,22 +69,23 @@ class Pairs:
     """Pairs of items in a session, each past from the moment of its later event.
 
     Args:
-      past: All events.
+      stretch: For predictions of this stretch of time.
       steps: How many items on a pair may reach.
       power: A pair at distance d counts ``d ** -power``.
 
     Attributes:
-      base: [V, V] the pairs before ``past.since``, as of `transitions`; the later ones follow.
+      base: [V, V] the pairs before it, as of `transitions`; the later ones follow.
       key: int64 [M] ascending, by first item and moment.
       target: int32 [M] the second item.
       weight: float64 [M].
     """
 
-    def __init__(self, past: Past, steps: int, power: float) -> None:
-        counted = transitions(past.before, past.n_items, steps, power)
+    def __init__(self, stretch: Stretch, steps: int, power: float) -> None:
+        past, later = stretch.past, stretch.new
+        counted = transitions(stretch.before, past.n_items, steps, power)
         self.of_source = np.asarray(counted.sum(axis=1), np.float64)
         self.base, self.span = compact(counted), past.span
-        items, later = past.sessions.items, past.new
+        items = past.sessions.items
         begin = past.sessions.offsets[past.owner[later]]
         parts = []
         for distance in range(1, steps + 1):
@@ -90,6 +96,12 @@ class Pairs:
         order = np.argsort(key, kind="stable")
         self.key, self.target, self.weight = key[order], target[order], weight[order]
 
+    @classmethod
+    def all(cls, past: Past, steps: int, power: float) -> "list[tuple[Stretch, Pairs]]":
+        """Return those of every stretch."""
+        entries = min(past.n_items**2, len(past.whole.before.items) * steps)
+        return [(each, cls(each, steps, power)) for each in past.stretches(entries)]
+
     def between(self, source: np.ndarray, rank: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return (start, count), int [C]: the pairs of each first item below a rank."""
         start = np.searchsorted(self.key, source * self.span)
@@ -98,15 +110,36 @@ class Pairs:
 
 @dataclass
 class _Followed:
-    """What `Following` needs of some prefixes, whichever items are asked for."""
+    """What `Following` needs of some prefixes of one stretch, whichever items are asked for.
 
-    prefixes: Prefixes
+    Attributes:
+      rows: int [P] their places among those that were asked for.
+      pairs: Of the stretch.
+      cells: Their items; ``weight`` is divided where there is a back-off.
+      start: int [C] the first of the later pairs of each cell.
+      count: int [C] how many of these are past.
+      own: (row, item, weight) of the pairs that the prefix's own last events close.
+      share: float64 [P] how much of the popularity is added.
+    """
+
+    rows: np.ndarray
+    pairs: Pairs
     cells: _Cells
-    weight: np.ndarray
     start: np.ndarray
     count: np.ndarray
     own: tuple[np.ndarray, np.ndarray, np.ndarray]
     share: np.ndarray
+
+    def scores(self, items: slice) -> np.ndarray:
+        """Return float64 [P, n] without the share of popularity."""
+        cells, pairs = self.cells, self.pairs
+        total = cells.product(pairs.base, len(self.rows), items)
+        for part in blocks(self.count):
+            of, at = expand(self.start[part], self.count[part])
+            weight = cells.weight[part][of] * pairs.weight[at]
+            add_at(total, cells.row[part][of], pairs.target[at], weight, items)
+        add_at(total, *self.own, items)
+        return total
 
 
 class Following:
@@ -124,40 +157,36 @@ class Following:
         self, past: Past, steps: int, power: float, decay: float, backoff: float = 0.0
     ) -> None:
         self.steps, self.power, self.decay, self.backoff = steps, power, decay, backoff
-        self.pairs = past.kept(Pairs, steps, power)
-        self._cached: _Followed | None = None
+        self.pairs = past.kept(Pairs.all, steps, power)
+        self._cached: tuple[Prefixes, list[_Followed]] | None = None
 
     def __call__(self, prefixes: Prefixes, asked: Asked, items: slice) -> np.ndarray:
         """Return float64 [P, slice length]."""
-        kept = self._cached
-        if kept is None or kept.prefixes is not prefixes:
-            self._cached = kept = self._followed(prefixes, asked)
-        pairs, row = self.pairs, kept.cells.row
-        total = kept.cells.product(kept.weight, pairs.base, len(prefixes), items)
-        for part in blocks(kept.count):
-            of, at = expand(kept.start[part], kept.count[part])
-            weight = kept.weight[part][of] * pairs.weight[at]
-            add_at(total, row[part][of], pairs.target[at], weight, items)
-        add_at(total, *kept.own, items)
-        prior = asked.share(items) if self.backoff else asked.prior(items)
-        return np.asarray(total + kept.share[:, None] * prior)
+        kept = self._cached  # read once: another thread may ask of other prefixes meanwhile
+        if kept is None or kept[0] is not prefixes:
+            parts = [(pairs, stretch.rows(asked)) for stretch, pairs in self.pairs]
+            found = [self._part(prefixes, asked, *part) for part in parts if len(part[1])]
+            self._cached = kept = prefixes, found
+        total = asked.share(items) if self.backoff else asked.prior(items)
+        for each in kept[1]:
+            total[each.rows] *= each.share[:, None]
+            total[each.rows] += each.scores(items)
+        return total
 
-    def _followed(self, prefixes: Prefixes, asked: Asked) -> _Followed:
-        past = asked.past
-        cells = _Cells.of(prefixes, past.n_items, self.decay)
-        start, count = self.pairs.between(cells.item, asked.rank[cells.row])
-        row, item, cell, own = self._own(asked, cells)
-        weight = cells.weight
+    def _part(self, prefixes: Prefixes, asked: Asked, pairs: Pairs, rows: np.ndarray) -> _Followed:
+        asked, n_items = asked.take(rows), asked.past.n_items
+        cells = _Cells.of(prefixes.take(rows), n_items, self.decay)
+        start, count = pairs.between(cells.item, asked.rank[cells.row])
+        row, item, cell, weight = self._own(asked, cells)
+        share = cells.weight * TIE_BREAK
         if self.backoff:
-            known = self.pairs.of_source[cells.item] + count
-            known += np.bincount(cell, own, minlength=len(known))
-            weight = weight / (known + self.backoff)
-            share = np.bincount(cells.row, weight * self.backoff, minlength=len(prefixes))
-        else:
-            share = np.bincount(cells.row, weight * TIE_BREAK, minlength=len(prefixes))
-        return _Followed(
-            prefixes, cells, weight, start, count, (row, item, weight[cell] * own), share
-        )
+            known = pairs.of_source[cells.item] + count
+            known += np.bincount(cell, weight, minlength=len(known))
+            cells.weight = cells.weight / (known + self.backoff)
+            share = cells.weight * self.backoff
+        own = row, item, cells.weight[cell] * weight
+        share = np.bincount(cells.row, share, minlength=len(rows))
+        return _Followed(rows, pairs, cells, start, count, own, share)
 
     def _own(self, asked: Asked, cells: _Cells) -> tuple[np.ndarray, ...]:
         """Return (row, item, cell, weight) of pairs that a prefix's own last events close."""
@@ -180,45 +209,45 @@ class Held:
     """Which sessions hold which items, and since when.
 
     Args:
-      past: All events.
+      stretch: For predictions of this stretch of time.
       power: A session of n items counts ``n ** -power``.
 
     Attributes:
-      base: [V, V] of `held_together`, without its diagonal, over the sessions that have ended
-        before ``past.since``; of the others, which are open, the events are looked at.
+      base: [V, V] of `held_together` before the stretch, without the diagonal.
       alone: float64 [V] that diagonal.
-      weight: The same for all sessions at any moment.
+      begun: The rank with which the stretch begins.
+      key: int64 [F] ascending, by item and moment: the items of sessions that change in it.
+      changes: int [F] these sessions.
+      weight: That diagonal at any moment.
     """
 
-    def __init__(self, past: Past, power: float) -> None:
-        self.past, self.power, sessions = past, power, past.sessions
-        is_open = np.zeros(len(sessions), bool)
-        is_open[past.owner[past.new]] = True
-        together = held_together(take(sessions, np.flatnonzero(~is_open)), past.n_items, power)
+    def __init__(self, stretch: Stretch, power: float) -> None:
+        past, first = stretch.past, stretch.past.firsts
+        together = held_together(stretch.before, past.n_items, power)
         self.alone = together.diagonal().astype(np.float64)
         together.setdiag(0.0)
         together.eliminate_zeros()
         self.base = compact(together)
-        first = past.firsts
-        entry = np.flatnonzero(is_open[first.owner])
+        new = np.flatnonzero((first.rank >= stretch.first) & (first.rank < stretch.end))
+        changes = np.zeros(len(past.sessions), bool)
+        changes[first.owner[new]] = True
+        entry = np.flatnonzero(changes[first.owner] & (first.rank < stretch.end))
         key = first.item[entry] * past.span + first.rank[entry]
         order = np.argsort(key, kind="stable")
-        self.key, self.open = key[order], first.owner[entry[order]]
-        self.weight = self._weights(entry)
+        self.key, self.changes = key[order], first.owner[entry[order]]
+        self.begun, self.weight = stretch.first, self._weights(past, new, power)
 
-    def _weights(self, entry: np.ndarray) -> Totals:
-        """Return what each item's sessions count together; ``entry``: first events of the open."""
-        past, power, first = self.past, self.power, self.past.firsts
-        old = entry[first.rank[entry] < past.first]
-        count = np.bincount(first.owner[old], minlength=len(past.sessions))
-        base = self.alone + np.bincount(
-            first.item[old],
-            np.maximum(count, 1.0)[first.owner[old]] ** -power,
-            minlength=past.n_items,
-        )
+    @classmethod
+    def all(cls, past: Past, power: float) -> "list[tuple[Stretch, Held]]":
+        """Return those of every stretch."""
+        lengths = past.whole.before.lengths.astype(np.float64)
+        entries = int(min(past.n_items**2, (lengths**2).sum()))
+        return [(each, cls(each, power)) for each in past.stretches(entries)]
+
+    def _weights(self, past: Past, new: np.ndarray, power: float) -> Totals:
+        """Return what each item's sessions count together; ``new``: what comes in ``firsts``."""
+        first = past.firsts
         # With each new item of a session its others count a little less.
-        new = entry[first.rank[entry] >= past.first]
-        new = new[np.argsort(first.rank[new], kind="stable")]
         there = new - first.start[first.owner[new]]
         added = (there + 1.0) ** -power
         change = added - np.maximum(there, 1.0) ** -power
@@ -227,33 +256,60 @@ class Held:
         weight = np.concatenate([added, change[of]])
         rank = np.concatenate([first.rank[new], first.rank[new][of]])
         order = np.argsort(rank, kind="stable")
-        return Totals(base, item[order], weight[order], rank[order], past.span)
+        return Totals(self.alone, item[order], weight[order], rank[order], past.span)
 
 
 @dataclass
 class _Sharing:
-    """What `Together` needs of some prefixes, whichever items are asked for.
+    """What `Together` needs of some prefixes of one stretch, whichever items are asked for.
 
     Attributes:
+      rows: int [P] their places among those that were asked for.
+      asked: These prefixes.
+      held: Of the stretch.
       cells: Their items; ``weight`` is divided by the items' norms.
-      own: (row, item, weight) by which an item's weight is another for the prefix's own session.
-      itself: What an item says of itself, of each cell, to be taken off.
-      row: int [M] prefix of each pair of a prefix and an open session that share an item.
+      own: (row, item, weight) by which the prefix's own last events change the squared norms.
+      itself: float64 [C] what an item says of itself, to be taken off.
+      row: int [M] prefix of each pair of a prefix and a session that share an item, where the
+        session has changed since the stretch began.
       start: int [M] the session's first item in ``past.firsts``.
       count: int [M] how many items it holds at the moment.
-      vote: float64 [M].
+      was: int [M] how many it held as the stretch began.
+      vote: float64 [2, M] what it says now of all its items, and what it said of those it had.
       context: float64 [P] the sum of the prefix's weights.
     """
 
-    prefixes: Prefixes
+    rows: np.ndarray
+    asked: Asked
+    held: Held
     cells: _Cells
     own: tuple[np.ndarray, np.ndarray, np.ndarray]
     itself: np.ndarray
     row: np.ndarray
     start: np.ndarray
     count: np.ndarray
+    was: np.ndarray
     vote: np.ndarray
     context: np.ndarray
+
+    def products(self, items: slice) -> np.ndarray:
+        """Return float64 [P, n]: the scores but for the norms of the items they are of."""
+        cells, first = self.cells, self.asked.past.firsts
+        total = cells.product(self.held.base, len(self.rows), items)
+        for part in blocks(self.count):
+            of, at = expand(self.start[part], self.count[part])
+            now, then = self.vote[:, part][:, of]
+            old = at - self.start[part][of] < self.was[part][of]
+            vote = now - np.where(old, then, 0.0)
+            add_at(total, self.row[part][of], first.item[at], vote, items)
+        add_at(total, cells.row, cells.item, -self.itself, items)
+        return total
+
+    def squared(self, items: slice) -> np.ndarray:
+        """Return float64 [P, n]: the squared norms."""
+        found = self.held.weight.rows(self.asked.rank, items)
+        add_at(found, *self.own, items)
+        return found
 
 
 class Together:
@@ -268,64 +324,85 @@ class Together:
 
     def __init__(self, past: Past, shrink: float, power: float, decay: float) -> None:
         self.shrink, self.power, self.decay = shrink, power, decay
-        self.held = past.kept(Held, power)
-        self._cached: _Sharing | None = None
+        self.held = past.kept(Held.all, power)
+        self._cached: tuple[Prefixes, list[_Sharing]] | None = None
 
     def __call__(self, prefixes: Prefixes, asked: Asked, items: slice) -> np.ndarray:
         """Return float64 [P, slice length]."""
-        kept = self._cached
-        if kept is None or kept.prefixes is not prefixes:
-            self._cached = kept = self._sharing(prefixes, asked)
-        cells, first = kept.cells, asked.past.firsts
-        total = cells.product(cells.weight, self.held.base, len(prefixes), items)
-        for part in blocks(kept.count):
-            of, at = expand(kept.start[part], kept.count[part])
-            add_at(total, kept.row[part][of], first.item[at], kept.vote[part][of], items)
-        add_at(total, cells.row, cells.item, -kept.itself, items)
-        squared = self.held.weight.rows(asked.rank, items)
-        add_at(squared, *kept.own, items)
-        total *= self._norm(squared)
-        return np.asarray(total + TIE_BREAK * 0.1 * kept.context[:, None] * asked.prior(items))
+        kept = self._cached  # read once: another thread may ask of other prefixes meanwhile
+        if kept is None or kept[0] is not prefixes:
+            parts = [(held, stretch.rows(asked)) for stretch, held in self.held]
+            found = [self._part(prefixes, asked, *part) for part in parts if len(part[1])]
+            self._cached = kept = prefixes, found
+        total = 0.1 * TIE_BREAK * asked.prior(items)
+        for each in kept[1]:
+            total[each.rows] *= each.context[:, None]
+            total[each.rows] += each.products(items) * self._norm(each.squared(items))
+        return total
 
     def _norm(self, squared: np.ndarray) -> np.ndarray:
         return np.asarray(1.0 / np.sqrt(np.maximum(squared, 0.0) + self.shrink + 1e-9))
 
-    def _sharing(self, prefixes: Prefixes, asked: Asked) -> _Sharing:
-        past, first = asked.past, asked.past.firsts
-        cells = _Cells.of(prefixes, past.n_items, self.decay)
-        context = np.bincount(cells.row, cells.weight, minlength=len(prefixes))
+    def _part(self, prefixes: Prefixes, asked: Asked, held: Held, rows: np.ndarray) -> _Sharing:
+        asked, past = asked.take(rows), asked.past
+        cells = _Cells.of(prefixes.take(rows), past.n_items, self.decay)
+        context = np.bincount(cells.row, cells.weight, minlength=len(rows))
         own = self._own(asked)
-        squared = self.held.weight.cells(asked.rank[cells.row], cells.item)
+        squared = held.weight.cells(asked.rank[cells.row], cells.item)
         cell = cells.find(own[0], own[1], past.n_items)
         np.add.at(squared, cell[cell >= 0], own[2][cell >= 0])
         cells.weight = cells.weight * self._norm(squared)
-        itself = cells.weight * (squared - self.held.alone[cells.item])
-        low = np.searchsorted(self.held.key, cells.item * past.span)
-        high = np.searchsorted(self.held.key, cells.item * past.span + asked.rank[cells.row])
-        found = []
-        # A prefix's cells stay together: its sessions are those of all of them.
-        ends = np.searchsorted(cells.row, np.arange(len(prefixes) + 1))
-        size = np.concatenate([[0], np.cumsum(high - low)])[ends]
-        for rows in blocks(np.diff(size)):
-            part = slice(ends[rows.start], ends[rows.stop])
-            of, at = expand(low[part], (high - low)[part])
-            key = cells.row[part][of] * len(past.sessions) + self.held.open[at]
-            pair, place = np.unique(key, return_inverse=True)
-            vote = np.bincount(place, cells.weight[part][of], minlength=len(pair))
-            row, session = np.divmod(pair, len(past.sessions))
-            other = session != asked.own[row]
-            found.append((row[other], session[other], vote[other]))
-        row, session, vote = (np.concatenate(part) for part in zip(*found))
-        count = first.size(session, asked.rank[row])
+        itself = cells.weight * (squared - held.alone[cells.item])
+        row, session, count, vote = self._others(asked, held, cells)
         # The prefix's own session holds what the prefix holds.
-        every = np.arange(len(prefixes))
-        row, session = np.concatenate([row, every]), np.concatenate([session, asked.own])
-        mine = np.bincount(cells.row, cells.weight, minlength=len(prefixes))
-        count = np.concatenate([count, first.size_at(asked.own, asked.stop)])
-        vote = np.concatenate([vote, mine]) * count**-self.power
+        row = np.concatenate([row, np.arange(len(rows))])
+        session = np.concatenate([session, asked.own])
+        count = np.concatenate([count, past.firsts.size_at(asked.own, asked.stop)])
+        was = past.firsts.size(session, np.full(len(session), held.begun))
+        vote = np.concatenate([vote, self._mine(asked, cells, was[-len(rows) :])], axis=1)
+        vote *= np.maximum([count, was], 1.0) ** -self.power
+        start = past.firsts.start[session]
         return _Sharing(
-            prefixes, cells, own, itself, row, first.start[session], count, vote, context
-        )
+            rows, asked, held, cells, own, itself, row, start, count, was, vote, context
+        )  # fmt: skip
+
+    def _others(self, asked: Asked, held: Held, cells: _Cells) -> tuple[np.ndarray, ...]:
+        """Return (row, session, how many items it holds, [2, M] the weight of the shared ones).
+
+        Of sessions that have changed since the stretch began; the weight is that of the items they
+        share now, and of those they shared then.
+        """
+        first, span, sessions = asked.past.firsts, asked.past.span, len(asked.past.sessions)
+        low = np.searchsorted(held.key, cells.item * span)
+        size = np.searchsorted(held.key, cells.item * span + asked.rank[cells.row]) - low
+        # A prefix's cells stay together: a session may share several of its items.
+        ends = np.searchsorted(cells.row, np.arange(len(asked.rank) + 1))
+        found = []
+        for rows in blocks(np.diff(np.concatenate([[0], np.cumsum(size)])[ends])):
+            part = slice(ends[rows.start], ends[rows.stop])
+            of, at = expand(low[part], size[part])
+            key = cells.row[part][of] * sessions + held.changes[at]
+            pair, place = np.unique(key, return_inverse=True)
+            row, session = np.divmod(pair, sessions)
+            count = first.size(session, asked.rank[row])
+            begun = np.full(len(session), held.begun)
+            some = (session != asked.own[row]) & (count > first.size(session, begun))
+            weight = cells.weight[part][of]
+            then = np.where(held.key[at] % span < held.begun, weight, 0.0)
+            votes = [np.bincount(place, each, minlength=len(pair)) for each in (weight, then)]
+            found.append((row[some], session[some], count[some], np.stack(votes)[:, some]))
+        return tuple(np.concatenate(part, axis=-1) for part in zip(*found))
+
+    def _mine(self, asked: Asked, cells: _Cells, was: np.ndarray) -> np.ndarray:
+        """Return float64 [2, P]: the weight that prefixes share with their own sessions.
+
+        Now that is all of it; ``was`` items were there as the stretch began.
+        """
+        row, at = expand(asked.past.firsts.start[asked.own], was)
+        cell = cells.find(row, asked.past.firsts.item[at], asked.past.n_items)
+        row, cell = row[cell >= 0], cell[cell >= 0]
+        then = np.bincount(row, cells.weight[cell], minlength=len(was))
+        return np.stack([np.bincount(cells.row, cells.weight, minlength=len(was)), then])
 
     def _own(self, asked: Asked) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return (row, item, weight): what the prefix's own last events change of the norms."""
@@ -335,7 +412,5 @@ class Together:
         was = first.size_at(own, asked.late[some])
         of, at = expand(first.start[own], now)
         old = at - first.start[own][of] < was[of]
-        weight = now[of] ** -self.power - np.where(
-            old, np.maximum(was, 1.0)[of] ** -self.power, 0.0
-        )
-        return some[of], first.item[at], weight
+        before = np.where(old, np.maximum(was, 1.0)[of] ** -self.power, 0.0)
+        return some[of], first.item[at], now[of] ** -self.power - before

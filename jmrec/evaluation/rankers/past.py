@@ -1,13 +1,14 @@
 """What is past at the moment of each prediction: all events of a data set, found by their time.
 
 An event is past where it is strictly before the moment (``Prefixes.time``), and where it is one of
-the prediction's own prefix, which is known whatever its time. Counts at a moment are those of the
-events before ``since``, which are made once, and those of the few events after it.
+the prediction's own prefix, which is known whatever its time. Counts at a moment are those of all
+that is before a stretch of time, which are made once, and those of the few events since it began.
 """
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -21,6 +22,12 @@ AT_ONCE = 1 << 22
 """Entries that are looked at together."""
 CATALOGUE_SLICE = 8192
 """Items that are looked at together where all are wanted."""
+STRETCHES = 64
+"""A stretch of time has at least this part of the events before all stretches."""
+ENTRIES = 1 << 28
+"""Of so many entries the counts would be, if there were so many stretches."""
+SHORTEST = 1024
+"""A stretch has at least so many events."""
 Made = TypeVar("Made")
 
 
@@ -103,9 +110,9 @@ class Past:
       sessions: Every session once, by its start.
       n_items: V.
       owner: int [N] the session of each event.
-      moments: float64 [T] the times there are, ascending; of an event, ``rank`` is its place there.
-      first: The rank of ``since``.
-      before: The sessions as far as they are before ``since``.
+      moments: float64 [T] the times there are, ascending.
+      rank: int [N] the place of each event's time there.
+      whole: All the time from ``since`` on.
       training_period: Seconds from the first to the last training event.
 
     Raises:
@@ -115,8 +122,8 @@ class Past:
     def __init__(self, dataset: Dataset, since: float) -> None:
         if not dataset.has_time:
             raise UserError(
-                f"{dataset.name} has no times, so nothing says what came before a prediction; leave "
-                "out --counts=live."
+                f"{dataset.name} has no times, so nothing says what came before a prediction; "
+                "leave out --counts=live."
             )
         self.sessions, self._rows = merge(dataset)
         self._parts = [dataset.splits.get(name) for name in SPLITS]
@@ -124,8 +131,7 @@ class Past:
         self.owner = np.repeat(np.arange(len(self.sessions)), self.sessions.lengths)
         self.moments, self.rank = np.unique(self.sessions.times, return_inverse=True)
         self.span = len(self.moments) + 1
-        self.first = int(np.searchsorted(self.moments, since))
-        self.before = until(self.sessions, np.nextafter(since, -np.inf))
+        self.whole = Stretch(self, int(np.searchsorted(self.moments, since)), self.span)
         self._key = self.owner * self.span + self.rank
         train = dataset.splits["train"].times
         self.training_period = float(np.ptp(train)) if len(train) else 0.0
@@ -133,17 +139,26 @@ class Past:
         self._made: dict[Any, Any] = {}
 
     @cached_property
-    def new(self) -> np.ndarray:
-        """Int [M]: the events that are not before ``since``, by their time."""
-        late = np.flatnonzero(self.rank >= self.first)
-        return late[np.argsort(self.rank[late], kind="stable")]
-
-    @cached_property
     def events(self) -> "Totals":
         """How often each item occurred."""
-        base = np.bincount(self.before.items, minlength=self.n_items)
-        return Totals(base, self.sessions.items[self.new], np.ones(len(self.new)),
-                      self.rank[self.new], self.span)  # fmt: skip
+        base = np.bincount(self.whole.before.items, minlength=self.n_items)
+        new = self.whole.new
+        ones = np.ones(len(new))
+        return Totals(base, self.sessions.items[new], ones, self.rank[new], self.span)
+
+    def stretches(self, entries: int) -> "list[Stretch]":
+        """Return the time from ``since`` on in parts of as many events each.
+
+        Where one ends depends on nothing that comes later.
+
+        Args:
+          entries: Of how many entries the counts before ``since`` are, about; there are fewer
+            parts where these are many.
+        """
+        rank, known = self.rank[self.whole.new], len(self.whole.before.items)
+        count = int(np.clip(ENTRIES // max(entries, 1), 1, STRETCHES))
+        begin = np.unique([self.whole.first, *rank[:: max(known // count, SHORTEST)]])
+        return [Stretch(self, *ends) for ends in pairwise([*begin.tolist(), self.span])]
 
     @cached_property
     def firsts(self) -> "Firsts":
@@ -160,7 +175,8 @@ class Past:
         """Return what each prediction is, among all events.
 
         Raises:
-          ValueError: They are prefixes of no split of the data set, or of before ``since``.
+          ValueError: They are prefixes of no split of the data set, or of before ``since``; or a
+            moment is neither that of the prefix's last event nor that of the next one.
         """
         kept = self._asked  # read once: another thread may ask of other prefixes meanwhile
         if kept is not None and kept[0] is prefixes:
@@ -180,10 +196,45 @@ class Past:
         begin = self.sessions.offsets[own]
         stop = begin + prefixes.last_event - part.offsets[session] + 1
         rank = np.searchsorted(self.moments, prefixes.time)
-        late = np.clip(np.searchsorted(self._key, own * self.span + rank), begin, stop)
-        found = Asked(self, prefixes.time, rank, own, begin, late, stop)
-        self._asked = prefixes, found
-        return found
+        late = np.searchsorted(self._key, own * self.span + rank)
+        found = self._key[np.minimum(late, len(self._key) - 1)]
+        if (found != own * self.span + rank).any() or (late > stop).any():
+            raise ValueError("the moment is neither of the prefix's last event nor of the next")
+        asked = Asked(self, prefixes.time, rank, own, begin, late, stop)
+        self._asked = prefixes, asked
+        return asked
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """A stretch of time.
+
+    Attributes:
+      past: All events.
+      first: The rank with which it begins.
+      end: The rank before which it ends.
+    """
+
+    past: Past
+    first: int
+    end: int
+
+    @cached_property
+    def before(self) -> Sessions:
+        """The sessions as far as they are before it."""
+        moments = self.past.moments[self.first : self.first + 1]
+        return until(self.past.sessions, np.nextafter(moments.min(initial=np.inf), -np.inf))
+
+    @cached_property
+    def new(self) -> np.ndarray:
+        """Int [M]: its events, by their time."""
+        rank = self.past.rank
+        found = np.flatnonzero((rank >= self.first) & (rank < self.end))
+        return found[np.argsort(rank[found], kind="stable")]
+
+    def rows(self, asked: "Asked") -> np.ndarray:
+        """Return int [P']: the predictions whose moment is in it."""
+        return np.flatnonzero((asked.rank >= self.first) & (asked.rank < self.end))
 
 
 @dataclass(frozen=True)
@@ -196,7 +247,7 @@ class Asked:
       rank: int [P] events of a lower rank are strictly before the moment.
       own: int [P] the session.
       begin: int [P] its first event.
-      late: int [P] its first event that is not strictly before the moment, ``stop`` if none is.
+      late: int [P] its first event that is not strictly before the moment, at most ``stop``.
       stop: int [P] the event after the prefix's last.
     """
 
@@ -212,6 +263,11 @@ class Asked:
     def tied(self) -> tuple[np.ndarray, np.ndarray]:
         """(prediction, event) int [M]: events of the prefix that are not strictly before."""
         return expand(self.late, self.stop - self.late)
+
+    def take(self, rows: np.ndarray) -> "Asked":
+        """Return the predictions at ``rows``."""
+        each = (self.time, self.rank, self.own, self.begin, self.late, self.stop)
+        return Asked(self.past, *(part[rows] for part in each))
 
     def share(self, items: slice) -> np.ndarray:
         """Return float64 [P, slice length]: each item's share of the past events."""
@@ -324,14 +380,18 @@ class Totals:
 
     def cells(self, ranks: np.ndarray, items: np.ndarray) -> np.ndarray:
         """Return float64 [C]: the sum of each item (int [C]) below its rank (int [C])."""
-        key, total = self._by_item
+        key, weight = self._by_item
         first, last = (
             np.searchsorted(key, items.astype(np.int64) * self._span + r) for r in (0, ranks)
         )
-        return np.asarray(self.base[items] + total[last] - total[first])
+        found = self.base[items]
+        for part in blocks(last - first):
+            of, at = expand(first[part], (last - first)[part])
+            found[part] += np.bincount(of, weight[at], minlength=len(found[part]))
+        return np.asarray(found)
 
     @cached_property
     def _by_item(self) -> tuple[np.ndarray, np.ndarray]:
         key = self._item * self._span + self.rank
         order = np.argsort(key, kind="stable")
-        return key[order], np.concatenate([[0.0], np.cumsum(self._weight[order])])
+        return key[order], self._weight[order]

@@ -1,7 +1,7 @@
 """Live rules against the frozen ones, fitted anew before each prediction by a plain loop."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,8 @@ from jmrec.data.prepared import build
 from jmrec.data.schema import Dataset, Sessions
 from jmrec.data.sessions import split_by_event, split_by_time
 from jmrec.errors import UserError
-from jmrec.evaluation.protocol import Predictions, Prefixes, Ranker, ask, rank
+from jmrec.evaluation.protocol import Predictions, Ranker, ask, at_target, rank
+from jmrec.evaluation.rankers import past as past_module
 from jmrec.evaluation.rankers.blend import Blend
 from jmrec.evaluation.rankers.cooccurrence import (
     LinearRule,
@@ -83,6 +84,12 @@ def dataset_of(log: Log, make_dataset: Callable[..., Dataset], by_event: bool) -
     return make_dataset(splits, [f"item {k}" for k in range(V)])
 
 
+def cut(whole: Sessions, times: list[float]) -> dict[str, Sessions]:
+    """Split by event at given times, as `split_by_event` does at shares."""
+    shares = np.diff([0, *np.searchsorted(np.sort(whole.times), times), len(whole.times)])
+    return split_by_event(whole, shares / len(whole.times))
+
+
 def linear(name: str, matrix: Callable[[Sessions], object], scale: float, decay: float) -> Fit:
     def fit(counted: Sessions, _: Sessions, __: float) -> Ranker:
         prior, share = tie_break(counted, V, scale)
@@ -146,32 +153,52 @@ def frozen(name: str, settings: dict) -> Ranker:
     return StaticRule(name, np.zeros(V, np.float32), settings)
 
 
-def at_target(asked: Predictions) -> Prefixes:
-    """Return the prefixes with the moment of what follows."""
-    prefixes = asked.prefixes
-    assert prefixes.of is not None
-    return replace(prefixes, time=prefixes.of.times[prefixes.last_event + 1])
+def known_before(log: Log, own: str, position: int, time: float) -> Log:
+    """Return the events strictly before a time, and the first ``position`` of ``own``."""
+    past = {who: [event for event in events if event[0] < time] for who, events in log.items()}
+    assert past[own] == log[own][: len(past[own])]
+    return past | {own: log[own][:position]}
 
 
-def known_before(log: Log, own: str, position: int, time: float) -> Iterator[tuple[str, list]]:
-    for name, events in log.items():
-        past = [event for event in events if event[0] < time]
-        yield name, events[: max(position, len(past))] if name == own else past
+@dataclass
+class Case:
+    """A data set, predictions of test with a moment each, and what is known before some of them."""
+
+    dataset: Dataset
+    asked: Predictions
+    past: Past
+    before: dict[int, tuple[Sessions, Sessions]]
 
 
-@pytest.fixture(scope="module", params=["users", "users' next", "sessions"])
-def case(request, make_dataset) -> tuple[Log, Dataset, Predictions, Prefixes]:
-    """Log, data set, predictions of test, and their prefixes with a moment each."""
-    log = sessions_of(1) if request.param == "sessions" else draw(0)
-    dataset = dataset_of(log, make_dataset, request.param != "sessions")
+@pytest.fixture(scope="module", autouse=True)
+def _short_stretches() -> Iterator[None]:
+    """Let a stretch of time have a few events, so that small data has many stretches."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(past_module, "SHORTEST", 5)
+        yield
+
+
+@pytest.fixture(scope="module", params=["last event", "target", "sessions"])
+def case(request: pytest.FixtureRequest, make_dataset: Callable[..., Dataset]) -> Case:
+    by_event = request.param != "sessions"
+    drawn = draw(0) if by_event else sessions_of(1)
+    dataset = dataset_of(drawn, make_dataset, by_event)
+    log: Log = {}
+    for sessions in dataset.splits.values():  # a later split holds a user's whole history
+        for row, name in enumerate(sessions.ids):
+            events = slice(sessions.offsets[row], sessions.offsets[row + 1])
+            log[name] = list(zip(sessions.times[events].tolist(), sessions.items[events].tolist()))
+    if by_event:
+        assert log == {name: events for name, events in drawn.items() if len(events) > 1}
     asked = ask(dataset, "test")
-    return log, dataset, asked, (
-        at_target(asked) if request.param == "users' next" else asked.prefixes
-    )
-
-
-def past_of(dataset: Dataset) -> Past:
-    return Past(dataset, min(ask(dataset, split).time.min() for split in ("validation", "test")))
+    asked = at_target(asked) if request.param == "target" else asked
+    before = {}
+    for row in range(0, len(asked), 2):
+        own = dataset.splits["test"].ids[asked.session[row]]
+        counted = known_before(log, own, int(asked.position[row]), float(asked.prefixes.time[row]))
+        others = {who: events for who, events in counted.items() if who != own}
+        before[row] = logged(counted), logged(others)
+    return Case(dataset, asked, Past(dataset, asked.prefixes.time.min()), before)
 
 
 def test_every_form_is_tried() -> None:
@@ -179,17 +206,58 @@ def test_every_form_is_tried() -> None:
 
 
 @pytest.mark.parametrize(("name", "number"), CASES)
-def test_scores_are_those_of_the_rule_fitted_before_each_moment(case, name, number) -> None:
-    log, dataset, asked, prefixes = case
+def test_scores_are_those_of_the_rule_fitted_before_each_moment(
+    case: Case, name: str, number: int
+) -> None:
     settings, fit = RULES[name][number]
-    found = live(frozen(name, settings), past_of(dataset)).scores(prefixes, slice(0, V))
-    period = np.ptp(dataset.splits["train"].times)
-    assert len(asked) > 20
-    for row in range(len(asked)):
-        own = dataset.splits["test"].ids[asked.session[row]]
-        at = own, int(asked.position[row]), float(prefixes.time[row])
-        counted = dict(known_before(log, *at))
-        others = {who: events for who, events in counted.items() if who != own}
-        rule = fit(logged(counted), logged(others), period)
+    prefixes = case.asked.prefixes
+    found = live(frozen(name, settings), case.past).scores(prefixes, slice(0, V))
+    period = np.ptp(case.dataset.splits["train"].times)
+    assert len(case.before) > 10
+    for row, known in case.before.items():
+        rule = fit(*known, period)
         right = rule.scores(prefixes.take(slice(row, row + 1)), slice(0, V))[0]
         np.testing.assert_allclose(found[row], right, atol=1e-6, rtol=1e-6)
+    parts = [
+        live(frozen(name, settings), case.past).scores(prefixes, slice(at, min(at + 5, V)))
+        for at in range(0, V, 5)
+    ]
+    np.testing.assert_array_equal(np.concatenate(parts, axis=1), found)
+
+
+def every_rule(past: Past) -> list[Ranker]:
+    return [live(frozen(name, RULES[name][n][0]), past) for name, n in CASES]
+
+
+@pytest.mark.parametrize("seed", [2, 3, 4])
+def test_what_happens_at_a_moment_or_after_it_changes_no_bit(
+    make_dataset: Callable[..., Dataset], seed: int
+) -> None:
+    """Others' events are planted from a moment on; predictions up to it must not see them."""
+    log = draw(seed)
+    asked = at_target(ask(dataset_of(log, make_dataset, True), "test"))
+    moments = np.sort(asked.prefixes.time)
+    moment = float(moments[len(moments) // 2])
+    planted = {who: list(events) for who, events in log.items()}
+    for step in range(40):  # at the very moment and after it; V - 1 is what nobody looks at
+        planted[f"u{5 + step % 3}"].append((moment + (step // 8) * HOUR, V - 1 - step % 2))
+    planted = {who: sorted(events, key=lambda event: event[0]) for who, events in planted.items()}
+    own = {f"u{5 + step}" for step in range(3)}
+
+    def scores(of: Log) -> tuple[list[np.ndarray], np.ndarray]:
+        # The same events are in the same split, whatever is planted.
+        whole, edges = logged(of), np.sort(logged(log).times)
+        times = [edges[int(share * len(edges))] for share in (0.8, 0.9)]
+        dataset = make_dataset(cut(whole, times), [f"item {k}" for k in range(V)])
+        asked = at_target(ask(dataset, "test"))
+        ids = np.array(dataset.splits["test"].ids)[asked.session]
+        early = (asked.prefixes.time <= moment) & ~np.isin(ids, list(own))
+        asked = asked.take(early)
+        past = Past(dataset, times[0])
+        return [rule.scores(asked.prefixes, slice(0, V)) for rule in every_rule(past)], ids[early]
+
+    (before, who), (after, same) = scores(log), scores(planted)
+    assert who.tolist() == same.tolist()
+    assert len(who) > 5
+    for one, other in zip(before, after, strict=True):
+        np.testing.assert_array_equal(one, other)
