@@ -185,8 +185,8 @@ class Following:
             cells.weight = cells.weight / (known + self.backoff)
             share = cells.weight * self.backoff
         own = row, item, cells.weight[cell] * weight
-        share = np.bincount(cells.row, share, minlength=len(rows))
-        return _Followed(rows, pairs, cells, start, count, own, share)
+        total = np.bincount(cells.row, share, minlength=len(rows))
+        return _Followed(rows, pairs, cells, start, count, own, total)
 
     def _own(self, asked: Asked, cells: _Cells) -> tuple[np.ndarray, ...]:
         """Return (row, item, cell, weight) of pairs that a prefix's own last events close."""

@@ -1,7 +1,7 @@
 """Live rules against the frozen ones, fitted anew before each prediction by a plain loop."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,7 @@ from jmrec.data.prepared import build
 from jmrec.data.schema import Dataset, Sessions
 from jmrec.data.sessions import split_by_event, split_by_time
 from jmrec.errors import UserError
-from jmrec.evaluation.protocol import Predictions, Ranker, ask, at_target, rank
+from jmrec.evaluation.protocol import Predictions, Prefixes, Ranker, ask, at_target, rank
 from jmrec.evaluation.rankers import past as past_module
 from jmrec.evaluation.rankers.blend import Blend
 from jmrec.evaluation.rankers.cooccurrence import (
@@ -24,10 +24,12 @@ from jmrec.evaluation.rankers.cooccurrence import (
     tie_break,
     transitions,
 )
-from jmrec.evaluation.rankers.known import popularity
+from jmrec.evaluation.rankers.known import Known, popularity
 from jmrec.evaluation.rankers.live import FORMS, live
 from jmrec.evaluation.rankers.past import Past
 from jmrec.evaluation.rankers.popularity import SessionPopularity, StaticRule, recent_popularity
+from jmrec.evaluation.rankers.rules import CHOSEN_BY, choose_live, fit_rules
+from jmrec.evaluation.rankers.rules import RULES as TABLE
 
 TWEETINGS = Path(__file__).resolve().parents[3] / "experiments/data/tweetings.toml"
 V = 14
@@ -261,3 +263,107 @@ def test_what_happens_at_a_moment_or_after_it_changes_no_bit(
     assert len(who) > 5
     for one, other in zip(before, after, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_a_live_blend_adds_its_live_members_with_its_weights(case: Case) -> None:
+    rng = np.random.default_rng(0)
+    fixed = StaticRule("EASE", rng.random(V).astype(np.float32))
+    members = [frozen(name, RULES[name][0][0]) for name in ("popularity", "item-kNN")]
+    mixed = live(Blend([*members, fixed], [0.5, 1.0, 2.0], V), case.past)
+    assert (mixed.name, getattr(mixed, "counts", "")) == ("blend of rules, live", "live")
+    prefixes = case.asked.prefixes
+    right = np.zeros((len(prefixes), V))
+    for member, weight in zip([*members, fixed], (0.5, 1.0, 2.0), strict=True):
+        part = live(member, case.past).scores(prefixes, slice(0, V)).astype(float)
+        right += weight * (part - part.mean(1, keepdims=True)) / part.std(1, keepdims=True)
+    assert mixed.scores(prefixes, slice(0, V)) == pytest.approx(right, abs=1e-4)
+
+
+def test_what_has_no_live_form_stays_as_it_is(case: Case) -> None:
+    for name in ("EASE", "newest first", "content-kNN (TF-IDF)", "student"):
+        rule = frozen(name, {})
+        assert live(rule, case.past) is rule
+
+
+@pytest.mark.parametrize("seed", [5, 6, 7])
+def test_settings_are_chosen_under_live_counts(
+    make_dataset: Callable[..., Dataset], seed: int
+) -> None:
+    dataset = dataset_of(draw(seed), make_dataset, True)
+    frozen_asked = ask(dataset, "validation")
+    asked = at_target(frozen_asked)
+    past = Past(dataset, asked.prefixes.time.min())
+    fitted = fit_rules(dataset, frozen_asked)
+    chosen = {rule.name: rule for rule in choose_live(fitted, dataset, asked, past)}
+    assert list(chosen) == [f"{name}, live" for name in (*FORMS, "blend of rules")]
+
+    def figure(rule: Ranker) -> float:
+        ranks = rank(rule, asked, n_items=V, exclude_seen=False, top=0).ranks[0]
+        values = np.where((ranks <= 20) & (asked.place <= 20), 1 / ranks, 0.0)
+        early = asked.place <= 20
+        users = np.unique(asked.session[early])
+        return float(np.mean([values[early & (asked.session == who)].mean() for who in users]))
+
+    for name in ("recent popularity", "Markov + popularity", "V-SKNN"):
+        tried = [figure(live(rule, past)) for rule in TABLE[name](Known(dataset))]
+        rule = chosen[f"{name}, live"]
+        assert figure(rule) == pytest.approx(max(tried), abs=1e-9)
+        assert rule.settings[CHOSEN_BY] == pytest.approx(max(tried), abs=1e-5)
+    blend = figure(chosen["blend of rules, live"])
+    others = [rule for name, rule in chosen.items() if "blend" not in name]
+    others += [rule for rule in fitted if rule.name not in (*FORMS, "blend of rules")]
+    assert blend >= max(figure(rule) for rule in others) - 1e-9
+
+
+def test_data_without_times_and_other_prefixes_are_refused(
+    case: Case, make_dataset: Callable[..., Dataset]
+) -> None:
+    with pytest.raises(UserError, match=r"has no times.*leave out --counts=live"):
+        Past(replace(case.dataset, has_time=False), 0.0)
+    rule = live(frozen("popularity", {}), case.past)
+    prefixes = case.asked.prefixes
+    for wrong, words in (
+        (replace(prefixes, of=None), "of a split of the same"),
+        (ask(dataset_of(draw(9), make_dataset, True), "test").prefixes, "of a split of the same"),
+        (replace(prefixes, time=prefixes.time - 1e7), "before what"),
+        (replace(prefixes, time=prefixes.time + 1.0), "neither"),
+        (replace(prefixes, time=prefixes.time + 1e9), "neither"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            rule.scores(wrong, slice(0, V))
+
+
+@dataclass
+class Window:
+    """Popularity of the last days before the moment; equal counts by popularity."""
+
+    past: Past
+    days: float
+    name: str = "last days"
+
+    def prepare(self, features: Mapping[str, np.ndarray]) -> None: ...
+
+    def scores(self, prefixes: Prefixes, item_slice: slice) -> np.ndarray:
+        ends = [prefixes.time, prefixes.time - self.days * 24 * HOUR]
+        ranks = [np.searchsorted(self.past.moments, end) for end in ends]
+        whole, before = (self.past.events.rows(each, item_slice) for each in ranks)
+        return whole - before + 1e-4 * whole
+
+
+def test_tweetings_live_rules_reach_what_an_independent_program_reached(shared_data: Path) -> None:
+    """The live table of SOURCE.md: counts up to the moment of what is predicted."""
+    dataset = build(read_folder(shared_data / "tweetings", TWEETINGS, check_pictures=False))
+    asked = at_target(ask(dataset, "test"))
+    past = Past(dataset, asked.prefixes.time.min() - 3 * 24 * HOUR)
+    tables: dict[tuple[float, float], Ranker] = {
+        (0.194, 0.048): live(frozen("popularity", {}), past),
+        (0.322, 0.103): Window(past, 3),
+        # A back-off of 1 orders equal counts by popularity and nothing else.
+        (0.245, 0.083): live(frozen("Markov + popularity", {"backoff": 1.0}), past),
+    }
+    n_items = len(dataset.items)
+    for (hits, reciprocal), rule in tables.items():
+        ranks = rank(rule, asked, n_items=n_items, exclude_seen=True, top=0).ranks[0]
+        assert (ranks <= 20).mean() == pytest.approx(hits, abs=0.003), rule.name
+        found = np.where(ranks <= 20, 1 / ranks, 0.0).mean()
+        assert found == pytest.approx(reciprocal, abs=0.003), rule.name
