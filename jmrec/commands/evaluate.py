@@ -14,6 +14,11 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--by", choices=("week", "month"), help="report every row over time too, to see it age"
     )
+    parser.add_argument(
+        "--counts", choices=("frozen", "live"), default="frozen",
+        help="live: show every rule also with counts of all that was before each prediction, "
+        "as a server has them, beside those of training alone",
+    )  # fmt: skip
     parser.add_argument("--dump-topk", type=Path, help="folder for what was recommended, npz")
     add_policy(parser)
     add_workdir(parser)
@@ -24,13 +29,13 @@ def action(args: argparse.Namespace, _: Sequence[str]) -> None:
     check_finished(args.workdir)
     from jmrec.systems import runs
 
-    runs.evaluate(args.workdir, args.split, args.dump_topk, args.policy, args.by)
+    runs.evaluate(args.workdir, args.split, args.dump_topk, args.policy, args.by, args.counts)
 
 
 COMMAND = Command(
     help="Rank every rule, student and teacher of a run, and write the report.",
     example="jmrec evaluate --workdir runs/shop --split=validation --dump-topk runs/shop/topk\n"
-    "  jmrec evaluate --workdir runs/shop --split=test --by month",
+    "  jmrec evaluate --workdir runs/shop --split=test --by week --counts=live",
     options=options,
     action=action,
 )

@@ -10,6 +10,7 @@ from jmrec.errors import SettingError
 from jmrec.evaluation.protocol import Predictions, Ranker, rank
 from jmrec.evaluation.results import (
     BEST,
+    FROZEN,
     MODEL,
     MRR20,
     RULE,
@@ -95,8 +96,9 @@ def choose_row(wanted: str, values: Mapping[str, float], primary: Primary) -> tu
 
 
 def named_rows(results: Results) -> dict[str, str]:
-    """Return the rows of a table that can be served: name -> kind."""
-    return {row["name"]: row["kind"] for row in results["rows"] if can_be_served(row["kind"])}
+    """Return the rows of a table that can be served: name -> kind; live rules can not."""
+    rows = [row for row in results["rows"] if row.get("counts", FROZEN) == FROZEN]
+    return {row["name"]: row["kind"] for row in rows if can_be_served(row["kind"])}
 
 
 def check_wanted(wanted: str, models: Sequence[str], rules: Sequence[str]) -> None:

@@ -7,7 +7,7 @@ nothing of shape [predictions, catalogue] is ever held.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Protocol, runtime_checkable
 
@@ -39,7 +39,9 @@ class Prefixes:
       events: int32 [W, L] event types; 0 at padding.
       window: int32 [P] the window that a prediction reads, ascending.
       end: int32 [P] the index of the prefix's last item.
-      time: float64 [P] the time of the prefix's last event.
+      time: float64 [P] the moment: the time of the prefix's last event, or as of `at_target`.
+      of: The sessions that they are prefixes of; None where they are of none, such as a request.
+      last_event: int64 [P] each prefix's last event, its place in ``of.items``.
     """
 
     windows: np.ndarray
@@ -48,6 +50,8 @@ class Prefixes:
     window: np.ndarray
     end: np.ndarray
     time: np.ndarray
+    of: Sessions | None = None
+    last_event: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
 
     def __len__(self) -> int:
         return len(self.window)
@@ -70,6 +74,8 @@ class Prefixes:
             window=window.astype(np.int32),
             end=self.end[index],
             time=self.time[index],
+            of=self.of,
+            last_event=self.last_event if self.of is None else self.last_event[index],
         )
 
 
@@ -174,6 +180,30 @@ def ask(dataset: Dataset, split: str) -> Predictions:
     return make_predictions(dataset.splits[split], available=available)
 
 
+def at_target(predictions: Predictions) -> Predictions:
+    """Return the predictions at the moment of what they predict, which is later by a pause.
+
+    That is when a server is asked by somebody who comes back; ``time``, which windows of
+    availability are read by, stays that of the prefix's last event.
+
+    Args:
+      predictions: Made of sessions.
+
+    Example:
+      >>> from jmrec.data.schema import Sessions
+      >>> one = Sessions(["a"], np.array([-1]), np.array([0, 3]), np.array([7, 8, 9]),
+      ...     np.array([10.0, 20.0, 50.0]), np.zeros(3), np.zeros(3))
+      >>> made = make_predictions(one)
+      >>> made.prefixes.time.tolist(), at_target(made).prefixes.time.tolist()
+      ([10.0, 20.0], [20.0, 50.0])
+    """
+    prefixes = predictions.prefixes
+    if prefixes.of is None:
+        raise ValueError("these prefixes are of no sessions, so nothing follows them")
+    time = np.asarray(prefixes.of.times, np.float64)[prefixes.last_event + 1]
+    return replace(predictions, prefixes=replace(prefixes, time=time))
+
+
 def make_predictions(
     sessions: Sessions, window: int = WINDOW, available: Availability | None = None
 ) -> Predictions:
@@ -235,6 +265,8 @@ def make_predictions(
         window=window_of.astype(np.int32),
         end=np.minimum(position, window).astype(np.int32) - 1,
         time=time,
+        of=sessions,
+        last_event=(offset + position - 1).astype(np.int64),
     )
     return Predictions(
         session=session.astype(np.int32),

@@ -113,6 +113,9 @@ KINDS = _kinds(
 )
 """Every kind that a row may be of, in the table's order; results.json holds those of its rows."""
 
+FROZEN, LIVE = "frozen", "live"
+"""What a row knows of: the training sessions, or all that was before each prediction."""
+
 # ---- results.json --------------------------------------------------------------------------------
 
 
@@ -157,12 +160,14 @@ class ResultRow(TypedDict):
     """One row of the table.
 
     ``figures`` is figure -> metric -> a fraction (None where there is nothing to average),
-    ``interval`` the same with [low, high]; ``seeds`` is how many were averaged.
+    ``interval`` the same with [low, high]; ``seeds`` is how many were averaged; ``counts`` is LIVE
+    where counts are of all that was before each prediction, and is not there where they are FROZEN.
     """
 
     name: str
     kind: str
     seeds: int
+    counts: NotRequired[str]
     settings: NotRequired[dict[str, Any]]
     figures: dict[str, dict[str, float | None]]
     interval: dict[str, dict[str, list[float]]]
@@ -231,7 +236,10 @@ class Check(TypedDict):
 
 
 class Results(TypedDict):
-    """The contents of results.json. Sections that are not required may be missing."""
+    """The contents of results.json. Sections that are not required may be missing.
+
+    ``best_rule`` is the best of the rules that are frozen, as models are.
+    """
 
     format: int
     system: str
@@ -242,6 +250,7 @@ class Results(TypedDict):
     rows: list[ResultRow]
     comparisons: list[Comparison]
     best_rule: str | None
+    best_live_rule: NotRequired[str]
     served: ServedRow | None
     test_reads: int
     stages: dict[str, StageFacts]
@@ -405,7 +414,8 @@ def _fault_of_rows(found: Mapping[str, Any]) -> str:
         if primary["metric"] not in row["figures"].get(primary["figure"], {}):
             return f"row {row['name']!r} has no {primary['metric']} by {primary['figure']}"
     named = [(each[side], "a comparison") for each in found["comparisons"] for side in "ab"]
-    named += [(found["best_rule"], "'best_rule'")] if found["best_rule"] else []
+    bests = [name for name in ("best_rule", "best_live_rule") if found.get(name)]
+    named += [(found[name], f"'{name}'") for name in bests]
     served = found["served"]
     if served:
         own = [served["row"], *served["beside"], served.get("student", served["row"])]

@@ -13,8 +13,10 @@ from jmrec.evaluation.protocol import ITEM_CHUNK, Predictions, Ranked, Ranker, r
 from jmrec.evaluation.results import (
     DEPTH,
     FORMAT,
+    FROZEN,
     HR20,
     LEARNED,
+    LIVE,
     MEASURES,
     MRR20,
     RANKING,
@@ -37,6 +39,13 @@ SMALL_CATALOGUE = 200
 """Of fewer items, 20 recommendations are more than a tenth."""
 
 
+LIVE_ROWS = (
+    " Rows named live count everything strictly before the moment of what is predicted, of all "
+    "splits, with settings chosen on validation so; every other row, students too, is frozen: it "
+    "knows the training sessions alone."
+)
+
+
 @dataclass
 class Row:
     """One row of the results table.
@@ -47,6 +56,7 @@ class Row:
       ranked: One a seed; the ranks under the first offset, which must be 0, are reported.
       settings: What was chosen.
       cold: One cold panel a seed, or none.
+      counts: FROZEN or LIVE, see `jmrec.evaluation.results`.
     """
 
     name: str
@@ -54,6 +64,7 @@ class Row:
     ranked: Sequence[Ranked]
     settings: Mapping[str, Any] = field(default_factory=dict)
     cold: Sequence[Mapping[str, Any]] = ()
+    counts: str = FROZEN
 
     def ranks(self) -> np.ndarray:
         """Return int64 [seeds, P]."""
@@ -97,6 +108,7 @@ def measure(
       The row, for :func:`summarise`.
     """
     row = Row(name, kind, [], settings or getattr(rankers[0], "settings", {}))
+    row.counts = getattr(rankers[0], "counts", FROZEN)
     ranked, panels = [], []
     common: dict[str, Any] = {"n_items": n_items, "exclude_seen": exclude_seen, "allowed": allowed}
     for ranker in rankers:
@@ -194,7 +206,7 @@ def mean_panel(panels: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return table
 
 
-def best_rule(rows: Sequence[ResultRow]) -> str | None:
+def best_rule(rows: Sequence[ResultRow], counts: str = FROZEN) -> str | None:
     """Return the rule with the highest primary figure shown.
 
     It is the best of the table that is shown, not the one that validation preferred: the harder
@@ -202,8 +214,10 @@ def best_rule(rows: Sequence[ResultRow]) -> str | None:
 
     Args:
       rows: "rows" of results.json.
+      counts: What it knows of: the training sessions, as models do, or also what came later.
     """
     rules = [row for row in rows if role_of(row["kind"]) == RULE]
+    rules = [row for row in rules if row.get("counts", FROZEN) == counts]
     if not rules:
         return None
     figure, metric = RANKING["figure"], RANKING["metric"]
@@ -258,16 +272,17 @@ def summarise(
     if unknown:
         raise ValueError(f"no row named {', '.join(sorted(unknown))}")
     table = [_table_row(row, predictions, dataset.train_count) for row in rows]
-    best = best_rule(table)
+    best, live = best_rule(table), best_rule(table, LIVE)
     wanted = list(pairs)
-    if best is not None:
-        learned = [row.name for row in rows if role_of(row.kind) in LEARNED]
-        wanted += [(name, best) for name in learned if (name, best) not in wanted]
+    learned = [row.name for row in rows if role_of(row.kind) in LEARNED]
+    for rule in filter(None, (best, live)):
+        wanted += [(name, rule) for name in learned if (name, rule) not in wanted]
     result: Results = {
         "format": FORMAT,
         "system": system,
         "primary": RANKING,
-        "caption": caption or default_caption(dataset, split, predictions, warm_loss),
+        "caption": caption
+        or default_caption(dataset, split, predictions, warm_loss, live=live is not None),
         "dataset": _dataset_head(dataset, split, predictions),
         "kinds": kinds_of([row.kind for row in rows]),
         "rows": table,
@@ -284,12 +299,14 @@ def summarise(
     }
     if policy is not None:
         result["policy"] = dict(policy)
+    if live is not None:
+        result["best_live_rule"] = live
     return cast(Results, plain(result))
 
 
 def _table_row(row: Row, predictions: Predictions, train_count: np.ndarray) -> ResultRow:
     ranks = row.ranks()
-    return {
+    table: ResultRow = {
         "name": row.name,
         "kind": row.kind,
         "seeds": len(row.ranked),
@@ -300,6 +317,9 @@ def _table_row(row: Row, predictions: Predictions, train_count: np.ndarray) -> R
         "cold": mean_panel(row.cold),
         "bias": bias(row.ranked, train_count),
     }
+    if row.counts != FROZEN:
+        table["counts"] = row.counts
+    return table
 
 
 def _dataset_head(dataset: Dataset, split: str, predictions: Predictions) -> DatasetHead:
@@ -333,7 +353,11 @@ def _mean(numbers: np.ndarray) -> float | None:
 
 
 def default_caption(
-    dataset: Dataset, split: str, predictions: Predictions, warm_loss: float | None = None
+    dataset: Dataset,
+    split: str,
+    predictions: Predictions,
+    warm_loss: float | None = None,
+    live: bool = False,
 ) -> str:
     """Return what states the protocol, in a sentence or two.
 
@@ -342,6 +366,7 @@ def default_caption(
       split: "test" or "validation".
       predictions: What was asked.
       warm_loss: By which cold offsets were chosen, see :func:`jmrec.evaluation.cold.choose_offset`.
+      live: Whether some rows count what came after training.
     """
     seen = "are no candidates" if dataset.exclude_seen else "stay candidates"
     offset = "is the best for all targets together"
@@ -370,7 +395,7 @@ def default_caption(
         f"{averaged}; intervals are "
         f"95 % bootstrap intervals over {units}; rules are fitted on the training sessions alone, "
         f"their settings chosen on validation; so is the offset of cold items, which {offset}."
-        f"{small}"
+        f"{small}{LIVE_ROWS if live else ''}"
     )
 
 

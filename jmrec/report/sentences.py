@@ -61,6 +61,7 @@ def sentences(results: Results, cost: Cost | None = None) -> list[str]:
             f"The {bounds[0]['name']}, which knows how the data was made, reaches {judge} "
             f"{percent(most)} %; {model} reaches {share:.0f} % of that."
         )
+    said += _live_sentence(results, model)
     said += _cold_sentence(results, model)
     said += filter(None, [why_served(results)])
     said += serving_sentences(results, cost)
@@ -160,6 +161,24 @@ def verdict(results: Results, model: Mapping[str, Any], rule: Mapping[str, Any])
         plural = "" if seeds == 1 else "s"
         said.append(f'This rests on {seeds} seed{plural}; "above" needs at least three.')
     return said
+
+
+def _live_sentence(results: Results, model: str | None) -> list[str]:
+    """Say what the best rule reaches with live counts, and how a frozen model stands to it."""
+    rows, live = by_name(results), results.get("best_live_rule")
+    if live not in rows:
+        return []
+    judge, value = primary(results)["metric"], percent(figure(results, rows[str(live)]))
+    said = f"Where rules count all that was before each prediction, the best is {live}: "
+    for each in primary_comparisons(results):
+        if (each.get("a"), each.get("b")) == (model, live) and interval(each.get("interval")):
+            low, high = each["interval"]
+            return [
+                f"{said}{judge} {value} %; {model}, which knows training alone, less this rule: "
+                f"{signed(each.get('difference'))} points (95 % interval {signed(low)} to "
+                f"{signed(high)})."
+            ]
+    return [f"{said}{judge} {value} %."]
 
 
 def _cold_sentence(results: Results, model: str | None) -> list[str]:

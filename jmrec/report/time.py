@@ -43,10 +43,11 @@ def time_table(results: Results) -> Table | None:
 
 
 def shown_names(results: Results) -> list[str]:
-    """Return the served row, the best rule, the best model and the teacher, each once."""
+    """Return the served row, the best rule, the best model, the teacher and the best live rule."""
     found = results.get("over_time") or {}
     teacher = next((r["name"] for r in ordered_rows(results) if role(results, r) == TEACHER), None)
     wanted = [served_row(results), best_rule(results), best_model(results), teacher]
+    wanted.append(results.get("best_live_rule"))
     return [str(name) for name in dict.fromkeys(wanted) if name in found["rows"]]
 
 

@@ -5,57 +5,41 @@ is served; the split is read once, and a reading of test is noted in ``test_read
 """
 
 import json
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
 
 from jmrec.cluster.member import first, is_first
 from jmrec.config import ConfigDict, choose
-from jmrec.data.toyshop import Oracle
 from jmrec.errors import UserError
-from jmrec.evaluation.choice import DIGITS, best_of, choose_row, figure_of, on_validation
 from jmrec.evaluation.drift import over_time
-from jmrec.evaluation.dump import dump_topk
 from jmrec.evaluation.effect import correction_effect
 from jmrec.evaluation.policy import Policy
-from jmrec.evaluation.protocol import Predictions, Ranker, ask
-from jmrec.evaluation.rankers.blend import Blend, fit_mixed, mixed_name
-from jmrec.evaluation.rankers.neural import shuffle_prefixes
-from jmrec.evaluation.rankers.rules import CHOSEN_BY, fit_rules
+from jmrec.evaluation.protocol import ask
 from jmrec.evaluation.results import (
     CONTROL,
-    MIX,
-    PLAIN,
-    RANKING,
+    FROZEN,
+    LIVE,
     TEACHER,
-    RowCost,
-    ServedRow,
     make_cost,
     role_of,
     write_results,
 )
-from jmrec.evaluation.summary import Row, measure, summarise
+from jmrec.evaluation.summary import Row, summarise
 from jmrec.evaluation.windows import units_of, write_units
 from jmrec.files import read_json
 from jmrec.report.page import write_report
 from jmrec.report.terminal import print_results
-from jmrec.systems.data import ease_items
 from jmrec.systems.examples import examples, pictures_of
+from jmrec.systems.measured import Live, measure_all
 from jmrec.systems.stages import Stage, cost_by_stage, facts_by_stage
 from jmrec.systems.students import NO_FEATURES, Students
 from jmrec.systems.system import Entry, Ranks
 from jmrec.tracking import mend_lines, read_curves
-from jmrec.usage import watch
 
 UNITS = "units.npz"
 """The file beside results.json from which several test windows are pooled."""
-PERMUTED = ("pictures permuted", "texts permuted")
-"""Views that the student is shown as a control."""
 
 
 def evaluation_stage(system: Ranks, before: Sequence[Stage], command: Sequence[str] = ()) -> Stage:
@@ -85,20 +69,6 @@ def student_entries(students: Students) -> list[Entry]:
     ]
 
 
-def controls(students: Students, name: str) -> list[Entry]:
-    """Return the controls: a student on shuffled sessions, or on permuted features."""
-    variant = students.variant(name)
-    seeds, ranker = students.seeds(name), partial(students.ranker, name)
-    shuffled = Entry(f"{name}, order shuffled", "control", seeds, ranker, True)
-    if variant.view != "both" or variant.features == NO_FEATURES:
-        return [shuffled]
-    views = students.features.views(variant.features)
-    return [shuffled] + [
-        Entry(f"{name}, {shown}", "control", seeds, partial(ranker, view=shown))
-        for shown in PERMUTED if shown in views
-    ]  # fmt: skip
-
-
 def evaluate(
     system: Ranks,
     folder: Path,
@@ -107,6 +77,7 @@ def evaluate(
     dump: Path | None = None,
     policy: Policy | None = None,
     by: str | None = None,
+    counts: str = FROZEN,
     command: Sequence[str] = (),
     stage: str = "",
 ) -> None:
@@ -119,6 +90,7 @@ def evaluate(
       dump: A folder for every row's recommendations, see `jmrec.evaluation.dump`.
       policy: Whose correction's effect on the served row is reported, or None.
       by: "week" or "month": report every row by calendar period too. None does not.
+      counts: LIVE adds a row for every rule that can count what came before each prediction.
       command: The command line, for the report.
       stage: The hash of the stage "evaluate", "" for none. A stage that was killed and is
         started again gives the same numbers: it counts as one reading of test.
@@ -127,9 +99,10 @@ def evaluate(
     config = work.config
     if by is not None and not dataset.has_time:
         raise UserError(f"{dataset.name} has no times, so there is no --by={by}; leave it out.")
-    reads = first(lambda: note_reading(work.workdir, split, stage))
     validation, predictions = ask(dataset, "validation"), ask(dataset, split)
-    table = _measure_all(system, split, validation, predictions, dump)
+    live = Live.of(dataset, validation, predictions) if counts == LIVE else None
+    reads = first(lambda: note_reading(work.workdir, split, stage))
+    table = measure_all(system, split, validation, predictions, dump, live)
     rows, served = table.rows, table.served
     effect = None
     if policy is not None:
@@ -172,133 +145,6 @@ def evaluate(
     write_units(folder / UNITS, units_of(rows, predictions))
     write_report(results, folder / "report.html", cost, pictures_of(dataset.items, results))
     print_results(results, cost)
-
-
-@dataclass(frozen=True)
-class _Table:
-    """All rows, which is served, its rankers where that is no student, what each row cost."""
-
-    rows: list[Row]
-    served: ServedRow
-    rankers: Sequence[Ranker]
-    cost: dict[str, RowCost]
-
-
-def _measure_all(
-    system: Ranks, split: str, validation: Predictions, predictions: Predictions, dump: Path | None
-) -> _Table:
-    """Rank every row of the table, and choose the one that is served."""
-    data, config, students = system.data, system.work.config, system.students
-    dataset, rows = data.dataset, list[Row]()
-    common: dict[str, Any] = {
-        "n_items": len(dataset.items), "exclude_seen": dataset.exclude_seen,
-    }  # fmt: skip
-
-    cost: dict[str, RowCost] = {}
-
-    @contextmanager
-    def costs(name: str, what: Literal["fit", "rank"]) -> Iterator[None]:
-        entry, started = cost.setdefault(name, {}), time.monotonic()
-        with watch() as peak:
-            yield
-        entry[what] = round(time.monotonic() - started, 2)
-        entry["peak_memory"] = max(peak.bytes or 0, entry.get("peak_memory") or 0) or None
-
-    def add(name: str, kind: str, rankers: Sequence[Ranker], shuffled: bool = False) -> None:
-        asked = shuffle_prefixes(predictions, config.seed) if shuffled else predictions
-        with costs(name, "rank"):
-            rows.append(
-                measure(
-                    name, kind, rankers, asked, validation, **common,
-                    cold=~data.train_items, warm_loss=config.evaluate.get("warm_loss"),
-                )
-            )  # fmt: skip
-        if dump is not None and is_first():
-            for seed, ranked in enumerate(rows[-1].ranked):
-                safe = "".join(c if c.isalnum() else "-" for c in name)
-                dump_topk(dump / f"{safe}-{seed}.npz", asked, ranked)
-
-    def early(rankers: Sequence[Ranker]) -> float:
-        """Return the figure on validation of the row that was added last."""
-        if split == "validation":
-            return figure_of(rows[-1].ranks(), predictions)
-        return on_validation(rankers, validation, **common)
-
-    # A student that is served by its name is chosen by nothing.
-    values, choosing = dict[str, float](), students.wanted not in students.names
-    entries = system.rankers()
-    total = 2 + len(entries) + choosing
-    with system.work.tracker.stage("evaluate").progress(total, f"evaluate on {split}") as bar:
-        if data.truth.is_file():
-            oracle = Oracle(data.truth)
-            add(oracle.name, "oracle", [oracle])
-        others: dict[str, Sequence[Ranker]] = {}
-        fitted = fit_rules(
-            dataset, validation, features=dict(system.content()), ease_items=ease_items(config),
-            measured=lambda name: costs(name, "fit"),
-        )  # fmt: skip
-        for rule in fitted:
-            add(rule.name, getattr(rule, "kind", PLAIN), [rule])
-            others[rule.name] = [rule]
-            values[rule.name] = getattr(rule, "settings")[CHOSEN_BY]  # noqa: B009
-        bar.update(1)
-        for each in entries:
-            rankers = [each.ranker(seed) for seed in each.seeds]
-            add(each.name, each.kind, rankers, each.shuffled)
-            if choosing and each.name in students.names:
-                values[each.name] = early(rankers)
-            bar.update(1)
-        if choosing:
-            name, mixed = _mixed(students, fitted, values, validation, common, costs)
-            add(name, MIX, mixed)
-            others[name], values[name] = mixed, early(mixed)
-            mixed[0].settings[CHOSEN_BY] = round(values[name], DIGITS)
-            bar.update(1)
-        served = _served(students, values, choosing)
-        for each in controls(students, served.get("student", served["row"])):
-            add(each.name, each.kind, [each.ranker(s) for s in each.seeds], each.shuffled)
-        bar.update(1)
-    return _Table(rows, served, others.get(served["row"], ()), cost)
-
-
-def _mixed(
-    students: Students,
-    rules: Sequence[Ranker],
-    values: Mapping[str, float],
-    validation: Predictions,
-    common: Mapping[str, Any],
-    costs: Callable[[str, Literal["fit", "rank"]], AbstractContextManager[None]],
-) -> tuple[str, list[Blend]]:
-    """Return the row that blends rules and a student, the wanted one or the best: one a seed."""
-    own = {mixed_name(name): name for name in students.names}
-    best = best_of({name: values[name] for name in students.names})
-    student = own.get(students.wanted, best)
-    with costs(mixed_name(student), "fit"):
-        blends = [
-            fit_mixed(rules, students.ranker(student, seed), validation, **common)
-            for seed in students.seeds(student)
-        ]
-    return mixed_name(student), blends
-
-
-def _served(students: Students, values: Mapping[str, float], choosing: bool) -> ServedRow:
-    """Return the row that is served, and the student that is shown where it is a rule.
-
-    Args:
-      students: Of the run.
-      values: The figure on validation of each row that can be served.
-      choosing: Whether that decides.
-
-    Raises:
-      UserError: A rule is wanted that the data has not.
-    """
-    if not choosing:
-        return {"row": students.wanted, "beside": []}
-    name, choice = choose_row(students.wanted, values, RANKING)
-    served: ServedRow = {"row": name, "beside": [], "choice": choice}
-    if name not in students.names:
-        served["student"] = best_of({each: values[each] for each in students.names})
-    return served
 
 
 def _compared(

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 
 from jmrec.errors import UserError
+from jmrec.evaluation.results import FROZEN
 from jmrec.lock import only_writer
 from jmrec.systems import added
 from jmrec.systems.evaluate import evaluate as evaluate_system
@@ -24,6 +25,7 @@ def evaluate(
     dump: Path | None,
     policy: Path | None = None,
     by: str | None = None,
+    counts: str = FROZEN,
 ) -> None:
     """Evaluate a finished run on a split and write ``evaluate-SPLIT/``.
 
@@ -33,11 +35,13 @@ def evaluate(
       dump: A folder for every row's recommendations, or None.
       policy: A policy file whose effect on the served student is reported, or None.
       by: "week" or "month", to see how rows age; None does not.
+      counts: LIVE adds rules that count what came before each prediction, FROZEN does not.
     """
     with only_writer(workdir, warn), Tracker(workdir) as tracker:
         opened, folder = open_run(workdir, tracker), workdir / f"evaluate-{split}"
         if isinstance(opened, RanksPairs):
-            _refuse({"--dump-topk": dump, "--policy": policy, "--by": by}, workdir)
+            asked = {"--dump-topk": dump, "--policy": policy, "--by": by}
+            _refuse(asked | {"--counts": None if counts == FROZEN else counts}, workdir)
             opened.evaluate(folder, split)
             tracker.say(f"report: {folder / 'report.html'}")
             return
@@ -47,7 +51,7 @@ def evaluate(
             # A policy may name items that were added later; they are no candidates here.
             whole = added.whole_catalogue(system, policy).policy
             made = whole.first(len(system.data.dataset.items))
-        evaluate_system(system, folder, split, dump=dump, policy=made, by=by)
+        evaluate_system(system, folder, split, dump=dump, policy=made, by=by, counts=counts)
         tracker.say(f"report: {folder / 'report.html'}")
 
 
@@ -61,6 +65,7 @@ def _refuse(options: Mapping[str, Any], workdir: Path) -> None:
         "--dump-topk": "every pair is scored and none recommended",
         "--policy": "every pair is scored and none recommended",
         "--by": "every report of it has the months already",
+        "--counts": "live counts are of sessions",
     }
     for name, value in options.items():
         if value is not None:

@@ -91,6 +91,26 @@ def own_parts(workdir: Path) -> set[str]:
     return {part for each in shown for found in each["recommended"] for part in found["own"]}
 
 
+def check_live(folder: Path, plain: dict[str, Any], said: str) -> None:
+    """Hold an evaluation with live counts to the same one without; ``said`` on the terminal."""
+    found = results(folder.parent, folder.name)
+    before = {row["name"]: row for row in plain["rows"]}
+    live = {row["name"] for row in found["rows"] if row.get("counts") == "live"}
+    counted = {name for name, row in before.items() if row["kind"] == "rule"}
+    counted -= {"EASE", "newest first"}
+    assert live == {f"{name}, live" for name in (*counted, "blend of rules")}
+    # The frozen rows, and what is served by them, are what they were without live ones.
+    assert {row["name"]: row for row in found["rows"] if row["name"] not in live} == before
+    assert (found["best_rule"], found["served"]) == (plain["best_rule"], plain["served"])
+    assert found["best_live_rule"] in live
+    assert found["over_time"]["rows"].keys() == before.keys() | live
+    words = " ".join(said.split())
+    assert f"the best is {found['best_live_rule']}" in words
+    assert "students too, is frozen" in words
+    assert ("student", found["best_live_rule"]) in {(c["a"], c["b"]) for c in found["comparisons"]}
+    assert found["best_live_rule"] in (folder / "report.html").read_text()
+
+
 def stages_of(workdir: Path) -> set[str]:
     return {str(path.parent.relative_to(workdir)) for path in workdir.rglob("stage.json")}
 

@@ -201,6 +201,7 @@ def test_the_table_for_people(
         ("recommend --workdir RUN --user u03 --verdicts FILE", "there is not one column 'item_id'"),
         ("export --workdir RUN --out OUT --stablehlo", "leave out --stablehlo"),
         ("evaluate --workdir RUN --by month", "leave out --by"),
+        ("evaluate --workdir RUN --counts live", "leave out --counts"),
         ("evaluate --workdir RUN --dump-topk OUT", "leave out --dump-topk"),
         ("embed --workdir RUN", "which reads no items after training"),
     ],

@@ -28,6 +28,7 @@ from tests.integration.session_runs import (
     SOURCE,
     TOWERS,
     VIEWS,
+    check_live,
     features_of,
     made,
     own_parts,
@@ -171,7 +172,9 @@ def test_the_verbs_work_on_a_run_without_towers(
     assert main(["evaluate", *run, "--split=validation"]) == 0
     assert results(by_ids, "evaluate-validation")["dataset"]["split"] == "validation"
     assert len((by_ids / "test_reads.jsonl").read_text().splitlines()) == 1
-    capsys.readouterr()
+    plain = results(by_ids, "evaluate-validation")
+    assert main(["evaluate", *run, "--split=validation", "--counts=live", "--by=week"]) == 0
+    check_live(by_ids / "evaluate-validation", plain, capsys.readouterr().out)
     assert main(["inspect", str(by_ids)]) == 0
     assert "students/student-0" in capsys.readouterr().out
 

@@ -134,16 +134,30 @@ def cosine(sessions: Sessions, n_items: int, shrink: float, length_power: float)
     Returns:
       float32 [V, V] sparse, zero on the diagonal.
     """
-    held = session_matrix(sessions, n_items)
-    size = np.maximum(held.sum(axis=1), 1.0)
-    scaled = sp.csr_array(held.multiply((size ** (-length_power / 2))[:, None]))
-    together = sp.csr_array((scaled.T @ scaled).astype(np.float32))
+    together = held_together(sessions, n_items, length_power)
     norm = 1.0 / np.sqrt(together.diagonal() + shrink + 1e-9)
     together = sp.dia_array((norm[None], [0]), shape=together.shape) @ together
     together = sp.csr_array(together @ sp.dia_array((norm[None], [0]), shape=together.shape))
     together.setdiag(0.0)
     together.eliminate_zeros()
     return together.astype(np.float32)
+
+
+def held_together(sessions: Sessions, n_items: int, length_power: float) -> sp.csr_array:
+    """Count the sessions that hold two items; an item's own are on the diagonal.
+
+    Args:
+      sessions: Any sessions.
+      n_items: V.
+      length_power: A session of n items counts ``n ** -length_power``.
+
+    Returns:
+      float32 [V, V] sparse.
+    """
+    held = session_matrix(sessions, n_items)
+    size = np.maximum(held.sum(axis=1), 1.0)
+    scaled = sp.csr_array(held.multiply((size ** (-length_power / 2))[:, None]))
+    return sp.csr_array((scaled.T @ scaled).astype(np.float32))
 
 
 def compact(matrix: sp.csr_array | np.ndarray) -> sp.csr_array | np.ndarray:
@@ -313,9 +327,12 @@ class SessionNeighbours:
             # Their sessions are numbered once for all prefixes of the window.
             sessions, who = np.unique(np.concatenate(parts), return_inverse=True)
             for length in (ends + 1).tolist():
-                near, vote = self._nearest(who[: size[:length].sum()], size[:length], sessions)
+                near, vote = nearest(
+                    who[: size[:length].sum()], size[:length], self._norm[sessions],
+                    self.k, self.sample,
+                )  # fmt: skip
                 data.append(vote)
-                indices.append(near)
+                indices.append(sessions[near])
                 pointer.append(pointer[-1] + len(near))
         return sp.csr_array(
             (
@@ -335,27 +352,31 @@ class SessionNeighbours:
         stop = self._start[item + 1]
         return self._who[max(self._start[item], stop - self.sample) : stop]
 
-    def _nearest(
-        self, who: np.ndarray, size: np.ndarray, sessions: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Return the neighbours of one prefix, and what their votes weigh.
 
-        Args:
-          who: Of each item in turn, the oldest first, the places in ``sessions`` of those with it.
-          size: int [n], how many these are for each item.
-          sessions: Ascending.
-        """
-        count = np.arange(1, len(size) + 1)
-        shared = np.bincount(who, np.repeat(count / len(size), size), minlength=len(sessions))
-        alike = shared * self._norm[sessions]
-        near = np.flatnonzero(alike)[-self.sample :]
-        if len(near) > self.k:
-            near = near[np.argpartition(-alike[near], self.k - 1)[: self.k]]
-        # The last shared item's age is written last.
-        recent = np.zeros(len(sessions))
-        recent[who] = np.repeat(1.0 / count[::-1], size)
-        vote = alike[near] * recent[near]
-        return sessions[near], vote / max(vote.max(initial=0.0), 1e-9)
+def nearest(
+    who: np.ndarray, size: np.ndarray, norm: np.ndarray, k: int, sample: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the neighbours of one prefix, and what their votes weigh; see `SessionNeighbours`.
+
+    Args:
+      who: Of each item of the prefix in turn, the oldest first, which sessions hold it: their
+        places in ``norm``.
+      size: int [n], how many these are for each item.
+      norm: float [S], one divided by a power of the length of each session.
+      k: Neighbours.
+      sample: Most recent sessions looked at.
+    """
+    count = np.arange(1, len(size) + 1)
+    shared = np.bincount(who, np.repeat(count / len(size), size), minlength=len(norm))
+    alike = shared * norm
+    near = np.flatnonzero(alike)[-sample:]
+    if len(near) > k:
+        near = near[np.argpartition(-alike[near], k - 1)[:k]]
+    # The last shared item's age is written last.
+    recent = np.zeros(len(norm))
+    recent[who] = np.repeat(1.0 / count[::-1], size)
+    vote = alike[near] * recent[near]
+    return near, vote / max(vote.max(initial=0.0), 1e-9)
 
 
 def _by_window(prefixes: Prefixes) -> Iterator[tuple[np.ndarray, np.ndarray]]:

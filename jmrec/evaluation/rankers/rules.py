@@ -1,10 +1,10 @@
 """The table of rules that need no training, and the choice of their settings on validation.
 
 Every rule is fitted on the training sessions alone, also when it is read on test: validation
-sessions choose settings and are never counted.
+sessions choose settings and are never counted. Only the live forms of `choose_live` count more.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from itertools import chain
@@ -26,6 +26,8 @@ from jmrec.evaluation.rankers.cooccurrence import (
 )
 from jmrec.evaluation.rankers.ease import ease_grid
 from jmrec.evaluation.rankers.known import EASE_ITEMS, Known
+from jmrec.evaluation.rankers.live import FORMS, LiveBlend, live, live_name
+from jmrec.evaluation.rankers.past import Past
 from jmrec.evaluation.rankers.popularity import (
     newest_grid,
     popularity_grid,
@@ -135,6 +137,52 @@ def fit_rules(
             fitted += _best([mixed], tables, validation, **common)
     tell("done", total, total)
     return fitted
+
+
+def choose_live(
+    fitted: Sequence[Ranker],
+    dataset: Dataset,
+    validation: Predictions,
+    past: Past,
+    *,
+    features: Mapping[str, np.ndarray] | None = None,
+    allowed: np.ndarray | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> list[Ranker]:
+    """Return the live form of every rule that has one, its settings chosen again on validation.
+
+    The settings tried are those of the frozen rules. The blend's weights are chosen again too; what
+    has no live form is in it as it was fitted.
+
+    Args:
+      fitted: Of `fit_rules`.
+      dataset: Of the same.
+      validation: Of the same, with moments that ``past`` reaches back to.
+      past: All events.
+      features: Of `fit_rules`.
+      allowed: Of `fit_rules`.
+      progress: Of `fit_rules`.
+
+    Returns:
+      The live Rankers in the table's order.
+    """
+    tell = progress or (lambda name, done, total: None)
+    known, tables = Known(dataset), features or {}
+    common: dict[str, Any] = {
+        "n_items": known.n_items, "exclude_seen": dataset.exclude_seen, "allowed": allowed,
+    }  # fmt: skip
+    chosen: dict[str, Ranker] = {}
+    for done, name in enumerate(FORMS):
+        tell(live_name(name), done, len(FORMS) + 1)
+        candidates = (live(rule, past) for rule in RULES[name](known))
+        chosen[name] = _best(candidates, tables, validation, **common)[0]
+    tell(live_name(BLEND), len(FORMS), len(FORMS) + 1)
+    members = [chosen.get(rule.name, rule) for rule in fitted if rule.name != BLEND]
+    mixed = fit_blend(members, validation, **common)
+    blend = LiveBlend(
+        mixed.members, mixed.weights, mixed.n_items, mixed.settings, live_name(BLEND)
+    )  # fmt: skip
+    return [*chosen.values(), *_best([blend], tables, validation, **common)]
 
 
 def _best(

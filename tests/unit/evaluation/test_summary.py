@@ -207,3 +207,30 @@ def test_rows_need_distinct_names_and_pairs_need_rows(dataset, asked, ranks) -> 
     with pytest.raises(ValueError, match="no row named ghost"):
         summarise([row], asked, dataset, "test", pairs=[("student", "ghost")])
     assert plain((np.bool_(True), np.inf)) == [True, None]
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_live_rules_stand_beside_the_best_rule_that_is_frozen_as_models_are(
+    asked, dataset, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    few = [rng.integers(1, V, (1, len(asked))) for _ in range(4)]
+    rows = [as_row(few[n], name, "rule") for n, name in enumerate(("a", "b"))]
+    rows += [as_row(np.maximum(few[n] // 2, 1), f"{name}, live", "rule")
+             for n, name in enumerate(("a", "b"))]  # fmt: skip
+    for row in rows[2:]:
+        row.counts = "live"
+    rows.append(as_row(few[3], "student"))
+    found = summarise(rows, asked, dataset, "test")
+    value = {row["name"]: row["figures"]["session"]["MRR@20"] for row in found["rows"]}
+    assert found["best_rule"] == max(("a", "b"), key=lambda name: value[name])
+    live = max(("a, live", "b, live"), key=lambda name: value[name])
+    assert found["best_live_rule"] == live
+    assert value[live] > value[found["best_rule"]]
+    pairs = {(each["a"], each["b"]) for each in found["comparisons"]}
+    assert pairs == {("student", found["best_rule"]), ("student", live)}
+    assert [row.get("counts") for row in found["rows"]] == [None, None, "live", "live", None]
+    assert "students too, is frozen" in found["caption"]
+    without = summarise([*rows[:2], rows[4]], asked, dataset, "test")
+    assert "best_live_rule" not in without
+    assert "live" not in without["caption"]

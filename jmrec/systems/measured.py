@@ -1,0 +1,230 @@
+"""All rows of a results table, ranked one after the other, and which of them is served."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from jmrec.cluster.member import is_first
+from jmrec.data.schema import Dataset
+from jmrec.data.toyshop import Oracle
+from jmrec.evaluation.choice import DIGITS, best_of, choose_row, figure_of, on_validation
+from jmrec.evaluation.dump import dump_topk
+from jmrec.evaluation.protocol import Predictions, Ranker, at_target
+from jmrec.evaluation.rankers.blend import Blend, fit_mixed, mixed_name
+from jmrec.evaluation.rankers.neural import shuffle_prefixes
+from jmrec.evaluation.rankers.past import Past
+from jmrec.evaluation.rankers.rules import CHOSEN_BY, choose_live, fit_rules
+from jmrec.evaluation.results import (
+    MIX,
+    PLAIN,
+    RANKING,
+    RowCost,
+    ServedRow,
+)
+from jmrec.evaluation.summary import Row, measure
+from jmrec.systems.data import ease_items
+from jmrec.systems.students import NO_FEATURES, Students
+from jmrec.systems.system import Entry, Ranks
+from jmrec.usage import watch
+
+PERMUTED = ("pictures permuted", "texts permuted")
+"""Views that the student is shown as a control."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """All rows, which is served, its rankers where that is no student, what each row cost."""
+
+    rows: list[Row]
+    served: ServedRow
+    rankers: Sequence[Ranker]
+    cost: dict[str, RowCost]
+
+
+@dataclass(frozen=True)
+class Live:
+    """All events, and what live rows are asked: the same, at the moment of what is predicted."""
+
+    past: Past
+    validation: Predictions
+    predictions: Predictions
+
+    @classmethod
+    def of(cls, dataset: Dataset, validation: Predictions, predictions: Predictions) -> "Live":
+        """Return it for the predictions of validation, and of the split that is reported on."""
+        asked = at_target(validation), at_target(predictions)
+        since = min(each.prefixes.time.min(initial=np.inf) for each in asked)
+        return cls(Past(dataset, float(since)), *asked)
+
+
+def controls(students: Students, name: str) -> list[Entry]:
+    """Return the controls: a student on shuffled sessions, or on permuted features."""
+    variant = students.variant(name)
+    seeds, ranker = students.seeds(name), partial(students.ranker, name)
+    shuffled = Entry(f"{name}, order shuffled", "control", seeds, ranker, True)
+    if variant.view != "both" or variant.features == NO_FEATURES:
+        return [shuffled]
+    views = students.features.views(variant.features)
+    return [shuffled] + [
+        Entry(f"{name}, {shown}", "control", seeds, partial(ranker, view=shown))
+        for shown in PERMUTED if shown in views
+    ]  # fmt: skip
+
+
+class _Rows:
+    """The rows so far, and what each cost."""
+
+    def __init__(
+        self,
+        system: Ranks,
+        split: str,
+        validation: Predictions,
+        predictions: Predictions,
+        dump: Path | None,
+    ) -> None:
+        self.data, self.config, self.split = system.data, system.work.config, split
+        self.validation, self.predictions, self.dump = validation, predictions, dump
+        dataset = system.data.dataset
+        self.common: dict[str, Any] = {
+            "n_items": len(dataset.items), "exclude_seen": dataset.exclude_seen,
+        }  # fmt: skip
+        self.rows, self.cost = list[Row](), dict[str, RowCost]()
+
+    @contextmanager
+    def costs(self, name: str, what: Literal["fit", "rank"]) -> Iterator[None]:
+        """Measure what is done for a row."""
+        entry, started = self.cost.setdefault(name, {}), time.monotonic()
+        with watch() as peak:
+            yield
+        entry[what] = round(time.monotonic() - started, 2)
+        entry["peak_memory"] = max(peak.bytes or 0, entry.get("peak_memory") or 0) or None
+
+    def add(
+        self,
+        name: str,
+        kind: str,
+        rankers: Sequence[Ranker],
+        shuffled: bool = False,
+        live: Live | None = None,
+    ) -> None:
+        """Rank a row, as live ones are asked where ``live`` is given."""
+        of = live or self
+        asked = shuffle_prefixes(of.predictions, self.config.seed) if shuffled else of.predictions
+        with self.costs(name, "rank"):
+            row = measure(
+                name, kind, rankers, asked, of.validation, **self.common,
+                cold=~self.data.train_items, warm_loss=self.config.evaluate.get("warm_loss"),
+            )  # fmt: skip
+        self.rows.append(row)
+        if self.dump is not None and is_first():
+            for seed, ranked in enumerate(row.ranked):
+                safe = "".join(c if c.isalnum() else "-" for c in name)
+                dump_topk(self.dump / f"{safe}-{seed}.npz", asked, ranked)
+
+    def early(self, rankers: Sequence[Ranker]) -> float:
+        """Return the figure on validation of the row that was added last."""
+        if self.split == "validation":
+            return figure_of(self.rows[-1].ranks(), self.predictions)
+        return on_validation(rankers, self.validation, **self.common)
+
+
+def measure_all(
+    system: Ranks,
+    split: str,
+    validation: Predictions,
+    predictions: Predictions,
+    dump: Path | None = None,
+    live: Live | None = None,
+) -> Table:
+    """Rank every row of the table, and choose the one that is served.
+
+    Args:
+      system: A run whose training stages are done.
+      split: "validation" or "test".
+      validation: Predictions of validation, on which is chosen.
+      predictions: Of the split.
+      dump: A folder for every row's recommendations, or None.
+      live: Where rules are shown with live counts too.
+    """
+    students, dataset = system.students, system.data.dataset
+    table = _Rows(system, split, validation, predictions, dump)
+    # A student that is served by its name is chosen by nothing.
+    values, choosing = dict[str, float](), students.wanted not in students.names
+    entries, others = system.rankers(), dict[str, Sequence[Ranker]]()
+    total = 2 + len(entries) + choosing
+    with system.work.tracker.stage("evaluate").progress(total, f"evaluate on {split}") as bar:
+        if system.data.truth.is_file():
+            oracle = Oracle(system.data.truth)
+            table.add(oracle.name, "oracle", [oracle])
+        content = dict(system.content())
+        fitted = fit_rules(
+            dataset, validation, features=content, ease_items=ease_items(system.work.config),
+            measured=lambda name: table.costs(name, "fit"),
+        )  # fmt: skip
+        for rule in fitted:
+            table.add(rule.name, getattr(rule, "kind", PLAIN), [rule])
+            others[rule.name] = [rule]
+            values[rule.name] = getattr(rule, "settings")[CHOSEN_BY]  # noqa: B009
+        if live is not None:
+            for rule in choose_live(fitted, dataset, live.validation, live.past, features=content):
+                table.add(rule.name, getattr(rule, "kind", PLAIN), [rule], live=live)
+        bar.update(1)
+        for each in entries:
+            rankers = [each.ranker(seed) for seed in each.seeds]
+            table.add(each.name, each.kind, rankers, each.shuffled)
+            if choosing and each.name in students.names:
+                values[each.name] = table.early(rankers)
+            bar.update(1)
+        if choosing:
+            name, mixed = _mixed(students, fitted, values, table)
+            table.add(name, MIX, mixed)
+            others[name], values[name] = mixed, table.early(mixed)
+            mixed[0].settings[CHOSEN_BY] = round(values[name], DIGITS)
+            bar.update(1)
+        served = _served(students, values, choosing)
+        for each in controls(students, served.get("student", served["row"])):
+            rankers = [each.ranker(seed) for seed in each.seeds]
+            table.add(each.name, each.kind, rankers, each.shuffled)
+        bar.update(1)
+    return Table(table.rows, served, others.get(served["row"], ()), table.cost)
+
+
+def _mixed(
+    students: Students, rules: Sequence[Ranker], values: Mapping[str, float], table: _Rows
+) -> tuple[str, list[Blend]]:
+    """Return the row that blends rules and a student, the wanted one or the best: one a seed."""
+    own = {mixed_name(name): name for name in students.names}
+    best = best_of({name: values[name] for name in students.names})
+    student = own.get(students.wanted, best)
+    with table.costs(mixed_name(student), "fit"):
+        blends = [
+            fit_mixed(rules, students.ranker(student, seed), table.validation, **table.common)
+            for seed in students.seeds(student)
+        ]
+    return mixed_name(student), blends
+
+
+def _served(students: Students, values: Mapping[str, float], choosing: bool) -> ServedRow:
+    """Return the row that is served, and the student that is shown where it is a rule.
+
+    Args:
+      students: Of the run.
+      values: The figure on validation of each row that can be served.
+      choosing: Whether that decides.
+
+    Raises:
+      UserError: A rule is wanted that the data has not.
+    """
+    if not choosing:
+        return {"row": students.wanted, "beside": []}
+    name, choice = choose_row(students.wanted, values, RANKING)
+    served: ServedRow = {"row": name, "beside": [], "choice": choice}
+    if name not in students.names:
+        served["student"] = best_of({each: values[each] for each in students.names})
+    return served
