@@ -13,6 +13,7 @@ VERBS = (
     "run",
     "sweep",
     "embed",
+    "remember",
     "evaluate",
     "recommend",
     "export",

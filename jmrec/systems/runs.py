@@ -10,6 +10,7 @@ import jax
 from jmrec.errors import UserError
 from jmrec.lock import only_writer
 from jmrec.systems import added
+from jmrec.systems import remember as rememberer
 from jmrec.systems.evaluate import evaluate as evaluate_system
 from jmrec.systems.pretrained import check_out, write_converted
 from jmrec.systems.registry import open_run
@@ -75,6 +76,38 @@ def embed(workdir: Path, folder: Path | None) -> int:
     """
     with only_writer(workdir, warn), Tracker(workdir) as tracker:
         return added.embed(able(open_run(workdir, tracker), ReadsItems), folder)
+
+
+def remember(
+    workdir: Path,
+    interactions: Path,
+    items: Path | None = None,
+    *,
+    folder: Path | None = None,
+    solve: bool = False,
+) -> list[str]:
+    """Count new sessions into the rules of a finished run; see `jmrec.systems.remember.remember`.
+
+    Returns:
+      What became of the file, in sentences.
+    """
+    with only_writer(workdir, warn), Tracker(workdir) as tracker:
+        system = able(open_run(workdir, tracker), Ranks)
+        done = rememberer.remember(system, interactions, items, folder=folder, solve=solve)
+        for warning in done.counted.warnings:
+            tracker.warn(warning)
+        return done.sentences()
+
+
+def undo_remember(workdir: Path) -> list[str]:
+    """Take the last batch of remembered sessions back.
+
+    Returns:
+      What was done, in sentences.
+    """
+    with only_writer(workdir, warn), Tracker(workdir) as tracker:
+        left = rememberer.undo(able(open_run(workdir, tracker), Ranks))
+    return [f"The last batch is taken back; {left} are left."]
 
 
 def convert(workdir: Path, out: Path, dtype: str | None = None) -> dict[str, Any]:

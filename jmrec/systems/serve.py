@@ -40,6 +40,7 @@ from jmrec.systems import serve_pairs
 from jmrec.systems.added import read_added, whole_catalogue
 from jmrec.systems.examples import pictures_of
 from jmrec.systems.registry import open_run
+from jmrec.systems.remembered import remembered_of
 from jmrec.systems.serve_rules import (
     ServedRow,
     evaluated_rule,
@@ -109,8 +110,17 @@ def build(system: Ranks, row: str | None, policy: Path | None) -> Artefact | Rul
     return _build(system, served_row(system, row), policy)
 
 
-def _build(system: Ranks, row: ServedRow, policy: Path | None) -> Artefact | RuleArtefact:
-    return (_student if row.rules is None else rule_artefact)(system, row, policy)
+def _build(
+    system: Ranks, row: ServedRow, policy: Path | None, updatable: bool = False
+) -> Artefact | RuleArtefact:
+    if row.rules is not None:
+        return rule_artefact(system, row, policy, updatable)
+    if updatable:
+        raise UserError(
+            f"{row.name} was trained and does not count; leave out --updatable, or name a rule "
+            "with --row."
+        )
+    return _student(system, row, policy)
 
 
 def _student(system: Ranks, row: ServedRow, policy: Path | None) -> Artefact:
@@ -163,6 +173,7 @@ def export(
     policy: Path | None = None,
     stablehlo: bool = False,
     verdicts: Path | None = None,
+    updatable: bool = False,
     calls: int = CALLS,
 ) -> dict[str, Any]:
     """Write a run's serving artefact, measure it beside the teacher, and note it in the report.
@@ -174,6 +185,8 @@ def export(
       policy: A policy file, which becomes the artefact's own.
       stablehlo: Whether to add the scores as a StableHLO program.
       verdicts: A file of verdicts for a system that ranks pairs, which become the artefact's own.
+      updatable: Whether a rule gets what counting of new sessions needs, see
+        `jmrec.serving.remember`.
       calls: How many answers are timed.
 
     Returns:
@@ -185,6 +198,8 @@ def export(
     out, device = check_target(out), _cpu()
     with only_writer(workdir, warn), Tracker(workdir) as tracker:
         opened = open_run(workdir, tracker)
+        if updatable:
+            able(opened, Ranks)
         if isinstance(opened, RanksPairs) or verdicts is not None:
             pairs = able(opened, RanksPairs)
             with jax.default_device(device):
@@ -197,7 +212,7 @@ def export(
             return section
         system = able(opened, Ranks)
         chosen = served_row(system, row)
-        artefact = _build(system, chosen, policy)
+        artefact = _build(system, chosen, policy, updatable)
         program = export_scores(serve(artefact, str(out))) if stablehlo else None
         if isinstance(artefact, RuleArtefact):
             write_rule(artefact, out)
@@ -290,9 +305,11 @@ def measure(
 
 
 def _ranker(system: Ranks, row: ServedRow) -> Ranker:
-    """Return a row as the run's own evaluation ranks with it; of a student the first seed."""
+    """Return a row as the run itself ranks with it; of a student the first seed."""
     if row.rules is not None:
-        return evaluated_rule(system, row)
+        remembered = remembered_of(system)
+        counts = remembered is not None and remembered.batches
+        return rule_artefact(system, row, None).rule if counts else evaluated_rule(system, row)
     return system.students.ranker(row.name, system.students.seeds[0])
 
 

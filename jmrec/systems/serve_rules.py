@@ -9,19 +9,22 @@ import numpy as np
 
 from jmrec import __version__
 from jmrec.config import choose
-from jmrec.data.schema import Dataset, Items
+from jmrec.data.schema import Dataset, Items, take_items
 from jmrec.errors import UserError
 from jmrec.evaluation.choice import named_rows
 from jmrec.evaluation.policy import Availability
 from jmrec.evaluation.protocol import Ranker
 from jmrec.evaluation.rankers import codec
+from jmrec.evaluation.rankers.live import Chosen, count_anew, solved_ease, with_rows
 from jmrec.evaluation.rankers.rules import fit_again
 from jmrec.evaluation.results import BEST, RESULTS, Results, read_results
 from jmrec.features import hash_ids
 from jmrec.report.serving import why_served
 from jmrec.serving.rules import RuleArtefact
+from jmrec.serving.updatable import Updatable
 from jmrec.systems.added import Added, whole_catalogue
 from jmrec.systems.data import ease_items
+from jmrec.systems.remembered import nothing_yet, remembered_of
 from jmrec.systems.stages import check_seal, read_stage
 from jmrec.systems.system import Ranks
 
@@ -86,35 +89,57 @@ def served_row(system: Ranks, asked: str | None = None) -> ServedRow:
 
 def evaluated_rule(system: Ranks, row: ServedRow) -> Ranker:
     """Return a rule as it was evaluated."""
-    return _fitted(system, row, system.data.dataset, system.content())
-
-
-def _fitted(
-    system: Ranks, row: ServedRow, dataset: Dataset, content: Mapping[str, np.ndarray]
-) -> Ranker:
     most = ease_items(system.work.config)
-    return fit_again(dataset, row.name, row.rules or {}, content, ease_items=most)
+    return fit_again(
+        system.data.dataset, row.name, row.rules or {}, system.content(), ease_items=most
+    )
 
 
-def rule_artefact(system: Ranks, row: ServedRow, policy: Path | None) -> RuleArtefact:
-    """Make the artefact of a rule in memory, items that `embed` read included.
+def rule_artefact(
+    system: Ranks, row: ServedRow, policy: Path | None, updatable: bool = False
+) -> RuleArtefact:
+    """Make the artefact of a rule in memory, new items and all that was remembered included.
 
-    No rule has seen those in a session. One that reads texts or features knows them by these; to
-    the others they are items without a click, which only "newest first" puts forward.
+    No rule has seen items that `embed` read in a session. One that reads texts or features knows
+    them by these; to the others they are items without a click, which only "newest first" puts
+    forward.
 
     Args:
       system: A finished run.
       row: Which rule.
       policy: A policy file, or None.
+      updatable: Whether it gets what counting of new sessions needs.
 
     Raises:
       UserError: The towers were trained again since `embed`, or the policy does not fit.
     """
-    catalogue = whole_catalogue(system, policy)
+    remembered = remembered_of(system)
+    counts = remembered is not None and bool(remembered.batches)
+    more = remembered.items if remembered is not None and counts else None
+    catalogue = whole_catalogue(system, policy, **({} if more is None else {"more": more}))
     dataset, content = system.data.dataset, system.content(catalogue.added.features or None)
     if catalogue.added.ids:
         dataset = replace(dataset, items=with_added(dataset.items, catalogue.added))
-    rule = _fitted(system, row, dataset, content)
+    chosen = Chosen(row.name, row.rules or {}, ease_items(system.work.config))
+    if remembered is not None and counts:
+        content = {name: with_rows(table, len(dataset.items)) for name, table in content.items()}
+        ease = solved_ease(chosen, dataset, remembered) if chosen.reads_ease else None
+        rule = count_anew(chosen, dataset, remembered, content, ease)
+    else:
+        rule = fit_again(
+            dataset, chosen.name, chosen.settings, content, ease_items=chosen.ease_items
+        )
+    made = None
+    if updatable:
+        own = catalogue if more is None else whole_catalogue(system, None)
+        made = Updatable(
+            replace(dataset, items=take_items(dataset.items, range(len(own.ids)))),
+            remembered or nothing_yet(system),
+            chosen.ease_items,
+        )
+    about = provenance(system, row, catalogue.ids, len(catalogue.added.ids))
+    if remembered is not None and counts:
+        about["remembered"] = sum(len(each.events.items) for each in remembered.batches)
     return RuleArtefact(
         row=row.name,
         rule=rule,
@@ -125,8 +150,9 @@ def rule_artefact(system: Ranks, row: ServedRow, policy: Path | None) -> RuleArt
         ids=catalogue.ids,
         titles=catalogue.titles,
         policy=catalogue.policy,
-        provenance=provenance(system, row, catalogue.ids, len(catalogue.added.ids)),
-        event_names=list(dataset.event_names),
+        provenance=about,
+        event_names=list(system.data.dataset.event_names),
+        updatable=made,
     )
 
 

@@ -183,6 +183,7 @@ def fit_again(
     settings: Mapping[str, Mapping[str, Any]],
     features: Mapping[str, np.ndarray] | None = None,
     ease_items: int = EASE_ITEMS,
+    fitted: Mapping[str, Ranker] | None = None,
 ) -> Ranker:
     """Fit one rule with the settings that were chosen before; on the same data it is the same.
 
@@ -192,6 +193,7 @@ def fit_again(
       settings: Row -> what `fit_rules` chose; of the blend, and of all that it blends.
       features: As in `fit_rules`.
       ease_items: As in `fit_rules`.
+      fitted: Row -> a rule that is taken as it is.
 
     Returns:
       The rule, prepared.
@@ -203,6 +205,9 @@ def fit_again(
     grids = _grids(tables)
 
     def one(rule: str) -> Ranker:
+        if fitted and rule in fitted:
+            fitted[rule].prepare(tables)
+            return fitted[rule]
         wanted = {key: value for key, value in settings[rule].items() if key != CHOSEN_BY}
         for candidate in grids[rule](known) if rule in grids else ():
             chosen: Any = candidate

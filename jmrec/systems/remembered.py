@@ -1,0 +1,93 @@
+"""What a run remembers of sessions that came after training: where it lies, how it is read."""
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+from jmrec.config import resolve_path
+from jmrec.data.description import Description, describe
+from jmrec.data.findings import Findings
+from jmrec.data.forgotten import Forgotten
+from jmrec.data.new_sessions import read_begin
+from jmrec.data.remembered import Reading, Remembered, read_remembered
+from jmrec.data.sources import open_source
+from jmrec.data.tables import read_table
+from jmrec.data.times import read_times
+from jmrec.data.units import UNITS
+from jmrec.errors import UserError
+from jmrec.files import read_json
+from jmrec.systems.data import FORGOTTEN, SOURCE
+from jmrec.systems.system import Ranks
+
+REMEMBERED = "remembered"
+"""The folder of a workdir that holds it."""
+
+
+def remembered_of(system: Ranks) -> Remembered | None:
+    """Return what a run remembers; None where that is nothing.
+
+    Raises:
+      UserError: It is damaged, or the data was prepared in another way since.
+    """
+    folder = system.work.workdir / REMEMBERED
+    found = read_remembered(folder)
+    if found is not None and found.reading.has_time != system.data.dataset.has_time:
+        raise UserError(
+            f"{folder} is of data that was prepared in another way; delete it and remember again "
+            "what came since."
+        )
+    return found
+
+
+def nothing_yet(system: Ranks, folder: Path | None = None) -> Remembered:
+    """Return what a run knows before anything is remembered: how files of new sessions are read.
+
+    Args:
+      system: A finished run.
+      folder: The catalogue folder; None is the run's own.
+
+    Returns:
+      It, with what the folder holds and preparing left out.
+
+    Raises:
+      UserError: The folder is not there, or its description was edited since.
+    """
+    config, workdir = system.work.config.data, system.work.workdir
+    own = resolve_path(config.dir) if config.get("dir") else workdir / "data" / "toyshop"
+    source = folder or own
+    if not source.is_dir():
+        raise UserError(
+            f"{source} is not here, whose description says how sessions are read; name the "
+            "catalogue folder with --dir."
+        )
+    toml = resolve_path(config.toml) if config.get("toml") else None
+    path = source / "dataset.toml" if toml is None else toml
+    if (workdir / "data" / SOURCE).is_file():
+        before = read_json(workdir / "data" / SOURCE).get(path.name, ["", "", ""])[2]
+        now = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+        if before != now:
+            raise UserError(
+                f"{path.name} was edited since the data was prepared, so that new sessions would "
+                "be read in another way than the old ones; put it back, or run anew."
+            )
+    description = describe(source, toml)
+    dataset = system.data.dataset
+    none = Remembered(Reading(_with_times(description, source), dataset.has_time))
+    forgotten = Forgotten.read(workdir / FORGOTTEN)
+    return replace(none, begin=read_begin(source, dataset, none, forgotten))
+
+
+def _with_times(description: Description, folder: Path) -> Description:
+    """Return a description that says how times are written, if all events together tell it.
+
+    A few new ones alone might be read in another way: 03/04 as the third of April.
+    """
+    column = description.interactions.time
+    if description.time_format or not column or column in description.joined:
+        return description
+    form = description.form("interactions")
+    source = open_source(folder, "interactions", description.interactions_file, form)
+    cells = read_table(source, {column}, Findings(), texts=[]).columns[column]
+    found = read_times(cells)
+    unit = found.unit if found.unit in UNITS else ""
+    return replace(description, time_format=found.time_format or unit)
