@@ -73,8 +73,11 @@ class Reading:
         given["missing"] = MISSING if given["missing"] is None else tuple(given["missing"])
         given["joined"] = {name: tuple(parts) for name, parts in given["joined"].items()}
         for name, kind in (("items", ItemColumns), ("interactions", InteractionColumns)):
-            columns = given[name].items()
-            given[name] = kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in columns})
+            columns: dict[str, Any] = {
+                key: tuple(value) if isinstance(value, list) else value
+                for key, value in given[name].items()
+            }
+            given[name] = kind(**columns)
         return cls(Description(**given), bool(found["has_time"]))
 
 
@@ -234,7 +237,7 @@ def _read_batch(folder: Path) -> Batch:
     copies = load((folder / flat.FOLDER / f"{_COPIES}.safetensors").read_bytes())[_COPIES].copy()
     items = facts["items"]
     limits = zip(("available_from", "available_until"), (-np.inf, np.inf))
-    windows = {
+    windows: dict[str, Any] = {
         name: np.array([limit if t is None else t for t in items[name]], np.float64)
         for name, limit in limits
     }

@@ -30,6 +30,7 @@ from jmrec.evaluation.rankers.ease import with_old_weights
 from jmrec.evaluation.rankers.known import Known
 from jmrec.evaluation.rankers.live import EASE, Chosen, count_anew, solved_ease, with_rows
 from jmrec.evaluation.rankers.rules import fit_again
+from jmrec.features import hash_ids
 from jmrec.lock import try_lock
 from jmrec.serving.folder import RULE, kind_of
 from jmrec.serving.rules import RuleArtefact, read_rule, write_rule
@@ -192,6 +193,7 @@ def _counted(
     ids = dataset.items.ids
     events = sum(len(each.events.items) for each in own.remembered.batches)
     about = {name: value for name, value in artefact.provenance.items() if name != "remembered"}
+    about |= {"items": hash_ids(ids), "added": about["added"] + count - len(artefact.ids)}
     correction = artefact.policy.correction
     return replace(
         artefact,

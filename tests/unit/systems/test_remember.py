@@ -1,5 +1,6 @@
 """``jmrec remember``: rules count on after training, in a workdir and in what was exported."""
 
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -15,20 +16,30 @@ import pytest
 
 from jmrec.config import ConfigDict
 from jmrec.data.folder import read_folder
+from jmrec.data.live import live_dataset
+from jmrec.data.new_sessions import read_batch
 from jmrec.data.prepared import load_prepared, prepare
 from jmrec.data.sessions import sessionise, take
+from jmrec.data.source_files import source_files
 from jmrec.errors import UserError
 from jmrec.evaluation.protocol import ask
 from jmrec.evaluation.rankers import codec
+from jmrec.evaluation.rankers.live import Chosen, count_anew
 from jmrec.evaluation.rankers.rules import fit_again, fit_rules
 from jmrec.evaluation.results import make_cost, write_results
 from jmrec.evaluation.summary import Row as TableRow
 from jmrec.evaluation.summary import measure, summarise
 from jmrec.files import checksums
 from jmrec.lock import LOCK, only_writer
-from jmrec.serving import serve
-from jmrec.serving.rules import RuleArtefact
+from jmrec.main import main
+from jmrec.serving import load, serve
+from jmrec.serving.remember import remember as remember_served
+from jmrec.serving.remember import undo as undo_served
+from jmrec.serving.rules import RuleArtefact, read_rule, write_rule
+from jmrec.serving.server.holder import Holder
+from jmrec.systems import runs
 from jmrec.systems.remember import remember, undo
+from jmrec.systems.remembered import nothing_yet
 from jmrec.systems.serve_rules import rule_artefact, served_row
 from tests.unit.data.test_remembered import BEGIN, ITEMS, Row, made_rows, write
 
@@ -293,3 +304,212 @@ def test_a_kill_at_any_step_loses_and_doubles_nothing(
         elif copy == copies[0]:
             act(system)
         assert state(copy) == new
+
+
+# ---- what was exported ---------------------------------------------------------------------------
+
+
+def export(run: Any, out: Path, name: str = BLEND, updatable: bool = True) -> Path:
+    write_rule(rule_artefact(run, served_row(run, name), None, updatable), out)
+    return out
+
+
+@pytest.mark.parametrize("name", [BLEND, "EASE", "V-SKNN", "content-kNN (pixels)"])
+def test_an_artefact_counts_as_the_run_does(
+    name: str, run: Any, rows: list[Row], tmp_path: Path
+) -> None:
+    serve_dir = export(run, tmp_path / "serve", name)
+    (tmp_path / "items.csv").write_text(NEW)
+    clicks = [["x", "u1", "n1", BEGIN + 90_000, "view"], ["x", "u1", "i2", BEGIN + 90_001, "buy"]]
+    files = [(rows[CUT:290], None, False), ([*rows[290:320], *clicks], "items.csv", False),
+             (rows[320:350], None, True), (rows[350:], None, False)]  # fmt: skip
+    before, states = answers(read_rule(serve_dir)), []
+    for n, (part, items, solve) in enumerate(files):
+        states.append(state(serve_dir))
+        path, more = write(tmp_path / f"{n}.csv", part), items and tmp_path / items
+        remember(run, path, more, solve=solve)
+        said = " ".join(remember_served(serve_dir, path, more, solve=solve))
+        assert f"{n}.csv: {len(part)} new events of" in said
+        assert ("The weights of EASE stay as they are" in said) == (
+            not solve and name in (BLEND, "EASE")
+        )
+        fresh = export(run, tmp_path / f"fresh-{n}", name)
+        assert state(serve_dir) == state(fresh)  # every file of it, to the last bit
+        assert answers(read_rule(serve_dir)) == answers(read_rule(fresh))
+        assert load(serve_dir).ids == load(fresh).ids
+    assert answers(read_rule(serve_dir)) != before
+    with pytest.raises(UserError, match="were counted before; nothing is changed"):
+        remember_served(serve_dir, path)
+    for left, old in zip((3, 2, 1, 0), states[::-1]):
+        assert undo_served(serve_dir) == [f"The last batch is taken back; {left} are left."]
+        assert state(serve_dir) == old
+    with pytest.raises(UserError, match="remembers nothing that could be taken back"):
+        undo_served(serve_dir)
+
+
+def test_only_the_part_that_counts_holds_people(run: Any, rows: list[Row], tmp_path: Path) -> None:
+    out = export(run, tmp_path / "serve")
+    remember_served(out, write(tmp_path / "a.csv", [["visit-x", "jane-x", "i1", BEGIN, "view"]]))
+    holding = {
+        path.relative_to(out).parts[0]
+        for path in out.rglob("*")
+        if path.is_file() and any(word in path.read_bytes() for word in (b"visit-x", b"jane-x"))
+    }
+    assert holding == {"updatable"}
+    assert all(path.stat().st_mode & 0o044 == 0o044 for path in out.rglob("*"))
+    flat = out / "updatable/batches/0001/batch.json"
+    flat.write_text(flat.read_text().replace("jane", "june"))
+    with pytest.raises(UserError, match=r"updatable/batches/0001/batch\.json is not what was writ"):
+        load(out)
+
+
+def test_an_artefact_that_can_not_count_says_so(run: Any, rows: list[Row], tmp_path: Path) -> None:
+    out, path = export(run, tmp_path / "serve", updatable=False), write(tmp_path / "a.csv", rows)
+    assert not (out / "updatable").exists()
+    with pytest.raises(UserError, match=r"make it again with jmrec export --updatable"):
+        remember_served(out, path)
+    with pytest.raises(UserError, match="holds no serving artefact"):
+        remember_served(tmp_path, path)
+    plain, counts = export(run, tmp_path / "one"), {}
+    shutil.rmtree(plain / "updatable")
+    for name in ("rule.safetensors", "serve.json", "items.json"):
+        counts[name] = (plain / name).read_bytes() == (out / name).read_bytes()
+    assert all(counts.values())  # what answers is the same with it and without
+
+
+def test_a_kill_while_an_artefact_is_renewed_leaves_the_old_or_the_new(
+    run: Any, rows: list[Row], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    top = tmp_path / "top"
+    top.mkdir()
+    out, path = export(run, top / "serve", "V-SKNN"), write(tmp_path / "a.csv", rows[CUT:])
+    old = state(out)
+    with copied_at_each_step(top, tmp_path / "k", monkeypatch):
+        remember_served(out, path)
+    new, states = state(out), []
+    copies = sorted((tmp_path / "k").iterdir())
+    for copy in copies:
+        load(copy / "serve")
+        states.append(state(copy / "serve") == new)
+        assert states[-1] or state(copy / "serve") == old
+    assert states == sorted(states)
+    assert 1 <= sum(states) < len(states) >= 10
+    remember_served(copies[0] / "serve", path)
+    assert state(copies[0] / "serve") == new
+    assert sorted(each.name for each in top.iterdir()) == [".serve.lock", "serve"]
+
+
+def test_a_server_takes_over_what_was_counted(run: Any, rows: list[Row], tmp_path: Path) -> None:
+    out = export(run, tmp_path / "serve", "popularity")
+    holder = Holder(out, None, None, print)
+    before = holder.held.served.recommend_batch([["i1"]])  # type: ignore[union-attr]
+    assert not holder.renew()
+    remember_served(out, write(tmp_path / "a.csv", rows[CUT:]))
+    assert holder.renew()
+    assert holder.held.served.recommend_batch([["i1"]]) != before  # type: ignore[union-attr]
+
+
+# ---- the command line ----------------------------------------------------------------------------
+
+
+def test_the_command_counts_tells_and_takes_back(
+    run: Any, rows: list[Row], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    workdir, path = run.work.workdir, write(tmp_path / "a.csv", rows[CUT:])
+    (workdir / "config.json").write_text("{}")
+    monkeypatch.setattr(runs, "open_run", lambda *_: again(run, workdir))
+    monkeypatch.setattr(runs, "able", lambda system, _: system)
+    out = export(run, tmp_path / "serve", "popularity")
+    for where in (["--workdir", str(workdir)], ["--serve", str(out)]):
+        before = state(out)
+        assert main(["remember", *where, "--interactions", str(path)]) == 0
+        said = capsys.readouterr().out
+        assert f"a.csv: {len(rows) - CUT} new events of" in said
+        assert main(["remember", *where, "--interactions", str(path)]) == 2
+        assert "all of its events were counted before" in capsys.readouterr().err
+        assert main(["remember", *where, "--undo"]) == 0
+        assert "The last batch is taken back; 0 are left." in capsys.readouterr().out
+        assert main(["remember", *where, "--undo"]) == 2
+        assert main(["remember", *where, "--undo", "--solve"]) == 2
+        assert main(["remember", *where]) == 2
+        assert state(out) == before
+    capsys.readouterr()
+    words = ["--interactions", str(path), "--dir", str(tmp_path)]
+    assert main(["remember", "--serve", str(out), *words]) == 2
+    assert "--serve knows how files are read" in capsys.readouterr().err
+    monkeypatch.setattr(runs, "open_run", lambda *_: again_without_folder(run))
+    assert main(["remember", "--workdir", str(workdir), "--interactions", str(path)]) == 2
+    assert "name the catalogue folder with --dir" in capsys.readouterr().err
+
+
+def again_without_folder(run: Any) -> Any:
+    return StandIn(run.work.workdir, Path("nowhere"))
+
+
+def test_a_description_that_was_edited_is_not_read(
+    run: Any, rows: list[Row], tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(run.work.config.data.dir, tmp_path / "folder"))
+    own = StandIn(run.work.workdir, folder)
+    known = source_files(folder)
+    (run.work.workdir / "data/source.json").write_text(json.dumps(known))
+    with (folder / "dataset.toml").open("a") as file:
+        file.write('[dataset]\nname = "another"\n')
+    path = write(tmp_path / "a.csv", rows[CUT:])
+    with pytest.raises(UserError, match=r"dataset\.toml was edited since the data was prepared"):
+        remember(own, path)  # type: ignore[arg-type]
+    shutil.copy(Path(run.work.config.data.dir) / "dataset.toml", folder / "dataset.toml")
+    assert remember(own, path).number == 1  # type: ignore[arg-type]
+
+
+def test_ten_weeks_of_tweetings_are_one_fit_over_all(shared_data: Path, tmp_path: Path) -> None:
+    source, folder = shared_data / "tweetings", tmp_path / "folder"
+    folder.mkdir()
+    toml = Path(__file__).parents[3] / "experiments/data/tweetings.toml"
+    (folder / "dataset.toml").write_text(toml.read_text().replace('"image"', '""'))
+    (folder / "items.csv").write_bytes((source / "items.csv").read_bytes())
+    head, *lines = (source / "interactions.csv").read_text().splitlines(keepends=True)
+    times = np.array([int(line.rsplit(",", 1)[1]) for line in lines])
+    edges = np.searchsorted(times, times[-1] - 7 * 86_400 * np.arange(10, -1, -1), "right").tolist()
+    (folder / "interactions.csv").write_text(head + "".join(lines[: edges[0]]))
+    dataset = prepare(folder, None, tmp_path / "run/data/prepared")
+    (tmp_path / "run/evaluate").mkdir()
+    run: Any = StandIn(tmp_path / "run", folder)
+    known = nothing_yet(run)
+    for n, (start, stop) in enumerate(pairwise(edges)):
+        path = tmp_path / f"{n}.csv"
+        path.write_text(head + "".join(lines[start:stop]))
+        batch, counted = read_batch(path, dataset, known)
+        assert (counted.events, counted.known) == (stop - start, 0)
+        known = replace(known, batches=(*known.batches, batch))
+    assert len(known.batches) == 10
+    live = live_dataset(dataset, known)
+    # One fit over all: every user with two ratings or more, by a loop over the file.
+    lists: dict[str, list[list[Any]]] = {}
+    row_of = {item: row for row, item in enumerate(dataset.items.ids)}
+    for line in lines:
+        item, user, _, time = line.split(",")
+        lists.setdefault(user, []).append([row_of[item], float(time)])
+    every = [(events[0][1], user, events) for user, events in lists.items() if len(events) > 1]
+    every.sort(key=lambda each: each[:2])
+    train = live.splits["train"]
+    assert train.ids == [user for _, user, _ in every]
+    flat = np.array([event for *_, events in every for event in events])
+    assert (train.items == flat[:, 0]).all()
+    assert (train.times == flat[:, 1]).all()
+    settings = {
+        "recent popularity": {"half-life / training period": 0.03},
+        "Markov + popularity": {"backoff": 100.0},
+        "item-kNN": {"shrink": 10.0, "length power": 0.0, "decay": 0.5},
+    }
+    once = replace(known, batches=())
+    path.write_text(head + "".join(lines[edges[0] :]))
+    once = replace(once, batches=(read_batch(path, dataset, once)[0],))
+    for name in settings:
+        chosen = Chosen(name, settings, 20_000)
+        many, one = (codec.encode(count_anew(chosen, dataset, k, {})) for k in (known, once))
+        assert many[0] == one[0]
+        assert {k: v.tobytes() for k, v in many[1].items()} == {
+            k: v.tobytes() for k, v in one[1].items()
+        }
