@@ -303,7 +303,7 @@ def _only(whole: Batch, keep: np.ndarray) -> Batch:
 
 def without_people(
     batch: Batch, users: Collection[str], own: Collection[str], gone: np.ndarray
-) -> tuple[Batch, int, int]:
+) -> tuple[Batch, int]:
     """Take people out of a batch.
 
     Args:
@@ -313,12 +313,11 @@ def without_people(
       gone: bool [N], events that go.
 
     Returns:
-      The batch without them, and how many sessions and events went.
+      The batch without them, and how many events went.
     """
     part, own, users = batch.events, {*own}, {*users}
     away = np.array([name in own for name in part.ids], bool)
     of_user = np.array([*(name in users for name in batch.user_ids), False], bool)
     away |= of_user[part.users]
     events = np.repeat(away, part.lengths) | gone
-    left = _only(batch, ~events)
-    return left, len(part) - len(left.events), int(events.sum())
+    return _only(batch, ~events), int(events.sum())

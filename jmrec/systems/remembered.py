@@ -1,21 +1,34 @@
 """What a run remembers of sessions that came after training: where it lies, how it is read."""
 
 import hashlib
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
+
+import numpy as np
 
 from jmrec.config import resolve_path
 from jmrec.data.description import Description, describe
 from jmrec.data.findings import Findings
-from jmrec.data.forgotten import Forgotten
-from jmrec.data.new_sessions import read_begin
-from jmrec.data.remembered import Reading, Remembered, read_remembered
+from jmrec.data.forgotten import SESSION, Forgotten, Person
+from jmrec.data.live import Events, gather_events, sessions_of
+from jmrec.data.new_sessions import read_begin, without_people
+from jmrec.data.remembered import (
+    BEGIN,
+    Reading,
+    Remembered,
+    batch_name,
+    read_remembered,
+    write_batch,
+)
+from jmrec.data.schema import Dataset
 from jmrec.data.sources import open_source
 from jmrec.data.tables import read_table
 from jmrec.data.times import read_times
 from jmrec.data.units import UNITS
 from jmrec.errors import UserError
 from jmrec.files import read_json
+from jmrec.lock import Changes
 from jmrec.systems.data import FORGOTTEN, SOURCE
 from jmrec.systems.system import Ranks
 
@@ -91,3 +104,59 @@ def _with_times(description: Description, folder: Path) -> Description:
     found = read_times(cells)
     unit = found.unit if found.unit in UNITS else ""
     return replace(description, time_format=found.time_format or unit)
+
+
+# ---- people who are forgotten --------------------------------------------------------------------
+
+
+def _every_event(dataset: Dataset, remembered: Remembered) -> Events:
+    """Return all events, those of items too that the catalogue does not have any more."""
+    ids = [*dataset.items.ids, *(item for part in remembered.parts for item in part.item_ids)]
+    rows = {item: row for row, item in enumerate(dict.fromkeys(ids))}
+    return gather_events(dataset, remembered, rows)
+
+
+def knows(dataset: Dataset, remembered: Remembered, who: Person) -> bool:
+    """Return whether somebody is in what was remembered."""
+    kind, name = who
+    if kind == SESSION:
+        return name in sessions_of(_every_event(dataset, remembered))[0].ids
+    by_user = not remembered.reading.description.interactions.session
+    return any(
+        name in part.user_ids or (by_user and name in part.events.ids) for part in remembered.parts
+    )
+
+
+def take_out_people(
+    dataset: Dataset,
+    remembered: Remembered,
+    users: Collection[str],
+    sessions: Collection[str],
+    changes: Changes,
+) -> int:
+    """Write batches anew without some people.
+
+    Args:
+      dataset: The data, with them.
+      remembered: What was remembered, with them.
+      users: User ids.
+      sessions: Ids of sessions, those of the users that the data knows included.
+      changes: Of the workdir; gets the new files.
+
+    Returns:
+      How many events went.
+    """
+    events = _every_event(dataset, remembered)
+    made, of_event = sessions_of(events)
+    sessions = {*sessions}
+    gone = np.array([name in sessions for name in made.ids], bool)[of_event]
+    own = () if remembered.reading.description.interactions.session else users
+    begins = remembered.begin is not None
+    count = 0
+    for number, batch in enumerate(remembered.parts, 1):
+        left, went = without_people(batch, users, own, gone[events.source == number])
+        if went:
+            name = BEGIN if begins and number == 1 else batch_name(number - begins)
+            write_batch(left, changes.new(f"{REMEMBERED}/{name}"))
+            count += went
+    return count

@@ -14,6 +14,7 @@ from jmrec.systems import remember as rememberer
 from jmrec.systems.evaluate import evaluate as evaluate_system
 from jmrec.systems.pretrained import check_out, write_converted
 from jmrec.systems.registry import open_run
+from jmrec.systems.remembered import remembered_of
 from jmrec.systems.system import Merges, Ranks, RanksPairs, ReadsItems, able
 from jmrec.terminal import warn
 from jmrec.tracking import Tracker
@@ -46,7 +47,9 @@ def evaluate(
         made = None
         if policy is not None:
             # A policy may name items that were added later; they are no candidates here.
-            whole = added.whole_catalogue(system, policy).policy
+            known = remembered_of(system)
+            more = None if known is None else known.items
+            whole = added.whole_catalogue(system, policy, more=more).policy
             made = whole.first(len(system.data.dataset.items))
         evaluate_system(system, folder, split, dump=dump, policy=made, by=by)
         tracker.say(f"report: {folder / 'report.html'}")

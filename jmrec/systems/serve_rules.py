@@ -116,7 +116,12 @@ def rule_artefact(
     remembered = remembered_of(system)
     counts = remembered is not None and bool(remembered.batches)
     more = remembered.items if remembered is not None and counts else None
-    catalogue = whole_catalogue(system, policy, **({} if more is None else {"more": more}))
+    if more is None:
+        catalogue = whole_catalogue(system, policy)
+        own = len(catalogue.ids)
+    else:
+        catalogue = whole_catalogue(system, policy, more=more)
+        own = len(whole_catalogue(system, None).ids)
     dataset, content = system.data.dataset, system.content(catalogue.added.features or None)
     if catalogue.added.ids:
         dataset = replace(dataset, items=with_added(dataset.items, catalogue.added))
@@ -131,9 +136,8 @@ def rule_artefact(
         )
     made = None
     if updatable:
-        own = catalogue if more is None else whole_catalogue(system, None)
         made = Updatable(
-            replace(dataset, items=take_items(dataset.items, range(len(own.ids)))),
+            replace(dataset, items=take_items(dataset.items, range(own))),
             remembered or nothing_yet(system),
             chosen.ease_items,
         )

@@ -53,26 +53,33 @@ NEW = "item_id,title,year\nn1,amber bowl,2031\nn2,cobalt chair,2032\n"
 class StandIn:
     """What a finished run answers, without its stages."""
 
-    def __init__(self, workdir: Path, folder: Path) -> None:
+    def __init__(self, workdir: Path, folder: Path, wanted: str = "best") -> None:
         config = {"evaluate": {"ease_items": 20_000}, "data": {"dir": str(folder), "toml": None}}
         said = SimpleNamespace(warn=print, say=print)
         self.work = SimpleNamespace(workdir=workdir, config=ConfigDict(config), tracker=said)
         self.data = SimpleNamespace(dataset=load_prepared(workdir / "data/prepared"))
-        self.students = SimpleNamespace(names=["student"], wanted="best")
+        self.students = SimpleNamespace(names=["student"], wanted=wanted)
 
     def content(self, added: Any = None) -> dict[str, np.ndarray]:
         return {"pixels": PIXELS}
 
 
-def make_run(top: Path, rows: list[Row], toml: str = "") -> Path:
-    """Write a folder, and a workdir with all that a finished run has for its rules."""
+def make_data(top: Path, rows: list[Row], toml: str = "") -> Path:
+    """Write a folder, and a workdir with its data."""
     folder, workdir = top / "folder", top / "run"
     folder.mkdir(parents=True)
     items = [f"i{i},{WORDS[i % 4]},{2000 + i}" for i in range(ITEMS)]
     (folder / "items.csv").write_text("\n".join(["item_id,title,year", *items]) + "\n")
     write(folder / "interactions.csv", rows)
     (folder / "dataset.toml").write_text('[items]\nnumber_columns = ["year"]\n' + toml)
-    dataset = prepare(folder, None, workdir / "data/prepared")
+    prepare(folder, None, workdir / "data/prepared")
+    return workdir
+
+
+def make_run(top: Path, rows: list[Row]) -> Path:
+    """Write a folder, and a workdir with all that a finished run has for its rules."""
+    workdir = make_data(top, rows)
+    dataset = load_prepared(workdir / "data/prepared")
     asked = ask(dataset, "validation")
     common: dict[str, Any] = {
         "n_items": ITEMS, "exclude_seen": False, "cold": np.zeros(ITEMS, bool),
@@ -445,6 +452,16 @@ def test_the_command_counts_tells_and_takes_back(
 
 def again_without_folder(run: Any) -> Any:
     return StandIn(run.work.workdir, Path("nowhere"))
+
+
+def test_a_policy_may_name_items_that_came_later(run: Any, tmp_path: Path) -> None:
+    (tmp_path / "items.csv").write_text(NEW)
+    clicks = [["x", "u1", "n1", BEGIN + 90_000, "view"]]
+    remember(run, write(tmp_path / "a.csv", clicks), tmp_path / "items.csv")
+    (tmp_path / "policy.toml").write_text('pin = ["n2"]\n')
+    row = served_row(run, "popularity")
+    made = serve(rule_artefact(run, row, tmp_path / "policy.toml"), "here")
+    assert [each["item_id"] for each in made.recommend(["n1"], top=1)] == ["n2"]
 
 
 def test_a_description_that_was_edited_is_not_read(
