@@ -50,7 +50,7 @@ class Counted:
         if self.forgotten:
             said.append(f"{self.forgotten:,} events of people who were forgotten are left out.")
         if self.items:
-            said.append(f"{self.items:,} items are new.")
+            said.append(f"New items: {self.items:,}.")
         return said
 
 

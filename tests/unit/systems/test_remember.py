@@ -221,7 +221,7 @@ def test_new_items_are_known_by_their_clicks_and_their_texts(
     clicks = [["x", "u1", item, BEGIN + 90_000 + n, "view"] for n, item in enumerate(
         ["i1", "n1", "i1", "n1"])]  # fmt: skip
     done = remember(run, write(tmp_path / "a.csv", clicks), tmp_path / "items.csv")
-    assert "2 items are new." in done.sentences()
+    assert "New items: 2." in done.sentences()
     scores = {}
     for name in (
         "Markov + popularity",
