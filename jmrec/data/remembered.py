@@ -37,10 +37,12 @@ class Reading:
     Attributes:
       description: What the columns mean; its times are read as those of the data were.
       has_time: Whether events have times.
+      toml: The SHA-256 of the description's file, "" where there is none.
     """
 
     description: Description
     has_time: bool
+    toml: str = ""
 
     @property
     def by_gap(self) -> bool:
@@ -56,7 +58,7 @@ class Reading:
         # JSON has no infinity; and a list of words that jmrec chose may be another one by then.
         found |= {"session_gap_minutes": None} if d.session_gap_minutes == np.inf else {}
         found |= {"missing": None} if d.missing is MISSING else {}
-        return {"description": found, "has_time": self.has_time}
+        return {"description": found, "has_time": self.has_time, "toml": self.toml}
 
     @classmethod
     def from_json(cls, found: Mapping[str, Any]) -> "Reading":
@@ -78,7 +80,7 @@ class Reading:
                 for key, value in given[name].items()
             }
             given[name] = kind(**columns)
-        return cls(Description(**given), bool(found["has_time"]))
+        return cls(Description(**given), bool(found["has_time"]), str(found["toml"]))
 
 
 @dataclass(frozen=True)

@@ -44,12 +44,25 @@ def remembered_of(system: Ranks) -> Remembered | None:
     """
     folder = system.work.workdir / REMEMBERED
     found = read_remembered(folder)
-    if found is not None and found.reading.has_time != system.data.dataset.has_time:
+    if found is None:
+        return None
+    prepared = _prepared_with(system, found.reading.description.toml)
+    other = prepared is not None and prepared != found.reading.toml
+    if other or found.reading.has_time != system.data.dataset.has_time:
         raise UserError(
             f"{folder} is of data that was prepared in another way; delete it and remember again "
             "what came since."
         )
     return found
+
+
+def _prepared_with(system: Ranks, name: str) -> str | None:
+    """Return the SHA-256 of the description that the data was prepared with, "" without one.
+
+    None where nothing is known of it: the data of ToyShop, or of an older jmrec.
+    """
+    path = system.work.workdir / "data" / SOURCE
+    return str(read_json(path).get(name, ["", "", ""])[2]) if path.is_file() else None
 
 
 def nothing_yet(system: Ranks, folder: Path | None = None) -> Remembered:
@@ -75,17 +88,15 @@ def nothing_yet(system: Ranks, folder: Path | None = None) -> Remembered:
         )
     toml = resolve_path(config.toml) if config.get("toml") else None
     path = source / "dataset.toml" if toml is None else toml
-    if (workdir / "data" / SOURCE).is_file():
-        before = read_json(workdir / "data" / SOURCE).get(path.name, ["", "", ""])[2]
-        now = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
-        if before != now:
-            raise UserError(
-                f"{path.name} was edited since the data was prepared, so that new sessions would "
-                "be read in another way than the old ones; put it back, or run anew."
-            )
+    now = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+    if _prepared_with(system, path.name) not in (None, now):
+        raise UserError(
+            f"{path.name} was edited since the data was prepared, so that new sessions would be "
+            "read in another way than the old ones; put it back, or run anew."
+        )
     description = describe(source, toml)
     dataset = system.data.dataset
-    none = Remembered(Reading(_with_times(description, source), dataset.has_time))
+    none = Remembered(Reading(_with_times(description, source), dataset.has_time, now))
     forgotten = Forgotten.read(workdir / FORGOTTEN)
     return replace(none, begin=read_begin(source, dataset, none, forgotten))
 

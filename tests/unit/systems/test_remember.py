@@ -478,6 +478,12 @@ def test_a_description_that_was_edited_is_not_read(
         remember(own, path)  # type: ignore[arg-type]
     shutil.copy(Path(run.work.config.data.dir) / "dataset.toml", folder / "dataset.toml")
     assert remember(own, path).number == 1  # type: ignore[arg-type]
+    assert rule_artefact(own, served_row(run, "popularity"), None)  # type: ignore[arg-type]
+    # Data that is prepared anew by another description.
+    known["dataset.toml"][2] = "another"
+    (run.work.workdir / "data/source.json").write_text(json.dumps(known))
+    with pytest.raises(UserError, match="is of data that was prepared in another way; delete it"):
+        rule_artefact(own, served_row(run, "popularity"), None)  # type: ignore[arg-type]
 
 
 def test_ten_weeks_of_tweetings_are_one_fit_over_all(shared_data: Path, tmp_path: Path) -> None:
