@@ -265,6 +265,8 @@ class _Home:
             gone = ids.union(name for kind, name in who if kind == SESSION)
             taken.remembered = take_out_people(self.dataset, self.remembered, users, gone, changes)
         self._change_run(who, left, changes, taken)
+        if not (taken.sessions or taken.rows):  # they came after training
+            taken.trained = []
         changes.commit()
         return taken
 

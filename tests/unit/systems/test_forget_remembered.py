@@ -105,6 +105,7 @@ def test_a_session_that_came_later_goes(made: tuple[str, Path], run: Any) -> Non
         old = live(workdir)
         (taken,) = forget(workdir, [], [name])
         assert taken.remembered > 0
+        assert (taken.sessions > 0) == (name in frozen)
         assert name not in live(workdir).ids
         assert len(live(workdir)) == len(old) - 1
     assert (made[0] == "history") == (not late)
