@@ -3,6 +3,7 @@
 A kill leaves at most side names (``*.tmp``, ``*.old``), which the next start overwrites or removes.
 """
 
+import ctypes
 import hashlib
 import json
 import math
@@ -92,6 +93,27 @@ def replace_folder(side: Path, target: Path) -> None:
         target.rename(old)
     side.rename(target)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def exchange(one: Path, other: Path) -> bool:
+    """Exchange two folders of one disk in one step, so that each name always means a whole one.
+
+    Returns:
+      Whether it was done; False where the system or the disk has no such step.
+
+    Example:
+      >>> import tempfile
+      >>> a, b = Path(tempfile.mkdtemp()), Path(tempfile.mkdtemp())
+      >>> _ = (a / "x").write_text("1")
+      >>> not exchange(a, b) or (b / "x").read_text()
+      '1'
+    """
+    try:
+        call = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError):
+        return False
+    here, swap = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+    return bool(call(here, os.fsencode(one), here, os.fsencode(other), swap) == 0)
 
 
 def remove_leftovers(folder: Path) -> None:

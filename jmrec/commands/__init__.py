@@ -14,6 +14,7 @@ VERBS = (
     "sweep",
     "leaderboard",
     "embed",
+    "remember",
     "evaluate",
     "recommend",
     "export",

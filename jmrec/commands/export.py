@@ -25,6 +25,11 @@ def options(parser: argparse.ArgumentParser) -> None:
         "--stablehlo", action="store_true",
         help="add the scores as one StableHLO program, for servers without Python",
     )  # fmt: skip
+    parser.add_argument(
+        "--updatable", action="store_true",
+        help="of a rule: add what jmrec remember --serve needs to count new sessions into it; it "
+        "holds ids of sessions and users",
+    )  # fmt: skip
     add_row(parser)
     add_policy(parser)
     add_verdicts(parser)
@@ -39,7 +44,7 @@ def action(args: argparse.Namespace, _: Sequence[str]) -> None:
 
     section = serve.export(
         args.workdir, args.out, row=args.row, policy=args.policy,
-        stablehlo=args.stablehlo, verdicts=args.verdicts,
+        stablehlo=args.stablehlo, verdicts=args.verdicts, updatable=args.updatable,
     )  # fmt: skip
 
     def show(section: dict[str, Any]) -> None:

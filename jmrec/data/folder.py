@@ -120,16 +120,16 @@ def read_folder(
     findings = Findings(strict)
     for sentence in unused(description):
         findings.note(sentence)
-    table, items, names = _read_items(folder, description, findings)
+    table, items, names = read_items(folder, description, findings)
     items = replace(items, pictures=read_pictures(folder, table, names, findings))
     if check_pictures:
         items = replace(items, pictures=whole_pictures(table, items.pictures, names, findings))
     file = description.interactions_file
-    raw = _read_interactions(folder, description, file, table, items, names, findings)
+    raw = read_interactions(folder, description, file, table.rows, items, names, findings)
     if description.test_file:
         file = description.test_file
-        raw = _join(
-            raw, _read_interactions(folder, description, file, table, items, names, findings)
+        raw = join_splits(
+            raw, read_interactions(folder, description, file, table.rows, items, names, findings)
         )
     if raw.user is not None and not raw.user[1]:
         raw = replace(raw, user=None)  # guests alone
@@ -151,7 +151,7 @@ def _two_classes(raw: Raw, label: np.ndarray, findings: Findings) -> None:
     )
 
 
-def _used(columns: ItemColumns | InteractionColumns) -> set[str]:
+def used_columns(columns: ItemColumns | InteractionColumns) -> set[str]:
     """Return the names of the columns that are read."""
     if isinstance(columns, InteractionColumns):
         return columns.named
@@ -175,7 +175,7 @@ def _read(
     source = open_source(folder, table, file, description.form(table))
     found = read_table(
         source,
-        description.sources(_used(columns)),
+        description.sources(used_columns(columns)),
         findings,
         texts=description.sources(long) if table == "items" else [description.interactions.review],
         list_separator=description.items.list_separator,
@@ -187,7 +187,7 @@ def _read(
         )
     id_column = columns.item if isinstance(columns, InteractionColumns) else columns.id
     found = empty_words(found, description.missing, [id_column], findings)
-    for name in _used(columns) & set(description.joined):
+    for name in used_columns(columns) & set(description.joined):
         parts = description.joined[name]
         if isinstance(columns, ItemColumns):
             found.columns[name] = first_filled(found, parts)
@@ -203,9 +203,10 @@ def _read(
     return found
 
 
-def _read_items(
+def read_items(
     folder: Path, description: Description, findings: Findings
 ) -> tuple[Table, Items, list[str]]:
+    """Read the items of a folder: their table, the catalogue without pictures, and their names."""
     columns = description.items
     found = _read(folder, description, "items", description.items_file, findings)
     table = good_ids(visible_ids(found, columns.id, findings), columns.id, findings)
@@ -261,15 +262,16 @@ def _read_items(
     return table, items, pictures
 
 
-def _read_interactions(
+def read_interactions(
     folder: Path,
     description: Description,
     file: str,
-    item_table: Table,
+    item_rows: np.ndarray,
     items: Items,
     picture_names: list[str],
     findings: Findings,
 ) -> Raw:
+    """Read the events of a folder; see `read_folder`."""
     columns = description.interactions
     table = _read(folder, description, "interactions", file, findings, items.ids)
     if columns.item_separator:
@@ -321,7 +323,7 @@ def _read_interactions(
         event_names=event_names,
         rating=rating.astype(np.float32),
         row=table.rows,
-        item_row=item_table.rows,
+        item_row=item_rows,
         picture_names=picture_names,
         review=texts(table, columns.review, findings) if columns.review else None,
         label=labels(table, rule, findings, decimal) if rule else None,
@@ -330,7 +332,7 @@ def _read_interactions(
     )
 
 
-def _join(train: Raw, test: Raw) -> Raw:
+def join_splits(train: Raw, test: Raw) -> Raw:
     """Return the events of both, those of the test split last; no session is in both."""
     assert train.session is not None  # describe() asks for them
     assert test.session is not None

@@ -24,7 +24,7 @@ from jmrec.evaluation.policy import (
     make_policy,
     parse_correction,
 )
-from jmrec.files import MANIFEST, manifest_fault, write_json, write_manifest
+from jmrec.files import MANIFEST, exchange, manifest_fault, write_json, write_manifest
 from jmrec.types import Params
 
 SERVE, ITEMS = "serve.json", "items.json"
@@ -75,9 +75,11 @@ def write_folder(out: Path, fill: Callable[[Path], None]) -> None:
         side.chmod(0o755)
         fill(side)
         write_manifest(side)
-        for path in side.iterdir():
-            path.chmod(0o644)  # safetensors lets nobody else read what it writes
-        if out.exists():
+        for path in side.rglob("*"):  # safetensors lets nobody else read what it writes
+            path.chmod(0o755 if path.is_dir() else 0o644)
+        if not out.exists():
+            side.replace(out)
+        elif not exchange(side, out):
             old = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
             try:
                 out.replace(old)
@@ -86,8 +88,6 @@ def write_folder(out: Path, fill: Callable[[Path], None]) -> None:
                 if not out.exists():
                     old.replace(out)
                 shutil.rmtree(old, ignore_errors=True)
-        else:
-            side.replace(out)
     finally:
         shutil.rmtree(side, ignore_errors=True)
 

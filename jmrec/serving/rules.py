@@ -6,10 +6,12 @@ rule.safetensors    its tables: counts, weights, vectors. Those of V-SKNN, and o
                     holds it, are the training sessions: which items each holds, and of whom
                     they are nothing
 items.json          ids, titles, windows of availability
+updatable/          where it was asked for, what counting of new sessions needs, see
+                    `jmrec.serving.updatable`; with ids of sessions and people
 checksums.json      the SHA-256 of each
 =================== ======================================================================
 
-There is no time, no path and no person in them.
+There is no time, no path and, but for ``updatable/``, no person in them.
 """
 
 import hashlib
@@ -40,6 +42,7 @@ from jmrec.serving.folder import (
     write_folder,
     write_items,
 )
+from jmrec.serving.updatable import UPDATABLE, Updatable
 
 FORMAT = 1
 TABLES = "rule.safetensors"
@@ -62,6 +65,8 @@ class RuleArtefact:
       policy: Which items may be recommended.
       provenance: Which run made it, for people.
       event_names: ``event_names[code]`` of the event types of training, which it does not read.
+      updatable: What counting of new sessions needs, if that is to be written; it is not read back
+        with the rest.
     """
 
     row: str
@@ -72,6 +77,7 @@ class RuleArtefact:
     policy: Policy
     provenance: dict[str, Any]
     event_names: list[str]
+    updatable: Updatable | None = None
 
     def tables(self) -> dict[str, np.ndarray]:
         """Return all arrays that are kept, by name."""
@@ -114,6 +120,8 @@ def write_tables(artefact: RuleArtefact, folder: Path) -> None:
     """Write the tables of a rule."""
     said = _checksum(codec.encode(artefact.rule)[0])
     save_file(artefact.tables(), folder / TABLES, metadata={FACTS: said})
+    if artefact.updatable is not None:
+        artefact.updatable.write(folder / UPDATABLE)
 
 
 def _checksum(rule: Any) -> str:

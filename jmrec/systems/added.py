@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 from jmrec.config import resolve_path
 from jmrec.data.folder import read_folder
 from jmrec.data.ids import plain_id
-from jmrec.data.schema import take_items
+from jmrec.data.schema import Items, take_items
 from jmrec.errors import UserError
 from jmrec.evaluation.policy import (
     Availability,
@@ -168,8 +168,16 @@ class Catalogue:
     policy: Policy
 
 
-def whole_catalogue(system: Ranks, policy: Path | None, with_added: bool = True) -> Catalogue:
+def whole_catalogue(
+    system: Ranks, policy: Path | None, with_added: bool = True, more: Items | None = None
+) -> Catalogue:
     """Read a run's items, with or without the added ones, and a policy file for them.
+
+    Args:
+      system: A finished run.
+      policy: A policy file, or None.
+      with_added: Whether items are among them that `embed` read.
+      more: Further items, which come last; those that `embed` has read by now are not read twice.
 
     Raises:
       UserError: The towers were trained again since `embed`, or the policy does not fit.
@@ -182,11 +190,26 @@ def whole_catalogue(system: Ranks, policy: Path | None, with_added: bool = True)
             f"{system.work.workdir} was trained again since jmrec embed read its added items; run "
             "jmrec embed again."
         )
+    if more is not None:
+        added = _with_more(added, more, {*items.ids, *added.ids})
     ids = list(items.ids) + added.ids
     windows = join_windows(Availability.of(items), len(items), added.windows, len(added.ids))
     correction = None if policy is None else read_correction(policy)
     made = make_policy(ids, dataset.exclude_seen, correction, windows, str(policy))
     return Catalogue(ids, list(items.titles) + added.titles, added, made)
+
+
+def _with_more(added: Added, more: Items, known: Collection[str]) -> Added:
+    """Return added items with further ones at their end, of which no tower has read anything."""
+    new = take_items(more, [row for row, item in enumerate(more.ids) if item not in known])
+    none = {
+        name: np.concatenate([table, np.zeros((len(new), *table.shape[1:]), table.dtype)])
+        for name, table in added.features.items()
+    }
+    windows = join_windows(added.windows, len(added.ids), Availability.of(new), len(new))
+    return Added(
+        added.ids + new.ids, added.titles + new.titles, none, windows, added.texts + texts_of(new)
+    )
 
 
 def respelt(new: Sequence[str], present: Sequence[str]) -> dict[str, str]:

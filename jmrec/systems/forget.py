@@ -23,6 +23,7 @@ from jmrec.data.forgotten import (
     named_by,
 )
 from jmrec.data.prepared import METADATA, load_prepared, take_out
+from jmrec.data.remembered import read_remembered
 from jmrec.errors import UserError
 from jmrec.evaluation.dump import is_dump, keep_dump, split_of
 from jmrec.evaluation.protocol import ask
@@ -36,6 +37,7 @@ from jmrec.systems.data import BEFORE, FORGOTTEN
 from jmrec.systems.evaluate import UNITS
 from jmrec.systems.examples import pictures_of
 from jmrec.systems.registry import CONFIG, open_run
+from jmrec.systems.remembered import REMEMBERED, knows, take_out_people
 from jmrec.systems.stages import STAGE, UNSEALED, read_stage
 from jmrec.systems.system import KeepsPeople
 from jmrec.terminal import warn
@@ -54,6 +56,7 @@ class Taken:
     Attributes:
       home: The workdir, or the folder of prepared data.
       sessions, events, rows, reviews: How many went.
+      remembered: How many events went of those that were remembered after training.
       shared: See `jmrec.data.forgotten.Left`.
       trained: Stages whose parameters were learned with them.
       made: What else was made with them and is as it was: artefacts, dumps that nobody can read.
@@ -67,6 +70,7 @@ class Taken:
     events: int = 0
     rows: int = 0
     reviews: int = 0
+    remembered: int = 0
     shared: int = 0
     trained: list[str] = field(default_factory=list)
     made: list[str] = field(default_factory=list)
@@ -80,6 +84,8 @@ class Taken:
         said = [
             f"{self.home}: taken out: {self.sessions:,} sessions with {self.events:,} events{rows}."
         ]
+        if self.remembered:
+            said.append(f"So are {self.remembered:,} events that were remembered after training.")
         if self.shared:
             said.append(
                 f"{self.shared:,} rows of guests went with them that stand at the same item and "
@@ -106,7 +112,7 @@ class Taken:
             )
         said.append(
             "What jmrec export or --dump-topk wrote elsewhere is as it was (of V-SKNN, or a blend "
-            "with it, training sessions): write it anew."
+            "with it, and with --updatable, sessions): write it anew."
         )
         return said
 
@@ -187,6 +193,7 @@ class _Home:
         self.is_run = (home / PREPARED / METADATA).is_file()
         self.prepared = home / PREPARED if self.is_run else home
         self.dataset = load_prepared(self.prepared)
+        self.remembered = read_remembered(home / REMEMBERED) if self.is_run else None
         self.source = source
         self._toml: Path | None = None
         if self.is_run:
@@ -227,7 +234,21 @@ class _Home:
         lacks = self._find(who)[2]
         said = self.home / "data" / "verdicts.json"
         known = {user for _, user, _ in read_json(said)} if said.is_file() else set()
-        return [(kind, name) for kind, name in lacks if kind != USER or name not in known]
+        lacks = [(kind, name) for kind, name in lacks if kind != USER or name not in known]
+        return [each for each in lacks if not self._remembers(each)]
+
+    def _remembers(self, who: Person) -> bool:
+        """Whether somebody who is not found in the data was remembered after training.
+
+        A user whose sessions have ids of their own may be in the data all the same, which the
+        catalogue folder alone can tell: without it nobody knows what else is to be taken out.
+        """
+        known = self.remembered
+        if known is None or not knows(self.dataset, known, who):
+            return False
+        own = not known.reading.description.interactions.session
+        sure = who[0] == SESSION or own or not self.dataset.has_users
+        return sure or self._raw([who[1]]) is not None
 
     def forget(self, who: Sequence[Person]) -> Taken:
         """Take people out of everything that is kept here."""
@@ -239,7 +260,13 @@ class _Home:
             take_out(self.prepared, left, changes.new)
             changes.commit()
             return taken
+        if self.remembered is not None:
+            users = [name for kind, name in who if kind == USER]
+            gone = ids.union(name for kind, name in who if kind == SESSION)
+            taken.remembered = take_out_people(self.dataset, self.remembered, users, gone, changes)
         self._change_run(who, left, changes, taken)
+        if not (taken.sessions or taken.rows):  # they came after training
+            taken.trained = []
         changes.commit()
         return taken
 

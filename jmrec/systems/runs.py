@@ -11,9 +11,11 @@ from jmrec.errors import UserError
 from jmrec.evaluation.results import FROZEN
 from jmrec.lock import only_writer
 from jmrec.systems import added
+from jmrec.systems import remember as rememberer
 from jmrec.systems.evaluate import evaluate as evaluate_system
 from jmrec.systems.pretrained import check_out, write_converted
 from jmrec.systems.registry import open_run
+from jmrec.systems.remembered import remembered_of
 from jmrec.systems.system import Merges, Ranks, RanksPairs, ReadsItems, able
 from jmrec.terminal import warn
 from jmrec.tracking import Tracker
@@ -49,7 +51,9 @@ def evaluate(
         made = None
         if policy is not None:
             # A policy may name items that were added later; they are no candidates here.
-            whole = added.whole_catalogue(system, policy).policy
+            known = remembered_of(system)
+            more = None if known is None else known.items
+            whole = added.whole_catalogue(system, policy, more=more).policy
             made = whole.first(len(system.data.dataset.items))
         evaluate_system(system, folder, split, dump=dump, policy=made, by=by, counts=counts)
         tracker.say(f"report: {folder / 'report.html'}")
@@ -80,6 +84,38 @@ def embed(workdir: Path, folder: Path | None) -> int:
     """
     with only_writer(workdir, warn), Tracker(workdir) as tracker:
         return added.embed(able(open_run(workdir, tracker), ReadsItems), folder)
+
+
+def remember(
+    workdir: Path,
+    interactions: Path,
+    items: Path | None = None,
+    *,
+    folder: Path | None = None,
+    solve: bool = False,
+) -> list[str]:
+    """Count new sessions into the rules of a finished run; see `jmrec.systems.remember.remember`.
+
+    Returns:
+      What became of the file, in sentences.
+    """
+    with only_writer(workdir, warn), Tracker(workdir) as tracker:
+        system = able(open_run(workdir, tracker), Ranks)
+        done = rememberer.remember(system, interactions, items, folder=folder, solve=solve)
+        for warning in done.counted.warnings:
+            tracker.warn(warning)
+        return done.sentences()
+
+
+def undo_remember(workdir: Path) -> list[str]:
+    """Take the last batch of remembered sessions back.
+
+    Returns:
+      What was done, in sentences.
+    """
+    with only_writer(workdir, warn), Tracker(workdir) as tracker:
+        left = rememberer.undo(able(open_run(workdir, tracker), Ranks))
+    return [f"The last batch is taken back; {left} are left."]
 
 
 def convert(workdir: Path, out: Path, dtype: str | None = None) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jmrec.data.schema import Items
 from jmrec.errors import UserError
 from jmrec.evaluation.policy import Correction, make_policy
 from jmrec.evaluation.protocol import Ranker, make_predictions, rank
@@ -42,10 +43,12 @@ from jmrec.systems import serve_pairs
 from jmrec.systems.added import read_added, whole_catalogue
 from jmrec.systems.examples import pictures_of
 from jmrec.systems.registry import open_run
+from jmrec.systems.remembered import remembered_of
 from jmrec.systems.serve_rules import (
     ServedRow,
     evaluated_rule,
     provenance,
+    remembered_items,
     rule_artefact,
     served_row,
 )
@@ -112,15 +115,24 @@ def build(system: Ranks, row: str | None, policy: Path | None) -> AnyArtefact:
     return _build(system, served_row(system, row), policy)
 
 
-def _build(system: Ranks, row: ServedRow, policy: Path | None) -> AnyArtefact:
+def _build(
+    system: Ranks, row: ServedRow, policy: Path | None, updatable: bool = False
+) -> AnyArtefact:
+    if updatable and (row.rules is None or row.student):
+        raise UserError(
+            f"{row.name} was trained and does not count; leave out --updatable, or name a rule "
+            "with --row."
+        )
     if row.student:
         return _mixed(system, row, policy)
-    return (_student if row.rules is None else rule_artefact)(system, row, policy)
+    if row.rules is not None:
+        return rule_artefact(system, row, policy, updatable=updatable)
+    return _student(system, row, policy)
 
 
 def _mixed(system: Ranks, row: ServedRow, policy: Path | None) -> AnyArtefact:
     """Make the artefact of rules and a student's first seed; of one of them, if it is alone."""
-    student = _student(system, replace(row, name=row.student), policy)
+    student = _student(system, replace(row, name=row.student), policy, remembered_items(system))
     added = system.students.variant(row.student).view == "both"
     whole = rule_artefact(system, row, policy, with_added=added)
     assert isinstance(whole.rule, Blend)
@@ -131,17 +143,20 @@ def _mixed(system: Ranks, row: ServedRow, policy: Path | None) -> AnyArtefact:
     return MixedArtefact(whole, student, weight) if weight else whole
 
 
-def _student(system: Ranks, row: ServedRow, policy: Path | None) -> Artefact:
+def _student(
+    system: Ranks, row: ServedRow, policy: Path | None, more: Items | None = None
+) -> Artefact:
     """Make the artefact of a student's first seed.
 
-    Added items are left out for a student that is shown only texts or only pictures.
+    Added items are left out for a student that is shown only texts or only pictures; not so
+    ``more`` of which nothing is known.
     """
     students, dataset, workdir, name = (
         system.students, system.data.dataset, system.work.workdir, row.name
     )  # fmt: skip
     variant = students.variant(name)
     # `embed` reads new items with all that they have; a student that must not see it can not.
-    catalogue = whole_catalogue(system, policy, with_added=variant.view == "both")
+    catalogue = whole_catalogue(system, policy, with_added=variant.view == "both", more=more)
     added, encoder = catalogue.added, students.encoder(name)
     config, known = encoder.model.config, encoder.ids
     assert known is not None  # a student's, not the Transfer tower's
@@ -149,8 +164,11 @@ def _student(system: Ranks, row: ServedRow, policy: Path | None) -> Artefact:
     unknown = np.full(len(added.ids), max(id_table_rows(config) - 1, 0), np.int32)
     features = students.table(name)
     if added.ids and variant.features != NO_FEATURES:
-        more = joined(variant.features, added.features)
-        features = {"features": np.concatenate([features["features"], more])}
+        table = features["features"]
+        new = np.zeros((len(added.ids), table.shape[1]), table.dtype)
+        if added.features:
+            new = joined(variant.features, added.features)
+        features = {"features": np.concatenate([table, new])}
     seed = students.seeds(name)[0]
     own = stage_name(name, seed)
     read = [stage.name for stage in system.stages()[:-1] if not stage.name.startswith(GROUP)]
@@ -181,6 +199,7 @@ def export(
     policy: Path | None = None,
     stablehlo: bool = False,
     verdicts: Path | None = None,
+    updatable: bool = False,
     calls: int = CALLS,
 ) -> dict[str, Any]:
     """Write a run's serving artefact, measure it beside the teacher, and note it in the report.
@@ -192,6 +211,8 @@ def export(
       policy: A policy file, which becomes the artefact's own.
       stablehlo: Whether to add the scores as a StableHLO program.
       verdicts: A file of verdicts for a system that ranks pairs, which become the artefact's own.
+      updatable: Whether a rule gets what counting of new sessions needs, see
+        `jmrec.serving.remember`.
       calls: How many answers are timed.
 
     Returns:
@@ -203,6 +224,8 @@ def export(
     out, device = check_target(out), _cpu()
     with only_writer(workdir, warn), Tracker(workdir) as tracker:
         opened = open_run(workdir, tracker)
+        if updatable:
+            able(opened, Ranks)
         if isinstance(opened, RanksPairs) or verdicts is not None:
             pairs = able(opened, RanksPairs)
             with jax.default_device(device):
@@ -215,7 +238,7 @@ def export(
             return section
         system = able(opened, Ranks)
         chosen = served_row(system, row)
-        artefact = _build(system, chosen, policy)
+        artefact = _build(system, chosen, policy, updatable)
         program = export_scores(serve(artefact, str(out))) if stablehlo else None
         write_any(artefact, out, program)
         tracker.say(f"export: {out} is written; now it is measured")
@@ -328,9 +351,11 @@ def _parts(artefact: AnyArtefact) -> tuple[RuleArtefact | None, Artefact | None]
 
 
 def _ranker(system: Ranks, row: ServedRow) -> Ranker:
-    """Return a row as the run's own evaluation ranks with it; of a student the first seed."""
+    """Return a row as the run itself ranks with it; of a student the first seed."""
     if row.rules is not None:
-        return evaluated_rule(system, row)
+        remembered = remembered_of(system)
+        counts = remembered is not None and remembered.batches
+        return rule_artefact(system, row, None).rule if counts else evaluated_rule(system, row)
     return system.students.ranker(row.name, system.students.seeds(row.name)[0])
 
 

@@ -9,20 +9,23 @@ import numpy as np
 
 from jmrec import __version__
 from jmrec.config import choose
-from jmrec.data.schema import Dataset, Items
+from jmrec.data.schema import Dataset, Items, take_items
 from jmrec.errors import UserError
 from jmrec.evaluation.choice import named_rows
 from jmrec.evaluation.policy import Availability
 from jmrec.evaluation.protocol import Ranker
 from jmrec.evaluation.rankers import codec
+from jmrec.evaluation.rankers.anew import Chosen, count_anew, solved_ease, with_rows
 from jmrec.evaluation.rankers.blend import mixed_name
 from jmrec.evaluation.rankers.rules import fit_again
 from jmrec.evaluation.results import BEST, RESULTS, Results, read_results
 from jmrec.features import hash_ids
 from jmrec.report.serving import why_served
 from jmrec.serving.rules import RuleArtefact
+from jmrec.serving.updatable import Updatable
 from jmrec.systems.added import Added, whole_catalogue
 from jmrec.systems.data import ease_items
+from jmrec.systems.remembered import nothing_yet, remembered_of
 from jmrec.systems.stages import check_seal, read_stage
 from jmrec.systems.system import Ranks
 
@@ -90,39 +93,74 @@ def served_row(system: Ranks, asked: str | None = None) -> ServedRow:
 
 def evaluated_rule(system: Ranks, row: ServedRow) -> Ranker:
     """Return a rule as it was evaluated."""
-    return _fitted(system, row, system.data.dataset, system.content())
+    most = ease_items(system.work.config)
+    return fit_again(
+        system.data.dataset, row.name, row.rules or {}, system.content(), ease_items=most,
+        student=_student_of(system, row),
+    )  # fmt: skip
 
 
-def _fitted(
-    system: Ranks, row: ServedRow, dataset: Dataset, content: Mapping[str, np.ndarray]
-) -> Ranker:
-    most, students = ease_items(system.work.config), system.students
-    student = students.ranker(row.student, students.seeds(row.student)[0]) if row.student else None
-    return fit_again(dataset, row.name, row.rules or {}, content, most, student)
+def _student_of(system: Ranks, row: ServedRow) -> Ranker | None:
+    """Return the student that a row blends with rules, of the first seed; None for none."""
+    students, name = system.students, row.student
+    return students.ranker(name, students.seeds(name)[0]) if name else None
+
+
+def remembered_items(system: Ranks) -> Items | None:
+    """Return the items that came with what a run remembers; None where it remembers nothing."""
+    found = remembered_of(system)
+    return found.items if found is not None and found.batches else None
 
 
 def rule_artefact(
-    system: Ranks, row: ServedRow, policy: Path | None, with_added: bool = True
+    system: Ranks,
+    row: ServedRow,
+    policy: Path | None,
+    with_added: bool = True,
+    updatable: bool = False,
 ) -> RuleArtefact:
-    """Make the artefact of a rule in memory, items that `embed` read included.
+    """Make the artefact of a rule in memory, new items and all that was remembered included.
 
-    No rule has seen those in a session. One that reads texts or features knows them by these; to
-    the others they are items without a click, which only "newest first" puts forward.
+    No rule has seen items that `embed` read in a session. One that reads texts or features knows
+    them by these; to the others they are items without a click, which only "newest first" puts
+    forward.
 
     Args:
       system: A finished run.
       row: Which rule.
       policy: A policy file, or None.
       with_added: Whether items that `embed` read are in it.
+      updatable: Whether it gets what counting of new sessions needs.
 
     Raises:
       UserError: The towers were trained again since `embed`, or the policy does not fit.
     """
-    catalogue = whole_catalogue(system, policy, with_added=with_added)
+    remembered, more = remembered_of(system), remembered_items(system)
+    catalogue = whole_catalogue(system, policy, with_added=with_added, more=more)
     dataset, content = system.data.dataset, system.content(catalogue.added.features or None)
     if catalogue.added.ids:
         dataset = replace(dataset, items=grown(dataset.items, catalogue.added))
-    rule = _fitted(system, row, dataset, content)
+    chosen = Chosen(row.name, row.rules or {}, ease_items(system.work.config))
+    student = _student_of(system, row)
+    about = provenance(system, row, catalogue.ids, len(catalogue.added.ids))
+    if remembered is not None and more is not None:
+        content = {name: with_rows(table, len(dataset.items)) for name, table in content.items()}
+        ease = solved_ease(chosen, dataset, remembered) if chosen.reads_ease else None
+        rule = count_anew(chosen, dataset, remembered, content, ease, student)
+        about["remembered"] = sum(len(each.events.items) for each in remembered.batches)
+    else:
+        rule = fit_again(
+            dataset, chosen.name, chosen.settings, content, ease_items=chosen.ease_items,
+            student=student,
+        )  # fmt: skip
+    made = None
+    if updatable:
+        own = len(whole_catalogue(system, None).ids)
+        made = Updatable(
+            replace(dataset, items=take_items(dataset.items, range(own))),
+            remembered or nothing_yet(system),
+            chosen.ease_items,
+        )
     return RuleArtefact(
         row=row.name,
         rule=rule,
@@ -133,8 +171,9 @@ def rule_artefact(
         ids=catalogue.ids,
         titles=catalogue.titles,
         policy=catalogue.policy,
-        provenance=provenance(system, row, catalogue.ids, len(catalogue.added.ids)),
-        event_names=list(dataset.event_names),
+        provenance=about,
+        event_names=list(system.data.dataset.event_names),
+        updatable=made,
     )
 
 

@@ -5,7 +5,7 @@ weights of its most frequent items; all others are ordered by popularity.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from jmrec.data.schema import Sessions
 from jmrec.errors import UserError
 from jmrec.evaluation.protocol import Prefixes, Ranker
 from jmrec.evaluation.rankers.cooccurrence import (
+    LinearRule,
     add_product,
     context_weights,
     linear_grid,
@@ -234,3 +235,58 @@ def ease_grid(known: Known) -> Iterator[Ranker]:
             # Where all that training knows are among them, nothing is left out.
             chosen |= {} if len(items) == (count > 0).sum() else {"items": len(items)}
             yield FrequentItems("EASE", block, among, prior, share, decay, settings=chosen)
+
+
+# ---- where sessions are counted after training ---------------------------------------------------
+
+
+def solve(known: Known, settings: Mapping[str, Any]) -> Ranker:
+    """Return EASE with the penalty and the decay that were chosen, on what is known by now.
+
+    Args:
+      known: The sessions and the catalogue, which may have grown since.
+      settings: Of the row.
+    """
+    l2, decay = settings["l2"], settings["decay"]
+    prior, share = tie_break(known.train, known.n_items, SCALE)
+    if known.n_items <= known.ease_items:
+        weights = weights_of(gram_matrix(known.train, known.n_items), l2)
+        return LinearRule("EASE", weights, prior, share, decay, settings=dict(settings))
+    items = frequent(np.bincount(known.train.items, minlength=known.n_items), known.ease_items)
+    among = np.zeros(known.n_items, bool)
+    among[items] = True
+    block = weights_of(gram_matrix(known.train, known.n_items, items), l2)
+    return FrequentItems("EASE", block, among, prior, share, decay, settings=dict(settings))
+
+
+def with_old_weights(rule: Any, known: Known) -> Ranker:
+    """Return EASE with the weights that it has, and the popularity of what is known by now.
+
+    Args:
+      rule: Fitted before; the catalogue may have more items by now, or lack its last ones again.
+      known: What is known by now.
+
+    Example:
+      >>> from jmrec.data.schema import Dataset, Items
+      >>> two = Sessions(["a", "b"], np.array([-1, -1]), np.array([0, 2, 3]), np.array([0, 1, 0]),
+      ...     np.arange(3.0), np.zeros(3, int), np.zeros(3))
+      >>> names = ["a", "b", "c"]
+      >>> def shop(n):
+      ...     items = Items(names[:n], names[:n], {"title": names[:n]}, [b""] * n)
+      ...     return Known(Dataset("shop", items, {"train": two}, False, ""))
+      >>> grown = with_old_weights(solve(shop(2), {"l2": 1.0, "decay": 0.5}), shop(3))
+      >>> grown.matrix.shape, round(float(grown.matrix[0, 1]), 3), float(grown.matrix[2].max())
+      ((3, 3), 0.333, 0.0)
+    """
+    prior, share = tie_break(known.train, known.n_items, SCALE)
+    if isinstance(rule, FrequentItems):
+        among = np.zeros(known.n_items, bool)
+        own = min(len(rule.among), known.n_items)
+        among[:own] = rule.among[:own]
+        left = int(among.sum())
+        block = np.ascontiguousarray(rule.block[:left, :left])
+        return replace(rule, block=block, among=among, prior=prior, share=share)
+    own = min(len(rule.prior), known.n_items)
+    matrix = np.zeros((known.n_items, known.n_items), np.float32)
+    matrix[:own, :own] = rule.matrix[:own, :own]
+    return replace(rule, matrix=matrix, prior=prior, share=share)

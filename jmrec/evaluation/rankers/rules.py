@@ -237,6 +237,7 @@ def fit_again(
     features: Mapping[str, np.ndarray] | None = None,
     ease_items: int = EASE_ITEMS,
     student: Ranker | None = None,
+    fitted: Mapping[str, Ranker] | None = None,
 ) -> Ranker:
     """Fit one rule with the settings that were chosen before; on the same data it is the same.
 
@@ -247,6 +248,7 @@ def fit_again(
       features: As in `fit_rules`.
       ease_items: As in `fit_rules`.
       student: The one that the row blends with rules, prepared, where it does.
+      fitted: Row -> a rule that is taken as it is.
 
     Returns:
       The rule, prepared.
@@ -258,6 +260,9 @@ def fit_again(
     grids = _grids(tables)
 
     def one(rule: str) -> Ranker:
+        if fitted and rule in fitted:
+            fitted[rule].prepare(tables)
+            return fitted[rule]
         wanted = {key: value for key, value in settings[rule].items() if key != CHOSEN_BY}
         for candidate in grids[rule](known) if rule in grids else ():
             chosen: Any = candidate
