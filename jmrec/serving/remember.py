@@ -24,11 +24,11 @@ from jmrec.errors import UserError
 from jmrec.evaluation.policy import Availability, join_windows, make_policy
 from jmrec.evaluation.protocol import Ranker
 from jmrec.evaluation.rankers import codec
+from jmrec.evaluation.rankers.anew import EASE, Chosen, count_anew, solved_ease, with_rows
 from jmrec.evaluation.rankers.blend import Blend
 from jmrec.evaluation.rankers.content import FeatureNeighbours, texts_of
 from jmrec.evaluation.rankers.ease import with_old_weights
 from jmrec.evaluation.rankers.known import Known
-from jmrec.evaluation.rankers.anew import EASE, Chosen, count_anew, solved_ease, with_rows
 from jmrec.evaluation.rankers.rules import fit_again
 from jmrec.features import hash_ids
 from jmrec.lock import try_lock

@@ -21,7 +21,7 @@ from jmrec.lock import Changes
 from jmrec.systems.added import whole_catalogue
 from jmrec.systems.data import FORGOTTEN, ease_items
 from jmrec.systems.remembered import REMEMBERED, nothing_yet, remembered_of
-from jmrec.systems.serve_rules import served_row, with_added
+from jmrec.systems.serve_rules import items_with, served_row
 from jmrec.systems.system import Ranks
 
 
@@ -72,7 +72,7 @@ def remember(
     catalogue = whole_catalogue(system, None, more=known.items)
     dataset = system.data.dataset
     if catalogue.added.ids:
-        dataset = replace(dataset, items=with_added(dataset.items, catalogue.added))
+        dataset = replace(dataset, items=items_with(dataset.items, catalogue.added))
     forgotten = Forgotten.read(workdir / FORGOTTEN)
     batch, counted = read_batch(interactions, dataset, known, items, forgotten)
     batch = replace(batch, solved=solve)
@@ -107,6 +107,8 @@ def _said(system: Ranks, remembered: Remembered, solve: bool, seconds: float) ->
             "--row."
         )
         return said
+    if row.student:
+        said.append(f"Of {row.name} the rules count; {row.student} was trained and does not.")
     chosen = Chosen(row.name, row.rules, ease_items(system.work.config))
     if chosen.reads_ease and not solve:
         said.append(f"The weights of {EASE} stay as they are; --solve solves them anew.")
@@ -115,7 +117,7 @@ def _said(system: Ranks, remembered: Remembered, solve: bool, seconds: float) ->
         catalogue = whole_catalogue(system, None, more=remembered.items)
         dataset = system.data.dataset
         if catalogue.added.ids:
-            dataset = replace(dataset, items=with_added(dataset.items, catalogue.added))
+            dataset = replace(dataset, items=items_with(dataset.items, catalogue.added))
         solved_ease(chosen, dataset, remembered)
         said.append(
             f"{EASE} is solved on all of it in {time.monotonic() - begin:.1f} s, each time that "

@@ -139,7 +139,7 @@ def rule_artefact(
     catalogue = whole_catalogue(system, policy, with_added=with_added, more=more)
     dataset, content = system.data.dataset, system.content(catalogue.added.features or None)
     if catalogue.added.ids:
-        dataset = replace(dataset, items=grown(dataset.items, catalogue.added))
+        dataset = replace(dataset, items=items_with(dataset.items, catalogue.added))
     chosen = Chosen(row.name, row.rules or {}, ease_items(system.work.config))
     student = _student_of(system, row)
     about = provenance(system, row, catalogue.ids, len(catalogue.added.ids))
@@ -191,7 +191,7 @@ def provenance(system: Ranks, row: ServedRow, ids: list[str], added: int) -> dic
     }
 
 
-def grown(items: Items, added: Added) -> Items:
+def items_with(items: Items, added: Added) -> Items:
     """Return a catalogue with the items that `embed` read at its end.
 
     What is known of those are ids, titles, texts and windows.

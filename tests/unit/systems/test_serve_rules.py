@@ -19,7 +19,7 @@ from jmrec.serving import serve
 from jmrec.serving.rules import RuleArtefact
 from jmrec.systems import serve_rules
 from jmrec.systems.added import Added, Catalogue
-from jmrec.systems.serve_rules import grown, rule_artefact, served_row
+from jmrec.systems.serve_rules import items_with, rule_artefact, served_row
 from tests.unit.evaluation.conftest import build_dataset, build_sessions
 
 V = 12
@@ -142,7 +142,7 @@ def test_added_items_are_to_a_rule_what_unseen_ones_are(
 def test_a_catalogue_with_added_items_says_what_is_known_of_them(run: Any) -> None:
     items = run.data.dataset.items
     windows = Availability(np.array([5.0, -np.inf]), np.array([np.inf, np.inf]))
-    found = grown(items, Added(NEW.ids, NEW.titles, NEW.features, windows, NEW.texts))
+    found = items_with(items, Added(NEW.ids, NEW.titles, NEW.features, windows, NEW.texts))
     assert len(found) == V + 2
     assert texts_of(found)[:V] == texts_of(items)
     assert texts_of(found)[V:] == NEW.texts
