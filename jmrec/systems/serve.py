@@ -355,7 +355,9 @@ def _ranker(system: Ranks, row: ServedRow) -> Ranker:
     if row.rules is not None:
         remembered = remembered_of(system)
         counts = remembered is not None and remembered.batches
-        return rule_artefact(system, row, None).rule if counts else evaluated_rule(system, row)
+        if counts:
+            return serve(_build(system, row, None), str(system.work.workdir)).ranker
+        return evaluated_rule(system, row)
     return system.students.ranker(row.name, system.students.seeds(row.name)[0])
 
 

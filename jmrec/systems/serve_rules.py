@@ -116,6 +116,7 @@ def rule_artefact(
     system: Ranks,
     row: ServedRow,
     policy: Path | None,
+    *,
     with_added: bool = True,
     updatable: bool = False,
 ) -> RuleArtefact:

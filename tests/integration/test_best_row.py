@@ -171,3 +171,40 @@ def test_a_rule_that_is_named_is_served(
     )  # fmt: skip
     by_run = recommended(capsys, "--workdir", str(copy))
     assert by_run == recommended(capsys, "--workdir", str(run), "--row", "EASE")
+
+
+def test_the_rules_of_a_blend_with_a_student_count_on(run: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(run, tmp_path / "copy"))
+    items, clicks = tmp_path / "items.csv", tmp_path / "new.csv"
+    names = (shop_of(copy) / "items.csv").read_text().splitlines()[0].split(",")
+    new = {"item_id": "new-1", "title": "A blue lamp"}
+    items.write_text(f"{','.join(names)}\n{','.join(new.get(name, '') for name in names)}\n")
+    head = (shop_of(copy) / "interactions.csv").read_text().splitlines()[0].split(",")
+    rows = [("new-1" if n % 2 else "t0001", f"later-{n // 4}", 2e9 + n) for n in range(40)]
+    cells = [{"item_id": i, "session_id": s, "timestamp": f"{t:.0f}"} for i, s, t in rows]
+    lines = [",".join(each.get(name, "") for name in head) for each in cells]
+    clicks.write_text("\n".join([",".join(head), *lines]) + "\n")
+    name = "blend of rules and student"
+
+    def made() -> tuple[list[str], list[float]]:
+        system = able(open_run(copy, Tracker(copy, quiet=True)), Ranks)
+        artefact = build(system, name, None)
+        found = serve(artefact, "the run").recommend(["t0001"], top=61)
+        write_any(artefact, tmp_path / "serve")
+        assert load(tmp_path / "serve").recommend(["t0001"], top=61) == found
+        return [each["item_id"] for each in found], [each["score"] for each in found]
+
+    before = made()
+    words = ["remember", "--workdir", str(copy)]
+    assert main([*words, "--interactions", str(clicks), "--items", str(items)]) == 0
+    ids, scores = made()
+    assert "new-1" not in before[0]
+    assert ids.index("new-1") < 10  # what everybody goes on to after t0001
+    assert np.isfinite(scores).all()
+    assert main([*words, "--undo"]) == 0
+    assert made() == before
+
+
+def shop_of(run: Path) -> Path:
+    """The catalogue folder of a run."""
+    return Path(json.loads((run / "config.json").read_text())["data"]["dir"])

@@ -133,7 +133,7 @@ def state(folder: Path) -> dict[str, str]:
 
 
 def export(run: Any, out: Path, name: str = BLEND, updatable: bool = True) -> Path:
-    write_rule(rule_artefact(run, served_row(run, name), None, updatable), out)
+    write_rule(rule_artefact(run, served_row(run, name), None, updatable=updatable), out)
     return out
 
 
