@@ -70,4 +70,4 @@ def worth_of_lists(
         "rule": rule,
         "rows": table,
     }
-    return plain(found)  # type: ignore[no-any-return]
+    return plain(found)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from jmrec.data.anonymise import anonymise
 from jmrec.data.check import check, hints, print_check
 from jmrec.data.description import describe
 from jmrec.data.folder import read_folder
@@ -33,15 +34,17 @@ def shop(tmp_path: Path, write_csv: Callable[..., None]) -> Callable[..., Path]:
     def make(
         value: str, prices: list[object], margins: list[object] | None = None, top: str = ""
     ) -> Path:
+        folder = tmp_path / "shop"
+        folder.mkdir(exist_ok=True)
         margins = [""] * N if margins is None else margins
         rows = [[f"i{k}", f"Mug {k}", *each] for k, each in enumerate(zip(prices, margins))]
-        write_csv(tmp_path / "items.csv", [["item_id", "title", "price", "margin"], *rows])
+        write_csv(folder / "items.csv", [["item_id", "title", "price", "margin"], *rows])
         events = [[f"s{s}", f"u{s % 5}", f"i{(s + k) % N}", 100 * s + k]
                   for s in range(30) for k in range(3)]  # fmt: skip
         head = ["session_id", "user_id", "item_id", "timestamp"]
-        write_csv(tmp_path / "interactions.csv", [head, *events])
-        (tmp_path / "dataset.toml").write_text(f"{top}\n{value}")
-        return tmp_path
+        write_csv(folder / "interactions.csv", [head, *events])
+        (folder / "dataset.toml").write_text(f"{top}\n{value}")
+        return folder
 
     return make
 
@@ -227,6 +230,23 @@ def test_values_follow_their_items_when_a_folder_has_grown(shop: Callable[..., P
     assert some.gained.tolist() == [20, 50]
 
 
+def test_a_run_that_continues_has_the_prices_of_now(
+    shop: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Old items keep their rows though the file turned round, a new one and a new price came."""
+    folder = shop('[value]\ncolumn = "price"\nshare = 0.5', SOLD)
+    dataset = prepare(folder, None, tmp_path / "before")
+    head, *rows = (folder / "items.csv").read_text().splitlines()
+    rows = [row.replace(",60.0,", ",66,") for row in ["new,New mug,7,", *reversed(rows)]]
+    (folder / "items.csv").write_text("\n".join([head, *rows]) + "\n")
+    prepare(folder, None, tmp_path / "now", before=Before.of(dataset))
+    items = load_prepared(tmp_path / "now").items
+    assert items.ids == [*dataset.items.ids, "new"]
+    assert items.value is not None
+    assert items.value.sold.tolist() == [*SOLD[:5], 66, 7]
+    assert items.value.gained.tolist() == [5, 10, 15, 20, 25, 33, 3.5]
+
+
 def test_check_tells_the_range_and_what_is_missing(shop: Callable[..., Path]) -> None:
     folder = shop('[value]\ncolumn = "price"\ngain = "margin"', [10, 20, "", 40, 50, 60],
                   [0.1, 0.2, 0.3, "", "", 0.9])  # fmt: skip
@@ -262,3 +282,16 @@ def test_init_proposes_it_and_leaves_it_out(shop: Callable[..., Path], tmp_path:
     used = text.replace("# [value]", "[value]").replace("# column", "column")
     (folder / "dataset.toml").write_text(used.replace("# share", "share"))
     assert (describe(folder).value.column, describe(folder).value.share) == ("price", 0.3)
+
+
+def test_a_folder_to_give_away_has_no_value(shop: Callable[..., Path], tmp_path: Path) -> None:
+    margins = [9.75, 1, 2, 3, 4, 5]
+    folder = shop('[value]\ncolumn = "price"\ngain = "margin"', SOLD, margins,
+                  '[items]\nnumber_columns = ["price"]')  # fmt: skip
+    report = anonymise(folder, tmp_path / "safe")
+    assert "items.csv, margin" in report.dropped
+    assert "9.75" not in (tmp_path / "safe/items.csv").read_text()
+    items = read_folder(tmp_path / "safe").items
+    assert items.value is None
+    (price,) = items.number.values()
+    assert sorted(price.tolist()) == SOLD
