@@ -3,7 +3,8 @@
 What is written is what jmrec reads, and nothing else: ids of sessions and users as codes of a key
 (HMAC-SHA256), which nobody turns back without the key; texts with tags; pictures anew from their
 pixels; times as the start of their hour, day or week if asked for. Columns and files that the
-description does not name stay behind, for they may hold anything.
+description does not name stay behind, for they may hold anything; so do those that [value] alone
+names, and [value], for what is gained of a sale is nobody else's business.
 """
 
 import hashlib

@@ -24,6 +24,7 @@ from jmrec.data.schema import Dataset, Sessions
 from jmrec.data.sessions import sessionise, split_by_event, split_by_time
 from jmrec.data.times import show_time
 from jmrec.data.units import MODERN
+from jmrec.data.value import ValueReport, check_value, value_hint
 
 PAIR_MIN = 4
 """Item pairs seen fewer times than this say nothing about their direction."""
@@ -67,6 +68,7 @@ class CheckReport:
       early_events: Events before 1995.
       languages: Language (ISO 639-1) -> share of the items whose texts seem to be in it.
       reviews: Of labels and reviews; None where the data has neither.
+      value: Of what items are worth; None where the data does not say.
     """
 
     name: str
@@ -102,6 +104,7 @@ class CheckReport:
     early_events: int = 0
     languages: dict[str, float] = field(default_factory=dict)
     reviews: ReviewReport | None = None
+    value: ValueReport | None = None
 
 
 def check(dataset: Dataset, raw: Raw) -> CheckReport:
@@ -173,6 +176,7 @@ def check(dataset: Dataset, raw: Raw) -> CheckReport:
         early_events=0 if raw.time is None else int((raw.time < MODERN).sum()),
         languages=languages([" ".join(each) for each in zip(*items.text.values())]),
         reviews=check_reviews(raw),
+        value=None if items.value is None else check_value(items.value),
     )
 
 
@@ -236,6 +240,8 @@ def hints(report: CheckReport) -> list[str]:
             f"The texts seem to be {show_languages(r.languages)}. The readers minilm and smollm2 "
             "know English only: train the reader here, or bring one that knows the language."
         )
+    if r.value is not None and (hint := value_hint(r.value)):
+        out.append(hint)
     if r.missing_pictures > 0.2 * r.items:
         out.append(f"{r.missing_pictures / r.items:.0%} of the items have no picture.")
     if r.identical_pictures > 0.05 * r.items:
@@ -282,6 +288,8 @@ def print_check(report: CheckReport, console: Console) -> None:
     table.add_row("  sharing a picture", _part(r.identical_pictures, r.items))
     if r.split_sessions["train"]:
         table.add_row("  never in training", _part(r.cold_items, r.items))
+    if r.value is not None:
+        _value(r.value, r.items, table)
     table.add_section()
     table.add_row("Events", f"{r.events:,}")
     between = f"{r.first_time} to {r.last_time} (UTC)" if r.first_time else "not in the data"
@@ -313,6 +321,18 @@ def print_check(report: CheckReport, console: Console) -> None:
         console.print(f"[yellow]![/yellow] {escape(hint)}", highlight=False)
     if r.reviews is not None:
         print_reviews(r.reviews, console)
+
+
+def _value(value: ValueReport, items: int, table: Table) -> None:
+    """Add the rows about what items are worth; ``items`` is how many there are."""
+    for what, (name, (low, middle, high)) in zip(("sold at", "gained"), value.ranges.items()):
+        between = f"{low:,.10g} to {high:,.10g}, median {middle:,.10g}"
+        table.add_row(f"  {what} ({escape(name)})", between)
+        table.add_row(f"  without {escape(name)}", _part(value.missing[name], items))
+    if len(value.ranges) == 1:
+        table.add_row("  gained of it", f"{value.share:.4g}")
+    if value.losses:
+        table.add_row("  sold at a loss", _part(value.losses, items))
 
 
 def _splits(r: CheckReport, table: Table) -> None:

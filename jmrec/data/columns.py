@@ -179,13 +179,27 @@ def amount(cell: str) -> str:
         return _joined(cell)
     sign = cell[0] if cell[0] in "+-" else ""
     bare = cell[len(sign) :]
-    for place in (_MONEY.match(bare), re.search(rf"{_MONEY.pattern}$", bare)):
-        if place:
-            bare = f"{bare[: place.start()]}{bare[place.end() :]}".strip()
-            break
+    if place := _money(bare):
+        bare = f"{bare[: place.start()]}{bare[place.end() :]}".strip()
     bare = re.sub(r"[.,](?:-{1,2}|–|—)$", "", bare)
     number = re.fullmatch(r"[+-]?[\d.,' \u00a0\u2009\u202f\u2019]*\d", bare)
     return sign + _joined(bare) if number else cell
+
+
+def _money(bare: str) -> re.Match[str] | None:
+    """Find the sign or the code of a currency before or after a number."""
+    return _MONEY.match(bare) or re.search(rf"{_MONEY.pattern}$", bare)
+
+
+def currency(cell: str) -> str:
+    """Return the sign or the code of a currency that `amount` takes away, "" for none.
+
+    Example:
+      >>> currency("CHF 1'250.50"), currency("-3 €"), currency("12.50")
+      ('CHF', '€', '')
+    """
+    found = None if amount(cell) == cell else _money(cell.lstrip("+-"))
+    return found[0] if found else ""
 
 
 def read_numbers(cells: Sequence[str], decimal: str = ".") -> tuple[np.ndarray, list[int]]:

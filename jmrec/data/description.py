@@ -49,6 +49,11 @@ Every key may be left out::
     label = "score <= 0.25"       # a column of 1 and 0, or a number column with <=, <, >=, > or ==
     label_means = "avoid"         # or "want": what is to be done with items whose label occurs
 
+    [value]                       # what a sale brings; for the report alone, no model reads it
+    column = "price"              # a number column of items, also one of never_use
+    share = 0.3                   # the part of it that is gained; left out: all
+    gain = "margin"               # or, in place of share: a column of what is gained, no share
+
 With ``split = "event_time"`` every event after a moment is predicted from the earlier ones of its
 session, and training ends at that moment. Where sessions are made from users, one is then the whole
 history of a user, if no ``session_gap_minutes`` is given.
@@ -76,7 +81,7 @@ from typing import Any
 
 from jmrec.data.missing import MISSING
 from jmrec.data.pictures import BY_ID
-from jmrec.data.roles import InteractionColumns, ItemColumns
+from jmrec.data.roles import InteractionColumns, ItemColumns, ValueColumns
 from jmrec.data.rule import SIGNS, read_rule
 from jmrec.data.schema import AVOID, WANT
 from jmrec.data.sources import Form, Source, find_table, open_source, read_bytes, regular_file
@@ -118,6 +123,7 @@ class Description:
       test_file: The file of the events of a test split that is given, "" where none is.
       items: Columns of items.csv.
       interactions: Columns of interactions.csv.
+      value: Columns of items.csv that say what a sale brings.
       joined: Name of a column that is made of others -> their names.
       toml: The name of the file that says all this.
       given: Its keys, such as "dataset.name".
@@ -141,6 +147,7 @@ class Description:
     forms: dict[str, dict[str, str]] = field(default_factory=dict)
     items: ItemColumns = field(default_factory=ItemColumns)
     interactions: InteractionColumns = field(default_factory=InteractionColumns)
+    value: ValueColumns = field(default_factory=ValueColumns)
     joined: dict[str, tuple[str, ...]] = field(default_factory=dict)
     toml: str = "dataset.toml"
     given: frozenset[str] = frozenset()
@@ -172,7 +179,7 @@ def describe(folder: str | Path, toml: str | Path | None = None) -> Description:
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder; name one with items.csv and interactions.csv.")
     file, tables = _read_toml(folder, toml)
-    _known(file, "", tables, ["dataset", "items", "interactions"])
+    _known(file, "", tables, ["dataset", "items", "interactions", "value"])
     for name in tables:
         if not isinstance(tables[name], dict):
             raise UserError(f"{file}: {name} must be a table; write [{name}] above its keys.")
@@ -201,6 +208,8 @@ def describe(folder: str | Path, toml: str | Path | None = None) -> Description:
         columns[f"{table}_file"] = source.name
         joined |= (lists := _lists(file, table, given, source))
         columns[table] = _columns(file, table, given, source, default, lists)
+        if table == "items" and "value" in tables:
+            columns["value"] = _value(file, tables["value"], source)
     description = replace(top, **settings, **columns, joined=joined)
     if description.test_file:
         _check_test(file, folder, description)
@@ -368,6 +377,17 @@ def _columns(
         by_id = BY_ID if (source.path.parent / "images").is_dir() else ""
         settings["picture"] = "picture" if "picture" in header else by_id
     return type(default)(**settings)
+
+
+def _value(file: str, given: dict[str, Any], source: Source) -> ValueColumns:
+    """Resolve [value] against the header of the items' file."""
+    value = ValueColumns(**_settings(file, "value", given, vars(ValueColumns())))
+    if fault := value.fault(given):
+        raise UserError(f"{file}, [value]: {fault}.")
+    for key in ("column", "gain"):
+        if (column := getattr(value, key)) and column not in source.header:
+            raise UserError(f"{file}, [value]: {_not_there(key, column, source)}")
+    return value
 
 
 def _no_label(label: str, source: Source) -> str:

@@ -1,4 +1,4 @@
-"""Sessions and ratings on disk: files of safetensors, each column one flat array.
+"""Sessions, ratings and the value of items on disk: files of safetensors, each column a flat array.
 
 Texts (ids, reviews) are one array of their UTF-8 bytes and, beside it, where each of them ends.
 """
@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import load, save_file
 
-from jmrec.data.schema import SPLITS, Dataset, Ratings, Sessions
+from jmrec.data.schema import SPLITS, Dataset, Ratings, Sessions, Value
 from jmrec.files import checksums, checksums_fault
 
 FOLDER = "flat"
 """Of these files, in prepared data."""
-RATINGS = "ratings"
+RATINGS, VALUE = "ratings", "value"
 _ENDS = ".ends"
 _SESSIONS = {
     "users": np.int32, "offsets": np.int64, "items": np.int32, "times": np.float64,
@@ -26,11 +26,12 @@ _RATINGS = {
     "items": np.int32, "users": np.int32, "times": np.float64, "labels": np.int8,
     "ratings": np.float32,
 }  # fmt: skip
+_VALUE = {"sold": np.float64, "gained": np.float64}
 """Column -> its type."""
 
 
 def write(dataset: Dataset, out: Path) -> dict[str, str]:
-    """Write the sessions of a data set, and its ratings where it has some, under ``out``.
+    """Write the sessions of a data set, and its ratings and value where it has some, under ``out``.
 
     Args:
       dataset: The data set.
@@ -45,21 +46,25 @@ def write(dataset: Dataset, out: Path) -> dict[str, str]:
         write_sessions(dataset.splits[split], _file(out, split))
     if dataset.ratings is not None:
         write_ratings(dataset.ratings, _file(out, RATINGS))
+    if dataset.items.value is not None:
+        _write(_file(out, VALUE), dataset.items.value, _VALUE, [])
     return checksums(folder)
 
 
-def fault(out: Path, sums: Mapping[str, str], *, ratings: bool) -> str | None:
+def fault(out: Path, sums: Mapping[str, str], *, ratings: bool, value: bool) -> str | None:
     """Return which file is not as `write` wrote it, in words, or None.
 
     Args:
       out: The folder given to `write`.
       sums: What it returned.
       ratings: Whether there are ratings.
+      value: Whether it is known what items are worth.
 
     Raises:
       OSError: A file may not be read, which is no damage.
     """
-    names = [_file(out, part).name for part in (*SPLITS, *([RATINGS] if ratings else []))]
+    some = [name for name, there in ((RATINGS, ratings), (VALUE, value)) if there]
+    names = [_file(out, part).name for part in (*SPLITS, *some)]
     if unknown := sorted(set(names) ^ set(sums)):
         return f"{FOLDER}/{unknown[0]} has no checksum, or should not be there"
     return checksums_fault(out, {f"{FOLDER}/{name}": sums[name] for name in names})
@@ -125,12 +130,29 @@ def read_ratings(out: Path, *, label: str, label_means: str) -> Ratings:
     return Ratings(**found, label=label, label_means=label_means)
 
 
+def read_value(out: Path, *, column: str, share: float, gain: str) -> Value:
+    """Read back what items are worth.
+
+    Args:
+      out: The folder given to `write`.
+      column: See `jmrec.data.schema.Value`.
+      share: The same.
+      gain: The same.
+
+    Raises:
+      ValueError: The file is something else than `write` writes.
+    """
+    found = _read(_file(out, VALUE), _VALUE, [])
+    _check(len(found["sold"]) == len(found["gained"]))
+    return Value(column, share=share, gain=gain, **found)
+
+
 def _file(out: Path, part: str) -> Path:
     return out / FOLDER / f"{part}.safetensors"
 
 
 def _write(
-    path: Path, table: Sessions | Ratings, types: Mapping[str, Any], texts: Sequence[str]
+    path: Path, table: Sessions | Ratings | Value, types: Mapping[str, Any], texts: Sequence[str]
 ) -> None:
     columns = {name: getattr(table, name).astype(dtype) for name, dtype in types.items()}
     for name in texts:

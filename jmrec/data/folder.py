@@ -44,6 +44,7 @@ from jmrec.data.sources import open_source
 from jmrec.data.tables import Table, read_table
 from jmrec.data.times import future, times, windows
 from jmrec.data.unused import unused
+from jmrec.data.value import read_value
 from jmrec.errors import UserError
 
 __all__ = ["Description", "Raw", "describe", "read_folder"]
@@ -152,7 +153,7 @@ def _two_classes(raw: Raw, label: np.ndarray, findings: Findings) -> None:
 
 
 def used_columns(columns: ItemColumns | InteractionColumns) -> set[str]:
-    """Return the names of the columns that are read."""
+    """Return the names of the columns that are read, but for those of [value]."""
     if isinstance(columns, InteractionColumns):
         return columns.named
     picture = "" if columns.picture == BY_ID else columns.picture
@@ -171,11 +172,12 @@ def _read(
 ) -> Table:
     """Read a table; ``ids`` are those of the items where it is one of events."""
     columns = description.items if table == "items" else description.interactions
+    value = description.value.named if table == "items" else set()
     long = description.items.text_fields.values()
     source = open_source(folder, table, file, description.form(table))
     found = read_table(
         source,
-        description.sources(used_columns(columns)),
+        description.sources(used_columns(columns) | value),
         findings,
         texts=description.sources(long) if table == "items" else [description.interactions.review],
         list_separator=description.items.list_separator,
@@ -240,6 +242,10 @@ def read_items(
     for column in columns.category_columns:
         category[column], category_names[column] = codes(table, column, findings)
     start, end = windows(table, description, findings)
+    number = {
+        column: numbers(table, column, findings, description.decimal)[0]
+        for column in columns.number_columns
+    }
     items = Items(
         ids=names,
         titles=text["title"],
@@ -247,12 +253,10 @@ def read_items(
         pictures=[],
         category=category,
         category_names=category_names,
-        number={
-            c: numbers(table, c, findings, description.decimal)[0].astype(np.float32)
-            for c in columns.number_columns
-        },
+        number={name: values.astype(np.float32) for name, values in number.items()},
         available_from=start,
         available_until=end,
+        value=read_value(table, description, number, findings),
     )
     pictures = [""] * len(table)
     if columns.picture == BY_ID:

@@ -35,6 +35,7 @@ from jmrec.data.guess_columns import (
     plain,
     says_price,
     spelt_as,
+    value_lines,
 )
 from jmrec.data.guess_labels import is_review, propose_label
 from jmrec.data.guess_lines import Lines
@@ -115,9 +116,8 @@ def guess(folder: Path) -> str:
     )
     tables = {"dataset": dataset, "items": items, "interactions": events}
     _own_encodings(pair, tables)
-    return head + "".join(
-        f"\n[{name}]\n" + "\n".join(each.lines) + "\n" for name, each in tables.items()
-    )
+    text = "".join(f"\n[{name}]\n" + "\n".join(each.lines) + "\n" for name, each in tables.items())
+    return head + text + value_lines(pair.item_columns.values(), decimal)
 
 
 def _columns(source: Source, findings: Findings) -> dict[str, Column]:

@@ -1,9 +1,10 @@
 """What a column looks like: its role by name, its kind by its values. For `jmrec data init`."""
 
+import json
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Sequence, Set
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -218,6 +219,19 @@ def says_price(column: Column) -> bool:
     """Whether its name is that of amounts of money, and its cells hold digits."""
     digits = [any(map(str.isdigit, cell)) for cell in column.filled]
     return bool(_PRICE.search("_".join(words(column.name)))) and share(column.filled, digits) > 0.5
+
+
+def value_lines(columns: Iterable[Column], decimal: str) -> str:
+    """Return a [value] table, commented out, for the first number column of prices; "" for none."""
+    for column in columns:
+        if says_price(column) and is_number(column, decimal):
+            name = json.dumps(column.name, ensure_ascii=False)
+            return (
+                "\n# What a sale brings: the report then says what recommendations are worth.\n"
+                "# Naming a column here gives it to no model. share: the part that is gained.\n"
+                f"# [value]\n# column = {name}\n# share = 0.3\n"
+            )
+    return ""
 
 
 def is_number(column: Column, decimal: str) -> bool:

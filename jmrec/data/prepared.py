@@ -275,7 +275,8 @@ def load_prepared(out: str | Path) -> Dataset:
     fault: str | None = ""
     try:
         if metadata["format"] == FORMAT:
-            fault = flat.fault(out, metadata["checksums"], ratings="ratings" in metadata)
+            some = {name: name in metadata for name in ("ratings", "value")}
+            fault = flat.fault(out, metadata["checksums"], **some)
         if not fault:
             dataset = _read(out, metadata)
             fault = None if _counts(dataset) == metadata["counts"] else "it holds other counts"
@@ -304,6 +305,10 @@ def _read(out: Path, metadata: dict[str, Any]) -> Dataset:
         if label is not None:
             ratings = flat.read_ratings(out, **label)
     items = records.read_items(out, columns["text"], columns["category"], columns["number"])
+    if (value := metadata.get("value")) is not None:
+        items = replace(items, value=(read := flat.read_value(out, **value)))
+        if len(read.sold) != len(items):
+            raise ValueError("the value of some items is missing")
     tables: list[Sessions | Ratings] = [*splits.values(), *([] if ratings is None else [ratings])]
     for table in tables:
         if ((table.items < 0) | (table.items >= len(items))).any():
@@ -414,6 +419,8 @@ def _describe(dataset: Dataset) -> dict[str, Any]:
         about["event_top"] = dataset.event_top
     if ratings is not None:
         about["ratings"] = {"label": ratings.label, "label_means": ratings.label_means}
+    if (value := items.value) is not None:
+        about["value"] = {"column": value.column, "share": value.share, "gain": value.gain}
     return about
 
 
@@ -475,4 +482,8 @@ def _fingerprint(dataset: Dataset, settings: dict[str, Any]) -> str:
         add_json("ratings", [ratings.user_ids, ratings.reviews])
         for key in ("items", "users", "times", "labels", "ratings"):
             add(key, np.ascontiguousarray(getattr(ratings, key)).tobytes())
+    if (value := items.value) is not None:
+        add_json("value", [value.column, value.share, value.gain])
+        add("sold", value.sold.tobytes())
+        add("gained", value.gained.tobytes())
     return digest.hexdigest()

@@ -1,6 +1,8 @@
 """The columns of a catalogue folder, by what they are for."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from jmrec.data.rule import Rule, read_rule
 from jmrec.data.schema import AVOID
@@ -66,3 +68,41 @@ class InteractionColumns:
         names = {k: v for k, v in vars(self).items() if k not in NO_COLUMNS}
         names["label"] = self.rule.column if self.rule else ""
         return set(names.values()) - {""}
+
+
+@dataclass(frozen=True)
+class ValueColumns:
+    """The [value] table of a description: what a sale of an item brings.
+
+    Attributes:
+      column: A column of items, what one is sold at; "" where nothing is said.
+      share: The part of it that is gained.
+      gain: A column of items, what is gained of one in the same currency; "" where it is a share.
+    """
+
+    column: str = ""
+    share: float = 1.0
+    gain: str = ""
+
+    @property
+    def named(self) -> set[str]:
+        """The names of the columns that are read."""
+        return {self.column, self.gain} - {""}
+
+    def fault(self, given: Mapping[str, Any]) -> str:
+        """Return what is wrong with the table as it was written, in words; "" where nothing is.
+
+        Example:
+          >>> ValueColumns("price", 30.0).fault({"share": 30})
+          'share must be above 0 and at most 1; write 0.3 for 30 %'
+        """
+        if not self.column:
+            return 'it needs the column of what an item is sold at; write column = "..."'
+        if not 0 < self.share <= 1:
+            part = f"{self.share / 100:g}" if 1 < self.share <= 100 else "0.3"
+            return f"share must be above 0 and at most 1; write {part} for {100 * float(part):g} %"
+        if self.gain and "share" in given:
+            return "share and gain both say what is gained; take one of them out"
+        if self.gain == self.column:
+            return "gain names the column itself; leave it out where all of it is gained"
+        return ""

@@ -4,11 +4,43 @@ The item index (item id -> row) is the order of ``Items.ids``. Sessions are ragg
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Value:
+    """What a sale of each of V items brings, for reports; no model reads it.
+
+    Attributes:
+      column: The column that says what an item is sold at, in whose currency all numbers are.
+      sold: float64 [V], what an item is sold at; NaN where missing.
+      share: The part of it that is gained.
+      gain: The column that says what is gained, "" where it is that share.
+      gained: float64 [V], what is gained of a sale; NaN where missing. It is the share of ``sold``
+        if the argument is left out.
+
+    Example:
+      >>> Value("price", np.array([10.0, np.nan]), 0.25).gained.tolist()
+      [2.5, nan]
+    """
+
+    column: str
+    sold: np.ndarray
+    share: float = 1.0
+    gain: str = ""
+    gained: np.ndarray = field(default_factory=lambda: np.zeros(0))
+
+    def __post_init__(self) -> None:
+        if not len(self.gained):
+            object.__setattr__(self, "gained", self.share * self.sold)
+
+    def at(self, rows: Sequence[int]) -> "Value":
+        """Return the value of the items at ``rows``."""
+        return replace(self, sold=self.sold[list(rows)], gained=self.gained[list(rows)])
 
 
 @dataclass(frozen=True)
@@ -26,6 +58,7 @@ class Items:
       available_from: float64 [V], unix seconds from which an item may be recommended; -inf where
         the data says nothing (for all items if the argument is left out).
       available_until: float64 [V], the last second of that; inf where the data says nothing.
+      value: What a sale of each brings; None where the data does not say.
     """
 
     ids: list[str]
@@ -37,6 +70,7 @@ class Items:
     number: dict[str, np.ndarray] = field(default_factory=dict)
     available_from: np.ndarray = field(default_factory=lambda: np.zeros(0))
     available_until: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    value: Value | None = None
 
     def __post_init__(self) -> None:
         for name, none in [("available_from", -np.inf), ("available_until", np.inf)]:
@@ -64,6 +98,7 @@ def take_items(items: Items, rows: Sequence[int]) -> Items:
         number={name: column[list(rows)] for name, column in items.number.items()},
         available_from=items.available_from[list(rows)],
         available_until=items.available_until[list(rows)],
+        value=None if items.value is None else items.value.at(rows),
     )
 
 

@@ -17,6 +17,7 @@ def unused(description: Description) -> Iterator[str]:
     files = (description.items_file, description.interactions_file)
     no_csv = all(name.lower().endswith(".parquet") for name in files)
     numeric = items.number_columns or events.rating or events.order or events.label
+    numeric = numeric or description.value.column
     named = 'name the column of times as [interactions] time = "..."'
     lists = "name columns of lists as list_columns"
     times = events.time or items.available_from or items.available_until

@@ -255,6 +255,7 @@ class Results(TypedDict):
     test_reads: int
     stages: dict[str, StageFacts]
     curves: dict[str, dict[str, list[Any]]]
+    value: NotRequired[dict[str, Any]]
     over_time: NotRequired[dict[str, Any]]
     policy: NotRequired[dict[str, Any]]
     examples: NotRequired[dict[str, Any]]

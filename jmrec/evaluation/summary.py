@@ -141,7 +141,7 @@ def compare(
       See :func:`judged`.
     """
     both = [units(per_prediction(row.ranks(), name), predictions, figure) for row in (a, b)]
-    return judged(_named(a), _named(b), figure, name, paired(both[0][0], both[1][0], both[0][1]))
+    return judged(named(a), named(b), figure, name, paired(both[0][0], both[1][0], both[0][1]))
 
 
 def judged(
@@ -186,7 +186,8 @@ def judged(
     return entry
 
 
-def _named(row: Row) -> dict[str, Any]:
+def named(row: Row) -> dict[str, Any]:
+    """Return what :func:`judged` asks of a row."""
     return {"name": row.name, "kind": row.kind, "seeds": len(row.ranked)}
 
 

@@ -41,6 +41,7 @@ def write_report(
     # Here: what draws is loaded when there is something to draw.
     from jmrec.report import estimates, pairs, plots, sections, serving, tables
     from jmrec.report import time as over_time
+    from jmrec.report import value as worth
 
     cost = cost or make_cost()
     if "study" in results:
@@ -51,7 +52,8 @@ def write_report(
     main = tables.main_table(results)
     examples = example_sessions(results, pictures or {})
     curves = plots.curve_plots(results)
-    extras = [serving.serving_table(cost), serving.policy_table(results)]
+    extras = [worth.value_table(results), serving.serving_table(cost)]
+    extras += [serving.policy_table(results)]
     extras += sections.extra_tables(results)
     return write_page(
         path,

@@ -30,6 +30,7 @@ from jmrec.report.tables import (
     shown_student,
     signed,
 )
+from jmrec.report.value import value_sentences
 
 
 def sentences(results: Results, cost: Cost | None = None) -> list[str]:
@@ -63,6 +64,7 @@ def sentences(results: Results, cost: Cost | None = None) -> list[str]:
         )
     said += _live_sentence(results, model)
     said += _cold_sentence(results, model)
+    said += value_sentences(results)
     said += filter(None, [why_served(results)])
     said += serving_sentences(results, cost)
     dataset = results.get("dataset") or {}

@@ -27,6 +27,7 @@ from jmrec.evaluation.results import (
     write_results,
 )
 from jmrec.evaluation.summary import Row, summarise
+from jmrec.evaluation.value import worth_of_lists
 from jmrec.evaluation.windows import units_of, write_units
 from jmrec.files import read_json
 from jmrec.report.page import write_report
@@ -135,6 +136,8 @@ def evaluate(
         curves={name: curve for name, curve in curves.items() if name in shown},
         policy=effect,
     )
+    if (value := dataset.items.value) is not None:
+        results["value"] = worth_of_lists(rows, predictions, value, results["best_rule"])
     if by is not None:
         results["over_time"] = over_time(rows, predictions, dataset.splits[split].begins, by)
     results["examples"] = why

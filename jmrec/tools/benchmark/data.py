@@ -75,7 +75,7 @@ def _load_seconds(out: Path) -> float:
     """Return how long reading the sessions of prepared data takes, as jmrec does it."""
     begin = time.monotonic()
     sums = read_json(out / METADATA)["checksums"]
-    if said := flat.fault(out, sums, ratings=False):
+    if said := flat.fault(out, sums, ratings=False, value=False):
         raise UserError(f"{out}: {said}.")
     for split in SPLITS:
         flat.read_sessions(out, split)
