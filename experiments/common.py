@@ -166,6 +166,7 @@ PUBLISHED: dict[str, dict[str, float]] = {
     "stamp": {"dropout": 0.0},
     "srgnn": {"dropout": 0.0},
     "core": {"dropout": 0.2},
+    "caser": {"dropout": 0.4},
     "sasrec": {"dropout": 0.5},
     "hstu": {"dropout": 0.2},
     "ligr": {"dropout": 0.2},

@@ -25,6 +25,7 @@ import jax.numpy as jnp
 from jmrec.config import choose, config_from, nearest
 from jmrec.errors import SettingError, UserError
 from jmrec.models.parts.transformer import StackConfig
+from jmrec.models.sessions.caser import CaserConfig, caser
 from jmrec.models.sessions.core import CoreConfig, core
 from jmrec.models.sessions.gru4rec import Gru4recConfig, gru4rec
 from jmrec.models.sessions.hstu import HstuConfig, hstu
@@ -73,6 +74,7 @@ ENCODERS: dict[str, SessionEncoder] = {
     "hstu": SessionEncoder(HstuConfig, hstu, packs=True),
     "ligr": SessionEncoder(LigrConfig, ligr, packs=True),
     "core": SessionEncoder(CoreConfig, core, reads="raw", packs=True),
+    "caser": SessionEncoder(CaserConfig, caser, packs=True),
     "srgnn": SessionEncoder(SrgnnConfig, srgnn, causal=False),
 }
 

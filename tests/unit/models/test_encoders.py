@@ -139,6 +139,23 @@ def ligr(p, x, gap):
     return x[-1]
 
 
+def caser(p, x, gap):
+    """Each filter at each of its places in the last four items; zeros before the first."""
+    size = 4
+    picture = np.concatenate([np.zeros((size, D)), x])[-size:]
+    vertical, kept = p["vertical"], []
+    for k in range(vertical["kernel"].shape[1]):
+        kept += [*(vertical["kernel"][:, k] @ picture + vertical["bias"][k])]
+    for height in range(1, size + 1):
+        layer = p[f"horizontal_{height}"]
+        for k, bias in enumerate(layer["bias"]):
+            filtered = layer["kernel"][:, k].reshape(height, D)
+            starts = range(size - height + 1)
+            places = [(picture[i : i + height] * filtered).sum() + bias for i in starts]
+            kept.append(max(0.0, *places))
+    return np.maximum(linear(np.array(kept), p["head"]), 0)
+
+
 def srgnn(p, x, gap):
     h, click = np.unique(x, axis=0, return_inverse=True)
     click, edges = click.reshape(-1), np.zeros((len(h), len(h)))
@@ -168,6 +185,7 @@ CASES = {
     "hstu": (hstu, {"layers": 2, "heads": 2, "positions": 5}),
     "ligr": (ligr, {"layers": 2, "heads": 2, "positions": 5}),
     "core": (core, {"layers": 2, "heads": 2, "positions": 5}),
+    "caser": (caser, {"last": 4, "horizontal": 3, "vertical": 2}),
     "srgnn": (srgnn, {"steps": 2}),
 }
 
