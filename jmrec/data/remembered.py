@@ -35,7 +35,8 @@ class Reading:
     """How files of new sessions are read, and how sessions are made of their events.
 
     Attributes:
-      description: What the columns mean; its times are read as those of the data were.
+      description: What the columns mean; its times are read as those of the data were, and prices
+        are not: nothing that counts reads them.
       has_time: Whether events have times.
       toml: The SHA-256 of the description's file, "" where there is none.
     """
@@ -53,7 +54,8 @@ class Reading:
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
         d = self.description
-        found = {each.name: getattr(d, each.name) for each in fields(d) if each.name != "given"}
+        read = (each.name for each in fields(d) if each.name not in ("given", "value"))
+        found = {name: getattr(d, name) for name in read}
         found |= {"items": vars(d.items), "interactions": vars(d.interactions)}
         # JSON has no infinity; and a list of words that jmrec chose may be another one by then.
         found |= {"session_gap_minutes": None} if d.session_gap_minutes == np.inf else {}

@@ -21,6 +21,7 @@ from jmrec.data.remembered import (
     read_remembered,
     write_batch,
 )
+from jmrec.data.roles import ValueColumns
 from jmrec.data.schema import Dataset
 from jmrec.data.sources import open_source
 from jmrec.data.tables import read_table
@@ -94,7 +95,7 @@ def nothing_yet(system: Ranks, folder: Path | None = None) -> Remembered:
             f"{path.name} was edited since the data was prepared, so that new sessions would be "
             "read in another way than the old ones; put it back, or run anew."
         )
-    description = describe(source, toml)
+    description = replace(describe(source, toml), value=ValueColumns())
     dataset = system.data.dataset
     none = Remembered(Reading(_with_times(description, source), dataset.has_time, now))
     forgotten = Forgotten.read(workdir / FORGOTTEN)

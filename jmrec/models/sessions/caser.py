@@ -39,8 +39,8 @@ class CaserConfig:
     ids: int
     width: int = 64
     last: int = 5
-    horizontal: int = 8
-    vertical: int = 4
+    horizontal: int = 16
+    vertical: int = 8
 
     def __post_init__(self) -> None:
         check_sizes(self, "caser", "last", "horizontal", "vertical")
