@@ -58,20 +58,36 @@ class Evidence:
         self.known = known
         self._within: dict[int, sp.csr_array] = {}
 
-    def parts(self, rule: Ranker, prefix: np.ndarray, item: int) -> list[Part]:
+    def parts(
+        self,
+        rule: Ranker,
+        prefix: np.ndarray,
+        item: int,
+        gaps: np.ndarray | None = None,
+        events: np.ndarray | None = None,
+    ) -> list[Part]:
         """Return the parts of an item's score after a session, those that are not 0.
 
         Args:
           rule: Fitted and prepared.
           prefix: int [n] the session's item rows, oldest first, at most a window of them.
           item: Its row.
+          gaps: float [n] log(1 + seconds since the click before), for a student in a blend; None is
+            none.
+          events: int [n] event types, the same.
 
         Returns:
           They add up to the score; of a rule that this module does not know there is one.
         """
+        asked = _one(prefix, gaps, events)
+        if isinstance(rule, Blend):
+            return [each for each in self._blend(rule, asked, item) if each.value]
+        if isinstance(rule, NeuralRanker):
+            score = float(rule.scores(asked, slice(item, item + 1))[0, 0])
+            return [Part(score, None, "what it has learned of such sessions")]
         made = next((each for cls, each in self._makers.items() if isinstance(rule, cls)), None)
         if made is None:
-            score = float(rule.scores(_one(prefix), slice(item, item + 1))[0, 0])
+            score = float(rule.scores(asked, slice(item, item + 1))[0, 0])
             return [Part(score, None, "its score")]
         return [each for each in made(rule, prefix, item) if each.value]
 
@@ -85,8 +101,6 @@ class Evidence:
             SessionNeighbours: self._neighbours,
             TextNeighbours: self._texts,
             FeatureNeighbours: self._features,
-            Blend: self._blend,
-            NeuralRanker: self._learned,
         }
 
     # ---- what was counted -----------------------------------------------------------------------
@@ -189,17 +203,13 @@ class Evidence:
         unit = rule.unit
         return _content(prefix, rule.decay, lambda i: float(unit[i] @ unit[item]), rule.feature)
 
-    def _learned(self, student: NeuralRanker, prefix: np.ndarray, item: int) -> list[Part]:
-        score = float(student.scores(_one(prefix), slice(item, item + 1))[0, 0])
-        return [Part(score, None, "what it has learned of such sessions")]
-
-    def _blend(self, rule: Blend, prefix: np.ndarray, item: int) -> list[Part]:
-        asked, found = _one(prefix), []
+    def _blend(self, rule: Blend, asked: Prefixes, item: int) -> list[Part]:
+        found, prefix = [], asked.windows[0]
         for member, weight in zip(rule.members, rule.weights):
             mean, scale = catalogue_moments(member, asked, rule.n_items)
             score = float(member.scores(asked, slice(item, item + 1))[0, 0])
             value = weight * (score - float(mean[0])) * float(scale[0])
-            own = self.parts(member, prefix, item)
+            own = self.parts(member, prefix, item, asked.gaps[0], asked.events[0])
             most = max(own, key=lambda part: abs(part.value), default=None)
             words = f"{member.name}: {most.words if most else 'it knows nothing of this item'}"
             found.append(Part(value, most.click if most else None, words))
@@ -222,12 +232,18 @@ def _weights(prefix: np.ndarray, decay: float, last: int | None) -> list[tuple[i
     return [(click, float(weight[click])) for click in np.flatnonzero(near).tolist()]
 
 
-def _one(prefix: np.ndarray) -> Prefixes:
-    none = np.zeros((1, len(prefix)), np.int32)
+def _one(
+    prefix: np.ndarray, gaps: np.ndarray | None = None, events: np.ndarray | None = None
+) -> Prefixes:
+    none = np.zeros(len(prefix))
     return Prefixes(
-        windows=prefix[None].astype(np.int32), gaps=none.astype(np.float32), events=none,
-        window=np.zeros(1, np.int32), end=np.full(1, len(prefix) - 1, np.int32), time=np.zeros(1),
-    )  # fmt: skip
+        windows=prefix[None].astype(np.int32),
+        gaps=np.asarray(none if gaps is None else gaps, np.float32)[None],
+        events=np.asarray(none if events is None else events, np.int32)[None],
+        window=np.zeros(1, np.int32),
+        end=np.full(1, len(prefix) - 1, np.int32),
+        time=np.zeros(1),
+    )
 
 
 def _times(count: int) -> str:

@@ -446,6 +446,16 @@ def kinds_of(names: Mapping[str, Any] | list[str]) -> list[Kind]:
     return [kind for name, kind in KINDS.items() if name in names]
 
 
+def mixed_name(student: str) -> str:
+    """Return the name of the row that blends all rules and a student.
+
+    Example:
+      >>> mixed_name("student")
+      'blend of rules and student'
+    """
+    return f"blend of rules and {student}"
+
+
 def role_of(kind: str) -> str:
     """Return what rows of a kind are for, "" where the kind is unknown.
 

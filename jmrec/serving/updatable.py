@@ -63,7 +63,7 @@ class Updatable:
         if items.number:
             numbers = {name: np.ascontiguousarray(each) for name, each in items.number.items()}
             save_file(numbers, folder / _NUMBERS)
-        flat.write(replace(data, ratings=None), folder)
+        flat.write(replace(data, ratings=None, items=replace(items, value=None)), folder)
         write_remembered(self.remembered, folder)
 
 

@@ -70,7 +70,7 @@ def examples(
         reasons = [asdict(each) for each in why]
         if rule:
             for each, item in zip(reasons, rows.tolist()):
-                parts = evidence.parts(rule, past, item)
+                parts = evidence.parts(rule, past, item, gaps, events)
                 each |= {"past": [], "parts": [asdict(part) for part in parts]}
         target = int(asked.target[0])
         shown.update([target, *past.tolist(), *rows.tolist()])

@@ -16,7 +16,7 @@ from jmrec.data.toyshop import Oracle
 from jmrec.evaluation.choice import DIGITS, best_of, choose_row, figure_of, on_validation
 from jmrec.evaluation.dump import dump_topk
 from jmrec.evaluation.protocol import Predictions, Ranker, at_target
-from jmrec.evaluation.rankers.blend import Blend, fit_mixed, mixed_name
+from jmrec.evaluation.rankers.blend import Blend, fit_mixed
 from jmrec.evaluation.rankers.neural import shuffle_prefixes
 from jmrec.evaluation.rankers.past import Past
 from jmrec.evaluation.rankers.rules import CHOSEN_BY, choose_live, fit_rules
@@ -26,6 +26,7 @@ from jmrec.evaluation.results import (
     RANKING,
     RowCost,
     ServedRow,
+    mixed_name,
 )
 from jmrec.evaluation.summary import Row, measure
 from jmrec.systems.data import ease_items

@@ -98,6 +98,9 @@ def _report(
     found = [read_results(folder / "evaluate" / RESULTS) for folder in folders]
     last = datasets[-1]
     served = found[-1]["served"]  # of the newest window, if each has chosen its own
+    if served and not all(served["row"] in each.names for each in units):
+        # Each window may blend another student with the rules: then the student is what is shown.
+        served = {**served, "row": served.get("student", served["row"])}
     parts = pool(units, labels, served["row"] if served else "")
     names = {row["name"] for row in parts["rows"]}
     results: Results = {

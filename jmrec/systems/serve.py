@@ -140,6 +140,7 @@ def _mixed(system: Ranks, row: ServedRow, policy: Path | None) -> AnyArtefact:
     if rules is None:
         return student
     whole = replace(whole, rule=rules)
+    student = replace(student, provenance={**whole.provenance, **student.provenance})
     return MixedArtefact(whole, student, weight) if weight else whole
 
 
@@ -316,11 +317,16 @@ def measure(
     arrays, params = [] if rules is None else [*rules.tables().values()], {}
     if student is not None:
         arrays, params = [*arrays, *student.features.values(), student.id_rows], student.params
-        # The teacher ranks the items that the artefact holds.
-        with_added = added is not None and len(artefact.ids) > len(system.data.dataset.items)
+        # The teacher ranks the items that the artefact holds, but for those that came to be
+        # remembered, of which it has read nothing.
+        known = len(system.data.dataset.items)
+        new = added.ids if added is not None else []
+        with_added = bool(new) and artefact.ids[known : known + len(new)] == new
+        known += len(new) if with_added else 0
         large = system.teacher(added.features if added is not None and with_added else None)
     if large is not None:
-        timed.append(Served(large, served.ids, served.titles, served.policy, "the teacher"))
+        few = served.ids[:known], served.titles[:known], served.policy.first(known)
+        timed.append(Served(large, *few, "the teacher"))
     times = latency(timed, sessions, calls)
     tables = sum(array.nbytes for array in arrays)
     about = {"name": row.name, **size(params), "table_bytes": tables}
@@ -329,7 +335,7 @@ def measure(
         section["sessions held"] = rules.sessions()
     if large is not None:
         read = jax.tree.leaves(large.rows)
-        held = sum(each[: len(artefact.ids)].nbytes for each in read)
+        held = sum(each[:known].nbytes for each in read)
         about = {"name": large.name, **size(large.params), "table_bytes": held}
         section["teacher"] = {**about, **times[1]}
         section["knowledge_parameters"] = system.reader_parameters()

@@ -16,9 +16,8 @@ from jmrec.evaluation.policy import Availability
 from jmrec.evaluation.protocol import Ranker
 from jmrec.evaluation.rankers import codec
 from jmrec.evaluation.rankers.anew import Chosen, count_anew, solved_ease, with_rows
-from jmrec.evaluation.rankers.blend import mixed_name
 from jmrec.evaluation.rankers.rules import fit_again
-from jmrec.evaluation.results import BEST, RESULTS, Results, read_results
+from jmrec.evaluation.results import BEST, RESULTS, Results, mixed_name, read_results
 from jmrec.features import hash_ids
 from jmrec.report.serving import why_served
 from jmrec.serving.rules import RuleArtefact
@@ -205,6 +204,7 @@ def items_with(items: Items, added: Added) -> Items:
     windows = added.windows or Availability(-none, none)
     return replace(
         items,
+        value=None,  # nothing that serves reads prices
         ids=[*items.ids, *added.ids],
         titles=[*items.titles, *added.titles],
         text=text,

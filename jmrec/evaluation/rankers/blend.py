@@ -9,7 +9,7 @@ import numpy as np
 
 from jmrec.evaluation.protocol import FLOOR, Predictions, Prefixes, Ranker, miss
 from jmrec.evaluation.rankers.servable import servable
-from jmrec.evaluation.results import MIX, MRR20
+from jmrec.evaluation.results import MIX, MRR20, mixed_name
 from jmrec.metrics.ranks import metric, session_mean
 
 WEIGHTS = (0.0, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.5)
@@ -56,16 +56,6 @@ def _ascend(
         if not changed:
             break
     return best, weights
-
-
-def mixed_name(student: str) -> str:
-    """Return the name of the row that blends all rules and a student.
-
-    Example:
-      >>> mixed_name("student")
-      'blend of rules and student'
-    """
-    return f"{BLEND} and {student}"
 
 
 @servable

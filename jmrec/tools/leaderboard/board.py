@@ -242,9 +242,9 @@ def _costs(workdir: Path, rows: Sequence[BoardRow], config: ConfigDict) -> Board
     found: BoardCost = {}
     for row in rows:
         here: Mapping[str, Any] = cost.get("rows", {}).get(row["name"], {})
-        rank = here.get("rank")
+        rank, fit = here.get("rank"), here.get("fit")
         entry: RowCost = {
-            "seconds": here.get("fit"),
+            "seconds": None if fit is None else round(fit / row["seeds"], 2),
             "rank": None if rank is None else round(rank / row["seeds"], 2),
             "peak_memory": here.get("peak_memory"),
         }

@@ -20,6 +20,7 @@ from jmrec.evaluation.results import (
     RESULTS,
     Primary,
     Results,
+    mixed_name,
     primary_of,
     read_results,
     spoken,
@@ -229,8 +230,9 @@ def _judged(config: ConfigDict, row: str) -> tuple[str, tuple[str, ...]]:
     """
     parts = {name: part for name, part in config.items() if isinstance(part, ConfigDict)}
     for name, part in parts.items():
-        if row in part:
-            return str(name), (row,)
+        for own in part:
+            if row in (own, mixed_name(own)):  # what is blended is best where its student is
+                return str(name), (own,)
     for name in TRAINED:
         if parts.get(name) and (
             row == BEST or "system" in config

@@ -11,11 +11,12 @@ import pytest
 from jmrec.errors import UserError
 from jmrec.evaluation.choice import on_validation
 from jmrec.evaluation.evidence import Evidence
+from jmrec.evaluation.explain import removals
 from jmrec.evaluation.protocol import Ranker, make_predictions
-from jmrec.evaluation.rankers.blend import Blend, fit_blend, fit_mixed, mixed_name
+from jmrec.evaluation.rankers.blend import Blend, fit_blend, fit_mixed
 from jmrec.evaluation.rankers.known import Known
 from jmrec.evaluation.rankers.rules import RULES, fit_again
-from jmrec.evaluation.results import MIX
+from jmrec.evaluation.results import MIX, mixed_name
 from jmrec.files import write_manifest
 from jmrec.serving import Artefact, load, serve
 from jmrec.serving.folder import MIXED, kind_of
@@ -101,6 +102,13 @@ def test_the_reasons_add_up(made: MixedArtefact, student: Ranker, known: Known) 
             parts = evidence.parts(ranker, np.array(session), item)
             assert sum(part.value for part in parts) == pytest.approx(wanted[item], abs=2e-3)
             assert any(f"{student.name}: what it has learned" in part.words for part in parts)
+    # Times and types of the clicks reach the student here too.
+    prefix, gaps, events = np.array([4, 4, 7]), np.array([0.0, 2.0, 9.0]), np.array([1, 0, 2])
+    parts = evidence.parts(ranker, prefix, 2, gaps, events)
+    asked = removals(prefix, 3, gaps, events)
+    wanted = float(ranker.scores(asked, slice(0, ITEMS))[0, 2])
+    assert sum(part.value for part in parts) == pytest.approx(wanted, abs=2e-3)
+    assert wanted != pytest.approx(by_hand(made, student, [4, 4, 7])[2], abs=2e-3)
 
 
 def test_the_weights_are_those_of_a_blend_with_one_more_member(

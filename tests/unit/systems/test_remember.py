@@ -216,6 +216,29 @@ def test_solving_is_asked_for(run: Any, rows: list[Row], tmp_path: Path) -> None
     assert tables(run, "popularity")[1] != tables(one, "popularity")[1]
 
 
+def test_prices_are_neither_needed_nor_given_away(
+    made: Path, rows: list[Row], tmp_path: Path
+) -> None:
+    workdir = make_data(tmp_path / "priced", rows[:CUT], '[value]\ncolumn = "year"\n')
+    shutil.copytree(made / "evaluate", workdir / "evaluate")
+    run: Any = StandIn(workdir, tmp_path / "priced" / "folder")
+    assert run.data.dataset.items.value is not None
+    (tmp_path / "items.csv").write_text("item_id,title\nn1,amber bowl\n")
+    clicks = [["x", "u1", item, BEGIN + 90_000 + n, "view"] for n, item in enumerate(
+        ["i1", "n1", "i1", "n1"])]  # fmt: skip
+    path = write(tmp_path / "a.csv", clicks)
+    items = (
+        (tmp_path / "items.csv").read_text().replace("title", "title,year").replace("bowl", "bowl,")
+    )
+    (tmp_path / "items.csv").write_text(items)
+    remember(run, path, tmp_path / "items.csv", solve=True)
+    for name in ("EASE", BLEND):
+        assert rule_artefact(run, served_row(run, name), None).ids[-1] == "n1"
+    out = export(run, tmp_path / "serve", "popularity")
+    assert (out / "updatable").is_dir()
+    assert not list(out.rglob("value*"))
+
+
 def test_new_items_are_known_by_their_clicks_and_their_texts(
     run: Any, rows: list[Row], tmp_path: Path
 ) -> None:

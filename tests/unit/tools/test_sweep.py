@@ -438,6 +438,8 @@ def test_where_the_best_row_is_served_a_trial_is_judged_by_the_best_of_what_it_t
     trial = expand(str(path), (), tmp_path / "sweep").trials[0]
     assert set(trial.rows) == {"s", "other"}
     assert set(trial.stages) == {"students/s-3", "students/other-3"}
+    path.write_text(path.read_text().replace('"serve": "best"', '"serve": "blend of rules and s"'))
+    assert expand(str(path), (), tmp_path / "mixed").trials[0].rows == ("s",)
     figures = {"s": 0.2, "other": 0.3, "EASE": 0.9}
     rows = [
         {"name": name, "kind": "student", "seeds": 1, "interval": {},
