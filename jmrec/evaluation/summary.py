@@ -84,6 +84,7 @@ def measure(
     settings: Mapping[str, Any] | None = None,
     allowed: np.ndarray | None = None,
     warm_loss: float | None = None,
+    counts: str = FROZEN,
     batch: int = 512,
     item_chunk: int = ITEM_CHUNK,
 ) -> Row:
@@ -101,6 +102,7 @@ def measure(
       settings: For the table; None takes the first ranker's, where it has any.
       allowed: bool [V] availability.
       warm_loss: See :func:`jmrec.evaluation.cold.choose_offset`.
+      counts: FROZEN, or LIVE of rankers that count what came before each prediction.
       batch: Predictions in a chunk.
       item_chunk: Items in a slice.
 
@@ -108,7 +110,7 @@ def measure(
       The row, for :func:`summarise`.
     """
     row = Row(name, kind, [], settings or getattr(rankers[0], "settings", {}))
-    row.counts = getattr(rankers[0], "counts", FROZEN)
+    row.counts = counts
     ranked, panels = [], []
     common: dict[str, Any] = {"n_items": n_items, "exclude_seen": exclude_seen, "allowed": allowed}
     for ranker in rankers:

@@ -21,6 +21,8 @@ from jmrec.evaluation.rankers.neural import shuffle_prefixes
 from jmrec.evaluation.rankers.past import Past
 from jmrec.evaluation.rankers.rules import CHOSEN_BY, choose_live, fit_rules
 from jmrec.evaluation.results import (
+    FROZEN,
+    LIVE,
     MIX,
     PLAIN,
     RANKING,
@@ -121,6 +123,7 @@ class _Rows:
             row = measure(
                 name, kind, rankers, asked, of.validation, **self.common,
                 cold=~self.data.train_items, warm_loss=self.config.evaluate.get("warm_loss"),
+                counts=FROZEN if live is None else LIVE,
             )  # fmt: skip
         self.rows.append(row)
         if self.dump is not None and is_first():
@@ -227,5 +230,7 @@ def _served(students: Students, values: Mapping[str, float], choosing: bool) -> 
     name, choice = choose_row(students.wanted, values, RANKING)
     served: ServedRow = {"row": name, "beside": [], "choice": choice}
     if name not in students.names:
-        served["student"] = best_of({each: values[each] for each in students.names})
+        mixed = {mixed_name(each): each for each in students.names}
+        best = best_of({each: values[each] for each in students.names})
+        served["student"] = mixed.get(name, best)
     return served

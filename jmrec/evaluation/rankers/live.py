@@ -17,7 +17,6 @@ from jmrec.evaluation.rankers.cooccurrence import TIE_BREAK, context_weights
 from jmrec.evaluation.rankers.live_pairs import Following, Together
 from jmrec.evaluation.rankers.live_sessions import Neighbours
 from jmrec.evaluation.rankers.past import Asked, Past, add_at, highest
-from jmrec.evaluation.results import LIVE
 
 Score = Callable[[Prefixes, Asked, slice], np.ndarray]
 """(prefixes, where they stand among all events, items) -> float [P, slice length]."""
@@ -39,7 +38,6 @@ class LiveRule:
     score: Score
     settings: dict[str, Any] = field(default_factory=dict)
     kind: str = "rule"
-    counts: str = LIVE
 
     def prepare(self, features: Mapping[str, np.ndarray]) -> None:
         """Need nothing of the features."""
@@ -52,9 +50,7 @@ class LiveRule:
 
 @dataclass
 class LiveBlend(Blend):
-    """A blend of which those members count live that can."""
-
-    counts: str = LIVE
+    """A blend of which those members count live that can; it is not for serving."""
 
 
 def live(rule: Ranker, past: Past) -> Ranker:
