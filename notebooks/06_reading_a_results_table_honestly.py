@@ -153,7 +153,7 @@ from jmrec.evaluation.protocol import make_predictions, rank
 
 asked = make_predictions(system.data.dataset.splits["validation"])
 name = results["served"]["row"]
-V, seeds = len(system.data.dataset.items), system.students.seeds
+V, seeds = len(system.data.dataset.items), system.students.seeds(name)
 figure, axis = plt.subplots(figsize=(8, 1.8))
 for place, seed in enumerate(seeds):
     ranks = rank(system.students.ranker(name, seed), asked, n_items=V, exclude_seen=True).ranks[0]
