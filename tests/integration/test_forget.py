@@ -2,10 +2,7 @@
 
 import csv
 import json
-import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +22,7 @@ from jmrec.main import main
 from jmrec.systems.mmrec.system import Mmrec
 from jmrec.systems.registry import open_run, run
 from jmrec.tracking import Tracker
+from tests.kills import copied_at_each_step
 from tests.unit.systems.mmrec.small import small_config, write_folder
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -297,27 +295,6 @@ def test_nothing_is_left_in_the_records_that_other_programs_read(
         assert not [word for word in words if word.encode() in data], path
     metadata = json.loads((out / "metadata.json").read_text())
     assert sorted(metadata["checksums"]) == sorted(p.name for p in (out / "flat").iterdir())
-
-
-@contextmanager
-def copied_at_each_step(out: Path, copies: Path, patch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Copy a folder before each file in it is moved, made or removed: what a kill would leave."""
-    count, busy = iter(range(100_000)), [False]
-
-    def watched(real: Any) -> Any:
-        def call(*args: Any, **more: Any) -> Any:
-            if not busy[0]:
-                busy[0] = True  # copying moves files too
-                shutil.copytree(out, copies / f"{next(count):05d}")
-                busy[0] = False
-            return real(*args, **more)
-
-        return call
-
-    with patch.context() as inner:
-        for name in ("rename", "replace", "unlink", "rmdir", "mkdir"):
-            inner.setattr(os, name, watched(getattr(os, name)))
-        yield
 
 
 def same_data(one: Dataset, other: Dataset) -> bool:

@@ -13,13 +13,13 @@ from jmrec.serving.remember import undo as undo_served
 from jmrec.serving.rules import read_rule
 from jmrec.serving.server.holder import Holder
 from jmrec.systems.remember import remember
+from tests.kills import copied_at_each_step
 from tests.unit.data.test_remembered import BEGIN, Row, write
 from tests.unit.systems.test_remember import (
     BLEND,
     CUT,
     NEW,
     answers,
-    copied_at_each_step,
     export,
     made,
     rows,

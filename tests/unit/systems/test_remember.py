@@ -1,10 +1,8 @@
 """``jmrec remember``: rules count on after training, in a workdir and in what was exported."""
 
 import json
-import os
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -38,6 +36,7 @@ from jmrec.systems import runs
 from jmrec.systems.remember import remember, undo
 from jmrec.systems.remembered import nothing_yet
 from jmrec.systems.serve_rules import rule_artefact, served_row
+from tests.kills import copied_at_each_step
 from tests.unit.data.test_remembered import BEGIN, ITEMS, Row, made_rows, write
 
 CUT = 250
@@ -278,28 +277,6 @@ def test_undo_is_bit_for_bit(run: Any, rows: list[Row], tmp_path: Path) -> None:
         assert tables(run, BLEND) == counted
     with pytest.raises(UserError, match="remembers nothing that could be taken back"):
         undo(run)
-
-
-@contextmanager
-def copied_at_each_step(folder: Path, copies: Path, patch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Copy a folder before each file is moved, made or removed: what a kill would leave."""
-    busy = [False]
-
-    def watched(real: Any) -> Any:
-        def call(*args: Any, **more: Any) -> Any:
-            if not busy[0]:
-                busy[0] = True  # copying moves files too
-                copies.mkdir(exist_ok=True)
-                shutil.copytree(folder, copies / f"{len(list(copies.iterdir())):05d}")
-                busy[0] = False
-            return real(*args, **more)
-
-        return call
-
-    with patch.context() as inner:
-        for name in ("rename", "replace", "unlink", "rmdir", "mkdir"):
-            inner.setattr(os, name, watched(getattr(os, name)))
-        yield
 
 
 @pytest.mark.parametrize("what", ["first", "second", "undo"])
