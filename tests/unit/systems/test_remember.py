@@ -222,6 +222,9 @@ def test_prices_are_neither_needed_nor_given_away(
     shutil.copytree(made / "evaluate", workdir / "evaluate")
     run: Any = StandIn(workdir, tmp_path / "priced" / "folder")
     assert run.data.dataset.items.value is not None
+    out = export(run, tmp_path / "serve", "popularity")
+    assert (out / "updatable").is_dir()
+    assert not list(out.rglob("value*"))
     (tmp_path / "items.csv").write_text("item_id,title,year\nn1,amber bowl,\n")
     clicks = [["x", "u1", item, BEGIN + 90_000 + n, "view"] for n, item in enumerate(
         ["i1", "n1", "i1", "n1"])]  # fmt: skip
@@ -229,9 +232,6 @@ def test_prices_are_neither_needed_nor_given_away(
     remember(run, path, tmp_path / "items.csv", solve=True)
     for name in ("EASE", BLEND):
         assert rule_artefact(run, served_row(run, name), None).ids[-1] == "n1"
-    out = export(run, tmp_path / "serve", "popularity")
-    assert (out / "updatable").is_dir()
-    assert not list(out.rglob("value*"))
 
 
 def test_new_items_are_known_by_their_clicks_and_their_texts(
