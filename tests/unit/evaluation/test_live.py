@@ -270,7 +270,7 @@ def test_a_live_blend_adds_its_live_members_with_its_weights(case: Case) -> None
     fixed = StaticRule("EASE", rng.random(V).astype(np.float32))
     members = [frozen(name, RULES[name][0][0]) for name in ("popularity", "item-kNN")]
     mixed = live(Blend([*members, fixed], [0.5, 1.0, 2.0], V), case.past)
-    assert (mixed.name, getattr(mixed, "counts", "")) == ("blend of rules, live", "live")
+    assert mixed.name == "blend of rules, live"
     prefixes = case.asked.prefixes
     right = np.zeros((len(prefixes), V))
     for member, weight in zip([*members, fixed], (0.5, 1.0, 2.0), strict=True):
