@@ -51,6 +51,33 @@ def set_flags(environ: MutableMapping[str, str] | None = None) -> None:
         environ["XLA_FLAGS"] = f"{flags} {FLAG}=".strip()
 
 
+def set_up() -> None:
+    """Set what a process of jmrec's needs before JAX starts; child processes inherit it.
+
+    The command line does this first, and so does what runs or opens something from Python. Where
+    JAX has started a device it is too late for flags: then who lacks them is warned as ever.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if not has_started():
+        set_flags()
+        set_cache()
+    from absl import flags
+
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()  # Grain reads absl's flags
+
+
+def has_started() -> bool:
+    """Return whether JAX has started a device; it is not started, nor loaded, by this.
+
+    Example:
+      >>> isinstance(has_started(), bool)
+      True
+    """
+    bridge = sys.modules.get("jax._src.xla_bridge")  # jax has no public door to it
+    return bridge is not None and bool(bridge.backends_are_initialized())
+
+
 def set_deterministic(environ: MutableMapping[str, str] | None = None) -> None:
     """Let a GPU compute the same bits whenever it runs the same program; a CPU does so anyway.
 
@@ -89,10 +116,7 @@ def set_deterministic(environ: MutableMapping[str, str] | None = None) -> None:
 
 def _on_gpu() -> bool:
     """Return whether JAX has started, on a GPU; it is not started by this."""
-    bridge = sys.modules.get("jax._src.xla_bridge")  # jax has no public door to it
-    if bridge is None or not bridge.backends_are_initialized():
-        return False
-    return bool(sys.modules["jax"].default_backend() == "gpu")
+    return has_started() and bool(sys.modules["jax"].default_backend() == "gpu")
 
 
 CACHE_BYTES = 2 << 30

@@ -95,6 +95,8 @@ PLAIN = "rule"
 """The kind of rules that read neither texts nor pictures and blend nothing."""
 MIX = "mix"
 """The kind of what blends rules and a student."""
+OWN = "own"
+"""The kind of a ranker of somebody's own, which no system made."""
 KINDS = _kinds(
     ("oracle", "Oracle (knows how the data was made)", BOUND),
     (PLAIN, "Rules without training", RULE),
@@ -104,6 +106,7 @@ KINDS = _kinds(
     ("encoder", "Session encoders", MODEL),
     ("student", "Students", MODEL),
     (MIX, "Blends of rules and a student", MODEL),
+    (OWN, "Your own", MODEL),
     ("ranker", "Rankers of pairs", MODEL),
     ("teacher", "Teacher", TEACHER),
     ("control", "Controls", CONTROL),

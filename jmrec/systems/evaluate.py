@@ -147,7 +147,8 @@ def evaluate(
     write_results(folder, results, cost)
     write_units(folder / UNITS, units_of(rows, predictions))
     write_report(results, folder / "report.html", cost, pictures_of(dataset.items, results))
-    print_results(results, cost)
+    if work.prints:
+        print_results(results, cost)
 
 
 def _compared(

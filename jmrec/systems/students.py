@@ -21,7 +21,7 @@ from jmrec.evaluation.choice import check_wanted
 from jmrec.evaluation.rankers.neural import CompiledEncoder, NeuralRanker
 from jmrec.evaluation.rankers.rules import rule_names
 from jmrec.evaluation.results import mixed_name
-from jmrec.models.build import check_fit
+from jmrec.models.linen import check_fit
 from jmrec.models.sessions.table import id_table_rows, packs, session_config, session_model
 from jmrec.systems.data import BEFORE, RunData
 from jmrec.systems.stages import PARAMS, Stage, read_stage, seeded
