@@ -4,17 +4,18 @@ Large multimodal teachers read what items are and how people move between them; 
 distilled from them, ranks the catalogue for an anonymous session. README.md has the two commands
 to start with. This is the same from Python; nothing is loaded before it is asked for.
 
-From a folder to a table of results, in three lines (here of a small shop, drawn first):
+From a folder to a table of results, in three lines; before them a small shop is drawn, and what
+makes the run a short one:
 
   >>> import tempfile
   >>> from jmrec.data.toyshop import ToyShopConfig, write_toyshop
   >>> tmp = tempfile.mkdtemp()
   >>> write_toyshop(f"{tmp}/shop", ToyShopConfig(items=60, sessions=200))
+  >>> settings = {"student.train.steps": 50, "student.train.batch_size": 8}
+  >>> settings["data.dir"] = f"{tmp}/shop"
 
   >>> import jmrec
-  >>> settings = {"data.dir": f"{tmp}/shop", "student.train.steps": 50}
   >>> run = jmrec.run("session:data=folder,size=tiny,encoder=gru4rec", f"{tmp}/run", settings)
-
   >>> print(run.table())
   toyshop, test split: every target ranked among all 60 items, ...
   Rules without training

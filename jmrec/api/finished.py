@@ -207,8 +207,8 @@ class Run:
         """
         from jmrec.systems.serve_pairs import recommend
 
-        files = (None if each is None else Path(each) for each in (policy, verdicts))
-        return recommend(self.workdir, user, top, row, *files, at, unknown)
+        lists, said = (None if each is None else Path(each) for each in (policy, verdicts))
+        return recommend(self.workdir, user, top, row, lists, said, at, unknown)
 
     @in_words
     def export(

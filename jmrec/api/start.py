@@ -8,7 +8,8 @@ from typing import Any, ParamSpec, TypeVar
 
 from jmrec.errors import UserError, explain
 
-Given, Found = ParamSpec("Given"), TypeVar("Found")
+Given = ParamSpec("Given")
+Found = TypeVar("Found")
 PathLike = str | os.PathLike[str]
 Overrides = Mapping[str, Any] | Sequence[str]
 """Dotted setting -> value; or words as the command line has them."""

@@ -160,8 +160,9 @@ class Own:
         self._ask, self._prepare = _functions(given, asked, split, n_items)
         self.whole = not callable(given) and not isinstance(given, Ranker)
         own = getattr(given, "name", None) or getattr(given, "__name__", None)
-        named = isinstance(own, str) and own != "<lambda>"
-        self.name: str = name or (own if named else "your own")
+        if not isinstance(own, str) or own == "<lambda>":
+            own = "your own"
+        self.name: str = name or own
         found = getattr(given, "settings", None)
         self.settings = dict(found) if isinstance(found, Mapping) else {}
 
