@@ -43,7 +43,9 @@ def load_folder(
     from jmrec.data.prepared import build
     from jmrec.terminal import warn
 
-    raw = read_folder(Path(folder), None if toml is None else resolve_path(Path(toml)), strict=strict)
+    raw = read_folder(
+        Path(folder), None if toml is None else resolve_path(Path(toml)), strict=strict
+    )
     dataset = build(raw, sessions=sessions)
     for warning in raw.warnings:
         warn(warning)

@@ -68,6 +68,7 @@ class SessionModel(Model):
         if (shape is not None) != bool(wanted) or (shape is not None and shape[-1] != wanted):
             raise ValueError(f"features are of shape {shape}, and the model reads {wanted} of each")
         item, train = jnp.asarray(item), key is not None
+        features = None if features is None else jnp.asarray(features)
         table, session = (None, None) if key is None else jax.random.split(key)
         count = self.items if shape is None else shape[0]
         catalogue = {"features": features, "ids": jnp.arange(count)}
@@ -117,13 +118,15 @@ def build(
       >>> states.shape, vectors.shape
       ((2, 3, 16), (100, 16))
     """
-    choose("encoder", name, tuple(ENCODERS))
+    choose("encoder", name, ENCODERS)
     if items < 0 or features < 0 or not (items or features):
         raise UserError(f"{name} has to know items by something; give items=V, features=F or both.")
     known = get_type_hints(ENCODERS[name].config)
     blocks = [each.name for each in fields(StackConfig)] if known.get("stack") else []
     stack = {each: options.pop(each) for each in blocks if each in options}
     heads = {"heads": 2, "kv_heads": 2} if blocks and not {"heads", "kv_heads"} & {*stack} else {}
+    if "out" in known:  # where states have a width of their own
+        options.setdefault("out", width)
     config = session_config(
         name,
         {"stack": {"width": width, **heads, **stack}, "options": options},
@@ -131,6 +134,7 @@ def build(
         ids=items + 1 if items else 0,  # the last row is that of an item without one
         gaps=gaps,
         events=events,
+        group="",
     )
     made = session_model(config)
     own = {each.name: getattr(made, each.name) for each in fields(Model)}
