@@ -33,6 +33,7 @@ class Run:
     Attributes:
       workdir: The same.
       config: Its settings.
+      system: What it is made of (`jmrec.systems`), for who looks inside: internal.
 
     Raises:
       UserError: There is none, an older jmrec made it, or its files were changed.
@@ -47,8 +48,8 @@ class Run:
         from jmrec.tracking import Tracker
 
         self.workdir = workdir
-        self._system = open_run(workdir, Tracker(workdir, writes=False))
-        self.config: ConfigDict = self._system.work.config
+        self.system = open_run(workdir, Tracker(workdir, writes=False))
+        self.config: ConfigDict = self.system.work.config
         self._answers: dict[tuple[str | None, Path | None], Served] = {}
 
     @property
@@ -93,7 +94,7 @@ class Run:
         from jmrec.systems.judge import Judge
         from jmrec.systems.system import Ranks, able
 
-        return Judge(able(self._system, Ranks))
+        return Judge(able(self.system, Ranks))
 
     @in_words
     def predictions(self, split: str = "validation") -> "Predictions":

@@ -138,9 +138,10 @@ class Students:
         blends = [mixed_name(name) for name in self.names]
         check_wanted(self.wanted, self.names, [*rule_names(content), *blends])
         for name, variant in config.students.items():
-            read = {"features": int(variant.features != NO_FEATURES), "ids": int(variant.ids)}
-            named = encoder_name(config, name)
-            session_config(named, config.student, **read, gaps=False, events=0)
+            named, reads = encoder_name(config, name), int(variant.features != NO_FEATURES)
+            session_config(
+                named, config.student, features=reads, ids=int(variant.ids), gaps=False, events=0
+            )
             if variant.logit > 0:
                 choose(f"students.{name}.teacher", self.teacher_name(name), tuple(teachers))
             known = (NO_FEATURES, *features.names)

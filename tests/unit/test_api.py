@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import jmrec
-from jmrec.config import override_words
+from jmrec.config import load_config, override_words
 from jmrec.data.toyshop import ToyShopConfig, write_toyshop
 from jmrec.evaluation.protocol import Prefixes
 from jmrec.evaluation.rankers.ease import ease_grid
@@ -321,6 +321,27 @@ def test_what_was_trained_needs_three_seeds(finished: jmrec.Run) -> None:
     assert judged.row["seeds"] == 3
     assert judged.difference["verdict"] == "below"
     assert "near" in repr(judged)
+
+
+def test_the_lines_of_the_readme_run(
+    finished: jmrec.Run, shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    section = (ROOT / "README.md").read_text().split("## From Python\n")[1].split("\n## ")[0]
+    assert len(section.splitlines()) <= 25
+    lines = [line[4:] for line in section.splitlines() if line.startswith("    ")]
+    (tmp_path / "SHOP").symlink_to(shop)
+    monkeypatch.chdir(tmp_path)
+    asked = []
+    # The fixture's run stands for the one of the page, whose settings are judged alone.
+    monkeypatch.setattr(jmrec, "run", lambda *given: asked.append(given) or finished)
+    space: dict[str, Any] = {}
+    exec("\n".join(lines), space)
+    assert space["judged"].row["name"] == "newest row"
+    spec, _, overrides = asked[0]
+    assert load_config(spec, override_words(overrides)).data.dir == "SHOP"
+    for name in ("recommend", "export", "report", "evaluate", "table"):
+        assert f"run.{name}" in section
+        assert hasattr(finished, name)
 
 
 # ---- what is wrong -------------------------------------------------------------------------------
