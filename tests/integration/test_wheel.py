@@ -101,7 +101,7 @@ def test_what_is_installed_runs_from_another_folder(python: Path, tmp_path: Path
         "few = {'data.toyshop.n_items': 60, 'data.toyshop.sessions': 100}\n"
         "dataset = jmrec.prepare('session:size=tiny', 'prepared', few)\n"
         "model = jmrec.models.build('gru4rec', items=len(dataset.items), width=8)\n"
-        "print(len(dataset.items), model.items, 'infonce' in jmrec.open('run').table())\n"
+        "print(len(dataset.items), model.items, 'truth' in jmrec.open('run').table())\n"
     )
     assert ran([str(python), "-c", code], folder) == "60 60 True\n"
 
