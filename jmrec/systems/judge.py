@@ -21,7 +21,8 @@ from jmrec.systems.system import Ranks
 from jmrec.terminal import warn
 
 Scores: TypeAlias = Callable[[Prefixes, slice], ArrayLike]
-"""A function of P prefixes and a slice of the catalogue: float [P, slice length]."""
+"""A function of P prefixes and a slice of the catalogue: float [P, slice length], or [slice length]
+where it says the same after every prefix."""
 Judgeable: TypeAlias = Ranker | Scores | np.ndarray
 """What can be judged: a Ranker, a function of that kind, or all scores float [predictions, V]."""
 SPLITS = ("validation", "test")
@@ -183,6 +184,8 @@ class Own:
             found = np.asarray(given, np.float32)
         except (TypeError, ValueError) as error:
             raise UserError(f"the scores of {self.name} are no array of numbers.") from error
+        if found.shape == wanted[1:]:
+            found = np.broadcast_to(found, wanted)
         if found.shape != wanted:
             raise UserError(
                 f"the scores of {self.name} are of shape {found.shape}, and {wanted} was asked: a "
