@@ -121,8 +121,9 @@ class Run:
 
         Args:
           ranker: A `jmrec.Ranker`; a function of prefixes and a slice of the items that returns
-            float [prefixes, items of the slice] (or one row for all of them); or all scores, float [predictions, items], in the
-            order of `predictions`. A list is one row, an entry for each seed.
+            float [prefixes, items of the slice], or one such row for all prefixes; or all scores,
+            float [predictions, items], in the order of `predictions`. A list is one row of the
+            table, an entry for each seed.
           split: "validation", or "test" at the very end: every reading is noted in
             test_reads.jsonl, as `jmrec evaluate --split=test` does.
           name: What the row is called; None takes the ranker's or the function's name.
