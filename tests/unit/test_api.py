@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from jmrec.evaluation.rankers.popularity import popularity_grid
 from jmrec.main import main
 from jmrec.models.sessions.table import ENCODERS
 from jmrec.systems.data import RunData
+from jmrec.xla import FAULTY, FLAG
 
 ROOT = Path(__file__).resolve().parents[2]
 SPEC = "session:data=folder,size=tiny,encoder=gru4rec"
@@ -159,11 +161,18 @@ def test_a_star_import_leaves_open_alone() -> None:
     assert space["losses"] is jmrec.losses
 
 
-def test_the_flag_of_xla_is_set_in_time() -> None:
-    code = "import os, jmrec; jmrec.losses; print(os.environ.get('XLA_FLAGS', ''))"
-    flags = once_in_a_process(code, XLA_FLAGS="", PYTHONWARNINGS="error")
-    from jmrec.xla import FAULTY, FLAG, version
-
+@pytest.mark.parametrize(
+    "call",
+    [
+        "jmrec.losses",
+        "jmrec.prepare('session:size=tiny', sys.argv[1], "
+        "{'data.toyshop.n_items': 60, 'data.toyshop.sessions': 100})",
+    ],
+)
+def test_the_flag_of_xla_is_set_in_time(tmp_path: Path, call: str) -> None:
+    code = f"import os, sys, jmrec; {call}; print(os.environ.get('XLA_FLAGS', ''))"
+    warn = "error::RuntimeWarning"
+    flags = once_in_a_process(code, str(tmp_path / "run"), XLA_FLAGS="", PYTHONWARNINGS=warn)
     assert (FLAG in flags) == (version("jaxlib") in FAULTY)
 
 
@@ -171,10 +180,14 @@ def test_the_flag_of_xla_is_set_in_time() -> None:
 
 
 def test_a_run_is_that_of_the_command_in_every_byte(
-    finished: jmrec.Run, settings: dict[str, Any], shop: Path, capsys: pytest.CaptureFixture[str]
+    finished: jmrec.Run, shop: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = shop.parent / "command"
-    words = override_words(settings)
+    words = [
+        "--config.student.train.steps=8", "--config.student.train.eval_every=4",
+        "--config.student.train.batch_size=8", "--config.student.stack.width=16",
+        "--config.seeds=(0,)", f"--config.data.dir={shop}",
+    ]  # fmt: skip
     assert main(["run", "--config", SPEC, *words, "--workdir", str(command)]) == 0
     name = "evaluate/results.json"
     assert (finished.workdir / name).read_bytes() == (command / name).read_bytes()
@@ -184,7 +197,7 @@ def test_a_run_is_that_of_the_command_in_every_byte(
         for each in (finished.workdir, command)
     ]
     mine, its = (each["commands"]["run"] for each in costs)
-    assert mine.replace(str(finished.workdir), str(command)) == its
+    assert mine.replace(str(finished.workdir), str(command)).replace("[0]", "(0,)") == its
     assert finished.results == json.loads((command / name).read_text())
     assert finished.report.read_text().startswith("<!doctype html")
     out = capsys.readouterr().out
