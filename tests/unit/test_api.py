@@ -8,12 +8,10 @@ import os
 import signal
 import subprocess
 import sys
-from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 import pytest
 
@@ -23,10 +21,8 @@ from jmrec.data.toyshop import ToyShopConfig, write_toyshop
 from jmrec.evaluation.protocol import Prefixes
 from jmrec.evaluation.rankers.ease import ease_grid
 from jmrec.evaluation.rankers.known import Known
-from jmrec.evaluation.rankers.neural import CompiledEncoder
 from jmrec.evaluation.rankers.popularity import popularity_grid
 from jmrec.main import main
-from jmrec.models.sessions.table import ENCODERS
 from jmrec.systems.data import RunData
 from jmrec.xla import FAULTY, FLAG
 
@@ -469,41 +465,3 @@ def test_a_workdir_that_another_process_holds_is_refused(
         assert jmrec.open(finished.workdir).recommend(SESSION)
         other.communicate()
     assert (finished.workdir / "test_reads.jsonl").read_bytes() == before
-
-
-# ---- an encoder by itself ------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", ["core", "srgnn"])
-def test_an_encoder_by_itself_scores_as_evaluation_does(finished: jmrec.Run, name: str) -> None:
-    model = jmrec.models.build(name, items=60, width=8)
-    params = model.init(jax.random.key(1))
-    prefixes = finished.predictions().take(np.arange(9)).prefixes
-    prefixes = replace(prefixes, windows=np.where(prefixes.windows > 30, 0, prefixes.windows))
-    assert {0, -1} <= {*prefixes.windows.flat}
-    ranker = CompiledEncoder(model, np.arange(60, dtype=np.int32)).ranker(name, params)
-    ranker.prepare({})
-    states, vectors = model.apply(params, prefixes.windows)
-    scores = np.asarray(states[prefixes.window, prefixes.end] @ vectors.T)
-    np.testing.assert_allclose(ranker.scores(prefixes, slice(0, 60)), scores, atol=1e-5)
-
-
-def test_every_encoder_can_be_built() -> None:
-    for name, entry in ENCODERS.items():
-        known = {"features": 5} if entry.reads == "features" else {"items": 7}
-        model = jmrec.models.build(name, width=8, **known)
-        features = None if "items" in known else np.ones((7, 5), np.float32)
-        shapes = jax.eval_shape(
-            lambda key, model=model, features=features: model.apply(
-                model.init(key), [[1, 2, -1]], features, key=key, dropout=0.1
-            ),
-            jax.random.key(0),
-        )
-        assert [each.shape for each in shapes] == [(1, 3, 8), (7, 8)], name
-
-
-def test_features_are_asked_for() -> None:
-    model = jmrec.models.build("student", features=5, width=8, layers=1)
-    assert model.config.stack.layers == 1
-    with pytest.raises(ValueError, match="features are of shape None"):
-        model.apply(model.init(jax.random.key(0)), [[0]])
