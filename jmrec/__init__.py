@@ -131,10 +131,9 @@ if not TYPE_CHECKING:  # a wrong name is then an error of mypy's too
             said = f"module 'jmrec' has no attribute {name!r}"
             raise AttributeError(said, name=name, obj=sys.modules[__name__])
         if name in _HEAVY:
-            from jmrec.xla import has_started, set_flags
+            from jmrec.xla import set_flags_in_time
 
-            if not has_started():
-                set_flags()
+            set_flags_in_time()
         module = _FROM[name]
         found = getattr(import_module(module), name) if module else import_module(f"jmrec.{name}")
         globals()[name] = found

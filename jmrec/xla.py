@@ -4,8 +4,8 @@ Without `FLAG` some versions of JAX multiply wrongly on a CPU. There a product w
 that is one number repeated, of which a sum, mean or maximum is taken in the same compiled function
 (``(y @ jnp.ones((20, 256))).sum()``), comes out as garbage. XLA hands that pattern to the library
 YNN; the flag takes the pattern away from it. XLA reads its flags once, when JAX first uses a
-device, so that only a program which starts JAX can set them: jmrec's own programs do, and where
-jmrec is a library it warns.
+device, so that only a program which starts JAX can set them: jmrec's own programs do, and so
+does what `import jmrec` gives; where a module of it is imported by itself it warns.
 
 Compiling takes much of a short run. JAX can keep what it has compiled: jmrec's commands let it do
 so in the user's cache folder, of which JAX drops the oldest beyond a size.
@@ -65,6 +65,15 @@ def set_up() -> None:
 
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()  # Grain reads absl's flags
+
+
+def set_flags_in_time() -> None:
+    """Set the flag for who asks jmrec for what computes before JAX has started a device.
+
+    Where a module of jmrec was imported by itself before, its importer is warned and left alone.
+    """
+    if "jmrec.types" not in sys.modules and not has_started():
+        set_flags()
 
 
 def has_started() -> bool:
