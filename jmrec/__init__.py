@@ -66,13 +66,13 @@ A training loop of your own for any session encoder, in twenty lines:
   >>> values[-1] < values[0] - 0.5  # nats
   True
 
-What it has learned is judged like any other (from three seeds on with a verdict):
+What it has learned is judged like any other (a verdict needs three seeds: a list of three):
 
   >>> def trained(prefixes, items):
   ...     states, vectors = model.apply(params, prefixes.windows)
   ...     return states[prefixes.window, prefixes.end] @ vectors[items].T
-  >>> run.evaluate(trained, trained=True).difference["reason"]
-  'fewer than 3 seeds: trained'
+  >>> run.evaluate(trained, trained=True).difference["verdict"]
+  'not told apart'
 
 What you can rely on:
 
