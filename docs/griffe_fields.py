@@ -21,7 +21,8 @@ def shown(docstring: str) -> str:
 
     def paragraph(found: re.Match[str]) -> str:
         text = " ".join(found[2].split())
-        text = f"`{text.rstrip('.')}`" if found[1] == "Formula" else text
+        if found[1] == "Formula" and "`" not in text:
+            text = f"`{text.rstrip('.')}`"
         return f"**{found[1]}:** {text}" + ("\n" if found.string[found.end() :].strip() else "")
 
     docstring = re.sub(r"^Example:$", "Examples:", docstring, flags=re.M)
