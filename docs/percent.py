@@ -43,14 +43,16 @@ def cells(text: str) -> list[tuple[int, str, str]]:
 
 
 def page(path: Path, outputs: Path = OUTPUTS) -> str:
-    """Return the Markdown of a notebook, with what `run` has left of it as it is now, if anything."""
+    """Return the Markdown of a notebook, with what `run` has left of it, unless it has changed."""
     text = path.read_text(encoding="utf-8")
     folder = outputs / path.stem
     fresh = (folder / HASH).is_file() and (folder / HASH).read_text() == digest(text)
     parts = []
     for number, kind, source in cells(text):
         if kind == "markdown":
-            parts.append("\n".join(line.removeprefix("#").removeprefix(" ") for line in source.splitlines()))
+            parts.append(
+                "\n".join(line.removeprefix("#").removeprefix(" ") for line in source.splitlines())
+            )
             continue
         parts.append(f"```python\n{source.strip()}\n```")
         printed = folder / f"{number:03d}.txt"
