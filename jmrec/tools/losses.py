@@ -39,8 +39,7 @@ def entry(loss: Callable[..., Any]) -> str:
     lines = [f"### `{loss.__name__}`", "", docstring.split("\n\n")[0].replace("<", "\\<"), ""]
     formula, use = field(docstring, "Formula"), field(docstring, "Use")
     if formula:
-        code = formula.rstrip(".")
-        lines += [f"- Formula: {code}" if "`" in code else f"- Formula: `{code}`"]
+        lines += [f"- Formula: `{formula.rstrip('.')}`"]
     if use:
         lines += [f"- Use: {use}"]
     lines += [f"- Reference: {each}" for each in references(docstring)]
