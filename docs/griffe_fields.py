@@ -25,8 +25,14 @@ def shown(docstring: str) -> str:
             text = f"`{text.rstrip('.')}`"
         return f"**{found[1]}:** {text}" + ("\n" if found.string[found.end() :].strip() else "")
 
-    docstring = re.sub(r"^Example:$", "Examples:", docstring, flags=re.M)
-    return re.sub(r"\n{3,}", "\n\n", FIELD.sub(paragraph, docstring))
+    words, example, doctest = re.sub(r"^Example:$", "Examples:", docstring, flags=re.M).partition(
+        "Examples:\n"
+    )
+    words = re.sub(r"\n{3,}", "\n\n", FIELD.sub(paragraph, words))
+    # Outside of code, <state, item> is no tag of HTML.
+    parts = re.split(r"(`+[^`]*`+)", words)
+    parts[::2] = [part.replace("<", "&lt;") for part in parts[::2]]
+    return "".join(parts) + example + doctest
 
 
 class Fields(griffe.Extension):

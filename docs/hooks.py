@@ -52,7 +52,7 @@ def losses() -> str:
     set_flags()
     from jmrec.tools.losses import index  # loads jax
 
-    return index().partition("\n\n")[2]
+    return index().partition("\n\n")[2].replace("\\<", "&lt;")
 
 
 def verbs(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:

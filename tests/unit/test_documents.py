@@ -282,9 +282,10 @@ def test_a_docstring_is_shown_with_its_formula_as_code() -> None:
     pytest.importorskip("griffe")  # of the extras test and docs
     shown = runpy.run_path(str(DOCS / "griffe_fields.py"))["shown"]
     before = (
-        "Return x.\n\nUse: where x\n  is.\nFormula: a * b.\n\nArgs:\n  x: 1.\n\nExample:\n  >>> 1"
+        "Return <s, i> of `<b>`.\n\nUse: where x\n  is.\nFormula: a < b.\n\nArgs:\n  x: 1.\n\n"
+        "Example:\n  >>> 1 < 2"
     )
     assert shown(before) == (
-        "Return x.\n\n**Use:** where x is.\n\n**Formula:** `a * b`\n\nArgs:\n  x: 1.\n\n"
-        "Examples:\n  >>> 1"
+        "Return &lt;s, i> of `<b>`.\n\n**Use:** where x is.\n\n**Formula:** `a < b`\n\nArgs:\n  x: 1."
+        "\n\nExamples:\n  >>> 1 < 2"
     )
