@@ -286,6 +286,6 @@ def test_a_docstring_is_shown_with_its_formula_as_code() -> None:
         "Example:\n  >>> 1 < 2"
     )
     assert shown(before) == (
-        "Return &lt;s, i> of `<b>`.\n\n**Use:** where x is.\n\n**Formula:** `a < b`\n\nArgs:\n  x: 1."
-        "\n\nExamples:\n  >>> 1 < 2"
+        "Return &lt;s, i> of `<b>`.\n\n**Use:** where x is.\n\n**Formula:** `a < b`\n\nArgs:\n"
+        "  x: 1.\n\nExamples:\n  >>> 1 < 2"
     )
