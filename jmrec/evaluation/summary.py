@@ -42,7 +42,7 @@ SMALL_CATALOGUE = 200
 LIVE_ROWS = (
     " Rows named live count everything strictly before the moment of what is predicted, of all "
     "splits, with settings chosen on validation so; every other row, students too, is frozen: it "
-    "knows the training sessions alone."
+    "knows the training sessions alone. So does a student that is blended with live rules."
 )
 
 

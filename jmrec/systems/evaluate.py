@@ -21,6 +21,7 @@ from jmrec.evaluation.results import (
     CONTROL,
     FROZEN,
     LIVE,
+    MODEL,
     TEACHER,
     make_cost,
     role_of,
@@ -91,7 +92,8 @@ def evaluate(
       dump: A folder for every row's recommendations, see `jmrec.evaluation.dump`.
       policy: Whose correction's effect on the served row is reported, or None.
       by: "week" or "month": report every row by calendar period too. None does not.
-      counts: LIVE adds a row for every rule that can count what came before each prediction.
+      counts: LIVE adds a row for every rule that can count what came before each prediction, and
+        for their blend with a student.
       command: The command line, for the report.
       stage: The hash of the stage "evaluate", "" for none. A stage that was killed and is
         started again gives the same numbers: it counts as one reading of test.
@@ -118,6 +120,7 @@ def evaluate(
         return
     student = served.get("student", served["row"])
     pairs, beside = _compared(config, rows, served["row"], student)
+    pairs += _counted(rows)
     stages = system.stages()[:-1]
     names = [each.name for each in stages]
     shown = {each.name for each in stages if not each.group or each.path.split(".")[-1] == student}
@@ -172,6 +175,14 @@ def _compared(
     if served != student:
         return [(student, served), *pairs], [student]
     return pairs, [*of_role[TEACHER], *_without_teacher(variants, student)]
+
+
+def _counted(rows: Sequence[Row]) -> list[tuple[str, str]]:
+    """Return each model that counts what came after training, and the one that does not."""
+    names = {row.name for row in rows}
+    models = [row for row in rows if role_of(row.kind) == MODEL and row.counts != FROZEN]
+    pairs = [(row.name, row.name.removesuffix(f", {row.counts}")) for row in models]
+    return [pair for pair in pairs if pair[1] in names]
 
 
 def _without_teacher(variants: ConfigDict, name: str) -> list[str]:

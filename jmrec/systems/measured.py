@@ -17,9 +17,10 @@ from jmrec.evaluation.choice import DIGITS, best_of, choose_row, figure_of, on_v
 from jmrec.evaluation.dump import dump_topk
 from jmrec.evaluation.protocol import Predictions, Ranker, at_target
 from jmrec.evaluation.rankers.blend import Blend, fit_mixed
+from jmrec.evaluation.rankers.live import live_name
 from jmrec.evaluation.rankers.neural import shuffle_prefixes
 from jmrec.evaluation.rankers.past import Past
-from jmrec.evaluation.rankers.rules import CHOSEN_BY, choose_live, fit_rules
+from jmrec.evaluation.rankers.rules import CHOSEN_BY, choose_live, choose_live_mixed, fit_rules
 from jmrec.evaluation.results import (
     FROZEN,
     LIVE,
@@ -131,11 +132,18 @@ class _Rows:
                 safe = "".join(c if c.isalnum() else "-" for c in name)
                 dump_topk(self.dump / f"{safe}-{seed}.npz", asked, ranked)
 
-    def early(self, rankers: Sequence[Ranker]) -> float:
+    def early(self, rankers: Sequence[Ranker], live: Live | None = None) -> float:
         """Return the figure on validation of the row that was added last."""
         if self.split == "validation":
             return figure_of(self.rows[-1].ranks(), self.predictions)
-        return on_validation(rankers, self.validation, **self.common)
+        return on_validation(rankers, (live or self).validation, **self.common)
+
+    def add_mixed(self, rankers: Sequence[Blend], live: Live | None = None) -> float:
+        """Rank a row that blends rules and a student; return its figure on validation."""
+        self.add(rankers[0].name, MIX, rankers, live=live)
+        figure = self.early(rankers, live)
+        rankers[0].settings[CHOSEN_BY] = round(figure, DIGITS)
+        return figure
 
 
 def measure_all(
@@ -175,8 +183,10 @@ def measure_all(
             table.add(rule.name, getattr(rule, "kind", PLAIN), [rule])
             others[rule.name] = [rule]
             values[rule.name] = getattr(rule, "settings")[CHOSEN_BY]  # noqa: B009
+        counted: list[Ranker] = []
         if live is not None:
-            for rule in choose_live(fitted, dataset, live.validation, live.past, features=content):
+            counted = choose_live(fitted, dataset, live.validation, live.past, features=content)
+            for rule in counted:
                 table.add(rule.name, getattr(rule, "kind", PLAIN), [rule], live=live)
         bar.update(1)
         for each in entries:
@@ -186,10 +196,18 @@ def measure_all(
                 values[each.name] = table.early(rankers)
             bar.update(1)
         if choosing:
-            name, mixed = _mixed(students, fitted, values, table)
-            table.add(name, MIX, mixed)
-            others[name], values[name] = mixed, table.early(mixed)
-            mixed[0].settings[CHOSEN_BY] = round(values[name], DIGITS)
+            name, seeds = _student_of_mixed(students, values)
+            with table.costs(mixed_name(name), "fit"):
+                mixed = [fit_mixed(fitted, each, validation, **table.common) for each in seeds]
+            own = mixed_name(name)
+            others[own], values[own] = mixed, table.add_mixed(mixed)
+            if live is not None:
+                with table.costs(live_name(own), "fit"):
+                    mixed = [
+                        choose_live_mixed(fitted, counted, each, live.validation, **table.common)
+                        for each in seeds
+                    ]
+                table.add_mixed(mixed, live)
             bar.update(1)
         served = _served(students, values, choosing)
         for each in controls(students, served.get("student", served["row"])):
@@ -199,19 +217,12 @@ def measure_all(
     return Table(table.rows, served, others.get(served["row"], ()), table.cost)
 
 
-def _mixed(
-    students: Students, rules: Sequence[Ranker], values: Mapping[str, float], table: _Rows
-) -> tuple[str, list[Blend]]:
-    """Return the row that blends rules and a student, the wanted one or the best: one a seed."""
+def _student_of_mixed(students: Students, values: Mapping[str, float]) -> tuple[str, list[Ranker]]:
+    """Return the student that is blended with the rules, the wanted or the best: one a seed."""
     own = {mixed_name(name): name for name in students.names}
     best = best_of({name: values[name] for name in students.names})
-    student = own.get(students.wanted, best)
-    with table.costs(mixed_name(student), "fit"):
-        blends = [
-            fit_mixed(rules, students.ranker(student, seed), table.validation, **table.common)
-            for seed in students.seeds(student)
-        ]
-    return mixed_name(student), blends
+    name = own.get(students.wanted, best)
+    return name, [students.ranker(name, seed) for seed in students.seeds(name)]
 
 
 def _served(students: Students, values: Mapping[str, float], choosing: bool) -> ServedRow:
