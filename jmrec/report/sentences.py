@@ -13,6 +13,7 @@ from jmrec.evaluation.results import (
     POPULARITY,
     RULE,
     TEACHER,
+    WEEKLY,
     Cost,
     Results,
 )
@@ -64,7 +65,7 @@ def sentences(results: Results, cost: Cost | None = None) -> list[str]:
             f"The {bounds[0]['name']}, which knows how the data was made, reaches {judge} "
             f"{percent(most)} %; {model} reaches {share:.0f} % of that."
         )
-    said += _live_sentences(results, model)
+    said += [*_weekly_sentences(results), *_live_sentences(results, model)]
     said += _cold_sentence(results, model)
     said += value_sentences(results)
     said += filter(None, [why_served(results)])
@@ -167,6 +168,20 @@ def verdict(results: Results, model: Mapping[str, Any], rule: Mapping[str, Any])
     return said
 
 
+def _weekly_sentences(results: Results) -> list[str]:
+    """Say what rows reach that are counted anew every Monday, beside what training left."""
+    said = []
+    for name, row in by_name(results).items():
+        own = name.removesuffix(f", {WEEKLY}")
+        if row.get("counts") == WEEKLY and (apart := _apart(results, name, own)):
+            value = percent(figure(results, row))
+            said.append(
+                f"Counted anew every Monday, as by jmrec remember, {own} reaches "
+                f"{primary(results)['metric']} {value} %, less itself as training left it: {apart}."
+            )
+    return said
+
+
 def _live_sentences(results: Results, model: str | None) -> list[str]:
     """Say what the best rule reaches with live counts, and how models stand to it."""
     rows, live = by_name(results), results.get("best_live_rule")
@@ -191,10 +206,10 @@ def _apart(results: Results, a: str | None, b: str | None) -> str:
     for each in primary_comparisons(results):
         if (each.get("a"), each.get("b")) == (a, b) and interval(each.get("interval")):
             low, high = each["interval"]
-            return (
-                f"{signed(each.get('difference'))} points (95 % interval {signed(low)} to "
-                f"{signed(high)})"
-            )
+            said = f"95 % interval {signed(low)} to {signed(high)}"
+            if reason := each.get("reason"):
+                said += f"; nothing is claimed, for there are {reason}"
+            return f"{signed(each.get('difference'))} points ({said})"
     return ""
 
 
