@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from jmrec.evaluation.figures import per_prediction, units
-from jmrec.evaluation.periods import OverTime, OverTimeRow, periods
+from jmrec.evaluation.periods import FEW, OverTime, OverTimeRow, periods
 from jmrec.evaluation.protocol import Predictions, at_target
 from jmrec.evaluation.results import MRR20, SESSION
 from jmrec.evaluation.summary import Row
@@ -51,5 +51,6 @@ def over_time(
         "periods": names.tolist(),
         "sessions": [len(np.unique(part.session)) for _, part in asked],
         "predictions": [len(part) for _, part in asked],
+        "few": FEW,
         "rows": table,
     }

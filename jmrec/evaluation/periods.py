@@ -9,7 +9,7 @@ from jmrec.errors import UserError
 
 DAY = 86400.0
 FEW = 30
-"""A figure of fewer sessions says little: the report marks it."""
+"""Sessions: a figure of less than these says little, and the report marks it."""
 
 
 def _months(days: np.ndarray) -> np.ndarray:
@@ -79,7 +79,8 @@ class OverTime(TypedDict):
     """How a metric of each row changes over T periods; see `jmrec.evaluation.drift.over_time`.
 
     ``by`` is "day", "week" or "month", or "test window". ``predictions`` is how many count in the
-    figure of each period, of so many ``sessions``.
+    figure of each period of the calendar, of so many ``sessions``; of less than ``few`` sessions it
+    says little.
     """
 
     by: str
@@ -87,4 +88,5 @@ class OverTime(TypedDict):
     periods: list[str]
     sessions: list[int]
     predictions: NotRequired[list[int]]
+    few: NotRequired[int]
     rows: dict[str, OverTimeRow]

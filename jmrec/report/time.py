@@ -7,7 +7,6 @@ import matplotlib
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from jmrec.evaluation.periods import FEW, PERIODS
 from jmrec.evaluation.results import LIVE, TEACHER, WEEKLY, Results
 from jmrec.report import plots
 from jmrec.report.tables import (
@@ -33,10 +32,10 @@ def time_table(results: Results) -> Table | None:
     found: Any = results.get("over_time") or {}
     if not found:
         return None
-    names = shown_names(results)
+    names, few = shown_names(results), found.get("few", 0)
     lines = []
     for at, (period, sessions) in enumerate(zip(found["periods"], found["sessions"])):
-        cells = [Cell(f"{sessions:,}", "few" if sessions < FEW else "")]
+        cells = [Cell(f"{sessions:,}", "few" if sessions < few else "")]
         for name in names:
             row = found["rows"][name]
             cells.append(Cell(percent(row["value"][at]), interval(row["interval"][at])))
@@ -44,13 +43,13 @@ def time_table(results: Results) -> Table | None:
     note = (
         f"{found['metric']} by session, in %, with 95 % intervals; results.json has the other rows."
     )
-    if found["by"] in PERIODS:
+    if "predictions" in found:  # periods of the calendar
         note += (
             f" A prediction belongs to the {found['by']} (UTC) of what it predicts, whatever a row "
             "knew; a session counts in each that has one of its positions 1-20."
         )
-    if any(sessions < FEW for sessions in found["sessions"]):
-        note += f" Few: less than {FEW} sessions, which say little."
+    if any(sessions < few for sessions in found["sessions"]):
+        note += f" Few: less than {few} sessions, which say little."
     return Table(f"By {found['by']}", ["sessions", *names], lines, note=note)
 
 
@@ -89,8 +88,8 @@ def time_plot(results: Results) -> Markup | None:
         axes.plot(at, value, line, color=colour, lw=1.3, label=plots.short(_own(name)) + form)
         for x, y, (low, high), count in zip(at, value, row["interval"], sessions):
             axes.plot([x, x], [100 * low, 100 * high], color=colour, lw=1)
-            hollow = {"mfc": "none"} if count < FEW else {}
-            axes.plot([x], [y], "o", color=colour, ms=4, **hollow)
+            hollow = count < found.get("few", 0)
+            axes.plot([x], [y], "o", color=colour, mfc="none" if hollow else colour, ms=4)
     step = -(-len(places) // 6)
     ticks = [f"{p}\n{n:,} sessions" for p, n in zip(found["periods"], sessions)]
     axes.set_xticks(places[::step], ticks[::step], fontsize=7.5)

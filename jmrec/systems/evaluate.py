@@ -122,7 +122,6 @@ def evaluate(
         return
     student = served.get("student", served["row"])
     pairs, beside = _compared(config, rows, served["row"], student)
-    pairs += _counted(rows)
     stages = system.stages()[:-1]
     names = [each.name for each in stages]
     shown = {each.name for each in stages if not each.group or each.path.split(".")[-1] == student}
@@ -134,7 +133,7 @@ def evaluate(
         split,
         system=system.name,
         served={**served, "beside": beside},
-        pairs=pairs,
+        pairs=[*pairs, *_counted(rows)],
         warm_loss=config.evaluate.get("warm_loss"),
         test_reads=reads,
         stages=facts_by_stage(work.workdir, names),

@@ -26,7 +26,7 @@ RESULTS = {
     "best_rule": "EASE",
     "over_time": {
         "by": "month", "metric": "MRR@20", "periods": ["2026-01", "2026-03"],
-        "sessions": [1200, 7],
+        "sessions": [1200, 7], "predictions": [5000, 9], "few": 30,
         "rows": {
             name: {"value": [0.01, 0.02 * n], "interval": [[0.0, 0.02], [0.01, 0.2]]}
             for n, name in enumerate(("EASE", "popularity", "distilled", "id-only", "teacher"))
@@ -77,7 +77,7 @@ def test_the_terminal_shows_the_last_periods(width: int) -> None:
     rows = {"EASE": {"value": values, "interval": [[0.0, 0.5]] * len(names)}}
     over_time = {
         "by": "month", "metric": "MRR@20", "periods": names,
-        "sessions": [100, *[20] * 20], "rows": rows,
+        "sessions": [100, *[20] * 20], "few": 30, "rows": rows,
     }  # fmt: skip
     shown = io.StringIO()
     print_results({**RESULTS, "over_time": over_time}, None, Console(file=shown, width=width))
