@@ -222,6 +222,9 @@ def test_rows_that_count_what_came_after_training_stand_beside_the_others(
     members = {name for name in live["settings"] if "MRR@20" not in name}
     assert members <= rows.keys()
     assert not {f"{name}, live" for name in members} & rows.keys()  # each is live that can be
+    # One that adds nothing is left out: then it is the live blend of rules, asked and chosen alike.
+    same = [(row["settings"], row["figures"]) for row in (live, rows["blend of rules, live"])]
+    assert "student" in members or same[0] == same[1]
     weekly = {name for name, row in rows.items() if row.get("counts") == "weekly"}
     figures = before["served"]["choice"]["validation"]
     rules = {name: figures[name] for name in figures if role_of(rows[name]["kind"]) == "rule"}
