@@ -222,6 +222,16 @@ def test_new_items_are_recommended_after_embed_without_training(
         assert score["brand-new"] == pytest.approx(score[rows[7]["item_id"]], rel=1e-3, abs=1e-5)
 
 
+def test_features_that_embed_wrote_are_missed(
+    workdir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = workdir / "added" / "features.safetensors"
+    path.rename(path.with_suffix(".away"))
+    assert main(["recommend", "--workdir", str(workdir), "--items", "t0001"]) == 2
+    assert f"are gone from {path.parent}; run jmrec embed again" in capsys.readouterr().err
+    path.with_suffix(".away").rename(path)
+
+
 @pytest.mark.parametrize("write", ["names", "features", "index"])
 def test_embed_killed_between_its_writes_goes_on(
     workdir: Path,
