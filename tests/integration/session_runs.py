@@ -18,7 +18,7 @@ from jmrec.systems.work import Work
 from jmrec.tracking import Tracker
 
 ROOT = Path(__file__).resolve().parents[2]
-EXPERIMENT = f"{ROOT / 'experiments/session.py'}:data=folder,size=tiny"
+EXPERIMENT = f"{ROOT / 'experiments/session.py'}:data=folder,size=tiny,encoder=student"
 TINY = [
     "--config.student.train.steps=8",
     "--config.student.train.eval_every=4",

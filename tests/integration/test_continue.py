@@ -76,7 +76,7 @@ def shops(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 def config_of(folder: Path, *more: str) -> ConfigDict:
     return load_config(
-        f"{ROOT}/experiments/session.py:data=folder,size=tiny,items=ids",
+        f"{ROOT}/experiments/session.py:data=folder,size=tiny,items=ids,encoder=student",
         [f"--config.data.dir={folder}", "--config.student.train.steps=12",
          "--config.student.train.eval_every=4", "--config.student.train.save_every=4",
          "--config.student.train.batch_size=16", "--config.data.window=8",

@@ -343,7 +343,7 @@ def sessions(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[
     top = tmp_path_factory.mktemp("sessions")
     rows = people_folder(top / "folder", visits=True)
     config = load_config(
-        f"{ROOT}/experiments/session.py:data=folder,size=tiny,items=ids,teacher=rules",
+        f"{ROOT}/experiments/session.py:data=folder,size=tiny,items=ids,encoder=student,teacher=rules",
         [f"--config.data.dir={top / 'folder'}", "--config.student.train.steps=2",
          "--config.student.train.eval_every=2", "--config.student.train.batch_size=16",
          "--config.student.distill=topk_kl", "--config.data.window=6", "--config.teach.folds=2",
