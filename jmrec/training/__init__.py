@@ -5,4 +5,12 @@ from jmrec.training.host import Member, Silent
 from jmrec.training.loop import FitResult, Trainer
 from jmrec.training.optim import OptimConfig
 
-__all__ = ["NOT_PART_OF_A_RUN", "FitResult", "Member", "OptimConfig", "Silent", "TrainConfig", "Trainer"]
+__all__ = [
+    "NOT_PART_OF_A_RUN",
+    "FitResult",
+    "Member",
+    "OptimConfig",
+    "Silent",
+    "TrainConfig",
+    "Trainer",
+]
