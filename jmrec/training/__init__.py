@@ -4,6 +4,7 @@ from jmrec.training.config import NOT_PART_OF_A_RUN, TrainConfig
 from jmrec.training.host import Member, Silent
 from jmrec.training.loop import FitResult, Trainer
 from jmrec.training.optim import OptimConfig
+from jmrec.training.step import TrainStep
 
 __all__ = [
     "NOT_PART_OF_A_RUN",
@@ -12,5 +13,6 @@ __all__ = [
     "OptimConfig",
     "Silent",
     "TrainConfig",
+    "TrainStep",
     "Trainer",
 ]

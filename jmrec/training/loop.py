@@ -60,6 +60,8 @@ class Trainer:
       mesh: From ``make_mesh``; by default one over all devices.
       frozen: (tree, logical axes or None) of what is never optimised; by default
         ``task.frozen(workdir)``.
+      step: A compiled update to share, of a task of the same `jmrec.types.Task` in all but its
+        numbers and frozen arrays, under settings that are alike in `compiled_by`; None makes one.
 
     Attributes:
       step: The compiled update.
@@ -75,12 +77,13 @@ class Trainer:
         *,
         mesh: Mesh | None = None,
         frozen: tuple[Any, Any] | None = None,
+        step: TrainStep | None = None,
     ) -> None:
         check_train(task, config)
         self.task = task
         self.config = config
         self.mesh = make_mesh(config.rules) if mesh is None else mesh
-        self.step = TrainStep(
+        self.step = step or TrainStep(
             task,
             self._optim(config.optim),
             self.mesh,

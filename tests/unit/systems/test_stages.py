@@ -11,11 +11,10 @@ import pytest
 from jmrec.checkpoint import save_params
 from jmrec.errors import UserError
 from jmrec.files import read_json, write_json
+from jmrec.systems.costs import cost_by_stage, facts_by_stage
 from jmrec.systems.stages import (
     Stage,
     check_run,
-    cost_by_stage,
-    facts_by_stage,
     read_stage,
     seeded,
     walk,

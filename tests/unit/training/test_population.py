@@ -65,8 +65,13 @@ def params(result: Any) -> np.ndarray:
     return np.asarray(result.params["w"])
 
 
+def saved(workdir: Path) -> set[int]:
+    return {int(p.name) for p in (workdir / "checkpoints").iterdir() if p.name.isdigit()}
+
+
 def same(a: Any, b: Any) -> None:
-    assert isinstance(a, FitResult) and isinstance(b, FitResult)
+    assert isinstance(a, FitResult)
+    assert isinstance(b, FitResult)
     trees = zip(
         jax.tree.leaves((a.params, a.task_state)), jax.tree.leaves((b.params, b.task_state))
     )
@@ -141,8 +146,7 @@ def test_one_that_breaks_says_what_it_says_alone_and_the_others_end_well(
         else:
             close(result, alone(trainer, member))
     # What was saved and said of it is from before.
-    kept = [{int(p.name) for p in (tmp_path / top / "5/checkpoints").iterdir() if p.name.isdigit()}
-            for top in ("all", "alone")]  # fmt: skip
+    kept = [saved(tmp_path / top / "5") for top in ("all", "alone")]
     assert kept[0] == kept[1]
     assert max(kept[0]) <= bad
     assert max(step for step, _ in logs[1].lines) <= bad
@@ -185,8 +189,7 @@ def test_killed_and_resumed_together_they_end_in_the_same_bits(
     with pytest.raises(RuntimeError, match="killed"):
         trainer.fit_members(members(folder, logs, **lengths))
     monkeypatch.setattr(Checkpoints, "save", original)
-    newest = [max(int(p.name) for p in (folder / f"{seed}/checkpoints").iterdir() if p.name.isdigit())
-              for seed in SEEDS]  # fmt: skip
+    newest = [max(saved(folder / str(seed))) for seed in SEEDS]
     assert newest[0] == 8
     assert max(newest[1:]) < 8
     given = members(folder, logs, **lengths)
