@@ -114,11 +114,14 @@ class Run:
         self.log = Silent() if member.tracker is None else member.tracker
         self._metadata, self._evaluate = metadata, member.evaluate
         self.fault: UserError | None = None
+        self._moved = ""
         self.begun, self._kept = self._begin(member)
         self.n = int(self.begun.step)
         self.best, self.best_step = float(self.begun.best), int(self.begun.best_step)
         self.stale = int(self.begun.stale)
         self._saved = self.n if checkpoints.latest_step() == self.n else -1
+        if self._saved >= 0 and not self.over:
+            self.log.say(f"{self.log.prefix or step.task.name}: resumed at {self.n}{self._moved}")
         k = config.updates_per_call
         read = partial(host_batch, member.batches, k=k, accumulate=config.accumulate)
         self.upcoming = Ahead(read, k, config.steps)
@@ -131,9 +134,8 @@ class Run:
             return state if params is None else self._step.begin(state, params), _Kept()
         state, found = self._checkpoints.restore(self._step.abstract, expected=self._metadata)
         before, now = (math.prod(each["mesh"].values()) for each in (found, self._metadata))
-        moved = f" (saved on {before} device{'s' * (before > 1)}, now {now})"
-        name = self.log.prefix or self._step.task.name
-        self.log.say(f"{name}: resumed at {int(state.step)}{moved if before != now else ''}")
+        if before != now:
+            self._moved = f" (saved on {before} device{'s' * (before > 1)}, now {now})"
         return state, _Kept(**found["loop"])
 
     @property

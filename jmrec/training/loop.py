@@ -22,7 +22,7 @@ from jmrec.errors import UserError
 from jmrec.preemption import Sigterm
 from jmrec.sharding import Batches, make_mesh
 from jmrec.training.config import NOT_PART_OF_A_RUN, TrainConfig, check_train
-from jmrec.training.host import Evaluate, Member, Members, Run
+from jmrec.training.host import Evaluate, Member, Members, Run, Silent
 from jmrec.training.optim import OptimConfig, check_optim, traced_numbers
 from jmrec.training.population import population_step
 from jmrec.training.step import TrainStep
@@ -198,7 +198,8 @@ class Trainer:
                 opened.enter_context(runs[-1].upcoming)
             group = Members(step, runs, [numbers for numbers, _ in given])
             what = self.task.name + (f", {len(runs)} at once" if len(runs) > 1 else "")
-            with runs[0].log.progress(config.steps, what, start=group.n) as bar:
+            shown = Silent() if group.over else runs[0].log
+            with shown.progress(config.steps, what, start=group.n) as bar:
                 while True:
                     # THE ORDER OF THIS LOOP MUST NOT CHANGE:
                     # EVALUATE -> SAVE -> NEXT BATCHES -> STEP -> LOG THE PREVIOUS STEP.

@@ -126,7 +126,8 @@ def population_step(alone: TrainStep, members: int) -> TrainStep | PopulationSte
         return alone
     if members not in alone.populations:
         alone.populations[members] = PopulationStep(alone, members)
-    return alone.populations[members]
+    found: PopulationStep = alone.populations[members]
+    return found
 
 
 def _stacked(*states: TrainState) -> Any:

@@ -6,7 +6,7 @@ and trials share the program. Batch n and the key of update n are functions of n
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,9 +24,6 @@ from jmrec.sharding import (
 )
 from jmrec.training.optim import OptimConfig, make_optimizer, opt_state_shardings
 from jmrec.types import Batch, HParams, LossResult, Params, State, SumCount, Task, TrainState
-
-if TYPE_CHECKING:
-    from jmrec.training.population import PopulationStep
 
 
 class TrainStep:
@@ -46,7 +43,7 @@ class TrainStep:
     Attributes:
       abstract: The state's shapes with their shardings.
       compilations: How often the step was traced: once per batch shape.
-      populations: Number of members -> the step of so many, where there is one.
+      populations: Number of members -> their `PopulationStep`, where one was made.
     """
 
     abstract: TrainState
@@ -64,7 +61,7 @@ class TrainStep:
         self.task, self.mesh, self.rules = task, mesh, rules
         self.accumulate, self.updates_per_call = accumulate, updates_per_call
         self.compilations = 0
-        self.populations: dict[int, PopulationStep] = {}
+        self.populations: dict[int, Any] = {}
         self._flops: dict[tuple[tuple[int, ...], ...], int] = {}
         axes = task.logical_axes()
         self._optimizer = make_optimizer(optim, axes)
