@@ -1,10 +1,10 @@
 """Seeds of a student trained at once against as many trained one after another, in one process.
 
 The student reads ids and has the full softmax over the catalogue; sessions are random. Batches lie
-in memory, so that the time is that of the updates and of placing their batches. first_call_seconds
-is tracing, compilation and one update; the other times are medians of rounds that take turns, the
-later ones of --updates each; of a CPU it is the time that it was busy. losses_apart is the largest difference of any loss of a member from
-the same update of its own run, as a share of that.
+in memory, so that the time is that of the updates and of placing their batches; of a CPU it is the
+time that it was busy. first_call_seconds is tracing, compilation and one update; the other times
+are medians of rounds that take turns, of --updates each. losses_apart is the largest difference of
+any loss of a member from the same update of its own run, as a share of that.
 """
 
 import argparse

@@ -211,3 +211,25 @@ def test_one_of_a_killed_population_may_go_on_alone_and_back(tmp_path: Path) -> 
     same(found[1], solo)
     for result, member in zip(found, members(tmp_path / "alone")):
         close(result, alone(trainer, member))
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_who_rests_is_handed_through_as_it_is(way: str) -> None:
+    trainer = a_trainer(way, members=2)
+    step, alone = trainer.step.populations[2], trainer.step
+    first = [jax.device_get(alone.initialise(seed)) for seed in (2, 5)]
+    numbers = step.place_numbers([trainer._given({})[0]] * 2)
+    frozen = alone.place_frozen(*trainer.task.frozen(Path()))
+    state, hosts = step.join([alone.initialise(seed) for seed in (2, 5)]), [Own(2)[0], Own(5)[0]]
+    state, metrics, _ = step.advance(state, frozen, hosts, numbers, [True, False])
+    moved, rested = (jax.device_get(step.member(state, k)) for k in (0, 1))
+    for was, now in zip(jax.tree.leaves(first[1]), jax.tree.leaves(rested), strict=True):
+        np.testing.assert_array_equal(*map(bits, (was, now)))
+    assert (int(moved.step), int(rested.step)) == (1, 0)
+    assert not np.array_equal(moved.params["w"], first[0].params["w"])
+    assert [*np.asarray(metrics["loss"][1])][1] == 0
+
+
+def bits(leaf: Any) -> np.ndarray:
+    key = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+    return np.asarray(jax.random.key_data(leaf) if key else leaf)
