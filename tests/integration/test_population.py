@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from jmrec.systems.session.system import SessionSystem
 from jmrec.systems.work import Work
 from jmrec.tracking import Tracker
 from jmrec.training.host import Run
+from tests.compilations import compiled
 from tests.integration.session_runs import ROOT, results, walk_to
 
 SPEC = f"{ROOT / 'experiments/session.py'}:data=toyshop,size=tiny"
@@ -28,8 +28,6 @@ SETTINGS = [
 ]  # fmt: skip
 CLOSE = 1e-4
 """On a CPU, whose program for several has each member's own inside, no difference was seen."""
-TRACED = "/jax/core/compile/jaxpr_trace_duration"
-COMPILED = "/jax/core/compile/backend_compile_duration"
 
 
 def overrides(*more: str) -> list[str]:
@@ -138,23 +136,7 @@ def test_other_commands_open_it_and_a_second_run_skips_all(
     assert len(json.loads(capsys.readouterr().out)) > 0
 
 
-@pytest.fixture
-def compiled() -> Iterator[list[str]]:
-    """What jax has traced and compiled."""
-    found: list[str] = []
-
-    def note(event: str, seconds: float, **about: Any) -> None:
-        if event in (TRACED, COMPILED):
-            found.append(str(about.get("fun_name")))
-
-    jax.monitoring.register_event_duration_secs_listener(note)
-    yield found
-    jax.monitoring.unregister_event_duration_listener(note)
-
-
-def test_a_second_seed_and_a_student_alike_compile_nothing(
-    alone: Path, tmp_path: Path, compiled: list[str]
-) -> None:
+def test_a_second_seed_and_a_student_alike_compile_nothing(alone: Path, tmp_path: Path) -> None:
     workdir = tmp_path / "run"
     shutil.copytree(alone / "data", workdir / "data")
     config = load_config(SPEC, overrides())
@@ -163,11 +145,12 @@ def test_a_second_seed_and_a_student_alike_compile_nothing(
         config.students.alike.hparams = ConfigDict({"dropout": 0.4, "id_dropout": 0.1})
         config.students.alike.train = ConfigDict({"weight_decay": 0.3, "learning_rate": 0.01})
     system = SessionSystem(Work(config, workdir, Tracker(workdir, quiet=True)))
-    walk_to(system, "students/alike-0")
-    assert "_call" in compiled
-    compiled.clear()
-    walk_to(system, "students/student-1")
-    assert {*compiled} <= {"key_data"}  # of checkpoints, which keep a key as its numbers
+    with compiled() as first:
+        walk_to(system, "students/alike-0")
+    assert "_call" in first
+    with compiled() as others:
+        walk_to(system, "students/student-1")
+    assert others == set()
     trainers = [system.students.trainer(name) for name in system.students.names]
     assert trainers[0].step is trainers[1].step
     assert trainers[0].compilations == 1

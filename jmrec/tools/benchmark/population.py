@@ -71,21 +71,18 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             else:
                 seconds[way].append(took)
     apart = float(np.abs(losses["at once"] / losses["alone"] - 1).max())
+    each = {way: statistics.median(rounds) / args.members for way, rounds in seconds.items()}
     table = [
-        {
-            "way": way,
-            "first_call_seconds": round(first[way], 2),
-            "seconds_a_member": float(f"{statistics.median(each) / args.members:.4g}"),
-        }
-        for way, each in seconds.items()
-    ]
-    own, shared = (row["seconds_a_member"] for row in table)
+        {"way": way, "first_call_seconds": round(first[way], 2),
+         "seconds_a_member": float(f"{spent:.4g}")}
+        for way, spent in each.items()
+    ]  # fmt: skip
     wrong = f"a loss of a member is {apart:.1e} of it away from that of its own run."
     return {
         "device": jax.devices()[0].device_kind,
         "machine": platform.machine(),
         **{name: getattr(args, name) for name in ("members", "items", "batch", "width", "updates")},
-        "of_one_alone": round(float(shared) / float(own), 3),
+        "of_one_alone": round(each["at once"] / each["alone"], 3),
         "losses_apart": float(f"{apart:.1e}"),
         **({} if apart < APART else {"wrong": [wrong]}),
         "table": table,
