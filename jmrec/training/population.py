@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
+from jmrec.errors import UserError
 from jmrec.flops import matmul_flops
 from jmrec.sharding import put_batch, replicated
 from jmrec.training.step import TrainStep
@@ -90,6 +91,9 @@ class PopulationStep:
 
         Returns:
           (state, metrics as (sum, count) with a first axis of members, FLOPs of one member).
+
+        Raises:
+          UserError: So many do not fit into the memory of the device.
         """
         stacked = {name: np.stack([np.asarray(each[name]) for each in hosts]) for name in hosts[0]}
         lead = 1 + (self.alone.updates_per_call > 1)
@@ -99,7 +103,15 @@ class PopulationStep:
         shapes = tuple(leaf.shape for leaf in jax.tree.leaves((frozen, batches)))
         if shapes not in self._flops:  # the trace is the one that the call compiles
             self._flops[shapes] = matmul_flops(self.jitted.trace(*given).jaxpr) // self.members
-        return *self.jitted(*given), self._flops[shapes]
+        try:
+            return *self.jitted(*given), self._flops[shapes]
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error):
+                raise
+            raise UserError(
+                f"{self.members} at once do not fit into the memory of the device; set a "
+                f"train.population below {self.members}, 1 for one after another."
+            ) from error
 
     def _call(
         self, state: TrainState, frozen: Any, batches: Batch, hparams: HParams, active: jax.Array

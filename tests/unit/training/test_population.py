@@ -230,6 +230,28 @@ def test_who_rests_is_handed_through_as_it_is(way: str) -> None:
     assert [*np.asarray(metrics["loss"][1])][1] == 0
 
 
+def test_too_many_for_the_device_is_a_sentence_and_fewer_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trainer = a_trainer("at once")
+    with pytest.raises(RuntimeError, match="killed"):
+        trainer.fit_members(members(tmp_path, of2={"raises": 10}))
+    step, jitted = trainer.step.populations[3], trainer.step.populations[3].jitted
+
+    class Full:
+        trace = jitted.trace
+
+        def __call__(self, *given: Any) -> Any:
+            raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory: 9 GiB.")
+
+    monkeypatch.setattr(step, "jitted", Full())
+    with pytest.raises(
+        UserError, match=r"^3 at once do not fit .*train\.population below 3, 1 for"
+    ):
+        trainer.fit_members(members(tmp_path))
+    assert all(alone(trainer, each).step == 12 for each in members(tmp_path))
+
+
 def bits(leaf: Any) -> np.ndarray:
     key = jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key)
     return np.asarray(jax.random.key_data(leaf) if key else leaf)
