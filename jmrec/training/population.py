@@ -23,7 +23,8 @@ class PopulationStep:
     """The updates of several members of one task in one call of the device.
 
     On an accelerator the members are computed at once (``vmap``), on a CPU one after another
-    (``lax.map``), where it saves their compilation alone and those that rest cost nothing.
+    (``lax.map``), where those that rest cost nothing. There it is as fast as fits one by one, which
+    share one program too.
 
     Args:
       alone: The step of one member, which is what each does.
