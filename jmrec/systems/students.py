@@ -223,7 +223,7 @@ class Students:
         return wanted or len(self.seeds(name))
 
     def _helps(self, name: str) -> bool:
-        """Return whether seeds of a student are to be trained at once on this machine."""
+        """Return whether seeds of a student are to be trained at once: not by several processes."""
         wanted = int(self._settings(name, "train").get("population", 0))
         asked = wanted > 1 or (wanted == 0 and jax.default_backend() != "cpu")
         return asked and jax.process_count() == 1
