@@ -167,6 +167,7 @@ PUBLISHED: dict[str, dict[str, float]] = {
     "narm": {"dropout": 0.5},
     "stamp": {"dropout": 0.0},
     "srgnn": {"dropout": 0.0},
+    "bert4rec": {"dropout": 0.2},
     "core": {"dropout": 0.2},
     "caser": {"dropout": 0.4},
     "sasrec": {"dropout": 0.5},

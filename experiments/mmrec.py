@@ -5,7 +5,8 @@ beyond how often item and user were disliked before; and a loss that knows how r
 keeps false positives low.
 
 Paper: Tian, Wang, Zhao, Ding, MMREC: LLM Based Multi-Modal Recommender System,
-https://arxiv.org/abs/2408.04211 (the method as built here is jmrec's own reading; see README.md).
+https://arxiv.org/abs/2408.04211 (the method as built here is jmrec's own
+reading; see docs/limits.md).
 
 Arguments:
   data=toyshop|folder   the embedded shop with its reviews, or your catalogue folder

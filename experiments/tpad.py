@@ -2,7 +2,7 @@
 
 Paper: Su, Zhong, Ma, Liu, Chen, Zheng, Yin, Chua, Distilling Transitional Pattern to Large
 Language Models for Multimodal Session-based Recommendation, https://arxiv.org/abs/2504.10538
-(the method as built here is jmrec's own reading; see README.md).
+(the method as built here is jmrec's own reading; see docs/limits.md).
 
 Arguments:
   data=toyshop|folder   the embedded shop, or your catalogue folder (--config.data.dir=...)
@@ -28,7 +28,7 @@ rule where a rule is (--config.evaluate.serve=NAME serves another).
 Sweep (get_hyper): the student's learning rate by its weight decay, six trials, judged by the served
 student on validation, or by the best of those that are trained.
 
-Seen (test, session MRR@20 in percent, 2 CPU cores; see README.md):
+Seen (test, session MRR@20 in percent, 2 CPU cores; see docs/results):
   size=tiny, ToyShop, seed 0 (rows behind a tower differ by up to 2.3 points between processors and
   flags of XLA), commit a0c452e: oracle 48.6, undistilled student 20.7, text-only 20.6, distilled
   20.4, teacher 20.1, blend of rules 20.0, id-only 17.2, picture-only 15.9.

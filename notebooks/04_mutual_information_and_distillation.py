@@ -238,7 +238,7 @@ axis.set(xlabel="HSIC of k and t over the catalogue")
 # ## Limits
 # "What it is" and "what follows it" are not apart in ToyShop: what follows depends on what an item
 # is. Perfect disentanglement would have to throw something away. Nor does a prettier bound make a
-# better recommender: see in jmrec's README how the distilled student fares against one that reads e
+# better recommender: see in `docs/results` how the distilled student fares against one that reads e
 # itself. Only the evaluation can tell (notebook 06).
 #
 # ## Questions to try

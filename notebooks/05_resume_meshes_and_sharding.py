@@ -217,7 +217,7 @@ assert difference.max() < 1e-4
 #
 # ## Limits
 # Eight slices of one CPU say nothing of speed. jmrec's rules are tested on such fake devices and on
-# one machine; no figure in its README was measured on a cluster.
+# one machine; no figure in its documents was measured on a cluster.
 #
 # ## Questions to try
 # 1. Kill at update 19 and at update 20. From which checkpoint does each go on?

@@ -12,12 +12,16 @@ def options(parser: argparse.ArgumentParser) -> None:
     """Add the options."""
     parser.add_argument("--split", choices=("validation", "test"), default="validation")
     parser.add_argument(
-        "--by", choices=("week", "month"), help="report every row over time too, to see it age"
-    )
+        "--by", choices=("day", "week", "month"),
+        help="report every row by the day, week (from Monday, UTC) or month of what is predicted "
+        "too, to see it age",
+    )  # fmt: skip
     parser.add_argument(
-        "--counts", choices=("frozen", "live"), default="frozen",
-        help="live: show every rule also with counts of all that was before each prediction, "
-        "as a server has them, beside those of training alone",
+        "--counts", choices=("frozen", "weekly", "live", "all"), default="frozen",
+        help="beside the rows of training alone (frozen), live: every rule and its blend with the "
+        "student, with counts of all that was before each prediction, as a server has them; "
+        "weekly: the served row and the best rule, counted anew every Monday as by jmrec remember; "
+        "all: both",
     )  # fmt: skip
     parser.add_argument("--dump-topk", type=Path, help="folder for what was recommended, npz")
     add_policy(parser)
@@ -35,7 +39,7 @@ def action(args: argparse.Namespace, _: Sequence[str]) -> None:
 COMMAND = Command(
     help="Rank every rule, student and teacher of a run, and write the report.",
     example="jmrec evaluate --workdir runs/shop --split=validation --dump-topk runs/shop/topk\n"
-    "  jmrec evaluate --workdir runs/shop --split=test --by week --counts=live",
+    "  jmrec evaluate --workdir runs/shop --split=test --by week --counts=all",
     options=options,
     action=action,
 )

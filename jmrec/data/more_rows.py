@@ -49,28 +49,34 @@ def read_more_events(path: Path, description: Description, items: Items) -> Raw:
     Raises:
       UserError: It can not be read, or lacks a column.
     """
-    columns = replace(description.interactions, label="", review="", target_events=())
-    described = replace(
-        description, items_file="the catalogue", interactions_file=path.name, interactions=columns
-    )
-    findings = Findings()
+    described = _without_labels(description)
     _has_columns(path, described, "interactions")
-    raw = read_interactions(
-        path.parent, described, path.name, np.arange(len(items)), items, [""] * len(items), findings
-    )
-    return replace(raw, user=None) if raw.user is not None and not raw.user[1] else raw
+    return _read_events(path, described, items)
 
 
 def read_own_events(folder: Path, description: Description, items: Items) -> Raw:
     """Read the events of the catalogue folder that was described, of a test split too.
 
-    See `read_more_events`.
+    See `read_more_events`; the columns are those that the description was held to.
     """
-    raw = read_more_events(folder / description.interactions_file, description, items)
+    described = _without_labels(description)
+    raw = _read_events(folder / description.interactions_file, described, items)
     if not description.test_file:
         return raw
-    test = read_more_events(folder / description.test_file, description, items)
-    return join_splits(raw, test)
+    return join_splits(raw, _read_events(folder / description.test_file, described, items))
+
+
+def _without_labels(description: Description) -> Description:
+    columns = replace(description.interactions, label="", review="", target_events=())
+    return replace(description, items_file="the catalogue", interactions=columns)
+
+
+def _read_events(path: Path, description: Description, items: Items) -> Raw:
+    described, findings = replace(description, interactions_file=path.name), Findings()
+    raw = read_interactions(
+        path.parent, described, path.name, np.arange(len(items)), items, [""] * len(items), findings
+    )
+    return replace(raw, user=None) if raw.user is not None and not raw.user[1] else raw
 
 
 def _has_columns(path: Path, description: Description, table: str) -> None:

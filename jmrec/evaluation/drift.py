@@ -1,82 +1,56 @@
-"""How results change over time: the figures by calendar period of the evaluated split."""
+"""How results change over time: the figures by calendar period of what is predicted."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
-from jmrec.errors import UserError
 from jmrec.evaluation.figures import per_prediction, units
-from jmrec.evaluation.protocol import Predictions
+from jmrec.evaluation.periods import FEW, OverTime, OverTimeRow, periods
+from jmrec.evaluation.protocol import Predictions, at_target
 from jmrec.evaluation.results import MRR20, SESSION
 from jmrec.evaluation.summary import Row
 from jmrec.metrics.bootstrap import interval
 
-PERIODS = ("week", "month")
-
-
-def periods(times: np.ndarray, by: str) -> np.ndarray:
-    """Return the calendar period of each time, as text that sorts by time.
-
-    Args:
-      times: float [N] unix seconds, read as UTC.
-      by: "month" gives "2026-11"; "week" gives the Monday on which the week begins.
-
-    Raises:
-      UserError: If ``by`` is neither.
-
-    Example:
-      >>> periods(np.array([0.0, 4 * 86400.0, 40 * 86400.0]), "month").tolist()
-      ['1970-01', '1970-01', '1970-02']
-      >>> periods(np.array([0.0, 4 * 86400.0]), "week").tolist()
-      ['1969-12-29', '1970-01-05']
-    """
-    if by not in PERIODS:
-        raise UserError(f"--by={by} is no period; choose one of {', '.join(PERIODS)}.")
-    days = np.floor(np.asarray(times, np.float64) / 86400).astype("datetime64[D]")
-    if by == "month":
-        return days.astype("datetime64[M]").astype(str)
-    # Day 0 of Unix time was a Thursday.
-    return (days - (days.astype(int) + 3) % 7).astype(str)
-
 
 def over_time(
-    rows: Sequence[Row],
-    predictions: Predictions,
-    start: np.ndarray,
-    by: str,
-    name: str = MRR20,
-) -> dict[str, Any]:
+    rows: Sequence[Row], predictions: Predictions, by: str, name: str = MRR20
+) -> OverTime:
     """Return the session figure of every row in every period, with its interval.
 
-    A session belongs to the period in which it begins; each of its positions 1 to 20 counts.
+    A prediction belongs to the period in which what it predicts happened, whatever a row knew: a
+    session counts in each period that has one of its positions 1 to 20, with their mean.
 
     Args:
-      rows: Of the table.
+      rows: Of the table, at least one.
       predictions: What every row was asked.
-      start: float64 [S] unix seconds of each session of the split.
-      by: One of `PERIODS`.
+      by: One of `jmrec.evaluation.periods.PERIODS`.
       name: The metric.
 
     Returns:
-      {"by", "metric", "periods": [T], "sessions": [T], "rows": name -> {"value": [T],
-      "interval": [[low, high] ...]}}; periods without a session are left out.
+      Periods without such a prediction are left out.
+
+    Raises:
+      UserError: If ``by`` is no period.
     """
-    label = periods(np.asarray(start)[predictions.session], by)
-    parts = [predictions.take(np.flatnonzero(label == one)) for one in np.unique(label)]
-    asked = [(label == one, part) for one, part in zip(np.unique(label), parts)]
-    table: dict[str, Any] = {}
-    for row in rows:
-        values = per_prediction(row.ranks(), name)
-        found = [units(values[mask], part, SESSION) for mask, part in asked]
-        table[row.name] = {
-            "value": [float(means.mean()) for means, _ in found],
-            "interval": [interval(means, clusters).tolist() for means, clusters in found],
-        }
+    early = predictions.place <= 20
+    label = np.where(early, periods(at_target(predictions).prefixes.time, by), "")
+    names = np.unique(label[early])
+    asked = [(label == one, predictions.take(label == one)) for one in names]
+    values = [per_prediction(row.ranks(), name) for row in rows]
+    table: dict[str, OverTimeRow] = {row.name: {"value": [], "interval": []} for row in rows}
+    for mask, part in asked:  # of all rows together: they share the resamples
+        found = [units(each[mask], part, SESSION) for each in values]
+        means = np.stack([each for each, _ in found], axis=1)
+        ends = interval(means, found[0][1])
+        for row, value, pair in zip(rows, means.mean(axis=0), ends.T):
+            table[row.name]["value"].append(float(value))
+            table[row.name]["interval"].append(pair.tolist())
     return {
         "by": by,
         "metric": name,
-        "periods": np.unique(label).tolist(),
-        "sessions": [len(np.unique(part.session)) for part in parts],
+        "periods": names.tolist(),
+        "sessions": [len(np.unique(part.session)) for _, part in asked],
+        "predictions": [len(part) for _, part in asked],
+        "few": FEW,
         "rows": table,
     }

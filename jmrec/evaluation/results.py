@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NotRequired, Required, TypedDict, cast
 
 from jmrec.errors import UserError
+from jmrec.evaluation.periods import OverTime
 from jmrec.files import read_json, write_json
 
 FORMAT = 2
@@ -113,8 +114,9 @@ KINDS = _kinds(
 )
 """Every kind that a row may be of, in the table's order; results.json holds those of its rows."""
 
-FROZEN, LIVE = "frozen", "live"
-"""What a row knows of: the training sessions, or all that was before each prediction."""
+FROZEN, WEEKLY, LIVE = "frozen", "weekly", "live"
+"""What a row counts: the training sessions, also what was before the week of what is predicted, or
+all that was before it."""
 
 # ---- results.json --------------------------------------------------------------------------------
 
@@ -160,8 +162,8 @@ class ResultRow(TypedDict):
     """One row of the table.
 
     ``figures`` is figure -> metric -> a fraction (None where there is nothing to average),
-    ``interval`` the same with [low, high]; ``seeds`` is how many were averaged; ``counts`` is LIVE
-    where counts are of all that was before each prediction, and is not there where they are FROZEN.
+    ``interval`` the same with [low, high]; ``seeds`` is how many were averaged; ``counts`` is
+    WEEKLY or LIVE where a row counts what came after training, and not there where it is FROZEN.
     """
 
     name: str
@@ -256,7 +258,7 @@ class Results(TypedDict):
     stages: dict[str, StageFacts]
     curves: dict[str, dict[str, list[Any]]]
     value: NotRequired[dict[str, Any]]
-    over_time: NotRequired[dict[str, Any]]
+    over_time: NotRequired[OverTime]
     policy: NotRequired[dict[str, Any]]
     examples: NotRequired[dict[str, Any]]
     study: NotRequired[dict[str, Any]]

@@ -1,6 +1,6 @@
 """Rows, comparisons and results.json: everything that the report shows."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -22,6 +22,7 @@ from jmrec.evaluation.results import (
     RANKING,
     RULE,
     SESSION,
+    WEEKLY,
     Comparison,
     DatasetHead,
     ResultRow,
@@ -42,7 +43,11 @@ SMALL_CATALOGUE = 200
 LIVE_ROWS = (
     " Rows named live count everything strictly before the moment of what is predicted, of all "
     "splits, with settings chosen on validation so; every other row, students too, is frozen: it "
-    "knows the training sessions alone."
+    "knows the training sessions alone. So does a student that is blended with live rules."
+)
+WEEKLY_ROWS = (
+    " Rows named weekly are counted anew every Monday at 00:00 UTC with all that was before, as by "
+    "jmrec remember once a week: settings, weights, EASE and students stay as they were."
 )
 
 
@@ -56,7 +61,7 @@ class Row:
       ranked: One a seed; the ranks under the first offset, which must be 0, are reported.
       settings: What was chosen.
       cold: One cold panel a seed, or none.
-      counts: FROZEN or LIVE, see `jmrec.evaluation.results`.
+      counts: FROZEN, WEEKLY or LIVE, see `jmrec.evaluation.results`.
     """
 
     name: str
@@ -102,7 +107,7 @@ def measure(
       settings: For the table; None takes the first ranker's, where it has any.
       allowed: bool [V] availability.
       warm_loss: See :func:`jmrec.evaluation.cold.choose_offset`.
-      counts: FROZEN, or LIVE of rankers that count what came before each prediction.
+      counts: WEEKLY or LIVE of rankers that count what came after training, else FROZEN.
       batch: Predictions in a chunk.
       item_chunk: Items in a slice.
 
@@ -285,7 +290,7 @@ def summarise(
         "system": system,
         "primary": RANKING,
         "caption": caption
-        or default_caption(dataset, split, predictions, warm_loss, live=live is not None),
+        or default_caption(dataset, split, predictions, warm_loss, [row.counts for row in rows]),
         "dataset": _dataset_head(dataset, split, predictions),
         "kinds": kinds_of([row.kind for row in rows]),
         "rows": table,
@@ -360,7 +365,7 @@ def default_caption(
     split: str,
     predictions: Predictions,
     warm_loss: float | None = None,
-    live: bool = False,
+    counts: Collection[str] = (),
 ) -> str:
     """Return what states the protocol, in a sentence or two.
 
@@ -369,7 +374,7 @@ def default_caption(
       split: "test" or "validation".
       predictions: What was asked.
       warm_loss: By which cold offsets were chosen, see :func:`jmrec.evaluation.cold.choose_offset`.
-      live: Whether some rows count what came after training.
+      counts: What the rows count, see `Row`.
     """
     seen = "are no candidates" if dataset.exclude_seen else "stay candidates"
     offset = "is the best for all targets together"
@@ -398,7 +403,7 @@ def default_caption(
         f"{averaged}; intervals are "
         f"95 % bootstrap intervals over {units}; rules are fitted on the training sessions alone, "
         f"their settings chosen on validation; so is the offset of cold items, which {offset}."
-        f"{small}{LIVE_ROWS if live else ''}"
+        f"{small}{LIVE_ROWS if LIVE in counts else ''}{WEEKLY_ROWS if WEEKLY in counts else ''}"
     )
 
 

@@ -148,7 +148,7 @@ def catalogue_topk(
     [..., V] logits are not built when V > chunk.
 
     Use: for any ranker as the teacher, its top k written down once.
-    Formula: T**2 D(p || q) over k items and the tail, D = ``divergence``.
+    Formula: T**2 D(p || q) over k items and the tail, D = divergence.
 
     Args:
       teacher_logits: [..., K].

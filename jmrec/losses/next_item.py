@@ -339,7 +339,7 @@ def gbce(
 
     Use: as `bce`, by its name alone. Every negative of gSASRec is drawn for its own position; where
       one draw serves a whole batch, take more of them.
-    Formula: see `bce`.
+    Formula: that of bce.
 
     Args:
       positive_scores: [...].

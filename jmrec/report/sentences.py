@@ -8,9 +8,12 @@ from jmrec.evaluation.results import (
     AMONG_COLD,
     BOUND,
     COVERAGE,
+    LIVE,
+    MODEL,
     POPULARITY,
     RULE,
     TEACHER,
+    WEEKLY,
     Cost,
     Results,
 )
@@ -62,7 +65,7 @@ def sentences(results: Results, cost: Cost | None = None) -> list[str]:
             f"The {bounds[0]['name']}, which knows how the data was made, reaches {judge} "
             f"{percent(most)} %; {model} reaches {share:.0f} % of that."
         )
-    said += _live_sentence(results, model)
+    said += [*_weekly_sentences(results), *_live_sentences(results, model)]
     said += _cold_sentence(results, model)
     said += value_sentences(results)
     said += filter(None, [why_served(results)])
@@ -165,22 +168,49 @@ def verdict(results: Results, model: Mapping[str, Any], rule: Mapping[str, Any])
     return said
 
 
-def _live_sentence(results: Results, model: str | None) -> list[str]:
-    """Say what the best rule reaches with live counts, and how a frozen model stands to it."""
+def _weekly_sentences(results: Results) -> list[str]:
+    """Say what rows reach that are counted anew every Monday, beside what training left."""
+    said = []
+    for name, row in by_name(results).items():
+        own = name.removesuffix(f", {WEEKLY}")
+        if row.get("counts") == WEEKLY and (apart := _apart(results, name, own)):
+            value = percent(figure(results, row))
+            said.append(
+                f"Counted anew every Monday, as by jmrec remember, {own} reaches "
+                f"{primary(results)['metric']} {value} %, less itself as training left it: {apart}."
+            )
+    return said
+
+
+def _live_sentences(results: Results, model: str | None) -> list[str]:
+    """Say what the best rule reaches with live counts, and how models stand to it."""
     rows, live = by_name(results), results.get("best_live_rule")
     if live not in rows:
         return []
     judge, value = primary(results)["metric"], percent(figure(results, rows[str(live)]))
     said = f"Where rules count all that was before each prediction, the best is {live}: "
+    said += f"{judge} {value} %"
+    if apart := _apart(results, model, live):
+        said += f"; {model}, which knows training alone, less this rule: {apart}"
+    sentences = [f"{said}."]
+    for name, row in rows.items():
+        apart = _apart(results, name, live)
+        if row.get("counts") == LIVE and role(results, row) == MODEL and apart:
+            own = percent(figure(results, row))
+            sentences.append(f"{name} reaches {own} %; less the best live rule: {apart}.")
+    return sentences
+
+
+def _apart(results: Results, a: str | None, b: str | None) -> str:
+    """Return by how much a row is above another, in words; "" where nobody compared them."""
     for each in primary_comparisons(results):
-        if (each.get("a"), each.get("b")) == (model, live) and interval(each.get("interval")):
+        if (each.get("a"), each.get("b")) == (a, b) and interval(each.get("interval")):
             low, high = each["interval"]
-            return [
-                f"{said}{judge} {value} %; {model}, which knows training alone, less this rule: "
-                f"{signed(each.get('difference'))} points (95 % interval {signed(low)} to "
-                f"{signed(high)})."
-            ]
-    return [f"{said}{judge} {value} %."]
+            said = f"95 % interval {signed(low)} to {signed(high)}"
+            if reason := each.get("reason"):
+                said += f"; nothing is claimed, for there are {reason}"
+            return f"{signed(each.get('difference'))} points ({said})"
+    return ""
 
 
 def _cold_sentence(results: Results, model: str | None) -> list[str]:

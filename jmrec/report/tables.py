@@ -12,6 +12,7 @@ from jmrec.evaluation.results import (
     CUTOFFS,
     DEPTH,
     FIGURES,
+    FROZEN,
     HR20,
     LAST,
     METRICS,
@@ -182,7 +183,10 @@ def best_rule(results: Results) -> str | None:
 
 
 def best_model(results: Results) -> str | None:
-    """Return the name of the best model, or of the best teacher where there is no model."""
+    """Return the name of the best model, or of the best teacher where there is no model.
+
+    One with live counts is none of them: it can not be served.
+    """
     return _best(results, MODEL) or _best(results, TEACHER)
 
 
@@ -339,6 +343,7 @@ def in_order(buckets: Iterable[str]) -> list[str]:
 
 def _best(results: Results, wanted: str) -> str | None:
     rows = [row for row in results.get("rows") or [] if role(results, row) == wanted]
+    rows = [row for row in rows if row.get("counts", FROZEN) == FROZEN]
     rows = [row for row in rows if figure(results, row) > -math.inf]
     return str(max(rows, key=lambda row: figure(results, row))["name"]) if rows else None
 

@@ -17,6 +17,9 @@ WIDE = 118
 SMALL = 92
 """Below so many columns, some figures are left to the HTML page."""
 
+PERIODS = 16
+"""Figures over time are printed of so many periods at most, the last ones."""
+
 
 def print_results(
     results: Results, cost: Cost | None = None, console: Console | None = None
@@ -70,8 +73,33 @@ def print_results(
             ),
             style="dim",
         )
+    _print_over_time(results, console, wide)
     for sentence in sentences(results, cost):
         console.print(Text(sentence))
+
+
+def _print_over_time(results: Results, console: Console, wide: bool) -> None:
+    """Print the figures of the last periods, where they were asked for: a column a period."""
+    if not results.get("over_time"):
+        return
+    from jmrec.report.time import time_table  # here: it loads what draws
+
+    table = time_table(results)
+    assert table is not None
+    lines, at_once = table.lines[-PERIODS:], 8 if wide else 4
+    for start in range(0, len(lines), at_once):
+        part = lines[start : start + at_once]
+        shown = RichTable(box=box.SIMPLE, pad_edge=False, padding=(0, 1), header_style="")
+        shown.add_column(table.title, overflow="fold", min_width=14)
+        for line in part:
+            shown.add_column(line.name, justify="right", no_wrap=True)
+        for place, name in enumerate(table.columns):
+            cells = [line.cells[place] for line in part]
+            shown.add_row(Text(name), *(Text(f"{c.text}\n{c.note}".strip()) for c in cells))
+        console.print(shown)
+    left = len(table.lines) - len(lines)
+    more = f" The report has the {left} before." if left else ""
+    console.print(Text(table.note + more), style="dim")
 
 
 def _print_estimates(results: Results, console: Console) -> None:

@@ -1,10 +1,13 @@
 """Figures over time, or over test windows: a table and a plot of results.json's "over_time"."""
 
+from itertools import cycle
+from typing import Any
+
 import matplotlib
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from jmrec.evaluation.results import TEACHER, Results
+from jmrec.evaluation.results import LIVE, TEACHER, WEEKLY, Results
 from jmrec.report import plots
 from jmrec.report.tables import (
     Cell,
@@ -17,63 +20,89 @@ from jmrec.report.tables import (
     percent,
     role,
     served_row,
+    shown_student,
 )
+
+COUNTED = {WEEKLY: "--", LIVE: ":"}
+"""What rows count besides training, and the line with which such a row is drawn."""
 
 
 def time_table(results: Results) -> Table | None:
     """Return the figures of `shown_names` by period, None where nothing was asked so."""
-    found = results.get("over_time") or {}
+    found: Any = results.get("over_time") or {}
     if not found:
         return None
-    names = shown_names(results)
+    names, few = shown_names(results), found.get("few", 0)
     lines = []
     for at, (period, sessions) in enumerate(zip(found["periods"], found["sessions"])):
-        cells = [Cell(f"{sessions:,}")]
+        cells = [Cell(f"{sessions:,}", "few" if sessions < few else "")]
         for name in names:
             row = found["rows"][name]
             cells.append(Cell(percent(row["value"][at]), interval(row["interval"][at])))
         lines.append(Line(str(period), cells))
-    return Table(
-        f"By {found['by']}",
-        ["sessions", *names],
-        lines,
-        note=f"{found['metric']} by session, in %, with 95 % intervals; results.json has the other "
-        f"rows. A session belongs to the {found['by']} in which it begins.",
+    note = (
+        f"{found['metric']} by session, in %, with 95 % intervals; results.json has the other rows."
     )
+    if "predictions" in found:  # periods of the calendar
+        note += (
+            f" A prediction belongs to the {found['by']} (UTC) of what it predicts, whatever a row "
+            "knew; a session counts in each that has one of its positions 1-20."
+        )
+    if any(sessions < few for sessions in found["sessions"]):
+        note += f" Few: less than {few} sessions, which say little."
+    return Table(f"By {found['by']}", ["sessions", *names], lines, note=note)
 
 
 def shown_names(results: Results) -> list[str]:
-    """Return the served row, the best rule, the best model, the teacher and the best live rule."""
-    found = results.get("over_time") or {}
+    """Return the rows that are shown: the served one, the best rule, student and teacher.
+
+    Each is followed by its forms that count what came after training; the best live rule is last.
+    """
+    found: Any = results.get("over_time") or {}
     teacher = next((r["name"] for r in ordered_rows(results) if role(results, r) == TEACHER), None)
-    wanted = [served_row(results), best_rule(results), best_model(results), teacher]
-    wanted.append(results.get("best_live_rule"))
-    return [str(name) for name in dict.fromkeys(wanted) if name in found["rows"]]
+    wanted = [served_row(results), best_rule(results), shown_student(results)]
+    wanted += [best_model(results), teacher]
+    forms = [f"{name}{form}" for name in wanted for form in ("", *(f", {c}" for c in COUNTED))]
+    forms.append(str(results.get("best_live_rule")))
+    return [name for name in dict.fromkeys(forms) if name in found["rows"]]
 
 
 @matplotlib.rc_context(plots.STYLE)
 def time_plot(results: Results) -> Markup | None:
     """Draw the figures of `shown_names`, None where there are fewer than two periods."""
-    found = results.get("over_time") or {}
+    found: Any = results.get("over_time") or {}
     if len(found.get("periods") or ()) < 2:
         return None
     names = shown_names(results)
-    drawing = Figure(figsize=plots.PANEL)
+    drawing = Figure(figsize=(plots.PANEL[0], plots.PANEL[1] + 0.16 * len(names)))
     axes = drawing.subplots()
-    places = range(len(found["periods"]))
-    for number, (colour, name) in enumerate(zip(plots.COLOURS, names)):
-        row = found["rows"][name]
+    places, sessions = range(len(found["periods"])), found["sessions"]
+    colours = dict(zip(dict.fromkeys(map(_own, names)), cycle(plots.COLOURS)))
+    for number, name in enumerate(names):
+        row, colour = found["rows"][name], colours[_own(name)]
         # A little apart, so that intervals do not hide one another.
         at = [place + 0.06 * (number - (len(names) - 1) / 2) for place in places]
         value = [100 * each for each in row["value"]]
-        axes.plot(at, value, "o-", color=colour, ms=4, label=plots.short(name))
-        for x, (low, high) in zip(at, row["interval"]):
+        form = name.removeprefix(_own(name))
+        line = COUNTED.get(form.removeprefix(", "), "-")
+        axes.plot(at, value, line, color=colour, lw=1.3, label=plots.short(_own(name)) + form)
+        for x, y, (low, high), count in zip(at, value, row["interval"], sessions):
             axes.plot([x, x], [100 * low, 100 * high], color=colour, lw=1)
+            hollow = count < found.get("few", 0)
+            axes.plot([x], [y], "o", color=colour, mfc="none" if hollow else colour, ms=4)
     step = -(-len(places) // 6)
-    axes.set_xticks(places[::step], found["periods"][::step])
+    ticks = [f"{p}\n{n:,} sessions" for p, n in zip(found["periods"], sessions)]
+    axes.set_xticks(places[::step], ticks[::step], fontsize=7.5)
     axes.set_ylim(bottom=0)
     axes.set_ylabel(f"{found['metric']}, %")
     axes.grid(axis="y", color="#8888884d")
-    plots.legend(axes, loc="lower left", bbox_to_anchor=(-0.08, 1.0), ncols=2)
-    words = f"{found['metric']} by {found['by']} for {', '.join(names)}"
+    plots.legend(axes, loc="lower left", bbox_to_anchor=(-0.08, 1.0), ncols=1)
+    words = f"{found['metric']} by {found['by']} for {', '.join(names)}; hollow: few sessions"
     return plots.svg(drawing, "time", words)
+
+
+def _own(name: str) -> str:
+    """Return the name of the row of which this is a form."""
+    for counts in COUNTED:
+        name = name.removesuffix(f", {counts}")
+    return name

@@ -148,6 +148,25 @@ def read_added(system: Ranks) -> Added | None:
     return Added(ids, titles, table.arrays, windows and windows.first(rows), texts)
 
 
+def _check_nothing_is_gone(system: Ranks) -> None:
+    """Check that there is nothing of added items where nothing of them was found.
+
+    `embed` writes the index last, so that one that knows them has had their features beside it.
+
+    Raises:
+      UserError: There were some.
+    """
+    folder = system.work.workdir / ADDED
+    if not isinstance(system, ReadsItems) or not folder.is_dir():
+        return
+    index: list[str] = read_json(system.work.workdir / INDEX)
+    if len(index) > len(system.data.dataset.items):
+        raise UserError(
+            f"the features of {index[-1]!r} and all that jmrec embed read are gone from {folder}; "
+            "run jmrec embed again."
+        )
+
+
 def _hash_names(names: Mapping[str, Any], rows: int) -> str:
     """Return a hash of what is written of the first added items; later ones change nothing."""
     few = {name: each[:rows] for name, each in names.items()}
@@ -180,11 +199,14 @@ def whole_catalogue(
       more: Further items, which come last; those that `embed` has read by now are not read twice.
 
     Raises:
-      UserError: The towers were trained again since `embed`, or the policy does not fit.
+      UserError: The towers were trained again since `embed`, what it wrote is damaged or gone, or
+        the policy does not fit.
     """
     dataset = system.data.dataset
     items = dataset.items
     added = read_added(system) if with_added else Added([], [], {}, None, [])
+    if with_added and added is not None and not added.ids:
+        _check_nothing_is_gone(system)
     if added is None:
         raise UserError(
             f"{system.work.workdir} was trained again since jmrec embed read its added items; run "

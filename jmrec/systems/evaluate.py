@@ -21,7 +21,9 @@ from jmrec.evaluation.results import (
     CONTROL,
     FROZEN,
     LIVE,
+    MODEL,
     TEACHER,
+    WEEKLY,
     make_cost,
     role_of,
     write_results,
@@ -34,7 +36,7 @@ from jmrec.report.page import write_report
 from jmrec.report.terminal import print_results
 from jmrec.systems.costs import cost_by_stage, facts_by_stage
 from jmrec.systems.examples import examples, pictures_of
-from jmrec.systems.measured import Live, measure_all
+from jmrec.systems.measured import Later, measure_all
 from jmrec.systems.stages import Stage
 from jmrec.systems.students import NO_FEATURES, Students
 from jmrec.systems.system import Entry, Ranks
@@ -91,8 +93,10 @@ def evaluate(
       split: "validation" or "test".
       dump: A folder for every row's recommendations, see `jmrec.evaluation.dump`.
       policy: Whose correction's effect on the served row is reported, or None.
-      by: "week" or "month": report every row by calendar period too. None does not.
-      counts: LIVE adds a row for every rule that can count what came before each prediction.
+      by: "day", "week" or "month": report every row by calendar period too. None does not.
+      counts: LIVE adds a row for every rule that can count what came before each prediction, and
+        for their blend with a student; WEEKLY one for the served row and for the best rule, counted
+        anew every Monday; "all" adds both; FROZEN none.
       command: The command line, for the report.
       stage: The hash of the stage "evaluate", "" for none. A stage that was killed and is
         started again gives the same numbers: it counts as one reading of test.
@@ -102,9 +106,9 @@ def evaluate(
     if by is not None and not dataset.has_time:
         raise UserError(f"{dataset.name} has no times, so there is no --by={by}; leave it out.")
     validation, predictions = ask(dataset, "validation"), ask(dataset, split)
-    live = Live.of(dataset, validation, predictions) if counts == LIVE else None
+    later = None if counts == FROZEN else Later.of(counts, dataset, validation, predictions)
     reads = first(lambda: note_reading(work.workdir, split, stage))
-    table = measure_all(system, split, validation, predictions, dump, live)
+    table = measure_all(system, split, validation, predictions, dump, later)
     rows, served = table.rows, table.served
     effect = None
     if policy is not None:
@@ -130,7 +134,7 @@ def evaluate(
         split,
         system=system.name,
         served={**served, "beside": beside},
-        pairs=pairs,
+        pairs=[*pairs, *_counted(rows)],
         warm_loss=config.evaluate.get("warm_loss"),
         test_reads=reads,
         stages=facts_by_stage(work.workdir, names),
@@ -140,7 +144,7 @@ def evaluate(
     if (value := dataset.items.value) is not None:
         results["value"] = worth_of_lists(rows, predictions, value, results["best_rule"])
     if by is not None:
-        results["over_time"] = over_time(rows, predictions, dataset.splits[split].begins, by)
+        results["over_time"] = over_time(rows, predictions, by)
     results["examples"] = why
     commands = {"run": " ".join(command)} if command else {}
     cost = make_cost(cost_by_stage(work.workdir, names), commands)
@@ -173,6 +177,19 @@ def _compared(
     if served != student:
         return [(student, served), *pairs], [student]
     return pairs, [*of_role[TEACHER], *_without_teacher(variants, student)]
+
+
+def _counted(rows: Sequence[Row]) -> list[tuple[str, str]]:
+    """Return pairs of rows that tell what counting on is worth: of models, and of weekly rules."""
+    names = {row.name for row in rows}
+    pairs = []
+    for row in rows:
+        own = row.name.removesuffix(f", {row.counts}")
+        if row.counts == WEEKLY or (row.counts == LIVE and role_of(row.kind) == MODEL):
+            pairs.append((row.name, own))
+        if row.counts == LIVE:
+            pairs.append((row.name, f"{own}, {WEEKLY}"))
+    return [pair for pair in pairs if pair[1] in names]
 
 
 def _without_teacher(variants: ConfigDict, name: str) -> list[str]:

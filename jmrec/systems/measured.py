@@ -17,15 +17,18 @@ from jmrec.evaluation.choice import DIGITS, best_of, choose_row, figure_of, on_v
 from jmrec.evaluation.dump import dump_topk
 from jmrec.evaluation.protocol import Predictions, Ranker, at_target
 from jmrec.evaluation.rankers.blend import Blend, fit_mixed
+from jmrec.evaluation.rankers.live import live_name
 from jmrec.evaluation.rankers.neural import shuffle_prefixes
 from jmrec.evaluation.rankers.past import Past
-from jmrec.evaluation.rankers.rules import CHOSEN_BY, choose_live, fit_rules
+from jmrec.evaluation.rankers.rules import CHOSEN_BY, choose_live, choose_live_mixed, fit_rules
+from jmrec.evaluation.rankers.weekly import Mondays, weekly
 from jmrec.evaluation.results import (
     FROZEN,
     LIVE,
     MIX,
     PLAIN,
     RANKING,
+    WEEKLY,
     RowCost,
     ServedRow,
     mixed_name,
@@ -36,6 +39,8 @@ from jmrec.systems.students import NO_FEATURES, Students
 from jmrec.systems.system import Entry, Ranks
 from jmrec.usage import watch
 
+ALL = "all"
+"""Of ``counts``: rows that are WEEKLY and rows that are LIVE."""
 PERMUTED = ("pictures permuted", "texts permuted")
 """Views that the student is shown as a control."""
 
@@ -51,19 +56,33 @@ class Table:
 
 
 @dataclass(frozen=True)
-class Live:
-    """All events, and what live rows are asked: the same, at the moment of what is predicted."""
+class Later:
+    """All events, and what rows are asked that count what came after training.
 
+    Attributes:
+      counts: LIVE, WEEKLY or ALL of both.
+      past: All events.
+      validation: The predictions of validation, at the moment of what is predicted.
+      predictions: Those that are reported on, likewise.
+    """
+
+    counts: str
     past: Past
     validation: Predictions
     predictions: Predictions
 
     @classmethod
-    def of(cls, dataset: Dataset, validation: Predictions, predictions: Predictions) -> "Live":
+    def of(
+        cls, counts: str, dataset: Dataset, validation: Predictions, predictions: Predictions
+    ) -> "Later":
         """Return it for the predictions of validation, and of the split that is reported on."""
         asked = at_target(validation), at_target(predictions)
         since = min(each.prefixes.time.min(initial=np.inf) for each in asked)
-        return cls(Past(dataset, float(since)), *asked)
+        return cls(counts, Past(dataset, float(since)), *asked)
+
+    def asks(self, counts: str) -> bool:
+        """Return whether rows with these counts are wanted."""
+        return self.counts in (counts, ALL)
 
 
 def controls(students: Students, name: str) -> list[Entry]:
@@ -114,16 +133,17 @@ class _Rows:
         kind: str,
         rankers: Sequence[Ranker],
         shuffled: bool = False,
-        live: Live | None = None,
+        later: Later | None = None,
+        counts: str = FROZEN,
     ) -> None:
-        """Rank a row, as live ones are asked where ``live`` is given."""
-        of = live or self
+        """Rank a row; one that counts what came after training is asked as ``later`` says."""
+        of = later or self
         asked = shuffle_prefixes(of.predictions, self.config.seed) if shuffled else of.predictions
         with self.costs(name, "rank"):
             row = measure(
                 name, kind, rankers, asked, of.validation, **self.common,
                 cold=~self.data.train_items, warm_loss=self.config.evaluate.get("warm_loss"),
-                counts=FROZEN if live is None else LIVE,
+                counts=counts,
             )  # fmt: skip
         self.rows.append(row)
         if self.dump is not None and is_first():
@@ -131,11 +151,24 @@ class _Rows:
                 safe = "".join(c if c.isalnum() else "-" for c in name)
                 dump_topk(self.dump / f"{safe}-{seed}.npz", asked, ranked)
 
-    def early(self, rankers: Sequence[Ranker]) -> float:
+    def early(self, rankers: Sequence[Ranker], later: Later | None = None) -> float:
         """Return the figure on validation of the row that was added last."""
         if self.split == "validation":
             return figure_of(self.rows[-1].ranks(), self.predictions)
-        return on_validation(rankers, self.validation, **self.common)
+        return on_validation(rankers, (later or self).validation, **self.common)
+
+    def add_mixed(self, rankers: Sequence[Blend], live: Later | None = None) -> float:
+        """Rank a row that blends rules and a student; return its figure on validation."""
+        counts = FROZEN if live is None else LIVE
+        self.add(rankers[0].name, MIX, rankers, later=live, counts=counts)
+        figure = self.early(rankers, live)
+        rankers[0].settings[CHOSEN_BY] = round(figure, DIGITS)
+        return figure
+
+    def add_weekly(self, rankers: Sequence[Ranker], mondays: Mondays, later: Later) -> None:
+        """Rank a row as it is when it is counted anew every Monday."""
+        forms = [weekly(each, mondays) for each in rankers]
+        self.add(forms[0].name, forms[0].kind, forms, later=later, counts=WEEKLY)
 
 
 def measure_all(
@@ -144,7 +177,7 @@ def measure_all(
     validation: Predictions,
     predictions: Predictions,
     dump: Path | None = None,
-    live: Live | None = None,
+    later: Later | None = None,
 ) -> Table:
     """Rank every row of the table, and choose the one that is served.
 
@@ -154,13 +187,16 @@ def measure_all(
       validation: Predictions of validation, on which is chosen.
       predictions: Of the split.
       dump: A folder for every row's recommendations, or None.
-      live: Where rules are shown with live counts too.
+      later: Where rows are shown too that count what came after training: live ones are all rules
+        that can and their blend with a student, weekly ones the served row and the rule that is
+        best on validation.
     """
     students, dataset = system.students, system.data.dataset
     table = _Rows(system, split, validation, predictions, dump)
     # A student that is served by its name is chosen by nothing.
     values, choosing = dict[str, float](), students.wanted not in students.names
     entries, others = system.rankers(), dict[str, Sequence[Ranker]]()
+    live = later if later is not None and later.asks(LIVE) else None
     total = 2 + len(entries) + choosing
     with system.work.tracker.stage("evaluate").progress(total, f"evaluate on {split}") as bar:
         if system.data.truth.is_file():
@@ -175,9 +211,11 @@ def measure_all(
             table.add(rule.name, getattr(rule, "kind", PLAIN), [rule])
             others[rule.name] = [rule]
             values[rule.name] = getattr(rule, "settings")[CHOSEN_BY]  # noqa: B009
+        counted: list[Ranker] = []
         if live is not None:
-            for rule in choose_live(fitted, dataset, live.validation, live.past, features=content):
-                table.add(rule.name, getattr(rule, "kind", PLAIN), [rule], live=live)
+            counted = choose_live(fitted, dataset, live.validation, live.past, features=content)
+            for rule in counted:
+                table.add(rule.name, getattr(rule, "kind", PLAIN), [rule], later=live, counts=LIVE)
         bar.update(1)
         for each in entries:
             rankers = [each.ranker(seed) for seed in each.seeds]
@@ -186,12 +224,26 @@ def measure_all(
                 values[each.name] = table.early(rankers)
             bar.update(1)
         if choosing:
-            name, mixed = _mixed(students, fitted, values, table)
-            table.add(name, MIX, mixed)
-            others[name], values[name] = mixed, table.early(mixed)
-            mixed[0].settings[CHOSEN_BY] = round(values[name], DIGITS)
+            name, seeds = _student_of_mixed(students, values)
+            with table.costs(mixed_name(name), "fit"):
+                mixed = [fit_mixed(fitted, each, validation, **table.common) for each in seeds]
+            own = mixed_name(name)
+            others[own], values[own] = mixed, table.add_mixed(mixed)
+            if live is not None:
+                with table.costs(live_name(own), "fit"):
+                    mixed = [
+                        choose_live_mixed(fitted, counted, each, live.validation, **table.common)
+                        for each in seeds
+                    ]
+                table.add_mixed(mixed, live)
             bar.update(1)
         served = _served(students, values, choosing)
+        if later is not None and later.asks(WEEKLY):
+            mondays = Mondays(dataset, later.past, fitted, content, ease_items(system.work.config))
+            best = best_of({rule.name: values[rule.name] for rule in fitted})
+            for name in dict.fromkeys([best, served["row"]]):
+                if name in others:  # a student counts nothing
+                    table.add_weekly(others[name], mondays, later)
         for each in controls(students, served.get("student", served["row"])):
             rankers = [each.ranker(seed) for seed in each.seeds]
             table.add(each.name, each.kind, rankers, each.shuffled)
@@ -199,19 +251,12 @@ def measure_all(
     return Table(table.rows, served, others.get(served["row"], ()), table.cost)
 
 
-def _mixed(
-    students: Students, rules: Sequence[Ranker], values: Mapping[str, float], table: _Rows
-) -> tuple[str, list[Blend]]:
-    """Return the row that blends rules and a student, the wanted one or the best: one a seed."""
+def _student_of_mixed(students: Students, values: Mapping[str, float]) -> tuple[str, list[Ranker]]:
+    """Return the student that is blended with the rules, the wanted or the best: one a seed."""
     own = {mixed_name(name): name for name in students.names}
     best = best_of({name: values[name] for name in students.names})
-    student = own.get(students.wanted, best)
-    with table.costs(mixed_name(student), "fit"):
-        blends = [
-            fit_mixed(rules, students.ranker(student, seed), table.validation, **table.common)
-            for seed in students.seeds(student)
-        ]
-    return mixed_name(student), blends
+    name = own.get(students.wanted, best)
+    return name, [students.ranker(name, seed) for seed in students.seeds(name)]
 
 
 def _served(students: Students, values: Mapping[str, float], choosing: bool) -> ServedRow:

@@ -36,8 +36,9 @@ def evaluate(
       split: "validation" or "test".
       dump: A folder for every row's recommendations, or None.
       policy: A policy file whose effect on the served student is reported, or None.
-      by: "week" or "month", to see how rows age; None does not.
-      counts: LIVE adds rules that count what came before each prediction, FROZEN does not.
+      by: "day", "week" or "month", to see how rows age; None does not.
+      counts: FROZEN, or which rows that count what came after training are added: WEEKLY, LIVE or
+        "all".
     """
     with only_writer(workdir, warn), Tracker(workdir) as tracker:
         opened, folder = open_run(workdir, tracker), workdir / f"evaluate-{split}"

@@ -35,7 +35,7 @@ from jmrec.models.sessions.table import ENCODERS
 from jmrec.sharding.rules import RULES
 from jmrec.systems.fit import train_config
 from jmrec.systems.students import student_settings
-from jmrec.tasks.session import DISTILL, TERMS
+from jmrec.tasks.session import DISTILL, TERMS, check_teachable
 from jmrec.tracking.wandb import WANDB_MODES
 from jmrec.training.config import check_intervals
 from jmrec.training.optim import SCHEDULES as RATE_SCHEDULES
@@ -288,3 +288,5 @@ def check_students(config: ConfigDict) -> None:
         group = f"students.{name}.train" if "train" in variant else "student.train"
         train = student_settings(config, name, "train")
         check_train(group, train, couples=couples)
+        if variant.logit > 0:
+            check_teachable(variant.get("encoder", student.encoder))

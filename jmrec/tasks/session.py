@@ -14,11 +14,15 @@ from jmrec.errors import UserError
 from jmrec.features import pad_rows, take_rows
 from jmrec.kernels import chunked_logsumexp, chunked_topk
 from jmrec.models.sessions.table import (
+    ENCODERS,
+    encoder_name,
+    fills,
     id_table_rows,
     item_vectors,
     session_model,
     session_rows,
 )
+from jmrec.tasks.cloze import cloze
 from jmrec.tasks.task import ModelTask, StepInputs
 from jmrec.types import Batch, HParams, LossResult, Model, Params
 
@@ -91,6 +95,19 @@ def id_table_size(owners: int) -> int:
       (1024, 2048)
     """
     return len(pad_rows(np.zeros(owners + 1)))
+
+
+def check_teachable(encoder: str) -> None:
+    """Check that a student with an encoder can follow a teacher.
+
+    Raises:
+      UserError: It names hidden items, where a teacher would say what comes next.
+    """
+    if ENCODERS[encoder].fills:
+        raise UserError(
+            f"the encoder {encoder} learns to name hidden items and follows no teacher; train it "
+            "without one (logit=0, in experiments/session.py teacher=none), or choose another."
+        )
 
 
 class StudentTask(ModelTask):
@@ -178,23 +195,31 @@ class StudentTask(ModelTask):
             if teacher.tokens is not None:
                 frozen["tokens"] = {n: pad_rows(table) for n, table in teacher.tokens.items()}
         super().__init__(session_model(config), hparams, frozen=frozen, axes=axes)
+        self.fills = fills(config)
+        if teacher is not None:
+            check_teachable(encoder_name(config))
 
     def batch_loss(self, params: Params, batch: Batch, at: StepInputs) -> LossResult:
         """Return the next-item loss plus, with a teacher, the divergence from it."""
         frozen, hparams, key = at.frozen, at.hparams, at.key
-        ok, valid = batch["target_ok"], frozen["valid"]
+        valid = frozen["valid"]
         key_table, key_session = jax.random.split(key)
         catalogue = {"features": frozen.get("features"), "ids": frozen["ids"]}
         drawn = {"key": key_table, "train": True, "id_dropout": hparams["id_dropout"]}
         table = item_vectors(self.model, params, catalogue, **drawn)
         rows = session_rows(self.model, params, catalogue, table, **drawn)
-        states, _ = self.model.fns["encode_session"](
-            params, take_rows(rows, batch["item"]),
-            batch["mask"], batch["gap"], batch["event"],
-            key=key_session, train=True, dropout=hparams["dropout"],
-        )  # fmt: skip
+        drop = {"key": key_session, "train": True, "dropout": hparams["dropout"]}
+        if self.fills:
+            config: Any = self.model.config
+            target, real, ok = cloze(batch, jax.random.fold_in(key, 3), config.hide, config.last)
+            x = take_rows(rows, target)
+            states, _ = self.model.fns["fill"](params, x, real, ok, **drop)
+        else:
+            target, ok = batch["target"], batch["target_ok"]
+            x, given = take_rows(rows, batch["item"]), (batch[n] for n in ("mask", "gap", "event"))
+            states, _ = self.model.fns["encode_session"](params, x, *given, **drop)
         next_item = self.next_item(
-            states, table, batch["target"], valid=valid, where=ok,
+            states, table, target, valid=valid, where=ok,
             key=jax.random.fold_in(key, 2), negatives=self.negatives,
         )  # fmt: skip
         inputs = {"next_item": (next_item, ok)}

@@ -205,6 +205,45 @@ def test_the_rules_of_a_blend_with_a_student_count_on(run: Path, tmp_path: Path)
     assert made() == before
 
 
+def test_rows_that_count_what_came_after_training_stand_beside_the_others(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = results(run)
+    copy, mixed = Path(shutil.copytree(run, tmp_path / "run")), "blend of rules and student"
+    words = ["evaluate", "--workdir", str(copy), "--split=test", "--by=day", "--counts=all"]
+    assert main(words) == 0
+    found = results(copy, "evaluate-test")
+    rows = {row["name"]: row for row in found["rows"]}
+    # Frozen rows, and what is served, are what they were.
+    assert [row for row in found["rows"] if "counts" not in row] == before["rows"]
+    assert (found["served"], found["best_rule"]) == (before["served"], before["best_rule"])
+    live = rows[f"{mixed}, live"]
+    assert (live["kind"], live["counts"], live["seeds"]) == ("mix", "live", 1)
+    members = {name for name in live["settings"] if "MRR@20" not in name}
+    assert members <= rows.keys()
+    assert not {f"{name}, live" for name in members} & rows.keys()  # each is live that can be
+    # One that adds nothing is left out: then it is the live blend of rules, asked and chosen alike.
+    same = [(row["settings"], row["figures"]) for row in (live, rows["blend of rules, live"])]
+    assert "student" in members or same[0] == same[1]
+    weekly = {name for name, row in rows.items() if row.get("counts") == "weekly"}
+    figures = before["served"]["choice"]["validation"]
+    rules = {name: figures[name] for name in figures if role_of(rows[name]["kind"]) == "rule"}
+    best = max(rules, key=lambda name: rules[name])
+    assert weekly == {f"{best}, weekly", f"{before['served']['row']}, weekly"}
+    pairs = {(each["a"], each["b"]) for each in found["comparisons"]}
+    assert {(live["name"], found["best_live_rule"]), (live["name"], mixed)} <= pairs
+    assert {(f"{best}, weekly", best)} <= pairs
+    assert {row["cold"]["n"] for row in found["rows"]} == {live["cold"]["n"]}
+    assert found["over_time"]["rows"].keys() == rows.keys()
+    assert found["over_time"]["by"] == "day"
+    said = " ".join(capsys.readouterr().out.split())
+    for words_of in ("Counted anew every Monday", f"{live['name']} reaches", "By day"):
+        assert words_of in said
+    page = (copy / "evaluate-test" / "report.html").read_text()
+    assert live["name"] in page
+    assert 'aria-label="MRR@20 by day for' in page
+
+
 def shop_of(run: Path) -> Path:
     """The catalogue folder of a run."""
     return Path(json.loads((run / "config.json").read_text())["data"]["dir"])

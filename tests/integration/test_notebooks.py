@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-SCRIPT = Path(__file__).with_name("run_notebook.py")
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("0*.py"))
-cells = runpy.run_path(str(SCRIPT))["cells"]
+SCRIPT = ROOT / "docs" / "percent.py"
+percent = runpy.run_path(str(SCRIPT))
+NOTEBOOKS, cells = percent["NOTEBOOKS"], percent["cells"]
 
 
 @pytest.fixture(scope="module")
@@ -27,10 +27,10 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
     )
 
 
-def test_there_are_seven_and_the_readme_names_them() -> None:
+def test_there_are_seven_and_the_tutorials_name_them() -> None:
     assert [path.name[:2] for path in NOTEBOOKS] == ["01", "02", "03", "04", "05", "06", "07"]
-    readme = (ROOT / "README.md").read_text()
-    assert all(f"notebooks/{path.name}" in readme for path in NOTEBOOKS)
+    page = (ROOT / "docs" / "tutorials" / "index.md").read_text()
+    assert all(f"({path.stem}.md)" in page for path in NOTEBOOKS)
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -55,12 +55,14 @@ def test_is_a_percent_notebook_for_a_student(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_runs_from_the_first_cell_to_the_last(path: Path, run_folder: str) -> None:
+def test_runs_from_the_first_cell_to_the_last(path: Path, run_folder: str, tmp_path: Path) -> None:
+    folder = tmp_path / path.stem
+    folder.mkdir()
     env = {"JAX_PLATFORMS": "cpu", "MPLBACKEND": "Agg", "PYTHONPATH": str(ROOT)}
     env["XLA_FLAGS"] = ""  # they train for a while: unoptimised code would cost more than it saves
     env |= {"JMREC_NOTEBOOKS_RUN": run_folder}
     done = subprocess.run(
-        [sys.executable, str(SCRIPT), str(path)],
+        [sys.executable, str(SCRIPT), str(path), str(folder)],
         env={**os.environ, **env}, capture_output=True, text=True, timeout=1800,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
@@ -74,3 +76,7 @@ def test_runs_from_the_first_cell_to_the_last(path: Path, run_folder: str) -> No
             assert drawn[str(number)], f"line {number}: the cell drew nothing"
             assert all(drawn[str(number)]), f"line {number}: an empty plot"
     assert any(drawn.values())
+    figures = {each.name for each in folder.glob("*.png")}
+    assert len({name[:3] for name in figures}) == sum(map(bool, drawn.values()))
+    shown = percent["page"](path, tmp_path)  # of the tutorials
+    assert all(f"(outputs/{path.stem}/{name})" in shown for name in figures)

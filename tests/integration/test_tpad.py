@@ -253,12 +253,15 @@ def test_embed_killed_between_its_writes_goes_on(
     with monkeypatch.context() as patch:
         patch.setattr(Path, "replace", killed)
         assert main(words) == INTERRUPTED
-    # What is there can be read, with the new item or without.
     assert recommended(workdir, capsys, "--items", "t0001,t0002", "--top", "3")
     assert main(words) == 0
     assert json.loads((workdir / "item_index.json").read_text()) == [*old, f"before-{write}"]
     found = recommended(workdir, capsys, "--items", f"before-{write}", "--top", "200")
     assert len(found) == len(old)
+    path = (workdir / "added" / "features.safetensors").rename(tmp_path / "taken away")
+    assert main(["recommend", "--workdir", str(workdir), "--items", "t0001"]) == 2
+    assert "are gone from" in capsys.readouterr().err
+    path.rename(workdir / "added" / "features.safetensors")
 
 
 def test_the_artefact_gives_what_the_run_gives(

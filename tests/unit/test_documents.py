@@ -1,26 +1,93 @@
-"""README, CONTRIBUTING and CHANGELOG: what they name exists, and their examples work."""
+"""README, CONTRIBUTING, docs/ and the like: what they name is there, and what they show works."""
 
+import importlib
+import itertools
 import re
+import runpy
+import shlex
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
-from jmrec.config import load_config
+from jmrec import __version__
+from jmrec.commands import VERBS, parser
+from jmrec.config import flatten, load_config
+from jmrec.systems.registry import check_settings
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")
+DOCS = ROOT / "docs"
+PAGES = [
+    *("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"),
+    *sorted(path.relative_to(ROOT).as_posix() for path in DOCS.rglob("*.md")),
+]
+SHOWN = ["README.md", *(page for page in PAGES if page.startswith("docs/"))]
+"""Pages whose commands stand for themselves; those of CONTRIBUTING are run by test_extensions."""
 EXAMPLE = re.compile(r"^```python file=(\S+)", re.M)
 """A file that is not there: a page shows how it would be written."""
-PATH = re.compile(r"(?<![\w/.-])((?:jmrec|tests|experiments|launch|notebooks)/[\w./-]*[\w/])")
+PATH = re.compile(
+    r"(?<![\w/.-])((?:jmrec|tests|experiments|launch|notebooks|docs)/[\w./-]*[\w/])(?![\w*])"
+)
+LINK = re.compile(r"(?<!!)\[(?:[^\]\[]|\[[^\]]*\])*\]\(([^)\s]+)\)|!\[[^\]]*\]\(([^)\s]+)\)")
+INLINE = re.compile(r"(?<!`)`([^`]+)`(?!`)")
+SPEC = re.compile(r"\b(?:experiments/\w+\.py|tpad|session|mmrec):\w+=\S+")
+PACKAGES = (
+    "config", "data", "evaluation", "kernels", "losses", "metrics", "models", "serving", "tasks",
+    "training",
+)  # fmt: skip
+"""Whose public names the reference has."""
+hooks = runpy.run_path(str(DOCS / "hooks.py"))
+
+
+def read(page: str) -> str:
+    return (ROOT / page).read_text(encoding="utf-8")
+
+
+def slug(heading: str) -> str:
+    """Return the anchor of a heading, as both the site and a repository's page make it."""
+    plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading)
+    return re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", plain).strip().lower())
+
+
+def without_code(text: str) -> str:
+    return re.sub(r"^```.*?^```$|^ {4}[^\n]*$", "", text, flags=re.M | re.S)
+
+
+def anchors(text: str) -> set[str]:
+    found = {slug(each) for each in re.findall(r"^#+ (.+)$", without_code(text), re.M)}
+    return found | set(re.findall(r"^::: (\S+)$", text, re.M))
+
+
+def pages_with_anchors() -> dict[Path, set[str]]:
+    made = {DOCS / name: text for name, text in hooks["generated"]().items()}
+    for page in PAGES:
+        text = read(page)
+        wanted = hooks["DIRECTIVE"].findall(text)
+        slow = any(kind in ("losses", "commands") for kind, _ in wanted)
+        made[ROOT / page] = text if slow else hooks["expanded"](text)
+    return {path: anchors(text) for path, text in made.items()}
+
+
+def commands(page: str) -> Iterator[str]:
+    """Yield the command lines of a page that begin with jmrec, each as one line."""
+    text = re.sub(r"^```(?!bash)\w+.*?^```$", "", read(page), flags=re.M | re.S)
+    blocks = re.findall(r"^```bash\n(.*?)^```$|((?:^ {4}.+\n)+)", text, re.M | re.S)
+    for line in re.sub(r"\\\n\s*", "", "\n".join(map("".join, blocks))).splitlines():
+        if not line.strip().startswith("jmrec "):
+            continue
+        yield line
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_path_that_a_page_names_exists(page: str) -> None:
-    text = (ROOT / page).read_text()
+    text = read(page)
     for example in [
         *EXAMPLE.findall(text),
         "experiments/data/NAME.toml",
         "jmrec/systems/NAME/settings.py",
+        "docs/tutorials/outputs",
     ]:
         text = text.replace(example, "")
     named = {name.rstrip("/") for name in PATH.findall(text)}
@@ -28,11 +95,197 @@ def test_every_path_that_a_page_names_exists(page: str) -> None:
 
 
 def test_the_experiment_in_contributing_runs(tmp_path: Path) -> None:
-    page = (ROOT / "CONTRIBUTING.md").read_text()
-    blocks = re.findall(r"```python file=experiments/narrow.py\n(.*?)```", page, re.S)
+    blocks = re.findall(
+        r"```python file=experiments/narrow.py\n(.*?)```", read("CONTRIBUTING.md"), re.S
+    )
     assert len(blocks) == 1
     file = tmp_path / "narrow.py"
     file.write_text(blocks[0])
     config = load_config(f"{file}:size=small")
     assert config.distill.k == 32
     assert config.distill.t == load_config("experiments/tpad.py:size=small").distill.t
+
+
+def test_the_citation_names_this_version_and_both_papers() -> None:
+    cited = yaml.safe_load(read("CITATION.cff"))
+    assert cited["version"] == __version__
+    papers = {each["identifiers"][0]["value"] for each in cited["references"]}
+    assert papers == {"arXiv:2504.10538", "arXiv:2408.04211"}
+
+
+def test_the_readme_is_one_page() -> None:
+    assert len(read("README.md").splitlines()) <= 130
+
+
+def test_every_link_leads_somewhere() -> None:
+    known = pages_with_anchors()
+    wrong = []
+    for page in PAGES:
+        for targets in LINK.findall(without_code(read(page))):
+            target = "".join(targets)
+            if target.startswith(("https://", "http://")):
+                continue
+            name, _, anchor = target.partition("#")
+            path = ((ROOT / page).parent / name).resolve() if name else ROOT / page
+            if path not in known and not path.is_file():
+                wrong.append(f"{page}: {target}")
+            elif anchor and anchor not in known[path]:
+                wrong.append(f"{page}: {target} (no such heading)")
+    assert wrong == []
+
+
+def test_every_page_is_in_the_navigation_and_says_what_it_is_for() -> None:
+    def leaves(found: Any) -> Iterator[str]:
+        if isinstance(found, str):
+            yield found
+        else:
+            for each in found.values() if isinstance(found, dict) else found:
+                yield from leaves(each)
+
+    named = list(leaves(yaml.safe_load(read("mkdocs.yml"))["nav"]))
+    lying = {path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")}
+    assert sorted(named) == sorted(lying | hooks["generated"]().keys())
+    for name in lying:
+        title, _, first = (DOCS / name).read_text(encoding="utf-8").partition("\n\n")
+        assert title.startswith("# "), name
+        assert re.match(
+            r"After (this page|these \w+ notebooks|one of these pages|these pages)", first
+        ), name
+
+
+@pytest.mark.parametrize("page", SHOWN)
+def test_every_command_that_a_page_shows_is_understood(page: str) -> None:
+    top = parser(VERBS)
+    for line in commands(page):
+        args, rest = top.parse_known_args(shlex.split(line, comments=True)[1:])
+        assert all(word.startswith("--config.") for word in rest), line
+        if getattr(args, "config", None):
+            check_settings(load_config(args.config, rest))
+
+
+@pytest.mark.parametrize("page", SHOWN)
+def test_every_argument_of_an_experiment_that_a_page_names_is_accepted(page: str) -> None:
+    for code in INLINE.findall(read(page)):
+        for spec in SPEC.findall(code):
+            name, _, given = spec.partition(":")
+            pairs = [pair.partition("=") for pair in given.split(",")]
+            for values in itertools.product(*(pair[2].split("|") for pair in pairs)):
+                words = [f"{pair[0]}={value}" for pair, value in zip(pairs, values)]
+                load_config(f"{name}:{','.join(words)}")
+
+
+def test_every_setting_that_a_page_names_is_one() -> None:
+    specs = ("tpad:data=folder,students=rules", "tpad:data=folder,backbone=assembled", "session",
+             "session:data=folder,encoder=sasrec", "mmrec", "mmrec:data=folder")  # fmt: skip
+    names = set().union(*(flatten(load_config(spec)) for spec in specs))
+    wrong = []
+    for page in SHOWN:
+        for code in INLINE.findall(read(page)):
+            for setting in re.findall(r"--config\.([\w.]+)", code):
+                if setting == "NAME" or setting.startswith("student.options."):
+                    continue
+                wanted = re.compile(
+                    re.sub(r"\b[A-Z]+\b", r"[^.]+", setting.replace(".", r"\.")) + r"(\.|$)"
+                )
+                if not any(wanted.match(name) for name in names):
+                    wrong.append(f"{page}: {setting}")
+    assert wrong == []
+
+
+def test_every_option_that_a_page_names_is_one() -> None:
+    sources = [*(ROOT / "jmrec").rglob("*.py"), *(ROOT / "launch").iterdir()]
+    sources += [*(ROOT / "tests/integration").glob("*.py")]
+    text = "\n".join(path.read_text(encoding="utf-8") for path in sources if path.is_file())
+    known = set(re.findall(r"--[a-z][\w-]*", text)) | {"--help"}
+    wrong = []
+    for page in SHOWN:
+        for code in INLINE.findall(read(page)):
+            if not code.startswith(("mkdocs", "pip")):
+                named = set(re.findall(r"(?<!\S)--(?!config)[a-z][\w-]*", code))
+                wrong += [f"{page}: {each}" for each in sorted(named - known)]
+    assert wrong == []
+
+
+def test_the_terms_of_the_glossary_are_unique_and_in_order() -> None:
+    terms = re.findall(r"^### (.+)$", read("docs/glossary.md"), re.M)
+    assert terms == sorted(terms, key=str.lower)
+    assert len({slug(term) for term in terms}) == len(terms)
+
+
+def test_the_glossary_has_every_term_that_the_readme_introduces() -> None:
+    terms = set(re.findall(r"^### (.+)$", read("docs/glossary.md").lower(), re.M))
+    text = without_code(read("README.md")).partition("\n## Papers")[0]
+    introduced = re.findall(r"\*([^*]+)\*", re.sub(r"\*\*.*?\*\*", "", text, flags=re.S))
+    assert len(introduced) > 5
+    for term in introduced:
+        word = term.lower().replace("@20", "@k")
+        assert {word, word.removesuffix("s"), f"{word} item"} & terms, term
+
+
+def test_the_table_of_the_readme_is_the_one_in_the_results() -> None:
+    def figures(page: str) -> list[list[str]]:
+        rows = [line.split("|")[2:-1] for line in read(page).splitlines() if line.startswith("| ")]
+        return [[cell.strip() for cell in row] for row in rows if len(row) == 5]
+
+    readme, results = figures("README.md"), figures("docs/results/toyshop.md")
+    assert len(readme) > 5
+    assert all(row in results for row in readme)
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_the_reference_has_every_public_name(name: str) -> None:
+    asked = "\n".join(path.read_text() for path in (DOCS / "reference").glob("*.md"))
+    folders = re.findall(r"^<!-- modules: (\S+) -->$", asked, re.M)
+    assert len(folders) == len(set(folders))
+    covered = {module for folder in folders for module in hooks["modules"](folder)}
+    here = ROOT / "jmrec" / name
+    there = {path.relative_to(ROOT).with_suffix("").as_posix() for path in here.rglob("*.py")}
+    modules = {each.replace("/", ".") for each in there if not each.endswith("__init__")}
+    assert modules - covered == set()
+    package = importlib.import_module(f"jmrec.{name}")
+    for public in getattr(package, "__all__", dir(package)):
+        module = getattr(getattr(package, public), "__module__", None) or ""
+        if not public.startswith("_") and module.startswith(f"jmrec.{name}."):
+            assert module in covered, public
+
+
+def test_a_page_gets_what_it_asks_for() -> None:
+    shown = hooks["expanded"](
+        "# A\n\n<!-- section: A loss -->\n\n<!-- modules: jmrec/metrics -->\n"
+    )
+    assert "soft_margin" in shown
+    assert '```python title="jmrec/losses/next_item.py"' in shown
+    assert "A data set" not in shown
+    assert "::: jmrec.metrics.ranks" in shown
+    with pytest.raises(ValueError, match="no heading 'A dream'"):
+        hooks["expanded"]("<!-- section: A dream -->")
+    help_of_all = hooks["commands"]()
+    assert all(f"## jmrec {verb}" in help_of_all for verb in VERBS)
+
+
+def test_a_notebook_shows_what_it_printed_until_it_changes(tmp_path: Path) -> None:
+    percent = runpy.run_path(str(DOCS / "percent.py"))
+    notebook, folder = tmp_path / "01_short.py", tmp_path / "01_short"
+    notebook.write_text("# %% [markdown]\n# # Short\n#\n# Words.\n\n# %%\nprint(6 * 7)\n")
+    folder.mkdir()
+    assert "figures are missing" in percent["page"](notebook, tmp_path)
+    percent["run"](notebook, folder)
+    shown = percent["page"](notebook, tmp_path)
+    assert shown.startswith("# Short\n\n*This page is")
+    assert "```python\nprint(6 * 7)\n```\n\n```text\n42\n```" in shown
+    assert "missing" not in shown
+    notebook.write_text(notebook.read_text().replace("7", "8"))
+    assert "42" not in percent["page"](notebook, tmp_path)
+
+
+def test_a_docstring_is_shown_with_its_formula_as_code() -> None:
+    pytest.importorskip("griffe")  # of the extras test and docs
+    shown = runpy.run_path(str(DOCS / "griffe_fields.py"))["shown"]
+    before = (
+        "Return <s, i> of `<b>`.\n\nUse: where x\n  is.\nFormula: a < b.\n\nArgs:\n  x: 1.\n\n"
+        "Example:\n  >>> 1 < 2"
+    )
+    assert shown(before) == (
+        "Return &lt;s, i> of `<b>`.\n\n**Use:** where x is.\n\n**Formula:** `a < b`\n\nArgs:\n"
+        "  x: 1.\n\nExamples:\n  >>> 1 < 2"
+    )

@@ -19,6 +19,18 @@ def test_round_trip_and_provenance(tmp_path: Path) -> None:
     assert table.provenance["rows"] == "3"
 
 
+def test_equal_tables_are_equal_bytes(tmp_path: Path) -> None:
+    arrays = {name: np.full((2, 3), ord(name), np.float32) for name in "kte"}
+    facts = {f"fact {each}": str(each) for each in range(9)}
+    found = set()
+    for order in (1, -1) * 5:
+        path = tmp_path / "t.safetensors"
+        named = dict(list(arrays.items())[::order])
+        write_features(path, named, ["a", "b"], dict(list(facts.items())[::order]))
+        found.add(path.read_bytes())
+    assert len(found) == 1
+
+
 def test_tables_of_other_items_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "t.safetensors"
     write_features(path, {"k": np.zeros((2, 1), np.float32)}, ["a", "b"], {})

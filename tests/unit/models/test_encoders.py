@@ -177,6 +177,23 @@ def srgnn(p, x, gap):
     return linear(np.concatenate([(weight * items).sum(0), items[-1]]), p["head"])
 
 
+def bert4rec(p, x, gap):
+    """All positions see each other, and a hidden item that stands behind the last one."""
+    y = norm(placed(p, np.concatenate([x, p["hidden"][None]])), p["norm"], 1e-12)
+    for block in (p["block_0"], p["block_1"]):
+        y = norm(y + both_ways(y, block), block["attention_norm"], 1e-12)
+        z = linear(y, block["up"])
+        y = norm(y + linear(z * ndtr(z), block["down"]), block["mlp_norm"], 1e-12)
+    z = linear(y[-1], p["head"])
+    return norm(z * ndtr(z), p["head_norm"], 1e-12)
+
+
+def both_ways(x, p, heads=2):
+    q, k, v = (linear(x, p[each]).reshape(len(x), heads, -1) for each in ("query", "key", "value"))
+    weight = softmax(np.einsum("ihc,jhc->ijh", q, k) / np.sqrt(q.shape[-1]), axis=1)
+    return linear(np.einsum("ijh,jhc->ihc", weight, v).reshape(x.shape), p["out"])
+
+
 CASES = {
     "gru4rec": (gru4rec, {"hidden": 12, "layers": 2}),
     "narm": (narm, {"hidden": 12, "layers": 1}),
@@ -187,6 +204,7 @@ CASES = {
     "core": (core, {"layers": 2, "heads": 2, "positions": 5}),
     "caser": (caser, {"last": 4, "horizontal": 3, "vertical": 2}),
     "srgnn": (srgnn, {"steps": 2}),
+    "bert4rec": (bert4rec, {"layers": 2, "heads": 2, "positions": 5}),
 }
 
 
@@ -251,6 +269,8 @@ def test_sizes_that_make_no_sense_are_named(name: str) -> None:
         ("hstu", {"heads": 3}, "heads=3 does not divide width=64"),
         ("ligr", {"heads": 3}, "heads=3 does not divide width=64"),
         ("ligr", {"mlp": -1}, "mlp of the encoder ligr is -1"),
+        ("bert4rec", {"heads": 3}, "heads=3 does not divide width=64"),
+        ("bert4rec", {"hide": 1.0}, "hide of the encoder bert4rec is 1.0"),
     ],
 )
 def test_settings_that_make_no_sense_are_named(name: str, given: dict, says: str) -> None:

@@ -325,6 +325,7 @@ PARAMETERS = {
     "narm": GRU + 2 * H * H + H + 2 * H * D,
     "stamp": 5 * D * D + 3 * D + D,
     "srgnn": 4 * (D * D + D) + 2 * D + 9 * D * D + 6 * D + D + 2 * D * D + D,
+    "bert4rec": SASREC + D + D + D * D + D + 2 * D,
     "hstu": 50 * D + 2 * (4 * D * D + 50 + 129 + D * D + D),
     "ligr": 50 * D + 2 * (ATTENTION + 4 * D + 2 * (D * D + D) + 12 * D * D),
 }
