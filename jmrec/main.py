@@ -5,7 +5,6 @@ the loss of another process of the run, to be started again with the same comman
 by the keyboard (a fit saves first; a second Ctrl-C ends it at once), not to be started again.
 """
 
-import os
 import sys
 from collections.abc import Sequence
 
@@ -13,7 +12,7 @@ from jmrec.commands import VERBS, load, parser
 from jmrec.errors import Preempted, UserError, explain
 from jmrec.preemption import Stoppable
 from jmrec.terminal import complain
-from jmrec.xla import set_cache, set_flags
+from jmrec.xla import set_up
 
 
 def main(argv: Sequence[str] | None = None, *, last: bool = False) -> int:
@@ -58,11 +57,5 @@ def dispatch(arguments: Sequence[str]) -> int:
 
 def entry() -> None:
     """Run the console command."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    set_flags()
-    set_cache()
-    from absl import flags
-
-    if not flags.FLAGS.is_parsed():
-        flags.FLAGS.mark_as_parsed()  # Grain reads absl's flags
+    set_up()
     sys.exit(main(last=True))

@@ -4,8 +4,8 @@ Without `FLAG` some versions of JAX multiply wrongly on a CPU. There a product w
 that is one number repeated, of which a sum, mean or maximum is taken in the same compiled function
 (``(y @ jnp.ones((20, 256))).sum()``), comes out as garbage. XLA hands that pattern to the library
 YNN; the flag takes the pattern away from it. XLA reads its flags once, when JAX first uses a
-device, so that only a program which starts JAX can set them: jmrec's own programs do, and where
-jmrec is a library it warns.
+device, so that only a program which starts JAX can set them: jmrec's own programs do, and so
+does what `import jmrec` gives; where a module of it is imported by itself it warns.
 
 Compiling takes much of a short run. JAX can keep what it has compiled: jmrec's commands let it do
 so in the user's cache folder, of which JAX drops the oldest beyond a size.
@@ -51,6 +51,42 @@ def set_flags(environ: MutableMapping[str, str] | None = None) -> None:
         environ["XLA_FLAGS"] = f"{flags} {FLAG}=".strip()
 
 
+def set_up() -> None:
+    """Set what a process of jmrec's needs before JAX starts; child processes inherit it.
+
+    The command line does this first, and so does what runs or opens something from Python. Where
+    JAX has started a device it is too late for flags: then who lacks them is warned as ever.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if not has_started():
+        set_flags()
+        set_cache()
+    from absl import flags
+
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()  # Grain reads absl's flags
+
+
+def set_flags_in_time() -> None:
+    """Set the flag for who asks jmrec for what computes before JAX has started a device.
+
+    Where a module of jmrec was imported by itself before, its importer is warned and left alone.
+    """
+    if "jmrec.types" not in sys.modules and not has_started():
+        set_flags()
+
+
+def has_started() -> bool:
+    """Return whether JAX has started a device; it is not started, nor loaded, by this.
+
+    Example:
+      >>> isinstance(has_started(), bool)
+      True
+    """
+    bridge = sys.modules.get("jax._src.xla_bridge")  # jax has no public door to it
+    return bridge is not None and bool(bridge.backends_are_initialized())
+
+
 def set_deterministic(environ: MutableMapping[str, str] | None = None) -> None:
     """Let a GPU compute the same bits whenever it runs the same program; a CPU does so anyway.
 
@@ -89,10 +125,7 @@ def set_deterministic(environ: MutableMapping[str, str] | None = None) -> None:
 
 def _on_gpu() -> bool:
     """Return whether JAX has started, on a GPU; it is not started by this."""
-    bridge = sys.modules.get("jax._src.xla_bridge")  # jax has no public door to it
-    if bridge is None or not bridge.backends_are_initialized():
-        return False
-    return bool(sys.modules["jax"].default_backend() == "gpu")
+    return has_started() and bool(sys.modules["jax"].default_backend() == "gpu")
 
 
 CACHE_BYTES = 2 << 30

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from jmrec.errors import UserError
+from jmrec.api.start import check_finished as check_finished
 from jmrec.terminal import say
 
 
@@ -61,13 +61,3 @@ def output(found: Any, as_json: bool, show: Callable[[Any], None]) -> None:
         say(json.dumps(plain(found), indent=2, allow_nan=False))
     else:
         show(found)
-
-
-def check_finished(workdir: Path) -> None:
-    """Refuse a workdir without a finished run, before anything is imported or made there."""
-    if not workdir.is_dir():
-        raise UserError(
-            f"{workdir} is no folder: there is no finished run; name the workdir of one."
-        )
-    if not (workdir / "config.json").is_file():
-        raise UserError(f"{workdir} holds no finished run; make one with jmrec run.")

@@ -5,6 +5,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from jmrec.api.start import start
 from jmrec.commands.command import Command
 from jmrec.commands.options import add_config
 from jmrec.errors import explain
@@ -46,26 +47,10 @@ def action(args: argparse.Namespace, overrides: Sequence[str]) -> int:
         return keep(args.typed)
 
     def work() -> None:
-        from jmrec.config import load_config
-
-        config = load_config(args.config, list(overrides))  # a slip needs no models to be seen
-        from jmrec.systems import registry
-        from jmrec.xla import set_deterministic
-
-        if config.get("deterministic", False):
-            set_deterministic()  # before anything starts a device
-        where = ["--workdir", str(args.workdir)]
-        command = ["jmrec", "run", "--config", args.config, *overrides, *where]
-        how = {
-            "resume": args.resume, "stale": args.stale, "command": command, "data": args.data
-        }  # fmt: skip
-        if args.origins == 1:
-            registry.run(config, args.workdir, **how)
-        else:
-            from jmrec.systems.rolling import roll
-
-            command.append(f"--origins={args.origins}")
-            roll(config, args.workdir, args.origins, **how)
+        start(
+            args.config, args.workdir, overrides, origins=args.origins, resume=args.resume,
+            stale=args.stale, data=args.data,
+        )  # fmt: skip
 
     if settings is None:
         work()

@@ -24,7 +24,7 @@ from ml_collections.config_dict import placeholder
 from jmrec.config.arguments import choose, nearest, parse_arg
 from jmrec.config.compare import config_hash, difference, flatten
 from jmrec.config.hyper import fixed, product, subsample, sweep, zipit
-from jmrec.config.load import load_config, load_hyper, resolve_path
+from jmrec.config.load import load_config, load_hyper, override_words, resolve_path
 from jmrec.config.typed import config_from
 
 __all__ = [
@@ -38,6 +38,7 @@ __all__ = [
     "load_config",
     "load_hyper",
     "nearest",
+    "override_words",
     "parse_arg",
     "placeholder",
     "product",

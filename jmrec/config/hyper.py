@@ -146,12 +146,13 @@ def subsample(space: Sequence[Overrides], count: int, seed: int = 0) -> list[Ove
     return [dict(space[row]) for row in rows]
 
 
-def checked(name: str, value: Any) -> Any:
+def checked(name: str, value: Any, says: str = "cannot be swept") -> Any:
     """Return a value as JSON gives it back, or say why it cannot be swept.
 
     Args:
       name: The setting.
       value: Its value.
+      says: What is said of a value that is not plain.
 
     Raises:
       UserError: If the name is no dotted name or the value is not plain.
@@ -169,8 +170,7 @@ def checked(name: str, value: Any) -> Any:
         plain = flatten({name: value}).get(name)
     if (plain is None and value is not None) or isinstance(plain, dict) or not _finite(plain):
         raise UserError(
-            f"{name}={value!r} cannot be swept; use a finite number, a text, a bool, None or a "
-            "list of them."
+            f"{name}={value!r} {says}; use a finite number, a text, a bool, None or a list of them."
         )
     return plain
 

@@ -3,10 +3,11 @@
 import ast
 import inspect
 import keyword
+import os
 import re
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -107,6 +108,35 @@ def load_config(spec: str, overrides: list[str] | tuple[str, ...] = ()) -> Confi
         )
     values = _read_overrides(list(overrides), config)
     return _apply(config, values)
+
+
+def override_words(overrides: Mapping[str, Any] | Sequence[str] | None) -> list[str]:
+    """Return overrides as the command line has them, which `load_config` reads.
+
+    Args:
+      overrides: Dotted setting -> value, as Python has it: a number, a text, a bool, None, a path,
+        or a list of such; or words that are in this form already.
+
+    Raises:
+      UserError: A name is none, or a value is no such value.
+
+    Example:
+      >>> override_words({"student.train.steps": 8, "seeds": (0, 1), "data.toml": None})
+      ['--config.student.train.steps=8', '--config.seeds=[0, 1]', '--config.data.toml=none']
+    """
+    if overrides is None:
+        return []
+    if isinstance(overrides, str):
+        raise UserError(f'overrides are a dict, such as {{"seed": 1}}, and not "{overrides}".')
+    if not isinstance(overrides, Mapping):
+        return list(overrides)
+    words = []
+    for name, value in overrides.items():
+        value = str(value) if isinstance(value, os.PathLike) else value
+        value = checked(name, value, "is no value of a setting")
+        text = "none" if value is None else str(value)
+        words.append(f"--config.{name}={text.lower() if isinstance(value, bool) else text}")
+    return words
 
 
 def load_hyper(spec: str) -> list[Overrides]:

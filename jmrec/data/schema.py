@@ -199,7 +199,7 @@ class Ratings:
         return len(self.items)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Dataset:
     """A prepared data set: catalogue, three time splits, and the rules that go with them.
 
@@ -237,6 +237,12 @@ class Dataset:
         if not len(self.id_items):
             found = np.flatnonzero(self.train_count).astype(np.int32)
             object.__setattr__(self, "id_items", found)
+
+    def __repr__(self) -> str:
+        """Return how much it holds; all of it is megabytes."""
+        counts = ", ".join(f"{len(each):,} {name}" for name, each in self.splits.items())
+        rows = "" if self.ratings is None else f"; {len(self.ratings):,} rows with a label"
+        return f"Dataset({self.name!r}: {len(self.items):,} items; sessions: {counts}{rows})"
 
     @property
     def train_count(self) -> np.ndarray:

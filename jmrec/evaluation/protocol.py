@@ -160,7 +160,10 @@ class Ranked:
 
 @runtime_checkable
 class Ranker(Protocol):
-    """What evaluation sees of a rule, student, teacher or blend."""
+    """What evaluation sees of a rule, student, teacher or blend.
+
+    A class that inherits from it needs a name and `scores`; `help(jmrec)` has an example.
+    """
 
     @property
     def name(self) -> str:
@@ -168,6 +171,7 @@ class Ranker(Protocol):
 
     def prepare(self, features: Mapping[str, np.ndarray]) -> None:
         """Take what depends on the catalogue: feature tables [V, D] by name."""
+        return  # so that who needs nothing may inherit it
 
     def scores(self, prefixes: Prefixes, item_slice: slice) -> np.ndarray:
         """Return float [P, slice length]; scores are compared within one prediction only."""

@@ -94,8 +94,8 @@ def _kinds(*kinds: tuple[str, str, str]) -> dict[str, Kind]:
 
 PLAIN = "rule"
 """The kind of rules that read neither texts nor pictures and blend nothing."""
-MIX = "mix"
-"""The kind of what blends rules and a student."""
+MIX, OWN = "mix", "own"
+"""The kinds of what blends rules and a student, and of a ranker of somebody's own."""
 KINDS = _kinds(
     ("oracle", "Oracle (knows how the data was made)", BOUND),
     (PLAIN, "Rules without training", RULE),
@@ -105,6 +105,7 @@ KINDS = _kinds(
     ("encoder", "Session encoders", MODEL),
     ("student", "Students", MODEL),
     (MIX, "Blends of rules and a student", MODEL),
+    (OWN, "Your own", MODEL),
     ("ranker", "Rankers of pairs", MODEL),
     ("teacher", "Teacher", TEACHER),
     ("control", "Controls", CONTROL),

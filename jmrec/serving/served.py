@@ -12,7 +12,7 @@ from jmrec.errors import UserError
 from jmrec.evaluation.policy import Policy, make_policy, nearest, read_correction
 from jmrec.evaluation.protocol import WINDOW, Prefixes, Ranker, comparable
 from jmrec.evaluation.rankers.neural import WINDOWS, CompiledEncoder
-from jmrec.models.build import check_fit
+from jmrec.models.linen import check_fit
 from jmrec.models.sessions.table import session_model
 from jmrec.serving.artefact import Artefact, read
 from jmrec.serving.folder import MIXED, RULE, kind_of

@@ -17,8 +17,8 @@ from jmrec.errors import UserError
 from jmrec.evaluation.pairs.rules import Known, rule_logits
 from jmrec.evaluation.policy import make_policy, read_correction
 from jmrec.features import pad_rows
-from jmrec.models.build import check_fit
 from jmrec.models.dlrm import dlrm
+from jmrec.models.linen import check_fit
 from jmrec.serving.pairs import PairArtefact, read_pairs
 from jmrec.serving.questions import (
     REFUSE,

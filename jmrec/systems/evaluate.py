@@ -146,13 +146,18 @@ def evaluate(
     if by is not None:
         results["over_time"] = over_time(rows, predictions, by)
     results["examples"] = why
-    commands = {"run": " ".join(command)} if command else {}
-    cost = make_cost(cost_by_stage(work.workdir, names), commands)
+    cost = make_cost(cost_by_stage(work.workdir, names), _run_by(command))
     cost["rows"] = {row.name: table.cost[row.name] for row in rows}
     write_results(folder, results, cost)
     write_units(folder / UNITS, units_of(rows, predictions))
     write_report(results, folder / "report.html", cost, pictures_of(dataset.items, results))
-    print_results(results, cost)
+    if work.prints:
+        print_results(results, cost)
+
+
+def _run_by(command: Sequence[str]) -> dict[str, str]:
+    """Return "commands" of cost.json: the one by which a run was made, if it is known."""
+    return {"run": " ".join(command)} if command else {}
 
 
 def _compared(

@@ -31,7 +31,7 @@ from jmrec.convert.tokenizer import MAX_BYTES as MAX_BESIDE
 from jmrec.convert.tokenizer import load_tokenizer
 from jmrec.errors import UserError
 from jmrec.files import MANIFEST, manifest_fault, member, replace_folder, write_manifest
-from jmrec.models.build import check_fit
+from jmrec.models.linen import check_fit
 
 BESIDE = (
     *("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"),

@@ -6,6 +6,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
 from jmrec.cluster.member import first, is_first
 from jmrec.config import ConfigDict, choose, flatten, nearest, resolve_path
 from jmrec.config.settings import check_config
@@ -107,6 +109,9 @@ def run(
     command: Sequence[str],
     data: str = COMPARE,
     stop: str = "",
+    last: str = "",
+    console: Console | None = None,
+    prints: bool = True,
 ) -> None:
     """Run every stage of an experiment, then evaluate and report.
 
@@ -120,9 +125,13 @@ def run(
         with what was prepared; `CONTINUE` takes what is new and trains on from what was trained.
       stop: A stage that is not run, nor what follows; the workdir then holds no finished run yet.
         Without "evaluate" nothing reads test. "" runs all.
+      last: The last stage that is run, the same otherwise.
+      console: Where progress and warnings go; None is standard error.
+      prints: See `jmrec.systems.work.Work`.
 
     Raises:
-      UserError: If the system is unknown, or the workdir holds another run.
+      UserError: If the system is unknown or has no stage ``last``, or the workdir holds another
+        run.
     """
     system = system_class(config)
     remarks = check_settings(config)
@@ -138,17 +147,23 @@ def run(
 
         first(claim)  # before any process writes into it
         tracker = held.enter_context(
-            Tracker(workdir, wandb=config.wandb, config=flatten(config), quiet=not is_first())
-        )
+            Tracker(
+                workdir, wandb=config.wandb, config=flatten(config), console=console,
+                quiet=not is_first(),
+            )
+        )  # fmt: skip
         for remark in remarks:
             tracker.warn(remark)
-        work = Work(config, workdir, tracker, compares=data != AS_PREPARED)
+        work = Work(config, workdir, tracker, compares=data != AS_PREPARED, prints=prints)
         if data == CONTINUE:
             first(lambda: grown.begin(system(work), lambda: open_run(workdir, tracker)))
         stages = system(work).stages(command)
-        wanted = [each.name for each in stages].index(stop) if stop else len(stages)
+        names = [each.name for each in stages]
+        if last and last not in names:
+            raise UserError(f"the system {config.system} has no stage {last!r}; run all of it.")
+        wanted = names.index(stop) if stop else names.index(last) + 1 if last else len(names)
         walk(stages[:wanted], workdir, stale=stale, tracker=tracker)
-        if stop:
+        if stop or last:
             return
         first(lambda: write_json(workdir / CONFIG, stored(config)))
         report = workdir / stages[-1].name / "report.html"

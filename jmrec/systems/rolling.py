@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from jmrec.cluster.member import first
 from jmrec.config import ConfigDict
@@ -78,7 +79,7 @@ def roll(
 
 
 def _roll(
-    config: ConfigDict, workdir: Path, origins: int, command: Sequence[str], **how: str
+    config: ConfigDict, workdir: Path, origins: int, command: Sequence[str], **how: Any
 ) -> None:
     split = config.evaluate.split
     folders = [workdir / f"back-{back}" for back in reversed(range(origins))]

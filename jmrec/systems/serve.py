@@ -96,8 +96,13 @@ def recommend(
       UserError: If an id, the row or the policy is unknown, or nothing is asked.
     """
     with Tracker(workdir, writes=False) as tracker:
-        artefact = build(able(open_run(workdir, tracker), Ranks), row, policy)
-        return serve(artefact, str(workdir)).recommend(session, top, at, times, events, unknown)
+        served = answering(able(open_run(workdir, tracker), Ranks), row, policy)
+        return served.recommend(session, top, at, times, events, unknown)
+
+
+def answering(system: Ranks, row: str | None = None, policy: Path | None = None) -> Served:
+    """Return a row of a finished run, ready to answer; see `build`."""
+    return serve(build(system, row, policy), str(system.work.workdir))
 
 
 def build(system: Ranks, row: str | None, policy: Path | None) -> AnyArtefact:

@@ -22,7 +22,7 @@ from jmrec.evaluation.choice import check_wanted
 from jmrec.evaluation.rankers.neural import CompiledEncoder, NeuralRanker
 from jmrec.evaluation.rankers.rules import rule_names
 from jmrec.evaluation.results import mixed_name
-from jmrec.models.build import check_fit
+from jmrec.models.linen import check_fit
 from jmrec.models.sessions.table import id_table_rows, packs, session_config, session_model
 from jmrec.systems.data import BEFORE, RunData
 from jmrec.systems.fit import fit, train_config
@@ -142,9 +142,10 @@ class Students:
         blends = [mixed_name(name) for name in self.names]
         check_wanted(self.wanted, self.names, [*rule_names(content), *blends])
         for name, variant in config.students.items():
-            read = {"features": int(variant.features != NO_FEATURES), "ids": int(variant.ids)}
-            named = encoder_name(config, name)
-            session_config(named, config.student, **read, gaps=False, events=0)
+            named, reads = encoder_name(config, name), int(variant.features != NO_FEATURES)
+            session_config(
+                named, config.student, features=reads, ids=int(variant.ids), gaps=False, events=0
+            )
             if variant.logit > 0:
                 choose(f"students.{name}.teacher", self.teacher_name(name), tuple(teachers))
             known = (NO_FEATURES, *features.names)

@@ -9,7 +9,7 @@ import jax
 
 from jmrec.checkpoint import load_params
 from jmrec.config import ConfigDict
-from jmrec.models.build import check_fit
+from jmrec.models.linen import check_fit
 from jmrec.sharding import Batches
 from jmrec.systems.fit import fit, own_metadata, train_config
 from jmrec.tracking import Tracker
@@ -27,12 +27,14 @@ class Work:
       tracker: Metrics and messages.
       compares: Whether the folder of the data is compared with what was prepared of it; else what
         was prepared is taken, whatever the folder holds now.
+      prints: Whether an evaluation prints its table on standard output, as a command does.
     """
 
     config: ConfigDict
     workdir: Path
     tracker: Tracker
     compares: bool = False
+    prints: bool = True
 
     def params(self, stage: str, model: Model) -> Params:
         """Return the parameters of a finished stage, numpy arrays.

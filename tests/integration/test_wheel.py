@@ -93,6 +93,18 @@ def test_what_is_installed_runs_from_another_folder(python: Path, tmp_path: Path
     assert json.loads((folder / "run/evaluate/results.json").read_text())
     assert "</html>" in (folder / "run/evaluate/report.html").read_text()
 
+    # From Python the same, with what marks its types.
+    code = (
+        "import jmrec\n"
+        "from pathlib import Path\n"
+        "assert Path(jmrec.__file__).with_name('py.typed').is_file()\n"
+        "few = {'data.toyshop.n_items': 60, 'data.toyshop.sessions': 100}\n"
+        "dataset = jmrec.prepare('session:size=tiny', 'prepared', few)\n"
+        "model = jmrec.models.build('gru4rec', items=len(dataset.items), width=8)\n"
+        "print(len(dataset.items), model.items, 'truth' in jmrec.open('run').table())\n"
+    )
+    assert ran([str(python), "-c", code], folder) == "60 60 True\n"
+
     # The other experiment, as a path and with a description that is shipped beside it.
     code = (
         "from jmrec.config import load_config, resolve_path\n"

@@ -12,7 +12,7 @@ import pytest
 
 from jmrec.checkpoint import Checkpoints, check_metadata, load_params, save_params
 from jmrec.errors import UserError
-from jmrec.models.build import check_fit
+from jmrec.models.linen import check_fit
 from jmrec.sharding import make_mesh, replicated
 
 TX = optax.chain(optax.clip_by_global_norm(1.0), optax.scale_by_adam())

@@ -34,8 +34,8 @@ LINK = re.compile(r"(?<!!)\[(?:[^\]\[]|\[[^\]]*\])*\]\(([^)\s]+)\)|!\[[^\]]*\]\(
 INLINE = re.compile(r"(?<!`)`([^`]+)`(?!`)")
 SPEC = re.compile(r"\b(?:experiments/\w+\.py|tpad|session|mmrec):\w+=\S+")
 PACKAGES = (
-    "config", "data", "evaluation", "kernels", "losses", "metrics", "models", "serving", "tasks",
-    "training",
+    "api", "config", "data", "evaluation", "kernels", "losses", "metrics", "models", "serving",
+    "tasks", "training",
 )  # fmt: skip
 """Whose public names the reference has."""
 hooks = runpy.run_path(str(DOCS / "hooks.py"))

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from jmrec.errors import SettingError
-from jmrec.models.build import make_model
+from jmrec.models.linen import make_model
 from jmrec.models.parts.basic import dense
 from jmrec.models.parts.lora import LoraConfig, applied, init_lora, lora_axes
 from jmrec.models.readers.decoder import Decoder, DecoderConfig

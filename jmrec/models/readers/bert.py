@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jmrec.models.build import make_model
+from jmrec.models.linen import make_model
 from jmrec.models.parts.basic import named
 from jmrec.models.parts.encoder import EncoderConfig, encoder_blocks, layer_norm
 from jmrec.types import Model

@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jmrec.models.build import make_model
+from jmrec.models.linen import make_model
 from jmrec.models.parts.basic import Initialiser, dense, named
 from jmrec.models.parts.transformer import KeysValues, Stack, StackConfig, causal, positions_of
 from jmrec.types import Model

@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jmrec.models.build import make_model
+from jmrec.models.linen import make_model
 from jmrec.models.parts.basic import Linear, dense, linear_init, named
 from jmrec.types import Model
 

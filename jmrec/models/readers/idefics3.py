@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jmrec.models.build import make_model
+from jmrec.models.linen import make_model
 from jmrec.models.parts.basic import dense
 from jmrec.models.readers.decoder import DECODER_FNS, Cache, Decoder, DecoderConfig
 from jmrec.models.readers.vision import fold

@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jmrec.models.build import make_model
+from jmrec.models.linen import make_model
 from jmrec.models.parts.basic import dense, named
 from jmrec.models.parts.pooling import mean_and_max
 from jmrec.models.parts.transformer import Stack, StackConfig, causal, positions_of

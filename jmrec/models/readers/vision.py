@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jmrec.errors import SettingError
-from jmrec.models.build import make_model
+from jmrec.models.linen import make_model
 from jmrec.models.parts.basic import Linear, dense, named
 from jmrec.models.parts.pooling import mean_and_max
 from jmrec.models.parts.transformer import Stack, StackConfig

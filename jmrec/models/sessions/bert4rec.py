@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from jmrec.errors import SettingError
-from jmrec.models.build import make_model
+from jmrec.models.linen import make_model
 from jmrec.models.parts.basic import dense, layer_norm, named
 from jmrec.models.sessions.items import OverItems, check_rates, check_sizes
 from jmrec.models.sessions.sasrec import EPSILON, Block, SasrecConfig

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from jmrec.errors import SettingError
-from jmrec.models.build import make_model
+from jmrec.models.linen import make_model
 from jmrec.models.parts.basic import dense, drop
 from jmrec.models.parts.transformer import Stack, StackConfig, causal, positions_of
 from jmrec.models.sessions.context import Context, Direct

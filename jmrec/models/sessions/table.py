@@ -142,7 +142,14 @@ def id_table_rows(config: Any) -> int:
 
 
 def session_config(
-    name: str, settings: Mapping[str, Any], *, features: int, ids: int, gaps: bool, events: int
+    name: str,
+    settings: Mapping[str, Any],
+    *,
+    features: int,
+    ids: int,
+    gaps: bool,
+    events: int,
+    group: str = "student.",
 ) -> Any:
     """Return the config of a session encoder from an experiment's settings and its data.
 
@@ -154,6 +161,7 @@ def session_config(
       ids: Rows of the id table, 0 for none.
       gaps: Whether the time between events is known and to be read.
       events: How many types of events are read, 0 for none.
+      group: Where the settings stand, for messages.
 
     Returns:
       The frozen dataclass of the table's entry.
@@ -167,7 +175,7 @@ def session_config(
       >>> session_config("student", {"stack": stack}, features=3, ids=0, gaps=False, events=0).stack
       StackConfig(width=16, layers=2, heads=2, ...)
     """
-    choose("student.encoder", name, tuple(ENCODERS))
+    choose(f"{group}encoder", name, tuple(ENCODERS))
     kind = ENCODERS[name].config
     known = get_type_hints(kind)
     given: dict[str, Any] = {"features": features, "ids": ids, "gaps": gaps, "events": events}
@@ -178,7 +186,7 @@ def session_config(
         raise UserError(f"the encoder {name} reads the features of items; give it some.")
     stack = settings.get("stack")
     if stack is not None and known.get("stack") is StackConfig:
-        given["stack"] = config_from(StackConfig, dict(stack), "student.stack")
+        given["stack"] = config_from(StackConfig, dict(stack), f"{group}stack")
     elif stack is not None:
         given["width"] = stack["width"]
     given = {field: value for field, value in given.items() if field in known}
@@ -188,14 +196,14 @@ def session_config(
         if field not in free:
             guess = nearest(field, free)
             more = f"did you mean {guess!r}?" if guess else f"it has {', '.join(free) or 'none'}."
-            raise UserError(f"student.options.{field}: {name} has no such option; {more}")
-        given[field] = config_from(known[field], value, f"student.options.{field}")
+            raise UserError(f"{group}options.{field}: {name} has no such option; {more}")
+        given[field] = config_from(known[field], value, f"{group}options.{field}")
     try:
         return kind(**given)
     except SettingError:
         raise
     except (TypeError, ValueError) as error:
-        raise UserError(f"student.options: {error}.") from error
+        raise UserError(f"{group}options: {error}.") from error
 
 
 def session_model(config: Any) -> Model:

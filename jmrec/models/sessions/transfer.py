@@ -13,7 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jmrec.models.build import make_model
+from jmrec.models.linen import make_model
 from jmrec.models.parts.basic import dense, drop, named
 from jmrec.models.parts.transformer import Stack, StackConfig, causal, positions_of
 from jmrec.models.sessions.context import Context, Direct

@@ -213,7 +213,8 @@ class GaussianStudy:
         cost = make_cost(cost_by_stage(self.work.workdir, fits), commands)
         write_results(folder, results, cost)
         write_report(results, folder / "report.html", cost)
-        print_results(results, cost)
+        if self.work.prints:
+            print_results(results, cost)
 
     def _over_batches(self, one: Callable[[jax.Array], Any], key: Any) -> Estimates:
         """Return the estimate of each batch: the mean of its per-example values."""

@@ -114,7 +114,8 @@ def evaluate(
     )
     write_results(folder, results, cost)
     write_report(results, folder / "report.html", cost)
-    print_results(results, cost)
+    if work.prints:
+        print_results(results, cost)
 
 
 def served_row(scored: Sequence[Scored], labels: np.ndarray, wanted: str) -> ServedRow:

@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
-from jmrec.models.build import make_model
+from jmrec.models.linen import make_model
 from jmrec.models.parts.basic import drop, named
 from jmrec.models.sessions.items import ItemVectors
 from jmrec.models.sessions.table import ENCODERS, SessionEncoder
