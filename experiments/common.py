@@ -132,6 +132,8 @@ def session_student(source: str, size: str) -> ConfigDict:
         training(400, 128, 1e-2, 100) if toyshop else training(4000, 8, 5e-3, 250, patience=5),
         training(6000, 512, 1e-3, 300),
     )[pick]
+    # Seeds trained at once in one program; 0 is all on an accelerator, one by one on a CPU.
+    student.train.population = 0
     if toyshop and size != "base":
         student.train.weight_decay = 1.0
     # The next-item loss, of jmrec.losses.NEXT_ITEM, and how many items it samples where it does.
@@ -214,7 +216,7 @@ def as_in_papers(config: ConfigDict, size: str) -> None:
         training(60_000, 4, 1e-3, 800, patience=10),
         training(20_000, 64, 1e-3, 100, patience=10),
     )[SIZES.index(size)]
-    config.student.train.weight_decay = 0.0
+    config.student.train.weight_decay, config.student.train.population = 0.0, 0
     for student in config.students.values():
         if "train" in student:
             del student["train"]

@@ -17,7 +17,6 @@ from jmrec.sharding.placement import (
     put_batch,
     put_tree,
     replicated,
-    stacked_batch_sharding,
 )
 from jmrec.sharding.rules import RULES, shardings
 
@@ -39,5 +38,4 @@ __all__ = [
     "replicated",
     "replicated_share",
     "shardings",
-    "stacked_batch_sharding",
 ]

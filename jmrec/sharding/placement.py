@@ -38,26 +38,19 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
-def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """Return the sharding of a batch: the leading axis over all data-like mesh axes.
+def batch_sharding(mesh: Mesh, lead: int = 0) -> NamedSharding:
+    """Return the sharding of a batch: its axis of examples over all data-like mesh axes.
+
+    Args:
+      mesh: From ``make_mesh``.
+      lead: How many axes stand before that: of members, of the updates of one call.
 
     Example:
       >>> from jmrec.sharding import make_mesh
-      >>> tuple(batch_sharding(make_mesh()).spec)
-      (('data', 'fsdp'),)
+      >>> tuple(batch_sharding(make_mesh()).spec), tuple(batch_sharding(make_mesh(), 1).spec)
+      ((('data', 'fsdp'),), (None, ('data', 'fsdp')))
     """
-    return NamedSharding(mesh, PartitionSpec(DATA_AXES))
-
-
-def stacked_batch_sharding(mesh: Mesh) -> NamedSharding:
-    """Return the sharding of K stacked batches [K, B, ...]: the second axis is the batch's.
-
-    Example:
-      >>> from jmrec.sharding import make_mesh
-      >>> tuple(stacked_batch_sharding(make_mesh()).spec)
-      (None, ('data', 'fsdp'))
-    """
-    return NamedSharding(mesh, PartitionSpec(None, DATA_AXES))
+    return NamedSharding(mesh, PartitionSpec(*[None] * lead, DATA_AXES))
 
 
 def process_rows(mesh: Mesh) -> Rows | None:
@@ -94,14 +87,15 @@ def _does_not_divide(size: int, parts: int) -> UserError:
     )
 
 
-def put_batch(batch: Batch, mesh: Mesh, *, stacked: bool = False) -> Batch:
+def put_batch(batch: Batch, mesh: Mesh, *, lead: int = 0) -> Batch:
     """Place a host batch on the mesh.
 
     Args:
       batch: Arrays [B, ...]; with several processes, this process's rows (`process_rows`) of the
         batch.
       mesh: From ``make_mesh``.
-      stacked: The arrays are [K, B, ...]: K batches for one call.
+      lead: How many axes the arrays have before the batch's: [K, B, ...] are K batches for one
+        call.
 
     Returns:
       The same names; arrays of the whole batch, over all data-like mesh axes.
@@ -116,8 +110,7 @@ def put_batch(batch: Batch, mesh: Mesh, *, stacked: bool = False) -> Batch:
       (2, 3)
     """
     parts = math.prod(mesh.shape[axis] for axis in DATA_AXES)
-    sharding = stacked_batch_sharding(mesh) if stacked else batch_sharding(mesh)
-    lead = int(stacked)
+    sharding = batch_sharding(mesh, lead)
     here = len(_held_rows(mesh, parts))
     placed = {}
     for name, array in batch.items():

@@ -34,9 +34,10 @@ from jmrec.evaluation.windows import units_of, write_units
 from jmrec.files import read_json
 from jmrec.report.page import write_report
 from jmrec.report.terminal import print_results
+from jmrec.systems.costs import cost_by_stage, facts_by_stage
 from jmrec.systems.examples import examples, pictures_of
 from jmrec.systems.measured import Later, measure_all
-from jmrec.systems.stages import Stage, cost_by_stage, facts_by_stage
+from jmrec.systems.stages import Stage
 from jmrec.systems.students import NO_FEATURES, Students
 from jmrec.systems.system import Entry, Ranks
 from jmrec.tracking import mend_lines, read_curves

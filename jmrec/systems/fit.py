@@ -1,6 +1,5 @@
 """What every stage that trains does: a fit by the experiment's settings, and its files."""
 
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +7,11 @@ import jax
 
 from jmrec.checkpoint import save_params
 from jmrec.cluster.member import is_first
-from jmrec.config import ConfigDict
+from jmrec.config import ConfigDict, flatten
+from jmrec.errors import UserError
 from jmrec.files import write_json
-from jmrec.sharding import Batches, process_local
-from jmrec.tracking import Tracker
-from jmrec.training import NOT_PART_OF_A_RUN, FitResult, OptimConfig, TrainConfig, Trainer
-from jmrec.types import Params, State
+from jmrec.sharding import process_local
+from jmrec.training import NOT_PART_OF_A_RUN, FitResult, Member, OptimConfig, TrainConfig, Trainer
 
 
 def train_config(train: ConfigDict, rules: str) -> TrainConfig:
@@ -42,42 +40,42 @@ def train_config(train: ConfigDict, rules: str) -> TrainConfig:
     )
 
 
-def fit(
-    trainer: Trainer,
-    folder: Path,
-    batches: Batches,
-    *,
-    seed: int,
-    tracker: Tracker,
-    metadata: Mapping[str, Any],
-    evaluate: Callable[[Params, State], Mapping[str, float]] | None = None,
-    begin: Params | None = None,
-) -> FitResult:
+def fit(trainer: Trainer, member: Member) -> FitResult:
     """Fit, then write ``params`` and ``metrics.json`` into the stage's folder.
 
     Args:
-      trainer: See `jmrec.training.Trainer.fit` for this and what follows.
-      folder: The stage's.
-      batches: See there.
-      seed: See there.
-      tracker: The stage's.
-      metadata: See there; it is kept with the parameters too. Its "config" is the stage's flat
-        "train", of which only what changes the parameters is kept.
-      evaluate: See there.
-      begin: See there.
+      trainer: What is trained, and how.
+      member: What is the fit's own; ``workdir`` is the stage's folder. Its metadata are kept with
+        the parameters too; see `own_metadata`.
+
+    Raises:
+      UserError, Preempted, Interrupted: See `jmrec.training.Trainer.fit`.
     """
-    config = {k: v for k, v in metadata["config"].items() if k not in NOT_PART_OF_A_RUN}
-    metadata = {**metadata, "config": config}
-    result = trainer.fit(
-        folder, batches, seed=seed, evaluate=evaluate, tracker=tracker, metadata=metadata,
-        begin=begin,
-    )  # fmt: skip
+    (result,) = trainer.fit_members([member])
+    if isinstance(result, UserError):
+        raise result
+    folder = Path(member.workdir)
     params = jax.device_get(process_local(result.params, trainer.mesh))
-    save_params(folder / "params", params, metadata)
+    save_params(folder / "params", params, member.metadata)
     if is_first():
         write_json(
             folder / "metrics.json",
-            {"best": result.best if evaluate else None, "best_step": result.best_step,
+            {"best": result.best if member.evaluate else None, "best_step": result.best_step,
              "step": result.step, "flops": result.flops, "history": result.history},
         )  # fmt: skip
     return result
+
+
+def own_metadata(train: ConfigDict, **more: Any) -> dict[str, Any]:
+    """Return the metadata of a fit: of its settings only what changes the parameters.
+
+    Args:
+      train: "train" of the stage's settings.
+      **more: Further ones, see `jmrec.training.Trainer.fit`.
+
+    Example:
+      >>> own_metadata(ConfigDict({"steps": 4, "updates_per_call": 2}), stage="distill")
+      {'stage': 'distill', 'config': {'steps': 4}}
+    """
+    config = {k: v for k, v in flatten(train).items() if k not in NOT_PART_OF_A_RUN}
+    return {**more, "config": config}

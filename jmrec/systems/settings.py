@@ -142,6 +142,10 @@ STUDENT: Settings = {
     "encoder": Setting(Word(tuple(ENCODERS)), "What reads sessions, of jmrec.models.sessions."),
     **under("stack", STACK),
     **under("train", TRAIN),
+    "train.population": Setting(
+        Whole(0, 1024),
+        "Seeds trained at once in one program; 0: all on an accelerator, one by one on a CPU.",
+    ),
     "loss": Setting(Word(tuple(losses.NEXT_ITEM)), "The next-item loss."),
     "negatives": Setting(Whole(1, 2**20), "Items that a loss samples, where it does."),
     "distill": Setting(Word(tuple(DISTILL)), "How a student follows its teacher."),

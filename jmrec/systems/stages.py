@@ -19,7 +19,6 @@ from jmrec.cluster.member import first
 from jmrec.config import difference, flatten
 from jmrec.data.forgotten import whole
 from jmrec.errors import UserError
-from jmrec.evaluation.results import StageCost, StageFacts
 from jmrec.files import (
     MANIFEST,
     checksums,
@@ -40,6 +39,20 @@ UNSEALED = (STAGE, "checkpoints", "parts", "params", "toyshop", "cost.json", "re
 """What of a stage's folder has no checksum in stage.json: what others write later, the catalogue
 folder that items may be added to, and parameters, which have a list of their own, itself sealed."""
 PARAMS = f"params/{MANIFEST}"
+
+
+@dataclass(frozen=True, eq=False)
+class Together:
+    """What runs several stages at once that differ in their seed: those that hold the same one.
+
+    Attributes:
+      helps: Whether that is wanted, asked when the first of them is to run.
+      run: Seed -> folder; does what `Stage.run` of each would, up to the files that it writes:
+        that follows, and finds its work done. Returns seed -> why it can not go on.
+    """
+
+    helps: Callable[[], bool]
+    run: Callable[[Mapping[int, Path]], Mapping[int, UserError]]
 
 
 @dataclass(frozen=True)
@@ -63,6 +76,8 @@ class Stage:
       outside: Names of settings that stand for what lies outside of the run. A finished run may be
         opened where that has changed or is gone.
       words: Name of a setting that stands for files -> what of them has changed, in words.
+      together: What runs it and other seeds at once, where that is possible. These stand next to
+        one another, read the same, and are run by all processes.
     """
 
     name: str
@@ -76,6 +91,7 @@ class Stage:
     content: Callable[[Path], str] | None = None
     outside: tuple[str, ...] = ()
     words: Mapping[str, str] = field(default_factory=dict)
+    together: Together | None = None
 
 
 class Seeded(NamedTuple):
@@ -156,10 +172,9 @@ def walk(
                 raise UserError(_what_changed(stage, known, fresh))
 
     first(check)
-    for stage, fresh in plan:
-        folder = workdir / stage.name
 
-        def begin(stage: Stage = stage, fresh: dict[str, Any] = fresh) -> dict[str, Any]:
+    def begin(stage: Stage, fresh: dict[str, Any]) -> dict[str, Any]:
+        def ready() -> dict[str, Any]:
             _note_contents(plan, workdir, stage, fresh)
             known = read_stage(workdir / stage.name)
             # The data before it may only now be known.
@@ -167,19 +182,57 @@ def walk(
                 raise UserError(_what_changed(stage, known, fresh))
             return _begin(stage, workdir / stage.name, fresh, tracker)
 
-        known = first(begin)
-        if known["done"]:
+        known: dict[str, Any] = first(ready)
+        return known
+
+    settled: set[str] = set()
+    for stage, fresh in plan:
+        if stage.name in settled:
             continue
+        group = [(stage, fresh)]
+        if stage.together is not None and stage.together.helps():
+            group = [each for each in plan if each[0].together is stage.together]
+        open_ = [(*each, known) for each in group if not (known := begin(*each))["done"]]
+        settled |= {each.name for each, _ in group}
+        _run(open_, workdir)
+    return {stage.name: fresh["hash"] for stage, fresh in plan}
+
+
+def _run(begun: Sequence[tuple[Stage, dict[str, Any], dict[str, Any]]], workdir: Path) -> None:
+    """Run stages that have begun: several are of one `Together`.
+
+    One that can not go on keeps no other from being finished.
+
+    Args:
+      begun: (stage, its fresh stage.json, the one that there is).
+      workdir: The run's folder.
+    """
+    faults: Mapping[int, UserError] = {}
+    shared, peak_of_all = 0.0, None
+    if len(begun) > 1:
+        together = begun[0][0].together
+        assert together is not None
         started = time.monotonic()
+        with watch() as peak:
+            faults = together.run(
+                {s.seed: workdir / s.name for s, _, _ in begun if s.seed is not None}
+            )
+        shared, peak_of_all = (time.monotonic() - started) / len(begun), peak.bytes
+    for stage, fresh, known in begun:
+        if stage.seed in faults:
+            continue
+        folder, started = workdir / stage.name, time.monotonic()
         with watch() as peak:
             if stage.alone:
                 first(lambda: stage.run(folder))  # noqa: B023
             else:
                 stage.run(folder)
-        spent = round(known["seconds"] + time.monotonic() - started, 1)
-        done = {**fresh, "done": True, "seconds": spent, "peak_memory": peak.bytes}
+        spent = round(known["seconds"] + shared + time.monotonic() - started, 1)
+        most = peak.bytes if peak_of_all is None else max(peak_of_all, peak.bytes or 0)
+        done = {**fresh, "done": True, "seconds": spent, "peak_memory": most}
         first(lambda: write_json(folder / STAGE, {**done, "files": seal(folder)}))  # noqa: B023
-    return {stage.name: fresh["hash"] for stage, fresh in plan}
+    for fault in faults.values():
+        raise fault
 
 
 def check_run(
@@ -426,41 +479,3 @@ def _changed(known: Mapping[str, Any], fresh: Mapping[str, Any]) -> str:
         inputs = sorted(k for k, v in fresh["inputs"].items() if known["inputs"].get(k) != v)
         changed = [f"its input {name}" for name in inputs] or ["its inputs"]
     return "; ".join(changed[:3])
-
-
-def facts_by_stage(workdir: Path, names: Sequence[str]) -> dict[str, StageFacts]:
-    """Return the group and seed of each stage that there is, for results.json."""
-    every = {name: read_stage(workdir / name) for name in names}
-    return {
-        name: {"group": facts["group"], "seed": facts["seed"]}
-        for name, facts in every.items()
-        if facts is not None
-    }
-
-
-def cost_by_stage(workdir: Path, names: Sequence[str]) -> dict[str, StageCost]:
-    """Return what each finished stage cost, for cost.json.
-
-    Args:
-      workdir: The run's folder.
-      names: Stages, in the order of the report.
-
-    Returns:
-      Stage -> {"seconds", "peak_memory" in bytes of the first process (None where unknown), and
-      where something was trained "updates" and "flops"}.
-    """
-    found: dict[str, StageCost] = {}
-    for name in names:
-        facts = read_stage(workdir / name)
-        if facts is None:
-            continue
-        entry: StageCost = {
-            "seconds": float(facts["seconds"]),
-            "peak_memory": facts.get("peak_memory"),
-        }
-        trained = workdir / name / "metrics.json"
-        if trained.is_file():
-            metrics = read_json(trained)
-            entry["updates"], entry["flops"] = metrics.get("step"), metrics.get("flops")
-        found[name] = entry
-    return found

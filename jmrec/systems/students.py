@@ -6,6 +6,7 @@ from and which teachers there are.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,7 +25,8 @@ from jmrec.evaluation.results import mixed_name
 from jmrec.models.linen import check_fit
 from jmrec.models.sessions.table import id_table_rows, packs, session_config, session_model
 from jmrec.systems.data import BEFORE, RunData
-from jmrec.systems.stages import PARAMS, Stage, read_stage, seeded
+from jmrec.systems.fit import fit, train_config
+from jmrec.systems.stages import PARAMS, Stage, Together, read_stage, seeded
 from jmrec.systems.work import Work
 from jmrec.tasks.session import (
     DISTILL,
@@ -34,7 +36,8 @@ from jmrec.tasks.session import (
     id_rows,
     id_table_size,
 )
-from jmrec.training import Trainer
+from jmrec.training import Member, Trainer, TrainStep
+from jmrec.training.config import compiled_by
 from jmrec.types import Model, Params
 
 GROUP = "students"
@@ -127,6 +130,7 @@ class Students:
     ) -> None:
         self.work, self.data, self.features, self.teachers = work, data, features, teachers
         self._trainers: dict[str, Trainer] = {}
+        self._steps: dict[Any, TrainStep] = {}
         self._encoders: dict[str, CompiledEncoder] = {}
         config = work.config
         choose("student.distill", config.student.distill, tuple(DISTILL))
@@ -192,23 +196,38 @@ class Students:
         stages = []
         for name in self.names:
             variant = {k: v for k, v in self.variant(name).items() if k != "seeds"}
-            for seed in self.seeds(name):
-                own: dict[str, Any] = {
-                    "student": config.student,
-                    "variant": variant,
-                    "context": config.context,
-                    "seed": seed,
-                }
-                if (begins := self.begins(name, seed)) is not None:
-                    own["begins"] = begins
-                known = seeded(f"{GROUP}.{name}", seed)
-                stages.append(
-                    Stage(
-                        known.name, own, self._inputs(name), self._train(name, seed),
-                        group=known.group, seed=seed, path=known.path,
-                    )
-                )  # fmt: skip
+            seeds, most = self.seeds(name), self._most(name)
+            groups = [seeds[n : n + most] for n in range(0, len(seeds), most)]
+            for group in groups:
+                together = Together(partial(self._helps, name), partial(self._train_all, name))
+                for seed in group:
+                    own: dict[str, Any] = {
+                        "student": config.student,
+                        "variant": variant,
+                        "context": config.context,
+                        "seed": seed,
+                    }
+                    if (begins := self.begins(name, seed)) is not None:
+                        own["begins"] = begins
+                    known = seeded(f"{GROUP}.{name}", seed)
+                    stages.append(
+                        Stage(
+                            known.name, own, self._inputs(name), partial(self._train, name, seed),
+                            group=known.group, seed=seed, path=known.path, together=together,
+                        )
+                    )  # fmt: skip
         return stages
+
+    def _most(self, name: str) -> int:
+        """Return how many seeds of a student may be trained at once."""
+        wanted = int(self._settings(name, "train").get("population", 0))
+        return wanted or len(self.seeds(name))
+
+    def _helps(self, name: str) -> bool:
+        """Return whether seeds of a student are to be trained at once: not by several processes."""
+        wanted = int(self._settings(name, "train").get("population", 0))
+        asked = wanted > 1 or (wanted == 0 and jax.default_backend() != "cpu")
+        return asked and jax.process_count() == 1
 
     def _inputs(self, name: str) -> tuple[str, ...]:
         variant = self.variant(name)
@@ -219,24 +238,32 @@ class Students:
             inputs += self.teachers[self.teacher_name(name)].stages
         return tuple(dict.fromkeys(inputs))
 
-    def _train(self, name: str, seed: int) -> Callable[[Path], None]:
-        """Return what trains one student with one seed."""
+    def _train(self, name: str, seed: int, folder: Path) -> None:
+        """Train one student with one seed."""
+        (member,) = self._members(name, {seed: folder})
+        fit(self.trainer(name), member)
 
-        def run(folder: Path) -> None:
-            variant, train = self.variant(name), self._settings(name, "train")
-            source = self.teachers[self.teacher_name(name)] if variant.logit > 0 else None
-            places = source is not None and source.places
-            # A teacher that reads along is the Transfer tower, which packs.
-            packed = packs(self.encoder(name).model.config)
-            self.work.fit(
-                folder, stage_name(name, seed), self.trainer(name), train,
+    def _train_all(self, name: str, folders: Mapping[int, Path]) -> dict[int, UserError]:
+        """Train one student with several seeds at once, up to the files that `_train` writes."""
+        ends = self.trainer(name).fit_members(self._members(name, folders))
+        return {seed: end for seed, end in zip(folders, ends) if isinstance(end, UserError)}
+
+    def _members(self, name: str, folders: Mapping[int, Path]) -> list[Member]:
+        variant, train = self.variant(name), self._settings(name, "train")
+        source = self.teachers[self.teacher_name(name)] if variant.logit > 0 else None
+        places = source is not None and source.places
+        # A teacher that reads along is the Transfer tower, which packs.
+        packed = packs(self.encoder(name).model.config)
+        evaluate = self.data.validate(self.encoder(name), self.table(name))
+        return [
+            self.work.member(
+                folder, stage_name(name, seed), train,
                 self.data.sessions(train, packed=packed, seed=seed, places=places),
                 fingerprint=self.data.batches_fingerprint(train, packed=packed), seed=seed,
-                evaluate=self.data.validate(self.encoder(name), self.table(name)),
-                begin=self._begin(name, seed),
-            )  # fmt: skip
-
-        return run
+                evaluate=evaluate, begin=self._begin(name, seed),
+            )
+            for seed, folder in folders.items()
+        ]  # fmt: skip
 
     def begins(self, name: str, seed: int) -> dict[str, str] | None:
         """Return whose parameters a student begins with; None where it begins with drawn ones."""
@@ -263,7 +290,7 @@ class Students:
         return student_settings(self.work.config, name, kind)
 
     def trainer(self, name: str) -> Trainer:
-        """Return the trainer of a student, shared by its seeds."""
+        """Return the trainer of a student, shared by its seeds; alike ones share the step."""
         if name not in self._trainers:
             teacher = None
             if self.variant(name).logit > 0:
@@ -273,21 +300,22 @@ class Students:
                 self.work.config, name, features, self.data.train_items, teacher,
                 self.data.context, self.data.dataset.id_items,
             )  # fmt: skip
-            self._trainers[name] = self.work.trainer(task, self._settings(name, "train"))
+            train = self._settings(name, "train")
+            alike = (task.program, compiled_by(train_config(train, self.work.config.rules)))
+            trainer = self.work.trainer(task, train, self._steps.get(alike))
+            self._steps[alike], self._trainers[name] = trainer.step, trainer
         return self._trainers[name]
 
     # ---- rankers ----------------------------------------------------------------------------
 
     def encoder(self, name: str) -> CompiledEncoder:
-        """Return the compiled functions of a student, shared by its seeds."""
-        if name not in self._encoders:
-            features, owners = self.table(name).get("features"), self.data.dataset.id_items
-            config = encoder_config(
-                self.work.config, name, features, len(owners), self.data.context
-            )
+        """Return the compiled functions of a student, shared by its seeds and by alike ones."""
+        features, owners = self.table(name).get("features"), self.data.dataset.id_items
+        config = encoder_config(self.work.config, name, features, len(owners), self.data.context)
+        if (alike := repr(config)) not in self._encoders:
             ids = id_rows(self.data.train_items, max(id_table_rows(config), 1), owners)
-            self._encoders[name] = CompiledEncoder(session_model(config), ids)
-        return self._encoders[name]
+            self._encoders[alike] = CompiledEncoder(session_model(config), ids)
+        return self._encoders[alike]
 
     def table(self, name: str, view: str | None = None) -> dict[str, np.ndarray]:
         """Return {"features": [V, F]} of a student, or {} where it has none.

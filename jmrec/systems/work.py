@@ -8,12 +8,12 @@ from typing import Any
 import jax
 
 from jmrec.checkpoint import load_params
-from jmrec.config import ConfigDict, flatten
+from jmrec.config import ConfigDict
 from jmrec.models.linen import check_fit
 from jmrec.sharding import Batches
-from jmrec.systems.fit import fit, train_config
+from jmrec.systems.fit import fit, own_metadata, train_config
 from jmrec.tracking import Tracker
-from jmrec.training import FitResult, Trainer
+from jmrec.training import FitResult, Member, Trainer, TrainStep
 from jmrec.types import Model, Params, Task
 
 
@@ -46,10 +46,31 @@ class Work:
         check_fit(params, jax.eval_shape(model.init, jax.random.key(0)), str(self.workdir / stage))
         return params
 
-    def trainer(self, task: Task, train: ConfigDict) -> Trainer:
-        """Return a task's trainer, its frozen arrays placed."""
+    def trainer(self, task: Task, train: ConfigDict, step: TrainStep | None = None) -> Trainer:
+        """Return a task's trainer, its frozen arrays placed; see there for ``step``."""
         settings = train_config(train, self.config.rules)
-        return Trainer(task, settings, frozen=task.frozen(self.workdir))
+        return Trainer(task, settings, frozen=task.frozen(self.workdir), step=step)
+
+    def member(
+        self,
+        folder: Path,
+        name: str,
+        train: ConfigDict,
+        batches: Batches,
+        *,
+        fingerprint: str,
+        seed: int | None = None,
+        evaluate: Callable[[Params, Any], Mapping[str, float]] | None = None,
+        begin: tuple[Params, Mapping[str, str]] | None = None,
+    ) -> Member:
+        """Return what a stage trains, as one of the fits that are done at once; see `fit`."""
+        params, source = (None, {}) if begin is None else begin
+        begins = {"begins": dict(source)} if source else {}
+        return Member(
+            folder, batches, self.config.seed if seed is None else seed,
+            evaluate=evaluate, tracker=self.tracker.stage(name), begin=params,
+            metadata=own_metadata(train, stage=name, fingerprint=fingerprint, **begins),
+        )  # fmt: skip
 
     def fit(
         self,
@@ -58,11 +79,7 @@ class Work:
         task: Task | Trainer,
         train: ConfigDict,
         batches: Batches,
-        *,
-        fingerprint: str,
-        seed: int | None = None,
-        evaluate: Callable[[Params, Any], Mapping[str, float]] | None = None,
-        begin: tuple[Params, Mapping[str, str]] | None = None,
+        **more: Any,
     ) -> FitResult:
         """Train what a stage trains.
 
@@ -72,20 +89,12 @@ class Work:
           task: What is trained, or its trainer where several stages share one.
           train: "train" of the stage's settings.
           batches: Training batches, this process's share.
-          fingerprint: Of the data.
-          seed: Of parameters and updates; None is the run's.
-          evaluate: See `jmrec.training.Trainer.fit`.
-          begin: Parameters to begin with, and where they are from; None for drawn ones.
+          **more: ``fingerprint`` of the data; ``seed`` of parameters and updates, the run's where
+            it is not given; ``evaluate``, see `jmrec.training.Trainer.fit`; ``begin``, parameters
+            to begin with, and where they are from.
         """
         trainer = task if isinstance(task, Trainer) else self.trainer(task, train)
-        metadata = {"stage": name, "fingerprint": fingerprint, "config": flatten(train)}
-        params, source = (None, {}) if begin is None else begin
-        metadata |= {"begins": dict(source)} if source else {}
-        return fit(
-            trainer, folder, batches, seed=self.config.seed if seed is None else seed,
-            evaluate=evaluate, tracker=self.tracker.stage(name), metadata=metadata,
-            begin=params,
-        )  # fmt: skip
+        return fit(trainer, self.member(folder, name, train, batches, **more))
 
 
 def numbers(settings: ConfigDict) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jmrec import losses
-from jmrec.config import choose
+from jmrec.config import choose, flatten
 from jmrec.errors import UserError
 from jmrec.features import pad_rows, take_rows
 from jmrec.kernels import chunked_logsumexp, chunked_topk
@@ -134,6 +134,9 @@ class StudentTask(ModelTask):
     """
 
     name = "student"
+    program: str
+    """What decides the compiled step beside the shapes of arrays: tasks that are alike in it differ
+    in numbers and frozen arrays alone."""
     defaults: ClassVar[HParams] = {
         "learning_rate": 1e-3,
         "dropout": 0.2,
@@ -172,6 +175,9 @@ class StudentTask(ModelTask):
             }
         )
         self.teacher, self.top = teacher, top
+        by = teacher.model.config if isinstance(teacher, Teacher) else type(teacher).__name__
+        shown = {name: flatten({"": table}) for name, table in (schedules or {}).items()}
+        self.program = repr((config, loss, negatives, distill, top, shown, by))
         frozen: dict[str, Any] = {
             "valid": pad_rows(train),
             "ids": pad_rows(id_rows(train, max(id_table_rows(config), 1), owners)),

@@ -1,12 +1,13 @@
 """The settings of a fit, and which of them contradict each other or the task."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from jmrec.errors import UserError
-from jmrec.training.optim import OptimConfig
+from jmrec.training.optim import OptimConfig, traced_numbers
 from jmrec.types import Task
 
-NOT_PART_OF_A_RUN = ("keep", "log_every", "rules", "updates_per_call")
+NOT_PART_OF_A_RUN = ("keep", "log_every", "population", "rules", "updates_per_call")
 """Settings that may change when a run is resumed: they do not change what is computed."""
 
 
@@ -37,6 +38,20 @@ class TrainConfig:
     optim: OptimConfig = field(default_factory=OptimConfig)
     rules: str = "dp"
     keep: int = 2
+
+
+def compiled_by(config: TrainConfig) -> tuple[Any, ...]:
+    """Return which of the settings decide the compiled step: none that is traced, no interval.
+
+    Example:
+      >>> slow = TrainConfig(10, 5, 5, optim=OptimConfig(weight_decay=0.1))
+      >>> compiled_by(slow) == compiled_by(TrainConfig(10, 2, 10))
+      True
+    """
+    optim = replace(config.optim, steps=config.optim.steps or config.steps)
+    traced: dict[str, Any] = dict.fromkeys(traced_numbers(optim), 0)
+    optim = replace(optim, **traced)
+    return optim, config.accumulate, config.updates_per_call, config.rules
 
 
 def check_intervals(config: TrainConfig) -> None:

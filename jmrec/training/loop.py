@@ -5,9 +5,9 @@ step n holds all that a run needs to go on in the same bits.
 """
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,11 @@ from jax.sharding import Mesh
 from jmrec.checkpoint import Checkpoints
 from jmrec.errors import UserError
 from jmrec.preemption import Sigterm
-from jmrec.sharding import Batches, host_batch, make_mesh
+from jmrec.sharding import Batches, make_mesh
 from jmrec.training.config import NOT_PART_OF_A_RUN, TrainConfig, check_train
-from jmrec.training.host import Ahead, Evaluate, Run, Silent
+from jmrec.training.host import Evaluate, Member, Members, Run, Silent
 from jmrec.training.optim import OptimConfig, check_optim, traced_numbers
+from jmrec.training.population import population_step
 from jmrec.training.step import TrainStep
 from jmrec.types import Batch, HParams, Params, State, Task, TrainingLog, TrainState
 
@@ -59,6 +60,8 @@ class Trainer:
       mesh: From ``make_mesh``; by default one over all devices.
       frozen: (tree, logical axes or None) of what is never optimised; by default
         ``task.frozen(workdir)``.
+      step: A compiled update to share, of a task of the same `jmrec.types.Task` in all but its
+        numbers and frozen arrays, under settings that are alike in `compiled_by`; None makes one.
 
     Attributes:
       step: The compiled update.
@@ -74,12 +77,13 @@ class Trainer:
         *,
         mesh: Mesh | None = None,
         frozen: tuple[Any, Any] | None = None,
+        step: TrainStep | None = None,
     ) -> None:
         check_train(task, config)
         self.task = task
         self.config = config
         self.mesh = make_mesh(config.rules) if mesh is None else mesh
-        self.step = TrainStep(
+        self.step = step or TrainStep(
             task,
             self._optim(config.optim),
             self.mesh,
@@ -153,45 +157,71 @@ class Trainer:
             fit the devices.
           Preempted: SIGTERM came; the state is saved. Interrupted: so after the first Ctrl-C.
         """
+        member = Member(
+            workdir, batches, seed, hparams or {}, evaluate, tracker, metadata or {}, begin
+        )
+        (found,) = self.fit_members([member], resume=resume)
+        if isinstance(found, UserError):
+            raise found
+        return found
+
+    def fit_members(
+        self, members: Sequence[Member], *, resume: str = "auto"
+    ) -> list[FitResult | UserError]:
+        """Do several fits in one program; each ends as it would alone, within rounding.
+
+        They are killed and resumed together. One that has stopped, or that can not go on, rests
+        while the others are updated.
+
+        Args:
+          members: The fits; their batches n are of one shape, and what is never optimised is that
+            of the first.
+          resume: As for `fit`.
+
+        Returns:
+          What each ended in, in their order: where its loss or score is not finite, the error.
+
+        Raises:
+          UserError, Preempted, Interrupted: As `fit`.
+        """
         config, k = self.config, self.config.updates_per_call
-        numbers, optim = self._given(hparams or {})
-        frozen = self._frozen_on_devices(workdir)
-        stored = self._metadata(metadata or {}, seed, numbers, optim)
-        folder = _folder(workdir, resume)
-        log = Silent() if tracker is None else tracker
-        read = partial(host_batch, batches, k=k, accumulate=config.accumulate)
-        traced = self.step.place_whole(numbers)
-        with (
-            Sigterm(keyboard=True) as sigterm,
-            Checkpoints(folder, config.keep) as checkpoints,
-            Ahead(read, k, config.steps) as upcoming,
-        ):
-            run = Run(self.step, config, checkpoints, log, stored, evaluate, seed, begin)
-            with log.progress(config.steps, self.task.name, start=run.n) as bar:
+        given = [self._given(each.hparams) for each in members]
+        frozen = self._frozen_on_devices(members[0].workdir)
+        step = population_step(self.step, len(members))
+        with Sigterm(keyboard=True) as sigterm, ExitStack() as opened:
+            runs = []
+            for member, (numbers, optim) in zip(members, given):
+                stored = self._metadata(member.metadata, member.seed, numbers, optim)
+                folder = _folder(member.workdir, resume)
+                checkpoints = opened.enter_context(Checkpoints(folder, config.keep))
+                runs.append(Run(self.step, config, checkpoints, member, stored))
+                opened.enter_context(runs[-1].upcoming)
+            group = Members(step, runs, [numbers for numbers, _ in given])
+            what = self.task.name + (f", {len(runs)} at once" if len(runs) > 1 else "")
+            shown = Silent() if group.over else runs[0].log
+            with shown.progress(config.steps, what, start=group.n) as bar:
                 while True:
                     # THE ORDER OF THIS LOOP MUST NOT CHANGE:
                     # EVALUATE -> SAVE -> NEXT BATCHES -> STEP -> LOG THE PREVIOUS STEP.
                     # SO CHECKPOINT n MEANS "n UPDATES AND THEIR EVALUATION DONE", AND THE DEVICE
                     # NEVER WAITS FOR THE LOG.
-                    stop = sigterm.agreed(run.n % (config.log_every * k) == 0)
-                    if stop or run.evaluation_due or run.at_end or run.save_due:
-                        run.log()  # never save or judge a broken state
-                    improved = run.evaluation_due and not stop and run.evaluate()
-                    if stop or improved or run.finished or run.save_due:
-                        run.save(improved)
+                    stop = sigterm.agreed(group.n % (config.log_every * k) == 0)
+                    if stop or group.due:
+                        group.log()  # never save or judge a broken state
+                    improved = [False] * len(runs) if stop else group.evaluate()
+                    group.save(improved, every=stop)
                     if stop:
-                        checkpoints.wait()
-                        raise sigterm.saved(f"after {run.n} updates")
-                    if run.finished:
+                        raise sigterm.saved(f"after {group.n} updates")
+                    if group.over:
                         break
-                    host = upcoming.take(run.n)
-                    pending = run.step(frozen, host, traced)
-                    run.log(pending)
+                    active, hosts = group.take()
+                    pending = group.step(frozen, active, hosts)
+                    group.log(pending)
                     bar.update(k)
-            result = _result(run)
+            results = [run.fault or _result(group, i) for i, run in enumerate(runs)]
         if sigterm.agreed(True):  # it came after the loop looked for the last time
-            raise sigterm.saved(f"after {run.n} updates")
-        return result
+            raise sigterm.saved(f"after {group.n} updates")
+        return results
 
     def _frozen_on_devices(self, workdir: str | Path) -> Any:
         """Return what is never optimised: what was given, or else what the task reads."""
@@ -236,9 +266,9 @@ class Trainer:
         }
 
 
-def _result(run: Run) -> FitResult:
-    """Return the state of the best evaluation, and how it came about."""
-    state = run.chosen()
+def _result(group: Members, k: int) -> FitResult:
+    """Return a run's state of the best evaluation, and how it came about."""
+    state, run = group.chosen(k), group.runs[k]
     return FitResult(
         state.params, state.task_state, run.n, run.best, run.best_step, run.history, run.flops
     )

@@ -4,7 +4,7 @@ The learning rate and all other numbers of a task and of its optimiser are trace
 and trials share the program. Batch n and the key of update n are functions of n.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +21,6 @@ from jmrec.sharding import (
     put_tree,
     replicated,
     shardings,
-    stacked_batch_sharding,
 )
 from jmrec.training.optim import OptimConfig, make_optimizer, opt_state_shardings
 from jmrec.types import Batch, HParams, LossResult, Params, State, SumCount, Task, TrainState
@@ -44,6 +43,7 @@ class TrainStep:
     Attributes:
       abstract: The state's shapes with their shardings.
       compilations: How often the step was traced: once per batch shape.
+      populations: Number of members -> their `PopulationStep`, where one was made.
     """
 
     abstract: TrainState
@@ -61,6 +61,7 @@ class TrainStep:
         self.task, self.mesh, self.rules = task, mesh, rules
         self.accumulate, self.updates_per_call = accumulate, updates_per_call
         self.compilations = 0
+        self.populations: dict[int, Any] = {}
         self._flops: dict[tuple[tuple[int, ...], ...], int] = {}
         axes = task.logical_axes()
         self._optimizer = make_optimizer(optim, axes)
@@ -83,7 +84,7 @@ class TrainStep:
             # It runs once: most of its time is compilation.
             compiler_options={"xla_backend_optimization_level": 0},
         )
-        batch = batch_sharding(mesh) if updates_per_call == 1 else stacked_batch_sharding(mesh)
+        batch = batch_sharding(mesh, self._lead)
         self.jitted = jax.jit(
             self._call,
             in_shardings=(placement, None, batch, whole),  # None: frozen stays where it was placed
@@ -106,11 +107,41 @@ class TrainStep:
 
     def flops(self, state: TrainState, frozen: Any, batches: Batch, hparams: HParams) -> int:
         """Return the FLOPs of a call; the trace is the one that the call itself compiles."""
-        shapes = tuple(leaf.shape for leaf in jax.tree.leaves(batches))
+        shapes = tuple(leaf.shape for leaf in jax.tree.leaves((frozen, batches)))
         if shapes not in self._flops:
             traced = self.jitted.trace(state, frozen, batches, hparams)
             self._flops[shapes] = matmul_flops(traced.jaxpr)
         return self._flops[shapes]
+
+    # ---- the step as one of a population of one, see `jmrec.training.population` ----------------
+
+    def join(self, states: Sequence[TrainState]) -> TrainState:
+        """Return the state of the one member."""
+        (state,) = states
+        return state
+
+    def member(self, state: TrainState, k: int) -> TrainState:
+        """Return the state of the one member."""
+        return state
+
+    def advance(
+        self,
+        state: TrainState,
+        frozen: Any,
+        hosts: Sequence[Batch],
+        hparams: HParams,
+        active: Sequence[bool],
+    ) -> tuple[TrainState, dict[str, Any], int]:
+        """Do the updates of the one member on its host batches; return their FLOPs too."""
+        (host,) = hosts
+        batches = self.place_batches(host)
+        flops = self.flops(state, frozen, batches, hparams)
+        return *self(state, frozen, batches, hparams), flops
+
+    def place_numbers(self, numbers: Sequence[HParams]) -> HParams:
+        """Place what is traced, of the one member."""
+        (own,) = numbers
+        return self.place_whole(own)
 
     def place_frozen(self, tree: Any, axes: Any) -> Any:
         """Place what is never optimised, by its logical axes."""
@@ -118,7 +149,11 @@ class TrainStep:
 
     def place_batches(self, batches: Batch) -> Batch:
         """Place a host's batch, or its K stacked ones."""
-        return put_batch(batches, self.mesh, stacked=self.updates_per_call > 1)
+        return put_batch(batches, self.mesh, lead=self._lead)
+
+    @property
+    def _lead(self) -> int:
+        return int(self.updates_per_call > 1)
 
     def begin(self, state: TrainState, params: Params) -> TrainState:
         """Return a new state with other parameters than those drawn for it.
@@ -182,6 +217,12 @@ class TrainStep:
         self, state: TrainState, frozen: Any, batches: Batch, hparams: HParams
     ) -> tuple[TrainState, dict[str, Any]]:
         self.compilations += 1  # runs when traced, not when called
+        return self.updates(state, frozen, batches, hparams)
+
+    def updates(
+        self, state: TrainState, frozen: Any, batches: Batch, hparams: HParams
+    ) -> tuple[TrainState, dict[str, Any]]:
+        """Return what a call returns: the pure function that is compiled."""
         if self.updates_per_call == 1:
             return self._update(state, frozen, batches, hparams)
         return jax.lax.scan(lambda s, b: self._update(s, frozen, b, hparams), state, batches)

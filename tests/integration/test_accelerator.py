@@ -14,7 +14,7 @@ from jmrec.tools.benchmark.__main__ import main
 from jmrec.tools.benchmark.accelerator import Part, run_part
 from jmrec.tools.benchmark.accelerator_side import differing, step_seconds
 
-OWN = ("kernels", "resume", "stages", "sessions")
+OWN = ("kernels", "resume", "stages", "population", "sessions")
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +36,9 @@ def test_every_part_is_done_on_a_cpu(checked: tuple[int, dict[str, Any], Path]) 
     assert set(rows) == {*OWN, "backbone minilm"}
     assert {name: rows[name]["state"] for name in OWN} == dict.fromkeys(OWN, "done"), rows
     assert {row["kernel"] for row in rows["kernels"]["found"]["table"]} == {"softmax", "kl"}
+    found_at_once = rows["population"]["found"]
+    assert [row["way"] for row in found_at_once["table"]] == ["alone", "at once"]
+    assert found_at_once["losses_apart"] < 1e-4
     sides = [row["side"] for row in rows["sessions"]["found"]["table"]]
     assert sides == ["jmrec train", "jmrec train sampled", "jmrec evaluate"]
     if rows["backbone minilm"]["state"] == "skipped":  # its weights are not installed

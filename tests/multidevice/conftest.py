@@ -16,6 +16,7 @@ collect_ignore = [
     "member_of_two.py",
     "parallel_kernels.py",
     "plan_eight_devices.py",
+    "populations.py",
     "topologies.py",
     "writers.py",
 ]

@@ -163,7 +163,7 @@ def main(workdir: Path) -> dict[str, Any]:
         put_batch({"item": np.zeros((12, 3), np.int32)}, mesh)
     except UserError as error:
         out["does not divide"] = str(error)
-    stacked = put_batch({"item": np.zeros((2, 16, 3), np.int32)}, mesh, stacked=True)["item"]
+    stacked = put_batch({"item": np.zeros((2, 16, 3), np.int32)}, mesh, lead=1)["item"]
     out["stacked"] = list(stacked.addressable_shards[0].data.shape)
     shapes = {"w": jax.ShapeDtypeStruct((6, 16), np.float32)}
     found = shardings({"w": ("embed", None)}, shapes, mesh, "fsdp")

@@ -30,8 +30,9 @@ from jmrec.models.readers.critics import CriticConfig
 from jmrec.report.page import write_report
 from jmrec.report.terminal import print_results
 from jmrec.sharding import process_rows
+from jmrec.systems.costs import cost_by_stage, facts_by_stage
 from jmrec.systems.planned import shape
-from jmrec.systems.stages import Stage, cost_by_stage, facts_by_stage
+from jmrec.systems.stages import Stage
 from jmrec.systems.system import PlannedStep, Sizes
 from jmrec.systems.work import Work
 from jmrec.tasks.gaussians import ESTIMATORS, CriticTask, reads_critic

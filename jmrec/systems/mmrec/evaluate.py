@@ -26,12 +26,13 @@ from jmrec.evaluation.summary import plain
 from jmrec.files import read_json
 from jmrec.report.page import write_report
 from jmrec.report.terminal import print_results
+from jmrec.systems.costs import cost_by_stage, facts_by_stage
 from jmrec.systems.evaluate import note_reading
 from jmrec.systems.mmrec.data import GROUPS, item_words
 from jmrec.systems.mmrec.parts import Run
 from jmrec.systems.mmrec.why import explain
 from jmrec.systems.mmrec.words import bag_of_words
-from jmrec.systems.stages import Stage, cost_by_stage, facts_by_stage
+from jmrec.systems.stages import Stage
 from jmrec.tracking import read_curves
 
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -13,7 +13,7 @@ from jmrec.config import ConfigDict, choose
 from jmrec.data.known import Cuts, Questions
 from jmrec.data.pipeline import item_batches
 from jmrec.features import ROWS, pad_rows
-from jmrec.models.dlrm import UNKNOWN, DlrmConfig
+from jmrec.models.dlrm import UNKNOWN, DlrmConfig, dlrm
 from jmrec.systems.mmrec.data import GROUPS, RatingData
 from jmrec.systems.mmrec.describe import MEAN, NONE, Descriptions
 from jmrec.systems.mmrec.features import Numbers, pair_arrays, pair_numbers
@@ -21,6 +21,7 @@ from jmrec.systems.mmrec.space import Space
 from jmrec.systems.stages import Stage, seeded
 from jmrec.systems.work import Work, numbers
 from jmrec.tasks.rank import STRATEGIES, Balance, RankTask, gather
+from jmrec.training import Trainer
 from jmrec.types import Params
 
 ARMS = ("ids", "text", "picture", "both")
@@ -106,6 +107,15 @@ def dlrm_config(
     )
 
 
+class _Made(NamedTuple):
+    """What is compiled and read once for all seeds of a ranker."""
+
+    task: RankTask
+    arrays: dict[str, np.ndarray]
+    trainer: Trainer
+    score: Callable[[Params, np.ndarray], np.ndarray]
+
+
 class DlrmRankers:
     """The rankers of one run, one a name of the config's "rankers".
 
@@ -122,6 +132,7 @@ class DlrmRankers:
     def __init__(self, work: Work, data: RatingData, texts: Descriptions, space: Space) -> None:
         self.work, self.data, self.told, self.space = work, data, texts, space
         self._tables: dict[tuple[str, str], np.ndarray] = {}
+        self._last: tuple[str, _Made] | None = None
         c = work.config
         for name, variant in c.rankers.items():
             choose(f"rankers.{name}.arm", variant.arm, ARMS)
@@ -274,14 +285,13 @@ class DlrmRankers:
     # ---- training -------------------------------------------------------------------------------
 
     def _train(self, folder: Path, name: str, seed: int, stage: str) -> None:
-        parts = self.parts(name)
-        task, arrays, c = self.task(name, parts), self.arrays(name, parts), self.settings(name)
+        made, c = self._made(name), self.settings(name)
         rows = self.data.rows.train
         labels = self.data.ratings.labels
-        positive = np.tile(rows[labels[rows] == 1], task.balance.repeats)
+        positive = np.tile(rows[labels[rows] == 1], made.task.balance.repeats)
         drawn = np.concatenate([rows[labels[rows] == 0], positive])
         batches = item_batches(
-            arrays, np.sort(drawn), batch_size=c.train.batch_size, seed=seed,
+            made.arrays, np.sort(drawn), batch_size=c.train.batch_size, seed=seed,
             read=self.data.process_rows(),
         )  # fmt: skip
         # Here, so that a wrong setting is answered before it is loaded.
@@ -289,19 +299,29 @@ class DlrmRankers:
 
         held = self.data.rows.validation
         truth = labels[held] == 1
-        score = scorer(task, task.frozen_inputs, arrays)
 
         def evaluate(params: Params, _: Any) -> dict[str, float]:
-            found = score(params, held)
+            found = made.score(params, held)
             return {
                 "score": float(average_precision_score(truth, found)),
                 "ROC-AUC": float(roc_auc_score(truth, found)),
             }
 
         self.work.fit(
-            folder, stage, task, c.train, batches, fingerprint=self.data.fingerprint, seed=seed,
-            evaluate=evaluate,
+            folder, stage, made.trainer, c.train, batches, fingerprint=self.data.fingerprint,
+            seed=seed, evaluate=evaluate,
         )  # fmt: skip
+
+    def _made(self, name: str) -> "_Made":
+        """Return what the seeds of a ranker share; they come one after another."""
+        if self._last is None or self._last[0] != name:
+            self._last = None  # freed before there is another
+            parts = self.parts(name)
+            task, arrays = self.task(name, parts), self.arrays(name, parts)
+            trainer = self.work.trainer(task, self.settings(name).train)
+            score = scorer(task, task.frozen_inputs, arrays)
+            self._last = name, _Made(task, arrays, trainer, score)
+        return self._last[1]
 
     # ---- scores ---------------------------------------------------------------------------------
 
@@ -319,6 +339,7 @@ class DlrmRankers:
         Returns:
           float64 [seeds, M].
         """
+        self._last = None  # all are trained
         gone = REMOVALS[without] if without else ()
         parts = [
             replace(part, ok=part.ok & (part.name not in gone))
@@ -412,11 +433,7 @@ def scorer(
       tables: See `jmrec.tasks.rank.gather`.
       arrays: Of all rows.
     """
-    placed = jax.device_put(dict(tables))
-
-    @jax.jit
-    def block(params: Params, tables: Any, batch: Any) -> jax.Array:
-        return task.model.fns["score"](params, gather(tables, batch))[0]
+    placed, block = jax.device_put(dict(tables)), _block(task.model.config)
 
     def score(params: Params, rows: np.ndarray) -> np.ndarray:
         found = np.zeros(len(rows))
@@ -429,3 +446,10 @@ def scorer(
         return found
 
     return score
+
+
+@lru_cache(maxsize=16)
+def _block(config: DlrmConfig) -> Callable[[Params, Any, Any], jax.Array]:
+    """Return what scores some rows: compiled once for all seeds, controls and removals."""
+    score = dlrm(config).fns["score"]
+    return jax.jit(lambda params, tables, batch: score(params, gather(tables, batch))[0])

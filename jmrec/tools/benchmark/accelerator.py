@@ -80,6 +80,7 @@ def parts(size: str, out: Path) -> list[Part]:
     benchmark, side = ("-m", __package__), ("-m", SIDE)
     kernels: tuple[str, ...] = ()
     sessions: tuple[str, ...] = ()
+    population: tuple[str, ...] = ()
     reading: tuple[str, ...] = ("--precision", "bfloat16")
     train = {"steps": STEPS[size], "eval_every": STEPS[size], "save_every": STEPS[size]}
     resume: dict[str, Any] = {"spec": "session:size=tiny,items=ids", "train": train}
@@ -89,6 +90,8 @@ def parts(size: str, out: Path) -> list[Part]:
         kernels = ("--items", "40,300", "--batch", "6", "--width", "8", "--repeats", "1")
         write_folder(out / "shop", 2_000, 0)
         sessions = ("--dir", str(out / "shop"), "--pairs", "60", "--batch", "60", "--rounds", "1")
+        population = ("--members", "2", "--items", "40", "--batch", "2", "--width", "8")
+        population += ("--updates", "2", "--rounds", "1")
         reading += ("--lengths", "8", "--batch", "1", "--size", "32", "--rounds", "1")
         train["batch_size"] = few["batch_size"] = 8
         resume["overrides"] = SHOP
@@ -102,6 +105,7 @@ def parts(size: str, out: Path) -> list[Part]:
         Part("kernels", [*benchmark, "kernels", *kernels], 100),
         Part("resume", [*side, "resume", json.dumps(resume)], 180),
         Part("stages", [*side, "stages", json.dumps(stages)], 180),
+        Part("population", [*benchmark, "population", *population], 60),
         Part("sessions", [*benchmark, "sessions", *sessions], 100),
         *(Part(f"backbone {name}", [*read, "--models", name], 90, remark) for name in MODELS),
     ]

@@ -11,11 +11,11 @@ from jmrec.data.gaussians import Gaussians, PairBatches
 from jmrec.errors import UserError
 from jmrec.models.parts.transformer import StackConfig, remat_policy
 from jmrec.models.readers.critics import CriticConfig
-from jmrec.systems.fit import fit, train_config
+from jmrec.systems.fit import fit, own_metadata, train_config
 from jmrec.systems.stages import identity
 from jmrec.tasks.gaussians import CriticTask
 from jmrec.tracking import Tracker
-from jmrec.training import Trainer
+from jmrec.training import Member, Trainer
 from jmrec.types import Batch, Params
 
 EXPERIMENTS = Path(__file__).resolve().parents[3] / "experiments"
@@ -36,7 +36,8 @@ def test_updates_per_call_is_an_argument_and_no_part_of_a_stage() -> None:
     assert train_config(plain.student.train, "dp").updates_per_call == 1
     assert identity({"student": config.student}) == identity({"student": plain.student})
     with plain.unlocked():
-        del plain.student.train["updates_per_call"]  # a config of a jmrec that did not have it
+        for name in ("updates_per_call", "population"):  # a config of a jmrec without them
+            del plain.student.train[name]
     assert train_config(plain.student.train, "dp").updates_per_call == 1
     assert identity({"student": config.student}) == flatten({"student": plain.student})
 
@@ -73,10 +74,8 @@ def fit_critic(folder: Path, k: int, kill: int = -1, **changes: float) -> Params
     task = CriticTask("infonce", CriticConfig(x=2, y=2, hidden=8, width=4), (), {})
     trainer = Trainer(task, train_config(settings, "dp"))
     with Tracker(folder, quiet=True) as tracker:
-        return fit(
-            trainer, folder, Dying(Gaussians(2, 1.0), 16, 0), seed=0, tracker=tracker,
-            metadata={"config": flatten(settings)},
-        ).params  # fmt: skip
+        batches, metadata = Dying(Gaussians(2, 1.0), 16, 0), own_metadata(settings)
+        return fit(trainer, Member(folder, batches, 0, tracker=tracker, metadata=metadata)).params
 
 
 @pytest.mark.parametrize(("word", "recomputes"), [("none", False), ("true", True),

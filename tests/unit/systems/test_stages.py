@@ -1,8 +1,10 @@
 """Stage identity: skipped, resumed, refused by name, redone with what follows."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +13,11 @@ import pytest
 from jmrec.checkpoint import save_params
 from jmrec.errors import UserError
 from jmrec.files import read_json, write_json
+from jmrec.systems.costs import cost_by_stage, facts_by_stage
 from jmrec.systems.stages import (
     Stage,
+    Together,
     check_run,
-    cost_by_stage,
-    facts_by_stage,
     read_stage,
     seeded,
     walk,
@@ -226,3 +228,138 @@ def test_what_lies_outside_of_a_finished_run_may_be_said_in_other_words(tmp_path
     check_run(moved, tmp_path, "config.json", outside=["width"])
     own = [stages[0], replace(moved[1], outside=("width",)), stages[2]]
     check_run(own, tmp_path, "config.json")
+
+
+class Seeds:
+    """Seeds of a student and a stage after them; it keeps what was run, and may be killed."""
+
+    def __init__(self, seeds: tuple[int, ...] = (0, 1, 2), helps: bool = True) -> None:
+        self.log: list[str] = []
+        self.breaks: set[int] = set()
+        self.killed_in = ""
+        self.width = 1
+        self.together = Together(lambda: helps, self.all_of_them)
+        self.seeds = seeds
+
+    def all_of_them(self, folders: Mapping[int, Path]) -> dict[int, UserError]:
+        """Do the work of each, if it is not done; a kill comes in the midst."""
+        self.log.append(f"together {[*folders]}")
+        for seed, folder in folders.items():
+            assert not read_json(folder / "stage.json")["done"]
+            if self.killed_in == f"together {seed}":
+                raise KeyboardInterrupt
+            (folder / "checkpoints").mkdir(exist_ok=True)
+            (folder / "checkpoints" / "work").write_text(str(self.width))
+        return {seed: UserError(f"seed {seed} broke.") for seed in self.breaks & folders.keys()}
+
+    def one(self, seed: int, folder: Path) -> None:
+        self.log.append(f"one {seed}")
+        if self.killed_in == f"one {seed}":
+            raise KeyboardInterrupt
+        work = folder / "checkpoints" / "work"
+        assert work.is_file() == self.together.helps()
+        (folder / "out").write_text(work.read_text() if work.is_file() else str(self.width))
+
+    def stages(self) -> list[Stage]:
+        every = [Stage("data", {}, (), lambda folder: self.log.append("data"))]
+        for seed in self.seeds:
+            known = seeded("students.deep", seed)
+            every.append(
+                Stage(
+                    known.name, {"width": self.width, "seed": seed}, ("data",),
+                    partial(self.one, seed), group=known.group, seed=seed, together=self.together,
+                )
+            )  # fmt: skip
+        names = tuple(stage.name for stage in every)
+        return [*every, Stage("last", {}, names, lambda folder: self.log.append("last"))]
+
+    def walk(self, workdir: Path, **more: str) -> list[str]:
+        """Walk; return what was run."""
+        self.log.clear()
+        with suppress(KeyboardInterrupt):
+            walk(self.stages(), workdir, tracker=Tracker(workdir, quiet=True), **more)
+        return [*self.log]
+
+
+ALL = ["together [0, 1, 2]", "one 0", "one 1", "one 2", "last"]
+
+
+def test_seeds_are_run_at_once_and_each_is_then_a_stage_like_any_other(tmp_path: Path) -> None:
+    at_once, alone = Seeds(), Seeds(helps=False)
+    assert at_once.walk(tmp_path / "a") == ["data", *ALL]
+    assert alone.walk(tmp_path / "b") == ["data", *ALL[1:]]
+    for name in ("students/deep-0", "students/deep-1", "students/deep-2", "last"):
+        a, b = (read_json(tmp_path / top / name / "stage.json") for top in "ab")
+        assert a.keys() == b.keys()
+        assert {**a, "seconds": 0, "peak_memory": 0} == {**b, "seconds": 0, "peak_memory": 0}
+        assert a["done"]
+    check_run(at_once.stages(), tmp_path / "a", "config.json")
+    # Whether it is done at once is no part of what it is; a seed more is run alone.
+    assert at_once.walk(tmp_path / "b") == []
+    more = Seeds((0, 1, 2, 5), helps=False)
+    assert more.walk(tmp_path / "a", stale="rerun") == ["one 5", "last"]
+
+
+@pytest.mark.parametrize(
+    ("killed_in", "before", "after"),
+    [
+        ("together 1", ALL[:1], ALL),
+        ("one 0", ALL[:2], ALL),
+        ("one 1", ALL[:3], ["together [1, 2]", *ALL[2:]]),
+        # One is left: it is run as any other, and finds its work done.
+        ("one 2", ALL[:4], ALL[3:]),
+    ],
+)
+def test_a_kill_while_seeds_are_run_at_once_settles(
+    tmp_path: Path, killed_in: str, before: list[str], after: list[str]
+) -> None:
+    seeds = Seeds()
+    seeds.killed_in = killed_in
+    assert seeds.walk(tmp_path) == ["data", *before]
+    seeds.killed_in = ""
+    assert seeds.walk(tmp_path) == after
+    check_run(seeds.stages(), tmp_path, "config.json")
+    assert seeds.walk(tmp_path) == []
+
+
+def test_half_done_seeds_of_other_settings_are_refused_or_made_anew(tmp_path: Path) -> None:
+    """All seeds begin before any is trained, so that none takes over the work of another width."""
+    seeds = Seeds()
+    seeds.killed_in = "one 1"
+    seeds.walk(tmp_path)
+    seeds.killed_in, seeds.width = "", 2
+    with pytest.raises(UserError, match=r"stage students/deep-0 .*width: 1 -> 2"):
+        seeds.walk(tmp_path)
+    assert seeds.walk(tmp_path, stale="rerun") == ALL
+    for seed in seeds.seeds:
+        assert (tmp_path / f"students/deep-{seed}/out").read_text() == "2"
+
+
+def test_a_seed_that_breaks_is_said_after_the_others_are_finished(tmp_path: Path) -> None:
+    seeds = Seeds()
+    seeds.breaks = {0}
+    with pytest.raises(UserError, match="seed 0 broke"):
+        seeds.walk(tmp_path)
+    assert seeds.log == ["data", "together [0, 1, 2]", "one 1", "one 2"]
+    done = {s: read_json(tmp_path / f"students/deep-{s}/stage.json")["done"] for s in seeds.seeds}
+    assert done == {0: False, 1: True, 2: True}
+    seeds.breaks = set()
+    (tmp_path / "students/deep-0/checkpoints/work").write_text("1")
+    assert seeds.walk(tmp_path) == ["one 0", "last"]
+
+
+def test_seeds_share_the_seconds_of_what_is_done_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seeds, clock = Seeds(), [0.0]
+    together = seeds.all_of_them
+
+    def slow(folders: Mapping[int, Path]) -> dict[int, UserError]:
+        clock[0] += 30.0
+        return together(folders)
+
+    seeds.together = Together(lambda: True, slow)
+    monkeypatch.setattr("jmrec.systems.stages.time.monotonic", lambda: clock[0])
+    seeds.walk(tmp_path)
+    names = [f"students/deep-{seed}" for seed in seeds.seeds]
+    assert [cost["seconds"] for cost in cost_by_stage(tmp_path, names).values()] == [10.0] * 3

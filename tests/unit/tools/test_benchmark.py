@@ -47,6 +47,11 @@ def test_data(capsys: pytest.CaptureFixture[str]) -> None:
     assert "prepare peak mb" in out
 
 
+def test_a_population_needs_two(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["population", "--members", "1"]) == 2
+    assert "--members=1 is too small; give 2 or more." in capsys.readouterr().err
+
+
 def test_too_few_rows(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["data", "--rows", "10"]) == 2
     assert "give 1000 or more" in capsys.readouterr().err
