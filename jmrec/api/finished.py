@@ -119,6 +119,8 @@ class Run:
     ) -> "Judged":
         """Judge a ranker of your own by the run's protocol, beside the run's best rule.
 
+        That is the rule with the highest figure on the split: the hardest to beat.
+
         Args:
           ranker: A `jmrec.Ranker`; a function of prefixes and a slice of the items that returns
             float [prefixes, items of the slice], or one such row for all prefixes; or all scores,

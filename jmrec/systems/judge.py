@@ -10,8 +10,10 @@ from numpy.typing import ArrayLike
 from jmrec.config import choose
 from jmrec.data.schema import Dataset
 from jmrec.errors import UserError
+from jmrec.evaluation.choice import best_of
 from jmrec.evaluation.protocol import Predictions, Prefixes, Ranker, ask
-from jmrec.evaluation.results import MEASURES, OWN, PLAIN, Results, role_of
+from jmrec.evaluation.rankers.rules import CHOSEN_BY
+from jmrec.evaluation.results import MEASURES, OWN, PLAIN, RULE, Results, role_of
 from jmrec.evaluation.summary import Row, compare, measure, summarise
 from jmrec.evaluation.value import worth_of_lists
 from jmrec.lock import only_writer
@@ -80,8 +82,7 @@ class Judge:
             writes into the workdir.
         """
         asked, dataset = self.predictions(split), self.dataset
-        best = results_of(self.system.work.workdir)["best_rule"]
-        assert best is not None  # a table of what ranks sessions has rules
+        best = self._best(split)
         many = list(given) if isinstance(given, list | tuple) else [given]
         if not many:
             raise UserError("there is nothing to judge; give a ranker, or one for each seed.")
@@ -105,6 +106,17 @@ class Judge:
         if (value := dataset.items.value) is not None:
             results["value"] = worth_of_lists([rule, mine], asked, value, best)
         return results
+
+    def _best(self, split: str) -> str:
+        """Return the rule that is hardest to beat on a split.
+
+        Of one that the run's own evaluation did not read that is the best on validation.
+        """
+        results = results_of(self.system.work.workdir)
+        if split == results["dataset"]["split"] and results["best_rule"]:
+            return results["best_rule"]
+        rules = [row for row in results["rows"] if role_of(row["kind"]) == RULE]
+        return best_of({row["name"]: row["settings"][CHOSEN_BY] for row in rules})
 
     def _reads(self, split: str) -> int:
         """Return how often test was read, this time included."""

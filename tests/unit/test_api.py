@@ -293,6 +293,22 @@ def test_the_best_rule_is_as_the_run_has_it_and_a_copy_of_it_differs_by_nothing(
     assert copy.row["figures"] == copy.best_rule["figures"]
 
 
+def test_on_validation_the_best_rule_is_the_hardest_to_beat_there(
+    finished: jmrec.Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from jmrec.systems.serve_rules import evaluated_rule, served_row
+
+    system, kinds = finished._judge.system, ("rule", "content", "blend")
+    names = [row["name"] for row in finished.results["rows"] if row["kind"] in kinds]
+    rules = [evaluated_rule(system, served_row(system, name)) for name in names]
+    rows = [finished.evaluate(rule, name="x").row for rule in rules]
+    figures = dict(zip(names, (row["figures"]["session"]["MRR@20"] or 0.0 for row in rows)))
+    of_test = {**finished.results, "best_rule": "popularity"}
+    monkeypatch.setattr("jmrec.systems.judge.results_of", lambda _: of_test)
+    judged = jmrec.open(finished.workdir).evaluate(Mine())  # anew: the best rule is kept
+    assert judged.best_rule["name"] == max(figures, key=lambda name: figures[name]) != "popularity"
+
+
 def test_the_difference_is_the_mean_over_sessions_of_what_numpy_counts(
     finished: jmrec.Run,
 ) -> None:
