@@ -23,6 +23,8 @@ SYSTEM = "session"
 def with_encoders(spec: str) -> str:
     """Return an experiment with every encoder that reads ids, where its argument names none.
 
+    With a teacher those are left out that follow none.
+
     Example:
       >>> with_encoders("session:size=tiny")[:44]
       'session:size=tiny,encoder=student+sasrec+gru'
@@ -33,9 +35,11 @@ def with_encoders(spec: str) -> str:
     words = argument.split(",") if argument else []
     if any(word.startswith("encoder=") for word in words):
         return spec
+    taught = any(word.startswith("teacher=") and word != "teacher=none" for word in words)
     every = [
-        each for each, entry in ENCODERS.items() if "ids" in {f.name for f in fields(entry.config)}
-    ]
+        each for each, entry in ENCODERS.items()
+        if "ids" in {f.name for f in fields(entry.config)} and not (taught and entry.fills)
+    ]  # fmt: skip
     return f"{name}:{','.join([*words, 'encoder=' + '+'.join(every)])}"
 
 

@@ -12,7 +12,7 @@ from jmrec.config import ConfigDict, load_config
 from jmrec.evaluation.results import ResultRow
 from jmrec.evaluation.windows import Units
 from jmrec.models.sessions.table import ENCODERS
-from jmrec.systems.registry import system_class
+from jmrec.systems.registry import check_settings, system_class
 from jmrec.systems.stages import identity
 from jmrec.systems.students import student_settings
 from jmrec.systems.work import Work
@@ -40,6 +40,13 @@ def test_every_encoder_that_reads_ids_takes_part_unless_some_are_named() -> None
     for spec in ("session:encoder=narm", "session:size=tiny,encoder=narm+core"):
         assert with_encoders(spec) == spec
     assert with_encoders("session").startswith("session:encoder=")
+
+
+def test_encoders_that_follow_no_teacher_are_left_out_where_there_is_one() -> None:
+    students = load_config(with_encoders("session:size=tiny,teacher=none")).students
+    taught = load_config(with_encoders("session:size=tiny,teacher=rules"))
+    assert {*students} - {*taught.students} == {"bert4rec"}
+    check_settings(taught)
 
 
 def test_the_best_encoders_by_their_best_row_get_every_seed(tmp_path: Path) -> None:
