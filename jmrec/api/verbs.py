@@ -1,5 +1,6 @@
 """`jmrec.load_folder`, `prepare`, `run` and `open`."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,7 +55,11 @@ def load_folder(
 
 @in_words
 def prepare(
-    experiment: str, workdir: PathLike, overrides: Overrides | None = None, *, quiet: bool = False
+    experiment: PathLike,
+    workdir: PathLike,
+    overrides: Overrides | None = None,
+    *,
+    quiet: bool = False,
 ) -> "Dataset":
     """Prepare the data of an experiment and train nothing; `run` in the same workdir goes on.
 
@@ -85,7 +90,7 @@ def prepare(
 
 @in_words
 def run(
-    experiment: str,
+    experiment: PathLike,
     workdir: PathLike,
     overrides: Overrides | None = None,
     *,
@@ -123,7 +128,7 @@ def run(
 
 
 def _begin(
-    experiment: str,
+    experiment: PathLike,
     workdir: PathLike,
     overrides: Overrides | None,
     *,
@@ -149,8 +154,8 @@ def _begin(
         )
     set_up()
     start(
-        experiment, Path(workdir), overrides, resume=resume, stale=stale, data=data, last=last,
-        prints=False, console=console(stderr=True, quiet=quiet),
+        os.fspath(experiment), Path(workdir), overrides, resume=resume, stale=stale, data=data,
+        last=last, prints=False, console=console(stderr=True, quiet=quiet),
     )  # fmt: skip
 
 

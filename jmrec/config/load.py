@@ -126,9 +126,10 @@ def override_words(overrides: Mapping[str, Any] | Sequence[str] | None) -> list[
     """
     if overrides is None:
         return []
-    if isinstance(overrides, str):
-        raise UserError(f'overrides are a dict, such as {{"seed": 1}}, and not "{overrides}".')
     if not isinstance(overrides, Mapping):
+        listed = isinstance(overrides, Sequence) and not isinstance(overrides, str)
+        if not listed or not all(isinstance(word, str) for word in overrides):
+            raise UserError(f'overrides are a dict, such as {{"seed": 1}}, and not "{overrides}".')
         return list(overrides)
     words = []
     for name, value in overrides.items():

@@ -175,7 +175,7 @@ class Own:
         own = getattr(given, "name", None) or getattr(given, "__name__", None)
         if not isinstance(own, str) or own == "<lambda>":
             own = "your own"
-        self.name: str = name or own
+        self.name = str(name or own)
         found = getattr(given, "settings", None)
         self.settings = dict(found) if isinstance(found, Mapping) else {}
 

@@ -343,6 +343,7 @@ def test_a_ranker_a_function_and_an_array_are_one(finished: jmrec.Run) -> None:
     ]
     assert same[0].results == same[1].results
     assert finished.evaluate(mine.scores).row["name"] == "scores"
+    assert finished.evaluate(mine, name=3).row["name"] == "3"  # type: ignore[arg-type]
     assert finished.evaluate(lambda *given: mine.scores(*given)).row["name"] == "your own"
     assert rows[0]["cold"]
     of_test = finished.predictions("test")
@@ -434,7 +435,9 @@ def test_bad_input_is_a_sentence(
     assert "ranks no items for users" in _said(lambda: finished.recommend_to("u1"))
     assert "did you mean" in _said(lambda: jmrec.run(SPEC, tmp_path / "w", settings, stale="rerum"))
     assert "is no value" in _said(lambda: jmrec.run(SPEC, tmp_path / "w", {"seeds": {1}}))
-    assert "are a dict" in _said(lambda: jmrec.run(SPEC, tmp_path / "w", "seed=1"))
+    for words in ("seed=1", ["--config.seed=1", 2], 5):
+        assert "are a dict" in _said(lambda: jmrec.run(SPEC, tmp_path / "w", words))  # noqa: B023
+    assert "none.py" in _said(lambda: jmrec.prepare(tmp_path / "none.py", tmp_path / "w"))
     changed = {**settings, "data.window": 7}
     assert "data.window" in _said(lambda: jmrec.run(SPEC, finished.workdir, changed))
     gaussians = "losses_on_gaussians:size=tiny"
