@@ -279,7 +279,6 @@ def test_a_notebook_shows_what_it_printed_until_it_changes(tmp_path: Path) -> No
 
 
 def test_a_docstring_is_shown_with_its_formula_as_code() -> None:
-    pytest.importorskip("griffe")  # of the extras test and docs
     shown = runpy.run_path(str(DOCS / "griffe_fields.py"))["shown"]
     before = (
         "Return <s, i> of `<b>`.\n\nUse: where x\n  is.\nFormula: a < b.\n\nArgs:\n  x: 1.\n\n"
