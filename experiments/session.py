@@ -38,8 +38,8 @@ Seen (test, session MRR@20 in percent, 2 CPU cores):
   size=small, data=folder, items=ids, encoder=student, three seeds, commit b637c9a: cellphones (its
   own split): blend of rules 17.6, sequential rules 17.3, student 16.1 (8.8 with the 450 updates of
   before); movies: blend of rules 6.0, student 3.1 (1.4); tweetings: newest first 7.3, blend of
-  rules 6.1, student 6.0. The blend of rules and the same students, commit 8e07857: cellphones
-  18.0, movies 6.0.
+  rules 6.1, student 6.0. The blend of rules and the same students, commit 8e07857: cellphones 18.0,
+  movies 6.0.
   protocol=paper, encoder=sasrec, cellphones, one seed, commit 9dfcbeb: SASRec 16.8, blend of rules
   18.2, both 18.7.
 
