@@ -93,6 +93,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from jmrec import losses as losses
     from jmrec import models as models
+    from jmrec import serving as serving
     from jmrec.api.finished import Judged as Judged
     from jmrec.api.finished import Run as Run
     from jmrec.api.verbs import load_folder as load_folder
@@ -112,15 +113,16 @@ _FROM = {
     "Ranker": "jmrec.evaluation.protocol",
     "losses": "",
     "models": "",
+    "serving": "",
 }
 """Name -> the module that it is from; "" is a module itself."""
-_HEAVY = ("Ranker", "losses", "models")
+_HEAVY = ("Ranker", "losses", "models", "serving")
 """What loads jax at once: its flags have to be set before."""
 
 # Without open: a star import shall not hide Python's own.
 __all__ = [
     "Judged", "Preempted", "Ranker", "Run", "UserError", "__version__", "load_folder", "losses",
-    "models", "prepare", "run",
+    "models", "prepare", "run", "serving",
 ]  # fmt: skip
 
 if not TYPE_CHECKING:  # a wrong name is then an error of mypy's too

@@ -149,6 +149,13 @@ def test_its_names_are_stated_once_for_mypy_and_once_for_python() -> None:
         getattr(jmrec, "lod_folder")  # noqa: B009
 
 
+def test_what_is_said_to_be_public_is_there_without_an_import_of_its_own() -> None:
+    code = "import jmrec; print(jmrec.serving.load.__name__, jmrec.losses.info_nce.__name__)"
+    assert once_in_a_process(code, PYTHONWARNINGS="error::RuntimeWarning").split() == [
+        "load", "info_nce",
+    ]  # fmt: skip
+
+
 def test_a_star_import_leaves_open_alone() -> None:
     space: dict[str, Any] = {}
     exec("from jmrec import *", space)
