@@ -141,8 +141,8 @@ def test_old_rows_stay_and_training_goes_on_from_what_was_trained(
     begun: list[Any] = []
     real = host.Run._begin
 
-    def begin(self: Any, seed: int, params: Any) -> Any:
-        found = real(self, seed, params)
+    def begin(self: Any, member: Any) -> Any:
+        found = real(self, member)
         begun.append((int(found[0].step), {k: np.asarray(v) for k, v in _flat(found[0].params)}))
         return found
 
@@ -227,7 +227,7 @@ def test_killed_anywhere_it_ends_in_the_same_bits(
     killed = Path(shutil.copytree(workdir, tmp_path / "killed"))
     grow()
     run(folder, workdir, "continue")
-    real_step, real_prepare = host.Run.step, SessionSystem.carried
+    real_step, real_prepare = host.Members.step, SessionSystem.carried
 
     def after_six(self: Any, *args: Any) -> Any:
         if self.n >= 6:
@@ -238,7 +238,8 @@ def test_killed_anywhere_it_ends_in_the_same_bits(
         real_prepare(self)
         raise Kill
 
-    for place, name, broken in ((SessionSystem, "carried", at_once), (host.Run, "step", after_six)):
+    kills = ((SessionSystem, "carried", at_once), (host.Members, "step", after_six))
+    for place, name, broken in kills:
         with monkeypatch.context() as patch:
             patch.setattr(place, name, broken)
             with pytest.raises(Kill):

@@ -53,16 +53,16 @@ def board_of(workdir: Path) -> dict[str, Any]:
 def test_killed_after_one_student_and_started_again_it_is_the_same(
     whole: Path, shop: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    workdir, fit, trained = shop.parent / "killed", Work.fit, list[str]()
+    workdir, member, trained = shop.parent / "killed", Work.member, list[str]()
 
-    def fit_one(self: Work, folder: Path, name: str, *args: Any, **settings: Any) -> Any:
+    def only_one(self: Work, folder: Path, name: str, *args: Any, **settings: Any) -> Any:
         if trained:
             raise KeyboardInterrupt
         trained.append(name)
-        return fit(self, folder, name, *args, **settings)
+        return member(self, folder, name, *args, **settings)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Work, "fit", fit_one)
+        patched.setattr(Work, "member", only_one)
         assert main(words(shop, workdir)) != 0
     assert len(trained) == 1
     kept = (workdir / trained[0] / "stage.json").stat().st_mtime_ns
