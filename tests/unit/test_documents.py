@@ -16,6 +16,8 @@ from jmrec import __version__
 from jmrec.commands import VERBS, parser
 from jmrec.config import flatten, load_config
 from jmrec.systems.registry import check_settings
+from jmrec.tools.leaderboard.board import read_board
+from jmrec.tools.leaderboard.page import page as leaderboard_page
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
@@ -145,7 +147,8 @@ def test_every_page_is_in_the_navigation_and_says_what_it_is_for() -> None:
     named = list(leaves(yaml.safe_load(read("mkdocs.yml"))["nav"]))
     lying = {path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md")}
     assert sorted(named) == sorted(lying | hooks["generated"]().keys())
-    for name in lying:
+    boards = {path.relative_to(DOCS).as_posix() for path in DOCS.glob("results/leaderboard-*.md")}
+    for name in lying - boards:  # which a command writes
         title, _, first = (DOCS / name).read_text(encoding="utf-8").partition("\n\n")
         assert title.startswith("# "), name
         assert re.match(
@@ -288,3 +291,12 @@ def test_a_docstring_is_shown_with_its_formula_as_code() -> None:
         "Return &lt;s, i> of `<b>`.\n\n**Use:** where x is.\n\n**Formula:** `a < b`\n\nArgs:\n"
         "  x: 1.\n\nExamples:\n  >>> 1 < 2"
     )
+
+
+def test_a_page_of_a_leaderboard_is_what_its_files_say() -> None:
+    boards = [
+        path for path in (DOCS / "results").glob("leaderboard-*.json") if ".cost" not in path.name
+    ]
+    assert boards
+    for path in boards:
+        assert path.with_suffix(".md").read_text() == leaderboard_page(*read_board(path))
