@@ -18,7 +18,7 @@ from jmrec.systems.work import Work
 from jmrec.tracking import Tracker
 
 ROOT = Path(__file__).resolve().parents[2]
-EXPERIMENT = f"{ROOT / 'experiments/session.py'}:data=folder,size=tiny,encoder=student"
+EXPERIMENT = f"{ROOT / 'experiments/session.py'}:data=folder,size=tiny"
 TINY = [
     "--config.student.train.steps=8",
     "--config.student.train.eval_every=4",
@@ -39,8 +39,13 @@ TOWERS = [
 VIEWS = {"both", "text", "picture", "pictures permuted", "texts permuted"}
 
 
+def spec(items: str) -> str:
+    """Return the experiment; what follows the items may name another encoder than "student"."""
+    return f"{EXPERIMENT},items={items}{'' if 'encoder=' in items else ',encoder=student'}"
+
+
 def words(shop: Path, workdir: Path, items: str, *more: str) -> list[str]:
-    config = [f"--config={EXPERIMENT},items={items}", *TINY, f"--config.data.dir={shop}"]
+    config = [f"--config={spec(items)}", *TINY, f"--config.data.dir={shop}"]
     return ["run", *config, *more, "--workdir", str(workdir)]
 
 
@@ -62,7 +67,7 @@ def features_of(
 ) -> SessionSystem:
     """Do the stages "data" and "features" alone."""
     overrides = [*TINY, f"--config.data.dir={shop}", *more]
-    system = made(f"{EXPERIMENT},items={items}", overrides, workdir)
+    system = made(spec(items), overrides, workdir)
     assert isinstance(system, SessionSystem)
     walk_to(system, "features", stale)
     return system
