@@ -213,13 +213,16 @@ def _decide(dates: Sequence[Written], count: np.ndarray) -> str:
 
 
 def show_time(seconds: float) -> str:
-    """Return unix seconds as a date and a clock in UTC.
+    """Return unix seconds as a date and a clock in UTC; what no calendar has, as it is.
 
     Example:
-      >>> show_time(86_400.0)
-      '1970-01-02 00:00'
+      >>> show_time(86_400.0), show_time(1.7e12)
+      ('1970-01-02 00:00', '1700000000000 seconds after 1970')
     """
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M")
+    try:
+        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M")
+    except (ValueError, OverflowError, OSError):  # a column in two formats
+        return f"{seconds:.0f} seconds after 1970"
 
 
 def times(

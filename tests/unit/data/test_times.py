@@ -186,6 +186,11 @@ def test_a_column_in_two_formats_is_said(tmp_path: Path) -> None:
     raw = timed(tmp_path / "day", cells)
     assert raw.row.tolist() == [k + 2 for k in range(300) if k != 4]
     assert "a number that is no time as unix seconds" in raw.warnings[0]
+    cells[4] = str(1000 * SECONDS[4])  # a year that no calendar has
+    users = [f"u{k % 10}" for k in range(len(cells))]
+    folder = shop(tmp_path / "guess", {"user_id": users, "timestamp": cells})
+    write_guess(folder)
+    assert f"{1000 * SECONDS[4]} seconds after 1970" in (folder / "dataset.toml").read_text()
 
 
 def test_lost_digits_are_said(tmp_path: Path) -> None:
