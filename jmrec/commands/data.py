@@ -12,11 +12,11 @@ STEPS = {
     "init": (
         """Write a first dataset.toml for a folder: a guess of what its columns mean, to be edited.
 
-Put two tables in the folder, CSV (any common delimiter and encoding, gzip or not) or Parquet: one
-with a row for each item (its id, a title, whatever else you know), one with a row for each click,
-view or purchase (the item's id, a session or a user, a time). Pictures go into images/. Names of
-files and columns are free. A comment above each line says why it was guessed. A dataset.toml that
-exists is never overwritten.""",
+Put two tables in the folder, CSV (any common delimiter and encoding, gzip or not), Parquet or JSON
+(an object a line): one with a row for each item (its id, a title, whatever else you know), one with
+a row for each click, view or purchase (the item's id, a session or a user, a time). Pictures go
+into images/. Names of files and columns are free. A comment above each line says why it was
+guessed. A dataset.toml that exists is never overwritten.""",
         """products.csv has ArtNr;Bezeichnung;Preis and clicks.csv has Kunde;ArtNr;Zeit:
 
   $ jmrec data init SHOP

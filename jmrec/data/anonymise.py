@@ -300,7 +300,7 @@ class _Writer:
         keys["picture"] = columns.picture
         if columns.picture not in ("", BY_ID):
             keys["picture"] = table.add(columns.picture, names)
-        write_table(self.side / file, table, self._parquet("items", file))
+        write_table(self.side / file, table, self._kind("items", file))
         return keys
 
     def _pictures(self) -> list[str]:
@@ -401,13 +401,13 @@ class _Writer:
         """Write the file or the two files of events; return the keys that name them."""
         description, test = self.raw.description, self.raw.given_test
         file, later = description.interactions_file, description.test_file
-        parquet = self._parquet("interactions", file)
+        kind = self._kind("interactions", file)
         if test is None:
-            write_table(self.side / file, table, parquet)
+            write_table(self.side / file, table, kind)
             return {"file": file}
-        write_table(self.side / file, table.where(~test[order]), parquet)
-        parquet = self._parquet("interactions", later)
-        write_table(self.side / later, table.where(test[order]), parquet)
+        write_table(self.side / file, table.where(~test[order]), kind)
+        kind = self._kind("interactions", later)
+        write_table(self.side / later, table.where(test[order]), kind)
         return {"file": file, "test_file": later}
 
     def _coarse(self, times: np.ndarray) -> np.ndarray:
@@ -426,9 +426,9 @@ class _Writer:
         given = [name for name in names if f"dataset.{name}" in description.given]
         return {"name": description.name} | {name: getattr(description, name) for name in given}
 
-    def _parquet(self, table: str, file: str) -> bool:
+    def _kind(self, table: str, file: str) -> str:
         description = self.raw.description
-        return open_source(self.folder, table, file, description.form(table)).parquet
+        return open_source(self.folder, table, file, description.form(table)).kind
 
     def _say_dropped(self) -> None:
         """Note the columns of the files that nothing is read of."""

@@ -14,6 +14,7 @@ import pyarrow.parquet
 from PIL import Image, ImageOps
 
 from jmrec.data.pictures import FORMATS
+from jmrec.data.sources import JSON, PARQUET
 
 
 class Columns:
@@ -61,14 +62,19 @@ class Columns:
         return out
 
 
-def write_table(path: Path, table: Columns, parquet: bool) -> None:
-    """Write a table as Parquet or as CSV (UTF-8, commas), packed if its name ends with .gz."""
-    if parquet:
+def write_table(path: Path, table: Columns, kind: str) -> None:
+    """Write a table as Parquet, JSON lines or CSV (UTF-8), packed if its name ends with .gz."""
+    if kind == PARQUET:
         columns = {name: pa.array(cells, pa.string()) for name, cells in table.cells.items()}
         pa.parquet.write_table(pa.table(columns), path)
         return
     packed = path.suffix.lower() == ".gz"
     with (gzip.open if packed else open)(path, "wt", encoding="utf-8", newline="") as file:
+        if kind == JSON:
+            for row in zip(*table.cells.values(), strict=True):
+                line = dict(zip(table.cells, row, strict=True))
+                file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            return
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(table.cells)
         writer.writerows(zip(*table.cells.values(), strict=True))

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from jmrec.data.findings import EMPTIED, KEPT, MENDED, Findings, shown
 from jmrec.data.rule import Rule
-from jmrec.data.sources import Source
+from jmrec.data.sources import CSV, Source
 from jmrec.data.tables import Table
 
 MAX_ID, MAX_TEXT = 1_000, 100_000
@@ -331,7 +331,7 @@ def without_swallowed(
       findings: Gets the rows that are left out.
     """
     place, before = (source.header.index(name) for name in (id_column, column))
-    if source.parquet or place > before:
+    if source.kind != CSV or place > before:
         return table
     known = set(ids)
 

@@ -18,7 +18,7 @@ Every key may be left out::
                                   # "days", "excel"; left out: found out
 
     [items]
-    file = "products.csv"         # left out: items.csv, items.csv.gz, items.tsv or items.parquet
+    file = "products.csv"         # left out: items.csv, .csv.gz, .tsv, .parquet, .jsonl, .json
     encoding = "cp1252"           # as delimiter and quoting: of this table alone
     id = "item_id"                # these six are the defaults
     title = "title"

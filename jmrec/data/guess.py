@@ -43,13 +43,22 @@ from jmrec.data.guess_times import find_clock, find_order, find_time, say_range
 from jmrec.data.header import no_names
 from jmrec.data.missing import MISSING, empty_words, show_words
 from jmrec.data.pictures import BY_ID, picture_files
-from jmrec.data.sources import DELIMITERS, Source, decode, find_table, open_source, read_bytes
+from jmrec.data.sources import (
+    CSV,
+    DELIMITERS,
+    PARQUET,
+    Source,
+    decode,
+    find_table,
+    open_source,
+    read_bytes,
+)
 from jmrec.data.tables import Table, read_table
 from jmrec.data.times import Times, read_times
 from jmrec.errors import UserError
 
 MAX_FILES = 20
-_TABLES = (".csv", ".tsv", ".txt", ".gz", ".parquet")
+_TABLES = (".csv", ".tsv", ".txt", ".gz", ".parquet", ".jsonl", ".ndjson", ".json")
 _SIGNS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 
 
@@ -135,8 +144,8 @@ def _candidates(folder: Path, table: str, problems: list[str]) -> list[Source]:
     files = sorted(p for p in folder.iterdir() if p.suffix.lower() in _TABLES and p.is_file())
     if not files:
         raise UserError(
-            f"{folder} holds no table; put one of items and one of interactions there, as CSV or "
-            "Parquet."
+            f"{folder} holds no table; put one of items and one of interactions there, as CSV, "
+            "Parquet or JSON lines."
         )
     found = []
     for path in files[:MAX_FILES]:
@@ -202,7 +211,7 @@ def _link(folder: Path) -> Pair:
         (pair.items, pair.id, pair.event_columns[pair.item].cells),
         (pair.interactions, pair.item, pair.item_columns[pair.id].cells),
     ]:
-        if not source.parquet and name in set(others):
+        if source.kind == CSV and name in set(others):
             raise no_names(source.name, name)
     return pair
 
@@ -443,7 +452,7 @@ def _dataset(
         lines.say("encoding", min(found), "The files are not UTF-8; this is the likeliest.")
     else:
         lines.idle("encoding", "cp1252", "Of CSV files; found out where it is not given.")
-    used = {s.delimiter for s in (pair.items, pair.interactions) if not s.parquet}
+    used = {s.delimiter for s in (pair.items, pair.interactions) if s.kind == CSV}
     between = " and ".join(_SIGNS[d] for d in DELIMITERS if d in used) or "nothing"
     lines.idle("delimiter", ";", f"Of CSV files; found out where it is not given ({between} here).")
     lines.idle("quoting", "none", "Where quotes of CSV files are characters like any other.")
@@ -474,7 +483,7 @@ def _encodings(pair: Pair) -> dict[str, str]:
     """Return the encodings of the CSV files that are not plain ASCII, by table."""
     found = {}
     for table, source in (("items", pair.items), ("interactions", pair.interactions)):
-        if not source.parquet:
+        if source.kind != PARQUET:
             data = read_bytes(source.path)
             if not data.isascii():
                 found[table] = decode(source.name, data)[1]

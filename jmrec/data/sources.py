@@ -1,6 +1,6 @@
 """The files of a catalogue folder as bytes: inside the folder, regular, no bomb, decoded.
 
-A file's first bytes say what it is (gzip, Parquet, text), not its name.
+A file's first bytes say what it is (gzip, Parquet, JSON, cells), not its name.
 """
 
 import codecs
@@ -22,9 +22,13 @@ import pyarrow.parquet
 
 from jmrec.data.encodings import guess_codepage
 from jmrec.data.header import check_names
+from jmrec.data.json_rows import is_json, json_header
 from jmrec.errors import UserError
 
 SUFFIXES = (".csv", ".csv.gz", ".tsv", ".tsv.gz", ".parquet")
+JSON_SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".ndjson")
+"""Looked for where none of the others is: folders hold JSON files of many kinds."""
+CSV, PARQUET, JSON = "csv", "parquet", "json"
 DELIMITERS = (",", ";", "\t", "|")
 MAX_BYTES = 2**31 - 2**20
 """A larger CSV file is refused: pyarrow reads one block of at most 2 GiB."""
@@ -63,8 +67,8 @@ class Source:
     Attributes:
       path: The file.
       header: Its column names.
-      parquet: Whether it is Parquet, else CSV.
-      encoding: Of a CSV, "" where it is to be found out.
+      kind: `CSV`, `PARQUET` or `JSON`.
+      encoding: Of a CSV or a JSON file, "" where it is to be found out.
       delimiter: Of a CSV.
       quoting: Of a CSV, see `Form`.
       width: How many cells a row has, more than names where rows end with a delimiter.
@@ -72,7 +76,7 @@ class Source:
 
     path: Path
     header: list[str]
-    parquet: bool
+    kind: str
     encoding: str = ""
     delimiter: str = ","
     quoting: str = ""
@@ -97,7 +101,11 @@ def find_table(folder: Path, table: str, file: str = "") -> Path:
                 "lies in the folder itself."
             )
         return folder / file
-    present = [p for s in SUFFIXES if (p := folder / f"{table}{s}").exists() or p.is_symlink()]
+    for suffixes in (SUFFIXES, JSON_SUFFIXES):
+        paths = [folder / f"{table}{suffix}" for suffix in suffixes]
+        present = [path for path in paths if path.exists() or path.is_symlink()]
+        if present:
+            break
     if len(present) > 1:
         raise UserError(
             f"{folder} has both {present[0].name} and {present[1].name}; keep one of them, or name "
@@ -148,8 +156,12 @@ def open_source(folder: Path, table: str, file: str = "", form: Form = Form()) -
     regular_file(path, folder)
     if _starts(path, 4) == b"PAR1":
         names = _check_header(path.name, open_parquet(path).schema_arrow.names)
-        return Source(path, names, True, width=len(names))
+        return Source(path, names, PARQUET, width=len(names))
     head, _ = decode(path.name, read_bytes(path, _HEAD), form.encoding)
+    if is_json(head):
+        whole, _ = decode(path.name, read_bytes(path), form.encoding)
+        names = _check_header(path.name, json_header(path.name, whole))
+        return Source(path, names, JSON, form.encoding, width=len(names))
     text = head.decode("utf-8", errors="replace")
     told = _TOLD.match(text)
     text = text[told.end() :] if told else text
@@ -167,13 +179,14 @@ def open_source(folder: Path, table: str, file: str = "", form: Form = Form()) -
         names[0] = INDEX
     check_names(path.name, names, rows)
     names = _check_header(path.name, names)
-    return Source(path, names, False, form.encoding, delimiter, form.quoting, width)
+    return Source(path, names, CSV, form.encoding, delimiter, form.quoting, width)
 
 
 def _ends(names: list[str], rows: list[list[str]]) -> tuple[list[str], int]:
     """Return names and how many cells a row has, for rows that may end with delimiters."""
     given = len(names)
-    while len(names) > 1 and not names[-1] and not any("".join(r[len(names) - 1 :]) for r in rows):
+    whole = [row for row in rows if len(row) <= given]  # a longer one is broken, so by a quote
+    while len(names) > 1 and not names[-1] and not any("".join(r[len(names) - 1 :]) for r in whole):
         names = names[:-1]
     lengths = Counter(len(row) for row in rows if not "".join(row[len(names) :]))
     common, count = lengths.most_common(1)[0] if lengths else (given, 0)

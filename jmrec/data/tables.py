@@ -1,4 +1,4 @@
-"""CSV and Parquet files as columns of strings, with the row numbers that a person would count."""
+"""CSV, Parquet and JSON files as columns of strings, with the row numbers a person would count."""
 
 import re
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -11,9 +11,13 @@ import pyarrow.compute as pc
 import pyarrow.csv
 
 from jmrec.data.findings import KEPT, LEFT_OUT, Findings
+from jmrec.data.json_rows import read_json_rows
 from jmrec.data.quotes import Tidied, tidy_quotes
 from jmrec.data.sources import (
+    CSV,
+    JSON,
     MAX_BYTES,
+    PARQUET,
     Source,
     broken_parquet,
     decode,
@@ -33,7 +37,7 @@ class Table:
       file: The file's name, for messages.
       columns: Column name -> N trimmed strings, "" where empty.
       rows: int64 [N], row numbers: those of a spreadsheet for a CSV (the header is row 1), from 1
-        for Parquet.
+        for Parquet; those of lines for JSON lines.
       numeric: Columns that the file itself holds as numbers: their decimals follow a point.
     """
 
@@ -89,19 +93,22 @@ def read_table(
       findings: Gets a line about rows with too few or too many cells, and cells that do not decode.
       texts: Those whose cells may hold line breaks. In another column of a CSV a line break says
         that a quote has swallowed the rows from there to the next quote.
-      list_separator: What joins the entries of a Parquet list column.
+      list_separator: What joins the entries of a list of Parquet or JSON.
 
     Raises:
       UserError: if the file as a whole can not be read.
     """
     names = [name for name in source.header if name in columns]
-    if source.parquet:
-        cells, rows = _read_parquet(source, names, list_separator)
+    numeric = frozenset[str]()
+    if source.kind == PARQUET:
+        cells, rows, numeric = _read_parquet(source, names, list_separator)
+    elif source.kind == JSON:
+        cells, rows, numeric = _read_json(source, names, list_separator, findings)
     else:
         cells, rows = _read_csv(source, names, texts, findings)
     trimmed = {n: pc.utf8_trim_whitespace(c) for n, c in cells.items()}
-    table = Table(source.name, trimmed, rows, _numeric(source))
-    for name in [] if source.parquet else sorted(set(names) - set(texts)):
+    table = Table(source.name, trimmed, rows, numeric)
+    for name in sorted(set(names) - set(texts)) if source.kind == CSV else []:
         broken = _breaks(table.columns[name])
         if len(broken):
             raise table.fail(
@@ -123,16 +130,25 @@ def _breaks(cells: pa.Array) -> np.ndarray:
     return np.flatnonzero(np.asarray(pc.match_substring_regex(cells, "[\r\n]")))
 
 
-def _numeric(source: Source) -> frozenset[str]:
-    """Return the names of the columns of numbers of a Parquet file; a CSV tells none."""
-    if not source.parquet:
-        return frozenset()
-    kinds = {field.name: field.type for field in open_parquet(source.path).schema_arrow}
-    return frozenset(
-        name
-        for name, kind in kinds.items()
-        if pa.types.is_floating(kind) or pa.types.is_decimal(kind)
+def _read_json(
+    source: Source, names: list[str], separator: str, findings: Findings
+) -> tuple[dict[str, pa.Array], np.ndarray, frozenset[str]]:
+    data, encoding = decode(source.name, read_bytes(source.path), source.encoding)
+    cells, rows, broken, numeric = read_json_rows(source.name, data, names, separator)
+    if not encoding.startswith("utf") and not source.encoding:
+        findings.note(
+            f"{source.name} is not UTF-8, as JSON has to be, and is read as {encoding}; if that is "
+            f'right, write encoding = "{encoding}" under [dataset] in dataset.toml, else save the '
+            "file as UTF-8"
+        )
+    everything = Table(source.name, {}, np.sort(np.array([*rows, *broken], np.int64)))
+    findings.add(
+        everything,
+        np.searchsorted(everything.rows, broken),
+        lambda i: "no JSON object, so perhaps cut; write one object a line",
+        LEFT_OUT,
     )
+    return cells, np.array(rows, np.int64), numeric
 
 
 def _read_csv(
@@ -325,7 +341,8 @@ def _first_broken(raw: bytes, data: bytes) -> int:
 
 def _read_parquet(
     source: Source, names: list[str], separator: str
-) -> tuple[dict[str, pa.Array], np.ndarray]:
+) -> tuple[dict[str, pa.Array], np.ndarray, frozenset[str]]:
+    """Return cells, row numbers, and the columns that the file itself holds as numbers."""
     parts: dict[str, list[pa.Array]] = {name: [] for name in names}
     size, rows = 0, 0
     try:
@@ -345,7 +362,13 @@ def _read_parquet(
     if not names:
         rows = open_parquet(source.path).metadata.num_rows
     empty = pa.array([], pa.string())
-    return {n: pa.concat_arrays(p or [empty]) for n, p in parts.items()}, np.arange(1, rows + 1)
+    numeric = frozenset(
+        field.name
+        for field in open_parquet(source.path).schema_arrow
+        if pa.types.is_floating(field.type) or pa.types.is_decimal(field.type)
+    )
+    cells = {n: pa.concat_arrays(p or [empty]) for n, p in parts.items()}
+    return cells, np.arange(1, rows + 1), numeric
 
 
 def _strings(file: str, name: str, array: pa.Array, separator: str) -> pa.Array:

@@ -15,7 +15,9 @@ def unused(description: Description) -> Iterator[str]:
     """
     items, events = description.items, description.interactions
     files = (description.items_file, description.interactions_file)
-    no_csv = all(name.lower().endswith(".parquet") for name in files)
+    no_text = all(name.lower().endswith(".parquet") for name in files)
+    structured = (".parquet", ".jsonl", ".jsonl.gz", ".ndjson")
+    no_csv = all(name.lower().endswith(structured) for name in files)
     numeric = items.number_columns or events.rating or events.order or events.label
     numeric = numeric or description.value.column
     named = 'name the column of times as [interactions] time = "..."'
@@ -31,7 +33,7 @@ def unused(description: Description) -> Iterator[str]:
         ("dataset.session_gap_minutes", not (events.session or events.time), "no time is", named),
         ("dataset.time_format", not times, "no time is", named),
         ("dataset.decimal", not numeric, "no number is", "name a column of numbers"),
-        ("dataset.encoding", no_csv, "no CSV file is", "name the CSV files"),
+        ("dataset.encoding", no_text, "no CSV file is", "name the CSV files"),
         ("dataset.delimiter", no_csv, "no CSV file is", "name the CSV files"),
         ("items.list_separator", not (items.list_columns or no_csv), "no list is", lists),
         ("interactions.label_means", not events.label, "no label is", 'name it as label = "..."'),

@@ -17,6 +17,7 @@ import contextlib
 import csv
 import gzip
 import io
+import json
 import os
 import signal
 import sys
@@ -197,6 +198,20 @@ def to_parquet(shop: Path, table: str, kind: str, place: int) -> None:
     pa.parquet.write_table(pa.table(out), path.with_suffix(".parquet"))
 
 
+def to_json(shop: Path, table: str, kind: str, place: int, new: bytes) -> None:
+    path = shop / f"{table}.csv"
+    header, *rows = read_rows(path)
+    name = header[place % len(header)]
+    values = {"lists": ["x", 1], "structs": {"a": [{}]}, "nulls": None, "bool": True, "int32": 3}
+    data = b""
+    for row in rows:
+        line = dict(zip(header, row)) | {name: values.get(kind, 1e300)}
+        data += json.dumps(line).encode() + b"\n"
+    path.unlink()
+    place = place * 37 % (len(data) + 1)
+    path.with_suffix(".jsonl").write_bytes(data[:place] + new + data[place + len(new) :])
+
+
 def instead(shop: Path, name: str, what: str) -> None:
     path = shop / name
     path.unlink()
@@ -250,6 +265,7 @@ ACCIDENTS: dict[Callable[..., None], list[st.SearchStrategy[Any]]] = {
     delimit: [st.sampled_from(TABLES), st.sampled_from([";", "\t", "|", ":"])],
     pack: [st.sampled_from(TABLES), st.sampled_from([0, 0, 0, 1, 9, 30])],
     to_parquet: [st.sampled_from(TABLES), st.sampled_from(KINDS), WHERE],
+    to_json: [st.sampled_from(TABLES), st.sampled_from(KINDS), WHERE, st.binary(max_size=6)],
     instead: [
         FILES,
         st.sampled_from(["folder", "pipe", "loop", "outside", "html", "empty", "zip", "nothing"]),

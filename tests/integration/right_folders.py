@@ -77,7 +77,7 @@ def write_folder(
         text = "".join(f'"{user}",{30 + i},Town {i % 3}\n' for i, user in enumerate(users))
         (folder / "people.csv").write_text(f"customer,age,city\n{text}", encoding="utf-8")
         (folder / "README.txt").write_text("The data of our shop.\n\nAsk Ann.\n", encoding="utf-8")
-    unsure = bool(form["no header"]) and form[f"{form['no header']} kind"] != "parquet"
+    unsure = bool(form["no header"]) and form[f"{form['no header']} kind"].startswith("csv")
     if form["time"] and not form["clock"]:
         how = TIMES[form["time"]]
         times = [event.time for event in shop.events if not math.isnan(event.time)]

@@ -5,6 +5,7 @@ back what does not go together, or what would leave open how it has to be read.
 """
 
 import gzip
+import json
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -66,7 +67,7 @@ OPTIONS: dict[str, Sequence[Any]] = {
     "no header": [*20 * [""], "items", "events"],
 }  # fmt: skip
 FILE_OPTIONS: dict[str, Sequence[Any]] = {
-    "kind": ["csv", "csv", "csv", "csv.gz", "parquet"],
+    "kind": ["csv", "csv", "csv", "csv.gz", "parquet", "jsonl", "jsonl.gz", "json"],
     "delimiter": [",", ",", ";", "\t", "|"],
     "told": [False, False, False, False, True],
     "quoting": ["minimal", "all", "texts", "backslash", "spaced", "bare"],
@@ -177,6 +178,11 @@ def write_table(
         path = folder / f"{stem}.parquet"
         _write_parquet(path, columns, form, own)
         return path.name
+    if own["kind"].startswith("json"):
+        path = folder / f"{stem}.{own['kind']}"
+        data = _json_text(columns, form, own).encode("utf-8-sig" if own["told"] else "utf-8")
+        path.write_bytes(gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
+        return path.name
     nothing = form["missing"]
     names = [column.name for column in columns]
     rows = [
@@ -255,3 +261,31 @@ def _write_parquet(
     if own["index"]:
         arrays["__index_level_0__"] = pa.array(range(len(columns[0].cells)), pa.int64())
     pyarrow.parquet.write_table(pa.table(arrays), path, row_group_size=50)
+
+
+def _json_text(columns: list[Column], form: dict[str, Any], own: dict[str, Any]) -> str:
+    """Return rows as JSON: null or an absent key, or the form's word, where a value is missing."""
+    word = form["missing"] or None
+    cells: dict[str, list[Any]] = {}
+    for column in columns:
+        missing = word if column.word else None
+        cells[column.name] = [missing if cell is None else cell for cell in column.cells]
+        if own["typed"] and column.typed is not None:
+            values = column.typed.to_pylist()
+            if all(each is None or isinstance(each, bool | int | float | list) for each in values):
+                cells[column.name] = values
+    rows: list[dict[str, Any]] = [
+        {
+            name: value
+            for name, value in zip(cells, row)
+            if value is not None or own["quoting"] == "all"
+        }
+        for row in zip(*cells.values())
+    ]
+    ascii_only = own["encoding"] != "utf-8"
+    if own["kind"] == "json":
+        indent = 2 if own["trailing"] else None
+        return json.dumps(rows, ensure_ascii=ascii_only, indent=indent)
+    newline = "\r\n" if own["newline"] == "\r\n" else "\n"
+    text = newline.join(json.dumps(row, ensure_ascii=ascii_only) for row in rows)
+    return text + {"none": "", "newline": newline}.get(own["end"], 3 * newline)

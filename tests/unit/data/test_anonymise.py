@@ -4,6 +4,7 @@ import csv
 import hashlib
 import hmac
 import io
+import json
 import re
 import stat
 from collections import Counter
@@ -129,7 +130,7 @@ def test_sessions_stay_one_to_one(
     assert main(["data", "check", str(safe), "--strict"]) == 0
 
 
-@pytest.mark.parametrize("form", ["semicolon", "parquet", "packed", "quotes"])
+@pytest.mark.parametrize("form", ["semicolon", "parquet", "json", "packed", "quotes"])
 def test_other_forms_are_the_same_data(
     tmp_path: Path, make_shop: Callable[..., Path], form: str
 ) -> None:
@@ -140,6 +141,10 @@ def test_other_forms_are_the_same_data(
         table = pa.csv.read_csv(path, parse_options=pa.csv.ParseOptions(newlines_in_values=True))
         if form == "parquet":
             pa.parquet.write_table(table, shop / f"{name}.parquet")
+            path.unlink()
+        elif form == "json":
+            lines = [json.dumps(row, default=str) for row in table.to_pylist()]
+            (shop / f"{name}.jsonl").write_text("\n".join(lines), encoding="utf-8")
             path.unlink()
         elif form == "packed":
             with pa.CompressedOutputStream(str(shop / f"{name}.csv.gz"), "gzip") as out:
@@ -161,6 +166,9 @@ def test_other_forms_are_the_same_data(
     for name in ("item", "time", "rating", "event"):
         np.testing.assert_array_equal(getattr(a, name), getattr(b, name))
     assert not b.warnings
+    ending = {"parquet": ".parquet", "json": ".jsonl", "packed": ".csv.gz"}.get(form, ".csv")
+    begin = {"parquet": b"PAR1", "json": b'{"', "packed": b"\x1f\x8b"}.get(form, b"item_id,")
+    assert (safe / f"items{ending}").read_bytes().startswith(begin)
 
 
 def test_users_without_sessions_an_order_a_label_and_reviews(tmp_path: Path) -> None:

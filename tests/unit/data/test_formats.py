@@ -310,3 +310,12 @@ def test_a_line_that_is_too_long_is_found_while_the_file_is_read(tmp_path: Path,
     path.write_bytes(pack(b"a,b\n" + line + b",1\n" + line * 3 + b",1\n"))
     with pytest.raises(UserError, match=f"{name}, line 3 has more than 16,777,216 bytes; save"):
         read_bytes(path)
+
+
+def test_rows_that_end_with_a_delimiter_beside_a_broken_one(tmp_path: Path) -> None:
+    """A row whose title has a delimiter too many has more cells, and names no column."""
+    rows = ["item_id,title,", *(f"i{k},Hat {k}," for k in range(9)), "i9,Cap, red, small,"]
+    (tmp_path / "items.csv").write_text("\n".join(rows) + "\n")
+    (tmp_path / "interactions.csv").write_text("item_id,user_id\ni1,a\ni2,a\n")
+    raw = read_folder(tmp_path)
+    assert raw.items.text["title"][:9] == [f"Hat {k}" for k in range(9)]
