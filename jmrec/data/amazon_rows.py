@@ -59,7 +59,10 @@ class Faults:
             for fault, (first, count) in self._found.items()
         ]
         if 2 * self._left > self.lines:
-            raise UserError(f"{said[0]}, {self.lines:,} in all; the file is none of the release.")
+            raise UserError(
+                f"{said[0]}, of {self.lines:,}: {self.file} is none of the release; delete it and "
+                "try another base address."
+            )
         return said
 
 
@@ -75,7 +78,7 @@ def read_lines(path: Path, faults: Faults) -> Iterator[dict[str, Any]]:
     """
     packed, unpacked = path.stat().st_size, 0
     try:
-        with gzip.open(path) as whole, io.BufferedReader(whole, 2**18) as file:  # type: ignore[type-var]
+        with gzip.open(path) as whole, io.BufferedReader(whole, 2**18) as file:
             while line := file.readline(MAX_ROW + 1):
                 unpacked += len(line)
                 faults.lines += 1

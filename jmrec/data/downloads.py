@@ -247,7 +247,7 @@ class Web:
                 wait = _retry_after(error.headers.get("Retry-After"), self.clock())
                 raise _Again(f"the server says {error.code}", wait) from None
             if 300 <= error.code < 400:
-                to = error.headers.get("Location") or "nowhere"
+                to = urllib.parse.urljoin(url, error.headers.get("Location") or "")
                 circle = f"{url} leads in a circle; give another base address."
                 raise UserError(circle if self.may_ask(to) else _elsewhere(to, url)) from None
             if error.code == 416 and "Range" in headers:
@@ -338,11 +338,11 @@ class _Transfer:
                 if now != {name: self.known.get(name) for name in now}:
                     return self._restart("the server has another file now")
             else:
-                now = _marks(response)
-                if have and now != {name: self.known.get(name) for name in now}:
+                marks = _marks(response)
+                if have and marks != {name: self.known.get(name) for name in marks}:
                     self._restart("the server has another file now")
                 have = 0
-                self.known = {"url": self.url, **_marks(response), "length": length}
+                self.known = {"url": self.url, **marks, "length": length}
                 self._check_length(length)
                 self.part.write_bytes(b"")
                 write_json(self.about, self.known)
