@@ -132,8 +132,11 @@ class Web:
         """
 
         def ask() -> int | None:
-            with self._open(url, "HEAD", {}) as response:
-                return _length(response)
+            try:
+                with self._open(url, "HEAD", {}) as response:
+                    return _length(response)
+            except _NotServed:
+                return None
 
         return self._patiently(url, ask)
 
@@ -250,8 +253,10 @@ class Web:
                 to = urllib.parse.urljoin(url, error.headers.get("Location") or "")
                 circle = f"{url} leads in a circle; give another base address."
                 raise UserError(circle if self.may_ask(to) else _elsewhere(to, url)) from None
-            if error.code == 416 and "Range" in headers:
-                raise _NoSuchRange from None
+            if (error.code == 416 and "Range" in headers) or (
+                error.code in (405, 501) and method == "HEAD"
+            ):
+                raise _NotServed from None
             raise UserError(
                 f"{url} can not be had (the server says {error.code}); check the category and the "
                 "base address."
@@ -266,8 +271,8 @@ class Web:
             raise _Again(_words(reason)) from None
 
 
-class _NoSuchRange(Exception):
-    """The server has nothing from that byte on."""
+class _NotServed(Exception):
+    """The server has nothing from that byte on, or tells no sizes."""
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
@@ -309,7 +314,7 @@ class _Transfer:
         while not self._whole():
             try:
                 self._ask()
-            except _NoSuchRange:
+            except _NotServed:
                 self._restart("it has no bytes after those that are there")
             except _Again as again:
                 have = self._have()

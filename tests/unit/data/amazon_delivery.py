@@ -39,13 +39,13 @@ def draw_items(count: int, seed: int = 0) -> Iterator[dict[str, Any]]:
 def draw_reviews(count: int, users: int, items: int, seed: int = 0) -> Iterator[dict[str, Any]]:
     """Yield reviews in the published form, no user's of an item twice, from 2015 to 2023.
 
-    Half of them come within hours of the user's one before.
+    Some users and items have many. Half of the reviews come within hours of the user's one before.
     """
     draw, seen = random.Random(f"reviews {seed}"), set[tuple[int, int]]()
     last: dict[int, int] = {}
     words = ["I", "love", "this", "it", "broke", "after", "a", "week", "nice", "smell", "again"]
     while len(seen) < count:
-        user, item = draw.randrange(users), int(items * draw.random() ** 2)
+        user, item = (int(most * draw.random() ** 2) for most in (users, items))
         if (user, item) in seen:
             continue
         seen.add((user, item))
@@ -80,6 +80,7 @@ class Delivery:
       etags: Path -> what tells its version; "" sends none.
       plan: Path -> what the next requests with GET meet, one each; after them all is well.
       log: Method, path and Range of each request.
+      sent: Status and bytes of each answer.
     """
 
     def __init__(self, files: dict[str, bytes]) -> None:
@@ -88,6 +89,7 @@ class Delivery:
         self.plan: dict[str, list[Callable[[Any, str], None]]] = {}
         self.heads: dict[str, Callable[[Any, str], None]] = {}
         self.log: list[tuple[str, str, str]] = []
+        self.sent: list[tuple[int, int]] = []
 
     def put(self, path: str, data: bytes) -> None:
         """Change a file, as a server does that changes its mind."""
@@ -119,6 +121,7 @@ def send(
     handler: Any, body: bytes, status: int = 200, length: int | None = -1, **headers: str
 ) -> None:
     """Send an answer; ``length`` may lie (-1: the truth, None: none is told)."""
+    handler.delivery.sent.append((status, len(body)))
     handler.send_response(status)
     for name, value in headers.items():
         if value:

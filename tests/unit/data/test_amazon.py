@@ -189,6 +189,7 @@ CASES = [
     Case("500 thrice", plan(ITEMS, *[status(500)] * 3)),
     Case("500 always", plan(ITEMS, *[status(500)] * 99), "says 500", True),
     Case("429 to HEAD", head(REVIEWS, status(429, Retry_After="1")), "says 429", True),
+    Case("no HEAD", head(REVIEWS, status(405))),
     Case("404", head(ITEMS, status(404)), "says 404", True),
     Case("403 at GET", plan(REVIEWS, status(403)), "says 403", True),
     # What goes on with another file.
@@ -301,6 +302,7 @@ def test_a_part_goes_on_where_it_was(make: Make) -> None:
     assert made.error == ""
     log = [(method, ranges) for method, path, ranges in delivery.log if path == REVIEWS]
     assert log == [("HEAD", ""), ("GET", "bytes=1800-")]
+    assert (206, size - 1800) in delivery.sent
     assert (made.folder / DOWNLOADS / FILES[REVIEWS]).read_bytes() == WHOLE[REVIEWS]
     source = json.loads((made.folder / "source.json").read_text())
     assert source["files"][FILES[REVIEWS]] == {
@@ -330,6 +332,25 @@ def test_another_file_does_not_go_on_in_the_part_of_the_first(make: Make, right:
     assert made.error == ""
     assert any("another file now" in each for each in made.warnings)
     assert len(made.rows("interactions.parquet")) == len(right.rows("interactions.parquet")) - 1
+
+
+def test_nothing_is_made_of_two_files_of_one_size(make: Make) -> None:
+    """The server goes on with another one, though it was asked to compare."""
+    one, other = (
+        gzip.compress(lines([row | {"rating": rating} for row in SAID]), 0, mtime=0)
+        for rating in (2.0, 4.0)
+    )
+    assert len(one) == len(other)
+    delivery = Delivery(WHOLE | {REVIEWS: one})
+
+    def lie(handler: Any, path: str) -> None:
+        delivery.put(REVIEWS, other)
+        serve(handler, path, honest=False)
+
+    delivery.plan[REVIEWS] = [drop(len(one) // 2), lie]
+    made = make(delivery)
+    assert made.error == ""
+    assert (made.folder / DOWNLOADS / FILES[REVIEWS]).read_bytes() == other
 
 
 def test_a_server_is_waited_for_as_it_asks(make: Make) -> None:

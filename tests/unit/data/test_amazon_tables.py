@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from jmrec.data.amazon import make_folder
+from jmrec.data.amazon import core_of, make_folder
 from jmrec.data.amazon_builder import AmazonReviews2023
 from jmrec.data.amazon_pictures import fetch_pictures
 from jmrec.data.amazon_rows import Faults, item_row, price, review_row
@@ -59,7 +59,9 @@ def shop(server: tuple[str, Any], tmp_path_factory: pytest.TempPathFactory) -> P
     """A folder of a delivery in which some events lie exactly at the moments of the split."""
     base, handler = server
     rows = [dict(row) for row in SAID]
-    for row, moment in zip(rows, [*SPLIT_MS, *(ms - 1 for ms in SPLIT_MS)]):
+    most = Counter(row["user_id"] for row in rows).most_common(1)[0][0]
+    own = sorted((row for row in rows if row["user_id"] == most), key=lambda r: r["timestamp"])
+    for row, moment in zip(own[4:], [*SPLIT_MS, *(ms - 1 for ms in SPLIT_MS)]):
         row["timestamp"] = moment
     again = [dict(row, timestamp=row["timestamp"] + 5, rating=1.0) for row in rows[::50]]
     handler.delivery = delivery(again + rows)
@@ -111,6 +113,25 @@ def test_the_5core_is_that_of_plain_loops(shop: Path) -> None:
     items = pq.read_table(shop / "items_5core.parquet")["parent_asin"].to_pylist()
     assert set(items) == {event[1] for event in truth}
     assert len(items) == len(set(items))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_core_goes_on_until_nothing_more_goes(seed: int) -> None:
+    draw = np.random.default_rng(seed)
+    user, item = draw.integers(30, size=80), draw.integers(20, size=80)
+    keep = draw.random(80) < 0.9
+    left = set(np.flatnonzero(keep).tolist())
+    while True:
+        gone = {
+            n
+            for n in left
+            if sum(user[m] == user[n] for m in left) < 3
+            or sum(item[m] == item[n] for m in left) < 3
+        }  # fmt: skip
+        if not gone:
+            break
+        left.discard(min(gone))
+    assert np.flatnonzero(core_of(user, item, keep, 3)).tolist() == sorted(left)
 
 
 def test_leave_last_out_is_that_of_the_release(shop: Path) -> None:
@@ -250,7 +271,8 @@ def test_the_command(
     ):  # fmt: skip
         assert main(wrong) == 2
         error = capsys.readouterr().err
-        assert "Traceback" not in error and error.count("\n") == 1, error
+        assert "Traceback" not in error
+        assert error.count("\n") == 1, error
 
 
 def test_pictures_are_fetched_politely(server: tuple[str, Any], tmp_path: Path, png: bytes) -> None:
