@@ -269,7 +269,7 @@ def _amazon(args: argparse.Namespace) -> None:
 
     if not (args.pictures in ("none", "all") or args.pictures.isdecimal()):
         raise UserError(f"--pictures is {args.pictures!r}; give none, a number or all.")
-    web = Web(args.base or BASE, args.host, warn=warn)
+    web = Web(args.base or BASE, args.host, warn=warn, progress=_Tenths())
     sizes = missing(args.folder, args.category, web)
     for name, size in sizes.items():
         say(f"{name}: " + ("a size that is not told." if size is None else f"{size:,} bytes."))
@@ -277,7 +277,7 @@ def _amazon(args: argparse.Namespace) -> None:
         say(f"Nothing was downloaded. Give --yes to bring it into {args.folder}.")
         return
     sums = None if args.sha256 is None else read_sums(args.sha256)
-    counts = make_folder(args.folder, args.category, web, sums=sums, warn=warn)
+    counts = make_folder(args.folder, args.category, web, sizes=sizes, sums=sums, warn=warn)
     said = "{items:,} items, {users:,} users, {interactions:,} interactions; in the 5-core "
     said += "{items_5core:,}, {users_5core:,} and {interactions_5core:,}."
     say(f"{args.folder}: {said.format(**counts)}")
@@ -288,6 +288,21 @@ def _amazon(args: argparse.Namespace) -> None:
         most = None if args.pictures == "all" else int(args.pictures)
         found = fetch_pictures(args.folder, items, slow, most, warn)
         say(f"{args.folder}/images: pictures of {found:,} items.")
+
+
+class _Tenths:
+    """Says of a download each time that one more tenth of it is there."""
+
+    def __init__(self) -> None:
+        self.told: dict[str, int] = {}
+
+    def __call__(self, url: str, have: int, of: int | None) -> None:
+        """Say how far a file is; see `jmrec.data.downloads.Web`."""
+        tenth = have // 10**9 if not of else 10 * have // of
+        if tenth > self.told.get(url, 0):
+            self.told[url] = tenth
+            far = f"{tenth:,} GB" if not of else f"{10 * tenth} %"
+            say(f"{url.rpartition('/')[2]}: {far}")
 
 
 def _description(args: argparse.Namespace) -> Path | None:

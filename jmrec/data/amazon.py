@@ -167,6 +167,7 @@ def make_folder(
     category: str,
     web: Web,
     *,
+    sizes: Mapping[str, int | None] | None = None,
     sums: Mapping[str, str] | None = None,
     warn: Callable[[str], None] = lambda sentence: None,
 ) -> dict[str, int]:
@@ -176,6 +177,7 @@ def make_folder(
       folder: The folder; made where it is missing.
       category: One of `CATEGORIES`.
       web: Where the release is.
+      sizes: What `missing` returned; None asks.
       sums: File name -> SHA-256, for those that are known; ``downloads/SHA256SUMS`` where None,
         if there is one.
       warn: Called with a sentence for each kind of line that is left out or mended.
@@ -190,7 +192,8 @@ def make_folder(
         beside = folder / DOWNLOADS / SUMS
         if sums is None:
             sums = read_sums(beside) if beside.is_file() else {}
-        sizes = missing(folder, category, web)
+        if sizes is None:
+            sizes = missing(folder, category, web)
         return convert(folder, category, bring(folder, category, web, sizes, sums), warn)
 
 

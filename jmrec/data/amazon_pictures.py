@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from jmrec.data.amazon_rows import Faults, picture_address, read_lines
-from jmrec.data.downloads import Web
+from jmrec.data.downloads import Unreachable, Web
 from jmrec.data.pictures import picture_files, picture_problem
 from jmrec.errors import UserError
 
@@ -17,7 +17,8 @@ LICENCE = (
 MAX_PICTURE = 10_000_000
 """Bytes of a picture."""
 _STOP = 20
-"""So many failures one after the other, and no more are asked for."""
+"""So many that a server does not answer, one after the other, and no more are asked for."""
+_UNREACHABLE = "can not be had now"
 _ENDINGS = {b"\xff\xd8\xff": ".jpg", b"\x89PN": ".png", b"GIF": ".gif", b"RIF": ".webp"}
 
 
@@ -64,8 +65,9 @@ def fetch_pictures(
         if not fault:
             found, failed = found + 1, 0
             continue
-        faults.add(f"the picture {url[:100]!r} {fault}; the item is kept without", left_out=False)
-        if (failed := failed + fault.startswith("can not")) >= _STOP:
+        faults.add(f"a picture {fault}; the item is kept without", left_out=False)
+        failed = failed + 1 if fault == _UNREACHABLE else 0
+        if failed == _STOP:
             raise UserError(
                 f"{_STOP} pictures one after the other can not be had, {url[:100]} the last; run "
                 f"the command again later ({found:,} are there)."
@@ -83,6 +85,8 @@ def _fetch(images: Path, item: str, url: str, web: Web) -> str:
         return "lies on a host that is not asked for pictures"
     try:
         data = web.read(url, MAX_PICTURE)
+    except Unreachable:
+        return _UNREACHABLE
     except UserError:
         return "can not be had"
     ending = _ENDINGS.get(data[:3])

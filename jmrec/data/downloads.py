@@ -43,6 +43,10 @@ class _Again(Exception):
         self.wait = wait
 
 
+class Unreachable(UserError):
+    """A server that does not answer, however often it is asked, or asks to wait for too long."""
+
+
 @dataclass(frozen=True)
 class Fetched:
     """A file that is there and whole.
@@ -69,6 +73,7 @@ class Web:
       sleep: Waits for some seconds.
       clock: Returns unix seconds.
       warn: Called with a sentence where something is tried again.
+      progress: Called with the address of a file, the bytes that are there, and how many it has.
 
     Raises:
       UserError: The base is no address of HTTP.
@@ -91,11 +96,12 @@ class Web:
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.time,
         warn: Callable[[str], None] = lambda sentence: None,
+        progress: Callable[[str, int, int | None], None] = lambda url, have, of: None,
     ) -> None:
         self.base = base.rstrip("/")
         self.hosts = frozenset(host.lower() for host in hosts)
         self.pace, self.timeout, self.sleep, self.clock = pace, timeout, sleep, clock
-        self.warn = warn
+        self.warn, self.progress = warn, progress
         self._asked = -float("inf")
         self._home = _split(base)
         # Not build_opener: its handlers also open file:, ftp: and data: addresses.
@@ -214,12 +220,12 @@ class Web:
           UserError: It has failed too often, or the server asks for too long a wait.
         """
         if failed + 1 >= TRIES:
-            raise UserError(
+            raise Unreachable(
                 f"{url} can not be had: {again}, {TRIES} times; try later, what is there is kept."
             ) from None
         wait = min(60.0, 2.0**failed) if again.wait is None else max(0.0, again.wait)
         if wait > LONGEST_WAIT:
-            raise UserError(
+            raise Unreachable(
                 f"{url}: the server asks to wait for {wait:,.0f} seconds; try later, what is there "
                 "is kept."
             ) from None
@@ -356,6 +362,7 @@ class _Transfer:
                     look()
                     file.write(block)
                     have += len(block)
+                    self.web.progress(self.url, have, self.known["length"])
                     if have > (MAX_FILE if self.known["length"] is None else self.known["length"]):
                         raise UserError(f"{self.url} goes on after its end; try another mirror.")
         if self.known["length"] is None and response.status == 200:

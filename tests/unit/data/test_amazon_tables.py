@@ -22,6 +22,7 @@ from jmrec.data.folder import read_folder
 from jmrec.data.prepared import build, load_prepared
 from jmrec.data.schema import SPLITS, Dataset
 from jmrec.data.sessions import sessionise
+from jmrec.errors import UserError
 from jmrec.main import main
 from tests.unit.data.amazon_delivery import (
     ITEMS,
@@ -251,6 +252,7 @@ def test_the_command(
     monkeypatch.setattr("time.sleep", lambda seconds: None)
     assert main([*ask, "--yes", "--pictures", "5"]) == 0
     out = capsys.readouterr().out
+    assert "All_Beauty.jsonl.gz: 100 %" in out
     assert "500 interactions" in out
     assert "pictures of 5 items" in out
     assert "no licence" in out
@@ -311,6 +313,26 @@ def test_pictures_are_fetched_politely(server: tuple[str, Any], tmp_path: Path, 
     handler.delivery.log.clear()
     assert fetch_pictures(tmp_path, meta, web, None, said.append) == 2
     assert {path for _, path, _ in handler.delivery.log} == {"/missing.png", "/page.png", "/5.png"}
+
+
+def test_missing_pictures_end_nothing_and_a_server_that_is_down_does(
+    server: tuple[str, Any], tmp_path: Path
+) -> None:
+    base, handler = server
+    things = [{"parent_asin": f"B{n}", "images": [{"large": f"{base}/{n}.png"}]} for n in range(45)]
+    handler.delivery = delivery(items=things)
+    meta = tmp_path / "meta.jsonl.gz"
+    meta.write_bytes(handler.delivery.files[ITEMS])
+    web, said = Web(base, sleep=lambda seconds: None), list[str]()
+    assert fetch_pictures(tmp_path, meta, web, 30, said.append) == 0
+    assert len(handler.delivery.log) == 30
+    assert [each.count("30)") for each in said] == [1]
+    down = [status(503)] * 6
+    handler.delivery.plan |= {f"/data/{n}.png": list(down) for n in range(45)}
+    handler.delivery.log.clear()
+    with pytest.raises(UserError, match="20 pictures one after the other can not be had"):
+        fetch_pictures(tmp_path, meta, web, None)
+    assert len(handler.delivery.log) == 20 * 6
 
 
 def test_a_data_set_of_tfds(server: tuple[str, Any], tmp_path: Path, shop: Path) -> None:
