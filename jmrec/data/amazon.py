@@ -16,8 +16,8 @@ line. `bring` downloads them, `convert` makes of them what `jmrec data check`, `
 The 5-core is that of the release: users and items with at least five reviews, counted over all
 time, so also over what is test later. jmrec's own ``k_core`` counts training alone.
 
-Memory grows with users, items and 16 bytes a review, never with texts: lines are read, written and
-forgotten.
+Memory grows with users, items and a few numbers a review, never with texts: lines are read, written
+and forgotten.
 """
 
 import difflib
@@ -110,6 +110,24 @@ def addresses(category: str, base: str) -> dict[str, str]:
     }
 
 
+def check_folder(folder: Path, category: str) -> None:
+    """Refuse a folder that holds something else than this category.
+
+    Raises:
+      UserError: It does.
+    """
+    source, held = folder / SOURCE, ""
+    if source.exists():
+        known = read_json(source)
+        held = str(known.get("category")) if isinstance(known, dict) else "something"
+    elif folder.exists() and not folder.is_dir():
+        held = "no folder, but a file"
+    elif any(folder.glob("dataset.toml")) or any(folder.glob("items.*")):
+        held = "another catalogue"
+    if held not in ("", category):
+        raise UserError(f"{folder} holds {held[:80]}; name another folder for {category}.")
+
+
 def missing(folder: Path, category: str, web: Web) -> dict[str, int | None]:
     """Return file name -> size in bytes of what is still to be downloaded, asking the server.
 
@@ -122,9 +140,10 @@ def missing(folder: Path, category: str, web: Web) -> dict[str, int | None]:
       Sizes; None where the server does not tell.
 
     Raises:
-      UserError: There is no such file, or the server does not answer.
+      UserError: There is no such file, the server does not answer, or see `check_folder`.
     """
     wanted = addresses(category, web.base)
+    check_folder(folder, category)
     there = folder / DOWNLOADS
     return {name: web.size(url) for name, url in wanted.items() if not (there / name).exists()}
 
@@ -188,6 +207,7 @@ def make_folder(
     Raises:
       UserError: See `bring` and `convert`; or another process makes the folder.
     """
+    check_folder(folder, category)
     with only_writer(folder, warn):
         beside = folder / DOWNLOADS / SUMS
         if sums is None:
@@ -289,10 +309,9 @@ def _tables(
                 warn(sentence)
             if not known:
                 raise UserError(f"{reviews} has no review that can be read; delete it, try again.")
-            found = pq.read_table(every, columns=["user_id", "parent_asin", "timestamp"])
-            item, names = _codes(found["parent_asin"])
-            user, _ = _codes(found["user_id"])
-            time = found["timestamp"].to_numpy()
+            item, names = _codes(every, "parent_asin")
+            user, _ = _codes(every, "user_id")
+            time = pq.read_table(every, columns=["timestamp"])["timestamp"].to_numpy()
             alone = [name for name in names.to_pylist() if name not in ids]
             if alone:
                 rest = [(name, "", "", "", "", "", "", "", None, None, None, "") for name in alone]
@@ -314,7 +333,12 @@ def _tables(
         for name in () if core.any() else ("items_5core.parquet", "interactions_5core.parquet"):
             if (changes.folder / name).exists():  # of other files
                 changes.remove(name)
-        if core.any():
+        if not core.any():
+            warn(
+                f"{reviews.name}: no user and item are left in the 5-core, so that there are no "
+                f"descriptions {FIVE_CORE}*.toml"
+            )
+        else:
             wanted = names.take(pa.array(np.unique(item[core])))
             _choose(every, changes.new("interactions_5core.parquet"), core)
             counts["items_5core"] = _choose_items(
@@ -381,11 +405,10 @@ def _table(rows: list[tuple[Any, ...]], schema: pa.Schema) -> pa.Table:
     return pa.Table.from_arrays(arrays, schema=schema)
 
 
-def _codes(column: pa.ChunkedArray) -> tuple[np.ndarray, pa.Array]:
-    """Return the codes of texts (int32 [N]) and the texts by code."""
-    whole = column.combine_chunks().dictionary_encode()
-    if isinstance(whole, pa.ChunkedArray):
-        whole = whole.combine_chunks()
+def _codes(path: Path, name: str) -> tuple[np.ndarray, pa.Array]:
+    """Return the codes of a column of texts (int32 [N]) and the texts by code."""
+    column = pq.read_table(path, columns=[name], read_dictionary=[name])[name]
+    whole = column.unify_dictionaries().combine_chunks()
     return whole.indices.to_numpy(), whole.dictionary
 
 

@@ -379,7 +379,6 @@ def test_files_that_are_there_are_taken_and_no_server_is_asked(make: Make, right
     name = "interactions.parquet"
     assert (made.folder / name).read_bytes() == (right.folder / name).read_bytes()
     # Their checksums beside them, right and wrong.
-    (made.folder / "source.json").unlink()
     sums = {name: hashlib.sha256(WHOLE[path]).hexdigest() for path, name in FILES.items()}
     (there / "SHA256SUMS").write_text("".join(f"{d}  x/{n}\n" for n, d in sums.items()))
     assert make(delivery).error == ""

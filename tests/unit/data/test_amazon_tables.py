@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+import tensorflow_datasets as tfds
 from PIL import Image
 
 from jmrec.data.amazon import core_of, make_folder
@@ -227,6 +228,13 @@ def png() -> bytes:
     return out.getvalue()
 
 
+def shop_of_mine(folder: Path) -> Path:
+    """A folder that is none of the release's."""
+    (folder / "mine").mkdir(exist_ok=True)
+    (folder / "mine" / "items.csv").write_text("item_id\n1\n")
+    return folder / "mine"
+
+
 def test_the_command(
     server: tuple[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch, png: bytes,
@@ -270,6 +278,7 @@ def test_the_command(
     for wrong in (
         [*ask[:4], "all beauty", *ask[5:]], [*ask, "--pictures", "few"],
         [*ask[:-1], "file:///etc"], [*ask, "--sha256", str(tmp_path / "none"), "--yes"],
+        [*ask[:4], "Books", *ask[5:]], [*ask[:2], str(shop_of_mine(tmp_path)), *ask[3:]],
     ):  # fmt: skip
         assert main(wrong) == 2
         error = capsys.readouterr().err
@@ -359,4 +368,8 @@ def test_a_data_set_of_tfds(server: tuple[str, Any], tmp_path: Path, shop: Path)
                 flat = np.concatenate([record["targets"] for record in records])
                 assert np.array_equal(flat, part.targets)
     assert len(sources["items"]["catalogue"]) == 40
+    again = tfds.builder("amazon_reviews_2023/sessions_All_Beauty", data_dir=tmp_path)
+    assert len(again.as_data_source("test")) == len(sources["sessions"]["test"])
+    with pytest.raises(UserError, match="no config of amazon_reviews_2023"):
+        AmazonReviews2023("sessions_All_Cars", tmp_path)
     assert sum(len(block["labels"]) for block in sources["reviews"]["rows"]) == 500
