@@ -312,6 +312,8 @@ def test_a_part_goes_on_where_it_was(make: Make) -> None:
     delivery = Delivery(WHOLE)
     assert make(delivery).error == ""
     assert delivery.log == []
+    (made.folder / DOWNLOADS / FILES[REVIEWS]).write_bytes(WHOLE[REVIEWS][:-1])
+    assert "is not what was downloaded; delete it" in make(delivery).error
 
 
 def delivery_url(made: Made, source: Any) -> str:
@@ -402,7 +404,7 @@ def test_where_a_redirect_may_lead() -> None:
     for url in (
         "http://data.org/b", "https://data.org:8443/b", "https://data.org.evil.com/", "file:///x",
         "https://data.org@evil.com/", "//data.org/b", "https://mirror.org:22/", "https://10.0.0.1/",
-        "https://data.org/ b", "https://data.org/\n", "data:text/plain,x",
+        "https://data.org/ b", "https://data.org/\n", "data:text/plain,x", "http://data.org:443/b", "http://mirror.org/x",
     ):  # fmt: skip
         assert not web.may_ask(url), url
     assert Web("http://data.org").may_ask("https://data.org/b")
