@@ -58,8 +58,8 @@ class Raw:
       description: What the columns mean.
       items: The catalogue; pictures as they are on disk.
       item: int32 [N] item rows.
-      session: Session names: (codes int64 [N], names); None where the data has none.
-      user: User names: (codes int64 [N], -1 for a guest, names); None where the data has none.
+      session: Session names: (codes int32 [N], names); None where the data has none.
+      user: User names: (codes int32 [N], -1 for a guest, names); None where the data has none.
       time: float64 [N] unix seconds, or None.
       order: float64 [N], or None.
       event: int32 [N], 0 where empty.
@@ -134,6 +134,7 @@ def read_folder(
         )
     if raw.user is not None and not raw.user[1]:
         raw = replace(raw, user=None)  # guests alone
+    pa.default_memory_pool().release_unused()  # the texts are as large as the files
     if raw.label is not None:
         _two_classes(raw, raw.label, findings)
     return raw
@@ -408,15 +409,15 @@ def _known_items(
 
 
 def _group(table: Table, column: str) -> tuple[np.ndarray, list[str]] | None:
-    """Return (codes int64 [N], names) of a column, None where the data has none."""
+    """Return (codes int32 [N], names) of a column, None where the data has none."""
     if not column:
         return None
     encoded = table.columns[column].dictionary_encode()
-    return np.asarray(encoded.indices).astype(np.int64), encoded.dictionary.to_pylist()
+    return np.asarray(encoded.indices), encoded.dictionary.to_pylist()
 
 
 def _users(table: Table, column: str) -> tuple[np.ndarray, list[str]] | None:
-    """Return (codes int64 [N], -1 for a guest, names) of the users, None without the column."""
+    """Return (codes int32 [N], -1 for a guest, names) of the users, None without the column."""
     found = _group(table, column)
     if found is None or "" not in found[1]:
         return found

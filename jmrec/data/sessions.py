@@ -54,17 +54,21 @@ def sessionise(raw: Raw) -> Sessions:
         count = np.arange(len(starts)) - np.repeat(head, np.diff([*head, len(starts)]))
         ids = [f"{name}:{k}" for name, k in zip(ids, count)]
     user = np.full(n, -1) if raw.user is None else raw.user[0][order]
-    sessions = Sessions(
-        ids=ids,
-        users=np.maximum.reduceat(user, starts).astype(np.int32),  # a session has one, or guests
-        offsets=np.append(starts, n).astype(np.int64),
+    users = np.maximum.reduceat(user, starts).astype(np.int32)  # a session has one, or guests
+    begun = np.lexsort((first, times[starts]))
+    offsets, event = _events_of(np.append(starts, n).astype(np.int64), begun)
+    del position, tie, group_sorted, new, user  # as long as the data: for memory
+    order = order[event]
+    return Sessions(
+        ids=[ids[i] for i in begun],
+        users=users[begun],
+        offsets=offsets,
         items=raw.item[order],
-        times=times,
+        times=times[event],
         events=raw.event[order],
         ratings=raw.rating[order],
         targets=_targets(raw)[order],
     )
-    return take(sessions, np.lexsort((first, times[starts])))
 
 
 def _targets(raw: Raw) -> np.ndarray:
@@ -102,10 +106,18 @@ def take(sessions: Sessions, index: np.ndarray) -> Sessions:
       [[9], [7, 8]]
     """
     index = np.asarray(index, np.int64)
-    lengths = sessions.lengths[index]
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    event = np.arange(offsets[-1]) + np.repeat(sessions.offsets[index] - offsets[:-1], lengths)
-    return gather(sessions, index, offsets, event)
+    if np.array_equal(index, np.arange(len(sessions))):
+        return sessions
+    return gather(sessions, index, *_events_of(sessions.offsets, index))
+
+
+def _events_of(offsets: np.ndarray, index: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the offsets of some sessions, and where their events were (int64)."""
+    lengths = np.diff(offsets)[index]
+    own = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    event = np.repeat(offsets[index] - own[:-1], lengths)
+    event += np.arange(own[-1])
+    return own, event
 
 
 def gather(
@@ -422,6 +434,8 @@ def filter_training(train: Sessions, *, k_core: int, min_session_length: int) ->
 
 def _events(sessions: Sessions, keep: np.ndarray) -> Sessions:
     """Return the sessions with the events where ``keep`` (bool [N]), without those left empty."""
+    if keep.all():
+        return take(sessions, np.flatnonzero(sessions.lengths > 0))
     kept = np.concatenate([[0], np.cumsum(keep)])
     offsets = kept[sessions.offsets].astype(np.int64)
     part = gather(sessions, np.arange(len(sessions)), offsets, keep)

@@ -40,7 +40,7 @@ find out what a longer one holds."""
 INDEX = "Unnamed: 0"
 """What a first column without a name is called: pandas writes its row numbers like that."""
 MAX_COLUMNS, MAX_NAME = 10_000, 200
-_HEAD = 1_000_000
+_HEAD, _PART = 1_000_000, 2**24
 _TOLD = re.compile(r'"?sep=([^\w\s"]|\t)"?(?:\r\n|\n|\r)', re.IGNORECASE)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ufeff]")
 
@@ -238,7 +238,7 @@ def read_bytes(path: Path, most: int | None = None) -> bytes:
         than `MAX_LINE`.
     """
     limit = MAX_BYTES if most is None else most
-    parts: list[bytes] = []
+    kept = io.BytesIO()  # gives what it holds without a copy
     total = 0
     lines = _Lines(path.name)
     try:
@@ -246,13 +246,13 @@ def read_bytes(path: Path, most: int | None = None) -> bytes:
         if packed:  # once without keeping anything, for a bomb is known late
             with gzip.open(path) as file:
                 unpacked = 0
-                while unpacked < limit and (part := file.read(min(2**24, limit - unpacked))):
+                while unpacked < limit and (part := file.read(min(_PART, limit - unpacked))):
                     unpacked += len(part)
                     _no_bomb(path, unpacked)
         with gzip.open(path) if packed else path.open("rb") as file:
-            while total < limit and (part := file.read(min(2**24, limit - total))):
+            while total < limit and (part := file.read(min(_PART, limit - total))):
                 lines.check(part)
-                parts.append(part)
+                kept.write(part)
                 total += len(part)
             more = most is None and total == limit and bool(file.read(1))
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
@@ -264,7 +264,7 @@ def read_bytes(path: Path, most: int | None = None) -> bytes:
             f"{path.name} has more than {MAX_BYTES:,} bytes; save it as Parquet, which is read in "
             "pieces."
         )
-    data = b"".join(parts)
+    data = kept.getvalue()
     if data[:4] == b"PK\x03\x04":
         raise UserError(f"{path.name} is a zip or Excel file; save it as CSV or Parquet.")
     return data
@@ -312,11 +312,8 @@ def decode(name: str, data: bytes, encoding: str = "") -> tuple[bytes, str]:
     try:
         if encoding in ("utf-8", "utf-8-sig"):
             data = data.removeprefix(codecs.BOM_UTF8)
-            try:
-                data.decode("utf-8")
+            if is_utf8(data):
                 return data, encoding
-            except UnicodeDecodeError:
-                pass
         text = data.decode(encoding, errors="replace").removeprefix("\ufeff")
         return text.encode("utf-8", errors="replace"), encoding
     except (LookupError, UnicodeError):
@@ -324,6 +321,23 @@ def decode(name: str, data: bytes, encoding: str = "") -> tuple[bytes, str]:
             f"{name} can not be read as {encoding[:40]!r}, which is no text encoding; write "
             '[dataset] encoding = "utf-8", "cp1252", "utf-16" or another that Python knows.'
         ) from None
+
+
+def is_utf8(data: bytes, *, whole: bool = True) -> bool:
+    """Return whether bytes are UTF-8; those that are not ``whole`` may end in a character.
+
+    Example:
+      >>> is_utf8(b"\\xc3"), is_utf8(b"\\xc3", whole=False), is_utf8(b"\\xe9t", whole=False)
+      (False, True, False)
+    """
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        for begin in range(0, len(data), _PART):  # the text is many times as large
+            decoder.decode(data[begin : begin + _PART])
+        decoder.decode(b"", final=whole)
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _guess_encoding(data: bytes) -> str:
@@ -341,12 +355,8 @@ def _guess_encoding(data: bytes) -> str:
     for first, name in [(1, "utf-16-le"), (0, "utf-16-be")]:
         if len(sample) > 3 and sample[first::2].count(0) > 0.4 * len(sample) / 2 > 0:
             return name if sample[1 - first :: 2].count(0) == 0 else "utf-8"
-    try:
-        data.decode("utf-8")
+    if is_utf8(data, whole=len(data) != _HEAD):  # the head may end in a character
         return "utf-8"
-    except UnicodeDecodeError as error:
-        if error.end == len(data) == _HEAD:  # a character cut at the end of the head
-            return "utf-8"
     text = data.decode("utf-8", errors="replace")
     broken = text.count("\ufffd")
     ascii_bytes = len(re.sub(rb"[\x80-\xff]+", b"", data))

@@ -1,7 +1,7 @@
 """CSV, Parquet and JSON files as columns of strings, with the row numbers a person would count."""
 
 import re
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,12 +21,16 @@ from jmrec.data.sources import (
     Source,
     broken_parquet,
     decode,
+    is_utf8,
     open_parquet,
     read_bytes,
     read_lines,
     without_told,
 )
 from jmrec.errors import UserError
+
+_BLOCK = 2**26
+_END = "\x00end"
 
 
 @dataclass(frozen=True)
@@ -106,7 +110,7 @@ def read_table(
         cells, rows, numeric = _read_json(source, names, list_separator, findings)
     else:
         cells, rows = _read_csv(source, names, texts, findings)
-    trimmed = {n: pc.utf8_trim_whitespace(c) for n, c in cells.items()}
+    trimmed = {n: pc.utf8_trim_whitespace(cells.pop(n)) for n in list(cells)}
     table = Table(source.name, trimmed, rows, numeric)
     for name in sorted(set(names) - set(texts)) if source.kind == CSV else []:
         broken = _breaks(table.columns[name])
@@ -166,7 +170,7 @@ def _read_csv(
             f"UTF-8, so the file is read as {encoding}; if that is right, write "
             f'encoding = "{encoding}" under [dataset] in dataset.toml, else save the file as UTF-8'
         )
-    if source.encoding and legacy and not raw.isascii() and _is_utf8(raw):
+    if source.encoding and legacy and not raw.isascii() and is_utf8(raw):
         findings.note(
             f"{file} is UTF-8 and is read as {encoding}, as dataset.toml says for all files; write "
             f'encoding = "{encoding}" under the table whose file has it, [items] or [interactions]'
@@ -205,14 +209,6 @@ def _read_csv(
         LEFT_OUT,
     )
     return cells, numbers[1:]
-
-
-def _is_utf8(data: bytes) -> bool:
-    try:
-        data.decode("utf-8")
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def _as_wide(data: bytes, source: Source) -> bytes:
@@ -261,11 +257,62 @@ def _undecoded(where: str, encoding: str, columns: Iterable[pa.Array], findings:
 
 
 def _parse(
-    source: Source, data: bytes, names: list[str]
+    source: Source, data: bytes, names: list[str], block: int | None = None
 ) -> tuple[dict[str, pa.Array], int, list[tuple[int, int, int]]]:
     """Return cells, how many records there are, and (number, cells, more lines) of skipped ones.
 
-    A line of nothing but spaces counts no cells.
+    A line of nothing but spaces counts no cells. ``block`` is about how many bytes are parsed at a
+    time, None for `_BLOCK`.
+    """
+    block = _BLOCK if block is None else block
+    skipped: list[tuple[int, int, int]] = []
+    parts: dict[str, list[pa.Array]] = {name: [] for name in names}
+    records = 0
+    for begin, end in _blocks(data, source.quoting != "none", block):
+        table, wrong = _parse_block(source, data[begin:end], names)
+        if not table.num_rows or table.column(0)[-1].as_py() != _END:
+            if (begin, end) != (0, len(data)):  # it was cut in a cell
+                return _parse(source, data, names, len(data))
+            raise UserError(
+                f"{source.name}, row {table.num_rows + len(wrong)}: a quote is opened and never "
+                "closed; close or double it."
+            )
+        if not records and wrong and wrong[0][0] == 1:
+            raise UserError(
+                f"{source.name}, row 1: the quotes of the header are broken; mend the first row."
+            )
+        skipped += [(number + records, *rest) for number, *rest in wrong]
+        header = not records
+        records += table.num_rows + len(wrong) - 1
+        table = table.slice(header, table.num_rows - 1 - header)
+        for name, column in zip(names, table.columns):
+            parts[name] += column.chunks
+    empty = pa.array([], pa.string())
+    return {name: pa.concat_arrays(parts.pop(name) or [empty]) for name in names}, records, skipped
+
+
+def _blocks(data: bytes, quoted: bool, size: int) -> Iterator[tuple[int, int]]:
+    """Yield where to cut a CSV: behind a line break, outside quotes where they are balanced."""
+    begin = 0
+    while len(data) - begin > size and (end := data.find(b"\n", begin + size)) >= 0:
+        quotes = data.count(b'"', begin, end) if quoted else 0
+        while quotes % 2 and end >= 0:
+            last, end = end, data.find(b"\n", end + 1)
+            quotes += data.count(b'"', last, end)
+        if end < 0:
+            break
+        yield begin, end + 1
+        begin = end + 1
+    if begin < len(data) or not data:
+        yield begin, len(data)
+
+
+def _parse_block(
+    source: Source, data: bytes, names: list[str]
+) -> tuple[pa.Table, list[tuple[int, int, int]]]:
+    """Return the rows of a stretch of a CSV and a last one of `_END`, and the skipped ones.
+
+    Where that last one does not come back, a quote was not closed and has swallowed it.
     """
     skipped: list[tuple[int, int, int]] = []
 
@@ -275,17 +322,17 @@ def _parse(
         return "skip"
 
     # Our own names for the columns, so that a header that pyarrow reads in another way can not
-    # change the types; the header row is then the first data row. The last row is ours as well:
-    # where it does not come back, a quote was never closed and has swallowed it.
+    # change the types; the header row is then the first data row.
     own = [str(i) for i in range(source.width)]
-    end = source.delimiter.join(["\x00end"] * len(own)).encode()
-    read = {str(source.header.index(name)): name for name in names} or {"0": ""}
+    last = source.delimiter.join([_END] * len(own)).encode()
+    between = b"" if data.endswith(b"\n") else b"\n"
+    read = [str(source.header.index(name)) for name in names] or ["0"]
     try:
         # pyarrow takes its row numbers from the block it is in: one block, one thread.
         table = pyarrow.csv.read_csv(
-            pa.BufferReader(b"".join([data, b"\n", end])),
+            pa.BufferReader(b"".join([data, between, last])),
             read_options=pyarrow.csv.ReadOptions(
-                use_threads=False, block_size=len(data) + len(end) + 2, column_names=own
+                use_threads=False, block_size=len(data) + len(last) + 2, column_names=own
             ),
             parse_options=pyarrow.csv.ParseOptions(
                 delimiter=source.delimiter,
@@ -296,7 +343,7 @@ def _parse(
             ),
             convert_options=pyarrow.csv.ConvertOptions(
                 column_types={name: pa.string() for name in own},
-                include_columns=list(read),
+                include_columns=read,
                 strings_can_be_null=False,
             ),
         )
@@ -304,21 +351,7 @@ def _parse(
         raise UserError(
             f"{source.name}: the file is not a valid CSV; save it as comma-separated UTF-8 text."
         ) from None
-    records = table.num_rows + len(skipped)
-    if not table.num_rows or table.column(0)[-1].as_py() != "\x00end":
-        raise UserError(
-            f"{source.name}, row {records}: a quote is opened and never closed; close or double it."
-        )
-    if skipped and skipped[0][0] == 1:
-        raise UserError(
-            f"{source.name}, row 1: the quotes of the header are broken; mend the first row."
-        )
-    cells = {
-        name: column.combine_chunks()
-        for (_, name), column in zip(read.items(), table.slice(1, table.num_rows - 2).columns)
-        if name
-    }
-    return cells, records - 1, skipped
+    return table, skipped
 
 
 def _row_of(data: bytes, place: int, source: Source) -> int:

@@ -31,6 +31,7 @@ _SURE = ("s", "ms", "us", "ns", "%Y%m%d", "%Y%m%d%H%M%S", "%Y%m%d%H%M", "%Y%m%d%
 """Forms of numbers that hardly anything else has the range of."""
 LIKELY = ("%Y%m", "%y%m%d", "%Y", "excel", "h", "days", "min")
 """Those that a counter may have too: nearly every number has to fit."""
+_PART = 2**18
 
 
 def counted(values: np.ndarray, unit: str) -> np.ndarray:
@@ -94,8 +95,12 @@ def unit_of(values: np.ndarray, count: np.ndarray) -> str:
     late = clock.time() + 366 * DAY
 
     def share(form: str) -> float:
-        found = counted(values, form)
-        return float((count * ((found >= MODERN) & (found <= late))).sum() / count.sum())
+        inside = 0
+        for begin in range(0, len(values), _PART):  # for memory
+            part = slice(begin, begin + _PART)
+            found = counted(values[part], form)
+            inside += int(count[part][(found >= MODERN) & (found <= late)].sum())
+        return float(inside / count.sum())
 
     sure = max(_SURE, key=share)
     if share(sure) >= 0.25:

@@ -110,11 +110,12 @@ def write_folder(folder: Path, rows: int, seed: int) -> None:
     }
     session = np.cumsum(random.random(rows) < 0.2)
     item = (count * random.random(rows) ** 3).astype(int)  # some items are far more popular
+    after = np.cumsum(random.exponential(20.0, rows)).round()
     events = {
         "session_id": [f"session-{s:07d}" for s in session],
         "user_id": [f"user-{s % (rows // 20):06d}" for s in session],
         "item_id": ids[item],
-        "timestamp": 1.7e9 + np.cumsum(random.exponential(20.0, rows)).round(),
+        "timestamp": 1.7e9 - after[-1] + after,  # the last one is past, however many there are
         "event": np.array(["view", "cart", "buy"])[random.choice(3, rows, p=[0.8, 0.15, 0.05])],
     }
     for name, columns in [("items", items), ("interactions", events)]:
