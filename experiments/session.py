@@ -49,6 +49,9 @@ Commands:
     --config.data.dir=SHOP --config.features.from=runs/shop --workdir runs/both
   jmrec run --config experiments/session.py:data=folder,size=small,protocol=paper,encoder=narm \
     --config.data.dir=BENCHMARK --workdir runs/narm
+  jmrec data amazon BEAUTY --category All_Beauty --yes     # downloads; see docs/how-to/amazon.md
+  jmrec run --config experiments/session.py:data=folder,size=small,protocol=paper,encoder=sasrec \
+    --config.data.dir=BEAUTY --config.data.toml=BEAUTY/5core_last_out.toml --workdir runs/beauty
 """
 
 from typing import Any

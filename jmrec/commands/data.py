@@ -107,6 +107,28 @@ before you give them away. It needs the extra: pip install 'jmrec[anonymise]'.""
   ...
   $ jmrec data check SAFE""",
     ),
+    "amazon": (
+        """Download a category of Amazon Reviews 2023 and make a catalogue folder of it.
+
+Without --yes it asks the server for sizes alone, tells them, and ends. With it the category's two
+files come into FOLDER/downloads, are checked and converted. A download that ended in the middle
+goes on where it was; one that was changed meanwhile begins anew. Files of the release that you have
+already go into FOLDER/downloads: then nothing is asked of the network.
+
+Lines that are cut, too long or lack what they need are left out and counted, as jmrec data check
+does with rows. The folder has a description of sessions (dataset.toml), one that ranks reviews
+(reviews.toml), and those of published tables: 5core_last_out.toml and 5core_timestamp.toml.
+
+--pictures fetches one picture an item, two a second, from the hosts that the release names, into
+FOLDER/images; it goes on where it was. They belong to their makers: keep them to yourself.""",
+        """$ jmrec data amazon BEAUTY --category All_Beauty
+  All_Beauty.jsonl.gz: ... bytes.
+  ...
+  $ jmrec data amazon BEAUTY --category All_Beauty --yes
+  $ jmrec data check BEAUTY
+  $ jmrec run --config session:data=folder,encoder=sasrec --config.data.dir=BEAUTY \\
+    --config.data.toml=BEAUTY/5core_timestamp.toml --workdir runs/beauty""",
+    ),
 }
 """Step -> its help and a worked example."""
 
@@ -114,9 +136,12 @@ before you give them away. It needs the extra: pip install 'jmrec[anonymise]'.""
 def options(parser: argparse.ArgumentParser) -> None:
     """Add the steps, each with its options."""
     steps = parser.add_subparsers(dest="step", metavar="STEP", required=True, parser_class=Parser)
-    init, check, ready, safe = (add_parser(steps, name, *said) for name, said in STEPS.items())
+    init, check, ready, safe, amazon = (
+        add_parser(steps, name, *said) for name, said in STEPS.items()
+    )
     for each in (init, check, ready, safe):
         each.add_argument("folder", type=Path, help="your catalogue folder")
+    _amazon_options(amazon)
     for each in (check, ready, safe):
         each.add_argument("--toml", type=Path, help="description to use instead of dataset.toml")
         each.add_argument(
@@ -143,9 +168,32 @@ def options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _amazon_options(amazon: Parser) -> None:
+    amazon.add_argument("folder", type=Path, help="the catalogue folder to make, or to go on with")
+    amazon.add_argument("--category", required=True, help="of the release, such as All_Beauty")
+    amazon.add_argument("--base", help="address of the release, or of a mirror with its folders")
+    amazon.add_argument("--yes", action="store_true", help="download what was told")
+    amazon.add_argument(
+        "--sha256", type=Path, metavar="FILE",
+        help="checksums that the files must have, as sha256sum writes them (default: "
+        "FOLDER/downloads/SHA256SUMS, if there is one)",
+    )  # fmt: skip
+    amazon.add_argument(
+        "--host", action="append", default=[],
+        help="a further host that may be asked, where the base leads there; may be repeated",
+    )  # fmt: skip
+    amazon.add_argument(
+        "--pictures", default="none", metavar="N",
+        help="of how many items a picture is fetched: none (default), a number, all",
+    )  # fmt: skip
+
+
 def action(args: argparse.Namespace, _: Sequence[str]) -> None:
     """Take one of the steps."""
-    steps = {"init": _init, "check": _check, "prepare": _prepare, "anonymise": _anonymise}
+    steps = {
+        "init": _init, "check": _check, "prepare": _prepare, "anonymise": _anonymise,
+        "amazon": _amazon,
+    }  # fmt: skip
     steps[args.step](args)
 
 
@@ -211,6 +259,50 @@ def _anonymise(args: argparse.Namespace) -> None:
         warn(warning)
     for line in report.lines():
         say(line)
+
+
+def _amazon(args: argparse.Namespace) -> None:
+    from jmrec.data.amazon import BASE, DOWNLOADS, addresses, make_folder, missing, read_sums
+    from jmrec.data.amazon_pictures import HOSTS, LICENCE, fetch_pictures
+    from jmrec.data.downloads import Web
+    from jmrec.errors import UserError
+
+    if not (args.pictures in ("none", "all") or args.pictures.isdecimal()):
+        raise UserError(f"--pictures is {args.pictures!r}; give none, a number or all.")
+    web = Web(args.base or BASE, args.host, warn=warn, progress=_Tenths())
+    sizes = missing(args.folder, args.category, web)
+    for name, size in sizes.items():
+        say(f"{name}: " + ("a size that is not told." if size is None else f"{size:,} bytes."))
+    if sizes and not args.yes:
+        say(f"Nothing was downloaded. Give --yes to bring it into {args.folder}.")
+        return
+    sums = None if args.sha256 is None else read_sums(args.sha256)
+    counts = make_folder(args.folder, args.category, web, sizes=sizes, sums=sums, warn=warn)
+    said = "{items:,} items, {users:,} users, {interactions:,} interactions; in the 5-core "
+    said += "{items_5core:,}, {users_5core:,} and {interactions_5core:,}."
+    say(f"{args.folder}: {said.format(**counts)}")
+    if args.pictures != "none":
+        say(LICENCE)
+        slow = Web(args.base or BASE, [*args.host, *HOSTS], pace=0.5, warn=warn)
+        items = args.folder / DOWNLOADS / list(addresses(args.category, slow.base))[1]
+        most = None if args.pictures == "all" else int(args.pictures)
+        found = fetch_pictures(args.folder, items, slow, most, warn)
+        say(f"{args.folder}/images: pictures of {found:,} items.")
+
+
+class _Tenths:
+    """Says of a download each time that one more tenth of it is there."""
+
+    def __init__(self) -> None:
+        self.told: dict[str, int] = {}
+
+    def __call__(self, url: str, have: int, of: int | None) -> None:
+        """Say how far a file is; see `jmrec.data.downloads.Web`."""
+        tenth = have // 10**9 if not of else 10 * have // of
+        if tenth > self.told.get(url, 0):
+            self.told[url] = tenth
+            far = f"{tenth:,} GB" if not of else f"{10 * tenth} %"
+            say(f"{url.rpartition('/')[2]}: {far}")
 
 
 def _description(args: argparse.Namespace) -> Path | None:

@@ -16,12 +16,13 @@ from jmrec.data.check_reviews import (
     quantiles,
     show_quantiles,
 )
-from jmrec.data.description import EVENT_TIME
 from jmrec.data.folder import Raw
 from jmrec.data.languages import languages, show_languages
 from jmrec.data.missing import show_words
 from jmrec.data.schema import Dataset, Sessions
-from jmrec.data.sessions import sessionise, split_by_event, split_by_time
+from jmrec.data.sessions import sessionise
+from jmrec.data.split_keys import SESSION_START
+from jmrec.data.splits import split_sessions
 from jmrec.data.times import show_time
 from jmrec.data.units import MODERN
 from jmrec.data.value import ValueReport, check_value, value_hint
@@ -127,9 +128,9 @@ def check(dataset: Dataset, raw: Raw) -> CheckReport:
     whole = dict(zip(sessions.ids, lengths))
     kept = sum(int(n) for s in splits.values() for i, n in zip(s.ids, s.lengths) if whole[i] >= 2)
     split, filtered = len(splits["train"]) > 0, 0
-    by_event = raw.description.split == EVENT_TIME
+    by_event = raw.description.split != SESSION_START
     if split and max(raw.description.k_core - 1, raw.description.min_session_length - 2) > 0:
-        before = (split_by_event if by_event else split_by_time)(sessions)["train"]
+        before = split_sessions(raw)["train"]
         filtered = len(before.items) - len(splits["train"].items)
     pairs, one_way, one_way_events = _directions(sessions, len(items))
     keys = [x.tobytes() for x in sessions if len(x) >= 2]

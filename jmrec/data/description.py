@@ -6,7 +6,11 @@ Every key may be left out::
     name = "shop"
     exclude_seen = false          # true: items of the session so far are no candidates
     session_gap_minutes = 30      # where sessions are made from users and times
-    split = "session_start"       # or "event_time": whole histories, cut at two moments
+    split = "session_start"       # or "event_time": whole histories, cut at two moments; or
+                                  # "last_out": the last event of each is test, the one before it
+                                  # validation, as in many papers; training then knows the future
+    validation_from = 1628643414  # the moments of "event_time" in unix seconds; left out: shares
+    test_from = 1658002729
     min_session_length = 2        # shorter sessions are no training; validation and test keep them
     k_core = 1                    # items with fewer training events are taken out of training
     encoding = "cp1252"           # of CSV files; left out: found out
@@ -55,8 +59,8 @@ Every key may be left out::
     gain = "margin"               # or, in place of share: a column of what is gained, no share
 
 With ``split = "event_time"`` every event after a moment is predicted from the earlier ones of its
-session, and training ends at that moment. Where sessions are made from users, one is then the whole
-history of a user, if no ``session_gap_minutes`` is given.
+session, and training ends at that moment. Where sessions are made from users, one is then (and with
+``"last_out"``) the whole history of a user, if no ``session_gap_minutes`` is given.
 
 A title or a description may be a list of columns, as ``["title_de", "title_en"]``: the first that
 is filled is read. So may a session, ``["user_id", "visit"]``, and a time, ``["date", "clock"]``:
@@ -85,17 +89,16 @@ from jmrec.data.roles import InteractionColumns, ItemColumns, ValueColumns
 from jmrec.data.rule import SIGNS, read_rule
 from jmrec.data.schema import AVOID, WANT
 from jmrec.data.sources import Form, Source, find_table, open_source, read_bytes, regular_file
+from jmrec.data.split_keys import SESSION_START, SPLITS_BY, split_fault
 from jmrec.data.units import UNITS
 from jmrec.errors import UserError
 
 MAX_TOML = 1_000_000
-SESSION_START, EVENT_TIME = "session_start", "event_time"
-"""What decides in which split an event is a target: when its session began, or its own time."""
 _FORM = ("encoding", "delimiter", "quoting")
 """What [items] and [interactions] may say of their files too."""
 _SETTINGS = (
-    "name", "exclude_seen", "session_gap_minutes", "split", "min_session_length", "k_core",
-    "decimal", "missing", "time_format", *_FORM,
+    "name", "exclude_seen", "session_gap_minutes", "split", "validation_from", "test_from",
+    "min_session_length", "k_core", "decimal", "missing", "time_format", *_FORM,
 )  # fmt: skip
 """The keys of [dataset]."""
 
@@ -108,7 +111,9 @@ class Description:
       name: For captions.
       exclude_seen: Whether items of the session so far are excluded from the candidates.
       session_gap_minutes: A longer pause ends a session, where sessions are made from users.
-      split: `SESSION_START` or `EVENT_TIME`.
+      split: One of `SPLITS_BY`.
+      validation_from: With `EVENT_TIME`, unix seconds of the first moment; 0 for shares.
+      test_from: Those of the second.
       min_session_length: Sessions with fewer events are left out of training (of training only).
       k_core: Items with fewer events in training are taken out of it (of training only).
       encoding: Of CSV files, "" to find out; as the next two, see `Description.form`.
@@ -133,6 +138,8 @@ class Description:
     exclude_seen: bool = False
     session_gap_minutes: float = 30.0
     split: str = SESSION_START
+    validation_from: float = 0.0
+    test_from: float = 0.0
     min_session_length: int = 2
     k_core: int = 1
     encoding: str = ""
@@ -187,7 +194,8 @@ def describe(folder: str | Path, toml: str | Path | None = None) -> Description:
     own = {f.name: getattr(top, f.name) for f in fields(top) if f.name in _SETTINGS}
     settings = _settings(file, "dataset", tables.get("dataset", {}), own)
     _check_settings(file, settings)
-    if settings["split"] == EVENT_TIME and "session_gap_minutes" not in tables.get("dataset", {}):
+    gap_given = "session_gap_minutes" in tables.get("dataset", {})
+    if settings["split"] != SESSION_START and not gap_given:
         settings["session_gap_minutes"] = math.inf
     columns: dict[str, Any] = {"forms": {}}
     joined: dict[str, tuple[str, ...]] = {}
@@ -255,8 +263,8 @@ def _check_settings(file: str, settings: dict[str, Any], table: str = "dataset")
         ("session_gap_minutes", lambda v: 0 < v < math.inf, "must be above 0; give minutes"),
         (
             "split",
-            lambda v: v in (SESSION_START, EVENT_TIME),
-            f'must be "{SESSION_START}" or "{EVENT_TIME}"',
+            lambda v: v in SPLITS_BY,
+            f"must be one of {', '.join(SPLITS_BY)}",
         ),
         ("min_session_length", lambda v: 2 <= v <= 1000, "must lie between 2 and 1000"),
         ("k_core", lambda v: 1 <= v <= 10**6, "must lie between 1 and 1000000"),
@@ -448,11 +456,9 @@ def _check_roles(file: str, description: Description) -> None:
             f'column of sessions or users in {file} as [interactions] session = "..." or '
             'user = "...", or let jmrec data init guess.'
         )
-    if description.split == EVENT_TIME and (description.test_file or not events.time):
-        lacks = "no test_file beside it" if description.test_file else "a column of times"
-        raise UserError(
-            f'{file}: split = "{EVENT_TIME}" needs {lacks}; mend that, or leave split out.'
-        )
+    moments = (description.validation_from, description.test_from)
+    if fault := split_fault(description.split, *moments, description.test_file, events):
+        raise UserError(f"{file}: {fault}.")
     if events.target_events and not events.event:
         raise UserError(
             f"{file}, [interactions]: target_events needs a column of events; name it with "

@@ -88,7 +88,7 @@ def read_json_rows(
 
     def flush() -> None:
         for each, cells in block.items():
-            parts[each].append(_array(cells))
+            parts[each].append(text_array(cells))
             cells.clear()
 
     for number, row in _rows(name, data):
@@ -211,7 +211,13 @@ def _text(value: str) -> str:
     return repr(number) if "e" in value.lower() else str(value)
 
 
-def _array(cells: list[str]) -> pa.Array:
+def text_array(cells: list[str]) -> pa.Array:
+    r"""Return texts as an array of Arrow; half of a pair of surrogates becomes U+FFFD.
+
+    Example:
+      >>> text_array(["a", "\ud83d"]).to_pylist() == ["a", "\ufffd"]
+      True
+    """
     try:
         return pa.array(cells, pa.string())
     except UnicodeEncodeError:  # half of a pair of surrogates

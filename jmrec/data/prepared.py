@@ -14,22 +14,15 @@ from typing import Any
 import numpy as np
 
 from jmrec.data import flat, records
-from jmrec.data.description import EVENT_TIME
 from jmrec.data.folder import Raw, read_folder
 from jmrec.data.forgotten import Forgotten, Left, find, left_by, without
 from jmrec.data.grown import Before, check_split, in_old_rows, with_old_ids
 from jmrec.data.pictures import shrink
 from jmrec.data.ratings import make_ratings
 from jmrec.data.schema import SPLITS, Dataset, Ratings, Sessions
-from jmrec.data.sessions import (
-    filter_training,
-    last_alone,
-    no_sessions,
-    sessionise,
-    split_by_event,
-    split_by_time,
-    split_given,
-)
+from jmrec.data.sessions import filter_training, last_alone, no_sessions
+from jmrec.data.split_keys import SESSION_START
+from jmrec.data.splits import split_sessions
 from jmrec.errors import UserError, refusal
 
 FORMAT = 2
@@ -82,7 +75,7 @@ def build(
     filtered = sessions and filters != {"k_core": 1, "min_session_length": 2}
     splits = dict.fromkeys(SPLITS, no_sessions())
     if sessions:
-        splits = _split(raw, fractions, keep_single, back)
+        splits = split_sessions(raw, fractions, keep_single=keep_single, back=back)
     if filtered:
         splits["train"] = filter_training(splits["train"], **filters)
     if targets == LAST:
@@ -107,7 +100,9 @@ def build(
     }
     # Only where they are used, so that data prepared before there were filters stays the same.
     settings |= filters if filtered else {}
-    settings |= {"split": EVENT_TIME} if description.split == EVENT_TIME else {}
+    settings |= {} if description.split == SESSION_START else {"split": description.split}
+    moments = (description.validation_from, description.test_from)
+    settings |= {"moments": moments} if any(moments) else {}
     settings |= {"back": back} if back else {}
     settings |= {"targets": LAST} if targets == LAST else {}
     settings |= {} if sessions else {"sessions": False}
@@ -116,31 +111,6 @@ def build(
         dataset = with_old_ids(dataset, before)
         settings |= {"continues": before.fingerprint}
     return replace(dataset, fingerprint=_fingerprint(dataset, settings))
-
-
-def _split(
-    raw: Raw, fractions: Sequence[float], keep_single: bool, back: int
-) -> dict[str, Sessions]:
-    """Return the sessions of a folder in their three splits."""
-    sessions = sessionise(raw)
-    if raw.description.split == EVENT_TIME:
-        return split_by_event(sessions, fractions, keep_single=keep_single, back=back)
-    if raw.given_test is None:
-        try:
-            return split_by_time(sessions, fractions, keep_single=keep_single, back=back)
-        except UserError as error:
-            if raw.label is None:
-                raise
-            raise UserError(
-                f"{str(error).removesuffix('.')}; or, as rows that are ranked by a label need no "
-                "sessions, give jmrec data check and prepare --no-sessions."
-            ) from None
-    if back:
-        raise UserError("the test split of this data is given, so there are no earlier ones.")
-    assert raw.session is not None  # describe() asks for it
-    codes, names = raw.session
-    test = {names[code] for code in np.unique(codes[raw.given_test])}
-    return split_given(sessions, np.array([each in test for each in sessions.ids]), fractions)
 
 
 def prepare(

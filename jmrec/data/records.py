@@ -49,7 +49,7 @@ class JmrecData(tfds.core.GeneratorBasedBuilder):
     url_infos: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, dataset: Dataset, config: str, data_dir: Path) -> None:
-        self._dataset = dataset
+        self._dataset, self._kind = dataset, config
         super().__init__(
             data_dir=data_dir,
             config=tfds.core.BuilderConfig(name=config, version=VERSION, description=config),
@@ -61,7 +61,7 @@ class JmrecData(tfds.core.GeneratorBasedBuilder):
         return tfds.core.DatasetInfo(
             builder=self,
             description="Prepared by jmrec.",
-            features=_features(self.builder_config.name, windows, self._chosen),
+            features=features(self._kind, windows, self._chosen),
             disable_shuffling=True,
         )
 
@@ -71,9 +71,9 @@ class JmrecData(tfds.core.GeneratorBasedBuilder):
         return not all(part.targets.all() for part in self._dataset.splits.values())
 
     def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
-        if self.builder_config.name == ITEMS:
+        if self._kind == ITEMS:
             return {_CATALOGUE: self._generate_items(self._dataset.items)}
-        if self.builder_config.name == RATINGS:
+        if self._kind == RATINGS:
             assert self._dataset.ratings is not None  # else this config is not written
             return {_ROWS: self._generate_ratings(self._dataset.ratings)}
         splits = self._dataset.splits
@@ -141,7 +141,7 @@ class JmrecData(tfds.core.GeneratorBasedBuilder):
             )
 
 
-def _features(config: str, windows: bool, chosen: bool) -> tfds.features.FeaturesDict:
+def features(config: str, windows: bool, chosen: bool) -> tfds.features.FeaturesDict:
     """Return what a record of the items, of the sessions or of the ratings holds.
 
     Args:
@@ -151,9 +151,9 @@ def _features(config: str, windows: bool, chosen: bool) -> tfds.features.Feature
     """
     f = tfds.features
     many = {"shape": (None,)}
-    features: dict[str, Any]
+    found: dict[str, Any]
     if config == ITEMS:
-        features = {
+        found = {
             "row": f.Scalar(np.int64),
             "id": f.Text(),
             "text": f.Sequence(f.Text()),
@@ -162,11 +162,9 @@ def _features(config: str, windows: bool, chosen: bool) -> tfds.features.Feature
             "number": f.Tensor(dtype=np.float32, **many),
         }
         if windows:
-            features["available"] = f.Tensor(
-                shape=(2,), dtype=np.float64, encoding=f.Encoding.BYTES
-            )
+            found["available"] = f.Tensor(shape=(2,), dtype=np.float64, encoding=f.Encoding.BYTES)
     elif config == RATINGS:
-        features = {
+        found = {
             "row": f.Scalar(np.int64),
             "items": f.Tensor(dtype=np.int32, **many),
             "users": f.Tensor(dtype=np.int32, **many),
@@ -177,7 +175,7 @@ def _features(config: str, windows: bool, chosen: bool) -> tfds.features.Feature
             "reviews": f.Sequence(f.Text()),
         }
     else:
-        features = {
+        found = {
             "row": f.Scalar(np.int64),
             "id": f.Text(),
             "user": f.Scalar(np.int32),
@@ -188,8 +186,8 @@ def _features(config: str, windows: bool, chosen: bool) -> tfds.features.Feature
             "ratings": f.Tensor(dtype=np.float32, **many),
         }
         if chosen:
-            features["targets"] = f.Tensor(dtype=np.bool_, **many)
-    return f.FeaturesDict(features)
+            found["targets"] = f.Tensor(dtype=np.bool_, **many)
+    return f.FeaturesDict(found)
 
 
 def write_items(dataset: Dataset, out: Path) -> None:
@@ -336,7 +334,7 @@ def _check_description(folder: Path, config: str) -> None:
 def _as_written(config: str, more: bool) -> Any:
     """Return features.json as TFDS writes it, with what only some data has, or without."""
     with tempfile.TemporaryDirectory() as folder:
-        _features(config, more, more).save_config(folder)
+        features(config, more, more).save_config(folder)
         return json.loads((Path(folder) / "features.json").read_bytes())
 
 

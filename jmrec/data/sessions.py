@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from jmrec.data.description import EVENT_TIME
 from jmrec.data.folder import Raw
 from jmrec.data.schema import SPLITS, Sessions
+from jmrec.data.split_keys import EVENT_TIME
 from jmrec.errors import UserError
 
 
@@ -247,6 +247,7 @@ def split_by_event(
     *,
     keep_single: bool = False,
     back: int = 0,
+    moments: tuple[float, float] | None = None,
 ) -> dict[str, Sessions]:
     """Split events by their own time: each is predicted from the earlier ones of its session.
 
@@ -259,6 +260,7 @@ def split_by_event(
       fractions: Shares of train, validation and test; they add up to 1.
       keep_single: Whether sessions that have one event in train stay there.
       back: How many test windows earlier the data ends, see `split_by_time`.
+      moments: Unix seconds at which validation and test begin, in place of shares.
 
     Returns:
       "train", "validation" and "test"; of the last two those sessions that have a target.
@@ -273,10 +275,14 @@ def split_by_event(
       >>> test.items[test.targets].tolist(), len(test.items)
       ([8, 9], 10)
     """
-    shares = _shares(fractions, back)
-    times = np.sort(sessions.times)
-    edges = [int(round(share * len(times), 6)) for share in shares]
-    ends = [times[edge] if edge < len(times) else np.inf for edge in edges]
+    ends = [] if moments is None else [*moments, np.inf]
+    if not ends:
+        shares = _shares(fractions, back)
+        times = np.sort(sessions.times)
+        edges = [int(round(share * len(times), 6)) for share in shares]
+        ends = [times[edge] if edge < len(times) else np.inf for edge in edges]
+    elif back:
+        raise UserError("the moments of this data's split are given, so there are no earlier ones.")
     out = {}
     for name, begin, end in zip(SPLITS, [-np.inf, *ends], ends):
         part = _events(sessions, sessions.times < end)
@@ -291,6 +297,49 @@ def split_by_event(
                 f"No event of {name} has an earlier one of its session to be predicted from; bring "
                 f'more data, or leave out split = "{EVENT_TIME}".'
             )
+    return out
+
+
+def split_last_out(sessions: Sessions, *, keep_single: bool = False) -> dict[str, Sessions]:
+    """Split by place: the last event of a session is test, the one before it validation.
+
+    Papers do so (leave-last-out, leave-one-out). Training then knows what happened after the moment
+    of a test event, so that its figures are no forecast of what a model is worth tomorrow.
+
+    Args:
+      sessions: All sessions, each in the order of time.
+      keep_single: Whether sessions that have one event in train stay there.
+
+    Returns:
+      "train" (sessions without their last two events), "validation" and "test" (what comes before
+      their one target is read). A session of two events is in test alone.
+
+    Raises:
+      UserError: if a split has no target left.
+
+    Example:
+      >>> one = Sessions(["a"], np.array([0]), np.array([0, 5]), np.arange(5), np.arange(5.0),
+      ...                np.zeros(5, int), np.zeros(5))
+      >>> split = split_last_out(one)
+      >>> [part.items.tolist() for part in split.values()]
+      [[0, 1, 2], [0, 1, 2, 3], [0, 1, 2, 3, 4]]
+      >>> split["test"].items[split["test"].targets].tolist()
+      [4]
+    """
+    left = np.repeat(sessions.offsets[1:], sessions.lengths) - np.arange(len(sessions.items))
+    out = {}
+    for name, first in zip(SPLITS, (3, 2, 1)):
+        part = replace(sessions, targets=sessions.targets & ((left == first) | (first == 3)))
+        part = _at_least(_events(part, left >= first), 1 if first == 3 and keep_single else 2)
+        if first < 3:
+            owner = np.repeat(np.arange(len(part)), part.lengths)
+            part = take(part, np.unique(owner[part.predicted]))
+        if not part.predicted.any():
+            raise UserError(
+                f"No session is long enough for {name} when the last events are left out; bring "
+                "longer ones, or another split in dataset.toml."
+            )
+        out[name] = part
     return out
 
 

@@ -174,6 +174,12 @@ def test_purchases_alone_are_predicted_where_sessions_are_split_by_their_start(
     [
         ('[dataset]\nsplit = "event"\n', "event_time"),
         ('[dataset]\nsplit = "event_time"\n[interactions]\ntime = ""\n', "a column of times"),
+        ('[dataset]\nsplit = "last_out"\n[interactions]\ntime = ""\n', "a column of times"),
+        ("[dataset]\nvalidation_from = 1\ntest_from = 2\n", 'need split = "event_time"'),
+        ('[dataset]\nsplit = "event_time"\ntest_from = 2\n', "write both"),
+        ('[dataset]\nsplit = "event_time"\ntest_from = 2\nvalidation_from = 2\n', "later than"),
+        ('[dataset]\nsplit = "event_time"\ntest_from = 2\nvalidation_from = 1\n', "No event of"),
+        ('[dataset]\nsplit = "last_out"\nsession_gap_minutes = 0.01\n', "long enough for train"),
         ('[interactions]\ntarget_events = ["buy"]\n', "'buy'"),
         ('[interactions]\nevent = ""\ntarget_events = ["view"]\n', "a column of events"),
         ("[interactions]\ntarget_events = 3\n", "a list of strings"),
@@ -182,6 +188,32 @@ def test_purchases_alone_are_predicted_where_sessions_are_split_by_their_start(
 def test_what_makes_no_sense_is_refused(shop: Callable[..., Path], toml: str, words: str) -> None:
     with pytest.raises(UserError, match=words):
         build(read_folder(shop(draw(), toml)))
+
+
+def test_splits_of_papers_have_no_earlier_windows(shop: Callable[..., Path]) -> None:
+    for keys in (
+        '"last_out"',
+        '"event_time"\nvalidation_from = 1700200000\ntest_from = 1700400000',
+    ):
+        raw = read_folder(shop(draw(), f"[dataset]\nsplit = {keys}\n"))
+        one, other = build(raw), build(raw, fractions=(0.6, 0.2, 0.2))  # no shares decide
+        assert [asked(one, name) for name in SPLITS] == [asked(other, name) for name in SPLITS]
+        with pytest.raises(UserError, match="earlier"):
+            build(raw, back=1)
+
+
+def test_k_core_leaves_the_last_events_alone(shop: Callable[..., Path]) -> None:
+    """And jmrec data check says what it takes out, whatever splits."""
+    rows = [*draw(), ("u1", "i8", 1_800_000_000, "view")]
+    plain = build(read_folder(shop(rows, '[dataset]\nsplit = "last_out"\n')))
+    raw = read_folder(shop(rows, '[dataset]\nsplit = "last_out"\nk_core = 45\n'))
+    cored = build(raw)
+    for name in ("validation", "test"):
+        assert asked(cored, name) == asked(plain, name)
+    counts = np.bincount(cored.splits["train"].items, minlength=9)
+    assert min(counts[counts > 0]) >= 45 > min(np.bincount(plain.splits["train"].items))
+    gone = len(plain.splits["train"].items) - len(cored.splits["train"].items)
+    assert check(cored, raw).filtered_events == gone > 0
 
 
 def test_one_moment_is_in_one_split() -> None:
