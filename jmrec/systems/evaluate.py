@@ -62,7 +62,7 @@ def evaluation_stage(system: Ranks, before: Sequence[Stage], command: Sequence[s
         evaluate(system, folder, config.evaluate.split, command=command, stage=own)
 
     settings = {"evaluate": config.evaluate, "students": list(config.students)}
-    return Stage("evaluate", settings, tuple(each.name for each in before), run)
+    return Stage("evaluate", settings, tuple(each.name for each in before), run, shared=False)
 
 
 def student_entries(students: Students) -> list[Entry]:

@@ -102,7 +102,7 @@ class GaussianStudy:
         def last(folder: Path) -> None:
             self.evaluate(folder, inputs, command)
 
-        return [*stages, Stage("evaluate", settings, inputs, last)]
+        return [*stages, Stage("evaluate", settings, inputs, last, shared=False)]
 
     def _train(self, objective: str, nats: float, seed: int) -> Callable[[Path], None]:
         """Return the stage that trains one critic or conditional."""

@@ -56,7 +56,7 @@ def evaluation_stage(system: Run, before: Sequence[Stage], command: Sequence[str
         "rankers": list(c.rankers),
         "sizes": c.describe.sizes,
     }
-    return Stage("evaluate", settings, tuple(each.name for each in before), run)
+    return Stage("evaluate", settings, tuple(each.name for each in before), run, shared=False)
 
 
 def evaluate(
