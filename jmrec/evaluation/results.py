@@ -271,12 +271,16 @@ class Results(TypedDict):
 
 
 class StageCost(TypedDict, total=False):
-    """What a stage cost; bytes are those of the first process."""
+    """What a stage cost; bytes are those of the first process.
+
+    ``made_by`` is there of a stage that was taken from another run: it cost that one so much.
+    """
 
     seconds: float
     peak_memory: int | None
     updates: int | None
     flops: float | None
+    made_by: str
 
 
 class RowCost(TypedDict, total=False):

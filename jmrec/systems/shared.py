@@ -49,6 +49,7 @@ LEFT_OUT = ("checkpoints", "parts")
 """What of a stage's folder stays with who made it: what only resuming needs."""
 COPIED = "toyshop"
 """What of a stage's folder is copied and never linked: people may change files there in place."""
+PRECISION = ("jax_enable_x64", "jax_default_matmul_precision")
 POLL = 0.5
 """Seconds between two looks at a lock."""
 
@@ -119,9 +120,11 @@ class Shared:
         key = fresh[MADE_AS] = _hash(facts)
         self._keys[stage.name], self._facts[stage.name] = key, facts
         if known is not None:
-            fresh[MADE_AS] = known.get(MADE_AS)  # what is half done was begun with
             if known["done"]:
                 return None
+            if known.get(MADE_AS) != key:  # begun by another program: it will be of neither
+                fresh[MADE_AS] = None
+                write_json(folder / STAGE, {**known, MADE_AS: None})
         if not self._hold(stage.name, wait=True):
             return None
         entry = self._entry(stage.name)
@@ -321,7 +324,7 @@ def surroundings() -> dict[str, Any]:
         "packages": _packages(),
         "devices": [devices[0].platform, devices[0].device_kind, len(devices)],
         "flags": {name: os.environ.get(name) for name in ("XLA_FLAGS", "LIBTPU_INIT_ARGS")},
-        "jax": [jax.config.jax_enable_x64, jax.config.jax_default_matmul_precision],
+        "jax": [getattr(jax.config, name) for name in PRECISION],
         "machine": [platform.machine(), sys.byteorder, _processor(), cores],
     }
 
