@@ -150,9 +150,9 @@ def forget(
     taken = []
     for home, found in here.items():
         if found:
+            drop(home)  # what runs of a sweep share holds them too
             with only_writer(home, warn):
                 taken.append(_Home(home, source).forget(found))
-            drop(home)  # what runs of a sweep share holds them too
     return taken
 
 

@@ -152,11 +152,8 @@ def run(
 
         first(claim)  # before any process writes into it
         tracker = held.enter_context(
-            Tracker(
-                workdir, wandb=config.wandb, config=flatten(config), console=console,
-                quiet=not is_first(),
-            )
-        )  # fmt: skip
+            tracker_of(config, workdir, console=console, quiet=not is_first())
+        )
         for remark in remarks:
             tracker.warn(remark)
         work = Work(config, workdir, tracker, compares=data != AS_PREPARED, prints=prints)
@@ -182,6 +179,16 @@ def run(
                 f"{report} is not there any more; delete {report.parent / STAGE} and start jmrec "
                 "run again: it is written anew."
             )
+
+
+def tracker_of(
+    config: ConfigDict, workdir: Path, *, console: Console | None = None, quiet: bool = False
+) -> Tracker:
+    """Return the tracker of a run, with the mirrors that its settings name."""
+    return Tracker(
+        workdir, wandb=config.get("wandb"), mirrors=config.get("tracking"), config=flatten(config),
+        console=console, quiet=quiet,
+    )  # fmt: skip
 
 
 def stored(config: ConfigDict) -> dict[str, Any]:

@@ -269,8 +269,12 @@ def drop(workdir: Path) -> None:
     Args:
       workdir: Of a run that shares, or that may.
     """
-    for key in (workdir.absolute().parent / SHARED).glob(f"*/{KEY}"):
+    folder = workdir.absolute().parent / SHARED
+    for key in folder.glob(f"*/{KEY}"):
         shutil.rmtree(key.parent, ignore_errors=True)
+        key.parent.with_name(f"{key.parent.name}.lock").unlink(missing_ok=True)
+    with suppress(OSError):  # something else lies there
+        folder.rmdir()
 
 
 def entry_fault(entry: Path) -> str | None:
@@ -365,6 +369,8 @@ def _named_files(settings: Mapping[str, Any]) -> dict[str, list[list[Any]]]:
             continue
         path = resolve_path(value.removeprefix("hf:"))
         with suppress(OSError, ValueError):
+            if Path.cwd().is_relative_to(path.resolve()):  # a sign, such as "/", and no source
+                continue
             files = [path] if path.is_file() else sorted(path.rglob("*")) if path.is_dir() else []
             found[setting] = [
                 [each.relative_to(path).as_posix(), status.st_size, status.st_mtime_ns]

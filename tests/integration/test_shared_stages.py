@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from ml_collections import ConfigDict
+from PIL import Image
 
 from jmrec.config import flatten, load_config
 from jmrec.errors import UserError
@@ -19,8 +20,9 @@ from jmrec.systems.registry import system_class
 from jmrec.systems.shared import SHARED, Shared
 from jmrec.systems.stages import Stage, walk
 from jmrec.systems.work import Work
-from jmrec.tracking import Tracker
+from jmrec.tracking import Tracker, read_curves
 from tests.integration.kill_and_resume import compare
+from tests.wandb_file import records
 
 EXPERIMENT = str(Path(__file__).with_name("kill_experiment.py"))
 WORDS = ["--config.evaluate.split=validation"]
@@ -168,7 +170,7 @@ def test_a_trial_that_takes_stages_ends_as_one_alone(
     for student in (one.parent / SHARED).glob("students.*/"):
         shutil.rmtree(student)
     words = ["run", "--config", EXPERIMENT, *WORDS, "--workdir", str(two), "--share"]
-    assert main(words) == 0
+    assert main([*words, "--config.wandb.mode=offline", "--config.tracking.log=true"]) == 0
     said = capsys.readouterr().err
     taken = ("data", "vision", "knowledge", "read", "transition", "distill", "embed")
     for name in taken:
@@ -178,7 +180,8 @@ def test_a_trial_that_takes_stages_ends_as_one_alone(
         assert (two / name).read_bytes() == (one / name).read_bytes(), name
     # Every parameter, feature and figure; checkpoints stay with who made them.
     shutil.copytree(one, one.parent / "bare", ignore=shutil.ignore_patterns("checkpoints"))
-    shutil.copytree(two, one.parent / "taker", ignore=shutil.ignore_patterns("checkpoints"))
+    mirrors = ("checkpoints", "wandb", "wandb_id", "run.log")
+    shutil.copytree(two, one.parent / "taker", ignore=shutil.ignore_patterns(*mirrors))
     notes = ("workdir.lock", "config.json", "stage.json", "cost.json")
     faults = compare(one.parent / "bare", one.parent / "taker")
     assert not [each for each in faults if not any(name in each for name in notes)]
@@ -186,6 +189,45 @@ def test_a_trial_that_takes_stages_ends_as_one_alone(
     assert {name for name, each in cost.items() if "made_by" in each} == {*taken}
     report = (two / "evaluate" / "report.html").read_text()
     assert "Some stages were taken from one" in report
+    check_mirrors(two)
+
+
+def check_mirrors(workdir: Path) -> None:
+    """Hold what W&B and the log file have to the run's own files."""
+    (path,) = workdir.glob("wandb/offline-run-*/*.wandb")
+    history, summary = [], dict[str, Any]()
+    for record in records(path):
+        if record.WhichOneof("record_type") == "history":
+            history.append({"/".join(each.nested_key) or each.key: json.loads(each.value_json)
+                            for each in record.history.item})  # fmt: skip
+        elif record.WhichOneof("record_type") == "summary":
+            summary |= {"/".join(x.nested_key) or x.key: json.loads(x.value_json)
+                        for x in record.summary.update}  # fmt: skip
+    for stage, curve in read_curves(workdir).items():  # those of taken stages too
+        drawn = [(row[f"{stage}/step"], row[f"{stage}/loss"])
+                 for row in history if f"{stage}/loss" in row]  # fmt: skip
+        known = list(zip(curve["step"], curve["loss"]))
+        assert drawn == [each for each in known if each[1] is not None]
+        assert drawn
+    results = read_json(workdir / "evaluate" / "results.json")
+    for row in results["rows"]:
+        figure = row["figures"]["session"]["MRR@20"]
+        assert summary[f"validation/{row['name']}/session MRR@20"] == figure
+    assert summary["validation/served/row"] == results["served"]["row"]
+    media = history[-1]
+    folder = path.parent / "files"
+    table = json.loads((folder / media["validation/results/path"]).read_text())
+    assert [line[0] for line in table["data"]] == [row["name"] for row in results["rows"]]
+    page = (workdir / "evaluate" / "report.html").read_bytes()
+    assert (folder / media["validation/report/path"]).read_bytes() == page
+    names = media["validation/examples/filenames"]
+    assert len(names) == len(results["examples"]["sessions"])
+    colours = Image.open(folder / names[0]).convert("RGB").getcolors(100_000)
+    assert colours is None or len(colours) > 50  # pictures of toys, not a white sheet
+    told = (workdir / "run.log").read_text()
+    (line,) = [each for each in told.splitlines() if "knowledge step 8:" in each]
+    assert "loss=" in line
+    assert f"validation served/row={results['served']['row']}" in told
 
 
 def test_every_setting_that_a_stage_reads_is_in_its_key(

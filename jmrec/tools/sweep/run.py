@@ -170,16 +170,14 @@ def run_trials(
                         job.pruned = True
                         job.process.terminate()
                 while len(jobs) < parallel and (new := source.take()):
-                    known = new.trial.record()
-                    if known is not None and known.state != "failed":
+                    if (known := new.trial.record()) is not None and known.state != "failed":
                         source.ended(new, known)  # its worker was killed before it could say so
                         os.close(new.lock)
                         continue
                     new.slot = min(set(range(parallel)) - {job.slot for job in jobs})
                     jobs.append(new)
                     _start(sweep, new, runner, shares)
-                    given = ", ".join(new.trial.arguments()) or "as it is"
-                    say(f"{new.trial.name}: started, {given}")
+                    say(f"{new.trial.name}: started, {', '.join(new.trial.arguments()) or 'as is'}")
                 if not jobs:
                     if not source.waiting():
                         break
@@ -243,7 +241,7 @@ def _start(sweep: Sweep, job: Job, runner: Sequence[str], shares: list[dict[str,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **shares[job.slot]},
+            env={"WANDB_RUN_GROUP": sweep.workdir.name, **os.environ, **shares[job.slot]},
             pass_fds=[job.lock],  # locked for as long as the trial itself lives
             start_new_session=True,  # Ctrl-C comes to the sweep, which stops it gently
         )

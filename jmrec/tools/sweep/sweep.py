@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from jmrec.errors import UserError
-from jmrec.systems.shared import drop
 from jmrec.terminal import console, say
 from jmrec.tools.sweep.live import Board
 from jmrec.tools.sweep.report import print_table, wandb_yaml, write
@@ -94,6 +93,8 @@ def sweep(
         )  # fmt: skip
     table = write(found)
     if all(row["state"] in ("done", "pruned") for row in table):
+        from jmrec.systems.shared import drop  # which loads jax
+
         drop(found.trials[0].folder)  # nobody is left who could take anything
     _conclude(found, table, index)
 

@@ -4,7 +4,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from jmrec.evaluation.results import ResultRow, read_cost
+from jmrec.evaluation.results import read_cost
+from jmrec.report.tables import figures_of
 from jmrec.tools.sweep.trials import Sweep, Trial
 
 OPEN = "not ended"
@@ -38,19 +39,11 @@ def rows(sweep: Sweep) -> list[dict[str, Any]]:
                 "overrides": trial.overrides,
                 "message": record.message if record else "",
                 "row": row["name"] if row else "",
-                "figures": _figures(row) if row else {},
+                "figures": figures_of(row) if row else {},
                 "costs": _costs(trial) if row else {},
             }
         )
     return found
-
-
-def _figures(row: ResultRow) -> dict[str, float | None]:
-    return {
-        f"{figure} {metric}": value
-        for figure, metrics in row["figures"].items()
-        for metric, value in metrics.items()
-    }
 
 
 def _costs(trial: Trial) -> dict[str, Any]:
