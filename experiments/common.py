@@ -43,6 +43,15 @@ def training(
     )
 
 
+def track_settings() -> dict[str, Any]:
+    """Return where metrics go besides metrics.jsonl: nowhere, unless one of these says so."""
+    named = {"name": placeholder(str), "group": placeholder(str), "tags": ()}
+    return {
+        "wandb": {"mode": "disabled", "project": "jmrec", **named},
+        "tracking": {"tensorboard": False, "log": False},
+    }
+
+
 def run_settings(system: str, size: str) -> ConfigDict:
     """Return the settings that every experiment begins with.
 
@@ -58,7 +67,7 @@ def run_settings(system: str, size: str) -> ConfigDict:
             "rules": "dp",
             # Whether a GPU computes the same bits each time, slower; a CPU does so anyway.
             "deterministic": False,
-            "wandb": {"mode": "disabled", "project": "jmrec", "name": placeholder(str)},
+            **track_settings(),
         }
     )
 

@@ -97,7 +97,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config.seeds = (0,) if tiny else (0, 1, 2)
     config.rules = "dp"
     config.deterministic = False
-    config.wandb = ConfigDict({"mode": "disabled", "project": "jmrec", "name": placeholder(str)})
+    named = {"name": placeholder(str), "group": placeholder(str), "tags": ()}
+    config.wandb = ConfigDict({"mode": "disabled", "project": "jmrec", **named})
+    config.tracking = ConfigDict({"tensorboard": False, "log": False})
 
     config.dimensions = args.dimensions
     config.nats = tuple(float(each) for each in args.nats)

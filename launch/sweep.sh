@@ -18,6 +18,7 @@ Makes or reuses .venv in the checkout, installs jmrec with the extra "sweep" int
   --index I              one trial only; in a SLURM array or an indexed Kubernetes job this is
                          the task's own number
   --optuna STUDY         a study in the workdir, shared by all who run this command
+  --no-share             every trial makes every stage, also those that are equal
   --wandb-yaml FILE      write the sweep for wandb, run nothing
   --config.NAME=VALUE    changes a setting for all trials
 

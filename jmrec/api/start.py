@@ -75,6 +75,8 @@ def start(
     """
     from jmrec.config import load_config, override_words
 
+    if origins != 1 and how.pop("share", False):
+        raise UserError("--share goes without --origins: no two windows have a stage in common.")
     words = override_words(overrides)
     config = load_config(experiment, words)  # a slip needs no models to be seen
     from jmrec.systems import registry

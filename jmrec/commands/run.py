@@ -33,6 +33,11 @@ def options(parser: argparse.ArgumentParser) -> None:
         help="rolling-origin evaluation: run all anew before each of the last N test windows, in "
         "workdirs of their own, and report them together",
     )  # fmt: skip
+    parser.add_argument(
+        "--share", action="store_true",
+        help="share finished stages with the runs in the folders beside the workdir, as the trials "
+        "of jmrec sweep do: what is equal is made once, and kept in shared-stages beside them",
+    )  # fmt: skip
     add_config(parser)
 
 
@@ -49,7 +54,7 @@ def action(args: argparse.Namespace, overrides: Sequence[str]) -> int:
     def work() -> None:
         start(
             args.config, args.workdir, overrides, origins=args.origins, resume=args.resume,
-            stale=args.stale, data=args.data,
+            stale=args.stale, data=args.data, share=args.share,
         )  # fmt: skip
 
     if settings is None:

@@ -34,6 +34,11 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-prune", action="store_true", help="with --optuna: run every trial to its end"
     )
+    parser.add_argument(
+        "--no-share", action="store_true",
+        help="let every trial make every stage (default: stages that are equal in all that decides "
+        "them are made once, by whichever trial comes first, and kept in shared-stages meanwhile)",
+    )  # fmt: skip
 
 
 def action(args: argparse.Namespace, overrides: Sequence[str]) -> None:
@@ -42,7 +47,8 @@ def action(args: argparse.Namespace, overrides: Sequence[str]) -> None:
 
     sweep(
         args.config, overrides, args.workdir, parallel=args.parallel, index=args.index,
-        study=args.optuna, count=args.trials, prune=not args.no_prune, wandb_file=args.wandb_yaml,
+        study=args.optuna, count=args.trials, prune=not args.no_prune, share=not args.no_share,
+        wandb_file=args.wandb_yaml,
     )  # fmt: skip
 
 

@@ -271,12 +271,13 @@ class Results(TypedDict):
 
 
 class StageCost(TypedDict, total=False):
-    """What a stage cost; bytes are those of the first process."""
+    """What a stage cost, be it the run that it was taken from; bytes are of the first process."""
 
     seconds: float
     peak_memory: int | None
     updates: int | None
     flops: float | None
+    made_by: str
 
 
 class RowCost(TypedDict, total=False):
@@ -322,8 +323,7 @@ def write_results(folder: Path, results: Results, cost: Cost) -> None:
     Raises:
       ValueError: The results are not as the schema says.
     """
-    fault = _fault(results)
-    if fault:
+    if fault := _fault(results):
         raise ValueError(f"results that nobody can read: {fault}")
     write_json(folder / RESULTS, results)
     write_cost(folder, cost)

@@ -193,6 +193,8 @@ def cost_table(results: Results, cost: Cost) -> Table | None:
         "the training updates, over all devices, as the traced program states them: forward, "
         "backward, recomputed blocks and frozen teachers; evaluation and reading are not in them."
     )
+    if makers := sorted({entry["made_by"] for entry in every if "made_by" in entry}):
+        note += f" Some stages were taken from {', '.join(makers)}: it is what they cost there."
     return Table("Cost", [columns[place] for place in kept], lines, note)
 
 

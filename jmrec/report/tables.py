@@ -412,3 +412,17 @@ def is_number(value: Any) -> bool:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     return math.isfinite(value)
+
+
+def figures_of(row: Row) -> dict[str, float | None]:
+    """Return every figure of a row, "FIGURE METRIC" -> value.
+
+    Example:
+      >>> figures_of({"figures": {"session": {"MRR@20": 0.5}, "last": {"MRR@20": None}}})
+      {'session MRR@20': 0.5, 'last MRR@20': None}
+    """
+    return {
+        f"{figure} {metric}": value
+        for figure, metrics in row["figures"].items()
+        for metric, value in metrics.items()
+    }

@@ -26,8 +26,9 @@ def cost_by_stage(workdir: Path, names: Sequence[str]) -> dict[str, StageCost]:
       names: Stages, in the order of the report.
 
     Returns:
-      Stage -> {"seconds", "peak_memory" in bytes of the first process (None where unknown), and
-      where something was trained "updates" and "flops"}.
+      Stage -> {"seconds", "peak_memory" in bytes of the first process (None where unknown), where
+      something was trained "updates" and "flops", and of a stage that was taken from another run
+      "made_by", that run: seconds and memory are what it cost there}.
     """
     found: dict[str, StageCost] = {}
     for name in names:
@@ -38,6 +39,8 @@ def cost_by_stage(workdir: Path, names: Sequence[str]) -> dict[str, StageCost]:
             "seconds": float(facts["seconds"]),
             "peak_memory": facts.get("peak_memory"),
         }
+        if "made_by" in facts:
+            entry["made_by"] = facts["made_by"]
         trained = workdir / name / "metrics.json"
         if trained.is_file():
             metrics = read_json(trained)

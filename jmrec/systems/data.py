@@ -81,7 +81,7 @@ class RunData:
             source |= {"continues": before.fingerprint}
         return Stage(
             "data", {"data": own, **source, **more}, (), run, alone=True, content=fingerprint,
-            outside=(CHECKSUM,), words=words,
+            outside=(CHECKSUM,), words=words, beside=(INDEX,),
         )  # fmt: skip
 
     def _source(self) -> tuple[dict[str, Any], dict[str, str]]:

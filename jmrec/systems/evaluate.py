@@ -32,11 +32,10 @@ from jmrec.evaluation.summary import Row, summarise
 from jmrec.evaluation.value import worth_of_lists
 from jmrec.evaluation.windows import units_of, write_units
 from jmrec.files import read_json
-from jmrec.report.page import write_report
-from jmrec.report.terminal import print_results
 from jmrec.systems.costs import cost_by_stage, facts_by_stage
 from jmrec.systems.examples import examples, pictures_of
 from jmrec.systems.measured import Later, measure_all
+from jmrec.systems.outcome import show
 from jmrec.systems.stages import Stage
 from jmrec.systems.students import NO_FEATURES, Students
 from jmrec.systems.system import Entry, Ranks
@@ -62,7 +61,7 @@ def evaluation_stage(system: Ranks, before: Sequence[Stage], command: Sequence[s
         evaluate(system, folder, config.evaluate.split, command=command, stage=own)
 
     settings = {"evaluate": config.evaluate, "students": list(config.students)}
-    return Stage("evaluate", settings, tuple(each.name for each in before), run)
+    return Stage("evaluate", settings, tuple(each.name for each in before), run, shared=False)
 
 
 def student_entries(students: Students) -> list[Entry]:
@@ -150,9 +149,7 @@ def evaluate(
     cost["rows"] = {row.name: table.cost[row.name] for row in rows}
     write_results(folder, results, cost)
     write_units(folder / UNITS, units_of(rows, predictions))
-    write_report(results, folder / "report.html", cost, pictures_of(dataset.items, results))
-    if work.prints:
-        print_results(results, cost)
+    show(work, folder, results, cost, pictures_of(dataset.items, results))
 
 
 def _run_by(command: Sequence[str]) -> dict[str, str]:

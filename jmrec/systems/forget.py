@@ -38,7 +38,9 @@ from jmrec.systems.evaluate import UNITS
 from jmrec.systems.examples import pictures_of
 from jmrec.systems.registry import CONFIG, open_run
 from jmrec.systems.remembered import REMEMBERED, knows, take_out_people
-from jmrec.systems.stages import STAGE, UNSEALED, read_stage
+from jmrec.systems.sealed import STAGE, UNSEALED
+from jmrec.systems.shared import drop
+from jmrec.systems.stages import read_stage
 from jmrec.systems.system import KeepsPeople
 from jmrec.terminal import warn
 from jmrec.tracking import Tracker
@@ -148,6 +150,7 @@ def forget(
     taken = []
     for home, found in here.items():
         if found:
+            drop(home)  # what runs of a sweep share holds them too
             with only_writer(home, warn):
                 taken.append(_Home(home, source).forget(found))
     return taken

@@ -19,10 +19,12 @@ from jmrec.systems.gaussians.settings import GAUSSIANS
 from jmrec.systems.gaussians.system import GaussianStudy
 from jmrec.systems.mmrec.settings import MMREC
 from jmrec.systems.mmrec.system import Mmrec
+from jmrec.systems.sealed import STAGE
 from jmrec.systems.session.settings import SESSION
 from jmrec.systems.session.system import SessionSystem
 from jmrec.systems.settings import ANY_SYSTEM, Checks
-from jmrec.systems.stages import STAGE, check_run, walk
+from jmrec.systems.shared import Shared
+from jmrec.systems.stages import check_run, walk
 from jmrec.systems.system import System
 from jmrec.systems.tpad.settings import TPAD
 from jmrec.systems.tpad.system import Tpad
@@ -110,6 +112,7 @@ def run(
     data: str = COMPARE,
     stop: str = "",
     last: str = "",
+    share: bool = False,
     console: Console | None = None,
     prints: bool = True,
 ) -> None:
@@ -126,6 +129,8 @@ def run(
       stop: A stage that is not run, nor what follows; the workdir then holds no finished run yet.
         Without "evaluate" nothing reads test. "" runs all.
       last: The last stage that is run, the same otherwise.
+      share: Whether finished stages are shared with the runs beside this one, see
+        `jmrec.systems.shared.Shared`.
       console: Where progress and warnings go; None is standard error.
       prints: See `jmrec.systems.work.Work`.
 
@@ -147,11 +152,8 @@ def run(
 
         first(claim)  # before any process writes into it
         tracker = held.enter_context(
-            Tracker(
-                workdir, wandb=config.wandb, config=flatten(config), console=console,
-                quiet=not is_first(),
-            )
-        )  # fmt: skip
+            tracker_of(config, workdir, console=console, quiet=not is_first())
+        )
         for remark in remarks:
             tracker.warn(remark)
         work = Work(config, workdir, tracker, compares=data != AS_PREPARED, prints=prints)
@@ -162,7 +164,10 @@ def run(
         if last and last not in names:
             raise UserError(f"the system {config.system} has no stage {last!r}; run all of it.")
         wanted = names.index(stop) if stop else names.index(last) + 1 if last else len(names)
-        walk(stages[:wanted], workdir, stale=stale, tracker=tracker)
+        sharing = Shared.of(work) if share else None
+        if sharing is not None:
+            held.enter_context(sharing)
+        walk(stages[:wanted], workdir, stale=stale, tracker=tracker, sharing=sharing)
         if stop or last:
             return
         first(lambda: write_json(workdir / CONFIG, stored(config)))
@@ -174,6 +179,16 @@ def run(
                 f"{report} is not there any more; delete {report.parent / STAGE} and start jmrec "
                 "run again: it is written anew."
             )
+
+
+def tracker_of(
+    config: ConfigDict, workdir: Path, *, console: Console | None = None, quiet: bool = False
+) -> Tracker:
+    """Return the tracker of a run, with the mirrors that its settings name."""
+    return Tracker(
+        workdir, wandb=config.get("wandb"), mirrors=config.get("tracking"), config=flatten(config),
+        console=console, quiet=quiet,
+    )  # fmt: skip
 
 
 def stored(config: ConfigDict) -> dict[str, Any]:

@@ -7,14 +7,16 @@ from typing import Any
 
 import jax
 
+from jmrec.config import ConfigDict
 from jmrec.errors import UserError
 from jmrec.evaluation.results import FROZEN
+from jmrec.files import read_json
 from jmrec.lock import only_writer
 from jmrec.systems import added
 from jmrec.systems import remember as rememberer
 from jmrec.systems.evaluate import evaluate as evaluate_system
 from jmrec.systems.pretrained import check_out, write_converted
-from jmrec.systems.registry import open_run
+from jmrec.systems.registry import CONFIG, open_run, tracker_of
 from jmrec.systems.remembered import remembered_of
 from jmrec.systems.system import Merges, Ranks, RanksPairs, ReadsItems, able
 from jmrec.terminal import warn
@@ -40,7 +42,8 @@ def evaluate(
       counts: FROZEN, or which rows that count what came after training are added: WEEKLY, LIVE or
         "all".
     """
-    with only_writer(workdir, warn), Tracker(workdir) as tracker:
+    kept = read_json(workdir / CONFIG) if (workdir / CONFIG).is_file() else {}
+    with only_writer(workdir, warn), tracker_of(ConfigDict(kept), workdir) as tracker:
         opened, folder = open_run(workdir, tracker), workdir / f"evaluate-{split}"
         if isinstance(opened, RanksPairs):
             asked = {"--dump-topk": dump, "--policy": policy, "--by": by}

@@ -44,6 +44,7 @@ from jmrec.systems.added import read_added, whole_catalogue
 from jmrec.systems.examples import pictures_of
 from jmrec.systems.registry import open_run
 from jmrec.systems.remembered import remembered_of
+from jmrec.systems.sealed import check_seal
 from jmrec.systems.serve_rules import (
     ServedRow,
     evaluated_rule,
@@ -52,7 +53,7 @@ from jmrec.systems.serve_rules import (
     rule_artefact,
     served_row,
 )
-from jmrec.systems.stages import check_seal, read_stage
+from jmrec.systems.stages import read_stage
 from jmrec.systems.students import GROUP, NO_FEATURES, joined, stage_name
 from jmrec.systems.system import Ranks, RanksPairs, System, able
 from jmrec.terminal import warn

@@ -66,7 +66,11 @@ RUN: Settings = {
     "deterministic": Setting(Flag(), "Whether a GPU computes the same bits each time, slower."),
     "wandb.mode": Setting(Word(WANDB_MODES), "Whether metrics go to Weights & Biases too."),
     "wandb.project": Setting(Text(), "Their project there."),
-    "wandb.name": Setting(Maybe(Text()), "The run's name there."),
+    "wandb.name": Setting(Maybe(Text()), "The run's name there; that of the workdir where none."),
+    "wandb.group": Setting(Maybe(Text()), "What it is shown together with, such as a sweep."),
+    "wandb.tags": Setting(Each(Text()), "Words to find the run by; its system is one of them."),
+    "tracking.tensorboard": Setting(Flag(), "Whether there are event files for TensorBoard too."),
+    "tracking.log": Setting(Flag(), "Whether metrics go to the file run.log too."),
 }
 TRAIN: Settings = {
     "steps": Setting(UPDATES, "Updates in all."),

@@ -13,20 +13,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from jmrec.cluster.member import first
 from jmrec.config import difference, flatten
 from jmrec.data.forgotten import whole
 from jmrec.errors import UserError
-from jmrec.files import (
-    MANIFEST,
-    checksums,
-    checksums_fault,
-    read_json,
-    remove_leftovers,
-    write_json,
-)
+from jmrec.files import read_json, remove_leftovers, write_json
+from jmrec.systems.sealed import STAGE, check_seal, seal
 from jmrec.tracking import Tracker
 from jmrec.training import NOT_PART_OF_A_RUN
 from jmrec.usage import watch
@@ -34,11 +28,6 @@ from jmrec.usage import watch
 FORMAT = 2
 """The version of stage.json and of the folders beside it; none given is 1. Since 2 a stage names
 exactly the inputs that it reads."""
-STAGE = "stage.json"
-UNSEALED = (STAGE, "checkpoints", "parts", "params", "toyshop", "cost.json", "report.html")
-"""What of a stage's folder has no checksum in stage.json: what others write later, the catalogue
-folder that items may be added to, and parameters, which have a list of their own, itself sealed."""
-PARAMS = f"params/{MANIFEST}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +67,9 @@ class Stage:
       words: Name of a setting that stands for files -> what of them has changed, in words.
       together: What runs it and other seeds at once, where that is possible. These stand next to
         one another, read the same, and are run by all processes.
+      beside: Files of the workdir that it writes outside of its folder.
+      shared: Whether another run may take what it wrote (see `jmrec.systems.shared`): everything
+        that decides it must be in its settings, its inputs, or files that its settings name.
     """
 
     name: str
@@ -92,6 +84,20 @@ class Stage:
     outside: tuple[str, ...] = ()
     words: Mapping[str, str] = field(default_factory=dict)
     together: Together | None = None
+    beside: tuple[str, ...] = ()
+    shared: bool = True
+
+
+class Sharing(Protocol):
+    """Finished stages of several runs; `jmrec.systems.shared.Shared` is one."""
+
+    def take(
+        self, stage: Stage, fresh: dict[str, Any], known: Mapping[str, Any] | None
+    ) -> dict[str, Any] | None:
+        """Put a finished stage into the workdir; return its stage.json, None if it is made here."""
+
+    def give(self, stage: Stage) -> None:
+        """Let other runs have a stage that is done here."""
 
 
 class Seeded(NamedTuple):
@@ -142,7 +148,12 @@ def identity(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def walk(
-    stages: Sequence[Stage], workdir: Path, *, stale: str = "stop", tracker: Tracker
+    stages: Sequence[Stage],
+    workdir: Path,
+    *,
+    stale: str = "stop",
+    tracker: Tracker,
+    sharing: Sharing | None = None,
 ) -> dict[str, str]:
     """Run the stages in order, skipping what is done.
 
@@ -154,6 +165,7 @@ def walk(
       stale: "stop" refuses a stage that was made with other settings; "rerun" deletes and redoes
         it and the stages that depend on it.
       tracker: For messages.
+      sharing: Where finished stages are taken from and left, by one process.
 
     Returns:
       Stage name -> hash.
@@ -173,14 +185,14 @@ def walk(
 
     first(check)
 
-    def begin(stage: Stage, fresh: dict[str, Any]) -> dict[str, Any]:
+    def begin(stage: Stage, fresh: dict[str, Any], shared: Sharing | None) -> dict[str, Any]:
         def ready() -> dict[str, Any]:
             _note_contents(plan, workdir, stage, fresh)
             known = read_stage(workdir / stage.name)
             # The data before it may only now be known.
             if known is not None and stale != "rerun" and _differs(known, fresh):
                 raise UserError(_what_changed(stage, known, fresh))
-            return _begin(stage, workdir / stage.name, fresh, tracker)
+            return _begin(stage, workdir / stage.name, fresh, tracker, shared)
 
         known: dict[str, Any] = first(ready)
         return known
@@ -192,9 +204,13 @@ def walk(
         group = [(stage, fresh)]
         if stage.together is not None and stage.together.helps():
             group = [each for each in plan if each[0].together is stage.together]
-        open_ = [(*each, known) for each in group if not (known := begin(*each))["done"]]
+        # What several train at once depends on which of them were left.
+        shared = sharing if len(group) == 1 else None
+        open_ = [(*each, known) for each in group if not (known := begin(*each, shared))["done"]]
         settled |= {each.name for each, _ in group}
         _run(open_, workdir)
+        if shared is not None:
+            shared.give(stage)
     return {stage.name: fresh["hash"] for stage, fresh in plan}
 
 
@@ -348,35 +364,6 @@ def _differs(
     )
 
 
-def seal(folder: Path) -> dict[str, str]:
-    """Return the checksums of what a finished stage wrote, see `UNSEALED`."""
-    sums = checksums(folder, UNSEALED)
-    if (folder / PARAMS).is_file():
-        sums |= {f"params/{name}": each for name, each in checksums(folder / "params").items()
-                 if name == MANIFEST}  # fmt: skip
-    return sums
-
-
-def check_seal(folder: Path, known: Mapping[str, Any]) -> None:
-    """Check that a finished stage's files are what it wrote.
-
-    Args:
-      folder: The stage's.
-      known: Its stage.json. One of an older jmrec has no checksums, and is not judged.
-
-    Raises:
-      UserError: Naming the file.
-    """
-    sums = known.get("files", {})
-    if (fault := checksums_fault(folder, sums)) is not None:
-        wrong = next(name for name in sorted(sums) if checksums_fault(folder, {name: sums[name]}))
-        top = folder / wrong.split("/")[0]
-        raise UserError(
-            f"{folder} is damaged ({fault}); delete {top} and {folder / STAGE} and start jmrec "
-            "run again: the stage makes it anew."
-        )
-
-
 _KINDS: dict[str, tuple[type | tuple[type, ...], Any]] = {
     **{"format": (int, 1), "hash": (str, None), "settings": (dict, None), "inputs": (dict, None)},
     **{"done": (bool, None), "seconds": ((int, float), 0), "contents": (dict, {})},
@@ -418,7 +405,11 @@ def _group_of_old(folder: Path) -> dict[str, Any]:
 
 
 def _begin(
-    stage: Stage, folder: Path, fresh: Mapping[str, Any], tracker: Tracker
+    stage: Stage,
+    folder: Path,
+    fresh: dict[str, Any],
+    tracker: Tracker,
+    sharing: Sharing | None = None,
 ) -> dict[str, Any]:
     """Make the stage's folder ready to run in; return its stage.json."""
     stale_folder = folder.with_name(f"{folder.name}.stale")
@@ -430,6 +421,8 @@ def _begin(
         folder.rename(stale_folder)
         shutil.rmtree(stale_folder)
         known = None
+    if sharing is not None and (taken := sharing.take(stage, fresh, known)) is not None:
+        return taken
     if known is not None and known["done"]:
         check_seal(folder, known)
         tracker.say(f"{stage.name}: done before, skipped")

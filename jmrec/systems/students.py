@@ -26,7 +26,8 @@ from jmrec.models.linen import check_fit
 from jmrec.models.sessions.table import id_table_rows, packs, session_config, session_model
 from jmrec.systems.data import BEFORE, RunData
 from jmrec.systems.fit import fit, train_config
-from jmrec.systems.stages import PARAMS, Stage, Together, read_stage, seeded
+from jmrec.systems.sealed import PARAMS
+from jmrec.systems.stages import Stage, Together, read_stage, seeded
 from jmrec.systems.work import Work
 from jmrec.tasks.session import (
     DISTILL,

@@ -1,6 +1,10 @@
-"""What a run reports as it runs: metrics.jsonl always, W&B when asked, progress on the terminal."""
+"""What a run reports as it runs: metrics.jsonl, mirrors where asked, progress on the terminal.
+
+Mirrors are Weights & Biases, TensorBoard's event files, a log file, or a `Writer` of your own.
+"""
 
 from jmrec.tracking.jsonl import mend_lines, read_curves
+from jmrec.tracking.mirror import Card, Outcome, Writer
 from jmrec.tracking.tracker import Tracker
 
-__all__ = ["Tracker", "mend_lines", "read_curves"]
+__all__ = ["Card", "Outcome", "Tracker", "Writer", "mend_lines", "read_curves"]

@@ -1,7 +1,7 @@
 """Writes a run's metrics and shows its progress."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,20 +11,26 @@ from rich.console import Console
 from jmrec.preemption import look
 from jmrec.terminal import console as clean_console
 from jmrec.tracking.jsonl import METRICS, mend_lines, plain, read_lines
+from jmrec.tracking.logfile import LogFile
+from jmrec.tracking.mirror import Mirror, Outcome, Writer
 from jmrec.tracking.progress import Bar, Lines, progress_bar
-from jmrec.tracking.wandb import Wandb
+from jmrec.tracking.tensorboard import EventFiles
+from jmrec.tracking.wandb import Wandb, wandb_mode
 
 
 class Tracker:
     """Writes a run's metrics and shows its progress.
 
     Use it as a context manager, or call ``close``. ``stage(name)`` gives a tracker that writes
-    the same files under a name; the progress bars, W&B run and console are shared.
+    the same files under a name; the progress bars, mirrors and console are shared.
 
     Args:
       workdir: The run's folder; made where it is missing and written to.
-      wandb: ``mode`` (disabled, offline, online), ``project`` and ``name``, as a ConfigDict or
-        mapping. None is disabled. A failure of W&B is a warning, never the end of a run.
+      wandb: ``mode`` (disabled, offline, online), ``project``, ``name``, ``group`` and ``tags``, as
+        a ConfigDict or mapping. None is disabled. A failure of W&B, or of any other mirror, is a
+        warning, never the end of a run, and no step waits for one.
+      mirrors: ``tensorboard`` and ``log``, whether there are event files and a log file.
+      writers: Further mirrors, of your own.
       config: The run's flat configuration, shown by W&B.
       console: Where progress and ``say`` go; standard error by default, so that standard output
         stays clean for results.
@@ -34,7 +40,7 @@ class Tracker:
         another that is at work there.
 
     Raises:
-      UserError: If the W&B mode is unknown.
+      UserError: If the W&B mode is unknown, or a package is missing for a mirror that is asked for.
 
     Example:
       >>> import tempfile
@@ -50,6 +56,8 @@ class Tracker:
         workdir: str | Path,
         *,
         wandb: Mapping[str, Any] | Any = None,
+        mirrors: Mapping[str, Any] | Any = None,
+        writers: Sequence[Writer] = (),
         config: Mapping[str, Any] | None = None,
         console: Console | None = None,
         prefix: str = "",
@@ -64,7 +72,18 @@ class Tracker:
         if self._writes:
             self.workdir.mkdir(parents=True, exist_ok=True)
             mend_lines(self.path)
-        self._wandb = Wandb(self.workdir, wandb if self._writes else None, config, self.warn)
+        self._wandb: Wandb | None = None
+        self._mirrors: list[Mirror] = []
+        if self._writes:
+            mode = wandb_mode(wandb)
+            asked = list(writers)
+            if mode != "disabled":
+                self._wandb = Wandb(self.workdir, wandb, config or {}, self.warn)
+                asked.append(self._wandb)
+            wanted = mirrors or {}
+            asked += [EventFiles(self.workdir)] if wanted.get("tensorboard") else []
+            asked += [LogFile(self.workdir)] if wanted.get("log") else []
+            self._mirrors = [Mirror(writer, self.warn) for writer in asked]
 
     def stage(self, name: str) -> "Tracker":
         """Return a tracker of the same run that writes under a stage's name.
@@ -84,10 +103,15 @@ class Tracker:
     @property
     def run_id(self) -> str | None:
         """The W&B run's id, None where W&B is disabled; kept in the workdir."""
-        return self._wandb.id
+        return None if self._wandb is None else self._wandb.id
+
+    @property
+    def mirrored(self) -> bool:
+        """Whether anybody besides metrics.jsonl is told."""
+        return bool(self._mirrors)
 
     def log(self, step: int, metrics: Mapping[str, Any]) -> None:
-        """Append one line to metrics.jsonl and mirror it to W&B.
+        """Append one line to metrics.jsonl and mirror it.
 
         Args:
           step: Updates done.
@@ -102,7 +126,13 @@ class Tracker:
         # Opened for each line: nothing is lost in a kill, and truncate may replace the file.
         with self.path.open("a", encoding="utf-8") as file:
             file.write(line + "\n")
-        self._wandb.log(self.prefix, int(step), values)
+        for mirror in self._mirrors:
+            mirror.log(self.prefix, int(step), values)
+
+    def conclude(self, outcome: Outcome) -> None:
+        """Mirror what an evaluation found: figures, table, report, examples."""
+        for mirror in self._mirrors:
+            mirror.conclude(outcome)
 
     def truncate(self, step: int) -> None:
         """Cut metrics.jsonl back to a restored step: drop this stage's later lines.
@@ -153,9 +183,10 @@ class Tracker:
         )
 
     def close(self) -> None:
-        """End the W&B run, within a time limit; only the tracker that began it does so."""
+        """End the mirrors, within a time limit; only the tracker that began them does so."""
         if self._owner:
-            self._wandb.finish()
+            for mirror in self._mirrors:
+                mirror.finish()
 
     def __enter__(self) -> "Tracker":
         return self

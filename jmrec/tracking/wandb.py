@@ -1,15 +1,18 @@
-"""The mirror of metrics in Weights & Biases."""
+"""The mirror of a run in Weights & Biases."""
 
+import io
 import os
 import threading
+import urllib.error
+import urllib.request
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any
 
 from jmrec.errors import UserError
 from jmrec.tracking.jsonl import METRICS
+from jmrec.tracking.mirror import Outcome, first_line
 
 WANDB_BEGIN, WANDB_END = 30.0, 60.0
 """How many seconds to wait for W&B to begin, and at the end; a step never waits."""
@@ -17,24 +20,42 @@ WANDB_MODES = ("disabled", "offline", "online")
 
 
 class Wandb:
-    """The mirror of one run: begun at the first metric, quiet after the first failure.
+    """One run there, by one id however often it is resumed; see `jmrec.tracking.mirror.Writer`.
 
-    A thread of its own talks to W&B, so that a training step never waits for it.
+    Args:
+      workdir: The run's folder; the id is kept in ``wandb_id`` there.
+      settings: ``mode`` (offline or online), and where wanted ``project``, ``name``, ``group`` and
+        ``tags``.
+      config: The run's flat configuration.
+      warn: Prints one warning.
+
+    Raises:
+      UserError: The mode is unknown.
     """
 
-    def __init__(self, workdir: Path, settings: Any, config: Any, warn: Any) -> None:
-        self._settings = dict(settings) if settings is not None else {}
-        self._config = dict(config) if config is not None else {}
-        self._workdir, self._warn = workdir, warn
-        self._lines: SimpleQueue[tuple[str, int, Mapping[str, Any]] | None] = SimpleQueue()
-        self._thread: threading.Thread | None = None
+    title = "Weights & Biases"
+
+    def __init__(
+        self,
+        workdir: Path,
+        settings: Mapping[str, Any],
+        config: Mapping[str, Any],
+        warn: Callable[[str], None],
+    ) -> None:
+        self._workdir, self._config, self._warn = workdir, dict(config), warn
+        self._settings = dict(settings)
         self._run: Any = None
         self._stages: set[str] = set()
-        mode = str(self._settings.get("mode") or "disabled")
-        if mode not in WANDB_MODES:
-            raise UserError(f'--config.wandb.mode="{mode}" is not one of {", ".join(WANDB_MODES)}.')
-        self._mode = mode
-        self.id: str | None = None if mode == "disabled" else self._kept_id()
+        self._mode = wandb_mode(settings)
+        self.id = self._kept_id()
+        metrics = workdir / METRICS
+        self._lines = len(metrics.read_bytes().splitlines()) if metrics.is_file() else 0
+        self._offline = self._mode == "offline"
+
+    @property
+    def patience(self) -> float:
+        """How many seconds a run waits for it at its end."""
+        return WANDB_END
 
     def _kept_id(self) -> str:
         """Return the run's id of an earlier start, or make one and keep it."""
@@ -46,52 +67,16 @@ class Wandb:
         path.write_text(made, encoding="utf-8")
         return made
 
-    def log(self, stage: str, step: int, values: Mapping[str, Any]) -> None:
-        """Mirror one line, at some time; steps count per stage, so each has a step of its own."""
-        if self._mode == "disabled":
-            return
-        self._lines.put((stage, step, values))
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="wandb", daemon=True)
-            self._thread.start()
-
-    def finish(self) -> None:
-        """End the run and wait until it is written, but not for ever."""
-        if self._thread is None:
-            return
-        self._lines.put(None)
-        self._thread.join(WANDB_END)
-        if self._thread.is_alive():
-            self._warn(
-                f"Weights & Biases took more than {WANDB_END:g} s to end; "
-                f"it may lack the last metrics, which are in {METRICS}."
-            )
-        self._thread = None
-
-    def _work(self) -> None:
-        """Mirror line after line; W&B may fail in any way, and the run is worth more."""
-        try:
-            self._start()
-            while (line := self._lines.get()) is not None:
-                self._mirror(*line)
-            self._run.finish()
-        except Exception as error:
-            self._mode = "disabled"
-            self._warn(
-                f"Weights & Biases failed ({_first_line(error)}); "
-                f"the run goes on without it, metrics are in {METRICS}."
-            )
-
-    def _start(self) -> None:
+    def begin(self) -> None:
         """Begin the run; offline where W&B cannot be reached within the time limit."""
         try:
             self._run = self._begin(self._mode)
         except Exception as error:
             if self._mode == "offline":
                 raise
-            self._run = self._begin("offline")
+            self._run, self._offline = self._begin("offline"), True
             self._warn(
-                f"Weights & Biases cannot be reached ({_first_line(error)}); its run is written "
+                f"Weights & Biases cannot be reached ({first_line(error)}); its run is written "
                 f"offline, `wandb sync {self._workdir / 'wandb'}/offline-run-*` brings it there."
             )
 
@@ -99,18 +84,27 @@ class Wandb:
         """Return what wandb.init returns; raise what it raises, or TimeoutError."""
         begun: list[Any] = []
         late = threading.Event()
+        settings = self._settings
+        name = settings.get("name") or os.environ.get("WANDB_NAME") or self._workdir.resolve().name
+        system = self._config.get("system")
+        tags = [*(settings.get("tags") or ()), *([str(system)] if system else [])]
 
         def begin() -> None:
             try:
                 import wandb  # half a second to import, and not needed where it is disabled
 
+                if mode == "online" and hasattr(wandb, "setup"):
+                    ask(wandb.setup().settings.base_url, WANDB_BEGIN)
                 run = wandb.init(
                     id=self.id,
                     # Offline there is nobody to ask for the earlier part: the id joins the two.
                     resume="allow" if mode == "online" else None,
                     mode=mode,  # type: ignore[arg-type]
-                    project=self._settings.get("project") or "jmrec",
-                    name=self._settings.get("name") or None,
+                    project=settings.get("project") or "jmrec",
+                    name=name,
+                    # A sweep says its own name by WANDB_RUN_GROUP.
+                    group=settings.get("group") or None,
+                    tags=tags or None,
                     dir=str(self._workdir),
                     config=self._config,
                     settings=wandb.Settings(silent=True, console="off", init_timeout=WANDB_BEGIN),
@@ -124,27 +118,100 @@ class Wandb:
         # Its own limit does not hold for everything that it does.
         thread = threading.Thread(target=begin, name="wandb-init", daemon=True)
         thread.start()
-        thread.join(1.2 * WANDB_BEGIN)
+        seconds = WANDB_BEGIN if mode == "online" else WANDB_END  # no server: the machine is slow
+        thread.join(1.2 * seconds)
         if not begun:
             late.set()
-            raise TimeoutError(f"no answer within {WANDB_BEGIN:g} s")
+            raise TimeoutError(f"no answer within {seconds:g} s")
         if isinstance(begun[0], Exception):
             raise begun[0]
         return begun[0]
 
-    def _mirror(self, stage: str, step: int, values: Mapping[str, Any]) -> None:
+    def log(self, stage: str, step: int, values: Mapping[str, Any]) -> None:
+        """Draw one line's numbers; steps count per stage, so each has a step of its own."""
         prefix = f"{stage}/" if stage else ""
         if stage not in self._stages:
             self._stages.add(stage)
             self._run.define_metric(f"{prefix}step")
             self._run.define_metric(f"{prefix}*", step_metric=f"{prefix}step")
-        self._run.log(
+        self._draw(
             {f"{prefix}{name}": each for name, each in values.items() if each is not None}
             | {f"{prefix}step": step}
         )
 
+    def _draw(self, values: Mapping[str, Any]) -> None:
+        """Send one row. Rows of an offline run are numbered on from those of its earlier starts.
 
-def _first_line(error: Exception) -> str:
-    """Return the error's kind and the first line of what it says."""
-    line = (str(error).strip().splitlines() or [""])[0]
-    return f"{type(error).__name__}: {line}"
+        Online the server knows how many there are; of rows with one number it keeps the first.
+        """
+        more = {"step": self._lines} if self._offline else {}
+        self._run.log(dict(values), **more)
+        self._lines += 1
+
+    def conclude(self, outcome: Outcome) -> None:
+        """Give the run its figures, table, report (as media and as an artefact) and examples."""
+        import wandb
+        from PIL import Image
+
+        split = outcome.split
+        self._run.summary.update(
+            {f"{split}/{name}": each for name, each in outcome.summary.items()}
+        )
+        table = wandb.Table(
+            columns=list(outcome.columns), data=[list(row) for row in outcome.rows],
+            allow_mixed_types=True,
+        )  # fmt: skip
+        media: dict[str, Any] = {
+            f"{split}/results": table,
+            f"{split}/report": wandb.Html(str(outcome.report), inject=False),
+        }
+        pictures = [card for card in outcome.cards if card.picture]
+        if pictures:
+            media[f"{split}/examples"] = [
+                wandb.Image(Image.open(io.BytesIO(card.picture)), caption=card.caption)
+                for card in pictures
+            ]
+        self._draw(media)
+        report = wandb.Artifact(f"report-{self.id}-{split}", type="report")
+        report.add_file(str(outcome.report), name="report.html")
+        self._run.log_artifact(report)
+
+    def end(self) -> None:
+        """End the run."""
+        self._run.finish()
+
+
+def ask(address: str, seconds: float) -> None:
+    """Ask a server for anything at all, before W&B does.
+
+    Where it never answers, W&B waits on behind its own time limit, and holds the run's id.
+
+    Args:
+      address: Its address.
+      seconds: How long to wait.
+
+    Raises:
+      OSError: There is no answer.
+    """
+    request = urllib.request.Request(address, method="HEAD")
+    try:
+        with urllib.request.urlopen(request, timeout=seconds):
+            pass
+    except urllib.error.HTTPError:
+        pass  # an answer
+
+
+def wandb_mode(settings: Mapping[str, Any] | None) -> str:
+    """Return the mode that settings name.
+
+    Raises:
+      UserError: It is none.
+
+    Example:
+      >>> wandb_mode({"mode": "offline"}), wandb_mode(None)
+      ('offline', 'disabled')
+    """
+    mode = str((settings or {}).get("mode") or "disabled")
+    if mode not in WANDB_MODES:
+        raise UserError(f'--config.wandb.mode="{mode}" is not one of {", ".join(WANDB_MODES)}.')
+    return mode

@@ -214,7 +214,7 @@ class FakeRun:
     def define_metric(self, *args, **kwargs) -> None:
         self.calls.append(("define", args, kwargs))
 
-    def log(self, values: dict) -> None:
+    def log(self, values: dict, step: int | None = None) -> None:
         if self.fail:
             raise RuntimeError("no network\nlong story")
         self.calls.append(("log", values))

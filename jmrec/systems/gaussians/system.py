@@ -27,10 +27,9 @@ from jmrec.evaluation.results import (
     write_results,
 )
 from jmrec.models.readers.critics import CriticConfig
-from jmrec.report.page import write_report
-from jmrec.report.terminal import print_results
 from jmrec.sharding import process_rows
 from jmrec.systems.costs import cost_by_stage, facts_by_stage
+from jmrec.systems.outcome import show
 from jmrec.systems.planned import shape
 from jmrec.systems.stages import Stage
 from jmrec.systems.system import PlannedStep, Sizes
@@ -102,7 +101,7 @@ class GaussianStudy:
         def last(folder: Path) -> None:
             self.evaluate(folder, inputs, command)
 
-        return [*stages, Stage("evaluate", settings, inputs, last)]
+        return [*stages, Stage("evaluate", settings, inputs, last, shared=False)]
 
     def _train(self, objective: str, nats: float, seed: int) -> Callable[[Path], None]:
         """Return the stage that trains one critic or conditional."""
@@ -212,9 +211,7 @@ class GaussianStudy:
         commands = {"run": " ".join(command)} if command else {}
         cost = make_cost(cost_by_stage(self.work.workdir, fits), commands)
         write_results(folder, results, cost)
-        write_report(results, folder / "report.html", cost)
-        if self.work.prints:
-            print_results(results, cost)
+        show(self.work, folder, results, cost)
 
     def _over_batches(self, one: Callable[[jax.Array], Any], key: Any) -> Estimates:
         """Return the estimate of each batch: the mean of its per-example values."""

@@ -24,14 +24,13 @@ from jmrec.evaluation.results import (
 )
 from jmrec.evaluation.summary import plain
 from jmrec.files import read_json
-from jmrec.report.page import write_report
-from jmrec.report.terminal import print_results
 from jmrec.systems.costs import cost_by_stage, facts_by_stage
 from jmrec.systems.evaluate import note_reading
 from jmrec.systems.mmrec.data import GROUPS, item_words
 from jmrec.systems.mmrec.parts import Run
 from jmrec.systems.mmrec.why import explain
 from jmrec.systems.mmrec.words import bag_of_words
+from jmrec.systems.outcome import show
 from jmrec.systems.stages import Stage
 from jmrec.tracking import read_curves
 
@@ -56,7 +55,7 @@ def evaluation_stage(system: Run, before: Sequence[Stage], command: Sequence[str
         "rankers": list(c.rankers),
         "sizes": c.describe.sizes,
     }
-    return Stage("evaluate", settings, tuple(each.name for each in before), run)
+    return Stage("evaluate", settings, tuple(each.name for each in before), run, shared=False)
 
 
 def evaluate(
@@ -113,9 +112,7 @@ def evaluate(
         cost_by_stage(work.workdir, names), {"run": " ".join(command)} if command else {}
     )
     write_results(folder, results, cost)
-    write_report(results, folder / "report.html", cost)
-    if work.prints:
-        print_results(results, cost)
+    show(work, folder, results, cost)
 
 
 def served_row(scored: Sequence[Scored], labels: np.ndarray, wanted: str) -> ServedRow:

@@ -14,7 +14,7 @@ from jmrec.evaluation.results import RANKING, Primary
 from jmrec.files import csv_cell, write_json
 from jmrec.lock import locked
 from jmrec.tools.sweep.study import axes
-from jmrec.tools.sweep.table import best, cell, rows, settings, short_names
+from jmrec.tools.sweep.table import COSTS, best, cell, rows, settings, short_names
 from jmrec.tools.sweep.trials import VALIDATION, Sweep, called
 
 
@@ -33,11 +33,15 @@ def write(sweep: Sweep) -> list[dict[str, Any]]:
         side = folder / "sweep.csv.tmp"
         with side.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file)
-            writer.writerow(["trial", "state", "score", "seconds", *names, "message"])
+            head = ("trial", "state", "score", "seconds")
+            figures = list(dict.fromkeys(name for row in table for name in row["figures"]))
+            writer.writerow([*head, *names, "row", *figures, *COSTS, "message"])
             for row in table:
-                values = [cell(row["overrides"], name) for name in names]
-                head = [row[key] for key in ("trial", "state", "score", "seconds")]
-                writer.writerow(map(csv_cell, [*head, *values, row["message"]]))
+                values = [row[key] for key in head]
+                values += [cell(row["overrides"], name) for name in names]
+                values += [row["row"], *(row["figures"].get(name) for name in figures)]
+                values += [row["costs"].get(name) for name in COSTS]
+                writer.writerow(map(csv_cell, [*values, row["message"]]))
         side.replace(folder / "sweep.csv")
         side = folder / "sweep.png.tmp"
         plot(table, names, figure).savefig(side, format="png", dpi=150)
@@ -73,7 +77,7 @@ def print_table(
     console.print(shown)
 
 
-def wandb_yaml(sweep: Sweep) -> str:
+def wandb_yaml(sweep: Sweep, share: bool = True) -> str:
     """Return the sweep as W&B's YAML; ``wandb sweep FILE`` takes it, ``wandb agent`` runs it.
 
     A full product becomes W&B's own parameters (``method: bayes`` or ``random`` may then be
@@ -82,6 +86,7 @@ def wandb_yaml(sweep: Sweep) -> str:
 
     Args:
       sweep: What is swept.
+      share: Whether trials share finished stages.
     """
     import yaml  # for this alone
 
@@ -92,13 +97,14 @@ def wandb_yaml(sweep: Sweep) -> str:
     parameters: dict[str, Any]
     if found:
         kept = [f"--config.{n}={v}" for n, v in _constant(sweep, found).items()]
-        words = [*jmrec, "run", *common, *kept, VALIDATION]
+        words = [*jmrec, "run", *(["--share"] if share else []), *common, *kept, VALIDATION]
         folder = f'{shlex.quote(str(sweep.workdir))}/wandb-"$WANDB_RUN_ID"'
         line = f'exec {shlex.join(words)} --workdir {folder} "$@"'
         command = ["sh", "-c", line, "jmrec", "${args}"]
         parameters = {f"config.{name}": {"values": values} for name, values in found.items()}
     else:
-        command = [*jmrec, "sweep", *common, "--workdir", str(sweep.workdir), "${args}"]
+        command = [*jmrec, "sweep", *common, "--workdir", str(sweep.workdir)]
+        command += [*([] if share else ["--no-share"]), "${args}"]
         parameters = {"index": {"values": [each.index for each in sweep.trials]}}
     asked = {
         "name": sweep.workdir.name,

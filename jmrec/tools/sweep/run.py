@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 from jmrec.errors import REQUEUE, Preempted
@@ -125,6 +126,7 @@ def run_trials(
     parallel: int,
     runner: Sequence[str],
     say: Callable[[str], None],
+    show: Callable[[Sequence[Job]], None] = lambda jobs: None,
     poll: float = 0.5,
 ) -> None:
     """Run trials until the source has no more and nobody runs any.
@@ -135,6 +137,7 @@ def run_trials(
       parallel: How many at a time.
       runner: The command before ``--config``; ``jmrec run``.
       say: Prints one line.
+      show: Called at each look with the trials that run here.
       poll: Seconds between two looks.
 
     Raises:
@@ -167,22 +170,21 @@ def run_trials(
                         job.pruned = True
                         job.process.terminate()
                 while len(jobs) < parallel and (new := source.take()):
-                    known = new.trial.record()
-                    if known is not None and known.state != "failed":
+                    if (known := new.trial.record()) is not None and known.state != "failed":
                         source.ended(new, known)  # its worker was killed before it could say so
                         os.close(new.lock)
                         continue
                     new.slot = min(set(range(parallel)) - {job.slot for job in jobs})
                     jobs.append(new)
                     _start(sweep, new, runner, shares)
-                    given = ", ".join(new.trial.arguments()) or "as it is"
-                    say(f"{new.trial.name}: started, {given}")
+                    say(f"{new.trial.name}: started, {', '.join(new.trial.arguments()) or 'as is'}")
                 if not jobs:
                     if not source.waiting():
                         break
                     if not waited:
                         say("waiting for trials that other processes run")
                     waited = True
+                show(jobs)
                 time.sleep(poll)
         finally:
             for job in jobs:
@@ -239,7 +241,7 @@ def _start(sweep: Sweep, job: Job, runner: Sequence[str], shares: list[dict[str,
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **shares[job.slot]},
+            env={"WANDB_RUN_GROUP": sweep.workdir.name, **os.environ, **shares[job.slot]},
             pass_fds=[job.lock],  # locked for as long as the trial itself lives
             start_new_session=True,  # Ctrl-C comes to the sweep, which stops it gently
         )
@@ -265,12 +267,13 @@ def _outcome(job: Job) -> Record | None:
     elif code < 0:
         why = f"killed by signal {-code} (9 is often a lack of memory)"
     else:
-        why = _last_line(job) or f"exit code {code}"
+        why = last_line(job.trial.folder / "log.txt") or f"exit code {code}"
     return Record("failed", None, seconds, failures, why)
 
 
-def _last_line(job: Job) -> str:
-    with (job.trial.folder / "log.txt").open("rb") as log:
+def last_line(path: Path) -> str:
+    """Return the last line of a log that says anything, "" for none."""
+    with path.open("rb") as log:
         size = log.seek(0, os.SEEK_END)
         log.seek(max(size - 10_000, 0))
         lines = log.read().decode("utf-8", "replace").split("\n")

@@ -8,6 +8,7 @@ from typing import Any
 
 from jmrec.errors import UserError
 from jmrec.terminal import console, say
+from jmrec.tools.sweep.live import Board
 from jmrec.tools.sweep.report import print_table, wandb_yaml, write
 from jmrec.tools.sweep.run import Grid, Source, run_trials
 from jmrec.tools.sweep.study import Study
@@ -31,6 +32,7 @@ def sweep(
     wandb_file: Path | None = None,
     runner: Sequence[str] = RUNNER,
     prune: bool = True,
+    share: bool = True,
     pruner: Any = None,
     poll: float = 0.5,
 ) -> None:
@@ -46,6 +48,7 @@ def sweep(
       study: Run as the Optuna study of this name.
       count: How many trials the study may have; None is all.
       prune: Whether the study may end trials early.
+      share: Whether trials share finished stages, see `jmrec.systems.shared`.
       wandb_file: Write this YAML and run nothing.
       runner: The command that runs a trial, before its arguments.
       pruner: An Optuna pruner in place of the default.
@@ -63,14 +66,12 @@ def sweep(
             "--trials and --no-prune go with --optuna; without it every trial is run to its end."
         )
 
-    def note(text: str) -> None:
-        say(text, sys.stderr)
-
     found = expand(spec, overrides, workdir.resolve())
     if wandb_file is not None:
         wandb_file.parent.mkdir(parents=True, exist_ok=True)
-        wandb_file.write_text(wandb_yaml(found), encoding="utf-8")
-        note(f"{wandb_file}: {len(found.trials)} trials; start them with wandb sweep {wandb_file}")
+        wandb_file.write_text(wandb_yaml(found, share), encoding="utf-8")
+        how = f"start them with wandb sweep {wandb_file}"
+        say(f"{wandb_file}: {len(found.trials)} trials; {how}", sys.stderr)
         return
     if index is None and parallel is None and study is None:
         index = array_index(os.environ)
@@ -83,9 +84,19 @@ def sweep(
     else:
         source = Grid(found.trials if index is None else [found.trials[index]])
     asked = "" if index is None else f", of which trial {index} is run here"
-    note(f"{found.workdir}: {len(found.trials)} trials{asked}")
-    run_trials(found, source, parallel=parallel or 1, runner=runner, say=note, poll=poll)
-    _conclude(found, write(found), index)
+    say(f"{found.workdir}: {len(found.trials)} trials{asked}", sys.stderr)
+    runner = [*runner, "--share"] if share else runner
+    with Board(found) as board:
+        run_trials(
+            found, source, parallel=parallel or 1, runner=runner, say=board.say, show=board.show,
+            poll=poll,
+        )  # fmt: skip
+    table = write(found)
+    if all(row["state"] in ("done", "pruned") for row in table):
+        from jmrec.systems.shared import drop  # which loads jax
+
+        drop(found.trials[0].folder)  # nobody is left who could take anything
+    _conclude(found, table, index)
 
 
 def array_index(environment: Mapping[str, str]) -> int | None:

@@ -4,16 +4,32 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from jmrec.tools.sweep.trials import Sweep
+from jmrec.evaluation.results import read_cost
+from jmrec.report.tables import figures_of
+from jmrec.tools.sweep.trials import Sweep, Trial
 
 OPEN = "not ended"
+COSTS = (
+    "stage seconds", "own stage seconds", "stages taken", "peak memory, bytes", "updates", "flops",
+)  # fmt: skip
+"""What a finished trial cost up to its evaluation: all its stages, as they would cost a run alone;
+those of them that it made itself; how many it took from other trials; the highest peak of memory;
+updates and floating-point operations of all."""
 
 
 def rows(sweep: Sweep) -> list[dict[str, Any]]:
-    """Return one row a trial, in order: trial, state, score, seconds, overrides, message."""
+    """Return one row a trial, in order.
+
+    Each has trial, state, score, seconds (of the last start), overrides, message, and where it is
+    done row (of its results: the one that the score is of), figures (of that row, "FIGURE METRIC")
+    and costs (see `COSTS`).
+    """
     found = []
     for trial in sweep.trials:
         record = trial.record()
+        done = record is not None and record.state == "done"
+        results = trial.results() if done else None
+        row = None if results is None else trial.judged(results)
         found.append(
             {
                 "trial": trial.name,
@@ -22,9 +38,33 @@ def rows(sweep: Sweep) -> list[dict[str, Any]]:
                 "seconds": record.seconds if record else None,
                 "overrides": trial.overrides,
                 "message": record.message if record else "",
+                "row": row["name"] if row else "",
+                "figures": figures_of(row) if row else {},
+                "costs": _costs(trial) if row else {},
             }
         )
     return found
+
+
+def _costs(trial: Trial) -> dict[str, Any]:
+    """Return what the stages before the evaluation of a finished trial cost."""
+    stages: list[dict[str, Any]] = [
+        dict(x) for x in read_cost(trial.folder / "evaluate")["stages"].values()
+    ]
+    own = [each for each in stages if "made_by" not in each]
+
+    def total(entries: Sequence[dict[str, Any]], name: str) -> float:
+        return sum(float(each.get(name) or 0) for each in entries)
+
+    peaks = [each.get("peak_memory") or 0 for each in stages]
+    return {
+        "stage seconds": round(total(stages, "seconds"), 1),
+        "own stage seconds": round(total(own, "seconds"), 1),
+        "stages taken": len(stages) - len(own),
+        "peak memory, bytes": max(peaks, default=0) or None,
+        "updates": int(total(stages, "updates")),
+        "flops": total(stages, "flops"),
+    }
 
 
 def settings(sweep: Sweep) -> list[str]:

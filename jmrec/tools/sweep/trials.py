@@ -19,6 +19,7 @@ from jmrec.evaluation.results import (
     RANKING,
     RESULTS,
     Primary,
+    ResultRow,
     Results,
     mixed_name,
     primary_of,
@@ -83,8 +84,15 @@ class Trial:
     def score(self) -> float | None:
         """Return the primary figure of its finished run on validation, None where there is none."""
         results = self.results()
-        found = [] if results is None else [primary_of(results, row) for row in self.rows]
-        return max((each for each in found if each is not None), default=None)
+        row = None if results is None else self.judged(results)
+        return None if results is None or row is None else primary_of(results, row["name"])
+
+    def judged(self, results: Results) -> ResultRow | None:
+        """Return the row of its results that its score is of: the best of its rows."""
+        found = [(value, name) for name in self.rows
+                 if (value := primary_of(results, name)) is not None]  # fmt: skip
+        best = max(found, key=lambda each: each[0], default=(0.0, ""))[1]
+        return next((row for row in results["rows"] if row["name"] == best), None)
 
     def curve(self) -> dict[int, float]:
         """Return step -> the best validation score so far of the stages that are watched."""

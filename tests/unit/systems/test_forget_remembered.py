@@ -10,9 +10,11 @@ from jmrec.data.live import live_dataset
 from jmrec.data.remembered import read_remembered
 from jmrec.data.schema import Sessions
 from jmrec.errors import UserError
+from jmrec.files import write_json
 from jmrec.systems.forget import forget
 from jmrec.systems.remember import remember
 from jmrec.systems.remembered import remembered_of
+from jmrec.systems.shared import SHARED
 from tests.unit.data.test_remembered import Row, made_rows, plain, write
 from tests.unit.systems.test_remember import CUT, StandIn, make_data
 
@@ -101,9 +103,12 @@ def test_a_session_that_came_later_goes(made: tuple[str, Path], run: Any) -> Non
     frozen = {each for part in run.data.dataset.splits.values() for each in part.ids}
     late = [name for name in before.ids if name not in frozen]
     both = [name for name in before.ids if name in frozen and name in known.batches[0].events.ids]
+    shared = workdir.parent / SHARED / "data-0"  # what the trials of a sweep share
     for name in [*late[-1:], *both[:1]]:
         old = live(workdir)
+        write_json(shared / "key.json", {"by": "trial-0000"})
         (taken,) = forget(workdir, [], [name])
+        assert not shared.exists()
         assert taken.remembered > 0
         assert (taken.sessions > 0) == (name in frozen)
         assert name not in live(workdir).ids

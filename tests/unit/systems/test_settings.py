@@ -70,7 +70,7 @@ SHIPPED = {
 SPECS = [f"{name}:{arg}" for name, args in SHIPPED.items() for arg in args]
 
 FREE = (
-    r"wandb\.(project|name)", r"data\.(dir|toml|verdicts)", r"features\.from",
+    r"wandb\.(project|name|group|tags)", r"data\.(dir|toml|verdicts)", r"features\.from",
     r"backbone\.(text|picture)", r"knowledge\.lora\.targets",
     r"describe\.writers\.(\w+\.source|caption\.prompt)",
 )  # fmt: skip
@@ -78,7 +78,7 @@ FREE = (
 EITHER = (r"backbone\.name", r"students\.(id-only|student|gru4rec|sasrec)\.ids")
 """What these may be depends on others."""
 EMPTY = (
-    r"backbone\.text", r"describe\.writers\.\w+\.source", r"describe\.(item|user)",
+    r"wandb\.tags", r"backbone\.text", r"describe\.writers\.\w+\.source", r"describe\.(item|user)",
     r"(rank|rankers\.[\w-]+)\.(top|bottom)",
 )  # fmt: skip
 """These may be an empty text or list."""

@@ -24,7 +24,7 @@ from jmrec.tools.sweep.plot import plot
 from jmrec.tools.sweep.report import print_table, wandb_yaml, write
 from jmrec.tools.sweep.run import Grid, device_shares
 from jmrec.tools.sweep.study import WHOLE, Space, Study
-from jmrec.tools.sweep.table import best, cell
+from jmrec.tools.sweep.table import COSTS, best, cell
 from jmrec.tools.sweep.table import settings as settings_of
 from jmrec.tools.sweep.trials import VALIDATION, Record, Sweep, called, expand, keep
 
@@ -322,8 +322,9 @@ def test_the_table_has_every_trial_in_order(tmp_path: Path) -> None:
     write(found)
     with (found.workdir / "sweep.csv").open() as file:
         rows = list(csv.reader(file))
-    assert rows[0] == ["trial", "state", "score", "seconds", "rate", "decay", "message"]
-    assert rows[1] == ["trial-0000", "done", "0.1", "2.5", "0.1", "0.0", ""]
+    head = ["trial", "state", "score", "seconds", "rate", "decay", "row"]
+    assert rows[0] == [*head, *COSTS, "message"]
+    assert rows[1] == ["trial-0000", "done", "0.1", "2.5", "0.1", "0.0", "", *[""] * 6, ""]
     assert rows[2][-1] == "no luck, mend it."
     assert rows[6][:3] == ["trial-0005", "not ended", ""]
     kept = json.loads((found.workdir / "sweep.json").read_text())
@@ -377,7 +378,8 @@ def test_wandb_runs_a_product_by_its_settings(tmp_path: Path) -> None:
     env = {**os.environ, "WANDB_RUN_ID": "r1"}
     done = subprocess.run(words, env=env, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines() == [
-        "run", "--config", found.spec, "--config.limit=3", "--config.decay=2.0", VALIDATION,
+        "run", "--share", "--config", found.spec, "--config.limit=3", "--config.decay=2.0",
+        VALIDATION,
         "--workdir", f"{found.workdir}/wandb-r1", "--config.rate=0.3", "--config.name=b",
     ]  # fmt: skip
 
@@ -394,6 +396,9 @@ def test_wandb_runs_any_other_list_by_index(
     assert asked["parameters"] == {"index": {"values": [0, 1]}}
     assert asked["command"][1:] == ["-m", "jmrec", *words, "${args}"]
     assert not (tmp_path / "s").exists()
+    assert main([*words, "--wandb-yaml", str(path), "--no-share"]) == 0
+    asked = yaml.safe_load(path.read_text())
+    assert asked["command"][1:] == ["-m", "jmrec", *words, "--no-share", "${args}"]
 
 
 @pytest.mark.parametrize(
