@@ -20,6 +20,7 @@ VERBS = (
     "export",
     "serve",
     "convert",
+    "config",
     "plan",
     "inspect",
     "forget",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from jmrec.api.start import start
 from jmrec.commands.command import Command
-from jmrec.commands.options import add_config
+from jmrec.commands.options import add_config, add_overrides
 from jmrec.errors import explain
 
 
@@ -34,6 +34,7 @@ def options(parser: argparse.ArgumentParser) -> None:
         "workdirs of their own, and report them together",
     )  # fmt: skip
     add_config(parser)
+    add_overrides(parser)
 
 
 def action(args: argparse.Namespace, overrides: Sequence[str]) -> int:
@@ -49,7 +50,7 @@ def action(args: argparse.Namespace, overrides: Sequence[str]) -> int:
     def work() -> None:
         start(
             args.config, args.workdir, overrides, origins=args.origins, resume=args.resume,
-            stale=args.stale, data=args.data,
+            stale=args.stale, data=args.data, sources=args.sources,
         )  # fmt: skip
 
     if settings is None:

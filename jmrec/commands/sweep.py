@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jmrec.commands.command import Command
+from jmrec.commands.options import add_overrides
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -34,6 +35,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-prune", action="store_true", help="with --optuna: run every trial to its end"
     )
+    add_overrides(parser)
 
 
 def action(args: argparse.Namespace, overrides: Sequence[str]) -> None:

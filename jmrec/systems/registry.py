@@ -1,7 +1,7 @@
 """The systems by name; making one, and opening a finished run of one."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -47,6 +47,8 @@ SETTINGS: dict[str, Checks] = {
 own, and only those of every run and of data are checked before."""
 CONFIG = "config.json"
 """Where a finished run keeps its settings."""
+GIVEN = "given"
+"""Its group that is no settings: what was typed."""
 COMPARE, AS_PREPARED, CONTINUE = "compare", "as-prepared", "continue"
 """What becomes of a catalogue folder that was prepared before: see `run`."""
 NOWHERE = Path("no workdir")
@@ -112,6 +114,7 @@ def run(
     last: str = "",
     console: Console | None = None,
     prints: bool = True,
+    given: Mapping[str, Any] | None = None,
 ) -> None:
     """Run every stage of an experiment, then evaluate and report.
 
@@ -128,6 +131,8 @@ def run(
       last: The last stage that is run, the same otherwise.
       console: Where progress and warnings go; None is standard error.
       prints: See `jmrec.systems.work.Work`.
+      given: What is kept beside the settings in `CONFIG`: the experiment as it was named, and where
+        the value of each setting is from that was overridden.
 
     Raises:
       UserError: If the system is unknown or has no stage ``last``, or the workdir holds another
@@ -165,7 +170,8 @@ def run(
         walk(stages[:wanted], workdir, stale=stale, tracker=tracker)
         if stop or last:
             return
-        first(lambda: write_json(workdir / CONFIG, stored(config)))
+        kept = stored(config) | ({} if given is None else {GIVEN: dict(given)})
+        first(lambda: write_json(workdir / CONFIG, kept))
         report = workdir / stages[-1].name / "report.html"
         if report.is_file() or not is_first():
             tracker.say(f"report: {report}")
@@ -198,7 +204,7 @@ def open_run(workdir: Path, tracker: Tracker) -> System:
     if unsettled(workdir):  # a writer was killed; the next one to hold the workdir ends its work
         with only_writer(workdir, warn):
             pass
-    config = ConfigDict(read_json(workdir / CONFIG))
+    config = read_config(workdir)
     system = system_class(config)
     known = flatten(config)
     lacks = next((each for each in system.since if each not in known), None)
@@ -210,6 +216,18 @@ def open_run(workdir: Path, tracker: Tracker) -> System:
     opened = system(Work(config, workdir, tracker))
     check_run(opened.stages(), workdir, str(workdir / CONFIG), PATHS)
     return opened
+
+
+def read_config(workdir: Path) -> ConfigDict:
+    """Return the settings that a finished run keeps, without what else stands beside them.
+
+    Raises:
+      UserError: The file is damaged.
+    """
+    kept = read_json(workdir / CONFIG)
+    if not isinstance(kept, dict):
+        raise UserError(f"{workdir / CONFIG} is damaged; run again in another --workdir.")
+    return ConfigDict({name: each for name, each in kept.items() if name != GIVEN})
 
 
 def is_run(folder: Path) -> bool:

@@ -188,13 +188,22 @@ def test_a_run_is_that_of_the_command_in_every_byte(
     command = shop.parent / "command"
     words = [
         "--config.student.train.steps=8", "--config.student.train.eval_every=4",
-        "--config.student.train.batch_size=8", "--config.student.stack.width=16",
-        "--config.seeds=(0,)", f"--config.data.dir={shop}",
+        "--config.seeds=(0,)", f"--config.data.dir={shop}", "--overrides", str(shop / "few.yaml"),
     ]  # fmt: skip
+    few = "student: {train: {steps: 9, batch_size: 8}, stack.width: 16}"
+    (shop / "few.yaml").write_text(few)
     assert main(["run", "--config", SPEC, *words, "--workdir", str(command)]) == 0
     name = "evaluate/results.json"
     assert (finished.workdir / name).read_bytes() == (command / name).read_bytes()
-    assert (finished.workdir / "config.json").read_bytes() == (command / "config.json").read_bytes()
+    mine, theirs = (
+        json.loads((f / "config.json").read_text()) for f in (finished.workdir, command)
+    )
+    given, from_file = mine.pop("given"), theirs.pop("given")
+    assert theirs == mine
+    assert given == {"experiment": SPEC, "settings": dict.fromkeys([*FEW, "data.dir"], "override")}
+    few = {"student.stack.width", "student.train.batch_size"}
+    found = {name for name, source in from_file["settings"].items() if source != "override"}
+    assert (from_file["settings"].keys(), found) == (given["settings"].keys(), few)
     costs = [
         json.loads((each / "evaluate/cost.json").read_text())
         for each in (finished.workdir, command)
