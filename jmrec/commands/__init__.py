@@ -23,6 +23,7 @@ VERBS = (
     "config",
     "plan",
     "inspect",
+    "doctor",
     "forget",
 )
 """The names of the files, in the order in which ``jmrec --help`` lists them."""
