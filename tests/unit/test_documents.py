@@ -18,15 +18,8 @@ from jmrec.config import flatten, load_config
 from jmrec.systems.registry import check_settings
 from jmrec.tools.leaderboard.board import read_board
 from jmrec.tools.leaderboard.page import page as leaderboard_page
+from tests.pages import DOCS, PAGES, ROOT, SHOWN, commands, read
 
-ROOT = Path(__file__).resolve().parents[2]
-DOCS = ROOT / "docs"
-PAGES = [
-    *("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"),
-    *sorted(path.relative_to(ROOT).as_posix() for path in DOCS.rglob("*.md")),
-]
-SHOWN = ["README.md", *(page for page in PAGES if page.startswith("docs/"))]
-"""Pages whose commands stand for themselves; those of CONTRIBUTING are run by test_extensions."""
 EXAMPLE = re.compile(r"^```python file=(\S+)", re.M)
 """A file that is not there: a page shows how it would be written."""
 PATH = re.compile(
@@ -41,10 +34,6 @@ PACKAGES = (
 )  # fmt: skip
 """Whose public names the reference has."""
 hooks = runpy.run_path(str(DOCS / "hooks.py"))
-
-
-def read(page: str) -> str:
-    return (ROOT / page).read_text(encoding="utf-8")
 
 
 def slug(heading: str) -> str:
@@ -70,16 +59,6 @@ def pages_with_anchors() -> dict[Path, set[str]]:
         slow = any(kind in ("losses", "commands") for kind, _ in wanted)
         made[ROOT / page] = text if slow else hooks["expanded"](text)
     return {path: anchors(text) for path, text in made.items()}
-
-
-def commands(page: str) -> Iterator[str]:
-    """Yield the command lines of a page that begin with jmrec, each as one line."""
-    text = re.sub(r"^```(?!bash)\w+.*?^```$", "", read(page), flags=re.M | re.S)
-    blocks = re.findall(r"^```bash\n(.*?)^```$|((?:^ {4}.+\n)+)", text, re.M | re.S)
-    for line in re.sub(r"\\\n\s*", "", "\n".join(map("".join, blocks))).splitlines():
-        if not line.strip().startswith("jmrec "):
-            continue
-        yield line
 
 
 @pytest.mark.parametrize("page", PAGES)
