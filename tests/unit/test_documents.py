@@ -33,6 +33,20 @@ PACKAGES = (
     "tasks", "training",
 )  # fmt: skip
 """Whose public names the reference has."""
+INTRODUCE = (
+    "README",
+    "docs/index",
+    "docs/explanation",
+    "docs/how-to",
+    "docs/results/index",
+    "docs/limits",
+)
+"""Beginnings of pages that introduce terms."""
+EMPHASIS = (
+    "high", "inputs", "k", "loss", "low", "move", "n", "read by", "reads", "t", "the rules win",
+    "which item it is",
+)  # fmt: skip
+"""What stands in italics or bold on those pages and is no term."""
 hooks = runpy.run_path(str(DOCS / "hooks.py"))
 
 
@@ -194,14 +208,16 @@ def test_the_terms_of_the_glossary_are_unique_and_in_order() -> None:
     assert len({slug(term) for term in terms}) == len(terms)
 
 
-def test_the_glossary_has_every_term_that_the_readme_introduces() -> None:
-    terms = set(re.findall(r"^### (.+)$", read("docs/glossary.md").lower(), re.M))
-    text = without_code(read("README.md")).partition("\n## Papers")[0]
-    introduced = re.findall(r"\*([^*]+)\*", re.sub(r"\*\*.*?\*\*", "", text, flags=re.S))
-    assert len(introduced) > 5
-    for term in introduced:
-        word = term.lower().replace("@20", "@k")
-        assert {word, word.removesuffix("s"), f"{word} item"} & terms, term
+@pytest.mark.parametrize("page", [page for page in SHOWN if page.startswith(INTRODUCE)])
+def test_the_glossary_has_every_term_that_a_page_introduces(page: str) -> None:
+    """A term is introduced in italics or bold; the glossary has it as a heading or in italics."""
+    glossary = read("docs/glossary.md").lower()
+    terms = {*re.findall(r"^### (.+)$", glossary, re.M), *re.findall(r"\*([^*]+)\*", glossary)}
+    text = re.sub(r"`[^`]*`", "", without_code(read(page))).partition("\n## Papers")[0]
+    for bold, italic in re.findall(r"\*\*([^*]+)\*\*|(?<![\w*])\*([^*]+)\*(?!\*)", text):
+        word = " ".join((bold or italic).lower().split()).replace("@20", "@k")
+        if word not in EMPHASIS and not word.endswith(".") and len(word) < 40:  # a paper
+            assert {word, word.removesuffix("s"), f"{word} item"} & terms, word
 
 
 def test_the_table_of_the_readme_is_the_one_in_the_results() -> None:
@@ -229,6 +245,18 @@ def test_the_reference_has_every_public_name(name: str) -> None:
         module = getattr(getattr(package, public), "__module__", None) or ""
         if not public.startswith("_") and module.startswith(f"jmrec.{name}."):
             assert module in covered, public
+
+
+def test_the_reference_and_the_help_have_every_name_of_the_face() -> None:
+    import jmrec
+
+    page = read("docs/reference/python.md")
+    assert "<!-- modules: jmrec/api -->" in page
+    for name in {*jmrec.__all__, "open"} - {"__version__"}:
+        found = getattr(jmrec, name)
+        assert (found.__doc__ or "").strip(), name
+        module = getattr(found, "__module__", found.__name__)
+        assert module.startswith("jmrec.api.") or f"jmrec.{name}" in page, name
 
 
 def test_a_page_gets_what_it_asks_for() -> None:
