@@ -4,8 +4,8 @@
     python docs/percent.py 02 08              # run these
     python docs/percent.py NOTEBOOK FOLDER    # run one; what it printed and drew goes to FOLDER
 
-Needs jmrec. All of them take five minutes of processor time. The site shows what the .ipynb files hold,
-as long as their cells are those of the percent files; a test says where they are not.
+Needs jmrec. All of them take some minutes of processor time. The site shows what the .ipynb files
+hold, as long as their cells are those of the percent files; a test says where they are not.
 """
 
 import base64
@@ -90,7 +90,7 @@ def commit() -> str:
 
 
 def outputs(path: Path) -> list[Output] | None:
-    """Return what each code cell printed and drew, from the .ipynb beside; None if that is stale."""
+    """Return what each code cell gave, from the .ipynb beside; None if that is stale."""
     beside = path.with_suffix(".ipynb")
     if not beside.is_file():
         return None
@@ -136,8 +136,8 @@ def page(path: Path) -> str:
             parts += [f"![What the cell above draws]({n})" for n in drawn if n.startswith(here)]
         place += 1
     note = (
-        f"This page is `notebooks/{path.name}`, and with outputs `notebooks/{path.stem}.ipynb`. Open"
-        " it to change a cell and see what happens ([how](index.md#run-them-yourself))."
+        f"This page is `notebooks/{path.name}`, and with outputs `notebooks/{path.stem}.ipynb`. "
+        "Open it to change a cell and see what happens ([how](index.md#run-them-yourself))."
     )
     title, rest = parts[0].strip().split("\n", 1)
     note += "" if known is not None else f" {STALE}"

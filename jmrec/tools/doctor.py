@@ -34,6 +34,7 @@ SETUP = ROOT / "setup.cfg"
 EXTRAS = {
     "anonymise": "numbers of people in jmrec data anonymise",
     "docs": "the site of docs/",
+    "notebooks": "to open notebooks/ in JupyterLab",
     "parity": "the tests that compare with torch",
     "serve": "jmrec serve",
     "stablehlo": "jmrec export --stablehlo",

@@ -2,6 +2,7 @@
 
 import importlib
 import itertools
+import json
 import re
 import runpy
 import shlex
@@ -82,7 +83,6 @@ def test_every_path_that_a_page_names_exists(page: str) -> None:
         *EXAMPLE.findall(text),
         "experiments/data/NAME.toml",
         "jmrec/systems/NAME/settings.py",
-        "docs/tutorials/outputs",
     ]:
         text = text.replace(example, "")
     named = {name.rstrip("/") for name in PATH.findall(text)}
@@ -275,17 +275,31 @@ def test_a_page_gets_what_it_asks_for() -> None:
 
 def test_a_notebook_shows_what_it_printed_until_it_changes(tmp_path: Path) -> None:
     percent = runpy.run_path(str(DOCS / "percent.py"))
-    notebook, folder = tmp_path / "01_short.py", tmp_path / "01_short"
-    notebook.write_text("# %% [markdown]\n# # Short\n#\n# Words.\n\n# %%\nprint(6 * 7)\n")
+    path, folder = tmp_path / "01_short.py", tmp_path / "01_short"
+    path.write_text(
+        "# %% [markdown]\n# # Short\n#\n# Words.\n\n# %%\nimport matplotlib.pyplot as plt\n"
+        "print(6 * 7)\n\n# %% [markdown]\n# More.\n\n# %%\nplt.plot([1, 2])\n"
+    )
     folder.mkdir()
-    assert "figures are missing" in percent["page"](notebook, tmp_path)
-    percent["run"](notebook, folder)
-    shown = percent["page"](notebook, tmp_path)
+    assert percent["outputs"](path) is None
+    assert percent["STALE"] in percent["page"](path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MPLBACKEND", "Agg")
+        percent["run"](path, folder)
+    made = percent["notebook"](path, folder)
+    path.with_suffix(".ipynb").write_text(json.dumps(made))
+    (first, none), (nothing, (png,)) = percent["outputs"](path)
+    assert (first, none, nothing) == ("42\n", [], "")
+    assert percent["figures"](path) == {"outputs/01_short/01-0.png": png}
+    shown = percent["page"](path)
     assert shown.startswith("# Short\n\n*This page is")
-    assert "```python\nprint(6 * 7)\n```\n\n```text\n42\n```" in shown
-    assert "missing" not in shown
-    notebook.write_text(notebook.read_text().replace("7", "8"))
-    assert "42" not in percent["page"](notebook, tmp_path)
+    assert "print(6 * 7)\n```\n\n```text\n42\n```" in shown
+    assert (
+        "plt.plot([1, 2])\n```\n\n![What the cell above draws](outputs/01_short/01-0.png)" in shown
+    )
+    assert percent["STALE"] not in shown
+    path.write_text(path.read_text().replace("7", "8"))
+    assert "42" not in percent["page"](path)
 
 
 def test_a_docstring_is_shown_with_its_formula_as_code() -> None:
