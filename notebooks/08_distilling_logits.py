@@ -110,7 +110,8 @@ print(f"teacher: {count:,} numbers, MRR {teacher_curve[-1]:.3f}; its logits are 
 # %% [markdown]
 # ## What the teacher says of one session
 # Above the clicks so far, framed what came next. Below the eight items that the teacher thinks
-# likeliest, with its probability and, in brackets, the true one: ToyShop knows how it was drawn.
+# likeliest, with its probability and, in brackets, the true one: ToyShop knows how it was drawn. (In it
+# nobody clicks on an item twice, which the teacher was not told.)
 
 # %%
 row = int(np.argmax((train[1] >= 0).sum(1) >= 7))

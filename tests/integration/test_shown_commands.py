@@ -13,6 +13,7 @@ import shlex
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,7 +41,8 @@ FEW = {
         "--config.data.vocab=400",
     ],
     "session": ["--config.student.train.steps=4", "--config.student.train.eval_every=2",
-                "--config.student.train.batch_size=8", "--config.seeds=(0,)"],
+                "--config.student.train.batch_size=8", "--config.seeds=(0,)",
+                "--config.data.toyshop.n_items=60", "--config.data.toyshop.sessions=200"],
     "mmrec": ["--config.data.toyshop.n_items=80", "--config.data.toyshop.reviews=1200",
               "--config.data.toyshop.users=40", "--config.align.train.steps=2",
               "--config.rank.train.steps=4", "--config.rank.train.eval_every=2"],
@@ -181,6 +183,13 @@ def test_the_session_of_all_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             if line.startswith(begins):
                 prepare()
         run(line)
+        if line.startswith("jmrec recommend --serve"):  # the page goes on in Python
+            (python,) = re.findall(
+                r"^```python\n(.*?)^```$", read("docs/how-to/serving.md"), re.M | re.S
+            )
+            space: dict[str, Any] = {}
+            exec(python, space)
+            assert space["lists"][1].unknown == ["gone"]
     # What pages say of it afterwards.
     assert (tmp_path / "runs/shop/evaluate/report.html").is_file()
     kept = json.loads((tmp_path / "runs/mine/config.json").read_text())
