@@ -22,7 +22,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "docs"))
 
-from percent import NOTEBOOKS, page  # noqa: E402
+from percent import NOTEBOOKS, figures, page  # noqa: E402
 
 DIRECTIVE = re.compile(r"^<!-- (section|modules|losses|commands)(?:: (.+))? -->$", re.M)
 
@@ -95,11 +95,14 @@ def generated() -> dict[str, str]:
 
 
 def on_files(files: Any, config: Any) -> Any:
-    """Add the notebooks as pages."""
+    """Add the notebooks as pages, and their figures."""
     from mkdocs.structure.files import File
 
     for path, markdown in generated().items():
         files.append(File.generated(config, path, content=markdown))
+    for notebook in NOTEBOOKS:
+        for name, data in figures(notebook).items():
+            files.append(File.generated(config, f"tutorials/{name}", content=data))
     return files
 
 

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Sequence
 
 from jmrec.commands import VERBS, load, parser
+from jmrec.commands.options import with_file
 from jmrec.errors import Preempted, UserError, explain
 from jmrec.preemption import Stoppable
 from jmrec.terminal import complain
@@ -52,6 +53,8 @@ def dispatch(arguments: Sequence[str]) -> int:
     command = load(args.verb)
     if rest and not command.takes_overrides:
         raise UserError(f"{rest[0]!r} is not understood here (see jmrec {args.verb} --help).")
+    if command.takes_overrides:
+        rest = with_file(args, rest)
     return command.action(args, rest) or 0
 
 

@@ -17,7 +17,7 @@ import platform
 import sys
 import warnings
 from collections.abc import MutableMapping
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from jmrec.errors import UserError
@@ -151,7 +151,7 @@ def set_cache(environ: MutableMapping[str, str] | None = None) -> None:
     if "JAX_COMPILATION_CACHE_DIR" in environ or wanted in ("0", "false", "no", "off", "f", "n"):
         return
     home = environ.get("XDG_CACHE_HOME") or str(Path(environ.get("HOME", "")) / ".cache")
-    folder = Path(home) / "jmrec" / f"jax-{version('jaxlib')}-{machine()}"
+    folder = Path(home) / "jmrec" / f"jax-{jaxlib()}-{machine()}"
     if not folder.is_absolute():
         return
     try:
@@ -192,7 +192,7 @@ def warn_without_flags() -> None:
     """
     if _is_missing(os.environ.get("XLA_FLAGS", "")):
         warnings.warn(
-            f"jaxlib {version('jaxlib')} computes some matrix products with constants wrongly on "
+            f"jaxlib {jaxlib()} computes some matrix products with constants wrongly on "
             f"a CPU; add {FLAG}= to the environment variable XLA_FLAGS before JAX starts, for "
             "example by jmrec.xla.set_flags().",
             RuntimeWarning,
@@ -201,7 +201,20 @@ def warn_without_flags() -> None:
 
 
 def _is_missing(flags: str) -> bool:
-    return version("jaxlib") in FAULTY and FLAG not in _names(flags)
+    return jaxlib() in FAULTY and FLAG not in _names(flags)
+
+
+def jaxlib() -> str:
+    """Return the version of jaxlib, "none" where it is not installed, which its importer says.
+
+    Example:
+      >>> jaxlib() == version("jaxlib")
+      True
+    """
+    try:
+        return version("jaxlib")
+    except PackageNotFoundError:
+        return "none"
 
 
 def _names(flags: str) -> list[str]:

@@ -62,6 +62,7 @@ def start(
     overrides: Overrides | None = None,
     *,
     origins: int = 1,
+    sources: Mapping[str, str] | None = None,
     **how: Any,
 ) -> None:
     """Run an experiment as `jmrec run` does.
@@ -71,9 +72,10 @@ def start(
       workdir: See `run`.
       overrides: See `run`.
       origins: How many test windows; see `jmrec.systems.rolling.roll`.
+      sources: Setting that is overridden -> where its value is from; None: all are from here.
       **how: Of `jmrec.systems.registry.run`.
     """
-    from jmrec.config import load_config, override_words
+    from jmrec.config import OVERRIDE, load_config, overridden, override_words
 
     if origins != 1 and how.pop("share", False):
         raise UserError("--share goes without --origins: no two windows have a stage in common.")
@@ -84,6 +86,9 @@ def start(
 
     if config.get("deterministic", False):
         set_deterministic()  # before anything starts a device
+    if sources is None:
+        sources = dict.fromkeys(overridden(words), OVERRIDE)
+    how["given"] = {"experiment": experiment, "settings": dict(sorted(sources.items()))}
     command = ["jmrec", "run", "--config", experiment, *words, "--workdir", str(workdir)]
     if origins == 1:
         registry.run(config, workdir, command=command, **how)

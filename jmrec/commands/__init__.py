@@ -20,8 +20,10 @@ VERBS = (
     "export",
     "serve",
     "convert",
+    "config",
     "plan",
     "inspect",
+    "doctor",
     "forget",
 )
 """The names of the files, in the order in which ``jmrec --help`` lists them."""

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jmrec.commands.command import Command
+from jmrec.commands.options import add_overrides
 from jmrec.errors import UserError
 
 
@@ -35,6 +36,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--page", type=Path, metavar="JSON", help="write the page of this leaderboard, run nothing"
     )
+    add_overrides(parser)
 
 
 def action(args: argparse.Namespace, overrides: Sequence[str]) -> None:

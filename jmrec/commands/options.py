@@ -2,7 +2,7 @@
 
 import argparse
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,31 @@ def add_config(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config", required=True, help="experiment file, with arguments after a colon"
     )
+
+
+def add_overrides(parser: argparse.ArgumentParser) -> None:
+    """Add ``--overrides``, for verbs that take ``--config.name=value`` too."""
+    parser.add_argument(
+        "--overrides", type=Path, metavar="FILE",
+        help="YAML with settings, such as student: {train: {steps: 500}}; what the command line "
+        "sets as --config.name=value counts more",
+    )  # fmt: skip
+
+
+def with_file(args: argparse.Namespace, typed: Sequence[str]) -> list[str]:
+    """Return the overrides of the file of ``--overrides``, if any, then those that were typed.
+
+    ``args.sources`` then says of each setting that is set so where its value is from.
+    """
+    from jmrec.config import OVERRIDE, overridden, override_words, read_overrides
+
+    file = getattr(args, "overrides", None)
+    values = {} if file is None else read_overrides(file)
+    args.sources = {
+        **dict.fromkeys(values, str(file)),
+        **dict.fromkeys(overridden(typed), OVERRIDE),
+    }
+    return [*override_words(values), *typed]
 
 
 def add_workdir(parser: argparse.ArgumentParser) -> None:

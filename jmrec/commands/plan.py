@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 
 from jmrec.commands.command import Command
-from jmrec.commands.options import add_config, add_json, output
+from jmrec.commands.options import add_config, add_json, add_overrides, output
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -32,6 +32,7 @@ def options(parser: argparse.ArgumentParser) -> None:
         "is not installed",
     )  # fmt: skip
     add_config(parser)
+    add_overrides(parser)
     add_json(parser)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from jmrec.api.start import start
 from jmrec.commands.command import Command
-from jmrec.commands.options import add_config
+from jmrec.commands.options import add_config, add_overrides
 from jmrec.errors import explain
 
 
@@ -39,6 +39,7 @@ def options(parser: argparse.ArgumentParser) -> None:
         "of jmrec sweep do: what is equal is made once, and kept in shared-stages beside them",
     )  # fmt: skip
     add_config(parser)
+    add_overrides(parser)
 
 
 def action(args: argparse.Namespace, overrides: Sequence[str]) -> int:
@@ -54,7 +55,7 @@ def action(args: argparse.Namespace, overrides: Sequence[str]) -> int:
     def work() -> None:
         start(
             args.config, args.workdir, overrides, origins=args.origins, resume=args.resume,
-            stale=args.stale, data=args.data, share=args.share,
+            stale=args.stale, data=args.data, share=args.share, sources=args.sources,
         )  # fmt: skip
 
     if settings is None:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from jmrec.commands.command import Command
+from jmrec.commands.options import add_overrides
 
 
 def options(parser: argparse.ArgumentParser) -> None:
@@ -39,6 +40,7 @@ def options(parser: argparse.ArgumentParser) -> None:
         help="let every trial make every stage (default: stages that are equal in all that decides "
         "them are made once, by whichever trial comes first, and kept in shared-stages meanwhile)",
     )  # fmt: skip
+    add_overrides(parser)
 
 
 def action(args: argparse.Namespace, overrides: Sequence[str]) -> None:

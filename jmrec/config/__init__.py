@@ -26,8 +26,10 @@ from jmrec.config.compare import config_hash, difference, flatten
 from jmrec.config.hyper import fixed, product, subsample, sweep, zipit
 from jmrec.config.load import load_config, load_hyper, override_words, resolve_path
 from jmrec.config.typed import config_from
+from jmrec.config.yaml_file import OVERRIDE, overridden, read_overrides
 
 __all__ = [
+    "OVERRIDE",
     "ConfigDict",
     "choose",
     "config_from",
@@ -38,10 +40,12 @@ __all__ = [
     "load_config",
     "load_hyper",
     "nearest",
+    "overridden",
     "override_words",
     "parse_arg",
     "placeholder",
     "product",
+    "read_overrides",
     "resolve_path",
     "subsample",
     "sweep",

@@ -1,7 +1,7 @@
 """The systems by name; making one, and opening a finished run of one."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,8 @@ SETTINGS: dict[str, Checks] = {
 own, and only those of every run and of data are checked before."""
 CONFIG = "config.json"
 """Where a finished run keeps its settings."""
+GIVEN = "given"
+"""Its group that is no settings: what was typed."""
 COMPARE, AS_PREPARED, CONTINUE = "compare", "as-prepared", "continue"
 """What becomes of a catalogue folder that was prepared before: see `run`."""
 NOWHERE = Path("no workdir")
@@ -115,6 +117,7 @@ def run(
     share: bool = False,
     console: Console | None = None,
     prints: bool = True,
+    given: Mapping[str, Any] | None = None,
 ) -> None:
     """Run every stage of an experiment, then evaluate and report.
 
@@ -133,6 +136,8 @@ def run(
         `jmrec.systems.shared.Shared`.
       console: Where progress and warnings go; None is standard error.
       prints: See `jmrec.systems.work.Work`.
+      given: What is kept beside the settings in `CONFIG`: the experiment as it was named, and where
+        the value of each setting is from that was overridden.
 
     Raises:
       UserError: If the system is unknown or has no stage ``last``, or the workdir holds another
@@ -170,7 +175,8 @@ def run(
         walk(stages[:wanted], workdir, stale=stale, tracker=tracker, sharing=sharing)
         if stop or last:
             return
-        first(lambda: write_json(workdir / CONFIG, stored(config)))
+        kept = stored(config) | ({} if given is None else {GIVEN: dict(given)})
+        first(lambda: write_json(workdir / CONFIG, kept))
         report = workdir / stages[-1].name / "report.html"
         if report.is_file() or not is_first():
             tracker.say(f"report: {report}")
@@ -213,7 +219,7 @@ def open_run(workdir: Path, tracker: Tracker) -> System:
     if unsettled(workdir):  # a writer was killed; the next one to hold the workdir ends its work
         with only_writer(workdir, warn):
             pass
-    config = ConfigDict(read_json(workdir / CONFIG))
+    config = read_config(workdir)
     system = system_class(config)
     known = flatten(config)
     lacks = next((each for each in system.since if each not in known), None)
@@ -225,6 +231,18 @@ def open_run(workdir: Path, tracker: Tracker) -> System:
     opened = system(Work(config, workdir, tracker))
     check_run(opened.stages(), workdir, str(workdir / CONFIG), PATHS)
     return opened
+
+
+def read_config(workdir: Path) -> ConfigDict:
+    """Return the settings that a finished run keeps, without what else stands beside them.
+
+    Raises:
+      UserError: The file is damaged.
+    """
+    kept = read_json(workdir / CONFIG)
+    if not isinstance(kept, dict):
+        raise UserError(f"{workdir / CONFIG} is damaged; run again in another --workdir.")
+    return ConfigDict({name: each for name, each in kept.items() if name != GIVEN})
 
 
 def is_run(folder: Path) -> bool:

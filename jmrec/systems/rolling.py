@@ -1,6 +1,6 @@
 """Rolling-origin evaluation: the system is trained again before each of several test windows."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -40,6 +40,7 @@ def roll(
     stale: str,
     command: Sequence[str],
     data: str = registry.COMPARE,
+    given: Mapping[str, Any] | None = None,
 ) -> None:
     """Run an experiment before each test window, then report the windows together.
 
@@ -54,6 +55,7 @@ def roll(
       stale: The same.
       command: The command line, for the report.
       data: See `jmrec.systems.registry.run`.
+      given: The same.
 
     Raises:
       UserError: There are too many windows, or what `run` raises.
@@ -75,7 +77,7 @@ def roll(
         )
     with ExitStack() as held:
         first(lambda: held.enter_context(only_writer(workdir, warn)))
-        _roll(config, workdir, origins, command, resume=resume, stale=stale, data=data)
+        _roll(config, workdir, origins, command, resume=resume, stale=stale, data=data, given=given)
 
 
 def _roll(

@@ -13,6 +13,7 @@ from jmrec.config import difference, flatten
 from jmrec.errors import UserError
 from jmrec.features import read_features
 from jmrec.files import read_json
+from jmrec.systems.registry import CONFIG, read_config
 from jmrec.systems.stages import read_stage
 from jmrec.tools.terminal import human, wide_console
 
@@ -41,11 +42,10 @@ def inspect(path: Path, step: int | None = None) -> dict[str, Any]:
     names = stage_names(path)
     if not names:
         return _describe(*_locate(path, step))
-    config = path / "config.json"
     return {
         "kind": "run",
         "path": str(path),
-        "settings": flatten(read_json(config)) if config.is_file() else {},
+        "settings": _of_run(path),
         "stages": [_overview(path / name, name) for name in names],
     }
 
@@ -79,8 +79,7 @@ def compare(a: Path, b: Path, step: int | None = None) -> dict[str, Any]:
     else:
         both = [name for name in stages_a if name in stages_b]
         pairs = [{"stage": name, **_compare_stages(a / name, b / name, step)} for name in both]
-        configs = [path / "config.json" for path in (a, b)]
-        settings = difference(*(flatten(read_json(c)) if c.is_file() else {} for c in configs))
+        settings = difference(_of_run(a), _of_run(b))
     return {
         "settings": settings,
         "pairs": pairs,
@@ -88,6 +87,11 @@ def compare(a: Path, b: Path, step: int | None = None) -> dict[str, Any]:
         "stages_only_b": [name for name in stages_b if name not in stages_a],
         "bit_equal": stages_a == stages_b and all(pair["bit_equal"] for pair in pairs),
     }
+
+
+def _of_run(workdir: Path) -> dict[str, Any]:
+    """Return the settings of a run, {} where it is not finished."""
+    return flatten(read_config(workdir)) if (workdir / CONFIG).is_file() else {}
 
 
 def stage_names(path: Path) -> list[str]:

@@ -17,6 +17,10 @@ ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "docs" / "percent.py"
 percent = runpy.run_path(str(SCRIPT))
 NOTEBOOKS, cells = percent["NOTEBOOKS"], percent["cells"]
+MOST_BYTES = 400_000
+"""Of a notebook with its outputs."""
+KINDS = ("stream", "display_data")
+"""Of outputs: nothing went wrong when it was run."""
 
 
 @pytest.fixture(scope="module")
@@ -27,8 +31,8 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
     )
 
 
-def test_there_are_seven_and_the_tutorials_name_them() -> None:
-    assert [path.name[:2] for path in NOTEBOOKS] == ["01", "02", "03", "04", "05", "06", "07"]
+def test_there_are_eight_and_the_tutorials_name_them() -> None:
+    assert [path.name[:2] for path in NOTEBOOKS] == [f"0{number}" for number in range(1, 9)]
     page = (ROOT / "docs" / "tutorials" / "index.md").read_text()
     assert all(f"({path.stem}.md)" in page for path in NOTEBOOKS)
 
@@ -76,7 +80,31 @@ def test_runs_from_the_first_cell_to_the_last(path: Path, run_folder: str, tmp_p
             assert drawn[str(number)], f"line {number}: the cell drew nothing"
             assert all(drawn[str(number)]), f"line {number}: an empty plot"
     assert any(drawn.values())
-    figures = {each.name for each in folder.glob("*.png")}
-    assert len({name[:3] for name in figures}) == sum(map(bool, drawn.values()))
-    shown = percent["page"](path, tmp_path)  # of the tutorials
-    assert all(f"(outputs/{path.stem}/{name})" in shown for name in figures)
+    pngs = {each.name for each in folder.glob("*.png")}
+    assert len({name[:3] for name in pngs}) == sum(map(bool, drawn.values()))
+    whole = percent["notebook"](path, folder)  # as percent.py writes it
+    outputs = [each for cell in whole["cells"] for each in cell.get("outputs", [])]
+    assert sum("data" in each for each in outputs) == len(pngs)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_notebook_with_outputs_is_that_of_the_percent_file(path: Path) -> None:
+    file = path.with_suffix(".ipynb")
+    again = f"run python docs/percent.py {path.name[:2]} and commit {file.name}"
+    assert file.is_file(), again
+    assert file.stat().st_size < MOST_BYTES, "fewer or smaller figures, please"
+    shown = percent["outputs"](path)
+    assert shown is not None, again
+    whole = json.loads(file.read_text(encoding="utf-8"))
+    assert (whole["nbformat"], whole["nbformat_minor"]) == (4, 5)
+    assert re.fullmatch(r"[0-9a-f]{7}", whole["metadata"]["jmrec"]["commit"])
+    assert len({cell["id"] for cell in whole["cells"]}) == len(whole["cells"])
+    code = [cell for cell in whole["cells"] if cell["cell_type"] == "code"]
+    assert [cell["execution_count"] for cell in code] == list(range(1, len(code) + 1))
+    assert all(each["output_type"] in KINDS for cell in code for each in cell["outputs"])
+    drawn = [png for _, pngs in shown for png in pngs]
+    assert drawn
+    assert all(png.startswith(b"\x89PNG") for png in drawn)
+    page = percent["page"](path)
+    assert all(f"({name})" in page for name in percent["figures"](path))
+    assert percent["STALE"] not in page

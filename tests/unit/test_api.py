@@ -188,19 +188,24 @@ def test_a_run_is_that_of_the_command_in_every_byte(
     command = shop.parent / "command"
     words = [
         "--config.student.train.steps=8", "--config.student.train.eval_every=4",
-        "--config.student.train.batch_size=8", "--config.student.stack.width=16",
-        "--config.seeds=(0,)", f"--config.data.dir={shop}",
+        "--config.seeds=(0,)", f"--config.data.dir={shop}", "--overrides", str(shop / "few.yaml"),
     ]  # fmt: skip
+    (shop / "few.yaml").write_text("student: {train: {batch_size: 8}, stack.width: 16}")
     assert main(["run", "--config", SPEC, *words, "--workdir", str(command)]) == 0
     name = "evaluate/results.json"
     assert (finished.workdir / name).read_bytes() == (command / name).read_bytes()
-    assert (finished.workdir / "config.json").read_bytes() == (command / "config.json").read_bytes()
-    costs = [
-        json.loads((each / "evaluate/cost.json").read_text())
-        for each in (finished.workdir, command)
-    ]
-    mine, its = (each["commands"]["run"] for each in costs)
-    assert mine.replace(str(finished.workdir), str(command)).replace("[0]", "(0,)") == its
+    mine, theirs = (
+        json.loads((f / "config.json").read_text()) for f in (finished.workdir, command)
+    )
+    given, from_file = mine.pop("given"), theirs.pop("given")
+    assert theirs == mine
+    assert given == {"experiment": SPEC, "settings": dict.fromkeys([*FEW, "data.dir"], "override")}
+    few = {name for name, source in from_file["settings"].items() if source != "override"}
+    assert few == {"student.stack.width", "student.train.batch_size"}
+    files = [each / "evaluate/cost.json" for each in (finished.workdir, command)]
+    mine, its = (json.loads(each.read_text())["commands"]["run"] for each in files)
+    mine = mine.replace(str(finished.workdir), str(command)).replace("[0]", "(0,)")
+    assert sorted(mine.split()) == sorted(its.split())
     assert finished.results == json.loads((command / name).read_text())
     assert finished.report.read_text().startswith("<!doctype html")
     out = capsys.readouterr().out

@@ -2,6 +2,7 @@
 
 import importlib
 import itertools
+import json
 import re
 import runpy
 import shlex
@@ -18,15 +19,8 @@ from jmrec.config import flatten, load_config
 from jmrec.systems.registry import check_settings
 from jmrec.tools.leaderboard.board import read_board
 from jmrec.tools.leaderboard.page import page as leaderboard_page
+from tests.pages import DOCS, PAGES, ROOT, SHOWN, commands, read
 
-ROOT = Path(__file__).resolve().parents[2]
-DOCS = ROOT / "docs"
-PAGES = [
-    *("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md"),
-    *sorted(path.relative_to(ROOT).as_posix() for path in DOCS.rglob("*.md")),
-]
-SHOWN = ["README.md", *(page for page in PAGES if page.startswith("docs/"))]
-"""Pages whose commands stand for themselves; those of CONTRIBUTING are run by test_extensions."""
 EXAMPLE = re.compile(r"^```python file=(\S+)", re.M)
 """A file that is not there: a page shows how it would be written."""
 PATH = re.compile(
@@ -40,11 +34,21 @@ PACKAGES = (
     "tasks", "training",
 )  # fmt: skip
 """Whose public names the reference has."""
+INTRODUCE = (
+    "README",
+    "docs/index",
+    "docs/explanation",
+    "docs/how-to",
+    "docs/results/index",
+    "docs/limits",
+)
+"""Beginnings of pages that introduce terms."""
+EMPHASIS = (
+    "high", "inputs", "k", "loss", "low", "move", "n", "read by", "reads", "t", "the rules win",
+    "which item it is",
+)  # fmt: skip
+"""What stands in italics or bold on those pages and is no term."""
 hooks = runpy.run_path(str(DOCS / "hooks.py"))
-
-
-def read(page: str) -> str:
-    return (ROOT / page).read_text(encoding="utf-8")
 
 
 def slug(heading: str) -> str:
@@ -72,16 +76,6 @@ def pages_with_anchors() -> dict[Path, set[str]]:
     return {path: anchors(text) for path, text in made.items()}
 
 
-def commands(page: str) -> Iterator[str]:
-    """Yield the command lines of a page that begin with jmrec, each as one line."""
-    text = re.sub(r"^```(?!bash)\w+.*?^```$", "", read(page), flags=re.M | re.S)
-    blocks = re.findall(r"^```bash\n(.*?)^```$|((?:^ {4}.+\n)+)", text, re.M | re.S)
-    for line in re.sub(r"\\\n\s*", "", "\n".join(map("".join, blocks))).splitlines():
-        if not line.strip().startswith("jmrec "):
-            continue
-        yield line
-
-
 @pytest.mark.parametrize("page", PAGES)
 def test_every_path_that_a_page_names_exists(page: str) -> None:
     text = read(page)
@@ -89,7 +83,6 @@ def test_every_path_that_a_page_names_exists(page: str) -> None:
         *EXAMPLE.findall(text),
         "experiments/data/NAME.toml",
         "jmrec/systems/NAME/settings.py",
-        "docs/tutorials/outputs",
     ]:
         text = text.replace(example, "")
     named = {name.rstrip("/") for name in PATH.findall(text)}
@@ -215,14 +208,16 @@ def test_the_terms_of_the_glossary_are_unique_and_in_order() -> None:
     assert len({slug(term) for term in terms}) == len(terms)
 
 
-def test_the_glossary_has_every_term_that_the_readme_introduces() -> None:
-    terms = set(re.findall(r"^### (.+)$", read("docs/glossary.md").lower(), re.M))
-    text = without_code(read("README.md")).partition("\n## Papers")[0]
-    introduced = re.findall(r"\*([^*]+)\*", re.sub(r"\*\*.*?\*\*", "", text, flags=re.S))
-    assert len(introduced) > 5
-    for term in introduced:
-        word = term.lower().replace("@20", "@k")
-        assert {word, word.removesuffix("s"), f"{word} item"} & terms, term
+@pytest.mark.parametrize("page", [page for page in SHOWN if page.startswith(INTRODUCE)])
+def test_the_glossary_has_every_term_that_a_page_introduces(page: str) -> None:
+    """A term is introduced in italics or bold; the glossary has it as a heading or in italics."""
+    glossary = read("docs/glossary.md").lower()
+    terms = {*re.findall(r"^### (.+)$", glossary, re.M), *re.findall(r"\*([^*]+)\*", glossary)}
+    text = re.sub(r"`[^`]*`", "", without_code(read(page))).partition("\n## Papers")[0]
+    for bold, italic in re.findall(r"\*\*([^*]+)\*\*|(?<![\w*])\*([^*]+)\*(?!\*)", text):
+        word = " ".join((bold or italic).lower().split()).replace("@20", "@k")
+        if word not in EMPHASIS and not word.endswith(".") and len(word) < 40:  # a paper
+            assert {word, word.removesuffix("s"), f"{word} item"} & terms, word
 
 
 def test_the_table_of_the_readme_is_the_one_in_the_results() -> None:
@@ -252,6 +247,18 @@ def test_the_reference_has_every_public_name(name: str) -> None:
             assert module in covered, public
 
 
+def test_the_reference_and_the_help_have_every_name_of_the_face() -> None:
+    import jmrec
+
+    page = read("docs/reference/python.md")
+    assert "<!-- modules: jmrec/api -->" in page
+    for name in {*jmrec.__all__, "open"} - {"__version__"}:
+        found = getattr(jmrec, name)
+        assert (found.__doc__ or "").strip(), name
+        module = getattr(found, "__module__", found.__name__)
+        assert module.startswith("jmrec.api.") or f"jmrec.{name}" in page, name
+
+
 def test_a_page_gets_what_it_asks_for() -> None:
     shown = hooks["expanded"](
         "# A\n\n<!-- section: A loss -->\n\n<!-- modules: jmrec/metrics -->\n"
@@ -268,17 +275,31 @@ def test_a_page_gets_what_it_asks_for() -> None:
 
 def test_a_notebook_shows_what_it_printed_until_it_changes(tmp_path: Path) -> None:
     percent = runpy.run_path(str(DOCS / "percent.py"))
-    notebook, folder = tmp_path / "01_short.py", tmp_path / "01_short"
-    notebook.write_text("# %% [markdown]\n# # Short\n#\n# Words.\n\n# %%\nprint(6 * 7)\n")
+    path, folder = tmp_path / "01_short.py", tmp_path / "01_short"
+    path.write_text(
+        "# %% [markdown]\n# # Short\n#\n# Words.\n\n# %%\nimport matplotlib.pyplot as plt\n"
+        "print(6 * 7)\n\n# %% [markdown]\n# More.\n\n# %%\nplt.plot([1, 2])\n"
+    )
     folder.mkdir()
-    assert "figures are missing" in percent["page"](notebook, tmp_path)
-    percent["run"](notebook, folder)
-    shown = percent["page"](notebook, tmp_path)
+    assert percent["outputs"](path) is None
+    assert percent["STALE"] in percent["page"](path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MPLBACKEND", "Agg")
+        percent["run"](path, folder)
+    made = percent["notebook"](path, folder)
+    path.with_suffix(".ipynb").write_text(json.dumps(made))
+    (first, none), (nothing, (png,)) = percent["outputs"](path)
+    assert (first, none, nothing) == ("42\n", [], "")
+    assert percent["figures"](path) == {"outputs/01_short/01-0.png": png}
+    shown = percent["page"](path)
     assert shown.startswith("# Short\n\n*This page is")
-    assert "```python\nprint(6 * 7)\n```\n\n```text\n42\n```" in shown
-    assert "missing" not in shown
-    notebook.write_text(notebook.read_text().replace("7", "8"))
-    assert "42" not in percent["page"](notebook, tmp_path)
+    assert "print(6 * 7)\n```\n\n```text\n42\n```" in shown
+    assert (
+        "plt.plot([1, 2])\n```\n\n![What the cell above draws](outputs/01_short/01-0.png)" in shown
+    )
+    assert percent["STALE"] not in shown
+    path.write_text(path.read_text().replace("7", "8"))
+    assert "42" not in percent["page"](path)
 
 
 def test_a_docstring_is_shown_with_its_formula_as_code() -> None:

@@ -35,7 +35,7 @@ from jmrec.files import plain, read_json, write_json
 from jmrec.metrics.bootstrap import Paired, paired
 from jmrec.metrics.significance import holm
 from jmrec.systems.evaluate import UNITS
-from jmrec.systems.registry import CONFIG
+from jmrec.systems.registry import read_config
 from jmrec.systems.students import NO_FEATURES, stage_name
 
 FORMAT = 1
@@ -125,7 +125,7 @@ def make_board(workdir: Path) -> tuple[Board, BoardCost]:
     Raises:
       UserError: A file is missing or damaged, or there is no rule.
     """
-    config = ConfigDict(read_json(workdir / CONFIG))
+    config = read_config(workdir)
     results = read_results(workdir / "evaluate" / RESULTS)
     units = read_units(workdir / "evaluate" / UNITS)
     rows = [row for row in results["rows"] if role_of(row["kind"]) in (BOUND, RULE, MODEL)]
