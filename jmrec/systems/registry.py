@@ -177,14 +177,17 @@ def run(
             return
         kept = stored(config) | ({} if given is None else {GIVEN: dict(given)})
         first(lambda: write_json(workdir / CONFIG, kept))
-        report = workdir / stages[-1].name / "report.html"
-        if report.is_file() or not is_first():
-            tracker.say(f"report: {report}")
-        else:
-            tracker.warn(
-                f"{report} is not there any more; delete {report.parent / STAGE} and start jmrec "
-                "run again: it is written anew."
-            )
+        _say_report(workdir / stages[-1].name / "report.html", tracker)
+
+
+def _say_report(report: Path, tracker: Tracker) -> None:
+    if report.is_file() or not is_first():
+        tracker.say(f"report: {report}")
+        return
+    tracker.warn(
+        f"{report} is not there any more; delete {report.parent / STAGE} and start jmrec run again: "
+        "it is written anew."
+    )
 
 
 def tracker_of(

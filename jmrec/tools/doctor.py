@@ -39,6 +39,7 @@ EXTRAS = {
     "serve": "jmrec serve",
     "stablehlo": "jmrec export --stablehlo",
     "sweep": "jmrec sweep --optuna",
+    "tensorboard": "--config.tracking.tensorboard=true",
     "test": "bash launch/test.sh",
     "tpu-plan": "jmrec plan with a TPU's own compiler",
 }
