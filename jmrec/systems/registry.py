@@ -185,8 +185,8 @@ def _say_report(report: Path, tracker: Tracker) -> None:
         tracker.say(f"report: {report}")
         return
     tracker.warn(
-        f"{report} is not there any more; delete {report.parent / STAGE} and start jmrec run again: "
-        "it is written anew."
+        f"{report} is not there any more; delete {report.parent / STAGE} and start jmrec run "
+        "again: it is written anew."
     )
 
 
