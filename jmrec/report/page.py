@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from jmrec.evaluation.results import Cost, Results, make_cost
+from jmrec.report.decision import decide
 from jmrec.report.examples import example_note, example_sessions
 from jmrec.report.html import write_page
 from jmrec.report.sentences import bias_sentence, sentences, tiles
@@ -60,6 +61,7 @@ def write_report(
         "report.html",
         title=f"jmrec: {dataset.get('name', 'results')}",
         caption=results.get("caption", ""),
+        decision=decide(results, cost),
         sentences=sentences(results, cost),
         tiles=tiles(results),
         main=main if main.lines else None,

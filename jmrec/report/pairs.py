@@ -11,6 +11,7 @@ from markupsafe import Markup
 from jmrec.evaluation.results import BOUND, PAIR, RULE, Cost, Results
 from jmrec.report import pairs_plots, plots, sections, tables
 from jmrec.report import pairs_tables as ours
+from jmrec.report.decision import decide
 from jmrec.report.html import write_page
 from jmrec.report.pairs_tables import found
 from jmrec.report.sentences import verdict
@@ -73,6 +74,7 @@ def write_pairs(results: Results, path: str | Path, cost: Cost) -> Path:
         "pairs.html",
         title=f"jmrec: {dataset.get('name', 'results')}",
         caption=results.get("caption", ""),
+        decision=decide(results, cost),
         sentences=sentences(results),
         sections=[each for each in _sections(results, cost) if each],
         samples=[each for each in found(results, "samples", list) if isinstance(each, Mapping)],

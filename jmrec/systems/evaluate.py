@@ -13,6 +13,7 @@ from pathlib import Path
 from jmrec.cluster.member import first, is_first
 from jmrec.config import ConfigDict, choose
 from jmrec.errors import UserError
+from jmrec.evaluation.choice import best_of
 from jmrec.evaluation.drift import over_time
 from jmrec.evaluation.effect import correction_effect
 from jmrec.evaluation.policy import Policy
@@ -22,8 +23,10 @@ from jmrec.evaluation.results import (
     FROZEN,
     LIVE,
     MODEL,
+    RULE,
     TEACHER,
     WEEKLY,
+    ServedRow,
     make_cost,
     role_of,
     write_results,
@@ -123,6 +126,8 @@ def evaluate(
         return
     student = served.get("student", served["row"])
     pairs, beside = _compared(config, rows, served["row"], student)
+    if (safe := _safe(served, rows)) is not None:
+        pairs.append((served["row"], safe))
     stages = system.stages()[:-1]
     names = [each.name for each in stages]
     shown = {each.name for each in stages if not each.group or each.path.split(".")[-1] == student}
@@ -182,6 +187,22 @@ def _compared(
     if served != student:
         return [(student, served), *pairs], [student]
     return pairs, [*of_role[TEACHER], *_without_teacher(variants, student)]
+
+
+def _safe(served: ServedRow, rows: Sequence[Row]) -> str | None:
+    """Return the best rule on validation, which is what one serves where no training pays.
+
+    The report compares what was trained and is served with it; None where a rule is served.
+    """
+    values = served["choice"]["validation"] if "choice" in served else {}
+    kinds = {row.name: row.kind for row in rows}
+    known = {
+        name: each for name, each in values.items()
+        if each is not None and role_of(kinds[name]) == RULE
+    }  # fmt: skip
+    if not known or role_of(kinds[served["row"]]) == RULE:
+        return None
+    return best_of(known)
 
 
 def _counted(rows: Sequence[Row]) -> list[tuple[str, str]]:
