@@ -146,10 +146,11 @@ def apart(results: Results, a: str | None, b: str | None) -> Apart | None:
 
 def _spoken_of(results: Results) -> str | None:
     """Return the row that validation chose or somebody named; without one the best model."""
-    named = section(results, "served").get("row")
-    if named in by_name(results):
-        return str(named)
-    return best_model(results) or best_rule(results)
+    rows = by_name(results)
+    for name in (section(results, "served").get("row"), best_model(results), best_rule(results)):
+        if name in rows:
+            return str(name)
+    return None
 
 
 def _by_role(results: Results, chosen: str) -> Decision:
@@ -180,7 +181,8 @@ def preferred_rule(results: Results) -> str | None:
     """Return the rule that is best on validation; of this table where nothing is known of that."""
     rows, values = by_name(results), _on_choice(results)
     rules = {name: value for name, value in values.items() if role(results, rows[name]) == RULE}
-    return max(rules, key=lambda name: rules[name]) if rules else best_rule(results)
+    best = max(rules, key=lambda name: rules[name]) if rules else best_rule(results)
+    return best if best in rows else None
 
 
 def _on_choice(results: Results) -> dict[str, float]:

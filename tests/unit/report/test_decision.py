@@ -82,8 +82,9 @@ CASES: dict[str, tuple[dict[str, Any], str, str | None, list[str]]] = {
     "a rule wins": (
         shop(RULE, ("gru", RULE, -7.8, -9.5, -6.1), (MIXED, RULE, 0.1, -0.2, 0.3)),
         decision.RULE_WINS, RULE,
-        ["On shoes blend of rules wins by 7.80 points [6.10, 9.50] of MRR@20", "over the best model "
-         "on validation, gru: serve it, or blend of rules and gru, which can not be told from it"],
+        ["On shoes blend of rules wins by 7.80 points [6.10, 9.50] of MRR@20",
+         "over the best model on validation, gru: serve it, or blend of rules and gru, which can "
+         "not be told from it"],
     ),
     "a named student loses to the rule": (
         shop("gru", ("gru", RULE, -2, -3, -1), wanted=None),
@@ -116,7 +117,8 @@ CASES: dict[str, tuple[dict[str, Any], str, str | None, list[str]]] = {
     ),
     "one seed, and an interval around 0": (
         shop("gru", ("gru", RULE, 0.3, -0.5, 1.1), seeds=1),
-        decision.NO_DIFFERENCE, RULE, ["No difference is shown", "gru has one seed; 3 may show one"],
+        decision.NO_DIFFERENCE, RULE,
+        ["No difference is shown", "gru has one seed; 3 may show one"],
     ),
     "one seed beside a rule": (
         shop(RULE, ("gru", RULE, 2.4, 0.4, 4.4), seeds=1),
@@ -180,7 +182,7 @@ def test_what_is_said_follows_from_the_numbers(name: str) -> None:
 
 
 def test_no_claim_without_enough_seeds_whatever_the_interval() -> None:
-    """Brute force: a win is claimed exactly where the paired interval excludes 0 and seeds are 3."""
+    """A verdict is given exactly where the interval excludes 0 and there are three seeds."""
     for seeds in (1, 2, 3, 5):
         for low, high in ((-3, -1), (-1, 1), (1, 3)):
             found = decide(shop("gru", ("gru", RULE, (low + high) / 2, low, high), seeds=seeds))
