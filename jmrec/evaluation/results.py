@@ -267,10 +267,16 @@ class RowCost(TypedDict, total=False):
 
 
 class Cost(TypedDict):
-    """The contents of cost.json: stage -> cost, row -> cost, commands, what `export` measured."""
+    """The contents of cost.json: stage -> cost, row -> cost, commands, what `export` measured.
+
+    ``evaluation`` is what the evaluation itself cost; ``made`` says when, of which commit, with
+    which versions and on which machine, each in words.
+    """
 
     format: int
+    made: NotRequired[dict[str, str]]
     stages: dict[str, StageCost]
+    evaluation: NotRequired[StageCost]
     rows: NotRequired[dict[str, RowCost]]
     commands: dict[str, str]
     serving: NotRequired[dict[str, Any]]

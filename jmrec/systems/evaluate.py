@@ -16,6 +16,7 @@ from jmrec.errors import UserError
 from jmrec.evaluation.choice import best_of
 from jmrec.evaluation.drift import over_time
 from jmrec.evaluation.effect import correction_effect
+from jmrec.evaluation.helped import helped, two_rows
 from jmrec.evaluation.policy import Policy
 from jmrec.evaluation.protocol import ask
 from jmrec.evaluation.results import (
@@ -27,7 +28,6 @@ from jmrec.evaluation.results import (
     TEACHER,
     WEEKLY,
     ServedRow,
-    make_cost,
     role_of,
     write_results,
 )
@@ -37,7 +37,7 @@ from jmrec.evaluation.windows import units_of, write_units
 from jmrec.files import read_json
 from jmrec.report.page import write_report
 from jmrec.report.terminal import print_results
-from jmrec.systems.costs import cost_by_stage, facts_by_stage
+from jmrec.systems.costs import cost_of, evaluation_cost, facts_by_stage
 from jmrec.systems.examples import examples, pictures_of
 from jmrec.systems.measured import Later, measure_all
 from jmrec.systems.stages import Stage
@@ -111,7 +111,8 @@ def evaluate(
     validation, predictions = ask(dataset, "validation"), ask(dataset, split)
     later = None if counts == FROZEN else Later.of(counts, dataset, validation, predictions)
     reads = first(lambda: note_reading(work.workdir, split, stage))
-    table = measure_all(system, split, validation, predictions, dump, later)
+    with evaluation_cost() as spent:
+        table = measure_all(system, split, validation, predictions, dump, later)
     rows, served = table.rows, table.served
     effect = None
     if policy is not None:
@@ -151,18 +152,16 @@ def evaluate(
     if by is not None:
         results["over_time"] = over_time(rows, predictions, by)
     results["examples"] = why
-    cost = make_cost(cost_by_stage(work.workdir, names), _run_by(command))
+    if (two := two_rows(results["served"], results["best_rule"], rows)) is not None:
+        results["helped"] = helped(*two, predictions, dataset.items, config.seed)
+    cost = cost_of(work.workdir, names, command)
     cost["rows"] = {row.name: table.cost[row.name] for row in rows}
+    cost["evaluation"] = spent
     write_results(folder, results, cost)
     write_units(folder / UNITS, units_of(rows, predictions))
     write_report(results, folder / "report.html", cost, pictures_of(dataset.items, results))
     if work.prints:
         print_results(results, cost)
-
-
-def _run_by(command: Sequence[str]) -> dict[str, str]:
-    """Return "commands" of cost.json: the one by which a run was made, if it is known."""
-    return {"run": " ".join(command)} if command else {}
 
 
 def _compared(

@@ -23,14 +23,13 @@ from jmrec.evaluation.results import (
     FORMAT,
     Results,
     kinds_of,
-    make_cost,
     write_results,
 )
 from jmrec.models.readers.critics import CriticConfig
 from jmrec.report.page import write_report
 from jmrec.report.terminal import print_results
 from jmrec.sharding import process_rows
-from jmrec.systems.costs import cost_by_stage, facts_by_stage
+from jmrec.systems.costs import cost_of, facts_by_stage
 from jmrec.systems.planned import shape
 from jmrec.systems.stages import Stage
 from jmrec.systems.system import PlannedStep, Sizes
@@ -209,8 +208,7 @@ class GaussianStudy:
             "study": study,
             "checks": check(rows, self.batch_size),
         }
-        commands = {"run": " ".join(command)} if command else {}
-        cost = make_cost(cost_by_stage(self.work.workdir, fits), commands)
+        cost = cost_of(self.work.workdir, fits, command)
         write_results(folder, results, cost)
         write_report(results, folder / "report.html", cost)
         if self.work.prints:
