@@ -115,7 +115,7 @@ def decide(results: Results, cost: Cost | None = None) -> Decision | None:
     Example:
       >>> rows = [{"name": "EASE", "kind": "rule"}]
       >>> kinds = [{"name": "rule", "role": "rule", "title": "Rules"}]
-      >>> decide({"rows": rows, "kinds": kinds}).headline
+      >>> decide({"rows": rows, "kinds": kinds, "best_rule": "EASE"}).headline
       'Only rules were measured on this data: serve EASE.'
     """
     chosen = _spoken_of(results)

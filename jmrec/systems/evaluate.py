@@ -12,13 +12,14 @@ from pathlib import Path
 
 from jmrec.cluster.member import first, is_first
 from jmrec.config import ConfigDict, choose
+from jmrec.data.schema import Items
 from jmrec.errors import UserError
 from jmrec.evaluation.choice import best_of
 from jmrec.evaluation.drift import over_time
 from jmrec.evaluation.effect import correction_effect
 from jmrec.evaluation.helped import helped, two_rows
 from jmrec.evaluation.policy import Policy
-from jmrec.evaluation.protocol import ask
+from jmrec.evaluation.protocol import Predictions, ask
 from jmrec.evaluation.results import (
     CONTROL,
     FROZEN,
@@ -27,6 +28,7 @@ from jmrec.evaluation.results import (
     RULE,
     TEACHER,
     WEEKLY,
+    Results,
     ServedRow,
     role_of,
     write_results,
@@ -127,8 +129,7 @@ def evaluate(
         return
     student = served.get("student", served["row"])
     pairs, beside = _compared(config, rows, served["row"], student)
-    if (safe := _safe(served, rows)) is not None:
-        pairs.append((served["row"], safe))
+    pairs += _safe(served, rows)
     stages = system.stages()[:-1]
     names = [each.name for each in stages]
     shown = {each.name for each in stages if not each.group or each.path.split(".")[-1] == student}
@@ -147,13 +148,10 @@ def evaluate(
         curves={name: curve for name, curve in curves.items() if name in shown},
         policy=effect,
     )
-    if (value := dataset.items.value) is not None:
-        results["value"] = worth_of_lists(rows, predictions, value, results["best_rule"])
+    results["examples"] = why
     if by is not None:
         results["over_time"] = over_time(rows, predictions, by)
-    results["examples"] = why
-    if (two := two_rows(results["served"], results["best_rule"], rows)) is not None:
-        results["helped"] = helped(*two, predictions, dataset.items, config.seed)
+    _add_sections(results, rows, predictions, dataset.items, config.seed)
     cost = cost_of(work.workdir, names, command)
     cost["rows"] = {row.name: table.cost[row.name] for row in rows}
     cost["evaluation"] = spent
@@ -188,10 +186,10 @@ def _compared(
     return pairs, [*of_role[TEACHER], *_without_teacher(variants, student)]
 
 
-def _safe(served: ServedRow, rows: Sequence[Row]) -> str | None:
-    """Return the best rule on validation, which is what one serves where no training pays.
+def _safe(served: ServedRow, rows: Sequence[Row]) -> list[tuple[str, str]]:
+    """Return the served row and the best rule on validation: what one serves if no training pays.
 
-    The report compares what was trained and is served with it; None where a rule is served.
+    The report compares the two; nothing is returned where a rule is served.
     """
     values = served["choice"]["validation"] if "choice" in served else {}
     kinds = {row.name: row.kind for row in rows}
@@ -200,8 +198,18 @@ def _safe(served: ServedRow, rows: Sequence[Row]) -> str | None:
         if each is not None and role_of(kinds[name]) == RULE
     }  # fmt: skip
     if not known or role_of(kinds[served["row"]]) == RULE:
-        return None
-    return best_of(known)
+        return []
+    return [(served["row"], best_of(known))]
+
+
+def _add_sections(
+    results: Results, rows: Sequence[Row], predictions: Predictions, items: Items, seed: int
+) -> None:
+    """Add what lists are worth, where items have a value, and whom the served row helps."""
+    if items.value is not None:
+        results["value"] = worth_of_lists(rows, predictions, items.value, results["best_rule"])
+    if (two := two_rows(results["served"], results["best_rule"], rows)) is not None:
+        results["helped"] = helped(*two, predictions, items, seed)
 
 
 def _counted(rows: Sequence[Row]) -> list[tuple[str, str]]:

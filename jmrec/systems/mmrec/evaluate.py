@@ -110,9 +110,7 @@ def evaluate(
         print_results(results, cost)
 
 
-def _measured(
-    system: Run, scored: Sequence[Scored], split: str
-) -> tuple[PairData, dict[str, Any]]:
+def _measured(system: Run, scored: Sequence[Scored], split: str) -> tuple[PairData, dict[str, Any]]:
     """Return what the rows are judged by, and all parts of results.json that follow from that."""
     c, data = system.work.config, pair_data(system)
     settings = Settings(
