@@ -1,6 +1,7 @@
 """Whom a row helps and whom it harms: sessions that it ranks better or worse than another row."""
 
 from collections.abc import Sequence
+from copy import copy
 
 import numpy as np
 
@@ -119,10 +120,16 @@ def kept_helped(found: Helped, keep: np.ndarray) -> Helped:
       keep: bool [S] of the split, the sessions that stay.
     """
     number = np.cumsum(keep) - 1
-    better, worse = (
-        [{**e, "session": int(number[e["session"]])} for e in part if keep[e["session"]]]
-        for part in (found["better"], found["worse"])
-    )
-    named = {item for each in [*better, *worse] for item in [*each["past"], each["next"]]}
-    facts = {item: fact for item, fact in found["items"].items() if item in named}
-    return {**found, "better": better, "worse": worse, "items": facts}  # type: ignore[typeddict-item]
+
+    def stay(part: list[HelpedSession]) -> list[HelpedSession]:
+        kept = [copy(each) for each in part if keep[each["session"]]]
+        for each in kept:
+            each["session"] = int(number[each["session"]])
+        return kept
+
+    result = copy(found)
+    result["better"], result["worse"] = stay(found["better"]), stay(found["worse"])
+    every = [*result["better"], *result["worse"]]
+    named = {item for each in every for item in [*each["past"], each["next"]]}
+    result["items"] = {item: fact for item, fact in found["items"].items() if item in named}
+    return result

@@ -149,9 +149,7 @@ def evaluate(
         policy=effect,
     )
     results["examples"] = why
-    if by is not None:
-        results["over_time"] = over_time(rows, predictions, by)
-    _add_sections(results, rows, predictions, dataset.items, config.seed)
+    _add_sections(results, rows, predictions, dataset.items, by, config.seed)
     cost = cost_of(work.workdir, names, command)
     cost["rows"] = {row.name: table.cost[row.name] for row in rows}
     cost["evaluation"] = spent
@@ -203,9 +201,19 @@ def _safe(served: ServedRow, rows: Sequence[Row]) -> list[tuple[str, str]]:
 
 
 def _add_sections(
-    results: Results, rows: Sequence[Row], predictions: Predictions, items: Items, seed: int
+    results: Results,
+    rows: Sequence[Row],
+    predictions: Predictions,
+    items: Items,
+    by: str | None,
+    seed: int,
 ) -> None:
-    """Add what lists are worth, where items have a value, and whom the served row helps."""
+    """Add what lists are worth, where items have a value; figures over time, where asked for.
+
+    And whom the served row helps and harms.
+    """
+    if by is not None:
+        results["over_time"] = over_time(rows, predictions, by)
     if items.value is not None:
         results["value"] = worth_of_lists(rows, predictions, items.value, results["best_rule"])
     if (two := two_rows(results["served"], results["best_rule"], rows)) is not None:
