@@ -147,7 +147,9 @@ def apart(results: Results, a: str | None, b: str | None) -> Apart | None:
 def _spoken_of(results: Results) -> str | None:
     """Return the row that validation chose or somebody named; without one the best model."""
     rows = by_name(results)
-    for name in (section(results, "served").get("row"), best_model(results), best_rule(results)):
+    own = (section(results, "pairs").get("chosen") or {}).get("model")  # by validation
+    named = section(results, "served").get("row")
+    for name in (named, own, best_model(results), best_rule(results)):
         if name in rows:
             return str(name)
     return None

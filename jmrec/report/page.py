@@ -18,7 +18,8 @@ def write_report(
 ) -> Path:
     """Write the results as one HTML page that needs nothing beside it.
 
-    The page holds no script, asks for nothing, follows the browser's light or dark setting, and
+    The page asks for nothing, and its own policy lets no other script run than the one that sorts
+    its tables; without it all is there too. It follows the browser's light or dark setting, and
     can be read on a phone and on paper. The same results give the same bytes.
 
     Args:
@@ -40,7 +41,7 @@ def write_report(
       True
     """
     # Here: what draws is loaded when there is something to draw.
-    from jmrec.report import estimates, pairs, plots, sections, serving, tables
+    from jmrec.report import estimates, forest, helped, pairs, plots, sections, serving, tables
     from jmrec.report import time as over_time
     from jmrec.report import value as worth
 
@@ -61,12 +62,15 @@ def write_report(
         "report.html",
         title=f"jmrec: {dataset.get('name', 'results')}",
         caption=results.get("caption", ""),
+        made=helped.made_sentence(cost),
         decision=decide(results, cost),
         sentences=sentences(results, cost),
         tiles=tiles(results),
         main=main if main.lines else None,
         ranking=plots.ranking_plot(results),
         comparisons=tables.comparison_table(results),
+        forest=forest.forest_plot(results),
+        helped=helped.helped_sessions(results, pictures or {}),
         examples=examples,
         example_note=example_note(results),
         slices=list(plots.slice_plots(results)),
@@ -81,9 +85,13 @@ def write_report(
         curves=curves,
         extras=[(f"more-{n}", table) for n, table in enumerate(filter(None, extras))],
         cost=sections.cost_table(results, cost),
-        figures=tables.figure_tables(results),
-        settings=sections.settings_table(results),
-        data=sections.dataset_table(results),
+        folded_tables=[
+            *tables.figure_tables(results),
+            sections.settings_table(results),
+            sections.dataset_table(results),
+            helped.rows_table(cost),
+            helped.made_table(cost),
+        ],
         commands=cost["commands"],
         kinds=tables.titles(results),
     )

@@ -66,7 +66,7 @@ def made() -> dict[str, str]:
             versions[name] = version(name)
         except PackageNotFoundError:  # vendored: then nobody knows
             continue
-    kinds = Counter(f"{each.platform} {each.device_kind}" for each in jax.devices())
+    kinds = Counter(each.device_kind for each in jax.devices())
     found = {
         "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
         "commit": _commit(Path(jmrec.__file__).parents[1]),
