@@ -52,7 +52,6 @@ class About:
       answers: For what it recommends: "sessions of items" or "users".
       provenance: As in ``serve.json``.
       policy: "allow" (None for all), "block" and "pin": lists of ids.
-      items: How many items it holds.
       files: Name -> what is in it.
       foreign: Whether it reads features of items that somebody else's program made.
       weights: The pretrained weights by which the items were read.
@@ -62,7 +61,6 @@ class About:
     answers: str
     provenance: Mapping[str, Any]
     policy: Mapping[str, Sequence[str] | None]
-    items: int
     files: Mapping[str, str]
     foreign: bool = False
     weights: Sequence[Weights] = ()
@@ -149,10 +147,6 @@ def _data(results: Results, about: About) -> str:
         if found:
             shown = ", ".join(f"{counted(n)} {escaped(split)}" for split, n in found.items())
             lines.append((name.capitalize(), shown))
-    if about.items != head.get("items"):
-        lines.append(("Items in this artefact", counted(about.items)))
-    if about.provenance.get("remembered"):
-        lines.append(("Events counted after training", counted(about.provenance["remembered"])))
     if head.get("label means"):
         lines.append(("A positive means", escaped(head["label means"])))
     return "## Data\n\n" + _table(("", ""), lines)

@@ -49,7 +49,6 @@ def card_of(
             answers=ASKED[PAIRS if isinstance(artefact, PairArtefact) else SESSIONS],
             provenance=provenance,
             policy=lists_of(policy.correction),
-            items=len(artefact.ids),
             files={name: FILES.get(name) or OTHER.get(Path(name).suffix, "") for name in names},
             foreign=features and not hasattr(system, "reader"),
             weights=weights_of(system) if features else (),

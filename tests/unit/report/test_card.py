@@ -23,7 +23,7 @@ def about(row: str = "distilled", **more: Any) -> About:
         "provenance": {"jmrec": "0.1.0", "dataset": "movies", "fingerprint": "ab12", "seed": 0,
                        "added": 0, "why": f"Served is {row}: evaluate.serve names it."},
         "policy": {"allow": None, "block": [], "pin": []},
-        "items": 3322, "files": {"serve.json": "what this is"}, "answers": "sessions of items",
+        "files": {"serve.json": "what this is"}, "answers": "sessions of items",
     }  # fmt: skip
     return About(row, **{**facts, **more})
 
