@@ -124,6 +124,9 @@ def test_the_served_row_is_spoken_of(results: Any) -> None:
     assert "The best model, text," in pairs.sentences(results)[0]
     results["served"] = None
     assert pairs_tables.spoken_of(results) == results["pairs"]["chosen"]["model"]
+    # A served rule is no model: then the best one on validation is spoken of.
+    results["served"] = {"row": results["best_rule"], "beside": []}
+    assert pairs_tables.spoken_of(results) == results["pairs"]["chosen"]["model"]
 
 
 def test_sentences_follow_the_intervals(results: Any) -> None:
@@ -155,19 +158,22 @@ def test_less_is_better_where_it_is(results: Any) -> None:
     line = next(x for x in table.lines if (x.kind, x.name) in {
         (f"{a} against", b), (f"Against {b}", a)
     })  # fmt: skip
-    metrics = [name for name, _ in table.spans]
+    metrics = table.columns
     entries = {x["metric"]: x for x in results["comparisons"] if (x["a"], x["b"]) == (a, b)}
     for place, metric in enumerate(metrics):
-        cell = line.cells[2 * place + 1]
+        cell = line.cells[place]
         fewer = metric.startswith("FPR")
         expected = {
             "above": "worse" if fewer else "better",
             "below": "better" if fewer else "worse",
+            "not told apart": "no difference shown",
         }
-        verdict = entries[metric]["verdict"]
-        assert cell.text == expected.get(verdict, verdict)
-        assert cell.best == (cell.text == "better")
-    assert "better" in [cell.text for cell in line.cells]
+        if "reason" in entries[metric]:
+            assert cell.word == "too few seeds"
+        else:
+            assert cell.word == expected[entries[metric]["verdict"]]
+        assert cell.best == (cell.word == "better")
+    assert "better" in [cell.word for cell in line.cells]
 
 
 @pytest.mark.parametrize("width", [60, 80, 100, 160])
