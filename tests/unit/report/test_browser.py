@@ -107,10 +107,27 @@ def test_a_table_is_sorted_and_put_back(page: Any, tmp_path: Path) -> None:
     assert page.evaluate(shown) == before
     # Comparisons with one row stay apart from those with another.
     table = "document.querySelector('table.apart')"
-    kinds = f"[...{table}.querySelectorAll('tr.kind')].length"
-    count = page.evaluate(kinds)
+    shown = (
+        f"[...{table}.tBodies[0].rows].map(row => [row.classList.contains('kind'),"
+        " row.textContent.trim().replace(/\\s+/g, ' '), parseFloat("
+        "(row.cells[1]?.firstChild.textContent || '').replace('\u2212', '-'))])"
+    )
+
+    def groups() -> list[list[tuple[str, float]]]:
+        found: list[list[tuple[str, float]]] = []
+        for heads, name, value in page.evaluate(shown):
+            if heads:
+                found.append([])
+            found[-1].append((name, value))
+        return found
+
+    before = groups()
     page.evaluate(f"{table}.querySelectorAll('thead button')[1].click()")
-    assert page.evaluate(kinds) == count > 1
+    after = groups()
+    assert [sorted(map(str, each)) for each in after] == [sorted(map(str, e)) for e in before]
+    assert len(after) > 1
+    for _, *rows in after:
+        assert [value for _, value in rows] == sorted([value for _, value in rows], reverse=True)
     assert page.complaints == []
 
 

@@ -72,12 +72,12 @@ CASES: dict[str, tuple[dict[str, Any], str, str | None, list[str]]] = {
         decision.WINS, "gru", ["gru wins by 7.80 points [6.10, 9.52]"],
     ),
     "a mix wins, and a student that wins too can not be told from it": (
-        shop(MIXED, (MIXED, RULE, 1.2, 0.4, 2.0), ("gru", RULE, 0.9, 0.1, 1.7),
-             ("gru", MIXED, -0.3, -0.8, 0.2), ("sasrec", RULE, 0.1, -1, 1),
-             ("sasrec", MIXED, -0.2, -1, 1)),
+        shop(MIXED, (MIXED, RULE, 1.2, 0.4, 2.0), ("sasrec", RULE, 0.9, 0.1, 1.7),
+             ("sasrec", MIXED, -0.3, -0.8, 0.2), ("gru", RULE, 0.1, -1, 1),
+             ("gru", MIXED, -0.2, -1, 1)),
         decision.WINS, MIXED,
         ["blend of rules and gru wins by 1.20 points [0.40, 2.00]",
-         "serve it, or gru, which can not be told from it (−0.30 points [−0.80, 0.20])."],
+         "serve it, or sasrec, which can not be told from it (−0.30 points [−0.80, 0.20])."],
     ),
     "a rule wins": (
         shop(RULE, ("gru", RULE, -7.8, -9.5, -6.1), (MIXED, RULE, 0.1, -0.2, 0.3)),
