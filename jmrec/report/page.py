@@ -8,6 +8,7 @@ from jmrec.report.decision import decide
 from jmrec.report.examples import example_note, example_sessions
 from jmrec.report.html import write_page
 from jmrec.report.sentences import bias_sentence, sentences, tiles
+from jmrec.report.tables import Table
 
 
 def write_report(
@@ -85,13 +86,16 @@ def write_report(
         curves=curves,
         extras=[(f"more-{n}", table) for n, table in enumerate(filter(None, extras))],
         cost=sections.cost_table(results, cost),
-        folded_tables=[
-            *tables.figure_tables(results),
-            sections.settings_table(results),
-            sections.dataset_table(results),
-            helped.rows_table(cost),
-            helped.made_table(cost),
-        ],
+        folded_tables=_folded(results, cost),
         commands=cost["commands"],
         kinds=tables.titles(results),
     )
+
+
+def _folded(results: Results, cost: Cost) -> list[Table]:
+    """Return the tables that are opened by a click: all figures, settings, data, what made them."""
+    from jmrec.report import helped, sections, tables
+
+    found = [*tables.figure_tables(results), sections.settings_table(results)]
+    found += [sections.dataset_table(results), helped.rows_table(cost), helped.made_table(cost)]
+    return [table for table in found if table is not None]

@@ -13,7 +13,7 @@ from jmrec.serving.folder import PAIRS, SESSIONS, lists_of
 from jmrec.serving.mixed import MixedArtefact
 from jmrec.serving.rules import RuleArtefact
 from jmrec.systems.serve_rules import results_of
-from jmrec.systems.system import System
+from jmrec.systems.system import Ranks, RanksPairs
 
 FILES = {
     "serve.json": "what this is: its kind, its settings, the policy, and which run made it",
@@ -27,7 +27,9 @@ OTHER = {".safetensors": "tables that are looked up", ".json": "settings", ".npz
 
 
 def card_of(
-    system: System, row: str, artefact: Artefact | RuleArtefact | MixedArtefact | PairArtefact
+    system: Ranks | RanksPairs,
+    row: str,
+    artefact: Artefact | RuleArtefact | MixedArtefact | PairArtefact,
 ) -> Callable[[Path], str]:
     """Return what writes the card, given the folder in which the artefact's files are.
 
@@ -68,7 +70,7 @@ def _parts_of(artefact: Any) -> tuple[Any, bool, dict[str, Any]]:
     return artefact.policy, bool(artefact.features), artefact.provenance
 
 
-def weights_of(system: System) -> list[Weights]:
+def weights_of(system: Ranks | RanksPairs) -> list[Weights]:
     """Return the pretrained weights by which a run read its items; [] where there are none."""
     try:
         provenance = getattr(getattr(system, "reader", None), "provenance", None)
