@@ -131,6 +131,21 @@ def test_a_table_is_sorted_and_put_back(page: Any, tmp_path: Path) -> None:
     assert page.complaints == []
 
 
+def test_the_pointer_may_rest_anywhere_in_a_row(page: Any, tmp_path: Path) -> None:
+    page.show(1280)
+    page.open(write(tmp_path, sample["small_results"]()))
+    found = page.evaluate("""[...document.querySelectorAll("figure svg .tip")].map(tip => {
+        tip.scrollIntoView({block: "center", behavior: "instant"});
+        const box = tip.getBoundingClientRect();
+        const there = document.elementFromPoint(box.x + 0.9 * box.width, box.y + box.height / 2);
+        const own = each => each?.closest(".tip")?.querySelector("title").textContent;
+        return [box.height > 3, own(there), tip.querySelector("title").textContent];
+    })""")
+    rows = [each for each in found if ": MRR@20 " in each[2] and "(" in each[2]]
+    assert len(rows) == len(sample["small_results"]()["rows"])
+    assert all(big and under == own for big, under, own in rows)
+
+
 def test_no_other_script_runs(page: Any, tmp_path: Path) -> None:
     """Had something not been escaped, the page's own policy would stop it."""
     path = Path(write(tmp_path, sample["small_results"]()).removeprefix("file://"))
