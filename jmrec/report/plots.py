@@ -288,7 +288,8 @@ def tip(artist: Artist, text: str) -> None:
 
 def row_tip(axes: Axes, place: float, text: str) -> None:
     """Let a browser show a text anywhere in a row of a plot, on which one can rest more easily."""
-    tip(axes.axhspan(place - 0.5, place + 0.5, alpha=0, lw=0), text)
+    # Above all that is drawn there, so that nothing hides it from the pointer.
+    tip(axes.axhspan(place - 0.5, place + 0.5, alpha=0, lw=0, zorder=9), text)
 
 
 def legend(axes: Axes, **place: Any) -> None:
