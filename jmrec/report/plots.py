@@ -121,9 +121,11 @@ def slice_plots(results: Results) -> list[tuple[str, Markup]]:
                 label = None if place else short(row["name"])
                 axes.bar(place + left, value, 0.9 * width, color=colour, label=label)
                 tip(axes.patches[-1], f"{row['name']}, {bucket}: {metric} {value:.2f} %")
-        axes.set_xticks(range(len(buckets)), [short(b, BUCKET) for b in buckets], fontsize=8)
-        if max(map(len, buckets)) > 6:
-            axes.tick_params(axis="x", rotation=30)
+        turned: dict[str, Any] = {}
+        if max(map(len, buckets)) > 6:  # words lean, so that they do not run into each other
+            turned = {"rotation": 25, "ha": "right", "rotation_mode": "anchor"}
+        names_below = [short(bucket, BUCKET) for bucket in buckets]
+        axes.set_xticks(range(len(buckets)), names_below, fontsize=8, **turned)
         axes.set_ylim(bottom=0)
         axes.set_ylabel(f"{metric}, %")
         axes.set_xlabel(name)
