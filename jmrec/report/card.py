@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from jmrec.evaluation.results import FIGURES, LEARNED, PAIR, RULE, Results, spoken
+from jmrec.evaluation.results import FIGURES, LEARNED, LOG_LOSS, PAIR, RULE, Results, spoken
 from jmrec.report.decision import apart, decide, rival_model
 from jmrec.report.tables import (
     MISSING,
@@ -177,7 +177,7 @@ def _figures(results: Results, name: str) -> str:
     for figure, what in figures.items():
         for metric in _metrics(rows[name], figure, judge["metric"]):
             cells = [
-                _value((rows[each].get("figures") or {}).get(figure, {}).get(metric),
+                _value(metric, (rows[each].get("figures") or {}).get(figure, {}).get(metric),
                        (rows[each].get("interval") or {}).get(figure, {}).get(metric))
                 for each in shown
             ]  # fmt: skip
@@ -213,14 +213,17 @@ def _metrics(row: Mapping[str, Any], figure: str, judged: str) -> list[str]:
     return list(dict.fromkeys([judged, *sorted(found)]))
 
 
-def _value(value: Any, ends: Any) -> str:
+def _value(metric: str, value: Any, ends: Any) -> str:
+    if metric == LOG_LOSS and is_number(value):
+        around = f" ({ends[0]:.3f}–{ends[1]:.3f})" if interval(ends) else ""
+        return f"{value:.4f} nats{around}"
     around = f" ({interval(ends)})" if interval(ends) else ""
     return f"{percent(value)}{around}"
 
 
 def _limits(results: Results | None, about: About) -> str:
     said = [
-        "Figures are of past clicks, judged offline: who is shown these lists may act otherwise, "
+        "Figures are of what people did in the past, judged offline: who is shown these lists may act otherwise, "
         "and nothing here says what they sell.",
         "It knows one catalogue; items that came later are unknown until they are added.",
     ]
@@ -230,7 +233,8 @@ def _limits(results: Results | None, about: About) -> str:
         seeds = row.get("seeds", 1)
         seed = about.provenance.get("seed")
         which = f" This artefact holds one of them, seed {seed}." if is_number(seed) else ""
-        said.append(f"The figures are means over {counted(seeds)} seeds of training.{which}")
+        many = "of one seed" if seeds == 1 else f"means over {counted(seeds)} seeds"
+        said.append(f"The figures are {many} of training.{which if seeds != 1 else ''}")
         if is_number(seeds) and seeds < 3:
             said.append("With fewer than three seeds nothing is claimed of what was trained.")
     if results and section(results, "dataset").get("split") == "validation":

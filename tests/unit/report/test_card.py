@@ -64,6 +64,7 @@ def test_what_flatters_and_what_is_not_known_is_said() -> None:
     policy = {"allow": ["a", "b"], "block": ["c"], "pin": []}
     card = model_card(results, about(policy=policy))
     assert "they flatter" in card
+    assert "The figures are of one seed of training." in card
     assert "With fewer than three seeds nothing is claimed" in card
     assert "People have corrected it: 2 items allowed, 1 blocked, 0 pinned." in card
     assert "nothing is known of its quality" in model_card(None, about())
@@ -71,6 +72,19 @@ def test_what_flatters_and_what_is_not_known_is_said() -> None:
     assert "made elsewhere" in model_card(results, about(foreign=True))
     for key in list(results):
         model_card({name: each for name, each in results.items() if name != key}, about())  # type: ignore[arg-type]
+
+
+def test_a_log_loss_is_no_share() -> None:
+    results = make_results()
+    results["primary"] = {"figure": "pair", "metric": "PR-AUC"}
+    for row in results["rows"]:
+        row["figures"] = {"pair": {"PR-AUC": 0.5, "log loss": 0.68661}}
+        row["interval"] = {"pair": {"log loss": [0.55, 0.8174]}}
+    card = model_card(results, about(answers="users"))
+    line = "over rows of a user and an item"
+    assert f"| log loss, {line} | 0.6866 nats (0.550–0.817) | 0.6866 nats" in card
+    assert f"| PR-AUC, {line} | 50.00 | 50.00 |" in card
+    assert "jmrec recommend --serve FOLDER --user USER" in card
 
 
 def test_names_of_the_data_are_names() -> None:
