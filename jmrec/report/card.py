@@ -223,8 +223,8 @@ def _value(metric: str, value: Any, ends: Any) -> str:
 
 def _limits(results: Results | None, about: About) -> str:
     said = [
-        "Figures are of what people did in the past, judged offline: who is shown these lists may act otherwise, "
-        "and nothing here says what they sell.",
+        "Figures are of what people did in the past, judged offline: who is shown these lists may "
+        "act otherwise, and nothing here says what they sell.",
         "It knows one catalogue; items that came later are unknown until they are added.",
     ]
     row = by_name(results).get(about.row) if results else None
