@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from jmrec.evaluation.results import ESTIMATE, NATS, Check, Moments, ResultRow
+from jmrec.evaluation.results import ESTIMATE, NATS, ResultRow
+from jmrec.evaluation.sections import Check, Moments
 
 ASKED = 2.0
 """The information, in nats, at which an estimator must come near and not only stay on its side."""

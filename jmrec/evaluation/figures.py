@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from jmrec.data.schema import Items
 from jmrec.evaluation.protocol import Predictions, Ranked
 from jmrec.evaluation.results import (
     COVERAGE,
@@ -37,6 +38,9 @@ POSITION_SLICES = {
     "11-20": (11, 20),
     "21-50": (21, 50),
 }
+CATEGORIES, COLUMNS = 8, 3
+"""Categories of a column that are shown, and columns."""
+OTHERS, NONE_GIVEN = "(others)", "(none given)"
 LENGTH_SLICES = {"2": (2, 2), "3-5": (3, 5), "6-10": (6, 10), "11-20": (11, 20), "21+": (21, None)}
 
 
@@ -117,8 +121,39 @@ def _ranges(numbers: np.ndarray, bounds: Mapping[str, tuple[int, int | None]]) -
     }
 
 
+def categories(items: Items, predictions: Predictions) -> dict[str, dict[str, np.ndarray]]:
+    """Return which predictions' targets are of which category, of columns that the data declared.
+
+    Args:
+      items: The catalogue.
+      predictions: P predictions.
+
+    Returns:
+      "COLUMN of the target" -> category -> bool [P], the categories with the most targets first;
+      those after the first `CATEGORIES` are one, and so are targets of which none is given. A
+      column in which all targets are alike is left out, and so are those after `COLUMNS`.
+    """
+    table: dict[str, dict[str, np.ndarray]] = {}
+    for column, codes in items.category.items():
+        own = codes[predictions.target]
+        found, count = np.unique(own[own > 0], return_counts=True)
+        first = found[np.argsort(-count, kind="stable")]
+        masks: dict[str, np.ndarray] = {}
+        parts = [(str(items.category_names[column][c]), own == c) for c in first[:CATEGORIES]]
+        parts += [(OTHERS, np.isin(own, first[CATEGORIES:])), (NONE_GIVEN, own == 0)]
+        for name, mask in parts:
+            if mask.any():
+                masks[name] = masks.get(name, False) | mask
+        if len(masks) > 1 and len(table) < COLUMNS:
+            table[f"{column} of the target"] = masks
+    return table
+
+
 def slices(
-    ranks: np.ndarray, predictions: Predictions, train_count: np.ndarray
+    ranks: np.ndarray,
+    predictions: Predictions,
+    train_count: np.ndarray,
+    more: Mapping[str, Mapping[str, np.ndarray]] | None = None,
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """Return HR@20 and MRR@20 by training count, position, session length and warm or cold.
 
@@ -129,17 +164,19 @@ def slices(
       ranks: int [P] or [seeds, P].
       predictions: The P predictions.
       train_count: int [V].
+      more: Slicing -> slice -> bool [P], such as `categories`.
 
     Returns:
       Slicing -> slice -> {"n": predictions, "HR@20": .., "MRR@20": ..}, None where n is 0.
     """
     count = np.asarray(train_count)[predictions.target]
     early = predictions.place <= 20
-    masks = {
+    masks: dict[str, Mapping[str, np.ndarray]] = {
         "train count": _ranges(count, COUNT_SLICES),
         "position": _ranges(predictions.position, POSITION_SLICES),
         "session length": _ranges(predictions.length, LENGTH_SLICES),
         "target": {"warm": count > 0, "cold": count == 0},
+        **(more or {}),
     }
     values = {name: per_prediction(ranks, name) for name in INTERVALS}
     table: dict[str, dict[str, dict[str, Any]]] = {}

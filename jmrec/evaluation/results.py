@@ -11,6 +11,7 @@ from typing import Any, NotRequired, Required, TypedDict, cast
 
 from jmrec.errors import UserError
 from jmrec.evaluation.periods import OverTime
+from jmrec.evaluation.sections import Check, Estimate, Helped
 from jmrec.files import read_json, write_json
 
 FORMAT = 2
@@ -144,21 +145,6 @@ DatasetHead = TypedDict(
 many rows each split has, and how many of them are positive."""
 
 
-class Moments(TypedDict):
-    """The mean of several estimates, its standard error and the highest of them."""
-
-    mean: float
-    error: float
-    highest: float
-
-
-class Estimate(Moments):
-    """One seed's estimates, and in "true" the same pairs asked with what made them."""
-
-    seed: int
-    true: Moments
-
-
 class ResultRow(TypedDict):
     """One row of the table.
 
@@ -226,18 +212,6 @@ class StageFacts(TypedDict):
     seed: int | None
 
 
-class Check(TypedDict):
-    """Something that must hold of an estimate, and whether it does."""
-
-    name: str
-    nats: float
-    seed: int
-    says: str
-    value: float
-    limit: float
-    holds: bool
-
-
 class Results(TypedDict):
     """The contents of results.json. Sections that are not required may be missing.
 
@@ -262,6 +236,7 @@ class Results(TypedDict):
     over_time: NotRequired[OverTime]
     policy: NotRequired[dict[str, Any]]
     examples: NotRequired[dict[str, Any]]
+    helped: NotRequired[Helped]
     study: NotRequired[dict[str, Any]]
     pairs: NotRequired[dict[str, Any]]
     checks: NotRequired[list[Check]]
@@ -293,10 +268,16 @@ class RowCost(TypedDict, total=False):
 
 
 class Cost(TypedDict):
-    """The contents of cost.json: stage -> cost, row -> cost, commands, what `export` measured."""
+    """The contents of cost.json: stage -> cost, row -> cost, commands, what `export` measured.
+
+    ``evaluation`` is what the evaluation itself cost; ``made`` says when, of which commit, with
+    which versions and on which machine, each in words.
+    """
 
     format: int
+    made: NotRequired[dict[str, str]]
     stages: dict[str, StageCost]
+    evaluation: NotRequired[StageCost]
     rows: NotRequired[dict[str, RowCost]]
     commands: dict[str, str]
     serving: NotRequired[dict[str, Any]]

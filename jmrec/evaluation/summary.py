@@ -8,7 +8,15 @@ import numpy as np
 
 from jmrec.data.schema import Dataset
 from jmrec.evaluation.cold import choose_offset, cold_panel
-from jmrec.evaluation.figures import bias, figures, intervals, per_prediction, slices, units
+from jmrec.evaluation.figures import (
+    bias,
+    categories,
+    figures,
+    intervals,
+    per_prediction,
+    slices,
+    units,
+)
 from jmrec.evaluation.protocol import ITEM_CHUNK, Predictions, Ranked, Ranker, rank
 from jmrec.evaluation.results import (
     DEPTH,
@@ -279,7 +287,8 @@ def summarise(
     unknown = {name for pair in pairs for name in pair} - set(by_name)
     if unknown:
         raise ValueError(f"no row named {', '.join(sorted(unknown))}")
-    table = [_table_row(row, predictions, dataset.train_count) for row in rows]
+    parts = categories(dataset.items, predictions)
+    table = [_table_row(row, predictions, dataset.train_count, parts) for row in rows]
     best, live = best_rule(table), best_rule(table, LIVE)
     wanted = list(pairs)
     learned = [row.name for row in rows if role_of(row.kind) in LEARNED]
@@ -312,7 +321,12 @@ def summarise(
     return cast(Results, plain(result))
 
 
-def _table_row(row: Row, predictions: Predictions, train_count: np.ndarray) -> ResultRow:
+def _table_row(
+    row: Row,
+    predictions: Predictions,
+    train_count: np.ndarray,
+    parts: Mapping[str, Mapping[str, np.ndarray]],
+) -> ResultRow:
     ranks = row.ranks()
     table: ResultRow = {
         "name": row.name,
@@ -321,7 +335,7 @@ def _table_row(row: Row, predictions: Predictions, train_count: np.ndarray) -> R
         "settings": dict(row.settings),
         "figures": figures(ranks, predictions),
         "interval": intervals(ranks, predictions),
-        "slices": slices(ranks, predictions, train_count),
+        "slices": slices(ranks, predictions, train_count, parts),
         "cold": mean_panel(row.cold),
         "bias": bias(row.ranked, train_count),
     }

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from jmrec.evaluation.results import Cost, ResultRow, Results
 from jmrec.report import plots
+from jmrec.report.colours import COLOURS
 from jmrec.report.html import write_page
 from jmrec.report.sections import cost_table
 from jmrec.report.tables import Cell, Line, Table, figure
@@ -138,7 +139,7 @@ def estimate_plot(results: Results, nats: float) -> Markup:
     axes = drawing.subplots()
     for place, one in enumerate(found.values()):
         rows = one["estimates"]
-        colour = plots.COLOURS[KINDS.index(one["kind"])]
+        colour = COLOURS[KINDS.index(one["kind"])]
         for number, row in enumerate(rows):
             if not 0 <= row["mean"] <= right:  # far off: the table has the figure
                 mark = ">" if row["mean"] > right else "<"
@@ -242,9 +243,9 @@ def _curve(results: Results, row: ResultRow, seed: int) -> Mapping[str, Any]:
 
 def _lines(names: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Return how the line of each estimator is drawn."""
-    count = len(plots.COLOURS)
+    count = len(COLOURS)
     return {
-        name: {"color": plots.COLOURS[n % count], "ls": "-" if n < count else "--", "lw": 1.1,
+        name: {"color": COLOURS[n % count], "ls": "-" if n < count else "--", "lw": 1.1,
                "marker": "o", "ms": 2.5}
         for n, name in enumerate(names)
     }  # fmt: skip

@@ -81,6 +81,21 @@ class Example:
     recommended: list[Recommendation]
 
 
+def thing_of(item: str, facts: Mapping[str, Any], pictures: Mapping[str, bytes]) -> Thing:
+    """Return an item as it is shown.
+
+    Args:
+      item: Its id.
+      facts: Its "title", and "train count" where that is known.
+      pictures: Item id -> JPEG.
+    """
+    title = " ".join(str(facts.get("title") or item).split())
+    title = title if len(title) <= LONGEST else title[: LONGEST - 1] + "…"
+    data = pictures.get(item)
+    uri = "data:image/jpeg;base64," + base64.b64encode(data).decode() if data else ""
+    return Thing(title, uri, facts.get("train count") == 0)
+
+
 def example_sessions(results: Results, pictures: Mapping[str, bytes]) -> list[Example]:
     """Return the section "examples" of results.json, ready to be shown.
 
@@ -92,12 +107,7 @@ def example_sessions(results: Results, pictures: Mapping[str, bytes]) -> list[Ex
     items = section.get("items") or {}
 
     def thing(item: str) -> Thing:
-        facts = items.get(item) or {}
-        title = " ".join(str(facts.get("title") or item).split())
-        title = title if len(title) <= LONGEST else title[: LONGEST - 1] + "…"
-        data = pictures.get(item)
-        uri = "data:image/jpeg;base64," + base64.b64encode(data).decode() if data else ""
-        return Thing(title, uri, facts.get("train count") == 0)
+        return thing_of(item, items.get(item) or {}, pictures)
 
     shown = []
     for number, session in enumerate(section.get("sessions") or [], 1):

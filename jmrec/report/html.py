@@ -1,9 +1,12 @@
 """Filling one of this folder's templates."""
 
+import base64
+import hashlib
 from pathlib import Path
 from typing import Any
 
 import jinja2
+from markupsafe import Markup
 
 FOLDER = Path(__file__).parent
 
@@ -28,7 +31,11 @@ def write_page(path: str | Path, template: str, **values: Any) -> Path:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
-    page = environment.get_template(template).render(**values)
+    script = (FOLDER / "report.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    page = environment.get_template(template).render(
+        script=Markup(script), script_hash=f"sha256-{digest}", **values
+    )
     temporary = path.with_name(path.name + ".tmp")
     temporary.write_text(page, encoding="utf-8")
     return temporary.replace(path)

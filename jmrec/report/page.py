@@ -4,9 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from jmrec.evaluation.results import Cost, Results, make_cost
+from jmrec.report.decision import decide
 from jmrec.report.examples import example_note, example_sessions
 from jmrec.report.html import write_page
 from jmrec.report.sentences import bias_sentence, sentences, tiles
+from jmrec.report.tables import Table
 
 
 def write_report(
@@ -17,7 +19,8 @@ def write_report(
 ) -> Path:
     """Write the results as one HTML page that needs nothing beside it.
 
-    The page holds no script, asks for nothing, follows the browser's light or dark setting, and
+    The page asks for nothing, and its own policy lets no other script run than the one that sorts
+    its tables; without it all is there too. It follows the browser's light or dark setting, and
     can be read on a phone and on paper. The same results give the same bytes.
 
     Args:
@@ -39,7 +42,7 @@ def write_report(
       True
     """
     # Here: what draws is loaded when there is something to draw.
-    from jmrec.report import estimates, pairs, plots, sections, serving, tables
+    from jmrec.report import estimates, forest, helped, pairs, plots, sections, serving, tables
     from jmrec.report import time as over_time
     from jmrec.report import value as worth
 
@@ -60,11 +63,15 @@ def write_report(
         "report.html",
         title=f"jmrec: {dataset.get('name', 'results')}",
         caption=results.get("caption", ""),
+        made=helped.made_sentence(cost),
+        decision=decide(results, cost),
         sentences=sentences(results, cost),
         tiles=tiles(results),
         main=main if main.lines else None,
         ranking=plots.ranking_plot(results),
         comparisons=tables.comparison_table(results),
+        forest=forest.forest_plot(results),
+        helped=helped.helped_sessions(results, pictures or {}),
         examples=examples,
         example_note=example_note(results),
         slices=list(plots.slice_plots(results)),
@@ -79,9 +86,16 @@ def write_report(
         curves=curves,
         extras=[(f"more-{n}", table) for n, table in enumerate(filter(None, extras))],
         cost=sections.cost_table(results, cost),
-        figures=tables.figure_tables(results),
-        settings=sections.settings_table(results),
-        data=sections.dataset_table(results),
+        folded_tables=_folded(results, cost),
         commands=cost["commands"],
         kinds=tables.titles(results),
     )
+
+
+def _folded(results: Results, cost: Cost) -> list[Table]:
+    """Return the tables that are opened by a click: all figures, settings, data, what made them."""
+    from jmrec.report import helped, sections, tables
+
+    found = [*tables.figure_tables(results), sections.settings_table(results)]
+    found += [sections.dataset_table(results), helped.rows_table(cost), helped.made_table(cost)]
+    return [table for table in found if table is not None]

@@ -9,8 +9,10 @@ from typing import Any
 from markupsafe import Markup
 
 from jmrec.evaluation.results import BOUND, PAIR, RULE, Cost, Results
-from jmrec.report import pairs_plots, plots, sections, tables
+from jmrec.report import forest, pairs_plots, plots, sections, tables
 from jmrec.report import pairs_tables as ours
+from jmrec.report.decision import decide
+from jmrec.report.helped import made_sentence, made_table
 from jmrec.report.html import write_page
 from jmrec.report.pairs_tables import found
 from jmrec.report.sentences import verdict
@@ -73,6 +75,8 @@ def write_pairs(results: Results, path: str | Path, cost: Cost) -> Path:
         "pairs.html",
         title=f"jmrec: {dataset.get('name', 'results')}",
         caption=results.get("caption", ""),
+        made=made_sentence(cost),
+        decision=decide(results, cost),
         sentences=sentences(results),
         sections=[each for each in _sections(results, cost) if each],
         samples=[each for each in found(results, "samples", list) if isinstance(each, Mapping)],
@@ -86,7 +90,8 @@ def _sections(results: Results, cost: Cost) -> Iterator[Section]:
     main = ours.main_table(results)
     shown = [main, ours.threshold_table(results)] if main.lines else []
     yield Section("results", "Results", shown, [plots.ranking_plot(results, ours.strong(results))])
-    yield Section("comparisons", "Paired comparisons", [ours.comparison_table(results)])
+    drawn = [forest.forest_plot(results)]
+    yield Section("comparisons", "Paired comparisons", [ours.comparison_table(results)], drawn)
     drawn = [pairs_plots.curve_plot(results, "precision"), pairs_plots.curve_plot(results, "fpr")]
     fewer = ours.false_positive_table(results)
     yield Section("positives", "Hits and false positives", [fewer], drawn)
@@ -109,6 +114,7 @@ def _sections(results: Results, cost: Cost) -> Iterator[Section]:
     if (spent := sections.cost_table(results, cost)) is not None:
         yield Section("cost", "Cost", [spent])
     known = [sections.settings_table(results), sections.dataset_table(results)]
+    known += [made_table(cost)]
     yield Section("details", "Settings and data", folded=known)
 
 

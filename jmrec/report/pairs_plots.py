@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from jmrec.evaluation.results import ROC_AUC, Results
 from jmrec.report import plots
+from jmrec.report.colours import COLOURS, GREY, colours
 from jmrec.report.pairs_tables import PARTS, found, spoken_of
 from jmrec.report.tables import best_rule, interval, is_number, section
 
@@ -33,11 +34,12 @@ def curve_plot(results: Results, what: str) -> Markup | None:
       results: The contents of results.json.
       what: "precision" or "fpr".
     """
-    entries = _few(results, found(results, "curve", list))
+    entries, own = _few(results, found(results, "curve", list)), colours(results)
     drawing = Figure(figsize=plots.PANEL)
     axes = drawing.subplots()
     said = []
-    for colour, each in zip(plots.COLOURS, entries):
+    for each in entries:
+        colour = own.get(str(each["row"]), GREY)
         points = plots.curve_points(
             *(
                 [100 * x if is_number(x) else math.nan for x in each.get(name) or ()]
@@ -67,11 +69,12 @@ def curve_plot(results: Results, what: str) -> Markup | None:
 @matplotlib.rc_context(plots.STYLE)
 def reliability_plot(results: Results) -> Markup | None:
     """Draw the share of positives over the probability said, before and after calibration."""
-    entries = _few(results, found(results, "reliability", list))[:3]
+    entries, own = _few(results, found(results, "reliability", list))[:3], colours(results)
     drawing = Figure(figsize=(4.6, 3.6))
     axes = drawing.subplots()
     highest = 0.0
-    for colour, each in zip(plots.COLOURS, entries):
+    for each in entries:
+        colour = own.get(str(each["row"]), GREY)
         after, before = (
             [b for b in each.get(name) or () if is_number(b.get("p")) and is_number(b.get("share"))]
             for name in ("bins", "before")
@@ -122,9 +125,11 @@ def help_plot(results: Results, part: str) -> Markup | None:
     axes = drawing.subplots()
     for place, (_, value, ends) in enumerate(lines):
         sure = ends[0] > 0 or ends[1] < 0
-        colour = plots.COLOURS[0] if ends[0] > 0 else plots.COLOURS[1] if sure else "#888888"
+        colour = COLOURS[0] if ends[0] > 0 else COLOURS[1] if sure else GREY
         axes.plot(ends, [place, place], color=colour, lw=2)
         axes.plot([value], [place], "o", color=colour, ms=4.5)
+        shown = f"{value:+.2f} ({ends[0]:+.2f} to {ends[1]:+.2f})"
+        plots.row_tip(axes, place, f"{lines[place][0]}: {shown}")
     axes.axvline(0, color=plots.INK, lw=0.8)
     axes.set_yticks(range(len(lines)), [plots.short(name) for name, _, _ in lines])
     axes.set_ylim(len(lines) - 0.4, -0.6)
@@ -142,9 +147,10 @@ def drift_plot(results: Results) -> Markup | None:
         return None
     names = list(dict.fromkeys(name for part in parts for name in part.get("rows") or {}))
     drawing = Figure(figsize=plots.PANEL)
-    axes = drawing.subplots()
+    axes, own = drawing.subplots(), colours(results)
     drawn = 0
-    for colour, name in zip(plots.COLOURS, names):
+    for name in names:
+        colour = own.get(name, GREY)
         points = []
         for place, part in enumerate(parts):
             known = (part.get("rows") or {}).get(name) or {}

@@ -12,6 +12,7 @@ from jmrec.evaluation.results import (
     RATES,
     RECALLS,
     ROC_AUC,
+    RULE,
     Results,
     lower_is_better,
 )
@@ -32,6 +33,7 @@ from jmrec.report.tables import (
     percent,
     section,
     signed,
+    verdict_words,
 )
 
 MAIN = (PR_AUC, ROC_AUC, *RECALLS, ECE, LOG_LOSS)
@@ -55,7 +57,7 @@ def spoken_of(results: Results) -> str | None:
     rows = by_name(results)
     chosen = found(results, "chosen", dict)
     for name in (section(results, "served").get("row"), chosen.get("model")):
-        if name in rows:
+        if name in rows and tables.role(results, rows[name]) != RULE:
             return str(name)
     return tables.best_model(results)
 
@@ -114,21 +116,15 @@ def threshold_table(results: Results) -> Table:
     return Table("At a threshold", list(RATES) * 2, lines, note, spans)
 
 
-def _verdict(metric: str, verdict: Any) -> str:
-    """Return "better" or "worse" for above and below, whichever way the metric goes."""
-    good = {"above": not lower_is_better(metric), "below": lower_is_better(metric)}
-    return str(verdict or MISSING) if verdict not in good else ("worse", "better")[good[verdict]]
-
-
-def _difference(metric: str, entry: Mapping[str, Any]) -> list[Cell]:
-    """Return a paired difference and what it says, as two cells."""
+def _difference(metric: str, entry: Mapping[str, Any]) -> Cell:
+    """Return a paired difference and what it says."""
     pair: Any = entry.get("interval")
     ends = f"{signed(pair[0])} to {signed(pair[1])}" if pair and interval(pair) else ""
-    word = _verdict(metric, entry.get("verdict"))
-    return [
-        Cell(signed(entry.get("difference")), ends),
-        Cell(word, str(entry.get("reason") or ""), word == "better"),
-    ]
+    verdict = entry.get("verdict")
+    if lower_is_better(metric):
+        verdict = {"above": "below", "below": "above"}.get(str(verdict), verdict)
+    word = verdict_words({**entry, "verdict": verdict}) if entry else ""
+    return Cell(signed(entry.get("difference")), ends, word == "better", word=word)
 
 
 def comparison_table(results: Results) -> Table | None:
@@ -140,7 +136,7 @@ def comparison_table(results: Results) -> Table | None:
     metrics = keys_of(pairs.values())
     lines = []
     for (a, b), every in pairs.items():
-        cells = [cell for name in metrics for cell in _difference(name, every.get(name) or {})]
+        cells = [_difference(name, every.get(name) or {}) for name in metrics]
         many = sum(one == a for one, _ in pairs) > sum(other == b for _, other in pairs)
         kind, name = (f"{a} against", b) if many else (f"Against {b}", a)
         lines.append(Line(name, cells, kind))
@@ -151,9 +147,7 @@ def comparison_table(results: Results) -> Table | None:
         '"Better" (underlined) and "worse" mean that the interval excludes 0, and that whatever '
         "was trained has three seeds."
     )
-    spans = [(name, 2) for name in metrics]
-    columns = ["difference", "verdict"] * len(metrics)
-    return Table("Paired comparisons", columns, lines, note, spans, True) if lines else None
+    return Table("Paired comparisons", metrics, lines, note, apart=True) if lines else None
 
 
 def false_positive_table(results: Results) -> Table | None:
@@ -253,16 +247,17 @@ def help_table(results: Results) -> Table | None:
         cells = [Cell(counted(one.get("n"))), Cell(counted(one.get("positives")))]
         for part in names:
             for metric in AREAS:
-                cells += _difference(metric, (every.get(part) or {}).get(metric) or {})
+                cells.append(_difference(metric, (every.get(part) or {}).get(metric) or {}))
         lines.append(Line(segment, cells, "" if by == "all" else by))
     tests = max(len(lines) - 1, 0) * len(names) * len(AREAS)
     note = (
         "Paired differences in percentage points with 95 % intervals. Of "
         f"{tests} intervals by segment about {tests / 20:.0f} exclude 0 by chance alone."
     )
-    spans = [("", 2)] + [(f"{name}, {metric}", 2) for name in names.values() for metric in AREAS]
-    columns = ["rows", "positive"] + ["difference", "verdict"] * (len(names) * len(AREAS))
-    return Table("What each part adds", columns, lines, note, spans, True) if lines else None
+    spans = [("", 2)] + [(name, len(AREAS)) for name in names.values()]
+    columns = ["rows", "positive"] + [*AREAS] * len(names)
+    title = "What each part adds"
+    return Table(title, columns, lines, note, spans, apart=True) if lines else None
 
 
 def points(value: Any, sign: bool = False) -> str:

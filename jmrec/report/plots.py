@@ -8,13 +8,13 @@ from typing import Any
 
 import matplotlib
 from markupsafe import Markup, escape
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from jmrec.evaluation.results import (
     BOUND,
-    KINDS,
     METRICS,
     MODEL,
     OFFSET,
@@ -23,13 +23,15 @@ from jmrec.evaluation.results import (
     TEACHER,
     Results,
 )
+from jmrec.report.colours import COLOURS, GREY, colours
 from jmrec.report.tables import (
     Row,
     best_model,
     best_rule,
+    buckets_of,
     figure,
     group_of,
-    in_order,
+    interval,
     keys_of,
     ordered_rows,
     primary,
@@ -37,8 +39,6 @@ from jmrec.report.tables import (
     role,
 )
 
-# Readable on white and on black.
-COLOURS = ("#3578c9", "#cc7519", "#2f9e63", "#b8478f", "#8566c9", "#8a8a2e", "#c9483b")
 INK = "#000000"
 """Replaced by the page's text colour."""
 MAX_POINTS = 300
@@ -52,6 +52,10 @@ STYLE: dict[Any, Any] = {
 }
 LONGEST = 30
 """Characters of a name that are shown in a plot; its description has them all."""
+BUCKET = 16
+"""Characters of a bucket's name below it."""
+TIP = "tip: "
+"""Before what is shown where the pointer rests; never seen."""
 SCORES = (*METRICS, "accuracy", "recall")
 """Parts of names of figures that are better the higher they are."""
 
@@ -71,14 +75,16 @@ def ranking_plot(results: Results, strong: set[str | None] | None = None) -> Mar
     drawing = Figure(figsize=(4.9, 0.9 + 0.21 * len(rows)))
     axes = drawing.subplots()
     best = strong or {best_rule(results), best_model(results)}
+    own = colours(results)
     for place, row in enumerate(rows):
-        value = 100 * figure(results, row)
-        colour = _colour(results, row)
+        name = str(row.get("name", ""))
+        value, colour = 100 * figure(results, row), own.get(name, GREY)
         pair = primary_interval(results, row)
         if pair:
             axes.plot([100 * pair[0], 100 * pair[1]], [place, place], color=colour, lw=2)
-        size = 7 if row.get("name") in best else 4.5
-        axes.plot([value], [place], "o", color=colour, markersize=size)
+        axes.plot([value], [place], "o", color=colour, markersize=7 if name in best else 4.5)
+        ends = f" ({interval(pair)})" if interval(pair) else ""
+        row_tip(axes, place, f"{name}: {judge['metric']} {value:.2f} %{ends}")
     axes.set_yticks(range(len(rows)), [short(str(row.get("name", ""))) for row in rows])
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_xlim(left=0)
@@ -96,25 +102,35 @@ def slice_plots(results: Results) -> list[tuple[str, Markup]]:
       (slice name, SVG) pairs.
     """
     rows, metric = _shown_rows(results), primary(results)["metric"]
+    own = colours(results)
     names = list(dict.fromkeys(name for row in rows for name in row["slices"]))
     drawn = []
     for number, name in enumerate(names):
-        buckets = in_order(keys_of(row["slices"].get(name) or {} for row in rows))
+        buckets = buckets_of(name, rows, empty=False)
         if len(buckets) < 2:
             continue
         drawing = Figure(figsize=PANEL)
         axes = drawing.subplots()
-        for colour, row in zip(COLOURS, rows):
-            found = row["slices"].get(name) or {}
+        width = 0.8 / len(rows)
+        for number_of_row, row in enumerate(rows):
+            found, colour = row["slices"].get(name) or {}, own.get(row["name"], GREY)
+            # Buckets are no points in time: side by side, and nothing joins them.
+            left = width * (number_of_row - (len(rows) - 1) / 2)
             values = [_percent((found.get(bucket) or {}).get(metric)) for bucket in buckets]
-            axes.plot(
-                range(len(buckets)), values, "o-", color=colour, label=short(row["name"]), ms=4
-            )
-        axes.set_xticks(range(len(buckets)), buckets)
+            for place, (bucket, value) in enumerate(zip(buckets, values)):
+                label = None if place else short(row["name"])
+                axes.bar(place + left, value, 0.9 * width, color=colour, label=label)
+                tip(axes.patches[-1], f"{row['name']}, {bucket}: {metric} {value:.2f} %")
+        turned: dict[str, Any] = {}
+        if max(map(len, buckets)) > 6:  # words lean, so that they do not run into each other
+            turned = {"rotation": 25, "ha": "right", "rotation_mode": "anchor"}
+        names_below = [short(bucket, BUCKET) for bucket in buckets]
+        axes.set_xticks(range(len(buckets)), names_below, fontsize=8, **turned)
         axes.set_ylim(bottom=0)
         axes.set_ylabel(f"{metric}, %")
         axes.set_xlabel(name)
         axes.grid(axis="y", color="#8888884d")
+        axes.set_axisbelow(True)
         legend(axes, loc="lower left", bbox_to_anchor=(-0.08, 1.0), ncols=2)
         words = f"{metric} by {name} for {', '.join(row['name'] for row in rows)}"
         drawn.append((name, svg(drawing, f"slice{number}", words)))
@@ -140,10 +156,13 @@ def cold_plot(results: Results) -> Markup | None:
         return None
     drawing = Figure(figsize=PANEL)
     axes = drawing.subplots()
-    for colour, (name, before, after) in zip(COLOURS, drawn):
+    own = colours(results)
+    for name, before, after in drawn:
+        colour = own.get(name, GREY)
         axes.plot(*zip(before, after), color=colour, lw=1.3)
         axes.plot(*before, "o", color=colour, ms=4, mfc="none")
-        axes.plot(*after, "o", color=colour, ms=6, label=short(name))
+        (dot,) = axes.plot(*after, "o", color=colour, ms=6, label=short(name))
+        tip(dot, f"{name}: {after[0]:.2f} % of warm targets, {after[1]:.2f} % of cold ones")
     axes.set_xlim(left=0)
     axes.set_ylim(bottom=0)
     axes.set_xlabel(f"{metric} of warm targets, %")
@@ -229,15 +248,6 @@ def _shown_rows(results: Results) -> list[Mapping[str, Any]]:
     return list(unique.values())[:6]
 
 
-def _colour(results: Results, row: Row) -> str:
-    """Return the colour of a row's dot: one a role, and one for each kind of rules."""
-    what = role(results, row)
-    if what == RULE:
-        rules = [name for name, kind in KINDS.items() if kind["role"] == RULE]
-        return COLOURS[1 + rules.index(row["kind"]) % 3]
-    return COLOURS[{BOUND: 0, MODEL: 4, TEACHER: 5}.get(what, 6)]
-
-
 def _in_words(results: Results, name: str) -> str:
     """Return a curve's name; metrics.jsonl calls what a stage is judged by eval/score."""
     found = re.sub("^eval/", "validation ", name)
@@ -263,14 +273,25 @@ def curve_points(steps: Sequence[Any], values: Sequence[Any]) -> list[tuple[floa
     return points[::-1][::stride][::-1]
 
 
-def short(name: str) -> str:
+def short(name: str, longest: int = LONGEST) -> str:
     """Return a name that leaves room for a plot beside it.
 
     Example:
       >>> short("distilled, order shuffled"), short("x" * 99) == "x" * 29 + "…"
       ('distilled, order shuffled', True)
     """
-    return name if len(name) <= LONGEST else name[: LONGEST - 1] + "…"
+    return name if len(name) <= longest else name[: longest - 1] + "…"
+
+
+def tip(artist: Artist, text: str) -> None:
+    """Let a browser show a text where the pointer rests on something drawn."""
+    artist.set_gid(f"{TIP}{text}")
+
+
+def row_tip(axes: Axes, place: float, text: str) -> None:
+    """Let a browser show a text anywhere in a row of a plot, on which one can rest more easily."""
+    # Above all that is drawn there, so that nothing hides it from the pointer.
+    tip(axes.axhspan(place - 0.5, place + 0.5, alpha=0, lw=0, zorder=9), text)
 
 
 def legend(axes: Axes, **place: Any) -> None:
@@ -293,6 +314,8 @@ def svg(drawing: Figure, name: str, words: str) -> Markup:
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    # matplotlib has escaped the text as an attribute, which is good for an element too.
+    text = re.sub(f'<g id="{TIP}([^"]*)">', r'<g class="tip"><title>\1</title>', text)
     text = re.sub(r' xmlns(:xlink)?="[^"]*"', "", text)  # HTML needs none; no address is left
     text = text.replace("xlink:href", "href").replace(INK, "currentColor")
     text = re.sub(r'\bid="', f'id="{name}-', text)

@@ -169,11 +169,14 @@ def settings_table(results: Results) -> Table | None:
 
 def cost_table(results: Results, cost: Cost) -> Table | None:
     """Return what each stage cost, its seeds together; None where it is not known."""
+    spent: Any = cost.get("evaluation")
     if not cost["stages"]:
         return None
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for stage, entry in cost["stages"].items():
         groups.setdefault(group_of(results, stage), []).append(entry)
+    if spent:
+        groups["evaluation"] = [spent]
     longest = max(_sum(entries, "seconds") or 0.0 for entries in groups.values())
     lines, every = [], [entry for entries in groups.values() for entry in entries]
     for stage, entries in groups.items():

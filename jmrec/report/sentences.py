@@ -32,6 +32,7 @@ from jmrec.report.tables import (
     role,
     shown_student,
     signed,
+    verdict_words,
 )
 from jmrec.report.value import value_sentences
 
@@ -94,7 +95,7 @@ def tiles(results: Results) -> list[tuple[str, str, str]]:
     for each in primary_comparisons(results):
         if (each.get("a"), each.get("b")) == pair and interval(each.get("interval")):
             low, high = each["interval"]
-            note = f"{each.get('verdict')}, {signed(low)} to {signed(high)}"
+            note = f"{verdict_words(each)}, {signed(low)} to {signed(high)}"
             shown.append(("model less rule, points", signed(each.get("difference")), note))
     cold = ((rows.get(str(pair[0])) or {}).get("cold") or {}).get(AMONG_COLD)
     if is_number(cold):

@@ -47,12 +47,14 @@ class Cell:
       note: Shown smaller under or beside it, such as an interval.
       best: Whether it is the best of its column.
       bar: How long a bar is drawn under it, from 0 to 1; None draws none.
+      word: A verdict in words, shown under it.
     """
 
     text: str
     note: str = ""
     best: bool = False
     bar: float | None = None
+    word: str = ""
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,7 @@ class Table:
       lines: The rows.
       spans: (heading, number of columns) above the column headings; may be empty.
       text: Whether the cells are words, not numbers.
+      apart: Whether lines of another kind are not to be sorted among each other.
     """
 
     title: str
@@ -91,6 +94,7 @@ class Table:
     note: str = ""
     spans: list[tuple[str, int]] = field(default_factory=list)
     text: bool = False
+    apart: bool = False
 
 
 def percent(value: Any, digits: int = 2) -> str:
@@ -265,7 +269,7 @@ def slice_tables(results: Results) -> list[Table]:
     strong = {best_rule(results), best_model(results)}
     tables = []
     for name in keys_of(row["slices"] for row in rows):
-        buckets = in_order(keys_of(row["slices"].get(name) or {} for row in rows))
+        buckets = buckets_of(name, rows)
         lines: list[Line] = []
         counts: dict[str, Any] = {}
         for row in rows:
@@ -307,10 +311,8 @@ def comparison_table(results: Results) -> Table | None:
             ends = each.get("interval")
             note = f"{signed(ends[0])} to {signed(ends[1])}" if ends and interval(ends) else ""
             above = each.get("verdict") == "above"
-            cells += [
-                Cell(signed(each.get("difference")), note),
-                Cell(str(each.get("verdict", MISSING)), str(each.get("reason") or ""), above),
-            ]
+            word = verdict_words(each) if each else ""
+            cells.append(Cell(signed(each.get("difference")), note, above, word=word))
         # Many against one or one against many: whichever says more under one heading.
         many = sum(one == a for one, _ in pairs) > 1
         kind, name = (f"{a} against", b) if many else (f"Against {b}", a)
@@ -319,11 +321,43 @@ def comparison_table(results: Results) -> Table | None:
     lines.sort(key=lambda line: kinds.index(line.kind))
     note = (
         "Differences in percentage points with 95 % intervals, paired by session, seeds averaged. "
-        '"Above" (underlined) and "below" mean that the interval excludes 0.'
+        '"Better" (underlined) and "worse" mean that the interval excludes 0 and that all that was '
+        "trained has three seeds; with fewer than 3 seeds nothing is claimed."
     )
-    spans = [(measure, 2) for measure in measures]
-    columns = ["difference", "verdict"] * len(measures)
-    return Table("Paired comparisons", columns, lines, note, spans, True) if lines else None
+    return Table("Paired comparisons", measures, lines, note, apart=True) if lines else None
+
+
+def verdict_words(comparison: Mapping[str, Any]) -> str:
+    """Return in words what a comparison says of its first row.
+
+    Example:
+      >>> verdict_words({"verdict": "above"}), verdict_words({"verdict": "not told apart"})
+      ('better', 'no difference shown')
+      >>> verdict_words({"verdict": "not told apart", "reason": "fewer than 3 seeds: gru"})
+      'too few seeds'
+    """
+    if comparison.get("reason"):
+        return "too few seeds"
+    words = {"above": "better", "below": "worse", "not told apart": "no difference shown"}
+    return words.get(str(comparison.get("verdict")), MISSING)
+
+
+def buckets_of(slicing: str, rows: Sequence[Row], empty: bool = True) -> list[str]:
+    """Return the buckets of a slicing: those of numbers in their order, categories by size.
+
+    Args:
+      slicing: Its name.
+      rows: Those with slices.
+      empty: Whether those are among them of which nothing was predicted.
+    """
+    found: dict[str, Any] = {}
+    for row in rows:
+        for bucket, entry in (row["slices"].get(slicing) or {}).items():
+            found.setdefault(bucket, (entry or {}).get("n") or 0)
+    found = {bucket: n for bucket, n in found.items() if n or empty}
+    if slicing in SLICE_TITLES:
+        return in_order(found)
+    return sorted(found, key=lambda bucket: (bucket.startswith("("), -found[bucket]))
 
 
 def in_order(buckets: Iterable[str]) -> list[str]:
@@ -393,6 +427,11 @@ def keys_of(mappings: Iterable[Mapping[str, Any]]) -> list[str]:
 def signed(value: Any) -> str:
     """Return a difference of fractions in percentage points, with its sign."""
     return f"{100 * value:+.2f}".replace("-", "−") if is_number(value) else MISSING
+
+
+def figure_of_points(value: Any) -> str:
+    """Return the size of a difference of fractions in percentage points, without its sign."""
+    return signed(value).lstrip("+−")
 
 
 def counted(value: Any) -> str:

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from jmrec.evaluation.results import DEPTH, Cost, Results
 from jmrec.report import pairs_tables, tables
+from jmrec.report.decision import decide
 from jmrec.report.sentences import sentences
 from jmrec.terminal import console as clean_console
 
@@ -38,7 +39,7 @@ def print_results(
         _print_estimates(results, console)
         return
     if pairs.is_of_pairs(results):
-        _print_pairs(results, console)
+        _print_pairs(results, cost, console)
         return
     table = tables.main_table(results)
     headings = tables.titles(results)
@@ -74,6 +75,7 @@ def print_results(
             style="dim",
         )
     _print_over_time(results, console, wide)
+    _print_decision(results, cost, console)
     for sentence in sentences(results, cost):
         console.print(Text(sentence))
 
@@ -122,7 +124,16 @@ def _print_estimates(results: Results, console: Console) -> None:
         console.print(Text(sentence))
 
 
-def _print_pairs(results: Results, console: Console) -> None:
+def _print_decision(results: Results, cost: Cost | None, console: Console) -> None:
+    """Print what to do, and what does it."""
+    if (found := decide(results, cost)) is None:
+        return
+    console.print(Text(found.headline, style="bold"))
+    if found.command:
+        console.print(Text(f"{found.does}: {found.command}"))
+
+
+def _print_pairs(results: Results, cost: Cost | None, console: Console) -> None:
     """Print the figures that need no threshold, and what they say in words."""
     if caption := results.get("caption"):
         console.print(Text(str(caption)), style="italic")
@@ -139,6 +150,7 @@ def _print_pairs(results: Results, console: Console) -> None:
     _add_lines(shown, table, headings, places, wide)
     if table.lines:
         console.print(shown)
+    _print_decision(results, cost, console)
     for sentence in pairs.sentences(results):
         console.print(Text(sentence))
 

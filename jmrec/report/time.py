@@ -1,6 +1,5 @@
 """Figures over time, or over test windows: a table and a plot of results.json's "over_time"."""
 
-from itertools import cycle
 from typing import Any
 
 import matplotlib
@@ -9,6 +8,7 @@ from matplotlib.figure import Figure
 
 from jmrec.evaluation.results import LIVE, TEACHER, WEEKLY, Results
 from jmrec.report import plots
+from jmrec.report.colours import GREY, colours, own_name
 from jmrec.report.tables import (
     Cell,
     Line,
@@ -77,19 +77,21 @@ def time_plot(results: Results) -> Markup | None:
     drawing = Figure(figsize=(plots.PANEL[0], plots.PANEL[1] + 0.16 * len(names)))
     axes = drawing.subplots()
     places, sessions = range(len(found["periods"])), found["sessions"]
-    colours = dict(zip(dict.fromkeys(map(_own, names)), cycle(plots.COLOURS)))
+    every = colours(results)
     for number, name in enumerate(names):
-        row, colour = found["rows"][name], colours[_own(name)]
+        row, colour = found["rows"][name], every.get(name, GREY)
         # A little apart, so that intervals do not hide one another.
         at = [place + 0.06 * (number - (len(names) - 1) / 2) for place in places]
         value = [100 * each for each in row["value"]]
-        form = name.removeprefix(_own(name))
+        form = name.removeprefix(own_name(name))
         line = COUNTED.get(form.removeprefix(", "), "-")
-        axes.plot(at, value, line, color=colour, lw=1.3, label=plots.short(_own(name)) + form)
+        axes.plot(at, value, line, color=colour, lw=1.3, label=plots.short(own_name(name)) + form)
         for x, y, (low, high), count in zip(at, value, row["interval"], sessions):
             axes.plot([x, x], [100 * low, 100 * high], color=colour, lw=1)
             hollow = count < found.get("few", 0)
-            axes.plot([x], [y], "o", color=colour, mfc="none" if hollow else colour, ms=4)
+            (dot,) = axes.plot([x], [y], "o", color=colour, mfc="none" if hollow else colour, ms=4)
+            period = found["periods"][round(x)]
+            plots.tip(dot, f"{name}, {period}: {y:.2f} % ({100 * low:.1f}–{100 * high:.1f})")
     step = -(-len(places) // 6)
     ticks = [f"{p}\n{n:,} sessions" for p, n in zip(found["periods"], sessions)]
     axes.set_xticks(places[::step], ticks[::step], fontsize=7.5)
@@ -99,10 +101,3 @@ def time_plot(results: Results) -> Markup | None:
     plots.legend(axes, loc="lower left", bbox_to_anchor=(-0.08, 1.0), ncols=1)
     words = f"{found['metric']} by {found['by']} for {', '.join(names)}; hollow: few sessions"
     return plots.svg(drawing, "time", words)
-
-
-def _own(name: str) -> str:
-    """Return the name of the row of which this is a form."""
-    for counts in COUNTED:
-        name = name.removesuffix(f", {counts}")
-    return name

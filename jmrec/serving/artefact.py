@@ -5,6 +5,7 @@ serve.json          format, the student's name, its encoder and size, the policy
 student.safetensors the student's parameters, named by their path in the tree
 items.safetensors   the feature table [V, F] and each item's row of the id table
 items.json          ids, titles, windows of availability
+README.md           the model card, for people
 student.stablehlo   optional: the scores as a program, see `jmrec.serving.stablehlo`
 checksums.json      the SHA-256 of each
 =================== ======================================================================
@@ -29,6 +30,7 @@ from jmrec.models.sessions.table import id_table_rows
 from jmrec.serving.folder import (
     SERVE,
     SESSIONS,
+    Card,
     check_sizes,
     flatten_params,
     policy_facts,
@@ -78,18 +80,21 @@ class Artefact:
     event_names: list[str]
 
 
-def write(artefact: Artefact, out: Path, program: bytes | None = None) -> None:
+def write(
+    artefact: Artefact, out: Path, program: bytes | None = None, card: Card | None = None
+) -> None:
     """Write an artefact, whole or not at all; an older artefact is replaced.
 
     Args:
       artefact: What is served.
       out: The folder.
       program: From `jmrec.serving.stablehlo.export_scores`, or None.
+      card: See `jmrec.serving.folder.write_folder`.
 
     Raises:
       UserError: Something else than a serving artefact is there.
     """
-    write_folder(out, lambda side: _write_files(artefact, side, program))
+    write_folder(out, lambda side: _write_files(artefact, side, program), card)
 
 
 def _write_files(artefact: Artefact, folder: Path, program: bytes | None) -> None:

@@ -24,10 +24,19 @@ from jmrec.evaluation.policy import (
     make_policy,
     parse_correction,
 )
-from jmrec.files import MANIFEST, exchange, manifest_fault, write_json, write_manifest
+from jmrec.files import (
+    MANIFEST,
+    exchange,
+    manifest_fault,
+    member,
+    write_json,
+    write_manifest,
+)
 from jmrec.types import Params
 
-SERVE, ITEMS = "serve.json", "items.json"
+SERVE, ITEMS, CARD = "serve.json", "items.json", "README.md"
+Card = Callable[[Path], str]
+"""Returns the text of `CARD`, given the folder with all other files but the checksums."""
 SESSIONS, PAIRS = "jmrec serving artefact", "jmrec serving artefact of pairs"
 RULE = "jmrec serving artefact of a rule"
 MIXED = "jmrec serving artefact of rules and a student"
@@ -57,12 +66,13 @@ def check_target(out: Path) -> Path:
     return out
 
 
-def write_folder(out: Path, fill: Callable[[Path], None]) -> None:
+def write_folder(out: Path, fill: Callable[[Path], None], card: Card | None = None) -> None:
     """Write an artefact, whole or not at all; an older one is replaced.
 
     Args:
       out: The folder.
       fill: Writes all files but the checksums into the folder that it is given.
+      card: For people; None writes none.
 
     Raises:
       UserError: Something else than a serving artefact is there.
@@ -74,6 +84,8 @@ def write_folder(out: Path, fill: Callable[[Path], None]) -> None:
     try:
         side.chmod(0o755)
         fill(side)
+        if card is not None:
+            (side / CARD).write_text(card(side), encoding="utf-8")
         write_manifest(side)
         for path in side.rglob("*"):  # safetensors lets nobody else read what it writes
             path.chmod(0o755 if path.is_dir() else 0o644)
@@ -90,6 +102,19 @@ def write_folder(out: Path, fill: Callable[[Path], None]) -> None:
                 shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(side, ignore_errors=True)
+
+
+def kept_card(folder: Path) -> Card | None:
+    """Return the card that an artefact has, for one that takes its place; None where it has none.
+
+    Raises:
+      UserError: It is no regular file, or too large.
+    """
+    path = member(folder, CARD, SIZE)
+    if path is None:
+        return None
+    text = path.read_text(encoding="utf-8", errors="replace")
+    return lambda _: text
 
 
 def read_folder(

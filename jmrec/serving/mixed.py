@@ -16,7 +16,7 @@ from jmrec.evaluation.rankers.blend import Blend
 from jmrec.evaluation.results import MIX
 from jmrec.files import write_json
 from jmrec.serving.artefact import Artefact, parse_student, student_facts, write_student
-from jmrec.serving.folder import MIXED, SERVE, read_folder, write_folder, write_items
+from jmrec.serving.folder import MIXED, SERVE, Card, read_folder, write_folder, write_items
 from jmrec.serving.rules import RuleArtefact, parse_rule, rule_facts, write_tables
 
 FORMAT = 1
@@ -88,13 +88,13 @@ def split_mixed(blend: Blend, student: str) -> tuple[Blend | None, float]:
     return Blend([*members], [*weights], blend.n_items, dict(blend.settings), blend.name), own
 
 
-def write_mixed(artefact: MixedArtefact, out: Path) -> None:
+def write_mixed(artefact: MixedArtefact, out: Path, card: Card | None = None) -> None:
     """Write an artefact, whole or not at all; an older artefact is replaced.
 
     Raises:
       UserError: Something else than a serving artefact is there, or a rule can not be kept.
     """
-    write_folder(out, lambda side: _write_files(artefact, side))
+    write_folder(out, lambda side: _write_files(artefact, side), card)
 
 
 def _write_files(artefact: MixedArtefact, folder: Path) -> None:

@@ -38,6 +38,7 @@ from jmrec.models.dlrm import DlrmConfig
 from jmrec.serving.folder import (
     PAIRS,
     SERVE,
+    Card,
     check_sizes,
     flatten_params,
     lists_of,
@@ -124,13 +125,13 @@ class PairArtefact:
     provenance: dict[str, Any]
 
 
-def write_pairs(artefact: PairArtefact, out: Path) -> None:
+def write_pairs(artefact: PairArtefact, out: Path, card: Card | None = None) -> None:
     """Write an artefact, whole or not at all; an older artefact is replaced.
 
     Raises:
       UserError: Something else than a serving artefact is there.
     """
-    write_folder(out, lambda side: _write_files(artefact, side))
+    write_folder(out, lambda side: _write_files(artefact, side), card)
 
 
 def _write_files(artefact: PairArtefact, folder: Path) -> None:

@@ -32,7 +32,7 @@ from jmrec.evaluation.rankers.known import Known
 from jmrec.evaluation.rankers.rules import fit_again
 from jmrec.features import hash_ids
 from jmrec.lock import try_lock
-from jmrec.serving.folder import RULE, kind_of
+from jmrec.serving.folder import RULE, kept_card, kind_of
 from jmrec.serving.rules import RuleArtefact, read_rule, write_rule
 from jmrec.serving.updatable import Updatable, read_updatable
 
@@ -86,7 +86,7 @@ def remember(
         batch = replace(batch, solved=solve)
         grown = replace(own, remembered=replace(known, batches=(*known.batches, batch)))
         made = _counted(artefact, grown, batch.items, anew=solve)
-        write_rule(made, folder)
+        write_rule(made, folder, kept_card(folder))
         said = [*counted.warnings, *counted.sentences()]
         said.append(f"It took {time.monotonic() - begin:.1f} s; {folder} is renewed.")
         if _chosen(artefact, own).reads_ease and not solve:
@@ -110,7 +110,8 @@ def undo(folder: str | Path) -> list[str]:
         if not batches:
             raise UserError(f"{folder} remembers nothing that could be taken back.")
         less = replace(own, remembered=replace(own.remembered, batches=batches[:-1]))
-        write_rule(_counted(artefact, less, None, anew=batches[-1].solved), folder)
+        made = _counted(artefact, less, None, anew=batches[-1].solved)
+        write_rule(made, folder, kept_card(folder))
     return [f"The last batch is taken back; {len(batches) - 1} are left."]
 
 

@@ -33,6 +33,7 @@ from jmrec.files import write_json
 from jmrec.serving.folder import (
     RULE,
     SERVE,
+    Card,
     policy_facts,
     read_arrays,
     read_folder,
@@ -90,13 +91,13 @@ class RuleArtefact:
         return max((r.held.shape[0] for r in rules if isinstance(r, SessionNeighbours)), default=0)
 
 
-def write_rule(artefact: RuleArtefact, out: Path) -> None:
+def write_rule(artefact: RuleArtefact, out: Path, card: Card | None = None) -> None:
     """Write an artefact, whole or not at all; an older artefact is replaced.
 
     Raises:
       UserError: Something else than a serving artefact is there, or the rule can not be kept.
     """
-    write_folder(out, lambda side: _write_files(artefact, side))
+    write_folder(out, lambda side: _write_files(artefact, side), card)
 
 
 def _write_files(artefact: RuleArtefact, folder: Path) -> None:

@@ -12,19 +12,24 @@ from pathlib import Path
 
 from jmrec.cluster.member import first, is_first
 from jmrec.config import ConfigDict, choose
+from jmrec.data.schema import Items
 from jmrec.errors import UserError
+from jmrec.evaluation.choice import best_of
 from jmrec.evaluation.drift import over_time
 from jmrec.evaluation.effect import correction_effect
+from jmrec.evaluation.helped import helped, two_rows
 from jmrec.evaluation.policy import Policy
-from jmrec.evaluation.protocol import ask
+from jmrec.evaluation.protocol import Predictions, ask
 from jmrec.evaluation.results import (
     CONTROL,
     FROZEN,
     LIVE,
     MODEL,
+    RULE,
     TEACHER,
     WEEKLY,
-    make_cost,
+    Results,
+    ServedRow,
     role_of,
     write_results,
 )
@@ -32,7 +37,7 @@ from jmrec.evaluation.summary import Row, summarise
 from jmrec.evaluation.value import worth_of_lists
 from jmrec.evaluation.windows import units_of, write_units
 from jmrec.files import read_json
-from jmrec.systems.costs import cost_by_stage, facts_by_stage
+from jmrec.systems.costs import cost_of, evaluation_cost, facts_by_stage
 from jmrec.systems.examples import examples, pictures_of
 from jmrec.systems.measured import Later, measure_all
 from jmrec.systems.outcome import show
@@ -107,7 +112,8 @@ def evaluate(
     validation, predictions = ask(dataset, "validation"), ask(dataset, split)
     later = None if counts == FROZEN else Later.of(counts, dataset, validation, predictions)
     reads = first(lambda: note_reading(work.workdir, split, stage))
-    table = measure_all(system, split, validation, predictions, dump, later)
+    with evaluation_cost() as spent:
+        table = measure_all(system, split, validation, predictions, dump, later)
     rows, served = table.rows, table.served
     effect = None
     if policy is not None:
@@ -122,6 +128,7 @@ def evaluate(
         return
     student = served.get("student", served["row"])
     pairs, beside = _compared(config, rows, served["row"], student)
+    pairs += _safe(served, rows)
     stages = system.stages()[:-1]
     names = [each.name for each in stages]
     shown = {each.name for each in stages if not each.group or each.path.split(".")[-1] == student}
@@ -140,21 +147,14 @@ def evaluate(
         curves={name: curve for name, curve in curves.items() if name in shown},
         policy=effect,
     )
-    if (value := dataset.items.value) is not None:
-        results["value"] = worth_of_lists(rows, predictions, value, results["best_rule"])
-    if by is not None:
-        results["over_time"] = over_time(rows, predictions, by)
     results["examples"] = why
-    cost = make_cost(cost_by_stage(work.workdir, names), _run_by(command))
+    _add_sections(results, rows, predictions, dataset.items, by, config.seed)
+    cost = cost_of(work.workdir, names, command)
     cost["rows"] = {row.name: table.cost[row.name] for row in rows}
+    cost["evaluation"] = spent
     write_results(folder, results, cost)
     write_units(folder / UNITS, units_of(rows, predictions))
     show(work, folder, results, cost, pictures_of(dataset.items, results))
-
-
-def _run_by(command: Sequence[str]) -> dict[str, str]:
-    """Return "commands" of cost.json: the one by which a run was made, if it is known."""
-    return {"run": " ".join(command)} if command else {}
 
 
 def _compared(
@@ -179,6 +179,42 @@ def _compared(
     if served != student:
         return [(student, served), *pairs], [student]
     return pairs, [*of_role[TEACHER], *_without_teacher(variants, student)]
+
+
+def _safe(served: ServedRow, rows: Sequence[Row]) -> list[tuple[str, str]]:
+    """Return the served row and the best rule on validation: what one serves if no training pays.
+
+    The report compares the two; nothing is returned where a rule is served.
+    """
+    values = served["choice"]["validation"] if "choice" in served else {}
+    kinds = {row.name: row.kind for row in rows}
+    known = {
+        name: each for name, each in values.items()
+        if each is not None and role_of(kinds[name]) == RULE
+    }  # fmt: skip
+    if not known or role_of(kinds[served["row"]]) == RULE:
+        return []
+    return [(served["row"], best_of(known))]
+
+
+def _add_sections(
+    results: Results,
+    rows: Sequence[Row],
+    predictions: Predictions,
+    items: Items,
+    by: str | None,
+    seed: int,
+) -> None:
+    """Add what lists are worth, where items have a value; figures over time, where asked for.
+
+    And whom the served row helps and harms.
+    """
+    if by is not None:
+        results["over_time"] = over_time(rows, predictions, by)
+    if items.value is not None:
+        results["value"] = worth_of_lists(rows, predictions, items.value, results["best_rule"])
+    if (two := two_rows(results["served"], results["best_rule"], rows)) is not None:
+        results["helped"] = helped(*two, predictions, items, seed)
 
 
 def _counted(rows: Sequence[Row]) -> list[tuple[str, str]]:

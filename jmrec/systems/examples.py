@@ -1,5 +1,6 @@
 """Example sessions for the report: what the served row recommends in them, and why."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -112,8 +113,9 @@ def _candidates(asked: Predictions, n_items: int, exclude_seen: bool) -> np.ndar
 
 
 def pictures_of(items: Items, results: Results) -> dict[str, bytes]:
-    """Return small pictures of the items in the examples: item id -> JPEG, where there is one."""
-    shown = (results.get("examples") or {}).get("items") or {}
+    """Return small pictures of the items in all examples: item id -> JPEG, where there is one."""
+    parts: list[Mapping[str, Any]] = [results.get("examples") or {}, results.get("helped") or {}]
+    shown = {item for part in parts for item in part.get("items") or ()}
     rows = [row for row, item in enumerate(items.ids) if item in shown]
     found = {items.ids[row]: thumbnail(items.pictures[row]) for row in rows}
     return {item: data for item, data in found.items() if data}

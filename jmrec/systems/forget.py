@@ -26,6 +26,7 @@ from jmrec.data.prepared import METADATA, load_prepared, take_out
 from jmrec.data.remembered import read_remembered
 from jmrec.errors import UserError
 from jmrec.evaluation.dump import is_dump, keep_dump, split_of
+from jmrec.evaluation.helped import kept_helped
 from jmrec.evaluation.protocol import ask
 from jmrec.evaluation.results import RESULTS, read_cost, read_results, write_results
 from jmrec.evaluation.windows import keep_units, read_units, write_units
@@ -341,6 +342,8 @@ class _Home:
         keep = left.sessions.get(split, np.zeros(0, bool))
         if shown := results.get("examples"):
             results["examples"] = _keep_examples(shown, keep)
+        if "helped" in results:
+            results["helped"] = kept_helped(results["helped"], keep)
         if (ratings := self.dataset.ratings) is not None and (pairs := results.get("pairs")):
             rows, items = ratings.items[~left.rows], self.dataset.items
             names = {name for row in rows for name in (items.titles[row], items.ids[row])}

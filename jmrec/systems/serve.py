@@ -34,6 +34,7 @@ from jmrec.serving import (
     serve,
     write,
 )
+from jmrec.serving.folder import Card
 from jmrec.serving.measure import CALLS, cold_start, folder_bytes, latency, size
 from jmrec.serving.mixed import MixedArtefact, split_mixed, write_mixed
 from jmrec.serving.questions import SKIP
@@ -41,6 +42,7 @@ from jmrec.serving.rules import RuleArtefact, write_rule
 from jmrec.serving.stablehlo import export_scores
 from jmrec.systems import serve_pairs
 from jmrec.systems.added import read_added, whole_catalogue
+from jmrec.systems.card import card_of
 from jmrec.systems.examples import pictures_of
 from jmrec.systems.registry import open_run
 from jmrec.systems.remembered import remembered_of
@@ -247,7 +249,7 @@ def export(
         chosen = served_row(system, row)
         artefact = _build(system, chosen, policy, updatable)
         program = export_scores(serve(artefact, str(out))) if stablehlo else None
-        write_any(artefact, out, program)
+        write_any(artefact, out, program, card_of(system, chosen.name, artefact))
         tracker.say(f"export: {out} is written; now it is measured")
         with jax.default_device(device):
             section = measure(system, chosen, artefact, out, calls)
@@ -255,20 +257,23 @@ def export(
         return section
 
 
-def write_any(artefact: AnyArtefact, out: Path, program: bytes | None = None) -> None:
+def write_any(
+    artefact: AnyArtefact, out: Path, program: bytes | None = None, card: Card | None = None
+) -> None:
     """Write an artefact of any kind that ranks items for sessions.
 
     Args:
       artefact: What `build` made.
       out: The folder.
       program: Of a student, see `jmrec.serving.artefact.write`.
+      card: The model card.
     """
     if isinstance(artefact, RuleArtefact):
-        write_rule(artefact, out)
+        write_rule(artefact, out, card)
     elif isinstance(artefact, MixedArtefact):
-        write_mixed(artefact, out)
+        write_mixed(artefact, out, card)
     else:
-        write(artefact, out, program)
+        write(artefact, out, program, card)
 
 
 def _note(system: System, folder: Path, section: dict[str, Any]) -> None:

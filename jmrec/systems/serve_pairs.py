@@ -7,6 +7,7 @@ from jmrec.errors import UserError
 from jmrec.serving import PairArtefact, ServedPairs, load_pairs, write_pairs
 from jmrec.serving.measure import USERS, cold_start, folder_bytes, latency, size
 from jmrec.serving.questions import SKIP
+from jmrec.systems.card import card_of
 from jmrec.systems.registry import open_run
 from jmrec.systems.system import RanksPairs, able
 from jmrec.tracking import Tracker
@@ -66,7 +67,7 @@ def export(
             "StableHLO program; leave out --stablehlo."
         )
     artefact = system.artefact(row, policy, verdicts)
-    write_pairs(artefact, out)
+    write_pairs(artefact, out, card_of(system, artefact.row, artefact))
     return artefact
 
 

@@ -23,12 +23,11 @@ from jmrec.evaluation.results import (
     FORMAT,
     Results,
     kinds_of,
-    make_cost,
     write_results,
 )
 from jmrec.models.readers.critics import CriticConfig
 from jmrec.sharding import process_rows
-from jmrec.systems.costs import cost_by_stage, facts_by_stage
+from jmrec.systems.costs import cost_of, facts_by_stage
 from jmrec.systems.outcome import show
 from jmrec.systems.planned import shape
 from jmrec.systems.stages import Stage
@@ -208,8 +207,7 @@ class GaussianStudy:
             "study": study,
             "checks": check(rows, self.batch_size),
         }
-        commands = {"run": " ".join(command)} if command else {}
-        cost = make_cost(cost_by_stage(self.work.workdir, fits), commands)
+        cost = cost_of(self.work.workdir, fits, command)
         write_results(folder, results, cost)
         show(self.work, folder, results, cost)
 

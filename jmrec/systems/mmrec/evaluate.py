@@ -19,12 +19,11 @@ from jmrec.evaluation.results import (
     PAIRS,
     Results,
     ServedRow,
-    make_cost,
     write_results,
 )
 from jmrec.evaluation.summary import plain
 from jmrec.files import read_json
-from jmrec.systems.costs import cost_by_stage, facts_by_stage
+from jmrec.systems.costs import cost_of, evaluation_cost, facts_by_stage
 from jmrec.systems.evaluate import note_reading
 from jmrec.systems.mmrec.data import GROUPS, item_words
 from jmrec.systems.mmrec.parts import Run
@@ -78,18 +77,12 @@ def evaluate(
     work = system.work
     c = work.config
     reads = first(lambda: note_reading(work.workdir, split, stage))
-    scored = score_rows(system)
-    if not is_first():
+    with evaluation_cost() as spent:
+        scored = score_rows(system)
+        measured = _measured(system, scored, split) if is_first() else None
+    if measured is None:
         return
-    data = pair_data(system)
-    settings = Settings(
-        split=split, clusters=c.evaluate.by, goal=RECALL, level=float(c.evaluate.recall),
-        cost=float(c.evaluate.value.false_positive), gain=float(c.evaluate.value.hit),
-        seed=int(c.seed), samples=tuple(system.texts.samples()),
-    )  # fmt: skip
-    with work.tracker.stage("evaluate").progress(1, f"measure {len(scored)} rows") as bar:
-        sections = measure(data, scored, settings)
-        bar.update(1)
+    data, sections = measured
     sections["pairs"] |= {"space": system.space.cosines, "texts": system.texts.counts()}
     model = sections["pairs"]["chosen"]["model"]
     if model in system.rankers.names:
@@ -108,11 +101,25 @@ def evaluate(
         "curves": {n: curve for n, curve in read_curves(work.workdir).items() if n in names},
     }
     results = cast(Results, found)
-    cost = make_cost(
-        cost_by_stage(work.workdir, names), {"run": " ".join(command)} if command else {}
-    )
+    cost = cost_of(work.workdir, names, command)
+    cost["evaluation"] = spent
     write_results(folder, results, cost)
     show(work, folder, results, cost)
+
+
+def _measured(system: Run, scored: Sequence[Scored], split: str) -> tuple[PairData, dict[str, Any]]:
+    """Return what the rows are judged by, and all parts of results.json that follow from that."""
+    c, data = system.work.config, pair_data(system)
+    settings = Settings(
+        split=split, clusters=c.evaluate.by, goal=RECALL, level=float(c.evaluate.recall),
+        cost=float(c.evaluate.value.false_positive), gain=float(c.evaluate.value.hit),
+        seed=int(c.seed), samples=tuple(system.texts.samples()),
+    )  # fmt: skip
+    tracker = system.work.tracker.stage("evaluate")
+    with tracker.progress(1, f"measure {len(scored)} rows") as bar:
+        sections = measure(data, scored, settings)
+        bar.update(1)
+    return data, sections
 
 
 def served_row(scored: Sequence[Scored], labels: np.ndarray, wanted: str) -> ServedRow:

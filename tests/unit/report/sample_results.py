@@ -12,6 +12,7 @@ BUCKETS = {
     "position": {"1": 320, "2-5": 1011, "6-10": 802, "11-20": 1021, "21-50": 1965},
     "session length": {"2": 12, "3-5": 140, "6-10": 411, "11-20": 803, "21+": 1788},
     "target": {"warm": 2817, "cold": 337},
+    "genre of the target": {"Drama": 1500, "Comedy & <b>Crime</b>": 1200, "(others)": 454},
 }
 ROWS = [
     ("oracle", "oracle", 0.41, 1),
@@ -142,14 +143,39 @@ def make_results() -> dict[str, Any]:
             )
         },
         "examples": make_examples(),
+        "helped": make_helped(),
         "stock_on_hand": {"megabytes": 1.9, "load": {"seconds": 0.4}, "note": "On one core."},
         "returns": {"allow": {"items": 12, "HR@20": 0.25}, "block": {"items": 3, "HR@20": 0.21}},
+    }
+
+
+def make_helped() -> dict[str, Any]:
+    """Return whom the served row helps: two sessions of each sort."""
+
+    def session(number: int, places: list[float]) -> dict[str, Any]:
+        past = ["i1", "i4", "i2"]
+        return {"session": number, "past": past, "cut": 2, "next": "i3", "places": places}
+
+    titles = ["", "Mug", "Tea", "Coat", ""]
+    return {
+        **{"row": "distilled", "other": "blend: V-SKNN, EASE, TF-IDF", "metric": "MRR@20"},
+        **{"sessions": 320, "helped": 0.45, "harmed": 0.3, "same": 0.25},
+        **{"gain": 0.125, "loss": -0.0625},
+        "better": [session(3, [1.0, 17.0]), session(8, [2.3333, 1204.0])],
+        "worse": [session(5, [40.6667, 2.0])],
+        "items": {f"i{n}": {"title": name} for n, name in enumerate(titles)},
     }
 
 
 def make_cost() -> dict[str, Any]:
     return {
         "format": 2,
+        "made": {
+            **{"date": "2026-11-29 17:08 UTC", "commit": "b2c7eec43100"},
+            **{"versions": "jmrec 0.1, jax 0.10", "devices": "NVIDIA H200"},
+        },
+        "evaluation": {"seconds": 95.5, "peak_memory": 900_000_000},
+        "rows": {"EASE, recency decay": {"fit": 3.25, "rank": 0.5}, "distilled": {"rank": 4.0}},
         "stages": {
             "knowledge": stage_cost(512.4, 600),
             "transition": stage_cost(201.0, 400),

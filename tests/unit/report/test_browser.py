@@ -73,7 +73,7 @@ def test_it_is_whole_quiet_and_fits(page: Any, tmp_path: Path, evil: bool) -> No
     asked = [each for each in page.requests if not each.startswith("data:image/jpeg;base64,")]
     assert asked == [address]
     assert page.complaints == []
-    assert page.evaluate("document.scripts.length") == 0
+    assert page.evaluate("document.scripts.length") == 1  # the page's own
     assert page.evaluate("document.querySelectorAll('main h2').length") > 8
     pictures = (
         "[...document.images].map(each => each.complete && each.naturalWidth > 0 && each.alt)"
@@ -81,6 +81,80 @@ def test_it_is_whole_quiet_and_fits(page: Any, tmp_path: Path, evil: bool) -> No
     shown = page.evaluate(pictures)
     assert shown
     assert all(shown)
+
+
+def test_a_table_is_sorted_and_put_back(page: Any, tmp_path: Path) -> None:
+    page.show(1280)
+    page.open(write(tmp_path, sample["small_results"]()))
+    table = "document.querySelectorAll('table.sorts')[0]"
+    shown = (
+        f"[...{table}.tBodies[0].rows].map(row => [row.cells[0].textContent.trim(),"
+        " parseFloat(row.cells[2]?.firstChild.textContent)])"
+    )
+    press = f"{table}.querySelectorAll('thead tr:last-child button')[2].click()"
+    before = page.evaluate(shown)
+    page.evaluate(press)
+    falling = page.evaluate(shown)
+    names = {name for name, value in before if value is not None}
+    assert {name for name, _ in falling} == names  # the headings of kinds are away
+    numbers = [value for _, value in falling]
+    assert numbers == sorted(numbers, reverse=True)
+    state = f"{table}.querySelectorAll('[aria-sort=descending]').length"
+    assert page.evaluate(state) == 1
+    page.evaluate(press)
+    assert page.evaluate(shown) == falling[::-1]
+    page.evaluate(press)
+    assert page.evaluate(shown) == before
+    # Comparisons with one row stay apart from those with another.
+    table = "document.querySelector('table.apart')"
+    shown = (
+        f"[...{table}.tBodies[0].rows].map(row => [row.classList.contains('kind'),"
+        " row.textContent.trim().replace(/\\s+/g, ' '), parseFloat("
+        "(row.cells[1]?.firstChild.textContent || '').replace('\u2212', '-'))])"
+    )
+
+    def groups() -> list[list[tuple[str, float]]]:
+        found: list[list[tuple[str, float]]] = []
+        for heads, name, value in page.evaluate(shown):
+            if heads:
+                found.append([])
+            found[-1].append((name, value))
+        return found
+
+    before = groups()
+    page.evaluate(f"{table}.querySelectorAll('thead button')[1].click()")
+    after = groups()
+    assert [sorted(map(str, each)) for each in after] == [sorted(map(str, e)) for e in before]
+    assert len(after) > 1
+    for _, *rows in after:
+        assert [value for _, value in rows] == sorted([value for _, value in rows], reverse=True)
+    assert page.complaints == []
+
+
+def test_the_pointer_may_rest_anywhere_in_a_row(page: Any, tmp_path: Path) -> None:
+    page.show(1280)
+    page.open(write(tmp_path, sample["small_results"]()))
+    found = page.evaluate("""[...document.querySelectorAll("figure svg .tip")].map(tip => {
+        tip.scrollIntoView({block: "center", behavior: "instant"});
+        const box = tip.getBoundingClientRect();
+        const there = document.elementFromPoint(box.x + 0.9 * box.width, box.y + box.height / 2);
+        const own = each => each?.closest(".tip")?.querySelector("title").textContent;
+        return [box.height > 3, own(there), tip.querySelector("title").textContent];
+    })""")
+    rows = [each for each in found if ": MRR@20 " in each[2] and "(" in each[2]]
+    assert len(rows) == len(sample["small_results"]()["rows"])
+    assert [each for each in rows if not each[0] or each[1] != each[2]] == []
+
+
+def test_no_other_script_runs(page: Any, tmp_path: Path) -> None:
+    """Had something not been escaped, the page's own policy would stop it."""
+    path = Path(write(tmp_path, sample["small_results"]()).removeprefix("file://"))
+    bad = "<img src=x onerror='window.bad=1'><script>window.bad=2</script>"
+    path.write_text(path.read_text().replace("<h1>", f"{bad}<h1>"))
+    page.open(path.as_uri())
+    assert page.evaluate("window.bad") is None
+    assert page.complaints
+    page.complaints.clear()
 
 
 def test_what_is_folded_is_printed(page: Any, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ make_results, make_cost = sample["make_results"], sample["make_cost"]
 def test_comparisons_stand_by_pair_with_both_metrics() -> None:
     table = comparison_table(make_results())
     assert table is not None
-    assert table.spans == [("MRR@20 by session", 2), ("HR@20 by session", 2)]
+    assert table.columns == ["MRR@20 by session", "HR@20 by session"]
     assert [(line.kind, line.name) for line in table.lines] == [
         ("distilled against", "blend: V-SKNN, EASE, TF-IDF"),
         ("distilled against", "undistilled"),
@@ -28,9 +28,11 @@ def test_comparisons_stand_by_pair_with_both_metrics() -> None:
     ]
     first = table.lines[0].cells
     assert (first[0].text, first[0].note) == ("+2.34", "+0.71 to +4.02")
-    assert first[1].text == "above"
-    assert first[1].best
-    assert table.lines[2].cells[1].note == "fewer than 3 seeds: Transfer tower"
+    assert (first[0].word, first[0].best) == ("better", True)
+    second, third = (line.cells[0] for line in table.lines[1:])
+    assert (second.word, second.best) == ("no difference shown", False)
+    # An interval that excludes 0 is no verdict with one seed, and is told from "no difference".
+    assert (third.note, third.word, third.best) == ("+1.00 to +5.00", "too few seeds", False)
 
 
 def test_the_teacher_stands_beside_the_student_and_beside_people() -> None:
@@ -81,7 +83,7 @@ def test_cost_adds_up_the_seeds_of_a_student() -> None:
         *("1 h 10 min", "1.3 GB", "1,350", "1.5 G", "2.02 T")
     ]
     assert shown["read"] == ["33.2 s", "2.4 GB", "–", "–", "–"]
-    assert shown["in all"][:2] == ["1 h 22 min", "2.4 GB"]
+    assert shown["in all"][:2] == ["1 h 24 min", "2.4 GB"]
     old = cost_table({}, {"stages": {"data": {"seconds": 7.0}}})  # an older run knows the time only
     assert old is not None
     assert old.columns == ["time"]
@@ -115,7 +117,7 @@ def test_tiles_hold_the_figures_of_the_first_sentence() -> None:
     assert [(value, note) for _, value, note in shown] == [
         ("26.11 %", "distilled, 24.3–27.7"),
         ("23.77 %", "blend: V-SKNN, EASE, TF-IDF, 22.1–25.2"),
-        ("+2.34", "above, +0.71 to +4.02"),
+        ("+2.34", "better, +0.71 to +4.02"),
         ("39.2 %", "distilled"),
     ]
     assert tiles({}) == []

@@ -10,9 +10,11 @@ from jmrec.errors import UserError
 from jmrec.serving import load
 from jmrec.serving.remember import remember as remember_served
 from jmrec.serving.remember import undo as undo_served
-from jmrec.serving.rules import read_rule
+from jmrec.serving.rules import read_rule, write_rule
 from jmrec.serving.server.holder import Holder
+from jmrec.systems.card import card_of
 from jmrec.systems.remember import remember
+from jmrec.systems.serve_rules import rule_artefact, served_row
 from tests.kills import copied_at_each_step
 from tests.unit.data.test_remembered import BEGIN, Row, write
 from tests.unit.systems.test_remember import (
@@ -123,3 +125,23 @@ def test_a_server_takes_over_what_was_counted(run: Any, rows: list[Row], tmp_pat
     remember_served(out, write(tmp_path / "a.csv", rows[CUT:]))
     assert holder.renew()
     assert holder.held.served.recommend_batch([["i1"]]) != before  # type: ignore[union-attr]
+
+
+def test_the_model_card_stays(run: Any, rows: list[Row], tmp_path: Path) -> None:
+    """It is what an export of a run that remembers the same would write."""
+
+    def exported(name: str) -> Path:
+        made = rule_artefact(run, served_row(run, "popularity"), None, updatable=True)
+        write_rule(made, tmp_path / name, card_of(run, "popularity", made))
+        return tmp_path / name / "README.md"
+
+    card, part = exported("serve"), write(tmp_path / "a.csv", rows[CUT:320])
+    before = card.read_text()
+    assert before.startswith("# popularity, trained and judged on ")
+    remember_served(card.parent, part)
+    remember(run, part)
+    assert card.read_text() == before == exported("fresh").read_text()
+    assert state(card.parent) == state(tmp_path / "fresh")
+    load(card.parent)  # the checksums hold
+    undo_served(card.parent)
+    assert card.read_text() == before
