@@ -69,7 +69,7 @@ def notebook(path: Path, folder: Path) -> dict[str, Any]:
                 said = printed.read_text(encoding="utf-8").splitlines(keepends=True)
                 outputs.append({"output_type": "stream", "name": "stdout", "text": said})
             for each in sorted(folder.glob(f"{number:03d}-*.png")):
-                data = {"image/png": base64.b64encode(each.read_bytes()).decode()}
+                data = {"image/png": base64.b64encode(smaller(each.read_bytes())).decode()}
                 outputs.append({"output_type": "display_data", "data": data, "metadata": {}})
             cell |= {"execution_count": len([c for c in made if c["cell_type"] == "code"]) + 1}
             cell |= {"outputs": outputs}
@@ -78,6 +78,16 @@ def notebook(path: Path, folder: Path) -> dict[str, Any]:
     how = {"command": f"python docs/percent.py {path.name[:2]}", "commit": commit()}
     meta = {"kernelspec": kernel, "language_info": {"name": "python"}, "jmrec": how}
     return {"cells": made, "metadata": meta, "nbformat": 4, "nbformat_minor": 5}
+
+
+def smaller(png: bytes) -> bytes:
+    """Return a picture in the 256 colours that it needs most."""
+    from PIL import Image
+
+    made = io.BytesIO()
+    picture = Image.open(io.BytesIO(png)).convert("RGB")
+    picture.quantize(256, dither=Image.Dither.NONE).save(made, "PNG", optimize=True)
+    return min(made.getvalue(), png, key=len)
 
 
 def commit() -> str:

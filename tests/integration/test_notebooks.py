@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "docs" / "percent.py"
 percent = runpy.run_path(str(SCRIPT))
 NOTEBOOKS, cells = percent["NOTEBOOKS"], percent["cells"]
-MOST_BYTES = 400_000
+MOST_BYTES = 300_000
 """Of a notebook with its outputs."""
 KINDS = ("stream", "display_data")
 """Of outputs: nothing went wrong when it was run."""
