@@ -50,6 +50,7 @@ SMALL = [
     "--config.data.window=12",
     "--config.data.vocab=400",
     "--config.data.picture_size=32",
+    "--config.knowledge.stack.layers=1",
     "--config.context.gap=true",
     "--config.evaluate.serve=distilled",  # a rule is best
 ]  # fmt: skip
