@@ -35,7 +35,6 @@ TOWERS = [
       for stage in ("vision", "knowledge", "transition", "distill")),
     "--config.data.vocab=400",
     "--config.data.picture_size=32",
-    "--config.knowledge.stack.layers=1",
 ]  # fmt: skip
 VIEWS = {"both", "text", "picture", "pictures permuted", "texts permuted"}
 

@@ -35,7 +35,6 @@ SMALL = [
     *BATCHES,
     "--config.data.vocab=300",
     "--config.data.picture_size=16",
-    "--config.knowledge.stack.layers=1",
 ]  # fmt: skip
 
 
