@@ -1,6 +1,7 @@
 """Fixtures shared by all tests."""
 
 import atexit
+import gc
 import os
 import shutil
 import tempfile
@@ -30,6 +31,13 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         os.environ.setdefault("PYTHONPYCACHEPREFIX", f"{_cache}/bytecode")
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.05")
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+# Nobody reads from which lines of Python an operation of a program comes.
+os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")
+# There are as many workers as cores: threads of one would only wait for the others'.
+for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
+# Tracing makes very many objects, hardly ever in circles, of which the tests keep more and more.
+gc.set_threshold(50_000, 20, 100)
 
 ROOT = Path(__file__).resolve().parents[1]
 

@@ -72,8 +72,8 @@ class Run:
 
     Args:
       folder: Its working directory; the workdir is ``folder/run``.
-      cache: Where compiled programs and bytecode are kept, so that a start is cheap; None
-        compiles anew.
+      cache: Where compiled programs and bytecode are kept where the environment does not name a
+        place, so that a start is cheap; None compiles anew.
       experiment: What is run.
     """
 
@@ -83,14 +83,17 @@ class Run:
         self.said = folder / "stderr.txt"
         self._env = {**os.environ, "PYTHONPATH": str(ROOT), "JAX_PLATFORMS": "cpu"}
         self._env.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
-        if cache is not None:
+        if cache is None:
+            self._env |= {"JAX_ENABLE_COMPILATION_CACHE": "false"}
+        else:
             self._env.pop("PYTHONDONTWRITEBYTECODE", None)
-            self._env.setdefault("PYTHONPYCACHEPREFIX", str(cache / "bytecode"))
-            self._env |= {
+            kept = {
+                "PYTHONPYCACHEPREFIX": str(cache / "bytecode"),
                 "JAX_COMPILATION_CACHE_DIR": str(cache),
                 "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
                 "JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES": "-1",
             }
+            self._env = {**kept, **self._env}
 
     def start(self) -> "subprocess.Popen[bytes]":
         """Start the command, always the same one."""

@@ -19,6 +19,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config = load_config(f"{TPAD}:{arg or 'size=tiny'}")
     config.data.toyshop.n_items, config.data.toyshop.sessions = 60, 160
     config.data.vocab = 320
+    # As of a folder too: what is made of either is compiled once.
+    config.data.picture_size, config.data.window = 32, 12
+    config.knowledge.vision.merge = 1
     config.knowledge.stack.update(width=32, layers=1, mlp=64)
     config.knowledge.vision.stack.update(width=32, mlp=64)
     stages = (config.vision, config.knowledge, config.transition, config.distill, config.student)

@@ -217,12 +217,15 @@ def test_a_kernel_that_is_not_the_dense_reference_is_wrong() -> None:
         assert said.startswith("kl over 9 items: states_apart is ")
 
 
+SETTINGS: dict[str, Any] = {"spec": "session", "train": {"steps": 99}, "anew": True}
+
+
 class Fake:
     """Stands for a run: which exit code, which parameters, which lines."""
 
     outcomes: ClassVar[dict[str, dict[str, Any]]] = {}
 
-    def __init__(self, workdir: Path, words: list[str]) -> None:
+    def __init__(self, workdir: Path, words: list[str], *, anew: bool) -> None:
         self.workdir, self.words, self.lines = workdir, words, []
         name = workdir.name
         if name == "killed" and workdir.exists():
@@ -263,7 +266,7 @@ def test_what_a_resume_can_do_wrong(
     monkeypatch.setattr(Fake, "outcomes", outcomes)
     monkeypatch.setattr(accelerator_side, "Launch", Fake)
     monkeypatch.setattr(accelerator_side, "load_params", load)
-    found = accelerator_side.resume({"spec": "session", "train": {"steps": 99}}, tmp_path)
+    found = accelerator_side.resume(SETTINGS, tmp_path)
     if said is None:
         assert "wrong" not in found
         assert found["bit_equal"] is True
@@ -278,4 +281,4 @@ def test_a_run_that_is_over_before_the_signal_proves_nothing(
     monkeypatch.setattr(Fake, "outcomes", {"killed": {"trained": True, "code": 0}})
     monkeypatch.setattr(accelerator_side, "Launch", Fake)
     with pytest.raises(accelerator_side.UserError, match="99 updates were over before the signal"):
-        accelerator_side.resume({"spec": "session", "train": {"steps": 99}}, tmp_path)
+        accelerator_side.resume(SETTINGS, tmp_path)

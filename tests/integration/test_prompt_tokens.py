@@ -21,10 +21,8 @@ TINY = [
     "--config.data.picture_size=16",
     "--config.data.toyshop.n_items=60",
     "--config.data.toyshop.sessions=200",
-    "--config.transition.train.batch_size=8",
-    "--config.distill.train.batch_size=8",
-    "--config.student.train.batch_size=8",
-    *(f"--config.{s}.train.steps=2" for s in
+    "--config.knowledge.stack.layers=1",
+    *(f"--config.{s}.train.{each}" for each in ("steps=2", "batch_size=8") for s in
       ("vision", "knowledge", "transition", "distill", "student")),
 ]  # fmt: skip
 

@@ -49,7 +49,7 @@ SMALL = [
     *(f"--config.{stage}.train.batch_size=16" for stage in TRAINS),
     "--config.data.window=12",
     "--config.data.vocab=400",
-    "--config.data.picture_size=32",
+    "--config.data.picture_size=32", "--config.knowledge.stack.layers=1",
     "--config.context.gap=true",
     "--config.evaluate.serve=distilled",  # a rule is best
 ]  # fmt: skip

@@ -1,5 +1,6 @@
 """Run by test_sharded_training.py in its own process, with 8 fake devices; prints json."""
 
+import gc
 import json
 import logging
 import sys
@@ -17,6 +18,7 @@ from jmrec.sharding import make_mesh, put_batch, shardings
 from jmrec.training import OptimConfig, Silent, TrainConfig, Trainer
 
 ITEMS, WIDTH, HIDDEN, ROWS, STEPS = 32, 16, 24, 16, 10
+gc.set_threshold(50_000, 20, 100)  # as tests/conftest.py, here of a process of its own
 
 
 class NextItem:

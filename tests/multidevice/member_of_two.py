@@ -1,6 +1,7 @@
 """Run by test_two_processes.py: a tiny fit, alone or as one process of several.
 
-    python member_of_two.py WORKDIR [END STEP PROCESS]
+    python member_of_two.py WORKDIR [END STEP PROCESS]   # alone
+    python keeper_of_two.py WORKDIR [END STEP PROCESS]   # one of several
 
 END is what happens when PROCESS is to read the batch of STEP: "kill-member" and "kill-keeper" end
 one of its two Pythons by SIGKILL, "sigterm" is what a launcher sends to one of them, "mistake" and
@@ -20,9 +21,8 @@ import jax
 import numpy as np
 from eight_devices import ITEMS, ROWS, NextItem
 
-from jmrec.cluster.keeper import keep
 from jmrec.cluster.member import first, is_first, together
-from jmrec.cluster.settings import KEPT, read_settings
+from jmrec.cluster.settings import read_settings
 from jmrec.errors import Preempted, UserError, explain
 from jmrec.sharding import make_mesh, process_local, process_rows
 from jmrec.tracking import Tracker
@@ -102,8 +102,6 @@ def work(workdir: Path, batches: Any) -> None:
 def main(words: list[str]) -> int:
     logging.basicConfig(stream=sys.stderr, level=logging.ERROR)
     settings = read_settings()
-    if settings is not None and KEPT not in os.environ:
-        return keep(words, [__file__])
     end, step, process = words[1:] or ("", "-1", "-1")
 
     def run() -> None:

@@ -36,12 +36,12 @@ def free_port() -> int:
 
 
 def launch(*words: object, processes: int = 1) -> list[Ended]:
-    """Run member_of_two.py in so many processes and wait for all of them."""
+    """Run member_of_two.py alone, or in so many kept processes, and wait for all of them."""
     env = {name: value for name, value in os.environ.items() if not name.startswith("JMREC_")}
     env |= {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "3"}
     env |= {"JMREC_SILENCE": "10"}
     port = free_port()
-    script = str(Path(__file__).with_name("member_of_two.py"))
+    script = str(Path(__file__).with_name(f"{'keeper' if processes > 1 else 'member'}_of_two.py"))
     started = []
     for process in range(processes):
         own = dict(env)

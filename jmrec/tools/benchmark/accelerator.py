@@ -83,9 +83,10 @@ def parts(size: str, out: Path) -> list[Part]:
     population: tuple[str, ...] = ()
     reading: tuple[str, ...] = ("--precision", "bfloat16")
     train = {"steps": STEPS[size], "eval_every": STEPS[size], "save_every": STEPS[size]}
-    resume: dict[str, Any] = {"spec": "session:size=tiny,items=ids", "train": train}
+    anew = {"anew": not toy}  # toy compiles what is not kept of before
+    resume: dict[str, Any] = {"spec": "session:size=tiny,items=ids", "train": train, **anew}
     few = {"steps": 30, "eval_every": 30, "save_every": 30}
-    stages: dict[str, Any] = {"spec": "tpad:size=base,students=served", "train": few}
+    stages: dict[str, Any] = {"spec": "tpad:size=base,students=served", "train": few, **anew}
     if toy:
         kernels = ("--items", "40,300", "--batch", "6", "--width", "8", "--repeats", "1")
         write_folder(out / "shop", 2_000, 0)

@@ -38,10 +38,11 @@ class Launch:
     Args:
       workdir: Where it runs.
       words: Its arguments.
+      anew: Whether it compiles anew, as on a machine that never ran it.
     """
 
-    def __init__(self, workdir: Path, words: Sequence[str]) -> None:
-        self.workdir = workdir
+    def __init__(self, workdir: Path, words: Sequence[str], *, anew: bool = True) -> None:
+        self.workdir, self.anew = workdir, anew
         self.words = [*words, "--config.seeds=(0,)", "--workdir", str(workdir)]
         self.lines: list[tuple[str, int, float]] = []
         """(stage, updates done, when it was seen in seconds) of every line of training."""
@@ -50,8 +51,7 @@ class Launch:
     def run(self, end: Callable[["Launch"], bool]) -> int:
         """Start it, and stop it by SIGTERM once ``end`` says so; return its exit code."""
         log = self.workdir.with_suffix(".err")
-        # Programs are compiled anew each time, as on a machine that never ran them.
-        env = {**os.environ, "JAX_ENABLE_COMPILATION_CACHE": "false"}
+        env = {**os.environ, **({"JAX_ENABLE_COMPILATION_CACHE": "false"} if self.anew else {})}
         with log.open("wb") as err:
             child = subprocess.Popen(
                 [sys.executable, "-m", "jmrec", "run", *self.words],
@@ -155,7 +155,7 @@ def resume(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
       UserError: A run failed, or was over before it could be stopped.
     """
     words, updates = overrides(["student"], settings), settings["train"]["steps"]
-    fixed = [*words, "--config.deterministic=true"]
+    fixed, anew = [*words, "--config.deterministic=true"], settings["anew"]
 
     def trained(launch: Launch) -> bool:
         return is_done(launch.workdir, STUDENT)
@@ -164,7 +164,7 @@ def resume(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
         return bool(launch.lines)
 
     def whole(name: str, words: list[str]) -> Launch:
-        launch = Launch(folder / name, words)
+        launch = Launch(folder / name, words, anew=anew)
         code = launch.run(trained)
         if not trained(launch):
             raise launch.failure(code)
@@ -174,14 +174,14 @@ def resume(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
         return load_params(folder / name / STUDENT / "params")[0]
 
     first, free = whole("whole", fixed), whole("free", words)
-    killed = Launch(folder / "killed", fixed)
+    killed = Launch(folder / "killed", fixed, anew=anew)
     code = killed.run(begun)
     if trained(killed):
         raise UserError(f"{updates} updates were over before the signal came; give more.")
     if not killed.lines:
         raise killed.failure(code)
     wrong = [] if code == REQUEUE else [f"stopped by SIGTERM it ended in {code}, not {REQUEUE}."]
-    again = Launch(folder / "killed", fixed)
+    again = Launch(folder / "killed", fixed, anew=anew)
     code = again.run(trained)
     if not trained(again):
         wrong.append(f"started again it failed: {again.failure(code)}")
@@ -214,7 +214,7 @@ def stages(settings: dict[str, Any], folder: Path) -> dict[str, Any]:
       UserError: The run failed before any stage was done.
     """
     rates = {name: matmul_rate(name, settings.get("rate")) for name in ("float32", "bfloat16")}
-    launch = Launch(folder / "run", overrides(STAGES, settings))
+    launch = Launch(folder / "run", overrides(STAGES, settings), anew=settings["anew"])
     last = "students/distilled-0"
     code = launch.run(lambda launch: is_done(launch.workdir, last))
     found = [stage_row(launch, stage, rates) for stage in (*STAGES[:-1], last)

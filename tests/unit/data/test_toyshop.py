@@ -155,9 +155,9 @@ def test_a_linear_probe_on_pixels_is_weak(looks: Shop) -> None:
     pictures = pictures / 255 - 0.5
     # A linear probe with an L2 penalty knows pictures by their inner products alone, so these
     # coordinates, along the old pictures made orthogonal, give the same probe: half the numbers.
-    old = pictures[~looks.new].astype(np.float64)
-    triangle = np.linalg.cholesky(old @ old.T)
-    pictures = solve_triangular(triangle, old @ pictures.T, lower=True).T.astype(np.float32)
+    inner = pictures[~looks.new].astype(np.float64) @ pictures.T.astype(np.float64)
+    triangle = np.linalg.cholesky(inner[:, ~looks.new])
+    pictures = solve_triangular(triangle, inner, lower=True).T.astype(np.float32)
     found = {}
     for name in VISUAL:
         values = looks.process.attributes[:, looks.process.names.index(name)]
