@@ -281,7 +281,7 @@ def _parse(
             raise UserError(
                 f"{source.name}, row 1: the quotes of the header are broken; mend the first row."
             )
-        skipped += [(number + records, *rest) for number, *rest in wrong]
+        skipped += [(number + records, cells, lines) for number, cells, lines in wrong]
         header = not records
         records += table.num_rows + len(wrong) - 1
         table = table.slice(header, table.num_rows - 1 - header)

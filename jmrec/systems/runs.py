@@ -10,13 +10,12 @@ import jax
 from jmrec.config import ConfigDict
 from jmrec.errors import UserError
 from jmrec.evaluation.results import FROZEN
-from jmrec.files import read_json
 from jmrec.lock import only_writer
 from jmrec.systems import added
 from jmrec.systems import remember as rememberer
 from jmrec.systems.evaluate import evaluate as evaluate_system
 from jmrec.systems.pretrained import check_out, write_converted
-from jmrec.systems.registry import CONFIG, open_run, tracker_of
+from jmrec.systems.registry import CONFIG, open_run, read_config, tracker_of
 from jmrec.systems.remembered import remembered_of
 from jmrec.systems.system import Merges, Ranks, RanksPairs, ReadsItems, able
 from jmrec.terminal import warn
@@ -42,8 +41,8 @@ def evaluate(
       counts: FROZEN, or which rows that count what came after training are added: WEEKLY, LIVE or
         "all".
     """
-    kept = read_json(workdir / CONFIG) if (workdir / CONFIG).is_file() else {}
-    with only_writer(workdir, warn), tracker_of(ConfigDict(kept), workdir) as tracker:
+    kept = read_config(workdir) if (workdir / CONFIG).is_file() else ConfigDict()
+    with only_writer(workdir, warn), tracker_of(kept, workdir) as tracker:
         opened, folder = open_run(workdir, tracker), workdir / f"evaluate-{split}"
         if isinstance(opened, RanksPairs):
             asked = {"--dump-topk": dump, "--policy": policy, "--by": by}
