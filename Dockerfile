@@ -1,14 +1,14 @@
 # jmrec in a container, on a CPU:
 #
 #   docker build -t jmrec .
-#   docker run --rm -v "$PWD:/work" jmrec run --config tpad:size=tiny --workdir runs/toy
+#   docker run --rm -v "$PWD:/runs" jmrec run --config tpad:size=tiny --workdir runs/toy
 #
 # On NVIDIA GPUs, with their container toolkit on the machine:
 #
 #   docker build -t jmrec:cuda --build-arg ACCELERATOR=cuda12 .
-#   docker run --rm --gpus all -v "$PWD:/work" jmrec:cuda doctor
+#   docker run --rm --gpus all -v "$PWD:/runs" jmrec:cuda doctor
 #
-# EXTRAS are those of setup.cfg. Files that it writes into /work belong to user 1000; where yours is
+# EXTRAS are those of setup.cfg. Files that it writes into /runs belong to user 1000; where yours is
 # another, add --user "$(id -u):$(id -g)" to docker run.
 ARG PYTHON=3.12
 FROM python:${PYTHON}-slim AS build
@@ -29,10 +29,10 @@ RUN /opt/jmrec/bin/pip install -c constraints.txt ".${EXTRAS:+[${EXTRAS}]}" \
 FROM python:${PYTHON}-slim
 LABEL org.opencontainers.image.title="jmrec" \
       org.opencontainers.image.licenses="Apache-2.0"
-RUN useradd --create-home --uid 1000 jmrec && mkdir /work && chown jmrec:jmrec /work
+RUN useradd --create-home --uid 1000 jmrec && mkdir /runs && chown jmrec:jmrec /runs
 COPY --from=build /opt/jmrec /opt/jmrec
 ENV PATH="/opt/jmrec/bin:${PATH}" XDG_CACHE_HOME=/tmp/cache
 USER jmrec
-WORKDIR /work
+WORKDIR /runs
 ENTRYPOINT ["jmrec"]
 CMD ["doctor"]
