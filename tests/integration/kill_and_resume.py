@@ -36,7 +36,7 @@ ROOT = Path(__file__).resolve().parents[2]
 EXPERIMENT = ROOT / "tests" / "integration" / "kill_experiment.py"
 CLOCK = {
     "stage.json": ("seconds", "peak_memory", "files"),
-    "cost.json": ("stages", "rows"),
+    "cost.json": ("stages", "rows", "evaluation", "made"),
     "test_reads.jsonl": ("time",),
 }
 """File name -> fields that may differ: clock time, memory, checksums of files that hold those."""

@@ -6,10 +6,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 
 from jmrec.data import folder as folder_module
-from jmrec.data import sessions as sessions_module
+from jmrec.data import splits as splits_module
+from jmrec.data.folder import Raw
+from jmrec.data.schema import Sessions
+from jmrec.data.sessions import take
 
 
 @pytest.fixture(scope="module")
@@ -54,11 +58,12 @@ def test_a_planted_misreading_is_found(
     fuzzer: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Sessions that begin at one moment change places: nothing else is wrong with them."""
-    before = sessions_module.take
+    before = splits_module.sessionise
 
-    def swapped(sessions: Any, index: Any) -> Any:
-        return before(sessions, index[::-1] if len(index) == len(sessions) else index)
+    def swapped(raw: Raw) -> Sessions:
+        sessions = before(raw)
+        return take(sessions, np.arange(len(sessions))[::-1])
 
-    monkeypatch.setattr(sessions_module, "take", swapped)
+    monkeypatch.setattr(splits_module, "sessionise", swapped)
     assert fuzzer.main(["--right", "--folders", "2", "--seed", "4"]) == 1
     assert "--right --seed 4 --only 0" in capsys.readouterr().out
