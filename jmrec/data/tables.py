@@ -110,7 +110,7 @@ def read_table(
         cells, rows, numeric = _read_json(source, names, list_separator, findings)
     else:
         cells, rows = _read_csv(source, names, texts, findings)
-    trimmed = {n: pc.utf8_trim_whitespace(cells.pop(n)) for n in list(cells)}
+    trimmed = {n: _trimmed(cells.pop(n)) for n in list(cells)}
     table = Table(source.name, trimmed, rows, numeric)
     for name in sorted(set(names) - set(texts)) if source.kind == CSV else []:
         broken = _breaks(table.columns[name])
@@ -124,6 +124,11 @@ def read_table(
     for column in table.columns.values():
         filled |= np.asarray(pc.not_equal(column, ""))
     return table.without(np.flatnonzero(~filled))
+
+
+def _trimmed(cells: pa.Array) -> pa.Array:
+    pa.default_memory_pool().release_unused()  # of the column before
+    return pc.utf8_trim_whitespace(cells)
 
 
 def _breaks(cells: pa.Array) -> np.ndarray:
@@ -188,7 +193,10 @@ def _read_csv(
         tidied = tidy_quotes(data, source.delimiter, source.width, closed)
         data = tidied.data
         _say_quotes(source, tidied, findings)
-    cells, records, skipped = _parse(source, data, names)
+        del tidied
+    parts, records, skipped = _parse(source, data, names)
+    del data  # for memory: what follows copies the texts, a column at a time
+    cells = {name: _joined(parts.pop(name)) for name in names}
     if broken and cells:
         _undecoded(f"{file}, row {broken}", encoding, cells.values(), findings)
     numbers = np.arange(1, records + 1)
@@ -258,11 +266,11 @@ def _undecoded(where: str, encoding: str, columns: Iterable[pa.Array], findings:
 
 def _parse(
     source: Source, data: bytes, names: list[str], block: int | None = None
-) -> tuple[dict[str, pa.Array], int, list[tuple[int, int, int]]]:
+) -> tuple[dict[str, list[pa.Array]], int, list[tuple[int, int, int]]]:
     """Return cells, how many records there are, and (number, cells, more lines) of skipped ones.
 
-    A line of nothing but spaces counts no cells. ``block`` is about how many bytes are parsed at a
-    time, None for `_BLOCK`.
+    Cells are in parts, one behind the other. A line of nothing but spaces counts no cells.
+    ``block`` is about how many bytes are parsed at a time, None for `_BLOCK`.
     """
     block = _BLOCK if block is None else block
     skipped: list[tuple[int, int, int]] = []
@@ -287,8 +295,14 @@ def _parse(
         table = table.slice(header, table.num_rows - 1 - header)
         for name, column in zip(names, table.columns):
             parts[name] += column.chunks
-    empty = pa.array([], pa.string())
-    return {name: pa.concat_arrays(parts.pop(name) or [empty]) for name in names}, records, skipped
+    return parts, records, skipped
+
+
+def _joined(parts: list[pa.Array]) -> pa.Array:
+    whole = pa.concat_arrays(parts or [pa.array([], pa.string())])
+    parts.clear()
+    pa.default_memory_pool().release_unused()
+    return whole
 
 
 def _blocks(data: bytes, quoted: bool, size: int) -> Iterator[tuple[int, int]]:

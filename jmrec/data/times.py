@@ -75,8 +75,10 @@ def read_times(cells: Sequence[str] | pa.Array, time_format: str = "") -> Times:
       >>> read_times(["20231114", "20231115", "7"]).unit
       '%Y%m%d'
     """
-    # The same time often stands in many cells.
     column = cells if isinstance(cells, pa.Array) else pa.array(cells, pa.string())
+    if _read_at_once(time_format) and pc.all(pc.match_substring_regex(column, _PLAIN)).as_py():
+        return _read(column, np.broadcast_to(np.int64(1), len(column)), time_format)
+    # The same time often stands in many cells.
     coded = column.dictionary_encode()
     each = np.asarray(coded.indices)
     count = np.bincount(each, minlength=len(coded.dictionary))
@@ -87,15 +89,18 @@ def read_times(cells: Sequence[str] | pa.Array, time_format: str = "") -> Times:
 
 
 def _read(cells: pa.Array, count: np.ndarray, time_format: str) -> Times:
-    """Read different cells, each of which stands ``count`` (int [N]) times in the column."""
+    """Read cells, each of which stands for ``count`` (int [N]) cells of the column."""
     n = len(cells)
     seconds, span, manner = np.full(n, np.nan), np.zeros(n), np.zeros(n, np.int8)
     pattern = time_format if "%" in time_format else ""
     plain, dates = np.zeros(n, bool), []
-    if not pattern or pattern in COMPACT:
+    if _read_at_once(time_format):
         plain = np.asarray(pc.match_substring_regex(cells, _PLAIN))
-    numbers = np.full(n, np.nan)
-    numbers[plain] = np.asarray(cells.filter(pa.array(plain)).cast(pa.float64()))
+    if plain.all():
+        numbers = np.asarray(cells.cast(pa.float64()))
+    else:
+        numbers = np.full(n, np.nan)
+        numbers[plain] = np.asarray(cells.filter(pa.array(plain)).cast(pa.float64()))
     rest = np.flatnonzero(~plain)
     for i, cell in zip(rest.tolist(), cells.take(pa.array(rest)).to_pylist()):
         if not cell:
@@ -118,6 +123,11 @@ def _read(cells: pa.Array, count: np.ndarray, time_format: str) -> Times:
         slips = (manner == _COUNTED) & (seconds < _SLIP)
         seconds[slips], manner[slips] = np.nan, 0
     return Times(seconds, span, unit, order, manner, form)
+
+
+def _read_at_once(time_format: str) -> bool:
+    """Whether a cell that is a plain number can be nothing but a number in this format."""
+    return "%" not in time_format or time_format in COMPACT
 
 
 def _by_pattern(cell: str, pattern: str) -> float | None:

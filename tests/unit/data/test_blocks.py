@@ -21,10 +21,13 @@ _rows = st.lists(st.lists(_cells, min_size=1, max_size=4), max_size=8)
 
 def _parsed(source: Source, data: bytes, block: int) -> Any:
     try:
-        cells, *rest = tables._parse(source, data, ["x", "z"], block)
+        parts, *rest = tables._parse(source, data, ["x", "z"], block)
     except UserError as error:
         return str(error)
-    return {name: column.to_pylist() for name, column in cells.items()}, rest
+    cells = {
+        name: [cell for part in each for cell in part.to_pylist()] for name, each in parts.items()
+    }
+    return cells, rest
 
 
 @settings(max_examples=500)
