@@ -42,7 +42,7 @@ SMALL = [
     "--config", f"{ROOT / 'experiments/tpad.py'}:data=folder,size=tiny",
     "--config.vision.train.steps=6",
     "--config.knowledge.train.steps=6",
-    "--config.transition.train.steps=6",
+    "--config.transition.train.steps=30",
     "--config.distill.train.steps=4",
     "--config.student.train.steps=8",
     "--config.student.train.eval_every=4",
@@ -76,7 +76,7 @@ def workdir(shop: Path) -> Path:
     transition = folder / "transition" / "stage.json"
     until = time.monotonic() + 600
     while not transition.is_file() and child.poll() is None and time.monotonic() < until:
-        time.sleep(0.2)
+        time.sleep(0.01)
     child.send_signal(signal.SIGTERM)
     _, said = child.communicate(timeout=600)
     assert child.returncode == REQUEUE, said
