@@ -5,7 +5,6 @@ the loss of another process of the run, to be started again with the same comman
 by the keyboard (a fit saves first; a second Ctrl-C ends it at once), not to be started again.
 """
 
-import gc
 import sys
 from collections.abc import Sequence
 
@@ -62,7 +61,4 @@ def dispatch(arguments: Sequence[str]) -> int:
 def entry() -> None:
     """Run the console command."""
     set_up()
-    # Tracing makes very many objects, hardly ever in circles: to look for those took 6 % of a run
-    # of 20 updates.
-    gc.set_threshold(50_000, 20, 100)
     sys.exit(main(last=True))
