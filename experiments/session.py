@@ -56,7 +56,7 @@ Commands:
 
 from typing import Any
 
-from jmrec.config import ConfigDict, choose, parse_arg, placeholder, product, sweep
+from jmrec.config import ConfigDict, choose, parse_arg, placeholder, product
 
 from .common import (
     SIZES,
@@ -69,6 +69,7 @@ from .common import (
     session_context,
     session_data,
     session_student,
+    sweep_students,
 )
 
 
@@ -112,7 +113,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
 
 def get_hyper(arg: str | None = None) -> list[dict[str, Any]]:
     """Return the trials of ``jmrec sweep``."""
+    config = get_config(arg)
     return product(
-        sweep("student.train.learning_rate", (1e-3, 3e-3, 1e-2)),
-        sweep("student.train.weight_decay", (0.01, 1.0)),
+        sweep_students(config, "train.learning_rate", (1e-3, 3e-3, 1e-2)),
+        sweep_students(config, "train.weight_decay", (0.01, 1.0)),
     )

@@ -19,6 +19,7 @@ from jmrec.report.tables import (
     figure,
     interval,
     is_number,
+    percent,
     primary,
     primary_comparisons,
     role,
@@ -36,6 +37,8 @@ ENOUGH = 3
 EFFORT = {PLAIN: 0, "content": 1, "blend": 2, MIX: 4}
 """How much there is to build and to keep running for a row of a kind; 3 for any other."""
 SEEDS = "--config.seeds=(0,1,2)"
+HARDLY, SOME = 0.005, 0.02
+"""Shares of the clicks on new items that are as good as none, and that are worth speaking of."""
 WINDOWS = "compare the two on windows that nobody has looked at (jmrec run --origins=3)"
 OUT = "served"
 """The folder that is named for the artefact."""
@@ -124,7 +127,7 @@ def decide(results: Results, cost: Cost | None = None) -> Decision | None:
     if section(results, "dataset").get("split") == "validation":
         found = _on_validation(results, chosen)
     else:
-        found = _by_role(results, chosen)
+        found = _of_new_items(results, _by_role(results, chosen))
     return _with_command(results, found, cost)
 
 
@@ -271,6 +274,32 @@ def _on_validation(results: Results, chosen: str) -> Decision:
     return Decision(VALIDATION, f"{said}were chosen: confirm it on test before you serve it.")
 
 
+def _of_new_items(results: Results, found: Decision) -> Decision:
+    """Say it where what is advised never shows what nobody has clicked, and something else does."""
+    shown = {
+        name: row["cold"]["HR@20"]
+        for name, row in by_name(results).items()
+        if is_number((row.get("cold") or {}).get("HR@20"))
+        and row.get("counts", FROZEN) == FROZEN
+        and role(results, row) in (RULE, MODEL)
+    }
+    if found.row not in shown or shown[found.row] >= HARDLY:
+        return found
+    values = _on_choice(results)  # test is there to confirm, so validation says which other one
+    others = {name: values.get(name, 0.0) for name in shown if shown[name] >= SOME}
+    if not others:
+        return found
+    other = max(others, key=lambda name: (others[name], shown[name]))
+    count = by_name(results)[found.row]["cold"]["n"]
+    said = (
+        f" But it hardly ever shows an item that training has not seen: of {count:,} clicks on "
+        f"such items its first 20 hold {percent(shown[found.row], 1)} %, those of {other} "
+        f"{percent(shown[other], 1)} %. Where new items matter, serve that (--row "
+        f"{shlex.quote(other)})."
+    )
+    return replace(found, headline=found.headline + said)
+
+
 def _with_command(results: Results, found: Decision, cost: Cost | None) -> Decision:
     """Add what is typed next."""
     home = shlex.quote(_workdir(results, cost))
@@ -280,9 +309,11 @@ def _with_command(results: Results, found: Decision, cost: Cost | None) -> Decis
     if found.row is None or by_name(results)[found.row].get("counts", FROZEN) != FROZEN:
         return found
     command = f"jmrec export --workdir {home} --out {OUT}"
-    if found.row != section(results, "served").get("row"):
+    does, own = f"To serve {found.row}", section(results, "served").get("row")
+    if found.row != own:
         command += f" --row {shlex.quote(found.row)}"
-    return replace(found, command=command, does=f"To serve {found.row}")
+        does += f" (without --row it is {own})" if own else ""
+    return replace(found, command=command, does=does)
 
 
 def _workdir(results: Results, cost: Cost | None) -> str:
