@@ -127,7 +127,9 @@ def decide(results: Results, cost: Cost | None = None) -> Decision | None:
     if section(results, "dataset").get("split") == "validation":
         found = _on_validation(results, chosen)
     else:
-        found = _of_new_items(results, _by_role(results, chosen))
+        found = _by_role(results, chosen)
+        if said := of_new_items(results, found.row):
+            found = replace(found, headline=f"{found.headline} But {said}")
     return _with_command(results, found, cost)
 
 
@@ -274,30 +276,37 @@ def _on_validation(results: Results, chosen: str) -> Decision:
     return Decision(VALIDATION, f"{said}were chosen: confirm it on test before you serve it.")
 
 
-def _of_new_items(results: Results, found: Decision) -> Decision:
-    """Say it where what is advised never shows what nobody has clicked, and something else does."""
+def of_new_items(results: Results, name: str | None) -> str:
+    """Return a sentence where a row never shows what nobody has clicked, and something else does.
+
+    Args:
+      results: The contents of results.json; every key may be missing.
+      name: A row that is served, or might be.
+
+    Returns:
+      "" where it shows new items, or nothing does, or nothing is known of it.
+    """
+    rows = by_name(results)
     shown = {
-        name: row["cold"]["HR@20"]
-        for name, row in by_name(results).items()
+        each: row["cold"]["HR@20"]
+        for each, row in rows.items()
         if is_number((row.get("cold") or {}).get("HR@20"))
         and row.get("counts", FROZEN) == FROZEN
         and role(results, row) in (RULE, MODEL)
     }
-    if found.row not in shown or shown[found.row] >= HARDLY:
-        return found
+    if name not in shown or shown[name] >= HARDLY:
+        return ""
     values = _on_choice(results)  # test is there to confirm, so validation says which other one
-    others = {name: values.get(name, 0.0) for name in shown if shown[name] >= SOME}
+    others = {each: values.get(each, 0.0) for each in shown if shown[each] >= SOME}
     if not others:
-        return found
-    other = max(others, key=lambda name: (others[name], shown[name]))
-    count = by_name(results)[found.row]["cold"]["n"]
-    said = (
-        f" But it hardly ever shows an item that training has not seen: of {count:,} clicks on "
-        f"such items its first 20 hold {percent(shown[found.row], 1)} %, those of {other} "
-        f"{percent(shown[other], 1)} %. Where new items matter, serve that (--row "
-        f"{shlex.quote(other)})."
+        return ""
+    other = max(others, key=lambda each: (others[each], shown[each]))
+    return (
+        f"{name} hardly ever shows an item that training has not seen: of "
+        f"{rows[name]['cold']['n']:,} clicks on such items its first 20 hold "
+        f"{percent(shown[name], 1)} %, those of {other} {percent(shown[other], 1)} %. Where new "
+        f"items matter, serve that (--row {shlex.quote(other)})."
     )
-    return replace(found, headline=found.headline + said)
 
 
 def _with_command(results: Results, found: Decision, cost: Cost | None) -> Decision:

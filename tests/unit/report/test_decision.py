@@ -222,9 +222,9 @@ def test_a_rule_that_never_shows_new_items_is_said_to_be_one() -> None:
     assert (found.row, found.case) == (before.row, before.case)
     # gru is the better one on validation, of those that show new items at all.
     assert found.headline == before.headline + (
-        " But it hardly ever shows an item that training has not seen: of 1,541 clicks on such "
-        "items its first 20 hold 0.0 %, those of gru 5.0 %. Where new items matter, serve that "
-        "(--row gru)."
+        " But blend of rules hardly ever shows an item that training has not seen: of 1,541 clicks "
+        "on such items its first 20 hold 0.0 %, those of gru 5.0 %. Where new items matter, serve "
+        "that (--row gru)."
     )
     for row in results["rows"]:
         row["cold"]["HR@20"] = {RULE: 0.02}.get(row["name"], 0.5)
