@@ -358,8 +358,8 @@ def _say_manners(table: Table, column: str, findings: Findings, manner: np.ndarr
         table,
         np.flatnonzero((manner > 0) & (manner != most)),
         lambda i: (
-            f"{column} is {shown(cells[i].as_py())} here and {shown(cells[usual].as_py())} in row "
-            f"{table.rows[usual]}, two formats in one column; write all times in one"
+            f"{column} is {shown(cells[i].as_py())} here and {shown(cells[usual].as_py())} in "
+            f"{table.row(usual)}, two formats in one column; write all times in one"
         ),
         KEPT,
     )
