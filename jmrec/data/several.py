@@ -12,7 +12,7 @@ from jmrec.data.description import Description
 from jmrec.data.findings import Findings
 from jmrec.data.sources import MAX_BYTES, Source, called
 from jmrec.data.tables import FILE_ROWS, Table, read_table
-from jmrec.data.times import read_times, times, windows
+from jmrec.data.times import Times, read_times, times, windows
 from jmrec.data.written import pattern_of, written
 from jmrec.errors import UserError
 
@@ -135,6 +135,26 @@ def time_forms(parts: Sequence[pa.Array]) -> list[str]:
         for place, (first, date) in unsure.items():
             forms[place] = pattern_of(first, date, min(orders))
     return forms
+
+
+def join_times(parts: Sequence[Times]) -> Times:
+    """Return the times of several files as those of one column.
+
+    What is not the same in all of them is "", and an order "?" where one of them may be either.
+    """
+
+    def same(values: set[str]) -> str:
+        return min(values) if len(values) == 1 else ""
+
+    orders = {part.order for part in parts}
+    return Times(
+        seconds=np.concatenate([part.seconds for part in parts]),
+        span=np.concatenate([part.span for part in parts]),
+        unit=same({part.unit for part in parts}),
+        order="?" if "?" in orders else same(orders),
+        manner=np.concatenate([part.manner for part in parts]),
+        pattern=same({part.pattern for part in parts}),
+    )
 
 
 def windows_of(
