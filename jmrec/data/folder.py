@@ -43,7 +43,7 @@ from jmrec.data.schema import Items
 from jmrec.data.several import apart, read_tables, times_of, together_again, windows_of
 from jmrec.data.sources import open_source
 from jmrec.data.tables import Table
-from jmrec.data.times import future
+from jmrec.data.times import future, say_zones
 from jmrec.data.unused import unused
 from jmrec.data.value import read_value
 from jmrec.errors import UserError
@@ -299,6 +299,7 @@ def read_interactions(
         table = _filled(table, columns.time, findings)
         time, bad = times_of(table, columns.time, findings, description.time_format)
         table, time = table.without(bad), np.delete(time, bad)
+        say_zones(table, columns.time, findings)
     if columns.order:
         keep = table.rows
         table = _filled(table, columns.order, findings)

@@ -217,7 +217,8 @@ def _items(folder: Path, pair: Pair, lines: Lines, decimal: str) -> None:
     """Guess [items]."""
     columns = {n: c for n, c in pair.item_columns.items() if n != pair.id}
     lines.say("file", _names(pair.items), "The table with one row for each item.")
-    why = f"Its values differ from row to row, and {pair.interactions.name} names them."
+    verb = "name" if len(pair.interactions.sources) > 1 else "names"
+    why = f"Its values differ from row to row, and {pair.interactions.name} {verb} them."
     lines.say("id", pair.id, why)
     text = [c for c in columns.values() if c.filled and not is_number(c, decimal)]
     named_files = [c for c in text if names_pictures(c)]
