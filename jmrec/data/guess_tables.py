@@ -87,7 +87,7 @@ def find_tables(folder: Path) -> Pair:
         except UserError as error:  # it matters where no other two tables belong together
             broken.append(error)
     names = {table: {each.name for each in list_} for table, list_ in found.items()}
-    pair = _link(list(_candidates(single, said)), names)
+    pair = _link(list(_candidates(single, names, said)), names)
     if pair is None and broken:
         raise broken[0]
     if pair is None and any("row 1: " in each for each in problems):
@@ -127,7 +127,9 @@ def _sources(folder: Path, table: str, problems: list[str]) -> list[Source]:
             f"{folder} holds no table; put one of items and one of interactions there, as CSV, "
             "Parquet or JSON lines."
         )
-    others = sorted({path.name for path in files} - {usual.name}, key=by_number)
+    own = {find_table(folder, each).name for each in ("items", "interactions")}
+    taken = own if usual.exists() else {usual.name}  # no file is of both usual names
+    others = sorted({path.name for path in files} - taken, key=by_number)
     for name in others[:MAX_FILES]:
         try:
             found.append(open_source(folder, table, name))
@@ -138,15 +140,18 @@ def _sources(folder: Path, table: str, problems: list[str]) -> list[Source]:
     return [source for source in found if len(source.header) > 1]
 
 
-def _candidates(single: dict[str, Candidate], said: list[str]) -> Iterator[Candidate]:
+def _candidates(
+    single: dict[str, Candidate], names: dict[str, set[str]], said: list[str]
+) -> Iterator[Candidate]:
     """Yield files alone and files of the same columns together; say which are copies."""
-    groups: dict[frozenset[str], list[str]] = {}
+    groups: dict[tuple[frozenset[str], ...], list[str]] = {}
     for name in sorted(single, key=by_number):
-        groups.setdefault(frozenset(single[name].columns), []).append(name)
-    for names in groups.values():
+        may_be = frozenset(table for table in names if name in names[table])
+        groups.setdefault((frozenset(single[name].columns), may_be), []).append(name)
+    for files_of_one in groups.values():
         kept: list[str] = []
         # The largest first, of which a smaller one may be a copy.
-        for name in sorted(names, key=lambda each: -_rows(single[each])):
+        for name in sorted(files_of_one, key=lambda each: -_rows(single[each])):
             like = [each for each in kept if _alike(single[each], single[name])]
             copied = [each for each in like if _copies(single[each], single[name])]
             if copied:
@@ -229,6 +234,7 @@ def _link(tables: Sequence[Candidate], names: dict[str, set[str]]) -> Pair | Non
                 score = known + 0.5 * clicked + 0.3 * (key.name == link.name)
                 score += 0.5 * key.is_called("item") + 0.5 * link.is_called("item")
                 score -= sum(link.is_called(role) for role in ("rating", "time"))
+                score += 0.3 * _has(b, "user", "session") + 0.3 * _has(b, "time")
                 score -= 0.6 * (a.role == "items")  # less than all files, where ids are in one each
                 if best is None or score > best[0]:
                     pair = Pair(
@@ -237,6 +243,10 @@ def _link(tables: Sequence[Candidate], names: dict[str, set[str]]) -> Pair | Non
                     )  # fmt: skip
                     best = (score, pair)
     return best[1] if best else None
+
+
+def _has(table: Candidate, *roles: str) -> bool:
+    return any(column.is_called(role) for column in table.columns.values() for role in roles)
 
 
 def _read_together(pair: Pair) -> Iterator[str]:

@@ -383,9 +383,9 @@ def say_zones(table: Table, column: str, findings: Findings) -> None:
         table,
         np.flatnonzero(clocked & ~zoned) if zoned.any() else [],
         lambda i: (
-            f"{column} is {shown(cells[i].as_py())} without a zone, and {shown(cells[first].as_py())} "
-            f"in {table.row(first)} has one; those without a zone are read as UTC, so write the zone "
-            "where that is not right"
+            f"{column} is {shown(cells[i].as_py())} without a zone, and "
+            f"{shown(cells[first].as_py())} in {table.row(first)} has one; those without a zone "
+            "are read as UTC, so write the zone where that is not right"
         ),
         KEPT,
     )
