@@ -200,11 +200,11 @@ def _read(
             cells = pc.binary_join_element_wise(*(found.columns[part] for part in parts), " ")
             found.columns[name] = pc.utf8_trim_whitespace(cells)
     if isinstance(columns, InteractionColumns) and columns.review:
-        parts = [
+        whole = [
             without_swallowed(part, columns.review, source, columns.item, ids, findings)
             for part, source in zip(apart(found), sources)
         ]
-        found = together_again(found, parts)
+        found = together_again(found, whole)
     return found
 
 

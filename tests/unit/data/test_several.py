@@ -17,6 +17,7 @@ import pytest
 from jmrec.data.anonymise import anonymise
 from jmrec.data.description import describe
 from jmrec.data.folder import Raw, read_folder
+from jmrec.data.grown import Before, check_grown, in_old_rows
 from jmrec.data.prepared import build
 from jmrec.data.source_files import source_changes, source_files
 from jmrec.errors import UserError
@@ -198,6 +199,37 @@ def test_each_file_is_fingerprinted(shop: Path) -> None:
     assert set(before) == {"dataset.toml", "items.csv", "k_1.csv", "k_2.csv"}
     _csv(shop / "k_3.csv", _rows()[:3], lambda t: t)
     assert source_changes(before, source_files(shop)) == "k_3.csv is new"
+
+
+def test_a_file_that_comes_later_continues_the_data(shop: Path) -> None:
+    """What `jmrec run --data=continue` asks for; a pattern takes the new month in by itself."""
+    rows = _rows()
+    (shop / "dataset.toml").write_text(
+        '[dataset]\ndecimal = ","\n[interactions]\nfile = "k_*.csv"\n'
+    )
+    _csv(shop / "k_1.csv", rows[:100], lambda t: t)
+    old = build(read_folder(shop))
+    _csv(shop / "k_2.csv", rows[100:], "%Y-%m-%d %H:%M:%S")
+    raw = read_folder(shop)
+    _is(raw, rows)
+    check_grown(old, in_old_rows(raw, Before.of(old)))
+    _csv(shop / "k_1.csv", rows[4:100], lambda t: t)
+    with pytest.raises(UserError, match="one of them is of session 's0'"):
+        check_grown(old, in_old_rows(read_folder(shop), Before.of(old)))
+
+
+def test_a_text_that_swallows_a_row_is_left_out_of_its_file(shop: Path) -> None:
+    """Which needs the delimiter and the columns of that file."""
+    head = "item_id;session_id;timestamp;review\n"
+    rows = "".join(f'i{k % 9};s{k // 3};{START + k};"good shoe {k}"\n' for k in range(60))
+    (shop / "jan.csv").write_text(head + rows)
+    odd = 'i1,s90,1700000500,"fine\ni2,s90,1700000501,more"\n'
+    (shop / "feb.csv").write_text(head.replace(";", ",") + rows.replace(";", ",") + odd)
+    (shop / "dataset.toml").write_text(TOML)
+    raw = read_folder(shop)
+    assert len(raw.item) == 120
+    (said,) = raw.warnings
+    assert said.startswith("feb.csv, row 62: review holds another row, so a quote is opened and")
 
 
 @pytest.mark.parametrize("times", ["", "week"])
