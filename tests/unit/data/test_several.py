@@ -35,7 +35,7 @@ def _rows() -> list[Row]:
     draw = random.Random(0)
     return [
         (f"s{k // 4}", f"uö{k // 8}", f"i{draw.randrange(9)}", START + 32_400 * k,
-         draw.choice(["Klick", "Käufe"]), draw.randrange(2, 11) / 2)
+         draw.choice(["Klick", "Käufe"]), draw.randrange(8, 40) / 8)
         for k in range(150)
     ]  # fmt: skip
 
@@ -223,7 +223,7 @@ def test_a_text_that_swallows_a_row_is_left_out_of_its_file(shop: Path) -> None:
     head = "item_id;session_id;timestamp;review\n"
     rows = "".join(f'i{k % 9};s{k // 3};{START + k};"good shoe {k}"\n' for k in range(60))
     (shop / "jan.csv").write_text(head + rows)
-    odd = 'i1,s90,1700000500,"fine\ni2,s90,1700000501,more"\n'
+    odd = 'i1,s90,1700000500,"fine\ni2,s90,1700000501,more, or less"\n'
     (shop / "feb.csv").write_text(head.replace(";", ",") + rows.replace(";", ",") + odd)
     (shop / "dataset.toml").write_text(TOML)
     raw = read_folder(shop)
