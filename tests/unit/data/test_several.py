@@ -272,3 +272,18 @@ def test_times_with_and_without_a_zone_are_said_once(shop: Path) -> None:
     assert "in row 2 of feb.csv has one; those without a zone are read as UTC" in said
     assert said.endswith("(cells kept as they are: 100).")
     assert not np.isnan(raw.rating).any()
+
+
+def test_numbers_of_a_file_that_holds_them_as_numbers_keep_their_point(shop: Path) -> None:
+    """Beside a file whose points stand between thousands."""
+    rows = [f"i{k};{k}.{k:03d},5" for k in range(1, 9)]
+    (shop / "old.csv").write_text("item_id;price\n" + "\n".join(rows))
+    table = pa.table({"item_id": ["i20", "i21"], "price": [1.125, 2.375]})
+    pa.parquet.write_table(table, shop / "new.parquet")
+    _csv(shop / "interactions.csv", _rows(), lambda t: t)
+    (shop / "dataset.toml").write_text(
+        '[dataset]\ndecimal = ","\n[items]\nfile = ["old.csv", "new.parquet"]\n'
+        'number_columns = ["price"]\n'
+    )
+    price = read_folder(shop).items.number["price"]
+    assert price.tolist() == [*(1001 * k + 0.5 for k in range(1, 9)), 1.125, 2.375]
