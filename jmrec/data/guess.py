@@ -156,6 +156,21 @@ def _events(
     if "order" not in roles and (found := find_order(columns.values(), times, group, decimal)):
         roles["order"] = found.name
         del columns[found.name]
+    _roles(pair, roles, several, times, lines)
+    _label(columns, pair.event_columns.get(roles.get("rating", "")), lines, decimal)
+    if times is None:
+        lines.note(
+            f"no column of {file} is read as a time, so the split follows the order of its rows; "
+            'if one is, name it as time = "...".'
+        )
+    return group, times, timed
+
+
+def _roles(
+    pair: Pair, roles: dict[str, str], several: dict[str, list[str]], times: Times | None,
+    lines: Lines,
+) -> None:  # fmt: skip
+    """Say which column is what: role -> its name, or those of several."""
     reasons = {
         "session": "Events of one value are one session.",
         "user": "Who did it. Without a column of sessions, they are made of a user's events.",
@@ -178,13 +193,6 @@ def _events(
             lines.say(role, "", f"{reason} {name!r} does not look like it.")
         else:
             lines.idle(role, name, f"{reason} No column looks like it.")
-    _label(columns, pair.event_columns.get(roles.get("rating", "")), lines, decimal)
-    if times is None:
-        lines.note(
-            f"no column of {file} is read as a time, so the split follows the order of its rows; "
-            'if one is, name it as time = "...".'
-        )
-    return group, times, timed
 
 
 def _names(table: Candidate) -> str | list[str]:
