@@ -75,9 +75,9 @@ def find_tables(folder: Path) -> Pair:
       UserError: if no two tables are linked by item ids.
     """
     problems: list[str] = []
-    found = {table: _sources(folder, table, problems) for table in ("items", "interactions")}
-    sources = {each.name: each for each in [*found["items"], *found["interactions"]]}
     said: list[str] = []
+    found = {table: _sources(folder, table, problems, said) for table in ("items", "interactions")}
+    sources = {each.name: each for each in [*found["items"], *found["interactions"]]}
     broken: list[UserError] = []
     single: dict[str, Candidate] = {}
     for name, source in sources.items():
@@ -117,7 +117,7 @@ def _columns(source: Source, findings: Findings) -> dict[str, Column]:
     }
 
 
-def _sources(folder: Path, table: str, problems: list[str]) -> list[Source]:
+def _sources(folder: Path, table: str, problems: list[str], said: list[str]) -> list[Source]:
     """Return the files that may be a table: that of the usual name and those like it, or all."""
     files = [p for p in folder.iterdir() if p.suffix.lower() in _TABLES and p.is_file()]
     usual = find_table(folder, table)
@@ -130,6 +130,9 @@ def _sources(folder: Path, table: str, problems: list[str]) -> list[Source]:
     own = {find_table(folder, each).name for each in ("items", "interactions")}
     taken = own if usual.exists() else {usual.name}  # no file is of both usual names
     others = sorted({path.name for path in files} - taken, key=by_number)
+    if len(others) > MAX_FILES:
+        says = f"Of {len(others):,} files the first {MAX_FILES} are looked at, sorted by name."
+        said += [] if says in said else [says]
     for name in others[:MAX_FILES]:
         try:
             found.append(open_source(folder, table, name))

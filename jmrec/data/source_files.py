@@ -55,7 +55,10 @@ def _files(folder: Path, toml: str | Path | None) -> Iterator[tuple[str, Path]]:
     tables = (*description.files("items"), *description.files("interactions"))
     for name in filter(None, (*tables, description.test_file)):
         yield name, folder / name
-    for above, folders, files in os.walk(folder / description.items.pictures):
+    pictures = folder / description.items.pictures
+    if not pictures.resolve().is_relative_to(folder.resolve()):  # a link, which is not followed
+        return
+    for above, folders, files in os.walk(pictures):
         folders.sort()
         for name in sorted(files):
             path = Path(above) / name

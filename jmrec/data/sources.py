@@ -14,6 +14,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -149,8 +150,7 @@ def named_files(folder: Path, table: str, file: str | Sequence[str], but: str = 
 
 
 def _fits(name: str, pattern: str) -> bool:
-    parts = {"*": ".*", "?": "."}
-    return bool(re.fullmatch("".join(parts.get(c) or re.escape(c) for c in pattern), name, re.S))
+    return fnmatchcase(name, pattern.replace("[", "[[]"))
 
 
 def by_number(name: str) -> list[tuple[int, str]]:

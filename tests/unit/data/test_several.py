@@ -6,6 +6,7 @@ import io
 import json
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from jmrec.data.description import describe
 from jmrec.data.folder import Raw, read_folder
 from jmrec.data.grown import Before, check_grown, in_old_rows
 from jmrec.data.prepared import build
+from jmrec.data.remembered import Reading
 from jmrec.data.source_files import source_changes, source_files
 from jmrec.errors import UserError
 from jmrec.systems.remembered import _with_times
@@ -287,3 +289,16 @@ def test_numbers_of_a_file_that_holds_them_as_numbers_keep_their_point(shop: Pat
     )
     price = read_folder(shop).items.number["price"]
     assert price.tolist() == [*(1001 * k + 0.5 for k in range(1, 9)), 1.125, 2.375]
+
+
+def test_a_reading_of_before_there_were_several_files_is_read(shop: Path) -> None:
+    _csv(shop / "interactions.csv", _rows(), lambda t: t)
+    old = Reading(describe(shop), True)
+    found = old.to_json()
+    del found["description"]["several"]
+    del found["description"]["items"]["pictures"]
+    assert Reading.from_json(found) == Reading(replace(old.description, given=frozenset()), True)
+    (shop / "dataset.toml").write_text('[interactions]\nfile = ["interactions.csv", "b.csv"]\n')
+    _csv(shop / "b.csv", _rows(), lambda t: t)
+    new = Reading(replace(describe(shop), given=frozenset()), True)
+    assert Reading.from_json(json.loads(json.dumps(new.to_json()))) == new
