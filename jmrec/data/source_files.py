@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from jmrec.data.description import describe
+from jmrec.data.pictures import IMAGES
 from jmrec.errors import UserError, refusal
 
 FileState = Sequence[int | str]
@@ -56,7 +57,8 @@ def _files(folder: Path, toml: str | Path | None) -> Iterator[tuple[str, Path]]:
     for name in filter(None, (*tables, description.test_file)):
         yield name, folder / name
     pictures = folder / description.items.pictures
-    if not pictures.resolve().is_relative_to(folder.resolve()):  # a link, which is not followed
+    inside = pictures.resolve().is_relative_to(folder.resolve())
+    if not inside and description.items.pictures != IMAGES:  # a link; older fingerprints follow one
         return
     for above, folders, files in os.walk(pictures):
         folders.sort()

@@ -19,6 +19,7 @@ from jmrec.data.anonymise import anonymise
 from jmrec.data.description import describe
 from jmrec.data.folder import Raw, read_folder
 from jmrec.data.grown import Before, check_grown, in_old_rows
+from jmrec.data.more_rows import read_more_events, read_own_events
 from jmrec.data.prepared import build
 from jmrec.data.remembered import Reading
 from jmrec.data.source_files import source_changes, source_files
@@ -259,6 +260,20 @@ def test_new_events_are_read_as_the_last_file(shop: Path) -> None:
     assert _with_times(describe(shop), shop).time_format == "%m/%d/%Y %H:%M"
     _csv(shop / "feb.csv", rows[75:], lambda t: 1000 * t)
     assert _with_times(describe(shop), shop).time_format == "ms"
+
+
+def test_remembering_reads_the_list_and_then_one_file_more(shop: Path, tmp_path: Path) -> None:
+    rows = _rows()
+    _csv(shop / "jan.csv", rows[:75], "%d.%m.%Y %H:%M:%S", delimiter=";")
+    _csv(shop / "feb.csv", rows[75:120], "%Y-%m-%d %H:%M:%S")
+    (shop / "dataset.toml").write_text('[dataset]\ndecimal = ","\n' + TOML)
+    description, items = describe(shop), read_folder(shop).items
+    _is(read_own_events(shop, description, items), rows[:120])
+    _csv(tmp_path / "march.csv", rows[120:], lambda t: t)
+    _is(read_more_events(tmp_path / "march.csv", description, items), rows[120:])
+    _csv(tmp_path / "jan.csv", rows[120:], lambda t: t, COLUMNS[1:])  # a name of the list
+    with pytest.raises(UserError, match=r"jan.csv has no column 'session_id', which the inter"):
+        read_more_events(tmp_path / "jan.csv", description, items)
 
 
 def test_times_with_and_without_a_zone_are_said_once(shop: Path) -> None:
