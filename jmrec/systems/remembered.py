@@ -116,12 +116,14 @@ def _with_times(description: Description, folder: Path) -> Description:
         open_source(folder, "interactions", f, form) for f in description.files("interactions")
     ]
     cells = [read_table(each, {column}, Findings(), texts=[]).columns[column] for each in sources]
-    for part, told in zip(cells[::-1], time_forms(cells)[::-1]):  # new files are as the last one
-        if told or len(part):
-            found = read_times(part, told)
-            unit = found.unit if found.unit in UNITS else ""
-            return replace(description, time_format=told or found.time_format or unit)
-    return description
+    forms = [""]
+    for part, told in zip(cells, time_forms(cells)):
+        found = read_times(part, told)
+        unit = found.unit if found.unit in UNITS else ""
+        forms += [told or found.time_format or unit] if len(part) else []
+    # New files are written as the last one; where that needs no format, dates as in one before.
+    last = forms[-1] or next((form for form in reversed(forms) if "%" in form), "")
+    return replace(description, time_format=last)
 
 
 # ---- people who are forgotten --------------------------------------------------------------------

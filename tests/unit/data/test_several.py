@@ -258,6 +258,8 @@ def test_new_events_are_read_as_the_last_file(shop: Path) -> None:
     _csv(shop / "feb.csv", rows[75:], "%m/%d/%Y %H:%M")
     (shop / "dataset.toml").write_text(TOML)
     assert _with_times(describe(shop), shop).time_format == "%m/%d/%Y %H:%M"
+    _csv(shop / "feb.csv", rows[75:], "%Y-%m-%dT%H:%M:%SZ")  # needs none
+    assert _with_times(describe(shop), shop).time_format == "%d.%m.%Y %H:%M:%S"
     _csv(shop / "feb.csv", rows[75:], lambda t: 1000 * t)
     assert _with_times(describe(shop), shop).time_format == "ms"
 
