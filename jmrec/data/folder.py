@@ -40,9 +40,10 @@ from jmrec.data.ids import (
 from jmrec.data.missing import empty_words, ids_like_words
 from jmrec.data.pictures import BY_ID
 from jmrec.data.schema import Items
+from jmrec.data.several import apart, read_tables, times_of, together_again, windows_of
 from jmrec.data.sources import open_source
-from jmrec.data.tables import Table, read_table
-from jmrec.data.times import future, times, windows
+from jmrec.data.tables import Table
+from jmrec.data.times import future, say_zones
 from jmrec.data.unused import unused
 from jmrec.data.value import read_value
 from jmrec.errors import UserError
@@ -65,7 +66,7 @@ class Raw:
       event: int32 [N], 0 where empty.
       event_names: ``event_names[code]``; ``event_names[0]`` is "".
       rating: float32 [N], NaN where empty.
-      row: int64 [N], the row numbers of the events in a spreadsheet.
+      row: int64 [N], the row numbers of the events, see `jmrec.data.tables.Table`.
       item_row: int64 [V], those of the items.
       picture_names: V cells of the picture column, "" where missing.
       given_test: bool [N], the events of a test split that is given; None where none is.
@@ -122,7 +123,8 @@ def read_folder(
     for sentence in unused(description):
         findings.note(sentence)
     table, items, names = read_items(folder, description, findings)
-    items = replace(items, pictures=read_pictures(folder, table, names, findings))
+    under = description.items.pictures
+    items = replace(items, pictures=read_pictures(folder, table, names, findings, under))
     if check_pictures:
         items = replace(items, pictures=whole_pictures(table, items.pictures, names, findings))
     file = description.interactions_file
@@ -155,12 +157,7 @@ def _two_classes(raw: Raw, label: np.ndarray, findings: Findings) -> None:
 
 def used_columns(columns: ItemColumns | InteractionColumns) -> set[str]:
     """Return the names of the columns that are read, but for those of [value]."""
-    if isinstance(columns, InteractionColumns):
-        return columns.named
-    picture = "" if columns.picture == BY_ID else columns.picture
-    named = {columns.id, picture, columns.available_from, columns.available_until}
-    named |= {*columns.text_fields.values(), *columns.category_columns, *columns.number_columns}
-    return named - {""}
+    return columns.named
 
 
 def _read(
@@ -175,18 +172,19 @@ def _read(
     columns = description.items if table == "items" else description.interactions
     value = description.value.named if table == "items" else set()
     long = description.items.text_fields.values()
-    source = open_source(folder, table, file, description.form(table))
-    found = read_table(
-        source,
+    form = description.form(table)
+    sources = [open_source(folder, table, each, form) for each in description.files(table, file)]
+    found = read_tables(
+        sources,
         description.sources(used_columns(columns) | value),
         findings,
         texts=description.sources(long) if table == "items" else [description.interactions.review],
         list_separator=description.items.list_separator,
+        decimal=description.decimal,
     )
     if not len(found):
         raise UserError(
-            f"{source.name} has no rows; give every {'item' if table == 'items' else 'event'} a "
-            "row."
+            f"{found.file} has no rows; give every {'item' if table == 'items' else 'event'} a row."
         )
     id_column = columns.item if isinstance(columns, InteractionColumns) else columns.id
     found = empty_words(found, description.missing, [id_column], findings)
@@ -202,7 +200,11 @@ def _read(
             cells = pc.binary_join_element_wise(*(found.columns[part] for part in parts), " ")
             found.columns[name] = pc.utf8_trim_whitespace(cells)
     if isinstance(columns, InteractionColumns) and columns.review:
-        found = without_swallowed(found, columns.review, source, columns.item, ids, findings)
+        whole = [
+            without_swallowed(part, columns.review, source, columns.item, ids, findings)
+            for part, source in zip(apart(found), sources)
+        ]
+        found = together_again(found, whole)
     return found
 
 
@@ -217,13 +219,12 @@ def read_items(
     names = table.columns[columns.id].to_pylist()
     keys = [without_point(name) for name in names]
     again = [i for i, key in enumerate(keys) if first.setdefault(key, i) != i]
-    rows = table.rows
     cells = list(table.columns.values())
     same = {i for i in again if all(c[i] == c[first[keys[i]]] for c in cells)}
     table = table.drop(
         again,
         lambda i: (
-            f"the item id {shown(names[i])} stands in row {rows[first[keys[i]]]} already; give "
+            f"the item id {shown(names[i])} stands in {table.row(first[keys[i]])} already; give "
             f"every item one row ({len(same):,} of {len(again):,} such rows are the same in every "
             "cell)"
         ),
@@ -242,7 +243,7 @@ def read_items(
     category, category_names = {}, {}
     for column in columns.category_columns:
         category[column], category_names[column] = codes(table, column, findings)
-    start, end = windows(table, description, findings)
+    start, end = windows_of(table, description, findings)
     number = {
         column: numbers(table, column, findings, description.decimal)[0]
         for column in columns.number_columns
@@ -261,7 +262,7 @@ def read_items(
     )
     pictures = [""] * len(table)
     if columns.picture == BY_ID:
-        pictures = pictures_by_id(folder, names, findings)
+        pictures = pictures_by_id(folder, names, findings, columns.pictures)
     elif columns.picture:
         pictures = table.columns[columns.picture].to_pylist()
     return table, items, pictures
@@ -296,8 +297,9 @@ def read_interactions(
     time = order = None
     if columns.time:
         table = _filled(table, columns.time, findings)
-        time, bad = times(table, columns.time, findings, description.time_format)
+        time, bad = times_of(table, columns.time, findings, description.time_format)
         table, time = table.without(bad), np.delete(time, bad)
+        say_zones(table, columns.time, findings)
     if columns.order:
         keep = table.rows
         table = _filled(table, columns.order, findings)
@@ -437,12 +439,11 @@ def _one_user(table: Table, columns: InteractionColumns, findings: Findings) -> 
     first = np.full(len(names), -1)
     first[session[known]] = known
     other = np.flatnonzero((user >= 0) & (user != user[first[session]]))
-    rows = table.rows
     return table.drop(
         other,
         lambda i: (
-            f"session {shown(names[session[i]])} belongs to another user in row "
-            f"{rows[first[session[i]]]}; give every session one user, or, where sessions are "
+            f"session {shown(names[session[i]])} belongs to another user in "
+            f"{table.row(first[session[i]])}; give every session one user, or, where sessions are "
             f'numbered user by user, write session = ["{columns.user}", "{columns.session}"]'
         ),
         findings,

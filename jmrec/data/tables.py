@@ -29,33 +29,47 @@ from jmrec.data.sources import (
 )
 from jmrec.errors import UserError
 
+FILE_ROWS = 2**40
+"""Where several files are one table, the row numbers of each begin this far above the last's."""
 _BLOCK = 2**26
 _END = "\x00end"
 
 
 @dataclass(frozen=True)
 class Table:
-    """One file.
+    """One file, or several that are read one after the other (`jmrec.data.several`).
 
     Attributes:
       file: The file's name, for messages.
       columns: Column name -> N trimmed strings, "" where empty.
       rows: int64 [N], row numbers: those of a spreadsheet for a CSV (the header is row 1), from 1
-        for Parquet; those of lines for JSON lines.
+        for Parquet; those of lines for JSON lines. `FILE_ROWS` is added for each file before.
       numeric: Columns that the file itself holds as numbers: their decimals follow a point.
+      files: The names of several files; () for one.
     """
 
     file: str
     columns: dict[str, pa.Array]
     rows: np.ndarray
     numeric: frozenset[str] = frozenset()
+    files: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def where(self, index: int) -> str:
         """Name the place of entry ``index`` for a message: "items.csv, row 7"."""
-        return f"{self.file}, row {int(self.rows[index])}"
+        file, row = self._place(index)
+        return f"{file}, row {row}"
+
+    def row(self, index: int) -> str:
+        """Name the row of entry ``index`` beside another: "row 7", of several files which one's."""
+        file, row = self._place(index)
+        return f"row {row} of {file}" if self.files else f"row {row}"
+
+    def _place(self, index: int) -> tuple[str, int]:
+        before, row = divmod(int(self.rows[index]), FILE_ROWS)
+        return self.files[before] if self.files else self.file, row
 
     def fail(self, index: int, message: str) -> UserError:
         """Return an error about entry ``index``."""

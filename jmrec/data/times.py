@@ -17,7 +17,7 @@ from jmrec.data.description import Description
 from jmrec.data.findings import EMPTIED, KEPT, LEFT_OUT, Findings, shown
 from jmrec.data.tables import Table
 from jmrec.data.units import COMPACT, DAY, LIKELY, MODERN, UNITS, counted, ends, unit_of
-from jmrec.data.written import ORDERS, Written, days_of, order_of, pattern_of, written
+from jmrec.data.written import ORDERS, ZONES, Written, days_of, order_of, pattern_of, written
 
 EARLIEST, LATEST = -2_208_988_800.0, 7_258_118_400.0
 """The years 1900 and 2200 in unix seconds; a time outside is a slip, most often milliseconds."""
@@ -27,6 +27,12 @@ _SLIP = (
 _NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?")
 _PLAIN = r"^-?[0-9]{1,18}(\.[0-9]{1,18})?$"
 """Numbers that Arrow reads as Python does, many at once."""
+_AT = r"(?i)\d:\d\d"
+_ZONE = (
+    _AT + r"(?::\d\d)?(?:[.,]\d+)?\s*(?:[ap]\.?m\b\.?)?\s*"
+    r"(?:(?:utc|gmt)?[+-]\d\d(?::?\d\d)?(?:$|[^\d:/.-])|(?:%s)\b)"
+) % "|".join(ZONES)
+"""A clock, and one whose zone is said."""
 _1970 = datetime(1970, 1, 1)
 _PATTERN, _COUNTED, _ISO, _WRITTEN = range(1, 5)
 
@@ -358,8 +364,28 @@ def _say_manners(table: Table, column: str, findings: Findings, manner: np.ndarr
         table,
         np.flatnonzero((manner > 0) & (manner != most)),
         lambda i: (
-            f"{column} is {shown(cells[i].as_py())} here and {shown(cells[usual].as_py())} in row "
-            f"{table.rows[usual]}, two formats in one column; write all times in one"
+            f"{column} is {shown(cells[i].as_py())} here and {shown(cells[usual].as_py())} in "
+            f"{table.row(usual)}, two formats in one column; write all times in one"
+        ),
+        KEPT,
+    )
+
+
+def say_zones(table: Table, column: str, findings: Findings) -> None:
+    """Report a column of which some times have a zone and others none; all of them are read."""
+    cells = table.columns[column]
+    clocked = np.asarray(pc.match_substring_regex(cells, _AT))
+    if not clocked.any():
+        return
+    zoned = np.asarray(pc.match_substring_regex(cells, _ZONE))
+    first = int(np.argmax(zoned))
+    findings.add(
+        table,
+        np.flatnonzero(clocked & ~zoned) if zoned.any() else [],
+        lambda i: (
+            f"{column} is {shown(cells[i].as_py())} without a zone, and "
+            f"{shown(cells[first].as_py())} in {table.row(first)} has one; those without a zone "
+            "are read as UTC, so write the zone where that is not right"
         ),
         KEPT,
     )

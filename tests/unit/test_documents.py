@@ -277,6 +277,8 @@ def test_a_page_gets_what_it_asks_for() -> None:
     assert '```python title="jmrec/losses/next_item.py"' in shown
     assert "A data set" not in shown
     assert "::: jmrec.metrics.ranks" in shown
+    linked = "as [CONTRIBUTING](../../CONTRIBUTING.md#a-loss) says, [or](not.md)"
+    assert hooks["expanded"](linked) == "as CONTRIBUTING says, [or](not.md)"
     with pytest.raises(ValueError, match="no heading 'A dream'"):
         hooks["expanded"]("<!-- section: A dream -->")
     help_of_all = hooks["commands"]()
