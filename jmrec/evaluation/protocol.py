@@ -53,6 +53,10 @@ class Prefixes:
     of: Sessions | None = None
     last_event: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
 
+    def __repr__(self) -> str:
+        """Return how many there are; all of them are a screen after the other."""
+        return f"Prefixes({len(self):,} of {len(self.windows):,} windows)"
+
     def __len__(self) -> int:
         return len(self.window)
 
@@ -113,6 +117,10 @@ class Predictions:
     seen_start: np.ndarray
     available: Availability | None = None
 
+    def __repr__(self) -> str:
+        """Return how many there are; all of them are a screen after the other."""
+        return f"Predictions({len(self):,} of {len(np.unique(self.session)):,} sessions)"
+
     def __len__(self) -> int:
         return len(self.session)
 
@@ -162,7 +170,9 @@ class Ranked:
 class Ranker(Protocol):
     """What evaluation sees of a rule, student, teacher or blend.
 
-    A class that inherits from it needs a name and `scores`; `help(jmrec)` has an example.
+    A class that inherits from it needs a name and `scores`; `help(jmrec)` has an example. Items are
+    rows of the catalogue: 0 is the first of ``dataset.items``, whose ids, titles, texts and
+    pictures lie there.
     """
 
     @property
@@ -170,11 +180,20 @@ class Ranker(Protocol):
         """What the row of the table is called."""
 
     def prepare(self, features: Mapping[str, np.ndarray]) -> None:
-        """Take what depends on the catalogue: feature tables [V, D] by name."""
+        """Take what depends on the catalogue: feature tables [V, D] by name.
+
+        They are those that the run has read its items into; a run over ids alone has none.
+        """
         return  # so that who needs nothing may inherit it
 
     def scores(self, prefixes: Prefixes, item_slice: slice) -> np.ndarray:
-        """Return float [P, slice length]; scores are compared within one prediction only."""
+        """Return float [P, slice length]; scores are compared within one prediction only.
+
+        Args:
+          prefixes: The sessions so far: ``expand()`` is a list of P arrays of rows, oldest first,
+            ``last()`` the last row of each, ``time`` the moment of each.
+          item_slice: Which rows of the catalogue are asked for.
+        """
 
 
 def ask(dataset: Dataset, split: str) -> Predictions:
