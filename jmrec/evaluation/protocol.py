@@ -9,7 +9,7 @@ nothing of shape [predictions, catalogue] is ever held.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -173,11 +173,17 @@ class Ranker(Protocol):
     A class that inherits from it needs a name and `scores`; `help(jmrec)` has an example. Items are
     rows of the catalogue: 0 is the first of ``dataset.items``, whose ids, titles, texts and
     pictures lie there.
+
+    Attributes:
+      name: What the row of the table is called.
     """
 
-    @property
-    def name(self) -> str:
-        """What the row of the table is called."""
+    if TYPE_CHECKING:  # frozen classes rank too
+
+        @property
+        def name(self) -> str: ...  # noqa: D102
+    else:
+        name: str  # which whoever inherits may set
 
     def prepare(self, features: Mapping[str, np.ndarray]) -> None:
         """Take what depends on the catalogue: feature tables [V, D] by name.

@@ -235,7 +235,8 @@ def test_recommendations_are_those_of_the_command_and_of_what_is_exported(
 class Mine(jmrec.Ranker):
     """Items whose rows are near."""
 
-    name = "near"
+    def __init__(self) -> None:
+        self.name = "near"  # type: ignore[misc]
 
     def scores(self, prefixes: Prefixes, item_slice: slice) -> np.ndarray:
         return -abs(np.arange(item_slice.start, item_slice.stop) - prefixes.last()[:, None] + 0.25)
@@ -353,9 +354,8 @@ def test_a_ranker_a_function_and_an_array_are_one(finished: jmrec.Run) -> None:
     rows = [finished.evaluate(each, name="x").row for each in (mine, mine.scores, table)]
     assert rows[0] == rows[1] == rows[2]
     counts = finished.dataset.train_count
-    one = finished.evaluate(lambda p, s: counts[s], name="x")
-    all_ = finished.evaluate(lambda p, s: np.tile(counts[s], (len(p), 1)), name="x")
-    assert one.results == all_.results
+    rows = [lambda p, s: counts[s], lambda p, s: np.tile(counts[s], (len(p), 1))]
+    assert finished.evaluate(rows[0]).results == finished.evaluate(rows[1]).results
     assert finished.evaluate(mine.scores).row["name"] == "scores"
     assert finished.evaluate(mine, name=3).row["name"] == "3"  # type: ignore[arg-type]
     assert finished.evaluate(lambda *given: mine.scores(*given)).row["name"] == "your own"
