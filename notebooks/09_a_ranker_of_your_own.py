@@ -139,6 +139,7 @@ item, target = item[:, :-1], item[:, 1:]
 model = jmrec.models.build("gru4rec", items=len(data.items), width=48)
 
 
+# %%
 def fit(seed, steps=200):
     """Return a function that scores: an encoder that was trained from one random start."""
     rng, adam = np.random.default_rng(seed), optax.adamw(5e-3, weight_decay=0.1)
@@ -168,6 +169,7 @@ def fit(seed, steps=200):
     return scores
 
 
+# %%
 seeds = [fit(seed) for seed in range(3)]
 one = run.evaluate(seeds[0], name="one seed", trained=True)
 three = run.evaluate(seeds, name="three seeds", trained=True)
@@ -184,3 +186,8 @@ print(three.table())
 # ToyShop is a toy with 256 items, and so few sessions that differences of a point are noise. A ranker
 # that is judged like this is not served by it: a rule that is to be a row of every table, a part of the
 # blend and exported is one file (CONTRIBUTING, "A ranker"), and so is an encoder.
+#
+# ## Questions to try
+# 1. Spread what follows too, as said above. What becomes of cold targets, and what of warm ones?
+# 2. Two clicks say more than one: count what followed the last *two* items, and fall back to the last.
+# 3. Give the encoder words: `features=` of `build` and of `apply`. Which targets does that help?

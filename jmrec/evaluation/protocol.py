@@ -54,7 +54,6 @@ class Prefixes:
     last_event: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
 
     def __repr__(self) -> str:
-        """Return how many there are; all of them are a screen after the other."""
         return f"Prefixes({len(self):,} of {len(self.windows):,} windows)"
 
     def __len__(self) -> int:
@@ -118,7 +117,6 @@ class Predictions:
     available: Availability | None = None
 
     def __repr__(self) -> str:
-        """Return how many there are; all of them are a screen after the other."""
         return f"Predictions({len(self):,} of {len(np.unique(self.session)):,} sessions)"
 
     def __len__(self) -> int:
@@ -170,35 +168,22 @@ class Ranked:
 class Ranker(Protocol):
     """What evaluation sees of a rule, student, teacher or blend.
 
-    A class that inherits from it needs a name and `scores`; `help(jmrec)` has an example. Items are
-    rows of the catalogue: 0 is the first of ``dataset.items``, whose ids, titles, texts and
-    pictures lie there.
-
-    Attributes:
-      name: What the row of the table is called.
+    Who inherits from it needs a name and `scores`, and `prepare` where features are read;
+    `help(jmrec)` has an example. Items are rows of ``dataset.items``.
     """
 
     if TYPE_CHECKING:  # frozen classes rank too
-
-        @property
-        def name(self) -> str: ...  # noqa: D102
-    else:
-        name: str  # which whoever inherits may set
+        name = property(lambda self: "")
+    else:  # which whoever inherits may set
+        name: str
 
     def prepare(self, features: Mapping[str, np.ndarray]) -> None:
-        """Take what depends on the catalogue: feature tables [V, D] by name.
-
-        They are those that the run has read its items into; a run over ids alone has none.
-        """
-        return  # so that who needs nothing may inherit it
+        """Take feature tables [V, D] by name: those of the run; over ids alone there are none."""
 
     def scores(self, prefixes: Prefixes, item_slice: slice) -> np.ndarray:
         """Return float [P, slice length]; scores are compared within one prediction only.
 
-        Args:
-          prefixes: The sessions so far: ``expand()`` is a list of P arrays of rows, oldest first,
-            ``last()`` the last row of each, ``time`` the moment of each.
-          item_slice: Which rows of the catalogue are asked for.
+        ``prefixes.expand()`` is a list of P arrays of rows, oldest first.
         """
 
 

@@ -354,8 +354,8 @@ def test_a_ranker_a_function_and_an_array_are_one(finished: jmrec.Run) -> None:
     rows = [finished.evaluate(each, name="x").row for each in (mine, mine.scores, table)]
     assert rows[0] == rows[1] == rows[2]
     counts = finished.dataset.train_count
-    rows = [lambda p, s: counts[s], lambda p, s: np.tile(counts[s], (len(p), 1))]
-    assert finished.evaluate(rows[0]).results == finished.evaluate(rows[1]).results
+    one = finished.evaluate(lambda p, s: counts[s])
+    assert one.results == finished.evaluate(lambda p, s: np.tile(counts[s], (len(p), 1))).results
     assert finished.evaluate(mine.scores).row["name"] == "scores"
     assert finished.evaluate(mine, name=3).row["name"] == "3"  # type: ignore[arg-type]
     assert finished.evaluate(lambda *given: mine.scores(*given)).row["name"] == "your own"
