@@ -273,7 +273,7 @@ def _is_there(folder: Path, table: str, name: str, file: str, described: bool) -
     remedy = f"run jmrec data init {folder}, which guesses which table is which"
     if described:
         remedy = f'name the table in {file} as [{table}] file = "..."'
-    raise UserError(f"{path} does not exist; a catalogue folder needs {path.name}: or {remedy}.")
+    raise UserError(f"{path} does not exist; give the table that name, or {remedy}.")
 
 
 def _read_toml(folder: Path, toml: str | Path | None) -> tuple[str, dict[str, Any]]:

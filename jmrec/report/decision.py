@@ -11,7 +11,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from jmrec.evaluation.results import BEST, FROZEN, LEARNED, MIX, MODEL, PLAIN, RULE, Cost, Results
+from jmrec.evaluation.results import (
+    BEST,
+    FROZEN,
+    LEARNED,
+    MIX,
+    MODEL,
+    OWN,
+    PLAIN,
+    RULE,
+    Cost,
+    Results,
+)
 from jmrec.report.tables import (
     best_model,
     best_rule,
@@ -124,6 +135,8 @@ def decide(results: Results, cost: Cost | None = None) -> Decision | None:
     chosen = _spoken_of(results)
     if chosen is None:
         return None
+    if (own := _of_own(results)) is not None:
+        return own
     if section(results, "dataset").get("split") == "validation":
         found = _on_validation(results, chosen)
     else:
@@ -265,6 +278,29 @@ def _rule_served(results: Results, chosen: str, other: str) -> Decision:
     said = f"No difference is shown on {shop} between {chosen} and {other} ({found.signed} of "
     said += f"{metric}): {free}{_more_seeds(results, other)}."
     return Decision(NO_DIFFERENCE, said, chosen)
+
+
+def _of_own(results: Results) -> Decision | None:
+    """Say how a ranker of somebody's own does beside the best rule; there is no command for it."""
+    own = next((name for name, row in by_name(results).items() if row.get("kind") == OWN), None)
+    rule = best_rule(results)
+    found = None if own is None or rule is None else apart(results, own, rule)
+    if own is None or found is None:
+        return None
+    split, metric = section(results, "dataset").get("split"), primary(results)["metric"]
+    beside = f"the best rule on {split} of {_shop(results)}, {rule}"
+    if found.few:
+        said = f"{_seeds(results, own)}, so nothing is claimed: {own} less {beside}, is "
+        return Decision(FEW_SEEDS, f"{said}{found.signed} of {metric}. Judge {ENOUGH} seeds.", None)
+    if found.verdict == SAME:
+        said = f"No difference is shown between {own} and {beside} ({found.signed} of {metric})."
+        return Decision(NO_DIFFERENCE, said, None)
+    said = f"{own} is {found.size} of {metric} {found.verdict} {beside}."
+    if found.verdict == "below":
+        return Decision(RULE_WINS, said, None)
+    if split == "validation":
+        said += ' If you chose anything by that figure, judge it once on split="test", at the end.'
+    return Decision(WINS, said, None)
 
 
 def _on_validation(results: Results, chosen: str) -> Decision:

@@ -65,6 +65,11 @@ def open_config(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
       UserError: There is neither, or a setting is not known.
     """
     if not (Path(spec) / CONFIG).is_file():
+        if (Path(spec) / "workdir.lock").is_file():
+            raise UserError(
+                f"{spec} is a run that has not ended, and keeps its settings when it has; name its "
+                "experiment."
+            )
         return load_config(spec, list(overrides))
     if overrides:
         raise UserError(
