@@ -53,9 +53,6 @@ class Prefixes:
     of: Sessions | None = None
     last_event: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
 
-    def __repr__(self) -> str:
-        return f"Prefixes({len(self):,} of {len(self.windows):,} windows)"
-
     def __len__(self) -> int:
         return len(self.window)
 
@@ -173,12 +170,15 @@ class Ranker(Protocol):
     """
 
     if TYPE_CHECKING:  # frozen classes rank too
-        name = property(lambda self: "")
+
+        @property
+        def name(self) -> str: ...  # noqa: D102
     else:  # which whoever inherits may set
         name: str
 
     def prepare(self, features: Mapping[str, np.ndarray]) -> None:
         """Take feature tables [V, D] by name: those of the run; over ids alone there are none."""
+        return  # so that who needs nothing may inherit it
 
     def scores(self, prefixes: Prefixes, item_slice: slice) -> np.ndarray:
         """Return float [P, slice length]; scores are compared within one prediction only.
