@@ -11,9 +11,10 @@ from jmrec.errors import UserError
 
 log = logging.getLogger(__name__)
 
+# "item" is the row of a table of items, "event" of a table of what happened.
 LOGICAL_AXES = (
     *("batch", "vocab", "item", "embed", "mlp", "heads", "kv_heads", "head_dim"),
-    *("layers", "patch", "out", "state"),
+    *("layers", "patch", "out", "state", "event"),
 )
 _EVERYWHERE: dict[str, str | tuple[str, ...] | None] = dict.fromkeys(LOGICAL_AXES)
 _EVERYWHERE["batch"] = ("data", "fsdp")
@@ -22,15 +23,18 @@ RULES: Mapping[str, Mapping[str, str | tuple[str, ...] | None]] = {
     # Every device holds all parameters.
     "dp": _EVERYWHERE,
     # Parameters are cut along their model width and gathered when they are used.
-    "fsdp": {**_EVERYWHERE, "embed": "fsdp"},
+    # Tables of items are cut along their rows instead, and never gathered.
+    "fsdp": {**_EVERYWHERE, "embed": "fsdp", "item": "fsdp", "event": "fsdp"},
     # The tables of items and words are cut along their rows; all else is whole everywhere.
-    "tp": {**_EVERYWHERE, "vocab": "tensor", "item": "tensor"},
-    # The wide axes of each matrix are split as well and never gathered.
+    "tp": {**_EVERYWHERE, "vocab": "tensor", "item": "tensor", "event": "tensor"},
+    # The wide axes of each matrix are split as well and never gathered. The rows of tables of items
+    # lie on both axes.
     "fsdp_tp": {
         **_EVERYWHERE,
         "embed": "fsdp",
         "vocab": "tensor",
-        "item": "tensor",
+        "item": ("fsdp", "tensor"),
+        "event": ("fsdp", "tensor"),
         "mlp": "tensor",
         "heads": "tensor",
         "kv_heads": "tensor",
