@@ -1,9 +1,9 @@
 """Primitives for large catalogues: no [batch, catalogue] array, no padded item table."""
 
+from jmrec.kernels.catalogue import catalogue_best as catalogue_best
 from jmrec.kernels.catalogue import catalogue_cross_entropy as catalogue_cross_entropy
 from jmrec.kernels.catalogue import catalogue_divergence as catalogue_divergence
 from jmrec.kernels.catalogue import catalogue_logsumexp as catalogue_logsumexp
-from jmrec.kernels.catalogue import catalogue_best as catalogue_best
 from jmrec.kernels.divergence import chunked_kl as chunked_kl
 from jmrec.kernels.parallel import parallel_kl as parallel_kl
 from jmrec.kernels.parallel import parallel_logsumexp as parallel_logsumexp

@@ -36,9 +36,14 @@ def spread(rows: int) -> tuple[str, ...]:
     return names if names and rows % _devices(names) == 0 else ()
 
 
-def over(mesh: Mesh) -> AbstractContextManager[Any]:
+def shares(mesh: Mesh) -> bool:
+    """Return whether a mesh shares out the rows of tables."""
+    return any(mesh.shape.get(name, 1) > 1 for name in ROWS)
+
+
+def over(mesh: Mesh | None) -> AbstractContextManager[Any]:
     """Return the context of a step on a mesh: in it the rows of tables lie over `ROWS`."""
-    if all(mesh.shape.get(name, 1) == 1 for name in ROWS):
+    if mesh is None or not shares(mesh):
         return nullcontext()  # one device holds a table: not a bit of what is compiled changes
     return jax.sharding.use_abstract_mesh(mesh.abstract_mesh)
 

@@ -48,6 +48,20 @@ def is_axes(node: Any) -> bool:
     return isinstance(node, tuple) and all(name is None or isinstance(name, str) for name in node)
 
 
+def row_axes(tables: Any, rows: str = "item") -> Any:
+    """Return the logical axes of tables that are cut along their rows alone.
+
+    Args:
+      tables: A tree of arrays [V, ...].
+      rows: The name of their first axis.
+
+    Example:
+      >>> row_axes({"e": jax.ShapeDtypeStruct((4, 2), "float32")})
+      {'e': ('item', None)}
+    """
+    return jax.tree.map(lambda table: (rows, *[None] * (table.ndim - 1)), tables)
+
+
 def _spec(
     path: str,
     axes: tuple[str | None, ...],

@@ -16,7 +16,8 @@ from jmrec import losses
 from jmrec.config import choose
 from jmrec.features import pad_rows, take_rows
 from jmrec.models.readers.alignment import AlignmentConfig, alignment
-from jmrec.tasks.task import ModelTask, StepInputs, row_axes
+from jmrec.sharding import row_axes
+from jmrec.tasks.task import ModelTask, StepInputs
 from jmrec.types import Batch, HParams, LossResult, Model, Params
 
 LOWER: dict[str, Callable[..., Any]] = {

@@ -16,7 +16,8 @@ from jmrec import losses
 from jmrec.kernels.spread import pick
 from jmrec.losses.imbalance import effective_number_weights
 from jmrec.models.dlrm import UNKNOWN, DlrmConfig, Pairs, dlrm
-from jmrec.tasks.task import ModelTask, StepInputs, row_axes
+from jmrec.sharding import row_axes
+from jmrec.tasks.task import ModelTask, StepInputs
 from jmrec.types import Array, Batch, HParams, LossResult, Params
 
 STRATEGIES = (

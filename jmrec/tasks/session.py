@@ -22,8 +22,9 @@ from jmrec.models.sessions.table import (
     session_model,
     session_rows,
 )
+from jmrec.sharding import row_axes
 from jmrec.tasks.cloze import cloze
-from jmrec.tasks.task import ModelTask, StepInputs, row_axes
+from jmrec.tasks.task import ModelTask, StepInputs
 from jmrec.types import Batch, HParams, LossResult, Model, Params
 
 DISTILL: dict[str, Callable[..., jax.Array]] = {

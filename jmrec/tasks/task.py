@@ -11,20 +11,6 @@ import jax
 from jmrec.types import Batch, HParams, LossResult, Model, Params, State
 
 
-def row_axes(tables: Any, rows: str = "item") -> Any:
-    """Return the logical axes of tables that are cut along their rows alone.
-
-    Args:
-      tables: A tree of arrays [V, ...].
-      rows: The name of their first axis.
-
-    Example:
-      >>> row_axes({"e": jax.ShapeDtypeStruct((4, 2), "float32")})
-      {'e': ('item', None)}
-    """
-    return jax.tree.map(lambda table: (rows, *[None] * (table.ndim - 1)), tables)
-
-
 @dataclass(frozen=True)
 class StepInputs:
     """What a loss may read beside the parameters and the batch; see `jmrec.types.Task.loss`."""

@@ -9,7 +9,8 @@ from jmrec import losses
 from jmrec.features import pad_rows, take_rows
 from jmrec.models.sessions.table import item_vectors, session_model
 from jmrec.models.sessions.transfer import TransferConfig
-from jmrec.tasks.task import ModelTask, StepInputs, row_axes
+from jmrec.sharding import row_axes
+from jmrec.tasks.task import ModelTask, StepInputs
 from jmrec.types import Batch, HParams, LossResult, Params
 
 
