@@ -7,6 +7,24 @@ from jax.experimental import multihost_utils
 
 from jmrec.cluster.member import place
 
+_ranked = 0
+"""Predictions that this process ranked of those that several shared."""
+
+
+def ranked_by_each() -> list[int]:
+    """Return how many predictions each process ranked so far of those that they shared.
+
+    All processes call it.
+
+    Example:
+      >>> ranked_by_each()
+      [0]
+    """
+    if place()[1] == 1:
+        return [_ranked]
+    found: list[int] = multihost_utils.process_allgather(np.int32(_ranked)).tolist()
+    return found
+
 
 def own_parts(parts: Sequence[slice]) -> Sequence[slice]:
     """Return those parts that this process ranks: all, where it is the only one.
@@ -35,6 +53,7 @@ def share_out(parts: Sequence[slice], arrays: Sequence[np.ndarray]) -> None:
       parts: Those that `own_parts` was given.
       arrays: [P, ...] of int32, int64 or float32, each with the rows of this process's parts.
     """
+    global _ranked
     process, processes = place()
     if processes == 1 or len(parts) < 2:
         return
@@ -44,6 +63,7 @@ def share_out(parts: Sequence[slice], arrays: Sequence[np.ndarray]) -> None:
             (_cut(parts, p, processes), _cut(parts, p + 1, processes)) for p in range(processes)
         )
     ]
+    _ranked += rows[process].stop - rows[process].start
     longest = max(each.stop - each.start for each in rows)
     for array in arrays:
         kind = np.float32 if array.dtype == np.float32 else np.int32
