@@ -363,6 +363,8 @@ def _student(artefact: Artefact, where: str) -> Ranker:
     )
     ranker = CompiledEncoder(model, artefact.id_rows).ranker(artefact.student, artefact.params)
     ranker.prepare(artefact.features)
+    if artefact.index is not None and artefact.index.centres.shape[1] != ranker.width:
+        raise UserError(f"{where} is damaged (its index is of other vectors); export again.")
     return ranker
 
 

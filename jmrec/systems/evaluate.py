@@ -33,7 +33,6 @@ from jmrec.evaluation.results import (
     role_of,
     write_results,
 )
-from jmrec.evaluation.shares import ranked_by_each
 from jmrec.evaluation.summary import Row, summarise
 from jmrec.evaluation.value import worth_of_lists
 from jmrec.evaluation.windows import units_of, write_units
@@ -125,11 +124,8 @@ def evaluate(
         effect = correction_effect(plain, own, predictions, policy)
     # All processes read parameters together, so this comes before the others return.
     why = examples(system, predictions, served["row"], next(iter(table.rankers), None))
-    ranked = ranked_by_each()
     if not is_first():  # every process ranks its part, the first writes what came out
         return
-    if len(ranked) > 1:
-        spent["ranked"] = ranked
     student = served.get("student", served["row"])
     pairs, beside = _compared(config, rows, served["row"], student)
     pairs += _safe(served, rows)
