@@ -15,7 +15,7 @@ import numpy as np
 
 from jmrec.data.schema import Dataset, Sessions
 from jmrec.evaluation.policy import Availability
-from jmrec.evaluation.shares import own_parts, share_out
+from jmrec.evaluation.shares import own_parts, part_size, share_out
 from jmrec.evaluation.top_list import FLOOR, TopList
 from jmrec.metrics.ranks import CUTOFFS
 from jmrec.preemption import look
@@ -369,7 +369,7 @@ def rank(
     ranks = np.empty((len(shifts), total), np.int64)
     top_ids = np.empty((total, top), np.int32)
     top_scores = np.empty((total, top), np.float32)
-    parts = [*chunks(predictions, batch)]
+    parts = [*chunks(predictions, part_size(total, batch))]
     for part in own_parts(parts):
         masked = _Masked(ranker, predictions.take(part), candidate, exclude_seen)
         best = TopList(predictions.target[part], n_items, top)

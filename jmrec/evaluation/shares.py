@@ -26,6 +26,17 @@ def ranked_by_each() -> list[int]:
     return found
 
 
+def part_size(count: int, most: int) -> int:
+    """Return how many of ``count`` predictions are a part, of which each process has one at least.
+
+    Example:
+      >>> part_size(1000, 512), part_size(100, 512)
+      (512, 512)
+    """
+    processes = place()[1]
+    return most if processes == 1 else max(1, min(most, -(-count // processes)))
+
+
 def own_parts(parts: Sequence[slice]) -> Sequence[slice]:
     """Return those parts that this process ranks: all, where it is the only one.
 

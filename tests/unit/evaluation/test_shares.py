@@ -80,11 +80,17 @@ def test_each_ranks_its_part_and_all_know_all(monkeypatch: pytest.MonkeyPatch, b
         np.testing.assert_array_equal(found.ranks, alone.ranks)
         np.testing.assert_array_equal(found.top_ids, alone.top_ids)
         np.testing.assert_array_equal(found.top_scores, alone.top_scores)
-    if batch == 4:
-        assert sum(looked) == len(asked)
-        assert max(looked) < len(asked) / 2
-    else:  # one part is ranked by everybody
-        assert looked == [len(asked)] * PROCESSES
+    assert sum(looked) == len(asked)
+    assert max(looked) < len(asked) / 2
+
+
+def test_one_prediction_is_ranked_by_everybody(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = make_predictions(sessions_of([[1, 2]]))
+    table = np.eye(4, dtype=np.float32)
+    found = Processes(monkeypatch).run(
+        lambda _: rank(Table(table), asked, n_items=4, exclude_seen=False)
+    )
+    assert [each.ranks.tolist() for each in found] == [found[0].ranks.tolist()] * PROCESSES
 
 
 def test_each_reads_its_blocks_and_one_that_is_killed_loses_none(
