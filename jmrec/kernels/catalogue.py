@@ -70,10 +70,10 @@ def catalogue_divergence(
       >>> catalogue_divergence(same, same, same, same).tolist()
       [0.0, 0.0, 0.0]
     """
-    given = teacher_states, teacher_items, student_states, student_items
-    if where := _where(student_states, student_items, chunk):
-        return parallel_kl(*given, **more, **where)
-    return chunked_kl(*given, chunk=chunk, **more)
+    where = _where(student_states, student_items, chunk)
+    kernel = parallel_kl if where else chunked_kl
+    own = where or {"chunk": chunk}
+    return kernel(teacher_states, teacher_items, student_states, student_items, **more, **own)
 
 
 def catalogue_best(

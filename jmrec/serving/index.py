@@ -128,8 +128,8 @@ def places(
 
 def exact_best(vectors: np.ndarray, states: np.ndarray, top: int) -> np.ndarray:
     """Return int [S, top], the rows with the highest scores, in no order."""
-    scores = np.full((len(states), 0), 0.0, np.float32)
-    rows = np.zeros((len(states), 0), np.int64)
+    scores: np.ndarray = np.zeros((len(states), 0), np.float32)
+    rows: np.ndarray = np.zeros((len(states), 0), np.int64)
     for start in range(0, len(vectors), BLOCK):
         own = states @ vectors[start : start + BLOCK].T
         some = np.argpartition(-own, min(top, own.shape[1]) - 1, axis=1)[:, :top]

@@ -79,7 +79,7 @@ def read_in_blocks(
     """
     blocks = [slice(start, min(start + size, count)) for start in range(0, count, size)]
     process, processes = place() if kept is not None else (0, 1)
-    parts = {}
+    parts: dict[int, Arrays] = {}
     for k, rows in enumerate(blocks):
         if k % processes == process:
             parts[k] = read(rows) if kept is None else kept.get(rows, lambda: read(rows))  # noqa: B023
@@ -91,8 +91,7 @@ def read_in_blocks(
             if k not in parts:
                 parts[k] = kept.get(rows, lambda: read(rows))  # noqa: B023
         meet()  # or the first would clear what others have not read
-    parts = [parts[k] for k in range(len(blocks))]
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    return {name: np.concatenate([parts[k][name] for k in range(len(blocks))]) for name in parts[0]}
 
 
 def block_size(batch: int) -> int:
