@@ -39,7 +39,7 @@ def plan(
     vocab: int | None = None,
     fields: Sequence[int] | None = None,
     libtpu: bool = True,
-    length: Mapping[str, float | None] | None = None,
+    length: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Plan the training stages of an experiment.
 
