@@ -15,6 +15,7 @@ import numpy as np
 
 from jmrec.data.schema import Dataset, Sessions
 from jmrec.evaluation.policy import Availability
+from jmrec.evaluation.shares import own_parts, part_size, share_out
 from jmrec.evaluation.top_list import FLOOR, TopList
 from jmrec.metrics.ranks import CUTOFFS
 from jmrec.preemption import look
@@ -344,7 +345,8 @@ def rank(
     rank = 1 + the number of other candidates that do not score below the target, so ties count
     against the model (and a NaN is the lowest score there is). Scores are compared in float32.
     Never more than about [batch, item_chunk] scores are held; where the catalogue needs several
-    slices, the ranker is asked twice for each, first to learn the target's score.
+    slices, the ranker is asked twice for each, first to learn the target's score. Where several
+    processes rank, each does its part; all call it alike and get the whole result.
 
     Args:
       ranker: What is evaluated.
@@ -377,13 +379,15 @@ def rank(
     ranks = np.empty((len(shifts), total), np.int64)
     top_ids = np.empty((total, top), np.int32)
     top_scores = np.empty((total, top), np.float32)
-    for part in chunks(predictions, batch):
+    parts = [*chunks(predictions, part_size(total, batch))]
+    for part in own_parts(parts):
         masked = _Masked(ranker, predictions.take(part), candidate, exclude_seen)
         best = TopList(predictions.target[part], n_items, top)
         ranks[:, part] = _ranks(masked, best, slices, cold, shifts)
         top_ids[part], top_scores[part] = best.result()
         if progress is not None:
             progress(part.stop, total)
+    share_out(parts, (ranks.T, top_ids, top_scores))
     return Ranked(ranks, top_ids, top_scores)
 
 
