@@ -16,7 +16,7 @@ import numpy as np
 from jmrec.data.schema import Dataset, Sessions
 from jmrec.evaluation.policy import Availability
 from jmrec.evaluation.shares import own_parts, part_size, share_out
-from jmrec.evaluation.top_list import FLOOR, TopList
+from jmrec.evaluation.top_list import TopList, comparable
 from jmrec.metrics.ranks import CUTOFFS
 from jmrec.preemption import look
 
@@ -425,23 +425,6 @@ def _ranks(
 def _in_all(n_items: int, *masks: np.ndarray | None) -> np.ndarray:
     """Return bool [V]: what every mask has that is given."""
     return np.logical_and.reduce([np.ones(n_items, bool), *(m for m in masks if m is not None)])
-
-
-def comparable(scores: np.ndarray) -> np.ndarray:
-    """Return a copy as float32 of which any two can be compared; NaN is the lowest there is.
-
-    Example:
-      >>> comparable(np.array([np.nan, -0.0, np.inf])) == np.array([FLOOR, 0.0, -FLOOR])
-      array([ True,  True,  True])
-    """
-    # Adding 0 makes a copy in which -0.0 is 0.0, which it ties with.
-    found = np.empty(np.shape(scores), np.float32)
-    np.add(scores, np.float32(0), out=found, dtype=np.float32, casting="same_kind")
-    with np.errstate(over="ignore", invalid="ignore"):
-        finite = np.isfinite(found.sum())  # no array of its own: a sum is only where all are
-    if not finite:
-        np.nan_to_num(found, copy=False, nan=FLOOR, posinf=-FLOOR, neginf=FLOOR)
-    return found
 
 
 class _Masked:

@@ -10,8 +10,9 @@ import numpy as np
 
 from jmrec.errors import UserError
 from jmrec.evaluation.policy import Policy, make_policy, nearest, read_correction
-from jmrec.evaluation.protocol import WINDOW, Prefixes, Ranker, comparable
+from jmrec.evaluation.protocol import WINDOW, Prefixes, Ranker
 from jmrec.evaluation.rankers.neural import WINDOWS, CompiledEncoder
+from jmrec.evaluation.top_list import comparable
 from jmrec.models.linen import check_fit
 from jmrec.models.sessions.table import session_model
 from jmrec.serving.artefact import Artefact, read
