@@ -29,16 +29,19 @@ def pictures_by_id(folder: Path, ids: Sequence[str], findings: Findings) -> list
 def read_pictures(folder: Path, table: Table, names: list[str], findings: Findings) -> list[bytes]:
     """Return the files that the picture column names, b"" where there is none to be used."""
     out, problems = [], []
-    root = folder.resolve()
-    images = (folder / "images").resolve()
     for name in names:
-        data, problem = b"", ""
-        if name:
-            data, problem = _picture(root, images, picture_path(name))
+        data, problem = picture_bytes(folder, name)
         out.append(data)
         problems.append(problem)
-    _report(table, names, problems, findings)
+    report_pictures(table, names, problems, findings)
     return out
+
+
+def picture_bytes(folder: Path, name: str) -> tuple[bytes, str]:
+    """Return the file that a cell names and, where it can not be had, why; b"" of an empty cell."""
+    if not name:
+        return b"", ""
+    return _picture(folder.resolve(), (folder / "images").resolve(), picture_path(name))
 
 
 def _picture(root: Path, images: Path, name: str) -> tuple[bytes, str]:
@@ -66,13 +69,27 @@ def whole_pictures(
     """Decode every picture once; return them with b"" for those that do not decode."""
     with ThreadPoolExecutor() as pool:
         there = iter(list(pool.map(picture_problem, filter(None, pictures))))
-    found = [next(there) if data else "" for data in pictures]
-    problems = [f"{each}; mend the file or empty the cell" if each else "" for each in found]
-    _report(table, names, problems, findings)
+    problems = [undecoded(next(there) if data else "") for data in pictures]
+    report_pictures(table, names, problems, findings)
     return [b"" if problem else data for data, problem in zip(pictures, problems)]
 
 
-def _report(table: Table, names: list[str], problems: Sequence[str], findings: Findings) -> None:
+def undecoded(problem: str) -> str:
+    """Return what is wrong with a picture, in the words of a finding."""
+    return f"{problem}; mend the file or empty the cell" if problem else ""
+
+
+def report_pictures(
+    table: Table, names: list[str], problems: Sequence[str], findings: Findings
+) -> None:
+    """Report pictures that are taken as missing, one kind of problem after the other.
+
+    Args:
+      table: The items.
+      names: The cells that name their pictures.
+      problems: What is wrong with each, "" where nothing is.
+      findings: Gets them.
+    """
     for kind in dict.fromkeys(filter(None, problems)):
         findings.add(
             table,

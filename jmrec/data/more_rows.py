@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from jmrec.data.description import Description
+from jmrec.data.events import used_columns
 from jmrec.data.findings import Findings
-from jmrec.data.folder import Raw, join_splits, read_interactions, read_items, used_columns
+from jmrec.data.folder import Raw, join_splits, read_interactions, read_items
 from jmrec.data.schema import Items
 from jmrec.data.sources import open_source
 from jmrec.errors import UserError
