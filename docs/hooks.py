@@ -76,6 +76,10 @@ def commands() -> str:
     )
 
 
+BESIDE = re.compile(r"\[([^\]]*)\]\((?:\.\./)+CONTRIBUTING\.md[^)]*\)")
+"""A link to a file that the site does not have: whoever reads a page as a file follows it."""
+
+
 def expanded(markdown: str) -> str:
     """Return a page with what its lines of the form ``<!-- ... -->`` ask for in their place."""
 
@@ -86,7 +90,7 @@ def expanded(markdown: str) -> str:
             return "\n\n".join(f"::: {name}" for name in modules(found[2]))
         return losses() if found[1] == "losses" else commands()
 
-    return DIRECTIVE.sub(wanted, markdown)
+    return DIRECTIVE.sub(wanted, BESIDE.sub(r"\1", markdown))
 
 
 def generated() -> dict[str, str]:

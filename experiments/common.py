@@ -1,9 +1,9 @@
 """What experiments share: sizes, training runs, data, session students. No experiment by itself."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from jmrec.config import ConfigDict, choose, placeholder
+from jmrec.config import ConfigDict, choose, flatten, placeholder, sweep, zipit
 
 SIZES = ("tiny", "small", "base")
 """Tests (a minute or two on a laptop), a CPU, a GPU."""
@@ -195,6 +195,19 @@ def published(encoder: str, variant: Mapping[str, Any]) -> ConfigDict:
     if encoder in PUBLISHED:
         own.hparams = ConfigDict({**own.get("hparams", {}), **PUBLISHED[encoder]})
     return own
+
+
+def sweep_students(config: ConfigDict, name: str, values: Sequence[Any]) -> list[dict[str, Any]]:
+    """Return one trial for each value of a setting of all students, such as "encoder".
+
+    A student that has a value of its own (students.NAME.SETTING) reads that one; so the trial sets
+    it there too.
+    """
+    flat = flatten(config)
+    own = [f"students.{student}.{name}" for student in config.students]
+    own = [each for each in own if each in flat]
+    everybody = [] if len(own) == len(config.students) else [f"student.{name}"]
+    return zipit(*(sweep(each, values) for each in everybody + own))
 
 
 def as_in_papers(config: ConfigDict, size: str) -> None:

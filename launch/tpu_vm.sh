@@ -16,7 +16,8 @@ while it ends with 75 (a worker is gone, or was told to stop).
 
   JMREC_REMOTE=folder   the checkout on the workers (default: jmrec)
   JMREC_RESTARTS=100    start again so many times at most
-  JMREC_PYTHON=/path/to/python   the interpreter on the workers (default: .venv/bin/python there)
+  JMREC_REMOTE_PYTHON=/path/to/python   the interpreter on the workers (default: .venv/bin/python
+                        there); with "here" it is JMREC_PYTHON, as everywhere
 
 example: bash launch/tpu_vm.sh my-slice us-east5-a \
   --config experiments/tpad.py:size=base --workdir /mnt/shared/runs/base
@@ -47,7 +48,8 @@ shift 2
 command -v gcloud >/dev/null 2>&1 ||
   fail "gcloud is not on the PATH; install the Google Cloud CLI, or log in to each worker and say 'here'."
 remote="cd $(printf '%q' "${JMREC_REMOTE:-jmrec}") &&"
-for each in JMREC_PYTHON JMREC_RESTARTS JMREC_SILENCE; do
+if [ -n "${JMREC_REMOTE_PYTHON:-}" ]; then remote+=" JMREC_PYTHON=$(printf '%q' "$JMREC_REMOTE_PYTHON")"; fi
+for each in JMREC_RESTARTS JMREC_SILENCE; do
   if [ -n "${!each:-}" ]; then remote+=" $each=$(printf '%q' "${!each}")"; fi
 done
 remote+=" bash launch/tpu_vm.sh here$(printf ' %q' "$@")"

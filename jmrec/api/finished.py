@@ -11,9 +11,11 @@ from jmrec.errors import UserError
 
 if TYPE_CHECKING:  # jax and seconds: not to import jmrec
     from jmrec.config import ConfigDict
-    from jmrec.data.schema import Dataset
+    from jmrec.data.schema import Dataset, Items
     from jmrec.evaluation.protocol import Predictions
     from jmrec.evaluation.results import Comparison, Cost, ResultRow, Results
+    from jmrec.evaluation.sections import Helped
+    from jmrec.evaluation.summary import Row
     from jmrec.serving import Answer, Served
     from jmrec.systems.judge import Judge, Judgeable
 
@@ -129,7 +131,8 @@ class Run:
           split: "validation", or "test" at the very end: every reading is noted in
             test_reads.jsonl, as `jmrec evaluate --split=test` does.
           name: What the row is called; None takes the ranker's or the function's name.
-          trained: Whether it was trained from a random start: then the verdict needs three seeds.
+          trained: Whether it was trained from a random start. Say so where it was: the verdict
+            then needs three seeds, a list of three rankers. Nothing finds that out by itself.
 
         Returns:
           Its row, that of the best rule, and their paired difference with its interval.
@@ -138,8 +141,8 @@ class Run:
           UserError: The run ranks no items for sessions, the ranker's scores are of a wrong shape
             or NaN, or test is to be read while another process holds the workdir.
         """
-        found = self._judge.judge(ranker, split, name=name, trained=trained)
-        return Judged(found)
+        results, own, rule = self._judge.judge(ranker, split, name=name, trained=trained)
+        return Judged(results, own, rule, self._judge.predictions(split), self.dataset.items)
 
     @in_words
     def recommend(
@@ -253,8 +256,14 @@ class Run:
 class Judged:
     """A ranker of somebody's own beside a run's best rule.
 
+    All figures are fractions; tables show percent.
+
     Args:
       results: As results.json has it: the rule's row, then the own one.
+      own: The own row as measured.
+      rule: That of the rule.
+      predictions: What both were asked.
+      items: The catalogue.
 
     Attributes:
       results: The same.
@@ -262,13 +271,38 @@ class Judged:
       best_rule: That of the rule.
       difference: The own figure less the rule's, by the primary figure: "difference", "interval"
         (paired, 95 %) and "verdict".
+      predictions: The same.
+      ranks: int64 [seeds, predictions], the place of what came next in the own order, 1 for the
+        first; larger than the catalogue where that was no candidate.
+      rule_ranks: int64 [1, predictions], that in the rule's.
     """
 
-    def __init__(self, results: "Results") -> None:
+    def __init__(
+        self, results: "Results", own: "Row", rule: "Row", predictions: "Predictions",
+        items: "Items",
+    ) -> None:  # fmt: skip
+        self._rows, self._items = (own, rule), items
+        self.predictions = predictions
+        self.ranks, self.rule_ranks = own.ranks(), rule.ranks()
         self.results = results
         self.best_rule: ResultRow = results["rows"][0]
         self.row: ResultRow = results["rows"][1]
         self.difference: Comparison = results["comparisons"][0]
+
+    def helped(self, seed: int = 0) -> "Helped":
+        """Return in how many sessions the own ranker is better than the rule, and examples.
+
+        Args:
+          seed: By which examples are drawn.
+
+        Returns:
+          Shares of sessions "helped", "harmed" and the "same"; some that are "better" and some
+          "worse", each with the ids of its "past", of what came "next", and the "places" of that in
+          both orders; and the titles of these "items".
+        """
+        from jmrec.evaluation.helped import helped
+
+        return helped(*self._rows, self.predictions, self._items, seed)
 
     def table(self) -> str:
         """Return both rows as a table, and what it says in words."""

@@ -17,7 +17,7 @@ from orbax.checkpoint import v1 as ocp
 
 from jmrec.checkpoint.metadata import FORMAT, check_metadata, one_line, own_metadata
 from jmrec.errors import UserError, refusal
-from jmrec.files import manifest_fault, write_manifest
+from jmrec.files import MANIFEST, manifest_fault, write_manifest
 
 log = logging.getLogger(__name__)
 
@@ -101,6 +101,9 @@ class Checkpoints:
         step = int(step)
         if step in self.steps():  # orbax would delete it first, and a kill then lose it
             self._rename([(str(step), f"{step}.replaced")])
+        if jax.process_index() == 0:
+            with suppress(OSError):  # which the save itself will say
+                self._sealing(step).touch()
         response = self._checkpointer.save_async(
             step,
             state,
@@ -115,7 +118,12 @@ class Checkpoints:
         response.result()
         if jax.process_index() == 0:
             write_manifest(self.directory / str(step))
+            self._sealing(step).unlink(missing_ok=True)
             shutil.rmtree(self.directory / f"{step}.replaced", ignore_errors=True)
+
+    def _sealing(self, step: int) -> Path:
+        """Return the file that is there while a checkpoint may still be without checksums."""
+        return self.directory / f"{step}.sealing"
 
     def wait(self) -> None:
         """Wait until the last save is on disk; raise what went wrong with it.
@@ -130,6 +138,8 @@ class Checkpoints:
             future.result()
         except Exception as error:
             self._failed = True
+            with suppress(OSError):
+                self._sealing(step).unlink(missing_ok=True)
             if (reason := refusal(error)) is None:
                 raise
             raise UserError(
@@ -179,7 +189,7 @@ class Checkpoints:
         self.wait()
         candidates = [step] if step is not None else sorted(self.steps(), reverse=True)
         damaged: list[int] = []
-        reason = ""
+        reasons: list[str] = []
         for candidate in candidates:
             try:
                 if fault := self._fault(candidate):
@@ -196,17 +206,17 @@ class Checkpoints:
                         f"{self.directory / str(candidate)} can not be read ({refused}); mend "
                         "that and start the same command again."
                     ) from error
-                reason = one_line(error)
+                reasons.append(f"{candidate}: {one_line(error)}")
                 damaged.append(candidate)
                 continue
             if damaged:
-                self._set_aside(damaged, candidate, reason)
+                self._set_aside(damaged, candidate, "; ".join(reasons))
             return state, metadata
         if not candidates:
             raise UserError(f"{self.directory}: there is no checkpoint; train first.")
         raise UserError(
             f"{self.directory}: no checkpoint of step {', '.join(map(str, candidates))} can be "
-            f"read ({reason}); delete the folder to start again."
+            f"read ({'; '.join(reasons)}); move the folder away to start again."
         )
 
     def _set_aside(self, damaged: list[int], used: int, reason: str) -> None:
@@ -266,7 +276,11 @@ class Checkpoints:
         """Return what the checksums tell against a checkpoint, "" for nothing; alike in all."""
         fault = ""
         if jax.process_index() == 0:
-            fault = manifest_fault(self.directory / str(step)) or ""
+            folder = self.directory / str(step)
+            fault = manifest_fault(folder) or ""
+            # Only where a kill came between the last byte and the checksums they are not there.
+            if not (folder / MANIFEST).is_file() and not self._sealing(step).is_file():
+                fault = f"{MANIFEST} is missing"
         if jax.process_count() > 1 and multihost_utils.broadcast_one_to_all(np.bool_(fault)):
             fault = fault or "its checksums differ"
         return fault

@@ -17,9 +17,10 @@ STEPS = {
 
 Put two tables in the folder, CSV (any common delimiter and encoding, gzip or not), Parquet or JSON
 (an object a line): one with a row for each item (its id, a title, whatever else you know), one with
-a row for each click, view or purchase (the item's id, a session or a user, a time). Pictures go
-into images/. Names of files and columns are free. A comment above each line says why it was
-guessed. A dataset.toml that exists is never overwritten.""",
+a row for each click, view or purchase (the item's id, a session or a user, a time). Either may be
+several files of the same columns, such as one of each month. Pictures go into images/ or another
+folder. Names of files and columns are free. A comment above each line says why it was guessed. A
+dataset.toml that exists is never overwritten.""",
         """products.csv has ArtNr;Bezeichnung;Preis and clicks.csv has Kunde;ArtNr;Zeit:
 
   $ jmrec data init SHOP

@@ -18,10 +18,16 @@ def options(parser: argparse.ArgumentParser) -> None:
 def action(args: argparse.Namespace, _: Sequence[str]) -> None:
     """Read the new items and say how many there were."""
     check_finished(args.workdir)
+    from jmrec.evaluation.results import RESULTS, read_results
+    from jmrec.report.decision import of_new_items
     from jmrec.systems import runs
 
     new = runs.embed(args.workdir, args.dir)
     say(f"{new} new items were read." if new else "There are no new items.")
+    results = read_results(args.workdir / "evaluate" / RESULTS)
+    served = results["served"]
+    if new and served and (said := of_new_items(results, served["row"])):
+        say(said)
 
 
 COMMAND = Command(

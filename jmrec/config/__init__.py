@@ -24,7 +24,13 @@ from ml_collections.config_dict import placeholder
 from jmrec.config.arguments import choose, nearest, parse_arg
 from jmrec.config.compare import config_hash, difference, flatten
 from jmrec.config.hyper import fixed, product, subsample, sweep, zipit
-from jmrec.config.load import load_config, load_hyper, override_words, resolve_path
+from jmrec.config.load import (
+    load_config,
+    load_hyper,
+    override_words,
+    own_of_rows,
+    resolve_path,
+)
 from jmrec.config.typed import config_from
 from jmrec.config.yaml_file import OVERRIDE, overridden, read_overrides
 
@@ -42,6 +48,7 @@ __all__ = [
     "nearest",
     "overridden",
     "override_words",
+    "own_of_rows",
     "parse_arg",
     "placeholder",
     "product",

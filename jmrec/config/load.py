@@ -7,7 +7,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -107,6 +107,7 @@ def load_config(spec: str, overrides: list[str] | tuple[str, ...] = ()) -> Confi
             f"{path}: get_config must return a ConfigDict, not {type(config).__name__}."
         )
     values = _read_overrides(list(overrides), config)
+    _check_counts(config, values)
     return _apply(config, values)
 
 
@@ -283,6 +284,46 @@ def _read_overrides(overrides: list[str], config: ConfigDict) -> dict[str, str]:
             )
         values[name] = text
     return values
+
+
+def own_of_rows(config: ConfigDict, name: str) -> list[str]:
+    """Return which settings are read in place of one of a whole group, [] where it is read itself.
+
+    What is said in the group ``student`` is of all rows of ``students``; a row that has the setting
+    of its own reads that one.
+
+    Args:
+      config: A configuration.
+      name: A dotted name, such as "student.encoder".
+
+    Returns:
+      The name in each row, where every row has it.
+
+    Example:
+      >>> own_of_rows(load_config("session:size=tiny,encoder=core"), "student.encoder")
+      ['students.core.encoder']
+    """
+    group, _, rest = name.partition(".")
+    rows = config.get(f"{group}s") if rest else None
+    if isinstance(rows, ConfigDict) and rows and all(_has(row, rest) for row in rows.values()):
+        return [f"{group}s.{row}.{rest}" for row in rows]
+    return []
+
+
+def _check_counts(config: ConfigDict, names: Iterable[str]) -> None:
+    """Refuse a setting of a whole group that every row has of its own: it would change nothing."""
+    for name in names:
+        if own := own_of_rows(config, name):
+            what = " and ".join(f"config.{each}" for each in own)
+            raise UserError(f"config.{name} would change nothing: {what} is what counts; set that.")
+
+
+def _has(row: Any, name: str) -> bool:
+    for part in name.split("."):
+        if not isinstance(row, ConfigDict) or part not in row:
+            return False
+        row = row[part]
+    return True
 
 
 def _field(config: ConfigDict, name: str) -> Any:

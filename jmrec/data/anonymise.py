@@ -28,8 +28,8 @@ from jmrec.data.findings import Findings
 from jmrec.data.folder import Raw, read_folder
 from jmrec.data.pictures import BY_ID
 from jmrec.data.sessions import sessionise
-from jmrec.data.sources import open_source
-from jmrec.data.tables import read_table
+from jmrec.data.several import read_tables
+from jmrec.data.sources import JSON, PARQUET, open_source
 from jmrec.errors import UserError
 
 UNITS = {"hour": 3600.0, "day": 86_400.0, "week": 604_800.0}
@@ -300,7 +300,8 @@ class _Writer:
         keys["picture"] = columns.picture
         if columns.picture not in ("", BY_ID):
             keys["picture"] = table.add(columns.picture, names)
-        write_table(self.side / file, table, self._kind("items", file))
+        keys["file"], kind = self._one_file("items", file)
+        write_table(self.side / str(keys["file"]), table, kind)
         return keys
 
     def _pictures(self) -> list[str]:
@@ -386,10 +387,12 @@ class _Writer:
         ]:
             if not len(rows):
                 continue
-            source = open_source(
-                self.folder, "interactions", file, description.form("interactions")
+            form = description.form("interactions")
+            files = description.files("interactions", file)
+            sources = [open_source(self.folder, "interactions", each, form) for each in files]
+            found = read_tables(
+                sources, [column], Findings(), texts=[column], decimal=description.decimal
             )
-            found = read_table(source, [column], Findings(), texts=[column])
             values, _ = read_numbers(found.columns[column].to_pylist(), description.decimal)
             place = np.searchsorted(found.rows, raw.row[rows])
             place = np.minimum(place, max(len(found) - 1, 0))
@@ -400,13 +403,13 @@ class _Writer:
     def _write_events(self, table: Columns, order: np.ndarray) -> dict[str, object]:
         """Write the file or the two files of events; return the keys that name them."""
         description, test = self.raw.description, self.raw.given_test
-        file, later = description.interactions_file, description.test_file
-        kind = self._kind("interactions", file)
+        file, kind = self._one_file("interactions", description.interactions_file)
+        later = description.test_file
         if test is None:
             write_table(self.side / file, table, kind)
             return {"file": file}
         write_table(self.side / file, table.where(~test[order]), kind)
-        kind = self._kind("interactions", later)
+        _, kind = self._one_file("interactions", later)
         write_table(self.side / later, table.where(test[order]), kind)
         return {"file": file, "test_file": later}
 
@@ -426,9 +429,17 @@ class _Writer:
         given = [name for name in names if f"dataset.{name}" in description.given]
         return {"name": description.name} | {name: getattr(description, name) for name in given}
 
-    def _kind(self, table: str, file: str) -> str:
+    def _one_file(self, table: str, file: str) -> tuple[str, str]:
+        """Return the name that a table is written by, and its kind; several files become one."""
         description = self.raw.description
-        return open_source(self.folder, table, file, description.form(table)).kind
+        files = description.files(table, file)
+        kind = open_source(self.folder, table, files[0], description.form(table)).kind
+        if len(files) == 1:
+            return file, kind
+        ending = {PARQUET: ".parquet", JSON: ".jsonl"}.get(kind, ".csv")
+        name = f"{table}{ending}"
+        taken = {getattr(description, f"{each}_file") for each in ("items", "interactions", "test")}
+        return f"all_{name}" if name in taken else name, kind
 
     def _say_dropped(self) -> None:
         """Note the columns of the files that nothing is read of."""
@@ -437,8 +448,8 @@ class _Writer:
         used = {items.id, items.picture, items.available_from, items.available_until}
         used |= {*items.text_fields.values(), *items.category_columns, *items.number_columns}
         for table, file, columns in [
-            ("items", description.items_file, used),
-            ("interactions", description.interactions_file, events.named),
+            *[("items", file, used) for file in description.files("items")],
+            *[("interactions", file, events.named) for file in description.files("interactions")],
             ("interactions", description.test_file, events.named),
         ]:
             if file:

@@ -95,8 +95,8 @@ def alike(table: Table, names: Sequence[str], column: str, findings: Findings) -
         table,
         bad,
         lambda i: (
-            f"{column} {shown(names[i])} differs from that of row "
-            f"{table.rows[first[likeness(names[i])]]} only in case, white space or Unicode's "
+            f"{column} {shown(names[i])} differs from that of "
+            f"{table.row(first[likeness(names[i])])} only in case, white space or Unicode's "
             "normal form; make them one if they are"
         ),
         KEPT,

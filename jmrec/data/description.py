@@ -22,12 +22,14 @@ Every key may be left out::
                                   # "days", "excel"; left out: found out
 
     [items]
-    file = "products.csv"         # left out: items.csv, .csv.gz, .tsv, .parquet, .jsonl, .json
+    file = "products.csv"         # left out: items.csv, .csv.gz, .tsv, .parquet, .jsonl, .json; or
+                                  # several that are read one after the other, see below
     encoding = "cp1252"           # as delimiter and quoting: of this table alone
     id = "item_id"                # these six are the defaults
     title = "title"
     description = "description"
     picture = "image"             # a path under images/, or "{id}": images/ITEM.jpg
+    pictures = "images"           # the folder of the pictures, inside the catalogue folder
     available_from = "available_from"    # times; an empty cell is no limit
     available_until = "available_until"
     text_columns = ["genres"]     # further text fields, in this order
@@ -62,6 +64,10 @@ With ``split = "event_time"`` every event after a moment is predicted from the e
 session, and training ends at that moment. Where sessions are made from users, one is then (and with
 ``"last_out"``) the whole history of a user, if no ``session_gap_minutes`` is given.
 
+A ``file`` may be several, ``["clicks_1.csv", "clicks_2.csv"]``, or a pattern, ``"clicks_*.csv"``,
+whose files are read sorted by name (the numbers in it by size). Columns are found by their names,
+in any order. Each file has its own encoding, delimiter and form of times, where they are found out.
+
 A title or a description may be a list of columns, as ``["title_de", "title_en"]``: the first that
 is filled is read. So may a session, ``["user_id", "visit"]``, and a time, ``["date", "clock"]``:
 their cells are read together.
@@ -78,19 +84,28 @@ import difflib
 import math
 import re
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+from jmrec.data.description_keys import check_known, check_pictures, check_settings, read_settings
 from jmrec.data.missing import MISSING
 from jmrec.data.pictures import BY_ID
 from jmrec.data.roles import InteractionColumns, ItemColumns, ValueColumns
 from jmrec.data.rule import SIGNS, read_rule
 from jmrec.data.schema import AVOID, WANT
-from jmrec.data.sources import Form, Source, find_table, open_source, read_bytes, regular_file
-from jmrec.data.split_keys import SESSION_START, SPLITS_BY, split_fault
-from jmrec.data.units import UNITS
+from jmrec.data.sources import (
+    Form,
+    Source,
+    called,
+    find_table,
+    named_files,
+    open_source,
+    read_bytes,
+    regular_file,
+)
+from jmrec.data.split_keys import SESSION_START, split_fault
 from jmrec.errors import UserError
 
 MAX_TOML = 1_000_000
@@ -123,8 +138,9 @@ class Description:
       missing: Cells that mean nothing; `MISSING` itself where it is not said.
       time_format: One of `UNITS`, or a pattern of strptime; "" to find out.
       forms: Table -> what it says of encoding, delimiter and quoting, where it is not as above.
-      items_file: The file of items, "" for the usual names.
-      interactions_file: The file of events, "" for the usual names.
+      several: Table -> the names of its files, where it has several; see `Description.files`.
+      items_file: The file of items, "" for the usual names; of several what they are called.
+      interactions_file: The same of the events.
       test_file: The file of the events of a test split that is given, "" where none is.
       items: Columns of items.csv.
       interactions: Columns of interactions.csv.
@@ -148,6 +164,7 @@ class Description:
     decimal: str = "."
     missing: tuple[str, ...] = MISSING
     time_format: str = ""
+    several: dict[str, tuple[str, ...]] = field(default_factory=dict)
     items_file: str = ""
     interactions_file: str = ""
     test_file: str = ""
@@ -162,6 +179,20 @@ class Description:
     def sources(self, columns: Iterable[str]) -> set[str]:
         """Return the names of the columns of a file that some columns are made of."""
         return {part for name in columns for part in self.joined.get(name, (name,))}
+
+    def files(self, table: str, file: str = "") -> tuple[str, ...]:
+        """Return the names of the files of "items" or "interactions", in the order of reading.
+
+        ``file`` is `items_file` or `interactions_file`, as is meant where it is left out, or a file
+        of the same columns: that alone.
+
+        Example:
+          >>> shop = Description(interactions_file="a and b", several={"interactions": ("a", "b")})
+          >>> shop.files("interactions"), shop.files("interactions", "test.csv")
+          (('a', 'b'), ('test.csv',))
+        """
+        own = str(getattr(self, f"{table}_file"))
+        return self.several.get(table, (own,)) if file in ("", own) else (file,)
 
     def form(self, table: str) -> Form:
         """Return how the CSV files of "items" or "interactions" are written."""
@@ -186,38 +217,46 @@ def describe(folder: str | Path, toml: str | Path | None = None) -> Description:
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder; name one with items.csv and interactions.csv.")
     file, tables = _read_toml(folder, toml)
-    _known(file, "", tables, ["dataset", "items", "interactions", "value"])
+    check_known(file, "", tables, ["dataset", "items", "interactions", "value"])
     for name in tables:
         if not isinstance(tables[name], dict):
             raise UserError(f"{file}: {name} must be a table; write [{name}] above its keys.")
     top = Description()
     own = {f.name: getattr(top, f.name) for f in fields(top) if f.name in _SETTINGS}
-    settings = _settings(file, "dataset", tables.get("dataset", {}), own)
-    _check_settings(file, settings)
+    settings = read_settings(file, "dataset", tables.get("dataset", {}), own)
+    check_settings(file, settings)
     gap_given = "session_gap_minutes" in tables.get("dataset", {})
     if settings["split"] != SESSION_START and not gap_given:
         settings["session_gap_minutes"] = math.inf
-    columns: dict[str, Any] = {"forms": {}}
+    columns: dict[str, Any] = {"forms": {}, "several": {}}
     joined: dict[str, tuple[str, ...]] = {}
     for table, default in [("items", ItemColumns()), ("interactions", InteractionColumns())]:
         given = dict(tables.get(table, {}))
         if table == "interactions":
-            test = _settings(
-                file, table, {"test_file": given.pop("test_file", "")}, {"test_file": ""}
-            )
-            columns |= test
-        name = _settings(file, table, {"file": given.pop("file", "")}, {"file": ""})["file"]
-        _is_there(folder, table, name, file, bool(tables))
+            test = {"test_file": given.pop("test_file", "")}
+            columns |= read_settings(file, table, test, {"test_file": ""})
+        named = given.pop("file", "")
+        kind: str | tuple[str, ...] = () if isinstance(named, list) else ""
+        named = read_settings(file, table, {"file": named}, {"file": kind})["file"]
+        names = named_files(folder, table, named, columns.get("test_file", ""))
+        _is_there(folder, table, names[0] if names else "", file, bool(tables))
         own_form = {key: given.pop(key) for key in _FORM if key in given}
-        _check_settings(file, _settings(file, table, own_form, own), table)
+        check_settings(file, read_settings(file, table, own_form, own), table)
         columns["forms"][table] = own_form
         form = replace(top, **settings, forms=columns["forms"]).form(table)
-        source = open_source(folder, table, name, form)
-        columns[f"{table}_file"] = source.name
+        sources = [open_source(folder, table, name, form) for name in names or [""]]
+        columns[f"{table}_file"] = called([each.name for each in sources])
+        columns["several"] |= {table: tuple(names)} if len(names) > 1 else {}
+        # A column that is in one of them has to be in all.
+        header = list(dict.fromkeys(name for each in sources for name in each.header))
+        source = replace(sources[0], header=header)
         joined |= (lists := _lists(file, table, given, source))
         columns[table] = _columns(file, table, given, source, default, lists)
         if table == "items" and "value" in tables:
             columns["value"] = _value(file, tables["value"], source)
+        read = columns[table].named | (columns["value"].named if "value" in columns else set())
+        for each in sources[1:] and sources:
+            _check_columns(file, each, read, joined, source)
     description = replace(top, **settings, **columns, joined=joined)
     if description.test_file:
         _check_test(file, folder, description)
@@ -234,7 +273,7 @@ def _is_there(folder: Path, table: str, name: str, file: str, described: bool) -
     remedy = f"run jmrec data init {folder}, which guesses which table is which"
     if described:
         remedy = f'name the table in {file} as [{table}] file = "..."'
-    raise UserError(f"{path} does not exist; a catalogue folder needs {path.name}: or {remedy}.")
+    raise UserError(f"{path} does not exist; give the table that name, or {remedy}.")
 
 
 def _read_toml(folder: Path, toml: str | Path | None) -> tuple[str, dict[str, Any]]:
@@ -256,78 +295,6 @@ def _read_toml(folder: Path, toml: str | Path | None) -> tuple[str, dict[str, An
         bare = re.search(r"=\s*\[?\s*(?!true|false|inf|nan)[^\s\"'\[\]{\d+.#-]", line)
         remedy = "text stands in quotes; " if bare else ""
         raise UserError(f"{path.name}: {error}; {remedy}mend the TOML.") from None
-
-
-def _check_settings(file: str, settings: dict[str, Any], table: str = "dataset") -> None:
-    rules = [
-        ("session_gap_minutes", lambda v: 0 < v < math.inf, "must be above 0; give minutes"),
-        (
-            "split",
-            lambda v: v in SPLITS_BY,
-            f"must be one of {', '.join(SPLITS_BY)}",
-        ),
-        ("min_session_length", lambda v: 2 <= v <= 1000, "must lie between 2 and 1000"),
-        ("k_core", lambda v: 1 <= v <= 10**6, "must lie between 1 and 1000000"),
-        ("decimal", lambda v: v in (".", ","), 'must be "." or ","'),
-        (
-            "delimiter",
-            lambda v: v == "" or (len(v) == 1 and v.isascii() and v not in '"\r\n\0'),
-            'must be one character, such as ";"',
-        ),
-        ("quoting", lambda v: v in ("", "none"), 'must be "none" or left out'),
-        (
-            "name",
-            lambda v: len(v) <= 200 and v.isprintable(),
-            "must be short and on one line; give the data a plain name",
-        ),
-        (
-            "time_format",
-            lambda v: v in ("", *UNITS) or re.search("%[a-zA-Z]", v),
-            f'must be {", ".join(map(repr, UNITS))} or a pattern such as "%d.%m.%Y %H:%M"',
-        ),
-    ]
-    for key, good, words in rules:
-        if not good(settings[key]):
-            raise UserError(f"{file}, [{table}]: {key} {words}.")
-
-
-def _known(file: str, where: str, given: dict[str, Any], known: Sequence[str]) -> None:
-    for key in given:
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)[0]
-            raise UserError(
-                f"{file}: {f'{where} has no key' if where else 'there is no table'} {key!r}; "
-                f"did you mean {near!r}?"
-            )
-
-
-def _settings(
-    file: str, table: str, given: dict[str, Any], defaults: dict[str, Any]
-) -> dict[str, Any]:
-    """Check the keys and types of one table against its defaults."""
-    _known(file, f"[{table}]", given, list(defaults))
-    out = dict(defaults)
-    for key, value in given.items():
-        default = defaults[key]
-        kind, ok = {
-            bool: ("true or false", isinstance(value, bool)),
-            int: ("a whole number", isinstance(value, int) and not isinstance(value, bool)),
-            float: (
-                "a number",
-                isinstance(value, int | float)
-                and not isinstance(value, bool)
-                and abs(value) < 1e15,
-            ),
-            str: ("a string", isinstance(value, str)),
-            tuple: (
-                "a list of strings",
-                isinstance(value, list) and all(isinstance(v, str) for v in value),
-            ),
-        }[type(default)]
-        if not ok:
-            raise UserError(f"{file}, [{table}]: {key} must be {kind}; mend this line.")
-        out[key] = type(default)(value)
-    return out
 
 
 def _lists(
@@ -355,7 +322,7 @@ def _columns(
 ) -> Any:
     """Resolve one table's columns against the header of its file."""
     header = [*source.header, *lists]
-    settings = _settings(
+    settings = read_settings(
         file, table, given, {f.name: getattr(default, f.name) for f in fields(default)}
     )
     for key, value in settings.items():
@@ -364,6 +331,9 @@ def _columns(
         if key in ("list_separator", "item_separator"):
             if not value and key in given | {"list_separator": ""}:
                 raise UserError(f"{file}, [{table}]: {key} is empty; write one, like '|'.")
+            continue
+        if key == "pictures":
+            check_pictures(file, value)
             continue
         if key == "label_means":
             if value not in (AVOID, WANT):
@@ -382,14 +352,14 @@ def _columns(
             if column and column not in header and (key, column) != ("picture", BY_ID):
                 raise UserError(f"{file}, [{table}]: {_not_there(key, column, source)}")
     if table == "items" and not settings["picture"] and "picture" not in given:
-        by_id = BY_ID if (source.path.parent / "images").is_dir() else ""
+        by_id = BY_ID if (source.path.parent / settings["pictures"]).is_dir() else ""
         settings["picture"] = "picture" if "picture" in header else by_id
     return type(default)(**settings)
 
 
 def _value(file: str, given: dict[str, Any], source: Source) -> ValueColumns:
     """Resolve [value] against the header of the items' file."""
-    value = ValueColumns(**_settings(file, "value", given, vars(ValueColumns())))
+    value = ValueColumns(**read_settings(file, "value", given, vars(ValueColumns())))
     if fault := value.fault(given):
         raise UserError(f"{file}, [value]: {fault}.")
     for key in ("column", "gain"):
@@ -420,6 +390,18 @@ def _not_there(key: str, column: str, source: Source) -> str:
         near = difflib.get_close_matches(column, source.header, n=1, cutoff=0.0)
         remedy = f"did you mean {near[0]!r}?"
     return f"{key} names the column {column!r}, which {source.name} does not have; {remedy}"
+
+
+def _check_columns(
+    file: str, source: Source, read: Iterable[str], joined: dict[str, tuple[str, ...]], all_: Source
+) -> None:
+    """Refuse one of several files without a column that is read."""
+    parts = {part for name in read for part in joined.get(name, (name,))}
+    for column in sorted(parts & {*all_.header} - {*source.header}):
+        raise UserError(
+            f"{source.name} has no column {column!r}, which is read and other files of the same "
+            f"table have; add it, or leave the file or the column out in {file}."
+        )
 
 
 def _check_test(file: str, folder: Path, description: Description) -> None:

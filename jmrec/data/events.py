@@ -29,10 +29,10 @@ from jmrec.data.findings import LEFT_OUT, Findings, shown
 from jmrec.data.ids import one_spelling, spelt_as_items, visible_ids
 from jmrec.data.missing import empty_words
 from jmrec.data.owners import Owners
-from jmrec.data.pictures import BY_ID
+from jmrec.data.several import apart, times_of, together_again
 from jmrec.data.sources import Source
-from jmrec.data.tables import Table
-from jmrec.data.times import future, times
+from jmrec.data.tables import Table, row_name
+from jmrec.data.times import future, say_zones
 from jmrec.errors import UserError
 
 
@@ -78,21 +78,11 @@ class Count:
         return Count(self.rows + other.rows)
 
 
-def used_columns(columns: ItemColumns | InteractionColumns) -> set[str]:
-    """Return the names of the columns that are read, but for those of [value]."""
-    if isinstance(columns, InteractionColumns):
-        return columns.named
-    picture = "" if columns.picture == BY_ID else columns.picture
-    named = {columns.id, picture, columns.available_from, columns.available_until}
-    named |= {*columns.text_fields.values(), *columns.category_columns, *columns.number_columns}
-    return named - {""}
-
-
 def columns_of(description: Description, table: str) -> set[str]:
     """Return the names of the columns of "items" or "interactions" that are read."""
     value = description.value.named if table == "items" else set()
     columns = description.items if table == "items" else description.interactions
-    return description.sources(used_columns(columns) | value)
+    return description.sources(columns.named | value)
 
 
 def texts_of(description: Description, table: str) -> set[str]:
@@ -104,7 +94,7 @@ def texts_of(description: Description, table: str) -> set[str]:
 
 def as_meant(
     found: Table,
-    source: Source,
+    sources: Sequence[Source],
     description: Description,
     table: str,
     findings: Findings,
@@ -114,17 +104,17 @@ def as_meant(
 
     Args:
       found: The rows as they were read.
-      source: Their file.
+      sources: Their files.
       description: What the columns mean.
       table: "items" or "interactions".
       findings: Gets what is left out or taken as empty.
       ids: Those of the items where the table is one of events.
     """
     columns = description.items if table == "items" else description.interactions
-    findings.gather(Count(len(found)), partial(_some_rows, source.name, table))
+    findings.gather(Count(len(found)), partial(_some_rows, found.file, table))
     id_column = columns.item if isinstance(columns, InteractionColumns) else columns.id
     found = empty_words(found, description.missing, [id_column], findings)
-    for name in sorted(used_columns(columns) & set(description.joined)):
+    for name in sorted(columns.named & set(description.joined)):
         parts = description.joined[name]
         if isinstance(columns, ItemColumns):
             found.columns[name] = first_filled(found, parts)
@@ -136,7 +126,11 @@ def as_meant(
             cells = pc.binary_join_element_wise(*(found.columns[part] for part in parts), " ")
             found.columns[name] = pc.utf8_trim_whitespace(cells)
     if isinstance(columns, InteractionColumns) and columns.review:
-        found = without_swallowed(found, columns.review, source, columns.item, ids, findings)
+        whole = [
+            without_swallowed(part, columns.review, source, columns.item, ids, findings)
+            for part, source in zip(apart(found), sources)
+        ]
+        found = together_again(found, whole)
     return found
 
 
@@ -165,8 +159,9 @@ def read_events(
     time = order = None
     if columns.time:
         table = _filled(table, columns.time, findings)
-        time, bad = times(table, columns.time, findings, description.time_format)
+        time, bad = times_of(table, columns.time, findings, description.time_format)
         table, time = table.without(bad), np.delete(time, bad)
+        say_zones(table, columns.time, findings)
     if columns.order:
         keep = table.rows
         table = _filled(table, columns.order, findings)
@@ -259,9 +254,10 @@ def _one_user(table: Table, columns: InteractionColumns, findings: Findings) -> 
     def message(i: int) -> str:
         name = session[i].as_py()
         return (
-            f"session {shown(name)} belongs to another user in row "
-            f"{told.several[name][0]}; give every session one user, or, where sessions are "
-            f'numbered user by user, write session = ["{columns.user}", "{columns.session}"]'
+            f"session {shown(name)} belongs to another user in "
+            f"{row_name(told.several[name][0], table.files)}; give every session one user, or, "
+            "where sessions are numbered user by user, write session = "
+            f'["{columns.user}", "{columns.session}"]'
         )
 
     return table.drop(other, message, findings)

@@ -20,9 +20,9 @@ from jmrec.data.ids import lost_zeros, visible_ids, without_point
 from jmrec.data.missing import ids_like_words
 from jmrec.data.pictures import BY_ID
 from jmrec.data.schema import Items
+from jmrec.data.several import read_tables, windows_of
 from jmrec.data.sources import open_source
-from jmrec.data.tables import Table, read_table
-from jmrec.data.times import windows
+from jmrec.data.tables import Table
 from jmrec.data.unused import unused
 from jmrec.data.value import read_value
 
@@ -44,7 +44,7 @@ class Raw:
       event: int32 [N], 0 where empty.
       event_names: ``event_names[code]``; ``event_names[0]`` is "".
       rating: float32 [N], NaN where empty.
-      row: int64 [N], the row numbers of the events in a spreadsheet.
+      row: int64 [N], the row numbers of the events, see `jmrec.data.tables.Table`.
       item_row: int64 [V], those of the items.
       picture_names: V cells of the picture column, "" where missing.
       given_test: bool [N], the events of a test split that is given; None where none is.
@@ -101,7 +101,8 @@ def read_folder(
     for sentence in unused(description):
         findings.note(sentence)
     table, items, names = read_items(folder, description, findings)
-    items = replace(items, pictures=read_pictures(folder, table, names, findings))
+    under = description.items.pictures
+    items = replace(items, pictures=read_pictures(folder, table, names, findings, under))
     if check_pictures:
         items = replace(items, pictures=whole_pictures(table, items.pictures, names, findings))
     file = description.interactions_file
@@ -141,15 +142,17 @@ def _read(
     ids: Sequence[str] = (),
 ) -> Table:
     """Read a table; ``ids`` are those of the items where it is one of events."""
-    source = open_source(folder, table, file, description.form(table))
-    found = read_table(
-        source,
+    form = description.form(table)
+    sources = [open_source(folder, table, each, form) for each in description.files(table, file)]
+    found = read_tables(
+        sources,
         columns_of(description, table),
         findings,
         texts=texts_of(description, table),
         list_separator=description.items.list_separator,
+        decimal=description.decimal,
     )
-    return as_meant(found, source, description, table, findings, ids)
+    return as_meant(found, sources, description, table, findings, ids)
 
 
 def read_items(
@@ -163,13 +166,12 @@ def read_items(
     names = table.columns[columns.id].to_pylist()
     keys = [without_point(name) for name in names]
     again = [i for i, key in enumerate(keys) if first.setdefault(key, i) != i]
-    rows = table.rows
     cells = list(table.columns.values())
     same = {i for i in again if all(c[i] == c[first[keys[i]]] for c in cells)}
     table = table.drop(
         again,
         lambda i: (
-            f"the item id {shown(names[i])} stands in row {rows[first[keys[i]]]} already; give "
+            f"the item id {shown(names[i])} stands in {table.row(first[keys[i]])} already; give "
             f"every item one row ({len(same):,} of {len(again):,} such rows are the same in every "
             "cell)"
         ),
@@ -188,7 +190,7 @@ def read_items(
     category, category_names = {}, {}
     for column in columns.category_columns:
         category[column], category_names[column] = codes(table, column, findings)
-    start, end = windows(table, description, findings)
+    start, end = windows_of(table, description, findings)
     number = {
         column: numbers(table, column, findings, description.decimal)[0]
         for column in columns.number_columns
@@ -207,7 +209,7 @@ def read_items(
     )
     pictures = [""] * len(table)
     if columns.picture == BY_ID:
-        pictures = pictures_by_id(folder, names, findings)
+        pictures = pictures_by_id(folder, names, findings, columns.pictures)
     elif columns.picture:
         pictures = table.columns[columns.picture].to_pylist()
     return table, items, pictures

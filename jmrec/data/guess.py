@@ -3,24 +3,22 @@
 import json
 import tempfile
 from collections import Counter
-from dataclasses import dataclass
-from itertools import permutations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from jmrec.data.description import describe
-from jmrec.data.findings import Findings
+from jmrec.data.findings import shown
 from jmrec.data.guess_columns import (
     ROLES,
     Column,
-    apart,
     are_codes,
     are_links,
     are_short,
     as_ids,
     decimal_of,
+    files_by_id,
     files_elsewhere,
     follows,
     holds_files,
@@ -28,53 +26,23 @@ from jmrec.data.guess_columns import (
     in_languages,
     is_number,
     list_separator_of,
-    lists_of_ids,
     names_pictures,
-    once,
     per_user,
     plain,
     says_price,
-    spelt_as,
     value_lines,
 )
 from jmrec.data.guess_labels import is_review, propose_label
 from jmrec.data.guess_lines import Lines
-from jmrec.data.guess_times import find_clock, find_order, find_time, say_range
-from jmrec.data.header import no_names
-from jmrec.data.missing import MISSING, empty_words, show_words
-from jmrec.data.pictures import BY_ID, picture_files
-from jmrec.data.sources import (
-    CSV,
-    DELIMITERS,
-    PARQUET,
-    Source,
-    decode,
-    find_table,
-    open_source,
-    read_bytes,
-)
-from jmrec.data.tables import Table, read_table
+from jmrec.data.guess_tables import Candidate, Pair, find_tables
+from jmrec.data.guess_times import find_clock, find_order, find_time, form_of, say_range
+from jmrec.data.missing import DOUBTFUL, MISSING, show_words
+from jmrec.data.pictures import BY_ID, IMAGES
+from jmrec.data.sources import CSV, DELIMITERS, PARQUET, decode, read_bytes
 from jmrec.data.times import Times, read_times
 from jmrec.errors import UserError
 
-MAX_FILES = 20
-_TABLES = (".csv", ".tsv", ".txt", ".gz", ".parquet", ".jsonl", ".ndjson", ".json")
 _SIGNS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
-
-
-@dataclass(frozen=True)
-class Pair:
-    """The two tables, the columns that link them, and what separates ids that share a cell."""
-
-    items: Source
-    interactions: Source
-    item_columns: dict[str, Column]
-    event_columns: dict[str, Column]
-    id: str
-    item: str
-    known: float
-    words: Counter[str]
-    separator: str = ""
 
 
 def write_guess(folder: str | Path) -> Path:
@@ -111,14 +79,15 @@ def guess(folder: Path) -> str:
     Raises:
       UserError: if no two tables are linked by item ids, or nobody can be told from another.
     """
-    pair = _link(folder)
+    pair = find_tables(folder)
     events = Lines()
     items = Lines()
     dataset = Lines()
     decimal = decimal_of([*pair.item_columns.values(), *pair.event_columns.values()])
-    group, times = _events(pair, events, decimal)
+    group, times, written = _events(pair, events, decimal)
     _items(folder, pair, items, decimal)
-    _dataset(folder, pair, dataset, decimal, times, group)
+    _dataset(folder, pair, dataset, decimal, group)
+    _time_format(pair, dataset, times, written)
     head = (
         "# What the columns of this folder mean: a first guess by jmrec data init. Read every\n"
         "# line, change what is wrong, then run jmrec data check.\n"
@@ -129,98 +98,16 @@ def guess(folder: Path) -> str:
     return head + text + value_lines(pair.item_columns.values(), decimal)
 
 
-def _columns(source: Source, findings: Findings) -> dict[str, Column]:
-    table: Table = read_table(source, source.header, findings, texts=source.header)
-    table = empty_words(table, MISSING, [], findings)
-    return {
-        name: Column.of(name, cells.to_pylist(), name in table.numeric)
-        for name, cells in table.columns.items()
-    }
-
-
-def _candidates(folder: Path, table: str, problems: list[str]) -> list[Source]:
-    if find_table(folder, table).exists():
-        return [open_source(folder, table)]
-    files = sorted(p for p in folder.iterdir() if p.suffix.lower() in _TABLES and p.is_file())
-    if not files:
-        raise UserError(
-            f"{folder} holds no table; put one of items and one of interactions there, as CSV, "
-            "Parquet or JSON lines."
-        )
-    found = []
-    for path in files[:MAX_FILES]:
-        try:
-            found.append(open_source(folder, table, path.name))
-        except UserError as error:  # a note or a log is no table
-            problems.append(str(error))
-    return [source for source in found if len(source.header) > 1]
-
-
-def _link(folder: Path) -> Pair:
-    """Find the two tables, and the columns of item ids in both."""
-    problems: list[str] = []
-    found = {table: _candidates(folder, table, problems) for table in ("items", "interactions")}
-    sources = {each.name: each for each in [*found["items"], *found["interactions"]]}
-    seen = {name: Findings() for name in sources}
-    columns: dict[str, dict[str, Column]] = {}
-    broken: list[UserError] = []
-    for name, source in sources.items():
-        try:
-            columns[name] = _columns(source, seen[name])
-        except UserError as error:  # it matters where no other two tables belong together
-            broken.append(error)
-    names = {table: {each.name for each in list_} for table, list_ in found.items()}
-    best: tuple[float, Pair] | None = None
-    for a, b in permutations(columns, 2):
-        if a not in names["items"] or b not in names["interactions"]:
-            continue
-        for key in columns[a].values():
-            ids = set(key.cells) - {""}
-            if not ids or len(ids) < 0.9 * len(key.cells):
-                continue  # an item has one row
-            for link in columns[b].values():
-                if link.is_called("user") or link.is_called("session"):
-                    continue  # a table of people is none of items
-                separator = lists_of_ids(link, ids)
-                rows = apart(columns[b], link.name, separator) if separator else columns[b]
-                link, known = spelt_as(rows[link.name], ids)
-                if known < 0.5 or len(link.cells) <= len(set(link.cells)):
-                    continue
-                clicked = len(ids & set(link.cells)) / len(ids)
-                score = known + 0.5 * clicked + 0.3 * (key.name == link.name)
-                score += 0.5 * key.is_called("item") + 0.5 * link.is_called("item")
-                score -= sum(link.is_called(role) for role in ("rating", "time"))
-                if best is None or score > best[0]:
-                    pair = Pair(
-                        sources[a], sources[b], once(columns[a], key.name),
-                        rows | {link.name: link}, key.name, link.name, known,
-                        seen[a].words + seen[b].words, separator,
-                    )  # fmt: skip
-                    best = (score, pair)
-    if best is None and broken:
-        raise broken[0]
-    if best is None and any("row 1: " in each for each in problems):
-        raise UserError(next(each for each in problems if "row 1: " in each))
-    if best is None:
-        raise UserError(
-            f"{', '.join(sorted(sources))[:200] or folder}: no column of one table names the rows "
-            "of another; one table needs an id for each item, the other that id in each row."
-        )
-    pair = best[1]
-    for source, name, others in [
-        (pair.items, pair.id, pair.event_columns[pair.item].cells),
-        (pair.interactions, pair.item, pair.item_columns[pair.id].cells),
-    ]:
-        if source.kind == CSV and name in set(others):
-            raise no_names(source.name, name)
-    return pair
-
-
-def _events(pair: Pair, lines: Lines, decimal: str) -> tuple[list[str], Times | None]:
-    """Guess [interactions]; return the cells that group events, and their times."""
+def _events(
+    pair: Pair, lines: Lines, decimal: str
+) -> tuple[list[str], Times | None, Column | None]:
+    """Guess [interactions]; return the cells that group events, their times, and those as cells."""
     columns = {n: c for n, c in pair.event_columns.items() if n != pair.item}
     file = pair.interactions.name
-    lines.say("file", file, "The table with one row for each click, view or purchase.")
+    why = "The table with one row for each click, view or purchase."
+    lines.say("file", _names(pair.interactions), why)
+    for sentence in pair.said:
+        lines.note(sentence)
     lines.say("item", pair.item, f"{pair.known:.0%} of its cells are ids of items.")
     if pair.separator:
         why = "What stands between the items of a cell, which lists those of a session in order."
@@ -263,11 +150,27 @@ def _events(pair: Pair, lines: Lines, decimal: str) -> tuple[list[str], Times | 
     times = timed.times if timed else None
     if timed and times and (clock := find_clock(columns.values(), times)):
         several["time"] = [timed.name, clock.name]
-        times = read_times(list(map(" ".join, zip(timed.cells, clock.cells))))
+        both = list(map(" ".join, zip(timed.cells, clock.cells)))
+        times, timed = read_times(both), Column.of(timed.name, both, files=timed.files)
         del columns[clock.name]
     if "order" not in roles and (found := find_order(columns.values(), times, group, decimal)):
         roles["order"] = found.name
         del columns[found.name]
+    _roles(pair, roles, several, times, lines)
+    _label(columns, pair.event_columns.get(roles.get("rating", "")), lines, decimal)
+    if times is None:
+        lines.note(
+            f"no column of {file} is read as a time, so the split follows the order of its rows; "
+            'if one is, name it as time = "...".'
+        )
+    return group, times, timed
+
+
+def _roles(
+    pair: Pair, roles: dict[str, str], several: dict[str, list[str]], times: Times | None,
+    lines: Lines,
+) -> None:  # fmt: skip
+    """Say which column is what: role -> its name, or those of several."""
     reasons = {
         "session": "Events of one value are one session.",
         "user": "Who did it. Without a column of sessions, they are made of a user's events.",
@@ -284,17 +187,27 @@ def _events(pair: Pair, lines: Lines, decimal: str) -> tuple[list[str], Times | 
         name = default.get(role, role)
         if role in roles:
             lines.say(role, several.get(role, roles[role]), reason)
+            if role == "event":
+                _targets(pair.event_columns[roles[role]], lines)
         elif name in pair.event_columns:
             lines.say(role, "", f"{reason} {name!r} does not look like it.")
         else:
             lines.idle(role, name, f"{reason} No column looks like it.")
-    _label(columns, pair.event_columns.get(roles.get("rating", "")), lines, decimal)
-    if times is None:
-        lines.note(
-            f"no column of {file} is read as a time, so the split follows the order of its rows; "
-            'if one is, name it as time = "...".'
-        )
-    return group, times
+
+
+def _names(table: Candidate) -> str | list[str]:
+    names = [source.name for source in table.sources]
+    return names[0] if len(names) == 1 else names
+
+
+def _targets(event: Column, lines: Lines) -> None:
+    """Show the key that says which events are predicted, with those that there are."""
+    names = [name for name, _ in Counter(filter(None, event.cells)).most_common(20)]
+    why = (
+        "Every event is read, and every one is predicted; with this key those of the list alone "
+        "are predicted."
+    )
+    lines.idle("target_events", names, why)
 
 
 def _label(columns: dict[str, Column], rating: Column | None, lines: Lines, decimal: str) -> None:
@@ -311,13 +224,14 @@ def _label(columns: dict[str, Column], rating: Column | None, lines: Lines, deci
 def _items(folder: Path, pair: Pair, lines: Lines, decimal: str) -> None:
     """Guess [items]."""
     columns = {n: c for n, c in pair.item_columns.items() if n != pair.id}
-    lines.say("file", pair.items.name, "The table with one row for each item.")
-    why = f"Its values differ from row to row, and {pair.interactions.name} names them."
+    lines.say("file", _names(pair.items), "The table with one row for each item.")
+    verb = "name" if len(pair.interactions.sources) > 1 else "names"
+    why = f"Its values differ from row to row, and {pair.interactions.name} {verb} them."
     lines.say("id", pair.id, why)
     text = [c for c in columns.values() if c.filled and not is_number(c, decimal)]
     named_files = [c for c in text if names_pictures(c)]
     text = [c for c in text if c not in named_files]
-    where = ""
+    where, under = "", IMAGES
     roles: dict[str, str] = {}
     several = {role: in_languages(role, text) for role in ("title", "description")}
     for role in ("title", "description", "picture", "available_from", "available_until"):
@@ -334,7 +248,7 @@ def _items(folder: Path, pair: Pair, lines: Lines, decimal: str) -> None:
             # Under images/ whatever they are called, else where the names say that they are files.
             named = [c for c in named + text + named_files if holds_files(folder, c, "images")]
             if not named and (found := files_elsewhere(folder, named_files)):
-                named, where = [found[0]], f" {found[1]}"
+                named, where, under = [found[0]], found[1], found[2]
         elif role in ("title", "description"):
             named = [c for c in named if c in text + named_files]
         if not named and role == "title":
@@ -349,7 +263,7 @@ def _items(folder: Path, pair: Pair, lines: Lines, decimal: str) -> None:
     reasons = {
         "title": "The item's name, read first.",
         "description": "A longer text about it.",
-        "picture": f"A path under images/.{where}",
+        "picture": " ".join(filter(None, [f"A path under {under}/.", where])),
         "available_from": "When it may first be recommended.",
         "available_until": "When it may last be recommended.",
     }
@@ -359,10 +273,12 @@ def _items(folder: Path, pair: Pair, lines: Lines, decimal: str) -> None:
         if role in roles:
             names = several.get(role, [])
             lines.say(role, names if len(names) > 1 else roles[role], reason)
-        elif role == "picture" and picture_files(folder).keys() & {
-            *pair.item_columns[pair.id].cells
-        }:
-            lines.say(role, BY_ID, "The files under images/ are named by the ids of the items.")
+            if role == "picture" and under != IMAGES:
+                lines.say("pictures", under, "The folder of the pictures.")
+        elif role == "picture" and (by_id := files_by_id(folder, pair.item_columns[pair.id])):
+            lines.say(role, BY_ID, f"The files under {by_id}/ are named by the ids of the items.")
+            if by_id != IMAGES:
+                lines.say("pictures", by_id, "The folder of the pictures.")
         elif role == "picture" and named_files:
             lost = f"{named_files[0].name!r} names files that are not in this folder: put them into"
             lines.say(role, "", f"{reason} {lost} images/ and write its name here.")
@@ -429,9 +345,7 @@ def _other_columns(pair: Pair, columns: dict[str, Column], lines: Lines, decimal
         )
 
 
-def _dataset(
-    folder: Path, pair: Pair, lines: Lines, decimal: str, times: Times | None, group: list[str]
-) -> None:
+def _dataset(folder: Path, pair: Pair, lines: Lines, decimal: str, group: list[str]) -> None:
     """Guess [dataset]."""
     name = folder.resolve().name
     known = name if name.isprintable() and 0 < len(name) <= 200 else "catalogue"
@@ -447,12 +361,13 @@ def _dataset(
     lines.idle("split", "event_time", "Each event by its own time, from a user's whole history.")
     lines.idle("min_session_length", 3, "Training leaves out sessions with fewer events.")
     lines.idle("k_core", 5, "Training leaves out items with fewer events in training.")
-    found = set(_encodings(pair).values())
+    found = {each for names in _encodings(pair).values() for each in names}
     if len(found) == 1 and not min(found).startswith("utf"):
         lines.say("encoding", min(found), "The files are not UTF-8; this is the likeliest.")
     else:
         lines.idle("encoding", "cp1252", "Of CSV files; found out where it is not given.")
-    used = {s.delimiter for s in (pair.items, pair.interactions) if s.kind == CSV}
+    sources = (*pair.items.sources, *pair.interactions.sources)
+    used = {source.delimiter for source in sources if source.kind == CSV}
     between = " and ".join(_SIGNS[d] for d in DELIMITERS if d in used) or "nothing"
     lines.idle("delimiter", ";", f"Of CSV files; found out where it is not given ({between} here).")
     lines.idle("quoting", "none", "Where quotes of CSV files are characters like any other.")
@@ -465,6 +380,23 @@ def _dataset(
         lines.say("missing", MISSING, f"{why} ({show_words(pair.words)} here).")
     else:
         lines.idle("missing", MISSING[:4], f"{why}; common ones are known.")
+    _doubtful(pair, lines)
+
+
+def _doubtful(pair: Pair, lines: Lines) -> None:
+    """Name words that may mean nothing, or be a value."""
+    others = {n: c for n, c in pair.event_columns.items() if n != pair.item}
+    others |= {n: c for n, c in pair.item_columns.items() if n != pair.id}
+    said = []
+    for name, column in others.items():
+        count = Counter(cell for cell in column.filled if cell.casefold() in DOUBTFUL)
+        said += [f"{word!r} in {shown(name)} ({n:,})" for word, n in count.most_common(3) if n > 1]
+    if said:
+        lines.lines.append(f"# They may mean nothing too; if so, add them: {', '.join(said[:9])}.")
+
+
+def _time_format(pair: Pair, lines: Lines, times: Times | None, column: Column | None) -> None:
+    """Say how times are written, or how they are where it need not be said."""
     form = times.time_format if times else ""
     if times and times.order == "?":
         other = times.pattern.replace("%d", "%_").replace("%m", "%d").replace("%_", "%m")
@@ -475,25 +407,35 @@ def _dataset(
         lines.idle("time_format", times.pattern, "How times are written.")
     elif form:
         lines.say("time_format", form, "How times are written.")
+    elif times and column is not None:
+        files = [source.name for source in pair.interactions.sources]
+        cells = [next(filter(None, part), "") for part in column.by_file]
+        seen = {form_of(cell): (cell, file) for cell, file in zip(cells, files) if cell}
+        shown_ = ", ".join(f"{shown(cell)} in {file}" for cell, file in seen.values())
+        example = next(filter(None, seen), "%d.%m.%Y %H:%M")
+        lines.idle("time_format", example, f"Found out where it is not given (here: {shown_}).")
     else:
         lines.idle("time_format", "%d.%m.%Y %H:%M", "Found out where it is not given.")
 
 
-def _encodings(pair: Pair) -> dict[str, str]:
+def _encodings(pair: Pair) -> dict[str, set[str]]:
     """Return the encodings of the CSV files that are not plain ASCII, by table."""
-    found = {}
-    for table, source in (("items", pair.items), ("interactions", pair.interactions)):
-        if source.kind != PARQUET:
-            data = read_bytes(source.path)
-            if not data.isascii():
-                found[table] = decode(source.name, data)[1]
+    found: dict[str, set[str]] = {}
+    for table, candidate in (("items", pair.items), ("interactions", pair.interactions)):
+        for source in candidate.sources:
+            if source.kind != PARQUET:
+                data = read_bytes(source.path)
+                if not data.isascii():
+                    found.setdefault(table, set()).add(decode(source.name, data)[1])
     return found
 
 
 def _own_encodings(pair: Pair, lines: dict[str, Lines]) -> None:
     """Name the encoding of a table's file where the other's is another."""
     found = _encodings(pair)
-    for table, encoding in found.items():
-        if len(set(found.values())) > 1 and not encoding.startswith("utf"):
+    for table, names in found.items():
+        encoding = min(names)
+        one = len(names) == 1 and len(set.union(*found.values())) > 1
+        if one and not encoding.startswith("utf"):
             why = "The file is not UTF-8, as the other is; this is the likeliest."
             lines[table].say("encoding", encoding, why)

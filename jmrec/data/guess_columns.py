@@ -16,7 +16,8 @@ import pyarrow.compute as pc
 from jmrec.data.columns import amount, read_numbers
 from jmrec.data.findings import Findings
 from jmrec.data.ids import one_spelling, plain_id, visible_ids
-from jmrec.data.pictures import picture_path
+from jmrec.data.pictures import IMAGES, picture_files, picture_path
+from jmrec.data.several import join_times, time_forms
 from jmrec.data.tables import Table
 from jmrec.data.times import EARLIEST, LATEST, Times, read_times
 from jmrec.data.units import LIKELY, MODERN
@@ -72,17 +73,27 @@ class Column:
       cells: All its cells.
       filled: Those that are not empty, at most the first 5,000.
       numeric: Whether the file itself holds them as numbers, see `Table`.
+      files: How many cells each of several files has; () for one.
     """
 
     name: str
     cells: list[str]
     filled: list[str]
     numeric: bool = False
+    files: tuple[int, ...] = ()
 
     @classmethod
-    def of(cls, name: str, cells: list[str], numeric: bool = False) -> "Column":
+    def of(
+        cls, name: str, cells: list[str], numeric: bool = False, files: tuple[int, ...] = ()
+    ) -> "Column":
         """Look at a column."""
-        return cls(name, cells, [cell for cell in cells if cell][:5_000], numeric)
+        return cls(name, cells, [cell for cell in cells if cell][:5_000], numeric, files)
+
+    @property
+    def by_file(self) -> list[list[str]]:
+        """Its cells in each file."""
+        ends = np.cumsum(self.files or (len(self.cells),)).tolist()
+        return [self.cells[end - n : end] for end, n in zip(ends, self.files or ends)]
 
     @property
     def distinct(self) -> int:
@@ -124,7 +135,9 @@ class Column:
         some = self.filled[:200]
         if len(some) == 200 and not _are_times(read_times(some), some, 0.5):
             return None
-        found = read_times(self.cells)
+        parts = [pa.array(cells, pa.string()) for cells in self.by_file]
+        forms = time_forms(parts)
+        found = join_times([read_times(cells, form) for cells, form in zip(parts, forms)])
         if not _are_times(found, self.cells, 0.9):
             return None
         if found.unit in ("s", *LIKELY) and not self.says_time:
@@ -195,18 +208,38 @@ def holds_files(folder: Path, column: Column, under: str) -> bool:
     return share(some, [(folder / under / c).is_file() for c in inside if "\0" not in c]) > 0.5
 
 
-def files_elsewhere(folder: Path, columns: list[Column]) -> tuple[Column, str] | None:
-    """Return a column of files that do not lie under images/, and what is to be done with them."""
+def files_elsewhere(folder: Path, columns: list[Column]) -> tuple[Column, str, str] | None:
+    """Return a column of files that do not lie under images/, what is to be done, and their folder.
+
+    Where nothing is to be done the second is ""; where no folder has them all, the third is images.
+    """
     for column in columns:
         if holds_files(folder, column, ""):
-            first = Path(picture_path(column.filled[0])).parts
-            here = f"in {first[0]}/" if len(first) > 1 else "beside the tables"
-            move = f"move {first[0]}/ into" if len(first) > 1 else "move them to"
-            return column, f"These files stand {here}: {move} a folder images/."
-        for each in sorted(path.name for path in folder.iterdir() if path.is_dir()):
+            above = [Path(picture_path(cell)).parts[:-1] for cell in column.filled]
+            first = Counter(parts[0] for parts in above if parts).most_common(1)
+            if first and first[0][1] > 0.5 * len(above):
+                return column, "", first[0][0]
+            move = "move them to a folder images/"
+            return column, f"These files stand beside the tables: {move}.", IMAGES
+        for each in _folders(folder):
             if holds_files(folder, column, each):
-                return column, f"These files stand in {each}/: rename that folder to images/."
+                return column, "", each
     return None
+
+
+def files_by_id(folder: Path, ids: Column) -> str:
+    """Return the folder of pictures that are named by the ids of items, "" where none is."""
+    wanted = {*ids.cells}
+    if picture_files(folder).keys() & wanted:
+        return IMAGES
+    found = (each for each in _folders(folder) if len(picture_files(folder, each)))
+    named = {each: len(picture_files(folder, each).keys() & wanted) for each in found}
+    best = max(named, key=lambda each: named[each], default="")
+    return best if best and 2 * named[best] > len(picture_files(folder, best)) else ""
+
+
+def _folders(folder: Path) -> list[str]:
+    return sorted(p.name for p in folder.iterdir() if p.is_dir() and not p.is_symlink())
 
 
 def names_pictures(column: Column) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from jmrec.data.guess_columns import ROLES, Column, plain, read_numbers, share, words
-from jmrec.data.times import Times, show_time
+from jmrec.data.times import Times, read_times, show_time
 from jmrec.data.units import DAY, LIKELY, MODERN
 
 _OTHER_TIME = re.compile(
@@ -163,3 +163,28 @@ def say_range(times: Times) -> str:
         return ""
     first, last = (show_time(float(each)) for each in (known.min(), known.max()))
     return f"{first} to {last}"
+
+
+_ISO = re.compile(
+    r"\d{4}-\d\d-\d\d(?:([T ])\d\d:\d\d(:\d\d)?([.,]\d{1,6})?( ?UTC|Z|[+-]\d\d:?\d\d)?)?"
+)
+
+
+def form_of(cell: str) -> str:
+    """Return a time_format that reads a cell as it is read without one, "" where none is known.
+
+    Example:
+      >>> form_of("2024-02-29T22:07:31Z"), form_of("29.02.2024 22:07"), form_of("1709244451")
+      ('%Y-%m-%dT%H:%M:%SZ', '%d.%m.%Y %H:%M', 's')
+      >>> form_of("29 Feb 2024")
+      ''
+    """
+    found = read_times([cell])
+    form = found.time_format or found.unit
+    if not form and (iso := _ISO.fullmatch(cell)):
+        between, seconds, rest, zone = iso.groups(default="")
+        form = "%Y-%m-%d" + (f"{between}%H:%M" if between else "") + (":%S" if seconds else "")
+        form += f"{rest[0]}%f" if rest else ""
+        form += "%z" if zone[:1] in ("+", "-") and zone else zone
+    same = form and read_times([cell], form).seconds[0] == found.seconds[0]
+    return form if same else ""

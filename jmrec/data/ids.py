@@ -221,8 +221,8 @@ def lost_zeros(table: Table, column: str, findings: Findings) -> None:
         table,
         bad,
         lambda i: (
-            f"{column} {shown(names[i])} differs from that of row "
-            f"{table.rows[first[plain_id(names[i])]]} only in leading zeros; make them one "
+            f"{column} {shown(names[i])} differs from that of "
+            f"{table.row(first[plain_id(names[i])])} only in leading zeros; make them one "
             "if they are"
         ),
         KEPT,

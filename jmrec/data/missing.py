@@ -20,8 +20,22 @@ MISSING = (
     "NULL", "null", "Null", "(null)", "[NULL]", "NaN", "nan", "NAN", "None", "none", "NONE", "nil",
     "N/A", "n/a", "#N/A", "NA", "na", "n.a.", "<NA>", "NaT", "undefined", "\\N",
     "-", "--", "\u2013", "\u2014", "0000-00-00", "0000-00-00 00:00:00",
+    "k.A.", "k. A.", "k.a.", "k. a.", "K.A.", "keine Angabe", "Keine Angabe", "keine Angaben",
+    "nicht angegeben", "nicht verfügbar", "not available", "Not available", "n/v", "n.v.t.",
+    "n.d.", "N.D.", "n. d.", "s/d", "S/D", "sin datos", "Sin datos", "no disponible",
+    "No disponible", "non renseigné", "Non renseigné", "non disponible", "Non disponible",
+    "non disponibile", "não informado", "sem dados", "brak danych", "geen gegevens", "нет данных",
 )  # fmt: skip
 """What databases, Python, R, JavaScript, spreadsheets and people write for nothing."""
+DOUBTFUL = frozenset((
+    "unknown", "unbekannt", "desconocido", "desconocida", "inconnu", "inconnue", "onbekend",
+    "sconosciuto", "desconhecido", "nieznany", "nieznana", "okänd", "ukendt", "неизвестно",
+    "without", "ohne", "keine", "sin", "ninguno", "sans", "aucun", "senza", "nessuno", "sem",
+    "nenhum", "zonder", "geen", "bez", "brak", "o.a.", "o. a.", "nd", "n.b.", "s.d.", "tba", "tbd",
+    "?", "??", "???", ".", "empty", "leer", "vacío", "vide", "blank", "missing",
+))  # fmt: skip
+"""Words in small letters that may mean nothing and may be a value, as of an unknown artist or of a
+film without an age limit (o.A.): nobody but the owner can tell, so `jmrec data init` names them."""
 
 _KEY = "missing = [...] under [dataset] in dataset.toml lists the words that mean nothing"
 

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 
 from jmrec.data.description import Description
-from jmrec.data.events import used_columns
 from jmrec.data.findings import Findings
 from jmrec.data.folder import Raw, join_splits, read_interactions, read_items
 from jmrec.data.schema import Items
@@ -28,7 +27,8 @@ def read_more_items(path: Path, description: Description) -> tuple[Items, list[s
       UserError: It can not be read, or lacks a column.
     """
     columns = replace(description.items, picture="")
-    described, findings = replace(description, items_file=path.name, items=columns), Findings()
+    described = replace(_of_one_file(description, path, "items"), items=columns)
+    findings = Findings()
     _has_columns(path, described, "items")
     _, items, names = read_items(path.parent, described, findings)
     return replace(items, pictures=[b""] * len(names)), findings.warnings
@@ -50,9 +50,9 @@ def read_more_events(path: Path, description: Description, items: Items) -> Raw:
     Raises:
       UserError: It can not be read, or lacks a column.
     """
-    described = _without_labels(description)
+    described = _of_one_file(_without_labels(description), path, "interactions")
     _has_columns(path, described, "interactions")
-    return _read_events(path, described, items)
+    return _read_events(path.parent, path.name, described, items)
 
 
 def read_own_events(folder: Path, description: Description, items: Items) -> Raw:
@@ -61,10 +61,10 @@ def read_own_events(folder: Path, description: Description, items: Items) -> Raw
     See `read_more_events`; the columns are those that the description was held to.
     """
     described = _without_labels(description)
-    raw = _read_events(folder / description.interactions_file, described, items)
+    raw = _read_events(folder, description.interactions_file, described, items)
     if not description.test_file:
         return raw
-    return join_splits(raw, _read_events(folder / description.test_file, described, items))
+    return join_splits(raw, _read_events(folder, description.test_file, described, items))
 
 
 def _without_labels(description: Description) -> Description:
@@ -72,11 +72,14 @@ def _without_labels(description: Description) -> Description:
     return replace(description, items_file="the catalogue", interactions=columns)
 
 
-def _read_events(path: Path, description: Description, items: Items) -> Raw:
-    described, findings = replace(description, interactions_file=path.name), Findings()
-    raw = read_interactions(
-        path.parent, described, path.name, np.arange(len(items)), items, [""] * len(items), findings
-    )
+def _of_one_file(description: Description, path: Path, table: str) -> Description:
+    files = {f"{table}_file": path.name, "several": {}}
+    return replace(description, **files)  # type: ignore[arg-type]
+
+
+def _read_events(folder: Path, file: str, description: Description, items: Items) -> Raw:
+    rows, none = np.arange(len(items)), [""] * len(items)
+    raw = read_interactions(folder, description, file, rows, items, none, Findings())
     return replace(raw, user=None) if raw.user is not None and not raw.user[1] else raw
 
 
@@ -90,7 +93,7 @@ def _has_columns(path: Path, description: Description, table: str) -> None:
         raise UserError(f"{path} is no file; name a table of {table}.")
     columns = description.items if table == "items" else description.interactions
     header = open_source(path.parent, table, path.name, description.form(table)).header
-    for name in sorted(description.sources(used_columns(columns))):
+    for name in sorted(description.sources(columns.named)):
         if name not in header:
             raise UserError(
                 f"{path} has no column {name!r}, which the {table} of the run's data have; give it "

@@ -13,6 +13,7 @@ from jmrec.data.live import Events, copies_of, gather_events
 from jmrec.data.more_rows import read_more_events, read_more_items, read_own_events
 from jmrec.data.remembered import Batch, Remembered, join_items
 from jmrec.data.schema import Dataset, Items, Sessions, take_items
+from jmrec.data.times import show_time
 from jmrec.errors import UserError
 
 
@@ -24,6 +25,7 @@ class Counted:
       file: Its name.
       events: How many new events are remembered, in ``sessions`` sessions (or users, where sessions
         are made of what they do), of which ``continued`` were known.
+      times: The unix seconds of the first and the last new event; () without times.
       known: How many were counted before.
       forgotten: How many are of users or sessions that were forgotten.
       items: How many items are new.
@@ -34,6 +36,7 @@ class Counted:
     events: int = 0
     sessions: int = 0
     continued: int = 0
+    times: tuple[float, ...] = ()
     known: int = 0
     forgotten: int = 0
     items: int = 0
@@ -45,6 +48,9 @@ class Counted:
             f"{self.file}: {self.events:,} new events of {self.sessions:,} sessions are counted, "
             f"{self.continued:,} of which were known and go on."
         ]
+        if self.times:
+            first, last = map(show_time, self.times)
+            said.append(f"They are of {first} to {last} (UTC).")
         if self.known:
             said.append(f"{self.known:,} events were counted before and are not counted again.")
         if self.forgotten:
@@ -106,6 +112,8 @@ def read_batch(
         batch = replace(batch, events=replace(batch.events, times=last + 1 + rank))
     before = set(known.names)
     counted.events, counted.sessions = int(new.sum()), len(batch.events)
+    if reading.has_time and counted.events:
+        counted.times = float(batch.events.times.min()), float(batch.events.times.max())
     counted.continued = sum(name in before for name in batch.events.ids)
     return replace(batch, items=items), counted
 

@@ -14,6 +14,8 @@ FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 BY_ID = "{id}"
 """In place of a column of pictures: the files under images/ are named by the ids of the items."""
+IMAGES = "images"
+"""The folder of pictures, where a description names no other."""
 MAX_PIXELS = 40_000_000
 """A picture that claims more pixels is refused before it is decoded (a decompression bomb)."""
 
@@ -21,8 +23,8 @@ MAX_PIXELS = 40_000_000
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
 
-def picture_path(cell: str) -> str:
-    r"""Return a cell of a picture column as a path under images/.
+def picture_path(cell: str, under: str = IMAGES) -> str:
+    r"""Return a cell of a picture column as a path under images/, or another folder of pictures.
 
     Example:
       >>> [picture_path(cell) for cell in ("7.jpg", "./images/7.jpg", "images\\a\\7.jpg")]
@@ -31,13 +33,13 @@ def picture_path(cell: str) -> str:
     path = cell.replace("\\", "/")
     while path.startswith("./"):
         path = path[2:].lstrip("/")
-    return path.removeprefix("/images/").removeprefix("images/")
+    return path.removeprefix(f"/{under}/").removeprefix(f"{under}/")
 
 
-def picture_files(folder: Path) -> dict[str, str]:
+def picture_files(folder: Path, under: str = IMAGES) -> dict[str, str]:
     """Return the names of the pictures under images/ by what they are without their ending."""
     try:
-        paths = sorted((folder / "images").iterdir())
+        paths = sorted((folder / under).iterdir())
     except OSError:  # no such folder
         return {}
     found: dict[str, str] = {}

@@ -75,7 +75,8 @@ class Reading:
         if given["session_gap_minutes"] is None:
             given["session_gap_minutes"] = float("inf")
         given["missing"] = MISSING if given["missing"] is None else tuple(given["missing"])
-        given["joined"] = {name: tuple(parts) for name, parts in given["joined"].items()}
+        for name in ("joined", "several"):  # the second is not in those of older versions
+            given[name] = {key: tuple(parts) for key, parts in given.get(name, {}).items()}
         for name, kind in (("items", ItemColumns), ("interactions", InteractionColumns)):
             columns: dict[str, Any] = {
                 key: tuple(value) if isinstance(value, list) else value

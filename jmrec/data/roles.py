@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from jmrec.data.pictures import BY_ID, IMAGES
 from jmrec.data.rule import Rule, read_rule
 from jmrec.data.schema import AVOID
 
@@ -19,6 +20,7 @@ class ItemColumns:
     title: str = "title"
     description: str = "description"
     picture: str = "image"
+    pictures: str = IMAGES
     available_from: str = "available_from"
     available_until: str = "available_until"
     text_columns: tuple[str, ...] = ()
@@ -35,6 +37,14 @@ class ItemColumns:
         return {k: v for k, v in named.items() if v or k == "title"} | {
             name: name for name in self.text_columns
         }
+
+    @property
+    def named(self) -> set[str]:
+        """The names of the columns that are read."""
+        picture = "" if self.picture == BY_ID else self.picture
+        names = {self.id, picture, self.available_from, self.available_until}
+        names |= {*self.text_fields.values(), *self.category_columns, *self.number_columns}
+        return names - {""}
 
 
 @dataclass(frozen=True)

@@ -77,6 +77,11 @@ class Items:
             if not len(getattr(self, name)):
                 object.__setattr__(self, name, np.full(len(self.ids), none))
 
+    def __repr__(self) -> str:
+        """Return how many there are and what is known of them."""
+        known = ", ".join([*self.text, *self.category, *self.number])
+        return f"Items({len(self):,}: {known}; {sum(map(bool, self.pictures)):,} pictures)"
+
     def __len__(self) -> int:
         return len(self.ids)
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from jmrec.data.description import describe
+from jmrec.data.pictures import IMAGES
 from jmrec.errors import UserError, refusal
 
-IMAGES = "images"
 FileState = Sequence[int | str]
 """Size in bytes, time of the last change in nanoseconds, SHA-256."""
 
@@ -53,10 +53,14 @@ def _files(folder: Path, toml: str | Path | None) -> Iterator[tuple[str, Path]]:
     own = folder / "dataset.toml" if toml is None else Path(toml)
     if own.is_file():
         yield own.name, own
-    tables = (description.items_file, description.interactions_file, description.test_file)
-    for name in filter(None, tables):
+    tables = (*description.files("items"), *description.files("interactions"))
+    for name in filter(None, (*tables, description.test_file)):
         yield name, folder / name
-    for above, folders, files in os.walk(folder / IMAGES):
+    pictures = folder / description.items.pictures
+    inside = pictures.resolve().is_relative_to(folder.resolve())
+    if not inside and description.items.pictures != IMAGES:  # a link; older fingerprints follow one
+        return
+    for above, folders, files in os.walk(pictures):
         folders.sort()
         for name in sorted(files):
             path = Path(above) / name

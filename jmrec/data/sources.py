@@ -12,8 +12,9 @@ import re
 import stat
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,66 @@ def find_table(folder: Path, table: str, file: str = "") -> Path:
             f'it in dataset.toml as [{table}] file = "{present[0].name}".'
         )
     return present[0] if present else folder / f"{table}.csv"
+
+
+def named_files(folder: Path, table: str, file: str | Sequence[str], but: str = "") -> list[str]:
+    """Return the names of the files that a description names for a table, [] for the usual ones.
+
+    Args:
+      folder: The catalogue folder.
+      table: "items" or "interactions".
+      file: A name, or several; "*" and "?" in one stand for any characters and for one, and the
+        names that fit are sorted, the numbers in them by size.
+      but: A name that fits no pattern: that of a test split.
+
+    Raises:
+      UserError: A pattern fits no file, or a name stands there twice.
+    """
+    names: list[str] = []
+    for name in [file] if isinstance(file, str) else file:
+        if not re.search(r"[*?]", name) or (folder / name).is_file():
+            names += [name] if name else []
+            continue
+        fits = [p.name for p in folder.iterdir() if p.is_file() and _fits(p.name, name)]
+        fits = [each for each in fits if each not in (but, *names)]
+        if not fits:
+            raise UserError(
+                f"{folder} holds no file that fits {name[:80]!r}, which dataset.toml names for "
+                f"[{table}]; mend the pattern, or put the files there."
+            )
+        names += sorted(fits, key=by_number)
+    if len({*names}) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise UserError(
+            f"dataset.toml, [{table}]: file names {twice[:80]!r} twice; name every file once."
+        )
+    return names
+
+
+def _fits(name: str, pattern: str) -> bool:
+    return fnmatchcase(name, pattern.replace("[", "[[]"))
+
+
+def by_number(name: str) -> list[tuple[int, str]]:
+    """Return a key that sorts names as people do, the numbers in them by size.
+
+    Example:
+      >>> sorted(["may_10.csv", "may_9.csv"], key=by_number)
+      ['may_9.csv', 'may_10.csv']
+    """
+    return [(int(n or 0), text) for text, n in re.findall(r"(\D*)([0-9]*)", name)]
+
+
+def called(files: Sequence[str]) -> str:
+    """Return what some files of one table are called together.
+
+    Example:
+      >>> called(["a.csv"]), called(["a.csv", "b.csv"]), called(["a.csv", "b.csv", "c.csv"])
+      ('a.csv', 'a.csv and b.csv', 'a.csv and 2 more')
+    """
+    if len(files) == 2:
+        return " and ".join(files)
+    return files[0] if len(files) == 1 else f"{files[0]} and {len(files) - 1} more"
 
 
 def regular_file(path: Path, root: Path) -> int:

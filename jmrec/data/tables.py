@@ -27,33 +27,42 @@ from jmrec.data.sources import (
 )
 from jmrec.errors import UserError
 
+FILE_ROWS = 2**40
+"""Where several files are one table, the row numbers of each begin this far above the last's."""
 _BLOCK = 2**26
 END = "\x1fend"
 
 
 @dataclass(frozen=True)
 class Table:
-    """One file.
+    """One file, or several that are read one after the other (`jmrec.data.several`).
 
     Attributes:
       file: The file's name, for messages.
       columns: Column name -> N trimmed strings, "" where empty.
       rows: int64 [N], row numbers: those of a spreadsheet for a CSV (the header is row 1), from 1
-        for Parquet; those of lines for JSON lines.
+        for Parquet; those of lines for JSON lines. `FILE_ROWS` is added for each file before.
       numeric: Columns that the file itself holds as numbers: their decimals follow a point.
+      files: The names of several files; () for one.
     """
 
     file: str
     columns: dict[str, pa.Array]
     rows: np.ndarray
     numeric: frozenset[str] = frozenset()
+    files: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def where(self, index: int) -> str:
         """Name the place of entry ``index`` for a message: "items.csv, row 7"."""
-        return f"{self.file}, row {int(self.rows[index])}"
+        before, row = divmod(int(self.rows[index]), FILE_ROWS)
+        return f"{self.files[before] if self.files else self.file}, row {row}"
+
+    def row(self, index: int) -> str:
+        """Name the row of entry ``index`` beside another: "row 7", of several files which one's."""
+        return row_name(int(self.rows[index]), self.files)
 
     def fail(self, index: int, message: str) -> UserError:
         """Return an error about entry ``index``."""
@@ -75,6 +84,17 @@ class Table:
         """Report entries that are left out, and return the table without them."""
         findings.add(self, bad, message, LEFT_OUT)
         return self.without(bad)
+
+
+def row_name(row: int, files: Sequence[str]) -> str:
+    """Return what a row is called beside another, of several files with the one that it is in.
+
+    Example:
+      >>> row_name(7, ()), row_name(FILE_ROWS + 7, ("may.csv", "june.csv"))
+      ('row 7', 'row 7 of june.csv')
+    """
+    before, number = divmod(row, FILE_ROWS)
+    return f"row {number} of {files[before]}" if files else f"row {number}"
 
 
 def read_table(

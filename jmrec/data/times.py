@@ -16,10 +16,10 @@ import pyarrow.compute as pc
 
 from jmrec.data.description import Description
 from jmrec.data.findings import EMPTIED, KEPT, LEFT_OUT, Findings, Seen, shown
-from jmrec.data.tables import Table
+from jmrec.data.tables import Table, row_name
 from jmrec.data.time_evidence import UNKNOWN, Dates, Form, TimesTold
 from jmrec.data.units import COMPACT, DAY, LIKELY, MODERN, UNITS, Numbers, counted, ends
-from jmrec.data.written import ORDERS, Written, days_of, order_of, pattern_of, written
+from jmrec.data.written import ORDERS, ZONES, Written, days_of, order_of, pattern_of, written
 
 EARLIEST, LATEST = -2_208_988_800.0, 7_258_118_400.0
 """The years 1900 and 2200 in unix seconds; a time outside is a slip, most often milliseconds."""
@@ -29,8 +29,15 @@ _SLIP = (
 _NUMBER = re.compile(r"[+-]?(\d+([.,]\d*)?|[.,]\d+)([eE][+-]?\d+)?")
 _PLAIN = r"^-?[0-9]{1,18}(\.[0-9]{1,18})?$"
 """Numbers that Arrow reads as Python does, many at once."""
+_AT = r"(?i)\d:\d\d"
+_ZONE = (
+    _AT + r"(?::\d\d)?(?:[.,]\d+)?\s*(?:[ap]\.?m\b\.?)?\s*"
+    r"(?:(?:utc|gmt)?[+-]\d\d(?::?\d\d)?(?:$|[^\d:/.-])|(?:%s)\b)"
+) % "|".join(ZONES)
+"""A clock, and one whose zone is said."""
 _1970 = datetime(1970, 1, 1)
 _PATTERN, _COUNTED, _ISO, _WRITTEN = range(1, 5)
+_BARE, _ZONED = 1, 2
 
 
 @dataclass(frozen=True)
@@ -272,7 +279,7 @@ def times(
         first = counted_.seen.get(_COUNTED, Seen())
         findings.gather(first, partial(_say_unit, column, found.unit))
     manners = _Manners.of(table, column, np.where(np.isnan(out), 0, found.manner))
-    findings.gather(manners, partial(_say_manners, column))
+    findings.gather(manners, partial(_say_manners, column, table.files))
     powers = np.asarray(pc.match_substring(cells, "e", ignore_case=True))
     counts = np.flatnonzero(powers & (found.manner == _COUNTED))
     rough = [int(i) for i in counts if _rounded(cells[i].as_py(), found.unit)]
@@ -361,7 +368,7 @@ def _say_unit(column: str, unit: str, first: Seen, findings: Findings) -> None:
     )
 
 
-def _say_manners(column: str, manners: _Manners, findings: Findings) -> None:
+def _say_manners(column: str, files: Sequence[str], manners: _Manners, findings: Findings) -> None:
     """Report a column whose times are written in several manners, all of which are read."""
     if len(manners.seen) < 2:
         return
@@ -371,10 +378,35 @@ def _say_manners(column: str, manners: _Manners, findings: Findings) -> None:
     for manner, seen in manners.seen.items():
         other = other if manner == most else other.merge(seen)
     findings.report(
-        f"{other.where}: {column} is {shown(other.cell)} here and {shown(usual.cell)} in row "
-        f"{usual.row}, two formats in one column; write all times in one",
+        f"{other.where}: {column} is {shown(other.cell)} here and {shown(usual.cell)} in "
+        f"{row_name(usual.row, files)}, two formats in one column; write all times in one",
         other.count,
         other.count + usual.count,
+        KEPT,
+    )
+
+
+def say_zones(table: Table, column: str, findings: Findings) -> None:
+    """Report a column of which some times have a zone and others none; all of them are read."""
+    cells = table.columns[column]
+    clocked = np.asarray(pc.match_substring_regex(cells, _AT))
+    zoned = clocked
+    if clocked.any():
+        zoned = np.asarray(pc.match_substring_regex(cells, _ZONE))
+    manners = _Manners.of(table, column, np.where(zoned, _ZONED, clocked))
+    findings.gather(manners, partial(_say_zones, column, table.files))
+
+
+def _say_zones(column: str, files: Sequence[str], manners: _Manners, findings: Findings) -> None:
+    bare, zoned = (manners.seen.get(each, Seen()) for each in (_BARE, _ZONED))
+    if not (bare.count and zoned.count):
+        return
+    findings.report(
+        f"{bare.where}: {column} is {shown(bare.cell)} without a zone, and {shown(zoned.cell)} in "
+        f"{row_name(zoned.row, files)} has one; those without a zone are read as UTC, so write the "
+        "zone where that is not right",
+        bare.count,
+        bare.count + zoned.count,
         KEPT,
     )
 

@@ -14,7 +14,7 @@ def unused(description: Description) -> Iterator[str]:
         or name it as label = "..."']
     """
     items, events = description.items, description.interactions
-    files = (description.items_file, description.interactions_file)
+    files = (*description.files("items"), *description.files("interactions"))
     no_text = all(name.lower().endswith(".parquet") for name in files)
     structured = (".parquet", ".jsonl", ".jsonl.gz", ".ndjson")
     no_csv = all(name.lower().endswith(structured) for name in files)

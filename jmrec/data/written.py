@@ -31,7 +31,7 @@ _WEEKDAYS = (
     "domingo"
 )
 _FILLERS = "de del of the at um uhr le el à a las t st nd rd th er"
-_ZONES = {
+ZONES = {
     **dict.fromkeys(("z", "ut", "utc", "gmt", "wet"), 0),
     **{"est": -5, "edt": -4, "cst": -6, "cdt": -5, "mst": -7, "mdt": -6, "pst": -8, "pdt": -7},
     **{"cet": 1, "mez": 1, "cest": 2, "mesz": 2, "west": 1, "eet": 2, "eest": 3, "msk": 3},
@@ -153,7 +153,7 @@ def _zone(match: re.Match[str]) -> float | None:
         zone = float(int(digits[:2]) * 3600 + int(digits[2:]) * 60)
         return -zone if match["offset"][0] == "-" else zone
     if match["zone"] and _flat(match["zone"]) not in _IGNORED:
-        return _ZONES[match["zone"]] * 3600.0 if match["zone"] in _ZONES else None
+        return ZONES[match["zone"]] * 3600.0 if match["zone"] in ZONES else None
     return 0.0
 
 

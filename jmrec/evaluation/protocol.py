@@ -9,7 +9,7 @@ nothing of shape [predictions, catalogue] is ever held.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -113,6 +113,9 @@ class Predictions:
     seen_start: np.ndarray
     available: Availability | None = None
 
+    def __repr__(self) -> str:
+        return f"Predictions({len(self):,} of {len(np.unique(self.session)):,} sessions)"
+
     def __len__(self) -> int:
         return len(self.session)
 
@@ -162,19 +165,26 @@ class Ranked:
 class Ranker(Protocol):
     """What evaluation sees of a rule, student, teacher or blend.
 
-    A class that inherits from it needs a name and `scores`; `help(jmrec)` has an example.
+    Who inherits from it needs a name and `scores`, and `prepare` where features are read;
+    `help(jmrec)` has an example. Items are rows of ``dataset.items``.
     """
 
-    @property
-    def name(self) -> str:
-        """What the row of the table is called."""
+    if TYPE_CHECKING:  # frozen classes rank too
+
+        @property
+        def name(self) -> str: ...  # noqa: D102
+    else:  # which whoever inherits may set
+        name: str
 
     def prepare(self, features: Mapping[str, np.ndarray]) -> None:
-        """Take what depends on the catalogue: feature tables [V, D] by name."""
+        """Take feature tables [V, D] by name: those of the run; over ids alone there are none."""
         return  # so that who needs nothing may inherit it
 
     def scores(self, prefixes: Prefixes, item_slice: slice) -> np.ndarray:
-        """Return float [P, slice length]; scores are compared within one prediction only."""
+        """Return float [P, slice length]; scores are compared within one prediction only.
+
+        ``prefixes.expand()`` is a list of P arrays of rows, oldest first.
+        """
 
 
 def ask(dataset: Dataset, split: str) -> Predictions:

@@ -11,7 +11,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from jmrec.evaluation.results import BEST, FROZEN, LEARNED, MIX, MODEL, PLAIN, RULE, Cost, Results
+from jmrec.evaluation.results import (
+    BEST,
+    FROZEN,
+    LEARNED,
+    MIX,
+    MODEL,
+    OWN,
+    PLAIN,
+    RULE,
+    Cost,
+    Results,
+)
 from jmrec.report.tables import (
     best_model,
     best_rule,
@@ -19,6 +30,7 @@ from jmrec.report.tables import (
     figure,
     interval,
     is_number,
+    percent,
     primary,
     primary_comparisons,
     role,
@@ -36,6 +48,8 @@ ENOUGH = 3
 EFFORT = {PLAIN: 0, "content": 1, "blend": 2, MIX: 4}
 """How much there is to build and to keep running for a row of a kind; 3 for any other."""
 SEEDS = "--config.seeds=(0,1,2)"
+HARDLY, SOME = 0.005, 0.02
+"""Shares of the clicks on new items that are as good as none, and that are worth speaking of."""
 WINDOWS = "compare the two on windows that nobody has looked at (jmrec run --origins=3)"
 OUT = "served"
 """The folder that is named for the artefact."""
@@ -121,10 +135,14 @@ def decide(results: Results, cost: Cost | None = None) -> Decision | None:
     chosen = _spoken_of(results)
     if chosen is None:
         return None
+    if (own := _of_own(results)) is not None:
+        return own
     if section(results, "dataset").get("split") == "validation":
         found = _on_validation(results, chosen)
     else:
         found = _by_role(results, chosen)
+        if said := of_new_items(results, found.row):
+            found = replace(found, headline=f"{found.headline} But {said}")
     return _with_command(results, found, cost)
 
 
@@ -262,6 +280,29 @@ def _rule_served(results: Results, chosen: str, other: str) -> Decision:
     return Decision(NO_DIFFERENCE, said, chosen)
 
 
+def _of_own(results: Results) -> Decision | None:
+    """Say how a ranker of somebody's own does beside the best rule; there is no command for it."""
+    own = next((name for name, row in by_name(results).items() if row.get("kind") == OWN), None)
+    rule = best_rule(results)
+    found = None if own is None or rule is None else apart(results, own, rule)
+    if own is None or found is None:
+        return None
+    split, metric = section(results, "dataset").get("split"), primary(results)["metric"]
+    beside = f"the best rule on {split} of {_shop(results)}, {rule}"
+    if found.few:
+        said = f"{_seeds(results, own)}, so nothing is claimed: {own} less {beside}, is "
+        return Decision(FEW_SEEDS, f"{said}{found.signed} of {metric}. Judge {ENOUGH} seeds.", None)
+    if found.verdict == SAME:
+        said = f"No difference is shown between {own} and {beside} ({found.signed} of {metric})."
+        return Decision(NO_DIFFERENCE, said, None)
+    said = f"{own} is {found.size} of {metric} {found.verdict} {beside}."
+    if found.verdict == "below":
+        return Decision(RULE_WINS, said, None)
+    if split == "validation":
+        said += ' If you chose anything by that figure, judge it once on split="test", at the end.'
+    return Decision(WINS, said, None)
+
+
 def _on_validation(results: Results, chosen: str) -> Decision:
     """Say what a table of validation carries: a choice, which test has to confirm."""
     value, metric = figure(results, by_name(results)[chosen]), primary(results)["metric"]
@@ -269,6 +310,39 @@ def _on_validation(results: Results, chosen: str) -> Decision:
     by = "Validation chooses" if _chosen_by_validation(results) else "These settings would serve"
     said = f"{by} {chosen} on {_shop(results)}{reaches}. These are the figures on which settings "
     return Decision(VALIDATION, f"{said}were chosen: confirm it on test before you serve it.")
+
+
+def of_new_items(results: Results, name: str | None) -> str:
+    """Return a sentence where a row never shows what nobody has clicked, and something else does.
+
+    Args:
+      results: The contents of results.json; every key may be missing.
+      name: A row that is served, or might be.
+
+    Returns:
+      "" where it shows new items, or nothing does, or nothing is known of it.
+    """
+    rows = by_name(results)
+    shown = {
+        each: row["cold"]["HR@20"]
+        for each, row in rows.items()
+        if is_number((row.get("cold") or {}).get("HR@20"))
+        and row.get("counts", FROZEN) == FROZEN
+        and role(results, row) in (RULE, MODEL)
+    }
+    if name not in shown or shown[name] >= HARDLY:
+        return ""
+    values = _on_choice(results)  # test is there to confirm, so validation says which other one
+    others = {each: values.get(each, 0.0) for each in shown if shown[each] >= SOME}
+    if not others:
+        return ""
+    other = max(others, key=lambda each: (others[each], shown[each]))
+    return (
+        f"{name} hardly ever shows an item that training has not seen: of "
+        f"{rows[name]['cold']['n']:,} clicks on such items its first 20 hold "
+        f"{percent(shown[name], 1)} %, those of {other} {percent(shown[other], 1)} %. Where new "
+        f"items matter, serve that (--row {shlex.quote(other)})."
+    )
 
 
 def _with_command(results: Results, found: Decision, cost: Cost | None) -> Decision:
@@ -280,9 +354,11 @@ def _with_command(results: Results, found: Decision, cost: Cost | None) -> Decis
     if found.row is None or by_name(results)[found.row].get("counts", FROZEN) != FROZEN:
         return found
     command = f"jmrec export --workdir {home} --out {OUT}"
-    if found.row != section(results, "served").get("row"):
+    does, own = f"To serve {found.row}", section(results, "served").get("row")
+    if found.row != own:
         command += f" --row {shlex.quote(found.row)}"
-    return replace(found, command=command, does=f"To serve {found.row}")
+        does += f" (without --row it is {own})" if own else ""
+    return replace(found, command=command, does=does)
 
 
 def _workdir(results: Results, cost: Cost | None) -> str:

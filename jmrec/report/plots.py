@@ -49,6 +49,7 @@ STYLE: dict[Any, Any] = {
     "text.parse_math": False,  # a dollar sign in a name is a dollar sign
     "font.size": 9,
     "font.family": "sans-serif",
+    "figure.constrained_layout.use": False,  # whatever a notebook has set
 }
 LONGEST = 30
 """Characters of a name that are shown in a plot; its description has them all."""

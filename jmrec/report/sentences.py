@@ -10,6 +10,7 @@ from jmrec.evaluation.results import (
     COVERAGE,
     LIVE,
     MODEL,
+    OWN,
     POPULARITY,
     RULE,
     TEACHER,
@@ -228,7 +229,12 @@ def _cold_sentence(results: Results, model: str | None) -> list[str]:
     rules = [each for each in cold if role(results, rows[each]) == RULE]
     if rules:
         best = max(rules, key=lambda each: cold[each])
-        said += f"; the best rule there, {best}, finds {percent(cold[best], 1)} %"
+        # Beside a ranker of somebody's own stands one rule alone, which is the best of all items.
+        alone = rows[model].get("kind") == OWN
+        which = best if alone else f"the best rule there, {best},"
+        said += f"; {which} finds {percent(cold[best], 1)} %"
+        if alone:
+            said += ", and a rule that reads items may find more (run.table())"
     return [said + "."]
 
 

@@ -52,7 +52,10 @@ def _spec(
     table: Mapping[str, str | tuple[str, ...] | None],
 ) -> PartitionSpec:
     if len(axes) != len(shape):
-        raise ValueError(f"{path}: axes {axes} do not fit shape {shape}")
+        raise ValueError(
+            f"{path}: axes {axes} do not fit shape {shape}; name each axis of the parameter, as "
+            "`named` of jmrec/models/parts/basic.py does."
+        )
     taken: dict[str, str] = {}
     entries: list[str | tuple[str, ...] | None] = []
     for name, size in zip(axes, shape, strict=True):

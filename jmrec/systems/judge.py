@@ -65,7 +65,7 @@ class Judge:
         *,
         name: str | None = None,
         trained: bool = False,
-    ) -> Results:
+    ) -> tuple[Results, Row, Row]:
         """Rank a split by somebody's own ranker; a reading of test is noted in the workdir.
 
         Args:
@@ -75,7 +75,8 @@ class Judge:
           trained: Whether chance had a part in it: then fewer than three seeds claim nothing.
 
         Returns:
-          As results.json has it: the row, the run's best rule, and the two compared.
+          As results.json has it, the run's best rule, the row, and the two compared; then the
+          measured row and that of the rule.
 
         Raises:
           UserError: What was given can not be judged, or test is to be read while another command
@@ -105,7 +106,7 @@ class Judge:
         results["comparisons"] = [compare(said, rule, asked, *each) for each in MEASURES]
         if (value := dataset.items.value) is not None:
             results["value"] = worth_of_lists([rule, mine], asked, value, best)
-        return results
+        return results, mine, rule
 
     def _best(self, split: str) -> str:
         """Return the rule that is hardest to beat on a split.

@@ -23,6 +23,7 @@ from jmrec.data.remembered import (
 )
 from jmrec.data.roles import ValueColumns
 from jmrec.data.schema import Dataset
+from jmrec.data.several import time_forms
 from jmrec.data.sources import open_source
 from jmrec.data.tables import read_table
 from jmrec.data.times import read_times
@@ -111,11 +112,18 @@ def _with_times(description: Description, folder: Path) -> Description:
     if description.time_format or not column or column in description.joined:
         return description
     form = description.form("interactions")
-    source = open_source(folder, "interactions", description.interactions_file, form)
-    cells = read_table(source, {column}, Findings(), texts=[]).columns[column]
-    found = read_times(cells)
-    unit = found.unit if found.unit in UNITS else ""
-    return replace(description, time_format=found.time_format or unit)
+    sources = [
+        open_source(folder, "interactions", f, form) for f in description.files("interactions")
+    ]
+    cells = [read_table(each, {column}, Findings(), texts=[]).columns[column] for each in sources]
+    forms = [""]
+    for part, told in zip(cells, time_forms(cells)):
+        found = read_times(part, told)
+        unit = found.unit if found.unit in UNITS else ""
+        forms += [told or found.time_format or unit] if len(part) else []
+    # New files are written as the last one; where that needs no format, dates as in one before.
+    last = forms[-1] or next((form for form in reversed(forms) if "%" in form), "")
+    return replace(description, time_format=last)
 
 
 # ---- people who are forgotten --------------------------------------------------------------------

@@ -1,6 +1,6 @@
 """From a run to what is served: one way for `jmrec recommend`, `jmrec export` and the artefact."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -386,7 +386,8 @@ def agree(system: Ranks, ranker: Ranker, served: Served) -> dict[str, int]:
 
     Returns:
       How many "sessions" were asked, and on how many the two lists are the "same"; at a place
-      where two items tie (new ones do, for a student that knows ids alone) either may stand.
+      where two items tie (new ones do, for a student that knows ids alone) either may stand. How
+      many items are "new" since: a blend weighs scores by their spread over all items.
     """
     dataset = system.data.dataset
     train = dataset.splits["train"]
@@ -424,7 +425,14 @@ def agree(system: Ranks, ranker: Ranker, served: Served) -> dict[str, int]:
         tied = np.isclose([each["score"] for each in best], scores[: len(best)], rtol=TIE, atol=TIE)
         agreed = [each["item_id"] == item or tie for each, item, tie in zip(best, given, tied)]
         same.append(len(best) == len(given) and all(agreed))
-    return {"sessions": len(same), "same": sum(same)}
+    return {"sessions": len(same), "same": sum(same), "new": len(served.ids) - len(dataset.items)}
+
+
+def _why_not(same: Mapping[str, int]) -> str:
+    """Return why some lists may differ, where that is known."""
+    if same["same"] == same["sessions"] or not same.get("new"):
+        return ""
+    return f"; {same['new']:,} items are new since then, and scores are weighed over all items"
 
 
 def describe(section: dict[str, Any]) -> list[str]:
@@ -433,7 +441,7 @@ def describe(section: dict[str, Any]) -> list[str]:
     users = f" and {section['users']:,} users" if "users" in section else ""
     agreed = "" if same is None else (
         f" The same top 20 as the run's evaluation on {same['same']:,} of {same['sessions']:,} "
-        "sessions."
+        f"sessions{_why_not(same)}."
     )  # fmt: skip
     held = section.get("sessions held")
     return [

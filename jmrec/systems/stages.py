@@ -192,12 +192,13 @@ def walk(
             # The data before it may only now be known.
             if known is not None and stale != "rerun" and _differs(known, fresh):
                 raise UserError(_what_changed(stage, known, fresh))
-            return _begin(stage, workdir / stage.name, fresh, tracker, shared)
+            place = f"{names.index(stage.name) + 1} of {len(names)} stages"
+            return _begin(stage, workdir / stage.name, fresh, tracker, place, shared)
 
         known: dict[str, Any] = first(ready)
         return known
 
-    settled: set[str] = set()
+    names, settled = [stage.name for stage, _ in plan], set[str]()
     for stage, fresh in plan:
         if stage.name in settled:
             continue
@@ -409,6 +410,7 @@ def _begin(
     folder: Path,
     fresh: dict[str, Any],
     tracker: Tracker,
+    place: str,
     sharing: Sharing | None = None,
 ) -> dict[str, Any]:
     """Make the stage's folder ready to run in; return its stage.json."""
@@ -432,7 +434,7 @@ def _begin(
     remove_leftovers(folder)
     steps = (folder / "checkpoints").glob("*")
     if not any(path.name.isdigit() for path in steps):  # else the fit says where it resumes
-        tracker.say(f"{stage.name}: {'resumed' if known else 'started'}")
+        tracker.say(f"{stage.name}: {'resumed' if known else 'started'}, {place}")
     return dict(known or fresh)
 
 

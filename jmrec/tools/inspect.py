@@ -59,11 +59,12 @@ def compare(a: Path, b: Path, step: int | None = None) -> dict[str, Any]:
       step: Which checkpoint of both; None is each one's newest.
 
     Returns:
-      json-able: "settings" of the runs (lines ``name: a -> b``); "pairs", one a stage, each with
-      "a", "b", "settings", "only_a", "only_b" (paths), "shapes" (path -> two texts), "values" (path
-      -> largest absolute difference, None where one of the two is not finite), "relative" (the same
-      over the largest entry of the array), "equal" (number of arrays of the same bits) and
-      "bit_equal" (whether all are), of a run also "stage"; "stages_only_a", "stages_only_b";
+      json-able: "settings" of the runs (lines ``name: a -> b``), none where "unfinished" names a
+      run; "pairs", one a stage, each with "a", "b", "settings", "only_a", "only_b" (paths),
+      "shapes" (path -> two texts), "values" (path -> largest absolute difference, None where one of
+      the two is not finite), "relative" (the same over the largest entry of the array), "equal"
+      (number of arrays of the same bits) and "bit_equal" (whether all are), of a run also "stage";
+      "stages_only_a", "stages_only_b";
       "bit_equal" of all. Feature tables count as arrays.
 
     Raises:
@@ -73,15 +74,17 @@ def compare(a: Path, b: Path, step: int | None = None) -> dict[str, Any]:
     if bool(stages_a) != bool(stages_b):
         run, other = (a, b) if stages_a else (b, a)
         raise UserError(f"{run} is a whole run and {other} is not; name a stage of it.")
-    settings: list[str] = []
+    settings, unfinished = list[str](), list[str]()
     if not stages_a:
         pairs = [_compare(_locate(a, step), _locate(b, step))]
     else:
         both = [name for name in stages_a if name in stages_b]
         pairs = [{"stage": name, **_compare_stages(a / name, b / name, step)} for name in both]
-        settings = difference(_of_run(a), _of_run(b))
+        if not (unfinished := [str(run) for run in (a, b) if not (run / CONFIG).is_file()]):
+            settings = difference(_of_run(a), _of_run(b))
     return {
         "settings": settings,
+        "unfinished": unfinished,
         "pairs": pairs,
         "stages_only_a": [name for name in stages_a if name not in stages_b],
         "stages_only_b": [name for name in stages_b if name not in stages_a],
@@ -380,6 +383,8 @@ def show(found: Mapping[str, Any]) -> None:
 def show_comparison(found: Mapping[str, Any], everything: bool = False) -> None:
     """Print what `compare` found: of runs a line for each stage, or everything."""
     out = wide_console()
+    for run in found["unfinished"]:
+        out.print(f"{run} is not finished, so that settings are compared by stage (--all)")
     for line in found["settings"]:
         out.print(f"setting {line}")
     for pair in found["pairs"]:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NotRequired, TypedDict
 
-from jmrec.config import OVERRIDE, ConfigDict, flatten, load_config
+from jmrec.config import OVERRIDE, ConfigDict, flatten, load_config, own_of_rows
 from jmrec.config.settings import Each, Flag, Kind, Maybe, Number, Whole, Word, find_setting
 from jmrec.errors import UserError
 from jmrec.systems.registry import CONFIG, NOWHERE, SETTINGS, read_config, system_class
@@ -39,6 +39,7 @@ class Line(TypedDict):
       source: "experiment", "override", or the file of overrides that has it.
       read_by: The stages that a change would redo, without their seeds; they then change those that
         read them. None where that can not be said on this machine.
+      instead: What is read in its place, where each row has it of its own.
       other: Its value in the configuration that this one is compared with, absent where that has
         no such setting.
     """
@@ -49,6 +50,7 @@ class Line(TypedDict):
     may: str
     source: str
     read_by: list[str] | None
+    instead: NotRequired[list[str]]
     other: NotRequired[Any]
 
 
@@ -63,6 +65,11 @@ def open_config(spec: str, overrides: Sequence[str] = ()) -> ConfigDict:
       UserError: There is neither, or a setting is not known.
     """
     if not (Path(spec) / CONFIG).is_file():
+        if (Path(spec) / "workdir.lock").is_file():
+            raise UserError(
+                f"{spec} is a run that has not ended, and keeps its settings when it has; name its "
+                "experiment."
+            )
         return load_config(spec, list(overrides))
     if overrides:
         raise UserError(
@@ -105,7 +112,10 @@ def describe(
             continue
         if has:
             line["value"] = flat[name]
-            line["read_by"] = reads.of(name, setting.kind if setting else None)
+            own = own_of_rows(config, name)
+            line["read_by"] = [] if own else reads.of(name, setting.kind if setting else None)
+            if own:
+                line["instead"] = own
         if other is not None and had:
             line["other"] = theirs[name]
         found.append(line)
@@ -126,6 +136,8 @@ def show(lines: Sequence[Line], others: str = "") -> None:
             says += [f"{line['may'][0].upper()}{line['may'][1:]}."]
         if line["read_by"]:
             says += [f"Read by {', '.join(line['read_by'])}."]
+        elif "instead" in line:
+            says += [f"No stage reads it here, but {', '.join(line['instead'])}."]
         elif line["read_by"] is not None:
             says += ["No stage reads it here."]
         elif "value" in line:

@@ -6,17 +6,32 @@ import threading
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jmrec.errors import UserError
 from jmrec.tracking.jsonl import METRICS
 from jmrec.tracking.mirror import Outcome, first_line
 
+if TYPE_CHECKING:
+    from PIL import Image
+
 WANDB_BEGIN, WANDB_END = 30.0, 60.0
 """How many seconds to wait for W&B to begin, and at the end; a step never waits."""
 WANDB_MODES = ("disabled", "offline", "online")
+
+
+def _of_one_size(encoded: Sequence[bytes]) -> "list[Image.Image]":
+    """Return pictures on white ground of one size, without which W&B shows them distorted."""
+    from PIL import Image
+
+    found = [Image.open(io.BytesIO(each)).convert("RGB") for each in encoded]
+    size = max(each.width for each in found), max(each.height for each in found)
+    grounds = [Image.new("RGB", size, "white") for _ in found]
+    for ground, each in zip(grounds, found):
+        ground.paste(each)
+    return grounds
 
 
 class Wandb:
@@ -151,7 +166,6 @@ class Wandb:
     def conclude(self, outcome: Outcome) -> None:
         """Give the run its figures, table, report (as media and as an artefact) and examples."""
         import wandb
-        from PIL import Image
 
         split = outcome.split
         self._run.summary.update(
@@ -168,8 +182,8 @@ class Wandb:
         pictures = [card for card in outcome.cards if card.picture]
         if pictures:
             media[f"{split}/examples"] = [
-                wandb.Image(Image.open(io.BytesIO(card.picture)), caption=card.caption)
-                for card in pictures
+                wandb.Image(picture, caption=card.caption)
+                for card, picture in zip(pictures, _of_one_size([x.picture for x in pictures]))
             ]
         self._draw(media)
         report = wandb.Artifact(f"report-{self.id}-{split}", type="report")

@@ -210,6 +210,8 @@ class Trainer:
                         group.log()  # never save or judge a broken state
                     improved = [False] * len(runs) if stop else group.evaluate()
                     group.save(improved, every=stop)
+                    if stop and (fault := next((run.fault for run in runs if run.fault), None)):
+                        raise fault  # what is broken was not saved
                     if stop:
                         raise sigterm.saved(f"after {group.n} updates")
                     if group.over:

@@ -70,6 +70,15 @@ VALUES = st.one_of(
         ['"stars <= 2"', '"stars"', '"liked"', '"event > 1"', '"stars <= x"', '"want"', '"review"']
     ),
     st.sampled_from(
+        [
+            '"*"',
+            '"*.csv"',
+            '["items.csv", "interactions.csv"]',
+            '["../secret.csv", "/"]',
+            '"images/.."',
+        ]
+    ),
+    st.sampled_from(
         ['"utf-16"', '"cp1252"', '"rot13"', '"idna"', '"../secret.csv"', '"/"', '"\\u0000"']
     ),
     st.text(max_size=8),
@@ -77,8 +86,8 @@ VALUES = st.one_of(
 KEYS = {
     "dataset": "name exclude_seen session_gap_minutes min_session_length k_core encoding delimiter "
     "decimal time_format x",
-    "items": "file id title description picture available_from available_until text_columns "
-    "category_columns number_columns list_columns list_separator never_use",
+    "items": "file id title description picture pictures available_from available_until "
+    "text_columns category_columns number_columns list_columns list_separator never_use",
     "interactions": "file item session user time event rating order review label label_means",
 }
 

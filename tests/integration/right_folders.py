@@ -71,7 +71,13 @@ def write_folder(
         used: set[str] = set()
         stems = [name("items", rng, used), name("events", rng, used)]
     write_table(folder, stems[0], "items", columns, form, rng)
-    write_table(folder, stems[1], "events", events, form, rng)
+    if form["months"]:
+        half = len(events[0].cells) // 2
+        for number, rows in enumerate((slice(0, half), slice(half, None)), 9):
+            part = [_part(column, rows) for column in events]
+            write_table(folder, f"{stems[1]}_{number}", "events", part, form, rng)
+    else:
+        write_table(folder, stems[1], "events", events, form, rng)
     if form["another table"]:
         users = sorted({event.user or "" for event in shop.events})
         text = "".join(f'"{user}",{30 + i},Town {i % 3}\n' for i, user in enumerate(users))
@@ -91,6 +97,12 @@ def _longer(column: Column, rows: Sequence[int]) -> Column:
     if typed is not None:
         typed = pa.concat_arrays([typed, typed.take(pa.array(rows))])
     return replace(column, cells=column.cells + [column.cells[i] for i in rows], typed=typed)
+
+
+def _part(column: Column, rows: slice) -> Column:
+    """Return some rows of a column."""
+    typed = None if column.typed is None else column.typed[rows]
+    return replace(column, cells=column.cells[rows], typed=typed)
 
 
 def last_second(day: float, step: float) -> float:

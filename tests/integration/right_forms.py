@@ -87,7 +87,7 @@ TABLES = ("items", "events")
 def options() -> dict[str, Sequence[Any]]:
     """Return every option by its name, those of a file behind the file's."""
     own = {f"{table} {key}": v for table in TABLES for key, v in FILE_OPTIONS.items()}
-    return {**OPTIONS, **own}
+    return {**OPTIONS, **own, "months": [False, False, True]}
 
 
 def draw_form(rng: random.Random) -> dict[str, Any]:
@@ -131,6 +131,8 @@ def settle(form: dict[str, Any]) -> dict[str, Any]:
         f["time"] in ("", "excel") or f["clock"] or f["twelve days"]
     ):
         f["windows"] = "iso day"
+    if f["no header"]:
+        f["months"] = False
     for table in TABLES:
         encodings = LANGUAGES[f["language"]][0]
         if f[f"{table} encoding"] == "other":

@@ -17,6 +17,7 @@ import pyarrow.parquet
 import pytest
 from PIL import Image
 
+from jmrec.data.prepared import load_prepared
 from jmrec.data.toyshop import ToyShopConfig, write_toyshop
 from jmrec.errors import UserError
 from jmrec.main import main as jmrec
@@ -156,6 +157,11 @@ def test_what_one_stretch_alone_can_not_know(fuzz: ModuleType, tmp_path: Path, k
     one = assert_same(fuzz, tmp_path / "shop", (700, 11, 3, 4))
     assert one.error == ""
     assert len(one.warnings) > 12
+    first, kept = (2, 229) if kind == "csv" else (1, 230)  # a CSV has a header, and a row too long
+    (zones,) = (warning for warning in one.warnings if "without a zone" in warning)
+    assert f"row {first}: timestamp is '01/01/2024 0:00' without a zone, and " in zones
+    assert f"'2024-03-01T10:00:00Z' in row {first + 236} has one" in zones
+    assert zones.endswith(f"(cells kept as they are: {kept}).")
 
 
 def test_strict_the_first_fault_is_the_error(fuzz: ModuleType, tmp_path: Path) -> None:
@@ -218,6 +224,51 @@ def test_killed_it_goes_on_and_nothing_is_half_written(
     assert not left.exists()
     one = fuzz.by_one(tmp_path / "toy", None, tmp_path / "one")
     assert {path: fuzz.contents(tmp_path / "out" / path) for path in one.files} == one.files
+
+
+def test_pictures_of_another_folder(fuzz: ModuleType, tmp_path: Path) -> None:
+    write_messy(tmp_path / "shop", "csv")
+    pictures = (tmp_path / "shop" / "images").rename(tmp_path / "shop" / "Bilder")
+    for number in range(6):
+        shutil.copy(pictures / "7.png", pictures / f"{number}.png")
+    toml = (tmp_path / "shop" / "dataset.toml").read_text()
+    one = assert_same(fuzz, tmp_path / "shop", (10_000, 100, 1, 4))
+    assert any("is not in images/ but in Bilder/" in warning for warning in one.warnings)
+    (tmp_path / "shop" / "dataset.toml").write_text(f'{toml}[items]\npictures = "Bilder"\n')
+    shutil.rmtree(tmp_path / "one")
+    shutil.rmtree(tmp_path / "beam")
+    one = assert_same(fuzz, tmp_path / "shop", (10_000, 100, 1, 4))
+    assert any("can not be read from Bilder/" in warning for warning in one.warnings)
+    dataset = load_prepared(tmp_path / "beam")
+    assert sum(map(bool, dataset.items.pictures)) == 8
+
+
+def test_several_files_of_items_and_not_of_interactions(fuzz: ModuleType, tmp_path: Path) -> None:
+    write_toyshop(tmp_path / "toy", ToyShopConfig(items=60, sessions=90, picture_size=8))
+    for table in ("items", "interactions"):
+        path = tmp_path / "toy" / f"{table}.csv"
+        header, *rows = path.read_text().splitlines(keepends=True)
+        path.rename(path.with_suffix(".old"))
+        for part in (0, 1):
+            own = rows[part * 30 : 30 + part * 10_000]
+            (tmp_path / "toy" / f"{table}_{part}.csv").write_text("".join([header, *own]))
+    (tmp_path / "toy" / "interactions.old").rename(tmp_path / "toy" / "interactions.csv")
+    toml = tmp_path / "toy" / "dataset.toml"
+    own = toml.read_text()
+    assert "file =" not in own
+    toml.write_text(own.replace("[items]", '[items]\nfile = "items_*.csv"'))
+    one = assert_same(fuzz, tmp_path / "toy", (9_000, 70, 3, 50))
+    assert one.files
+    several = '[interactions]\nfile = "interactions_*.csv"'
+    toml.write_text(toml.read_text().replace("[interactions]", several))
+    again = fuzz.by_beam(tmp_path / "toy", None, tmp_path / "refused")
+    assert again.error == (
+        "--runner=direct: the interactions are several files (interactions_0.csv and "
+        "interactions_1.csv), of which pipelines read one alone; join them in one file, or prepare "
+        "without --runner."
+    )
+    assert not again.files
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_what_is_refused(

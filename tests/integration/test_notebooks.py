@@ -31,8 +31,8 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> str:
     )
 
 
-def test_there_are_eight_and_the_tutorials_name_them() -> None:
-    assert [path.name[:2] for path in NOTEBOOKS] == [f"0{number}" for number in range(1, 9)]
+def test_there_are_nine_and_the_tutorials_name_them() -> None:
+    assert [path.name[:2] for path in NOTEBOOKS] == [f"0{number}" for number in range(1, 10)]
     page = (ROOT / "docs" / "tutorials" / "index.md").read_text()
     assert all(f"({path.stem}.md)" in page for path in NOTEBOOKS)
 

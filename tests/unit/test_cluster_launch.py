@@ -250,6 +250,16 @@ def test_slurm_requeues_no_more_than_it_may(slurm: Run) -> None:
     assert done.stderr.startswith("error: started 5 times")
 
 
+def test_slurm_teaches_and_says_where_there_is_none(slurm: Run, tmp_path: Path) -> None:
+    done = slurm("--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "sbatch --nodes=2" in done.stdout
+    assert "#SBATCH" not in done.stdout
+    (tmp_path / "bin/srun").unlink()
+    if shutil.which("srun") is None:
+        assert slurm("--workdir", "x").stderr.startswith("error: srun is not on the PATH")
+
+
 def test_slurm_without_words_is_a_sentence(slurm: Run) -> None:
     done = slurm()
     assert done.returncode == 2
@@ -280,12 +290,15 @@ def test_a_tpu_worker_goes_on_while_it_is_asked_to(run: Run) -> None:
 def test_all_workers_of_a_slice_get_the_same_words(run: Run, tmp_path: Path) -> None:
     script(tmp_path / "bin/gcloud", 'printf "%s\\n" "$@"\n')
     words = ("slice", "zone-a", "--config", "a b.py:size=base", "--workdir", "/mnt/x")
-    done = run("launch/tpu_vm.sh", *words, JMREC_RESTARTS="7")
+    # This machine's own JMREC_PYTHON is nothing to the workers.
+    done = run(
+        "launch/tpu_vm.sh", *words, JMREC_RESTARTS="7", JMREC_REMOTE_PYTHON="/opt/a b/python"
+    )
     assert done.returncode == 0, done.stderr
     *head, command = done.stdout.splitlines()[1:]
     assert head == ["compute", "tpus", "tpu-vm", "ssh", "slice", "--zone=zone-a", "--worker=all"]
-    assert command.startswith("--command=cd jmrec && JMREC_PYTHON=")
-    assert command.endswith(
+    assert command == (
+        "--command=cd jmrec && JMREC_PYTHON=/opt/a\\ b/python"
         " JMREC_RESTARTS=7 bash launch/tpu_vm.sh here --config a\\ b.py:size=base --workdir /mnt/x"
     )
 

@@ -397,6 +397,31 @@ def test_options_take_fields_that_the_experiment_does_not_know(tmp_path: Path) -
     assert load_config(str(path)).student.options.to_dict() == {"known": 3}
 
 
+def test_what_every_row_has_of_its_own_is_not_set_for_all(tmp_path: Path) -> None:
+    path = tmp_path / "rows.py"
+    path.write_text(
+        "from jmrec.config import ConfigDict\n"
+        "def get_config(arg=None):\n"
+        "    return ConfigDict({\n"
+        "        'student': {'encoder': 'a', 'train': {'steps': 1, 'rate': 0.1}},\n"
+        "        'students': {'one': {'encoder': 'a', 'train': {'steps': 2}},\n"
+        "                     'two': {'encoder': 'b'}},\n"
+        "        'seed': 0, 'seeds': (0,)})\n"
+    )
+    with pytest.raises(UserError) as caught:
+        load_config(str(path), ["--config.student.encoder=c"])
+    assert str(caught.value) == (
+        "config.student.encoder would change nothing: config.students.one.encoder and "
+        "config.students.two.encoder is what counts; set that."
+    )
+    # What one row at least reads is set, and so is a name that only looks like a group's.
+    found = load_config(
+        str(path),
+        ["--config.student.train.steps=5", "--config.student.train.rate=0.2", "--config.seed=3"],
+    )
+    assert (found.student.train.steps, found.student.train.rate, found.seed) == (5, 0.2, 3)
+
+
 @pytest.mark.parametrize(
     ("override", "said"),
     [

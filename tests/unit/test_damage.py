@@ -19,7 +19,14 @@ from jmrec.checkpoint import Checkpoints, load_params, save_params
 from jmrec.data.text import load_tokenizer, save_tokenizer, train_tokenizer
 from jmrec.errors import BAD_INPUT, UserError, refusal
 from jmrec.features import read_features, write_features
-from jmrec.files import MANIFEST, read_json, remove_leftovers, replace_folder, write_json
+from jmrec.files import (
+    MANIFEST,
+    read_json,
+    remove_leftovers,
+    replace_folder,
+    write_json,
+    write_manifest,
+)
 from jmrec.main import main
 from jmrec.systems.stages import FORMAT, Stage, walk
 from jmrec.tracking import Tracker
@@ -125,6 +132,8 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
     "an empty metric": lambda step: (step / "metrics" / "metrics").write_text(""),
     "a broken manifest": lambda step: truncate(step / MANIFEST),
     "another program's": not_jmrec_s,
+    "a manifest that is gone": lambda step: (step / MANIFEST).unlink(),
+    "a flipped bit, no manifest": lambda step: (flip(largest(step)), (step / MANIFEST).unlink()),
     "truncated, no manifest": lambda step: (truncate(largest(step)), (step / MANIFEST).unlink()),
 }
 
@@ -151,13 +160,25 @@ def test_a_damaged_newest_checkpoint_is_said_and_the_one_before_used(
     assert sorted(p.relative_to(aside) for p in aside.rglob("*")) == kept
 
 
+def test_a_kill_between_the_last_byte_and_the_checksums_loses_nothing(folder: Path) -> None:
+    """Then the file is there that says so, which a checkpoint with checksums has no more."""
+    root = folder / "checkpoints"
+    assert not list(root.glob("*.sealing"))
+    (root / "3" / MANIFEST).unlink()
+    (root / "3.sealing").touch()
+    with Checkpoints(root) as checkpoints:
+        assert int(checkpoints.restore(target())[0]["step"]) == 3
+
+
 def test_where_all_are_damaged_nothing_is_touched(folder: Path) -> None:
     root = folder / "checkpoints"
     for step in (1, 2, 3):
         flip(largest(root / str(step)))
     with (
         Checkpoints(root) as checkpoints,
-        pytest.raises(UserError, match=r"no checkpoint of step 3, 2, 1 can be read.*delete"),
+        pytest.raises(
+            UserError, match=r"no checkpoint of step 3, 2, 1 can be read \(3: .*; 2: .*; 1: .*move"
+        ),
     ):
         checkpoints.restore(target())
     assert sorted(p.name for p in root.iterdir()) == ["1", "2", "3"]
@@ -168,7 +189,7 @@ def newer_format(step: Path) -> None:
     known = json.loads(path.read_text())
     known["custom_metadata"]["format"] = 2
     path.write_text(json.dumps(known))
-    (step / MANIFEST).unlink()
+    write_manifest(step)
 
 
 @pytest.mark.parametrize(

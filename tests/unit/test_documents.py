@@ -19,6 +19,7 @@ from jmrec.config import flatten, load_config
 from jmrec.systems.registry import check_settings
 from jmrec.tools.leaderboard.board import read_board
 from jmrec.tools.leaderboard.page import page as leaderboard_page
+from jmrec.tools.sweep.trials import expand
 from tests.pages import DOCS, PAGES, ROOT, SHOWN, commands, read
 
 EXAMPLE = re.compile(r"^```python file=(\S+)", re.M)
@@ -150,13 +151,22 @@ def test_every_page_is_in_the_navigation_and_says_what_it_is_for() -> None:
 
 
 @pytest.mark.parametrize("page", SHOWN)
-def test_every_command_that_a_page_shows_is_understood(page: str) -> None:
+def test_every_command_that_a_page_shows_is_understood(
+    page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, code in re.findall(
+        r'^```python title="([\w.]+)"\n(.*?)^```', read(page), re.S | re.M
+    ):
+        Path(name).write_text(code, encoding="utf-8")
     top = parser(VERBS)
     for line in commands(page):
         args, rest = top.parse_known_args(shlex.split(line, comments=True)[1:])
         assert all(word.startswith("--config.") for word in rest), line
         if getattr(args, "config", None):
             check_settings(load_config(args.config, rest))
+        if args.verb == "sweep":
+            expand(args.config, rest, tmp_path / "sweep")
 
 
 @pytest.mark.parametrize("page", SHOWN)
@@ -267,6 +277,8 @@ def test_a_page_gets_what_it_asks_for() -> None:
     assert '```python title="jmrec/losses/next_item.py"' in shown
     assert "A data set" not in shown
     assert "::: jmrec.metrics.ranks" in shown
+    linked = "as [CONTRIBUTING](../../CONTRIBUTING.md#a-loss) says, [or](not.md)"
+    assert hooks["expanded"](linked) == "as CONTRIBUTING says, [or](not.md)"
     with pytest.raises(ValueError, match="no heading 'A dream'"):
         hooks["expanded"]("<!-- section: A dream -->")
     help_of_all = hooks["commands"]()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from jmrec.config import flatten, load_config
+from jmrec.config import flatten, load_config, load_hyper
 from jmrec.config.load import experiments
 from jmrec.errors import UserError
 
@@ -45,6 +45,28 @@ def test_the_shape_of_a_config_does_not_depend_on_its_argument(name: str) -> Non
             frozenset(key for key in config if not key.startswith(("students.", "rankers.")))
         )
     assert len(shapes) == 1
+
+
+@pytest.mark.parametrize(
+    "spec",
+    ["session:size=tiny", "session:data=folder,encoder=sasrec+core", "session:items=ids+both",
+     "tpad:size=tiny", "mmrec:size=tiny"],
+)  # fmt: skip
+def test_a_shipped_sweep_changes_what_every_student_reads(spec: str) -> None:
+    """Of one that every student has of its own, two trials would be the same run."""
+    trials = load_hyper(spec)
+    config = load_config(spec)
+    rows = config["rankers" if "rankers" in config else "students"]
+    group = "rankers" if "rankers" in config else "students"
+    one = "rank" if "rankers" in config else "student"
+    read = set()
+    for trial in trials:
+        flat = flatten(load_config(spec, [f"--config.{k}={v}" for k, v in trial.items()]))
+        read.add(tuple(
+            flat.get(f"{group}.{row}.train.{name}", flat[f"{one}.train.{name}"])
+            for row in rows for name in ("learning_rate", "weight_decay")
+        ))  # fmt: skip
+    assert len(read) == len(trials) == 6
 
 
 def test_what_experiments_share_is_no_experiment() -> None:

@@ -1,12 +1,16 @@
-"""What importing jmrec pulls in, and what its files must not hold."""
+"""What importing jmrec pulls in, what it is called, and what its files must not hold."""
 
+import ast
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+import jmrec
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = ("tensorflow", "torch", "torchvision")
@@ -166,3 +170,29 @@ def test_ordinary_text_is_let_through(tmp_path: Path, line: str) -> None:
     path = tmp_path / "notes.md"
     path.write_text(line)
     assert forbidden([path]) == []
+
+
+def test_its_names_are_stated_once_for_mypy_and_once_for_python() -> None:
+    tree = ast.parse((ROOT / "jmrec/__init__.py").read_text())
+    typed = {}
+    for node in tree.body:
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            for each in node.body:
+                assert isinstance(each, ast.ImportFrom)
+                module = "" if each.module == "jmrec" else each.module
+                typed |= {alias.asname: module for alias in each.names}
+    assert typed == jmrec._FROM  # type: ignore[attr-defined]
+    assert {*jmrec.__all__} == {*typed, "__version__"} - {"open"}
+    assert {*typed, "__version__"} <= {*dir(jmrec)}
+    for name in typed:
+        assert len(getattr(jmrec, name).__doc__) > 40, name
+    with pytest.raises(AttributeError, match="no attribute 'lod_folder'"):
+        getattr(jmrec, "lod_folder")  # noqa: B009
+
+
+def test_a_star_import_leaves_open_alone() -> None:
+    space: dict[str, Any] = {}
+    exec("from jmrec import *", space)
+    assert "open" not in space
+    assert space["run"] is jmrec.run
+    assert space["losses"] is jmrec.losses

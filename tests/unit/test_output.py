@@ -3,6 +3,8 @@
 import io
 import json
 import math
+import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -124,3 +126,13 @@ def test_no_command_ends_in_a_traceback_by_a_name(
         code = main(words)
         monkeypatch.undo()
         assert code == want
+
+
+def test_whoever_reads_may_go_away() -> None:
+    """As in ``jmrec config show session | head -1``: no word, and the code of a broken pipe."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    words = [sys.executable, "-m", "jmrec", "config", "show", "session:size=tiny"]
+    with os.fdopen(writer, "wb") as end:
+        done = subprocess.run(words, stdout=end, stderr=subprocess.PIPE, check=False)
+    assert (done.returncode, done.stderr) == (141, b"")

@@ -17,7 +17,7 @@ from jmrec.data.beam.recorder import replay
 from jmrec.data.beam.staged import SIZES, Sizes, Stage
 from jmrec.data.findings import Findings
 from jmrec.data.folder import read_items, two_classes
-from jmrec.data.folder_pictures import report_pictures, undecoded
+from jmrec.data.folder_pictures import elsewhere, report_pictures, undecoded
 from jmrec.data.prepared import (
     EVERY,
     PICTURE_SIZE,
@@ -123,7 +123,8 @@ def _dataset(
         findings.note(sentence)
     table, items, names = read_items(stage.folder, description, findings)
     pictures = stage.pictures(names, settings["picture_size"] or PICTURE_SIZE)
-    report_pictures(table, names, pictures.unread, findings)
+    unread = elsewhere(stage.folder, names, pictures.unread, description.items.pictures)
+    report_pictures(table, names, unread, findings)
     report_pictures(table, names, [undecoded(each) for each in pictures.undecoded], findings)
     items = replace(items, pictures=cast(list[bytes], pictures.raw))
     made = stage.events(items.ids, sessions=sessions)

@@ -91,11 +91,12 @@ def _own_folder(address: str) -> Path:
 
 
 def mirror(address: str, folder: Path) -> dict[str, list[float]]:
-    """Copy what a catalogue folder of another file system holds, but for its pictures.
+    """Copy the tables that a catalogue folder of another file system holds.
 
     Args:
       address: Of the folder.
-      folder: Gets its tables and its description; of each picture an empty file.
+      folder: Gets its tables and its description; of each file in a folder of its own, such as a
+        picture, an empty file.
 
     Returns:
       Path in the folder -> size and time of the last change.
@@ -105,38 +106,39 @@ def mirror(address: str, folder: Path) -> dict[str, list[float]]:
     """
     states: dict[str, list[float]] = {}
     try:
-        tables, pictures = FileSystems.match([join(address, "*"), join(address, "images", "**")])
+        (found,) = FileSystems.match([join(address, "**")])
     except Exception as error:  # each file system has its own
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"{address} can not be read ({reason}); check the address.") from None
-    for each in tables.metadata_list:
-        name = each.path.rsplit("/", 1)[-1]
+    for each in found.metadata_list:
+        name = each.path.removeprefix(f"{address}/")
+        plain = not Path(name).is_absolute() and ".." not in Path(name).parts
+        if not plain or name.endswith("/"):  # some file systems list folders too
+            continue
         states[name] = [each.size_in_bytes, each.last_updated_in_seconds]
-        _copy(each.path, folder / name)
-    for each in pictures.metadata_list:
-        name = "images/" + each.path.split("/images/", 1)[-1]
-        states[name] = [each.size_in_bytes, each.last_updated_in_seconds]
-        if not Path(name).is_absolute() and ".." not in Path(name).parts:
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (folder / name).touch()
+        if "/" not in name:
+            _copy(each.path, folder / name)
+            continue
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
     if not states:
         raise UserError(f"{address} holds no files; name a folder with items and interactions.")
     return states
 
 
-def _picture(folder: str, name: str) -> tuple[bytes, str]:
+def _picture(folder: str, name: str, under: str) -> tuple[bytes, str]:
     """Return the file that a cell names and, where it can not be had, why."""
     if not name or not is_remote(folder):
-        return picture_bytes(Path(folder), name)
-    path = picture_path(name)
+        return picture_bytes(Path(folder), name, under)
+    path = picture_path(name, under)
     with tempfile.TemporaryDirectory() as temporary:
-        own = Path(temporary) / "images"
-        own.mkdir()
+        own = Path(temporary) / under
+        own.mkdir(parents=True)
         plain = "\0" not in path and not Path(path).is_absolute() and ".." not in Path(path).parts
-        if plain and FileSystems.exists(join(folder, "images", path)):
+        if plain and FileSystems.exists(join(folder, under, path)):
             (own / path).parent.mkdir(parents=True, exist_ok=True)
-            _copy(join(folder, "images", path), own / path)
-        return picture_bytes(Path(temporary), name)
+            _copy(join(folder, under, path), own / path)
+        return picture_bytes(Path(temporary), name, under)
 
 
 def join(folder: str, *names: str) -> str:
@@ -266,14 +268,14 @@ def _listed(lists: Any, folder: str, facts: Mapping[str, Any]) -> None:
 class _Pictures(beam.DoFn):
     """(first, last) rows -> their pictures, checked and as they are stored."""
 
-    def __init__(self, folder: str, names: str, size: int) -> None:
-        self.folder, self.names, self.size = folder, names, size
+    def __init__(self, folder: str, under: str, names: str, size: int) -> None:
+        self.folder, self.under, self.names, self.size = folder, under, names, size
 
     def process(self, element: tuple[int, int]) -> Iterator[Any]:
         first, last = element
         unread, undecoded, stored, raw = [], [], [], []
         for name in _texts(self.names)[first:last]:
-            data, problem = _picture(self.folder, name)
+            data, problem = _picture(self.folder, name, self.under)
             broken = picture_problem(data)
             small = b"" if broken else shrink(data, self.size)
             unread.append(problem)
@@ -284,11 +286,14 @@ class _Pictures(beam.DoFn):
         yield first, {"unread": unread, "undecoded": undecoded, **columns}
 
 
-def pictures(folder: str, names: str, count: int, size: int, block: int, out: str) -> Any:
+def pictures(
+    folder: str, under: str, names: str, count: int, size: int, block: int, out: str
+) -> Any:
     """Return what adds the steps that read, check and shrink the pictures of a catalogue.
 
     Args:
       folder: The catalogue folder, or its address.
+      under: The folder of the pictures in it.
       names: The file with the names of the pictures.
       count: How many items there are.
       size: The longest side of a stored picture.
@@ -301,7 +306,7 @@ def pictures(folder: str, names: str, count: int, size: int, block: int, out: st
         lists = (
             pipeline
             | "Items" >> beam.Create(parts, reshuffle=True)
-            | "Pictures" >> beam.ParDo(_Pictures(folder, names, size))
+            | "Pictures" >> beam.ParDo(_Pictures(folder, under, names, size))
             | "WritePictures" >> beam.ParDo(_Write("pictures", out))
         )
         _listed(lists, out, {})

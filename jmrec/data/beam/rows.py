@@ -140,7 +140,7 @@ def walk(
     try:
         if source.kind == JSON and description.decimal != ".":
             table = replace(table, numeric=recorder.whole(block.numeric).columns)
-        table = as_meant(table, source, description, "interactions", recorder, ids)
+        table = as_meant(table, [source], description, "interactions", recorder, ids)
         found = read_events(table, description, ids, recorder)
     except UndecidedError as error:
         return None, recorder.records, error.asked

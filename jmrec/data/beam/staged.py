@@ -220,6 +220,12 @@ class Stage:
             self.folder = Path(self.copy.name)
             self.states = jobs.mirror(self.address, self.folder)
         self.description = describe(self.folder, toml)
+        if "interactions" in self.description.several:
+            raise UserError(
+                f"--runner={runner.name}: the interactions are several files "
+                f"({self.description.interactions_file}), of which pipelines read one alone; join "
+                "them in one file, or prepare without --runner."
+            )
         self.own = not runner.staging
         self.root = runner.staging or str(out.parent.absolute() / f".{out.name}.beam")
         self.places: list[str] = []
@@ -229,12 +235,13 @@ class Stage:
         count = len(names)
         if not any(names):
             return Pictures([""] * count, [""] * count, *[[b""] * count] * 2)
-        states = [self._state(f"images/{picture_path(name)}") for name in names if name]
-        place = self._place("pictures", [list(names), size, states])
+        under = self.description.items.pictures
+        states = [self._state(f"{under}/{picture_path(name, under)}") for name in names if name]
+        place = self._place("pictures", [under, list(names), size, states])
         inputs = jobs.join(place, "names.json")
         step = self.sizes.pictures
         where = self.address or str(self.folder)
-        steps = jobs.pictures(where, inputs, count, size, step, place)
+        steps = jobs.pictures(where, under, inputs, count, size, step, place)
         about = self._run("pictures", place, inputs, list(names), steps)
         files = {int(first): name for first, name in about["pictures"]}
         unread: list[str] = []

@@ -96,13 +96,16 @@ def build(
 
     Args:
       name: A key of `jmrec.models.sessions.table.ENCODERS`, such as "sasrec" or "gru4rec".
+        "bert4rec" is trained to name hidden items, which `jmrec.run` does and a loop that asks for
+        the next item does not; so it learns little there.
       items: V, where each item is to have a vector of its own; 0 is none.
       features: F, the width of the items' features, where it is to read some; 0 is none.
       width: D, of states and item vectors.
       gaps: Whether it reads the time between clicks, where it can.
       events: How many types of click it reads, where it can; 0 is none.
       **options: Further fields of its config, and of its stack of blocks (``layers``, ``heads``,
-        ``kv_heads``, ``mlp``) where it has one.
+        ``kv_heads``, ``mlp``) where it has one: ``help(ENCODERS["sasrec"].config)`` lists them. One
+        that knows places (``positions``) has to know as many as sessions are read by: 50.
 
     Returns:
       The model; its parameters are made by ``init``.

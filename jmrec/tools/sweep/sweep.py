@@ -9,7 +9,7 @@ from typing import Any
 from jmrec.errors import UserError
 from jmrec.terminal import console, say
 from jmrec.tools.sweep.live import Board
-from jmrec.tools.sweep.report import print_table, wandb_yaml, write
+from jmrec.tools.sweep.report import conclusion, print_table, wandb_yaml, write
 from jmrec.tools.sweep.run import Grid, Source, run_trials
 from jmrec.tools.sweep.study import Study
 from jmrec.tools.sweep.table import best, settings
@@ -123,6 +123,8 @@ def _conclude(found: Sweep, table: Sequence[dict[str, Any]], index: int | None) 
     if winner is not None:
         arguments = " ".join(found.trials[table.index(winner)].arguments())
         say(f"best: {winner['trial']}, {100 * winner['score']:.2f} % ({arguments})")
+        for sentence in conclusion(table):
+            say(sentence)
     say(f"table: {found.workdir / 'sweep.csv'}, plot: {found.workdir / 'sweep.png'}")
     mine = table if index is None else [table[index]]
     failed = [row for row in mine if row["state"] == "failed"]

@@ -3,6 +3,7 @@
 import random
 import re
 from collections.abc import Callable
+from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 
@@ -83,8 +84,8 @@ def test_prices_with_marks_between_thousands_are_numbers(german: Path) -> None:
 @pytest.mark.parametrize(
     ("where", "prefix", "says"),
     [
-        ("bilder", "", "These files stand in bilder/: rename that folder to images/."),
-        ("bilder", "bilder/", "These files stand in bilder/: move bilder/ into a folder images/."),
+        ("bilder", "", 'pictures = "bilder"'),
+        ("bilder", "bilder/", 'pictures = "bilder"'),
         ("", "", "These files stand beside the tables: move them to a folder images/."),
         (None, "", "'Foto' names files that are not in this folder: put them into images/"),
     ],
@@ -104,11 +105,89 @@ def test_pictures_that_stand_in_another_folder(
     assert says in text
     assert found.picture == ("" if where is None else "Foto")
     assert "Foto" not in found.text_columns
-    if where == "bilder":  # doing as it says is enough
-        if prefix:
-            images.mkdir()
-        target.rename(images / "bilder" if prefix else images)
+    if where == "bilder":  # without it the sentence says where they stand
         assert all(read_folder(german, check_pictures=False).items.pictures)
+        path = german / "dataset.toml"
+        path.write_text(text.replace('pictures = "bilder"', ""), encoding="utf-8")
+        with pytest.raises(
+            UserError, match='is not in images/ but in bilder/; write pictures = "b'
+        ):
+            read_folder(german, check_pictures=False)
+        path.write_text(text.replace('pictures = "bilder"', 'pictures = "../x"'), encoding="utf-8")
+        with pytest.raises(UserError, match=r"pictures is '../x'; name a folder that lies inside"):
+            describe(german)
+
+
+def test_pictures_of_another_folder_that_are_named_by_ids(german: Path) -> None:
+    (german / "images").rename(german / "fotos")
+    for path in (german / "fotos").iterdir():
+        path.rename(path.with_name(f"A{int(path.stem):03d}.png"))
+    table = german / "Produkte.csv"
+    table.write_bytes(re.sub(rb";\d+\.png", b";", table.read_bytes()))
+    write_guess(german)
+    assert (describe(german).items.picture, describe(german).items.pictures) == ("{id}", "fotos")
+    assert all(read_folder(german, check_pictures=False).items.pictures)
+
+
+def _by_month(german: Path) -> None:
+    """Part the clicks: the later ones as UTF-8 in another order of columns, with another time."""
+    head, *rows = (german / "Klicks.csv").read_text(encoding="cp1252").splitlines()
+    later = ["Aktion,Zeit,ArtNr,Kunde"]
+    for row in rows[300:]:
+        user, item, time, action = row.split(";")
+        iso = datetime.strptime(time, "%d.%m.%Y %H:%M").isoformat() + "Z"
+        later.append(f"{action},{iso},{item},{user}")
+    (german / "Klicks.csv").unlink()
+    (german / "Klicks_9.csv").write_text("\n".join([head, *rows[:300]]), encoding="cp1252")
+    (german / "Klicks_10.csv").write_text("\n".join(later), encoding="utf-8")
+
+
+def test_files_of_each_month_are_one_table(
+    german: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_guess(german)
+    whole = read_folder(german, check_pictures=False)
+    (german / "dataset.toml").unlink()
+    _by_month(german)
+    (german / "Klicks_alt.csv").write_bytes((german / "Klicks_9.csv").read_bytes()[:4000])
+    (german / "Verkauf.csv").write_text(
+        "ArtNr;Menge\n" + "".join(f"A{i % 60:03d};{i % 7}\n" for i in range(200))
+    )
+    (german / "Umsatz.csv").write_text("Monat;Umsatz\n1;12.000,00\n2;11.500,50\n")
+    assert main(["data", "init", str(german)]) == 0
+    said = capsys.readouterr().err
+    assert "Klicks_9.csv and Klicks_10.csv have the same columns and are read one" in said
+    assert "Klicks_alt.csv is not read: most of its rows stand in Klicks_9.csv too." in said
+    assert "Verkauf.csv is not read, though its column 'ArtNr' holds ids of items, as a" in said
+    assert "Umsatz" not in said
+    found = describe(german)
+    assert found.files("interactions") == ("Klicks_9.csv", "Klicks_10.csv")
+    assert (found.interactions.user, found.interactions.time) == ("Kunde", "Zeit")
+    assert found.time_format == ""
+    text = (german / "dataset.toml").read_text(encoding="utf-8")
+    assert (
+        "# Found out where it is not given (here: '01.11.2026 00:00' in Klicks_9.csv, "
+        "'2026-11-08T12:00:00Z' in Klicks_10.csv).\n# time_format = \"%d.%m.%Y %H:%M\"\n"
+    ) in text
+    assert '# target_events = ["Kauf", "Klick"]\n' in text
+    raw = read_folder(german, check_pictures=False)
+    assert raw.time is not None
+    assert raw.time.tolist() == whole.time.tolist()  # type: ignore[union-attr]
+    assert raw.item.tolist() == whole.item.tolist()
+    assert raw.user == (pytest.approx(whole.user[0]), whole.user[1])  # type: ignore[index]
+
+
+def test_of_catalogues_of_each_month_one_is_read(german: Path) -> None:
+    """They hold the same items; which one says so."""
+    rows = (german / "Produkte.csv").read_text(encoding="cp1252").splitlines()
+    for month, more in ((1, "alt"), (2, "neu")):
+        lines = [rows[0], *(row.replace("Schuh", f"Schuh {more}") for row in rows[1:])]
+        path = german / f"Produkte_{month}.csv"
+        path.write_text("\n".join(lines), encoding="cp1252")
+    (german / "Produkte.csv").unlink()
+    text = write_guess(german).read_text(encoding="utf-8")
+    assert describe(german).items_file == "Produkte_2.csv"
+    assert "Produkte_1.csv is not read, though its column 'ArtNr' holds ids of items" in text
 
 
 def test_a_folder_without_a_description_is_sent_to_init(german: Path) -> None:

@@ -14,10 +14,11 @@ from jmrec.data.check import check
 from jmrec.data.description import describe
 from jmrec.data.folder import Raw, read_folder
 from jmrec.data.guess import write_guess
+from jmrec.data.missing import DOUBTFUL, MISSING
 from jmrec.data.prepared import build
 from jmrec.errors import UserError
 
-WORDS = ["NULL", "null", "nan", "NaN", "None", "N/A", "NA", "\\N", "-", "   "]
+WORDS = ["NULL", "null", "nan", "NaN", "None", "N/A", "NA", "\\N", "-", "k.A.", "Sin datos", "   "]
 TOML = """[items]
 text_columns = ["note"]
 category_columns = ["brand"]
@@ -155,3 +156,17 @@ def test_init_writes_the_key_and_sees_the_kind_of_a_column(tmp_path: Path) -> No
     assert not any("word for nothing" in each for each in raw.warnings)
     assert raw.words["NULL"] == 15
     assert asdict(check(build(raw), raw))["words"] == raw.words
+
+
+def test_init_names_words_that_may_be_values_and_empties_none(tmp_path: Path) -> None:
+    """A shirt without a pattern, a film without an age limit: only the owner can tell."""
+    items = _items("x")
+    for row in items[1:9]:
+        row[2] = "ohne"
+    _csv(tmp_path / "items.csv", items)
+    _csv(tmp_path / "interactions.csv", _events("x"))
+    text = write_guess(tmp_path).read_text(encoding="utf-8")
+    assert f"# They may mean nothing too; if so, add them: 'ohne' in {items[0][2]!r} (8).\n" in text
+    assert not DOUBTFUL & {word.casefold() for word in MISSING}
+    assert "ohne" not in describe(tmp_path).missing
+    assert not read_folder(tmp_path).words.get("ohne")

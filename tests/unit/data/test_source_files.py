@@ -50,3 +50,15 @@ def test_new_and_lost_pictures_are_named(shop: Path) -> None:
     (shop / "images/0.png").rename(shop / "images/new.png")
     said = source_changes(before, source_files(shop, None, before))
     assert said == "images/0.png is gone; images/new.png is new"
+
+
+def test_a_link_that_leaves_the_folder_is_not_followed(shop: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/secret.txt").write_text("mine")
+    (shop / "photos").symlink_to(tmp_path / "mine")
+    path = shop / "dataset.toml"
+    path.write_text(path.read_text().replace("[items]", '[items]\npictures = "photos"'))
+    assert set(source_files(shop)) == {"dataset.toml", "items.csv", "interactions.csv"}
+    (shop / "photos").unlink()
+    (shop / "images").rename(shop / "photos")
+    assert "photos/0.png" in source_files(shop)

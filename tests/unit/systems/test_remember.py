@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -185,6 +186,11 @@ def test_the_same_file_twice_is_refused_and_changes_nothing(
     done = remember(run, path)
     said = " ".join(done.sentences())
     assert f"a.csv: {300 - CUT} new events of" in said
+    first, last = (
+        datetime.fromtimestamp(float(pick(row[3] for row in rows[CUT:300])), UTC)
+        for pick in (min, max)
+    )
+    assert f"They are of {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} (UTC)." in said
     assert "From now on the rules count all that the run's folder holds" in said
     assert "The weights of EASE stay as they are; --solve solves them anew." in said
     before = state(run.work.workdir)

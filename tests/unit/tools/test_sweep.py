@@ -21,7 +21,7 @@ from jmrec.evaluation.results import PAIRS, RANKING, kinds_of, make_cost, write_
 from jmrec.lock import try_lock
 from jmrec.main import main
 from jmrec.tools.sweep.plot import plot
-from jmrec.tools.sweep.report import print_table, wandb_yaml, write
+from jmrec.tools.sweep.report import JUDGED, print_table, wandb_yaml, write
 from jmrec.tools.sweep.run import Grid, device_shares
 from jmrec.tools.sweep.study import WHOLE, Space, Study
 from jmrec.tools.sweep.table import COSTS, best, cell
@@ -323,8 +323,8 @@ def test_the_table_has_every_trial_in_order(tmp_path: Path) -> None:
     with (found.workdir / "sweep.csv").open() as file:
         rows = list(csv.reader(file))
     head = ["trial", "state", "score", "seconds", "rate", "decay", "row"]
-    assert rows[0] == [*head, *COSTS, "message"]
-    assert rows[1] == ["trial-0000", "done", "0.1", "2.5", "0.1", "0.0", "", *[""] * 6, ""]
+    assert rows[0] == [*head, *JUDGED, *COSTS, "message"]
+    assert rows[1] == ["trial-0000", "done", "0.1", "2.5", "0.1", "0.0", *[""] * 17]
     assert rows[2][-1] == "no luck, mend it."
     assert rows[6][:3] == ["trial-0005", "not ended", ""]
     kept = json.loads((found.workdir / "sweep.json").read_text())

@@ -7,14 +7,18 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pytest
 from rich.console import Console
 
 from jmrec.evaluation.results import RANKING, kinds_of, make_cost, write_results
+from jmrec.evaluation.windows import Units, write_units
+from jmrec.metrics.bootstrap import paired
 from jmrec.terminal import console as clean_console
 from jmrec.tools.sweep.live import Board
-from jmrec.tools.sweep.report import write
+from jmrec.tools.sweep.report import JUDGED, conclusion, print_table, write
 from jmrec.tools.sweep.run import Job
-from jmrec.tools.sweep.trials import Record
+from jmrec.tools.sweep.trials import Record, Trial, keep
 from tests.unit.tools.test_sweep import ended, expanded
 
 
@@ -44,11 +48,93 @@ def test_the_table_has_every_figure_and_what_it_cost(tmp_path: Path) -> None:
     assert rows[1] == {
         **{"trial": "trial-0001", "state": "done", "score": "0.25", "seconds": "9.0"},
         **{"rate": "0.1", "decay": "1.0", "row": "s", "message": ""},
+        **dict.fromkeys(JUDGED, ""),
+        "seeds": "1",
         **{"session MRR@20": "0.25", "session HR@20": "0.5", "last MRR@20": ""},
         **{"stage seconds": "25.2", "own stage seconds": "5.0", "stages taken": "1"},
         **{"peak memory, bytes": "900", "updates": "12", "flops": "3000000.0"},
     }
     assert rows[0]["session MRR@20"] == rows[0]["updates"] == ""
+
+
+def write_run(trial: Trial, values: np.ndarray, seeds: int, clusters: np.ndarray) -> None:
+    """Write what a finished trial leaves: a student, a rule, and the figures of each session."""
+    rule = np.full(values.shape, 0.2)
+    found = {"s": values, "counts": rule}
+    results: Any = {
+        **{"format": 2, "system": "session", "primary": RANKING, "caption": "", "served": None},
+        **{"dataset": {"name": "x", "split": "validation"}, "test_reads": 0, "stages": {}},
+        **{"kinds": kinds_of(["student", "rule"]), "curves": {}, "best_rule": "counts"},
+    }
+    apart = paired(values, rule, clusters)
+    results["comparisons"] = [
+        {"a": "s", "b": "counts", **RANKING, "difference": apart.difference,
+         "interval": [apart.low, apart.high], "verdict": apart.verdict}
+    ]  # fmt: skip
+    results["rows"] = [
+        {"name": name, "kind": kind, "seeds": seeds if kind == "student" else 1,
+         "figures": {"session": {"MRR@20": float(found[name].mean())}},
+         "interval": {"session": {"MRR@20": [0.1, 0.3]}}}
+        for name, kind in (("s", "student"), ("counts", "rule"))
+    ]  # fmt: skip
+    folder = trial.folder / "evaluate"
+    write_results(folder, results, make_cost())
+    both = np.stack([np.stack([each, each]) for each in found.values()])
+    units = Units(list(found), ["student", "rule"], np.array([seeds, 1]), clusters, both)
+    write_units(folder / "units.npz", units)
+    trial.end(Record("done", float(values.mean()), 1.0))
+
+
+def test_the_end_says_what_may_be_said_of_the_best_trial(tmp_path: Path) -> None:
+    found = expanded(tmp_path)
+    keep(found)
+    rng, clusters = np.random.default_rng(0), np.arange(400)
+    low = rng.uniform(0, 0.4, 400)
+    # The third is nearly the second, which is far above the first; the fourth is the third.
+    noise = rng.normal(0, 0.05, 400)
+    runs = [low, low + 0.1, low + 0.1005 + noise - noise.mean(), low + 0.1]
+    for trial, values in zip(found.trials, runs):
+        write_run(trial, values, 3, clusters)
+    table = write(found)
+    apart = paired(runs[2], low, clusters)
+    assert table[0]["best"]["interval"] == [apart.low, apart.high]
+    assert table[0]["best"]["difference"] == pytest.approx(0.1005)
+    assert [row["best"] and row["best"]["verdict"] for row in table[:4]] == [
+        "above", "not told apart", None, "not told apart",
+    ]  # fmt: skip
+    assert table[2]["rule"]["name"] == "counts"
+    said = conclusion(table)
+    assert said[0].startswith("trial-0002 is above the best rule of its run, counts (+")
+    assert said[1] == (
+        "trial-0002 is not told apart from 2 of 3 other trials on the same sessions: trial-0001, "
+        "trial-0003."
+    )
+    assert said[2].startswith("trial-0001 and trial-0003 have the same figures to the last digit")
+    assert len(said) == 3
+    lines = io.StringIO()
+    print_table(table, ["rate", "decay"], Console(width=160, file=lines))
+    shown = next(line for line in lines.getvalue().splitlines() if "trial-0000" in line)
+    assert f"+10.05 [{100 * apart.low:.1f}, {100 * apart.high:.1f}]" in shown
+    assert "10.0–30.0" in shown
+    with (found.workdir / "sweep.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert float(rows[0]["best less it low"]) == apart.low
+    assert rows[2]["best less it"] == rows[4]["less rule"] == ""
+
+
+def test_of_too_few_seeds_and_of_other_sessions_nothing_is_said(tmp_path: Path) -> None:
+    found = expanded(tmp_path)
+    keep(found)
+    for number, trial in enumerate(found.trials[:3]):
+        size = 300 if number == 0 else 200  # as where a setting of the data is swept
+        write_run(trial, np.full(size, 0.1 + 0.1 * number), 1, np.arange(size))
+    table = write(found)
+    assert [row["best"] is None for row in table] == [True, False, True, True, True, True]
+    assert conclusion(table) == [
+        "1 seed: nothing is claimed of trial-0002; with --config.seeds=(0,1,2) this table says "
+        "what can be told apart."
+    ]
+    assert conclusion(table[3:]) == []
 
 
 def test_the_live_table_has_every_trial(tmp_path: Path) -> None:
