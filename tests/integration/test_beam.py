@@ -226,11 +226,16 @@ def test_killed_it_goes_on_and_nothing_is_half_written(
     assert {path: fuzz.contents(tmp_path / "out" / path) for path in one.files} == one.files
 
 
-def test_pictures_of_another_folder(fuzz: ModuleType, tmp_path: Path) -> None:
-    write_messy(tmp_path / "shop", "csv")
-    pictures = (tmp_path / "shop" / "images").rename(tmp_path / "shop" / "Bilder")
+def to_bilder(folder: Path) -> None:
+    """Put the pictures of a messy shop into Bilder/, and six more."""
+    pictures = (folder / "images").rename(folder / "Bilder")
     for number in range(6):
         shutil.copy(pictures / "7.png", pictures / f"{number}.png")
+
+
+def test_pictures_of_another_folder(fuzz: ModuleType, tmp_path: Path) -> None:
+    write_messy(tmp_path / "shop", "csv")
+    to_bilder(tmp_path / "shop")
     toml = (tmp_path / "shop" / "dataset.toml").read_text()
     one = assert_same(fuzz, tmp_path / "shop", (10_000, 100, 1, 4))
     assert any("is not in images/ but in Bilder/" in warning for warning in one.warnings)
@@ -312,9 +317,7 @@ def test_a_runner_that_can_not_be_reached_is_a_sentence(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_a_folder_on_another_file_system(
-    fuzz: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_on_another_file_system(fuzz: ModuleType, tmp_path: Path) -> None:
     """What Beam knows by an address is prepared like the same folder here."""
     from apache_beam.io.filesystem import FileMetadata
     from apache_beam.io.localfilesystem import LocalFileSystem
@@ -346,9 +349,19 @@ def test_a_folder_on_another_file_system(
             return super().exists(here(path))
 
     write_messy(tmp_path / "shop", "csv")
-    one = fuzz.by_one(tmp_path / "shop", None, tmp_path / "one")
+    to_bilder(tmp_path / "shop")
+    toml = (tmp_path / "shop" / "dataset.toml").read_text()
     address: Any = f"faked:/{tmp_path}/shop"
-    beam = fuzz.by_beam(address, None, tmp_path / "beam", sizes=fuzz.Sizes(700, 11, 3, 4))
-    assert beam.error == ""
-    assert fuzz.differences(one, beam) == []
-    assert one.files
+    for pictures, lost in (
+        ("images", "in images/ but in Bilder/"),
+        ("Bilder", "read from Bilder/"),
+    ):
+        own = f'[items]\npictures = "{pictures}"\n'
+        (tmp_path / "shop" / "dataset.toml").write_text(toml + own)
+        one = fuzz.by_one(tmp_path / "shop", None, tmp_path / "one" / pictures)
+        out = tmp_path / "beam" / pictures
+        beam = fuzz.by_beam(address, None, out, sizes=fuzz.Sizes(700, 11, 3, 4))
+        assert beam.error == ""
+        assert fuzz.differences(one, beam) == []
+        assert one.files
+        assert any(lost in warning for warning in one.warnings)
