@@ -18,6 +18,7 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 
 from jmrec.errors import UserError, refusal
+from jmrec.kernels.spread import pick
 
 FACTS = "jmrec"
 """Under which name a table's provenance stands in its file."""
@@ -161,7 +162,7 @@ def take_rows(tables: Any, rows: Any) -> Any:
       >>> take_rows({"a": np.array([5, 6, 7])}, np.array([2, 0]))["a"].tolist()
       [7, 5]
     """
-    return jax.tree.map(lambda table: table[rows], tables)
+    return jax.tree.map(lambda table: pick(table, rows), tables)
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,8 @@ def _sum(jaxpr: Any) -> int:
             total += max(_sum(branch) for branch in equation.params["branches"])
         else:
             turns = equation.params["length"] if name == "scan" else 1
+            if name == "shard_map":  # the program of one device
+                turns = equation.params["mesh"].size
             total += turns * sum(_sum(inner) for inner in _inner(equation.params))
     return total
 

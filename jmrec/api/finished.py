@@ -227,6 +227,7 @@ class Run:
         verdicts: PathLike | None = None,
         stablehlo: bool = False,
         updatable: bool = False,
+        index: float | None = None,
     ) -> dict[str, Any]:
         """Write what is served, as `jmrec export` does; `jmrec.serving.load` reads it.
 
@@ -237,6 +238,8 @@ class Run:
           verdicts: A file of verdicts, the same.
           stablehlo: Whether the scores are added as one program.
           updatable: Whether a rule gets what counting of new sessions needs.
+          index: The share of the exact best items that an approximate index is to find; None is
+            exact.
 
         Returns:
           What was measured: size, seconds, agreement.
@@ -248,7 +251,7 @@ class Run:
 
         return export(
             self.workdir, Path(out), row=row, stablehlo=stablehlo, updatable=updatable,
-            policy=None if policy is None else Path(policy),
+            index=index, policy=None if policy is None else Path(policy),
             verdicts=None if verdicts is None else Path(verdicts),
         )  # fmt: skip
 

@@ -36,7 +36,8 @@ END, BYE = "end", "bye"
 BROKEN = 1
 
 _watch: "_Watch | None" = None
-_asked = 0
+_asked = _met = 0
+_alone = False
 
 
 def is_first() -> bool:
@@ -59,19 +60,57 @@ def first(work: Callable[[], Any]) -> Any:
       >>> first(lambda: {"done": True})
       {'done': True}
     """
-    global _asked
-    if _watch is None:
+    global _asked, _alone
+    if _watch is None or _alone:
         return work()
     _asked += 1
     key = f"jmrec/said/{_asked}"
-    client = _watch.client
     if _watch.process == 0:
-        value = work()
-        client.key_value_set(key, json.dumps(value))
+        _alone = True
+        try:
+            value = work()
+        finally:
+            _alone = False
+        _watch.client.key_value_set(key, json.dumps(value))
         return value
+    return json.loads(_wait_for(key))
+
+
+def place() -> tuple[int, int]:
+    """Return (process, processes) for work that all processes share: each does its own part.
+
+    Where one process works alone, the first within `first` too, it is (0, 1).
+
+    Example:
+      >>> place()
+      (0, 1)
+    """
+    return (0, 1) if _watch is None or _alone else (_watch.process, _watch.processes)
+
+
+def meet() -> None:
+    """Wait until all processes are here: each then sees the files that the others wrote.
+
+    Example:
+      >>> meet()
+    """
+    global _met
+    process, processes = place()
+    if processes == 1:
+        return
+    assert _watch is not None
+    _met += 1
+    _watch.client.key_value_set(f"jmrec/met/{_met}/{process}", "here")
+    for other in range(processes):
+        _wait_for(f"jmrec/met/{_met}/{other}")
+
+
+def _wait_for(key: str) -> str:
+    """Return what stands on the board under a key, once it does."""
+    assert _watch is not None
     while True:
         try:
-            return json.loads(client.blocking_key_value_get(key, 1_000))
+            return str(_watch.client.blocking_key_value_get(key, 1_000))
         except Exception as error:  # jaxlib has one class for all
             if "DEADLINE_EXCEEDED" not in str(error):
                 raise

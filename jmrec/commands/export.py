@@ -30,6 +30,11 @@ def options(parser: argparse.ArgumentParser) -> None:
         help="of a rule: add what jmrec remember --serve needs to count new sessions into it; it "
         "holds ids of sessions and users",
     )  # fmt: skip
+    parser.add_argument(
+        "--index", type=float, metavar="RECALL",
+        help="of a student: answers look at a part of a large catalogue only, such that this share "
+        "of the exact best 20 is found on training sessions, such as 0.95 (default: exact)",
+    )  # fmt: skip
     add_row(parser)
     add_policy(parser)
     add_verdicts(parser)
@@ -45,6 +50,7 @@ def action(args: argparse.Namespace, _: Sequence[str]) -> None:
     section = serve.export(
         args.workdir, args.out, row=args.row, policy=args.policy,
         stablehlo=args.stablehlo, verdicts=args.verdicts, updatable=args.updatable,
+        index=args.index,
     )  # fmt: skip
 
     def show(section: dict[str, Any]) -> None:

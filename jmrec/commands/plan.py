@@ -25,6 +25,16 @@ def options(parser: argparse.ArgumentParser) -> None:
         help="tokens of each text field of an item (as many fields as ToyShop has, else three, of "
         "the config's limit); those of a run are in its data/reader.json",
     )  # fmt: skip
+    parser.add_argument(
+        "--interactions", type=int, metavar="N",
+        help="clicks of the training data: says how many hours the stages over sessions train",
+    )  # fmt: skip
+    parser.add_argument("--epochs", type=float, default=1.0, help="how often they are read (1)")
+    parser.add_argument(
+        "--use", type=float, default=0.4, metavar="SHARE",
+        help="of the devices' peak FLOP/s that is reached (0.4)",
+    )  # fmt: skip
+    parser.add_argument("--price", type=float, help="of one device for an hour, in any unit")
     parser.add_argument("--memory", type=float, metavar="GIB", help="memory of a device")
     parser.add_argument(
         "--without-libtpu", action="store_true",
@@ -39,7 +49,7 @@ def options(parser: argparse.ArgumentParser) -> None:
 def action(args: argparse.Namespace, overrides: Sequence[str]) -> None:
     """Plan; what does not fit is a result, and no error."""
     from jmrec.config import load_config
-    from jmrec.tools.plan.plan import plan, read_fields, show
+    from jmrec.tools.plan.plan import plan, read_fields, read_length, show
     from jmrec.tools.plan.verdict import parse_topology
 
     more = [f"--config.rules={args.rules}"] if args.rules else []
@@ -51,6 +61,7 @@ def action(args: argparse.Namespace, overrides: Sequence[str]) -> None:
         vocab=args.vocab,
         fields=read_fields(args.fields),
         libtpu=not args.without_libtpu,
+        length=read_length(args.interactions, args.epochs, args.use, args.price),
     )
     output(report, args.json, show)
 

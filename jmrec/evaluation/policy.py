@@ -28,6 +28,8 @@ from jmrec.files import check_regular
 
 MAX_BYTES = 100_000_000
 """Of a policy file."""
+NEAR = 100_000
+"""Of more ids none is looked for that is like an unknown one: that would take seconds."""
 PINNED = 3e38
 """The score of the first pinned item; each next one is ``PINNED_STEP`` lower."""
 PINNED_STEP = 1e32
@@ -283,7 +285,7 @@ def nearest(item: str, ids: Sequence[str], exported: bool = False) -> str:
       >>> nearest("t0001x", ["t0001", "b"]), nearest("?", ["t0001"])
       ("did you mean 't0001'?", 'run jmrec embed if it is new.')
     """
-    near = difflib.get_close_matches(item, ids, 1)
+    near = difflib.get_close_matches(item, ids, 1) if len(ids) <= NEAR else []
     if near:
         return f"did you mean {near[0]!r}?"
     return f"run jmrec embed if it is new{', and jmrec export again' if exported else ''}."

@@ -15,7 +15,8 @@ import numpy as np
 
 from jmrec.data.schema import Dataset, Sessions
 from jmrec.evaluation.policy import Availability
-from jmrec.evaluation.top_list import FLOOR, TopList
+from jmrec.evaluation.shares import own_parts, part_size, share_out
+from jmrec.evaluation.top_list import TopList, comparable
 from jmrec.metrics.ranks import CUTOFFS
 from jmrec.preemption import look
 
@@ -344,7 +345,8 @@ def rank(
     rank = 1 + the number of other candidates that do not score below the target, so ties count
     against the model (and a NaN is the lowest score there is). Scores are compared in float32.
     Never more than about [batch, item_chunk] scores are held; where the catalogue needs several
-    slices, the ranker is asked twice for each, first to learn the target's score.
+    slices, the ranker is asked twice for each, first to learn the target's score. Where several
+    processes rank, each does its part; all call it alike and get the whole result.
 
     Args:
       ranker: What is evaluated.
@@ -377,13 +379,15 @@ def rank(
     ranks = np.empty((len(shifts), total), np.int64)
     top_ids = np.empty((total, top), np.int32)
     top_scores = np.empty((total, top), np.float32)
-    for part in chunks(predictions, batch):
+    parts = [*chunks(predictions, part_size(total, batch))]
+    for part in own_parts(parts):
         masked = _Masked(ranker, predictions.take(part), candidate, exclude_seen)
         best = TopList(predictions.target[part], n_items, top)
         ranks[:, part] = _ranks(masked, best, slices, cold, shifts)
         top_ids[part], top_scores[part] = best.result()
         if progress is not None:
             progress(part.stop, total)
+    share_out(parts, (ranks.T, top_ids, top_scores))
     return Ranked(ranks, top_ids, top_scores)
 
 
@@ -421,23 +425,6 @@ def _ranks(
 def _in_all(n_items: int, *masks: np.ndarray | None) -> np.ndarray:
     """Return bool [V]: what every mask has that is given."""
     return np.logical_and.reduce([np.ones(n_items, bool), *(m for m in masks if m is not None)])
-
-
-def comparable(scores: np.ndarray) -> np.ndarray:
-    """Return a copy as float32 of which any two can be compared; NaN is the lowest there is.
-
-    Example:
-      >>> comparable(np.array([np.nan, -0.0, np.inf])) == np.array([FLOOR, 0.0, -FLOOR])
-      array([ True,  True,  True])
-    """
-    # Adding 0 makes a copy in which -0.0 is 0.0, which it ties with.
-    found = np.empty(np.shape(scores), np.float32)
-    np.add(scores, np.float32(0), out=found, dtype=np.float32, casting="same_kind")
-    with np.errstate(over="ignore", invalid="ignore"):
-        finite = np.isfinite(found.sum())  # no array of its own: a sum is only where all are
-    if not finite:
-        np.nan_to_num(found, copy=False, nan=FLOOR, posinf=-FLOOR, neginf=FLOOR)
-    return found
 
 
 class _Masked:

@@ -246,13 +246,18 @@ class Results(TypedDict):
 
 
 class StageCost(TypedDict, total=False):
-    """What a stage cost, be it the run that it was taken from; bytes are of the first process."""
+    """What a stage cost, be it the run that it was taken from; bytes are of the first process.
+
+    ``ranked`` is there of an evaluation by several processes: the predictions that each ranked, the
+    rows of the table and their settings together.
+    """
 
     seconds: float
     peak_memory: int | None
     updates: int | None
     flops: float | None
     made_by: str
+    ranked: list[int]
 
 
 class RowCost(TypedDict, total=False):

@@ -22,12 +22,11 @@ from jmrec.evaluation.protocol import (
     Predictions,
     Ranker,
     chunks,
-    comparable,
     make_predictions,
 )
 from jmrec.evaluation.rankers.known import EASE_ITEMS
 from jmrec.evaluation.rankers.rules import fit_rules
-from jmrec.evaluation.top_list import FLOOR, TopList
+from jmrec.evaluation.top_list import FLOOR, TopList, comparable
 
 TEMPERATURES = np.geomspace(0.02, 5.0, 40)
 BATCH = 512

@@ -77,3 +77,20 @@ class TopList:
         bits = np.where(ordered >> 31, ordered & np.uint32(0x7FFFFFFF), ~ordered)
         scores = np.where(self.keys == 0, np.float32(-np.inf), bits.view(np.float32))
         return np.where(self.keys == 0, -1, ids).astype(np.int32), scores.astype(np.float32)
+
+
+def comparable(scores: np.ndarray) -> np.ndarray:
+    """Return a copy as float32 of which any two can be compared; NaN is the lowest there is.
+
+    Example:
+      >>> comparable(np.array([np.nan, -0.0, np.inf])) == np.array([FLOOR, 0.0, -FLOOR])
+      array([ True,  True,  True])
+    """
+    # Adding 0 makes a copy in which -0.0 is 0.0, which it ties with.
+    found = np.empty(np.shape(scores), np.float32)
+    np.add(scores, np.float32(0), out=found, dtype=np.float32, casting="same_kind")
+    with np.errstate(over="ignore", invalid="ignore"):
+        finite = np.isfinite(found.sum())  # no array of its own: a sum is only where all are
+    if not finite:
+        np.nan_to_num(found, copy=False, nan=FLOOR, posinf=-FLOOR, neginf=FLOOR)
+    return found

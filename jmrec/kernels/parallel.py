@@ -1,7 +1,7 @@
-"""The kernels on an item table whose rows are shared out over the devices of a mesh axis.
+"""The kernels on an item table whose rows are shared out over the devices of one mesh axis or more.
 
 Every device walks its own rows block by block, and a few numbers per state travel: a table that no
-device could hold is never gathered. V has to be a multiple of the axis's size; pad the table with
+device could hold is never gathered. V has to be a multiple of the axes' size; pad the table with
 rows that are not ``valid``.
 
 References:
@@ -9,6 +9,7 @@ References:
   Parallelism, 2019 (which shares out the vocabulary): https://arxiv.org/abs/1909.08053
 """
 
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.sharding import Mesh, PartitionSpec
+from jax.sharding import AbstractMesh, Mesh, PartitionSpec
 
 from jmrec.kernels.blocks import LOWEST, Side, check_side, finite_or_zero, make_side, optional
 from jmrec.kernels.divergence import check_sides, kl_and_logsumexps
@@ -24,14 +25,17 @@ from jmrec.kernels.softmax import check_targets, chunked_logsumexp, target_logit
 from jmrec.kernels.topk import chunked_topk
 from jmrec.types import Array
 
+Axes = str | tuple[str, ...]
+"""A mesh axis, or several, of which the first is cut most coarsely."""
+
 
 def parallel_softmax_cross_entropy(
     states: Array,
     items: Array,
     targets: Array,
     *,
-    mesh: Mesh,
-    axis: str = "tensor",
+    mesh: Mesh | AbstractMesh,
+    axis: Axes = "tensor",
     batch: str | None = None,
     bias: Array | None = None,
     valid: Array | None = None,
@@ -47,7 +51,7 @@ def parallel_softmax_cross_entropy(
       items: [V, D], rows shared out over ``axis``.
       targets: int32 [N], rows of the whole table; ignored where masked.
       mesh: The mesh.
-      axis: Its axis for the rows of ``items``, ``bias`` and ``valid``.
+      axis: Its axis, or axes, for the rows of ``items``, ``bias`` and ``valid``.
       batch: Its axis for the rows of ``states``, ``targets`` and ``where``; None replicates them.
       bias: [V], added to the logits.
       valid: bool [V], False for rows that are no candidates (their vectors may hold anything).
@@ -90,14 +94,61 @@ def parallel_softmax_cross_entropy(
     return run(side, targets, valid, where)
 
 
+def parallel_logsumexp(
+    states: Array,
+    items: Array,
+    *,
+    mesh: Mesh | AbstractMesh,
+    axis: Axes = "tensor",
+    batch: str | None = None,
+    bias: Array | None = None,
+    valid: Array | None = None,
+    chunk: int = 4096,
+) -> jax.Array:
+    """Return log(sum over items of exp(<state, item> + bias)) of each state.
+
+    Compatible with jit and grad (states, items, bias).
+
+    Args:
+      states: [N, D].
+      items: [V, D], rows shared out over ``axis``.
+      mesh: The mesh.
+      axis: Its axis, or axes, for the rows of ``items``, ``bias`` and ``valid``.
+      batch: Its axis for the rows of ``states``; None replicates them.
+      bias: [V], added to the logits.
+      valid: bool [V], False for rows that are no candidates (their vectors may hold anything).
+      chunk: Items per block of a device, static.
+
+    Returns:
+      float32 [N], shared out over ``batch``: what `chunked_logsumexp` returns.
+
+    Raises:
+      ValueError: If the shapes do not fit, each other or the mesh.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> mesh = jax.make_mesh((1,), ("tensor",), axis_types=(jax.sharding.AxisType.Auto,))
+      >>> round(float(parallel_logsumexp(jnp.zeros((1, 3)), jnp.ones((8, 3)), mesh=mesh)[0]), 4)
+      2.0794
+    """
+    side, valid = make_side(states, items, bias), optional(valid)
+    check_side(side, valid=valid)
+
+    def local(side: Side, valid: Any) -> jax.Array:
+        lse = chunked_logsumexp(side.states, side.items, bias=side.bias, valid=valid, chunk=chunk)
+        return _join(lse, axis)
+
+    return _shard(local, mesh, axis, batch, side.items, (_side(axis, batch), axis))(side, valid)
+
+
 def parallel_kl(
     teacher_states: Array,
     teacher_items: Array,
     student_states: Array,
     student_items: Array,
     *,
-    mesh: Mesh,
-    axis: str = "tensor",
+    mesh: Mesh | AbstractMesh,
+    axis: Axes = "tensor",
     batch: str | None = None,
     teacher_bias: Array | None = None,
     student_bias: Array | None = None,
@@ -118,7 +169,7 @@ def parallel_kl(
       student_states: [N, Ds].
       student_items: [V, Ds], rows shared out over ``axis``.
       mesh: The mesh.
-      axis: Its axis for the rows of tables, biases and ``valid``.
+      axis: Its axis, or axes, for the rows of tables, biases and ``valid``.
       batch: Its axis for the rows of states and ``where``; None replicates them.
       teacher_bias: [V], added to the teacher's logits before the division by T.
       student_bias: [V], added to the student's logits before the division by T.
@@ -170,8 +221,8 @@ def parallel_topk(
     items: Array,
     k: int,
     *,
-    mesh: Mesh,
-    axis: str = "tensor",
+    mesh: Mesh | AbstractMesh,
+    axis: Axes = "tensor",
     batch: str | None = None,
     bias: Array | None = None,
     valid: Array | None = None,
@@ -186,7 +237,7 @@ def parallel_topk(
       items: [V, D], rows shared out over ``axis``.
       k: How many, static, at most V.
       mesh: The mesh.
-      axis: Its axis for the rows of ``items``, ``bias`` and ``valid``.
+      axis: Its axis, or axes, for the rows of ``items``, ``bias`` and ``valid``.
       batch: Its axis for the rows of ``states``; None replicates them.
       bias: [V], added to the scores.
       valid: bool [V], False for rows that are no candidates (their vectors may hold anything).
@@ -224,7 +275,7 @@ def parallel_topk(
     return _shard(local, mesh, axis, batch, side.items, (_side(axis, batch), axis))(side, valid)
 
 
-def _side(axis: str, batch: str | None) -> Side:
+def _side(axis: Axes, batch: str | None) -> Side:
     """Return the mesh axes of a `Side`'s rows."""
     rows = PartitionSpec(axis)
     return Side(PartitionSpec(batch), rows, rows)  # type: ignore[arg-type]
@@ -232,21 +283,23 @@ def _side(axis: str, batch: str | None) -> Side:
 
 def _shard(
     local: Callable[..., Any],
-    mesh: Mesh,
-    axis: str,
+    mesh: Mesh | AbstractMesh,
+    axis: Axes,
     batch: str | None,
     items: jax.Array,
     rows: tuple[Any, ...],
 ) -> Callable[..., Any]:
     """Return ``local`` on every device's rows; ``rows`` names each argument's mesh axis."""
-    for name in {axis, *([] if batch is None else [batch])}:
+    names = (axis,) if isinstance(axis, str) else axis
+    for name in {*names, *([] if batch is None else [batch])}:
         if name not in mesh.shape:
             raise ValueError(f"the mesh has no axis {name!r}, only {', '.join(mesh.axis_names)}")
-    if batch == axis:
-        raise ValueError(f"states and items can not both lie on the mesh axis {axis!r}")
-    if items.shape[0] % mesh.shape[axis]:
+    if batch in names:
+        raise ValueError(f"states and items can not both lie on the mesh axis {batch!r}")
+    devices = math.prod(mesh.shape[name] for name in names)
+    if items.shape[0] % devices:
         raise ValueError(
-            f"{items.shape[0]} items do not divide by the {mesh.shape[axis]} devices of {axis!r}; "
+            f"{items.shape[0]} items do not divide by the {devices} devices of {axis!r}; "
             "pad the table with rows that are not valid"
         )
     specs = tuple(each if isinstance(each, Side) else _spec(each) for each in rows)
@@ -254,10 +307,10 @@ def _shard(
     return run(local, in_specs=specs)
 
 
-def _spec(axis: str | None) -> PartitionSpec:
+def _spec(axis: Axes | None) -> PartitionSpec:
     return PartitionSpec() if axis is None else PartitionSpec(axis)
 
 
-def _join(lse: jax.Array, axis: str) -> jax.Array:
+def _join(lse: jax.Array, axis: Axes) -> jax.Array:
     """Return the logsumexp [N] of the whole table from every device's own [N]."""
     return jax.nn.logsumexp(lax.all_gather(lse, axis), axis=0)

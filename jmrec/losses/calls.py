@@ -10,6 +10,7 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 
+from jmrec.kernels.spread import pick
 from jmrec.losses.masks import as_float32, at_least_one, flatten_leading, mask_inputs
 from jmrec.types import Array
 
@@ -98,7 +99,7 @@ def over_batch(
     alike = (ids[:, None] == ids[None, :]) & ok[None, :]
     share = alike.sum(1) / at_least_one(ok.sum())
     log_q = jnp.log(jnp.where(ok, share, 1.0))
-    own = jnp.asarray(items)[ids]
+    own = pick(jnp.asarray(items), ids)
     return loss(states, own, ids=ids, log_q=log_q, where=ok).reshape(leading)
 
 
@@ -110,8 +111,8 @@ def over_scores(
     states, items = as_float32(states), as_float32(items)
     states, targets = mask_inputs(states, where), mask_inputs(jnp.asarray(targets), where)
     samples = draw(key, valid, negatives)
-    scores = jnp.where(samples == targets[..., None], HIT, states @ items[samples].T)
-    return loss((states * items[targets]).sum(-1), scores, where=where)
+    scores = jnp.where(samples == targets[..., None], HIT, states @ pick(items, samples).T)
+    return loss((states * pick(items, targets)).sum(-1), scores, where=where)
 
 
 def over_share(

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jmrec.kernels.divergence import chunked_kl
+from jmrec.kernels.catalogue import catalogue_divergence
 from jmrec.losses.masks import (
     as_float32,
     check_shape,
@@ -387,7 +387,7 @@ def catalogue_kl(
             f"{jnp.shape(teacher_states)[:-1]} and {leading}"
         )
     check_shape("where", where, leading)
-    losses = chunked_kl(
+    losses = catalogue_divergence(
         flatten_leading(teacher_states, leading),
         teacher_items,
         flatten_leading(student_states, leading),

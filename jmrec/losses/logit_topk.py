@@ -15,7 +15,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jmrec.kernels.softmax import chunked_logsumexp
+from jmrec.kernels.catalogue import catalogue_logsumexp
+from jmrec.kernels.spread import pick, row_logits
 from jmrec.losses.logit import kl
 from jmrec.losses.masks import (
     as_float32,
@@ -191,7 +192,7 @@ def catalogue_topk(
     known = (rows >= 0) & (rows < items.shape[0])
     rows = jnp.where(known, rows, 0)
     if valid is not None:
-        known &= jnp.asarray(valid)[rows]
+        known &= pick(jnp.asarray(valid), rows)
         items = mask_inputs(items, valid)
     temperature = jax.lax.stop_gradient(jnp.asarray(temperature, jnp.float32))
     logits, tail = _logits_and_tail(
@@ -223,12 +224,11 @@ def _logits_and_tail(
     """Return a student's logits of the ``known`` of some rows [..., K], and its tail [...]."""
     # The same rounding in both, or a tail of small mass would be noise.
     scaled = (as_float32(states) / temperature).astype(states.dtype)
-    logits = jnp.einsum("...d,...kd->...k", scaled, items[rows], preferred_element_type=jnp.float32)
-    logits = temperature * logits
+    logits = temperature * row_logits(scaled, items, rows)
     if bias is not None:
         bias = as_float32(bias)
-        logits = logits + jnp.where(known, bias[rows], 0.0)
-    lse = chunked_logsumexp(
+        logits = logits + jnp.where(known, pick(bias, rows), 0.0)
+    lse = catalogue_logsumexp(
         flatten_leading(scaled, states.shape[:-1]),
         items,
         bias=None if bias is None else bias / temperature,

@@ -5,7 +5,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jmrec.kernels.softmax import chunked_softmax_cross_entropy
+from jmrec.kernels.catalogue import catalogue_cross_entropy
+from jmrec.kernels.spread import pick
 from jmrec.losses.masks import (
     as_float32,
     at_least_one,
@@ -71,7 +72,7 @@ def full_softmax(
     check_shape("where", where, leading)
     states = mask_inputs(states, where)
     scaled = (as_float32(states) / temperature).astype(states.dtype)
-    losses = chunked_softmax_cross_entropy(
+    losses = catalogue_cross_entropy(
         flatten_leading(scaled, leading),
         items,
         flatten_leading(targets, leading),
@@ -147,8 +148,8 @@ def sampled_softmax(
         check_shape("samples", samples[..., 0], leading)
         samples = mask_inputs(samples, where)
     states, targets = mask_inputs(states, where) / temperature, mask_inputs(targets, where)
-    own = (states * items[targets]).sum(axis=-1)
-    drawn = items[samples]
+    own = (states * pick(items, targets)).sum(axis=-1)
+    drawn = pick(items, samples)
     others = states @ drawn.T if shared else jnp.einsum("...d,...md->...m", states, drawn)
     if log_q is not None:
         log_count = as_float32(log_q) + jnp.log(jnp.float32(samples.shape[-1]))

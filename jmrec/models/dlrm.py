@@ -20,6 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from jmrec.errors import SettingError
+from jmrec.kernels.spread import pick
 from jmrec.models.linen import make_model
 from jmrec.models.parts.basic import dense, drop, named
 from jmrec.types import Model
@@ -113,9 +114,9 @@ class Dlrm(nn.Module):
         if c.numbers:
             vectors.append(self._layers(pairs.numbers, (*c.bottom, c.width), "bottom"))
         if c.items:
-            vectors.append(self._table("items", c.items)[pairs.item])
+            vectors.append(pick(self._table("items", c.items), pairs.item))
         if c.users:
-            vectors.append(self._table("users", c.users)[pairs.user])
+            vectors.append(pick(self._table("users", c.users), pairs.user))
         for k, rows in enumerate(c.categories):
             vectors.append(self._table(f"category{k}", rows, None)[pairs.category[:, k]])
         read = [
@@ -138,7 +139,7 @@ class Dlrm(nn.Module):
 
     def _table(self, name: str, rows: int, axis: str | None = "item") -> jax.Array:
         # From 0.02 on it took hundreds of updates until ids and parts met at all.
-        table = named(nn.initializers.normal(0.1), axis, "embed")
+        table = named(nn.initializers.normal(0.1), axis, None if axis else "embed")
         found: jax.Array = self.param(name, table, (rows, self.config.width))
         return found
 

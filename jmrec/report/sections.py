@@ -198,6 +198,9 @@ def cost_table(results: Results, cost: Cost) -> Table | None:
     )
     if makers := sorted({entry["made_by"] for entry in every if "made_by" in entry}):
         note += f" Some stages were taken from {', '.join(makers)}: it is what they cost there."
+    if ranked := (spent or {}).get("ranked"):
+        each = ", ".join(f"process {n} {count:,}" for n, count in enumerate(ranked))
+        note += f" Predictions that were ranked, all rows together: {each}."
     return Table("Cost", [columns[place] for place in kept], lines, note)
 
 

@@ -5,6 +5,7 @@ serve.json          format, the student's name, its encoder and size, the policy
 student.safetensors the student's parameters, named by their path in the tree
 items.safetensors   the feature table [V, F] and each item's row of the id table
 items.json          ids, titles, windows of availability
+index.safetensors   optional: the cells of `jmrec.serving.index`
 README.md           the model card, for people
 student.stablehlo   optional: the scores as a program, see `jmrec.serving.stablehlo`
 checksums.json      the SHA-256 of each
@@ -43,11 +44,13 @@ from jmrec.serving.folder import (
     write_folder,
     write_items,
 )
+from jmrec.serving.index import Index
 from jmrec.types import Params
 
 KIND = SESSIONS
 FORMAT = 2
 STUDENT, TABLE, STABLEHLO = "student.safetensors", "items.safetensors", "student.stablehlo"
+INDEX = "index.safetensors"
 ID_ROW = "id_row"
 
 
@@ -66,6 +69,7 @@ class Artefact:
       policy: Which items may be recommended.
       provenance: Which run and stages made it, for people.
       event_names: ``event_names[code]`` of the event types of training.
+      index: Which items an answer looks at; None is all.
     """
 
     student: str
@@ -78,6 +82,7 @@ class Artefact:
     policy: Policy
     provenance: dict[str, Any]
     event_names: list[str]
+    index: Index | None = None
 
 
 def write(
@@ -114,6 +119,7 @@ def student_facts(artefact: Artefact) -> dict[str, Any]:
         "policy": policy_facts(artefact.policy),
         "provenance": artefact.provenance,
         "event_names": artefact.event_names,
+        **({} if artefact.index is None else {"index": artefact.index.facts}),
     }
 
 
@@ -122,6 +128,8 @@ def write_student(artefact: Artefact, folder: Path) -> None:
     save_file(flatten_params(artefact.params), folder / STUDENT)
     tables = {**artefact.features, ID_ROW: artefact.id_rows}
     write_features(folder / TABLE, tables, artefact.ids, {"stage": "export"})
+    if (index := artefact.index) is not None:
+        save_file({"centres": index.centres, "cell": index.cell}, folder / INDEX)
 
 
 def read(folder: Path) -> Artefact:
@@ -160,4 +168,23 @@ def parse_student(folder: Path, facts: Mapping[str, Any]) -> Artefact:
         policy=read_policy(folder, facts, ids, window),
         provenance=dict(facts["provenance"]),
         event_names=texts(facts, "event_names"),
+        index=_read_index(folder, facts["index"], len(ids)) if "index" in facts else None,
     )
+
+
+def _read_index(folder: Path, facts: Mapping[str, Any], count: int) -> Index:
+    """Return the index of a folder.
+
+    Raises:
+      ValueError: It is something else.
+    """
+    tables = read_arrays(folder / INDEX)
+    centres, cell = tables["centres"], tables["cell"]
+    look, recall, sessions = (facts[name] for name in ("look", "recall", "sessions"))
+    whole = all(type(each) is int for each in (look, sessions)) and isinstance(recall, float | int)
+    fits = centres.ndim == 2 and cell.shape == (count,) and cell.dtype == np.int32
+    if not whole or not fits or not np.isfinite(centres).all():
+        raise ValueError(f"{INDEX} is not what {SERVE} says")
+    if not 1 <= look <= len(centres) or cell.min() < 0 or cell.max() >= len(centres):
+        raise ValueError(f"{INDEX}: a cell that does not exist")
+    return Index(centres.astype(np.float32), cell, look, float(recall), sessions)

@@ -1,7 +1,7 @@
 """Recommendations from a serving artefact, or from a run that looks like one."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +10,9 @@ import numpy as np
 
 from jmrec.errors import UserError
 from jmrec.evaluation.policy import Policy, make_policy, nearest, read_correction
-from jmrec.evaluation.protocol import WINDOW, Prefixes, Ranker, comparable
+from jmrec.evaluation.protocol import WINDOW, Prefixes, Ranker
 from jmrec.evaluation.rankers.neural import WINDOWS, CompiledEncoder
+from jmrec.evaluation.top_list import comparable
 from jmrec.models.linen import check_fit
 from jmrec.models.sessions.table import session_model
 from jmrec.serving.artefact import Artefact, read
@@ -29,6 +30,7 @@ from jmrec.serving.questions import (
 )
 
 if TYPE_CHECKING:  # scipy and its linear algebra: not to serve a student
+    from jmrec.serving.index import Index
     from jmrec.serving.mixed import MixedArtefact
     from jmrec.serving.rules import RuleArtefact
 
@@ -66,6 +68,7 @@ class Served:
       where: What is served, for messages.
       event_names: ``event_names[code]`` of the event types that the ranker was trained with.
       exported: Whether an artefact is served, else a run; for messages.
+      index: Which items an answer looks at, of a student; None is all.
     """
 
     def __init__(
@@ -77,7 +80,9 @@ class Served:
         where: str,
         event_names: Sequence[str] = ("",),
         exported: bool = False,
+        index: "Index | None" = None,
     ) -> None:
+        self.index = index
         self.ranker, self.policy, self.where = ranker, policy, where
         self.event_names, self.exported = list(event_names), exported
         self.ids, self.titles = list(ids), list(titles)
@@ -172,11 +177,31 @@ class Served:
                     for row, each in zip(few, part)
                 ],
             )
-            scores = comparable(self.ranker.scores(prefixes, slice(0, len(self.ids))))
-            scores[~self.policy.candidates(part, now)] = -np.inf
-            for row, line in zip(few, scores):
-                found[row].extend(self._best(line, top))
+            if self.index is None:
+                scores = comparable(self.ranker.scores(prefixes, slice(0, len(self.ids))))
+                scores[~self.policy.candidates(part, now)] = -np.inf
+                for row, line in zip(few, scores):
+                    found[row].extend(self._best(line, top))
+            else:
+                for row, answer in zip(few, self._near(self.index, prefixes, part, now, top)):
+                    found[row].extend(answer)
         return found
+
+    def _near(
+        self, index: "Index", prefixes: Prefixes, sessions: list[np.ndarray], now: float, top: int
+    ) -> Iterator[list[dict[str, Any]]]:
+        """Yield the answer to each session from the items that an index looks at.
+
+        Where the policy leaves fewer than ``top`` of those, all items are looked at.
+        """
+        ranker: Any = self.ranker
+        for state, seen in zip(ranker.states(prefixes), sessions):
+            candidates = self.policy.candidates([seen], now)[0]
+            rows = np.union1d(index.rows(state), self.policy.pinned)
+            rows = rows[candidates[rows]]
+            if len(rows) < top:
+                rows = np.flatnonzero(candidates)
+            yield self._best(comparable(ranker.items[rows] @ state), top, rows)
 
     def _named(self, session: Any) -> list[str]:
         items = read_list(session, "the session", "item ids")
@@ -215,9 +240,19 @@ class Served:
                 )
         return given
 
-    def _best(self, scores: np.ndarray, top: int) -> list[dict[str, Any]]:
-        """Return the best of float32 [V], -inf where an item is no candidate."""
+    def _best(
+        self, scores: np.ndarray, top: int, rows: np.ndarray | None = None
+    ) -> list[dict[str, Any]]:
+        """Return the best of float32 [N], -inf where an item is no candidate.
+
+        Args:
+          scores: Of all items, or of ``rows``.
+          top: How many.
+          rows: int [N], ascending; None is all.
+        """
         pinned = self.policy.pinned
+        if rows is not None:
+            pinned = np.searchsorted(rows, pinned[np.isin(pinned, rows)])
         first = pinned[~np.isneginf(scores[pinned])]
         rest = scores.copy() if len(first) else scores
         rest[first] = -np.inf
@@ -226,10 +261,12 @@ class Served:
             {
                 "item_id": self.ids[row],
                 "title": self.titles[row],
-                "score": float(scores[row]),
+                "score": float(scores[at]),
                 "pinned": place < len(first),
             }
-            for place, row in enumerate(best.tolist())
+            for place, (at, row) in enumerate(
+                zip(best.tolist(), (best if rows is None else rows[best]).tolist())
+            )
         ]
 
 
@@ -297,6 +334,7 @@ def serve(
         where,
         artefact.event_names,
         exported,
+        artefact.index if isinstance(artefact, Artefact) else None,
     )
 
 
@@ -326,6 +364,8 @@ def _student(artefact: Artefact, where: str) -> Ranker:
     )
     ranker = CompiledEncoder(model, artefact.id_rows).ranker(artefact.student, artefact.params)
     ranker.prepare(artefact.features)
+    if artefact.index is not None and artefact.index.centres.shape[1] != ranker.width:
+        raise UserError(f"{where} is damaged (its index is of other vectors); export again.")
     return ranker
 
 

@@ -18,7 +18,7 @@ from jmrec.sharding.placement import (
     put_tree,
     replicated,
 )
-from jmrec.sharding.rules import RULES, shardings
+from jmrec.sharding.rules import RULES, row_axes, shardings
 
 __all__ = [
     "DATA_AXES",
@@ -37,5 +37,6 @@ __all__ = [
     "put_tree",
     "replicated",
     "replicated_share",
+    "row_axes",
     "shardings",
 ]

@@ -11,9 +11,10 @@ from jmrec.errors import UserError
 
 log = logging.getLogger(__name__)
 
+# "item" is the row of a table of items, "event" of a table of what happened.
 LOGICAL_AXES = (
     *("batch", "vocab", "item", "embed", "mlp", "heads", "kv_heads", "head_dim"),
-    *("layers", "patch", "out", "state"),
+    *("layers", "patch", "out", "state", "event"),
 )
 _EVERYWHERE: dict[str, str | tuple[str, ...] | None] = dict.fromkeys(LOGICAL_AXES)
 _EVERYWHERE["batch"] = ("data", "fsdp")
@@ -22,15 +23,18 @@ RULES: Mapping[str, Mapping[str, str | tuple[str, ...] | None]] = {
     # Every device holds all parameters.
     "dp": _EVERYWHERE,
     # Parameters are cut along their model width and gathered when they are used.
-    "fsdp": {**_EVERYWHERE, "embed": "fsdp"},
+    # Tables of items are cut along their rows instead, and never gathered.
+    "fsdp": {**_EVERYWHERE, "embed": "fsdp", "item": "fsdp", "event": "fsdp"},
     # The tables of items and words are cut along their rows; all else is whole everywhere.
-    "tp": {**_EVERYWHERE, "vocab": "tensor", "item": "tensor"},
-    # The wide axes of each matrix are split as well and never gathered.
+    "tp": {**_EVERYWHERE, "vocab": "tensor", "item": "tensor", "event": "tensor"},
+    # The wide axes of each matrix are split as well and never gathered. The rows of tables of items
+    # lie on both axes.
     "fsdp_tp": {
         **_EVERYWHERE,
         "embed": "fsdp",
         "vocab": "tensor",
-        "item": "tensor",
+        "item": ("fsdp", "tensor"),
+        "event": ("fsdp", "tensor"),
         "mlp": "tensor",
         "heads": "tensor",
         "kv_heads": "tensor",
@@ -42,6 +46,20 @@ RULES: Mapping[str, Mapping[str, str | tuple[str, ...] | None]] = {
 def is_axes(node: Any) -> bool:
     """Tell a tuple of axis names (a leaf) from a tuple that is a container."""
     return isinstance(node, tuple) and all(name is None or isinstance(name, str) for name in node)
+
+
+def row_axes(tables: Any, rows: str = "item") -> Any:
+    """Return the logical axes of tables that are cut along their rows alone.
+
+    Args:
+      tables: A tree of arrays [V, ...].
+      rows: The name of their first axis.
+
+    Example:
+      >>> row_axes({"e": jax.ShapeDtypeStruct((4, 2), "float32")})
+      {'e': ('item', None)}
+    """
+    return jax.tree.map(lambda table: (rows, *[None] * (table.ndim - 1)), tables)
 
 
 def _spec(

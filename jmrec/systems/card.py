@@ -21,6 +21,7 @@ FILES = {
     "student.safetensors": "the student's parameters",
     "ranker.safetensors": "the ranker's parameters",
     "student.stablehlo": "the scores as a program, for servers without Python",
+    "index.safetensors": "the cells of the items: which of them an answer looks at",
     "users.json": "the ids of users",
     "checksums.json": "the SHA-256 of every file",
 }

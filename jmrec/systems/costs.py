@@ -15,6 +15,7 @@ import jax
 
 import jmrec
 from jmrec.evaluation.results import Cost, StageCost, StageFacts, make_cost
+from jmrec.evaluation.shares import ranked_by_each
 from jmrec.files import read_json
 from jmrec.systems.stages import read_stage
 from jmrec.usage import watch
@@ -40,7 +41,9 @@ def cost_of(workdir: Path, names: Sequence[str], command: Sequence[str] = ()) ->
 
 @contextmanager
 def evaluation_cost() -> Iterator[StageCost]:
-    """Measure the block: seconds, and the bytes that the process held at most.
+    """Measure the block: seconds, the bytes that the process held at most, and who ranked what.
+
+    All processes come here.
 
     Yields:
       A dict that is filled when the block ends.
@@ -49,6 +52,8 @@ def evaluation_cost() -> Iterator[StageCost]:
     with watch() as peak:
         yield entry
     entry["seconds"], entry["peak_memory"] = round(time.monotonic() - started, 2), peak.bytes
+    if len(ranked := ranked_by_each()) > 1:
+        entry["ranked"] = ranked
 
 
 def made() -> dict[str, str]:

@@ -124,7 +124,7 @@ def evaluate(
         effect = correction_effect(plain, own, predictions, policy)
     # All processes read parameters together, so this comes before the others return.
     why = examples(system, predictions, served["row"], next(iter(table.rankers), None))
-    if not is_first():  # every process ranks, the first writes what came out
+    if not is_first():  # every process ranks its part, the first writes what came out
         return
     student = served.get("student", served["row"])
     pairs, beside = _compared(config, rows, served["row"], student)

@@ -9,10 +9,10 @@ from typing import Any
 import jax
 import numpy as np
 
-from jmrec.data.schema import Items
+from jmrec.data.schema import Items, Sessions
 from jmrec.errors import UserError
 from jmrec.evaluation.policy import Correction, make_policy
-from jmrec.evaluation.protocol import Ranker, make_predictions, rank
+from jmrec.evaluation.protocol import Predictions, Ranker, make_predictions, rank
 from jmrec.evaluation.rankers.blend import Blend
 from jmrec.evaluation.results import (
     RESULTS,
@@ -35,6 +35,7 @@ from jmrec.serving import (
     write,
 )
 from jmrec.serving.folder import Card
+from jmrec.serving.index import make_index
 from jmrec.serving.measure import CALLS, cold_start, folder_bytes, latency, size
 from jmrec.serving.mixed import MixedArtefact, split_mixed, write_mixed
 from jmrec.serving.questions import SKIP
@@ -209,6 +210,7 @@ def export(
     stablehlo: bool = False,
     verdicts: Path | None = None,
     updatable: bool = False,
+    index: float | None = None,
     calls: int = CALLS,
 ) -> dict[str, Any]:
     """Write a run's serving artefact, measure it beside the teacher, and note it in the report.
@@ -222,6 +224,8 @@ def export(
       verdicts: A file of verdicts for a system that ranks pairs, which become the artefact's own.
       updatable: Whether a rule gets what counting of new sessions needs, see
         `jmrec.serving.remember`.
+      index: The share of the exact best items that an approximate index is to find, see
+        `jmrec.serving.index`; None is exact, without an index.
       calls: How many answers are timed.
 
     Returns:
@@ -248,6 +252,8 @@ def export(
         system = able(opened, Ranks)
         chosen = served_row(system, row)
         artefact = _build(system, chosen, policy, updatable)
+        if index is not None:
+            artefact = _indexed(system, artefact, index)
         program = export_scores(serve(artefact, str(out))) if stablehlo else None
         write_any(artefact, out, program, card_of(system, chosen.name, artefact))
         tracker.say(f"export: {out} is written; now it is measured")
@@ -342,6 +348,8 @@ def measure(
     tables = sum(array.nbytes for array in arrays)
     about = {"name": row.name, **size(params), "table_bytes": tables}
     section: dict[str, Any] = {"served": {**about, **times[0]}, "why": row.why}
+    if served.index is not None:
+        section["index"] = {**served.index.facts, "cells": len(served.index.centres)}
     if rules is not None and rules.sessions():
         section["sessions held"] = rules.sessions()
     if large is not None:
@@ -378,6 +386,36 @@ def _ranker(system: Ranks, row: ServedRow) -> Ranker:
     return system.students.ranker(row.name, system.students.seeds(row.name)[0])
 
 
+def _indexed(system: Ranks, artefact: AnyArtefact, recall: float) -> AnyArtefact:
+    """Return a student's artefact with an index that finds a share of the exact best items.
+
+    Raises:
+      UserError: Rules are served, which have no vectors.
+    """
+    if not isinstance(artefact, Artefact):
+        raise UserError(
+            "an index holds vectors of items, which only a student has; leave out --index, or name "
+            "a student with --row."
+        )
+    ranker: Any = serve(artefact, "").ranker
+    states = ranker.states(_few(system)[1].prefixes)
+    return replace(artefact, index=make_index(ranker.items[: len(artefact.ids)], states, recall))
+
+
+def _few(system: Ranks) -> tuple[Sessions, Predictions]:
+    """Return training sessions, and the predictions of the last item of each."""
+    train = system.data.dataset.splits["train"]
+    count = min(len(train), AGREE)
+    stop = int(train.offsets[count])
+    events = {name: getattr(train, name)[:stop] for name in ("items", "times", "events", "ratings")}
+    few = replace(
+        train, ids=train.ids[:count], users=train.users[:count],
+        offsets=train.offsets[: count + 1], targets=np.ones(stop, bool), **events,
+    )  # fmt: skip
+    made = make_predictions(few)
+    return few, made.take(made.is_last)
+
+
 def agree(system: Ranks, ranker: Ranker, served: Served) -> dict[str, int]:
     """Ask an artefact and the run's own evaluation for the best 20 of many sessions.
 
@@ -390,16 +428,7 @@ def agree(system: Ranks, ranker: Ranker, served: Served) -> dict[str, int]:
       many items are "new" since: a blend weighs scores by their spread over all items.
     """
     dataset = system.data.dataset
-    train = dataset.splits["train"]
-    count = min(len(train), AGREE)
-    stop = int(train.offsets[count])
-    events = {name: getattr(train, name)[:stop] for name in ("items", "times", "events", "ratings")}
-    few = replace(
-        train, ids=train.ids[:count], users=train.users[:count],
-        offsets=train.offsets[: count + 1], targets=np.ones(stop, bool), **events,
-    )  # fmt: skip
-    made = make_predictions(few)
-    asked = made.take(made.is_last)
+    few, asked = _few(system)
     # A target would come after others of the same score, so none is given.
     asked = replace(asked, target=np.full(len(asked), -1, np.int32))
     ranked = rank(
@@ -410,8 +439,9 @@ def agree(system: Ranks, ranker: Ranker, served: Served) -> dict[str, int]:
         served.ids, dataset.exclude_seen, Correction(allow=tuple(dataset.items.ids))
     )
     answering = Served(
-        served.ranker, served.ids, served.titles, plain, served.where, served.event_names
-    )
+        served.ranker, served.ids, served.titles, plain, served.where, served.event_names,
+        index=served.index,
+    )  # fmt: skip
     clicks = [slice(start, start + p) for start, p in zip(asked.seen_start, asked.position)]
     found = answering.recommend_batch(
         [[served.ids[item] for item in few.items[each]] for each in clicks],
@@ -443,12 +473,21 @@ def describe(section: dict[str, Any]) -> list[str]:
         f" The same top 20 as the run's evaluation on {same['same']:,} of {same['sessions']:,} "
         f"sessions{_why_not(same)}."
     )  # fmt: skip
-    held = section.get("sessions held")
+    held, index = section.get("sessions held"), section.get("index")
     return [
         *filter(None, [section.get("why")]),
         f"{section['items']:,} items{users} in {section['bytes'] / 1e6:.2f} MB, loaded in "
         f"{start['load']:.2f} s; {sum(start.values()):.2f} s from a new process to its first "
         f"answer.{agreed}",
+        *(
+            [
+                f"Its index looks at {index['look']:,} of {index['cells']:,} cells and finds "
+                f"{index['recall']:.1%} of the exact best {index['top']} ({index['sessions']:,} "
+                "training sessions)."
+            ]
+            if index
+            else []
+        ),
         *(
             [f"It holds {held:,} training sessions: the items of each, and nothing of people."]
             if held

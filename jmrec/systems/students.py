@@ -315,7 +315,9 @@ class Students:
         config = encoder_config(self.work.config, name, features, len(owners), self.data.context)
         if (alike := repr(config)) not in self._encoders:
             ids = id_rows(self.data.train_items, max(id_table_rows(config), 1), owners)
-            self._encoders[alike] = CompiledEncoder(session_model(config), ids)
+            self._encoders[alike] = CompiledEncoder(
+                session_model(config), ids, self.work.config.rules
+            )
         return self._encoders[alike]
 
     def table(self, name: str, view: str | None = None) -> dict[str, np.ndarray]:

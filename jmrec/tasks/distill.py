@@ -16,6 +16,7 @@ from jmrec import losses
 from jmrec.config import choose
 from jmrec.features import pad_rows, take_rows
 from jmrec.models.readers.alignment import AlignmentConfig, alignment
+from jmrec.sharding import row_axes
 from jmrec.tasks.task import ModelTask, StepInputs
 from jmrec.types import Batch, HParams, LossResult, Model, Params
 
@@ -82,19 +83,20 @@ class DistillTask(ModelTask):
         )
         self.transfer = transfer
         self.lower, self.upper, self.items = lower, upper, items
+        tables: dict[str, Any] = {"e": pad_rows(e)}
+        if tokens is not None:
+            tables["tokens"] = {name: pad_rows(table) for name, table in tokens.items()}
         frozen: dict[str, Any] = {
-            "e": pad_rows(e),
+            **tables,
             "rows": np.flatnonzero(train).astype(np.int32),
             "transfer": transfer_params,
         }
-        if tokens is not None:
-            frozen["tokens"] = {name: pad_rows(table) for name, table in tokens.items()}
         averages = {name: np.float32(losses.MINE_START) for name in ("next", "last")}
         super().__init__(
             alignment(config),
             hparams,
             frozen=frozen,
-            axes={"transfer": transfer.logical_axes(None)},
+            axes={**row_axes(tables), "transfer": transfer.logical_axes(None)},
             state=averages if lower == "mine" else {},
         )
 
@@ -114,7 +116,7 @@ class DistillTask(ModelTask):
         state = dict(at.state)
 
         def bound(rows: jax.Array, which: str) -> jax.Array:
-            (_, t), _ = fns["heads"](params, at.frozen["e"][rows.reshape(-1)])
+            (_, t), _ = fns["heads"](params, take_rows(at.frozen["e"], rows.reshape(-1)))
             scores, _ = fns[f"{which}_scores"](params, t, h)
             if self.lower == "mine":
                 values, state[which] = losses.mine(scores, state[which], where=ok)
@@ -124,7 +126,7 @@ class DistillTask(ModelTask):
         following = bound(batch["target"], "next")
         current = bound(batch["item"], "last")
         draw = jax.random.randint(at.key, (self.items,), 0, at.frozen["rows"].shape[0])
-        e = at.frozen["e"][at.frozen["rows"][draw]]
+        e = take_rows(at.frozen["e"], at.frozen["rows"][draw])
         (k, t), _ = fns["heads"](params, e)
         rebuilt, _ = fns["reconstruct"](params, k)
         shared, fit = self._shared_information(params, k, t)

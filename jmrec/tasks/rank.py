@@ -13,8 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from jmrec import losses
+from jmrec.kernels.spread import pick
 from jmrec.losses.imbalance import effective_number_weights
 from jmrec.models.dlrm import UNKNOWN, DlrmConfig, Pairs, dlrm
+from jmrec.sharding import row_axes
 from jmrec.tasks.task import ModelTask, StepInputs
 from jmrec.types import Array, Batch, HParams, LossResult, Params
 
@@ -115,7 +117,8 @@ class RankTask(ModelTask):
         tables: Mapping[str, Any],
         hparams: HParams,
     ) -> None:
-        axes = {name: TABLE_AXES for name in tables if name.startswith(("part/", "past/"))}
+        cut = ("part/", "part_ok/", "past/")
+        axes = row_axes({name: each for name, each in tables.items() if name.startswith(cut)})
         super().__init__(dlrm(config), hparams, frozen=tables, axes=axes)
         self.balance = balance
         # Here and not in a step, where what JAX computes is no number yet.
@@ -158,9 +161,6 @@ class RankTask(ModelTask):
         return plain
 
 
-TABLE_AXES = ("item", None)
-
-
 def gather(
     tables: Mapping[str, Array],
     batch: Batch,
@@ -182,8 +182,8 @@ def gather(
       dropped: The same for ids alone.
     """
     numbers, count = batch["numbers"], batch["part_row"].shape[1]
-    parts = tuple(tables[f"part/{p}"][batch["part_row"][:, p]] for p in range(count))
-    some = [tables[f"part_ok/{p}"][batch["part_row"][:, p]] for p in range(count)]
+    parts = tuple(pick(tables[f"part/{p}"], batch["part_row"][:, p]) for p in range(count))
+    some = [pick(tables[f"part_ok/{p}"], batch["part_row"][:, p]) for p in range(count)]
     ok = jnp.stack(some, 1) if some else jnp.zeros((len(numbers), 0), bool)
     ids = {"item": batch["item_id"], "user": batch["user_id"]}
     mask = batch["past_mask"]
@@ -197,7 +197,7 @@ def gather(
     if dropped is not None:
         ids = {who: jnp.where(dropped[who], UNKNOWN, own) for who, own in ids.items()}
     past = batch["past"]
-    read = tables["past/item"][past] if "past/item" in tables else jnp.zeros((*past.shape, 0))
+    read = pick(tables["past/item"], past) if "past/item" in tables else jnp.zeros((*past.shape, 0))
     return Pairs(
         numbers=jnp.asarray(numbers),
         item=ids["item"],

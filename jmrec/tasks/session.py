@@ -12,7 +12,7 @@ from jmrec import losses
 from jmrec.config import choose, flatten
 from jmrec.errors import UserError
 from jmrec.features import pad_rows, take_rows
-from jmrec.kernels import chunked_logsumexp, chunked_topk
+from jmrec.kernels import catalogue_best, catalogue_logsumexp, pick
 from jmrec.models.sessions.table import (
     ENCODERS,
     encoder_name,
@@ -22,6 +22,7 @@ from jmrec.models.sessions.table import (
     session_model,
     session_rows,
 )
+from jmrec.sharding import row_axes
 from jmrec.tasks.cloze import cloze
 from jmrec.tasks.task import ModelTask, StepInputs
 from jmrec.types import Batch, HParams, LossResult, Model, Params
@@ -182,18 +183,20 @@ class StudentTask(ModelTask):
             "valid": pad_rows(train),
             "ids": pad_rows(id_rows(train, max(id_table_rows(config), 1), owners)),
         }
-        axes = {}
         if features is not None:
             frozen["features"] = pad_rows(features)
+        axes = row_axes(frozen)
         if isinstance(teacher, CachedTeacher):
             frozen["soft_labels"] = {
                 name: pad_rows(getattr(teacher, name)) for name in ("rows", "logits", "tail")
             }
+            axes["soft_labels"] = row_axes(frozen["soft_labels"], "event")
         elif teacher is not None:
-            frozen |= {"e": pad_rows(teacher.e), "teacher": teacher.params}
-            axes["teacher"] = teacher.model.logical_axes(None)
+            own: dict[str, Any] = {"e": pad_rows(teacher.e)}
             if teacher.tokens is not None:
-                frozen["tokens"] = {n: pad_rows(table) for n, table in teacher.tokens.items()}
+                own["tokens"] = {n: pad_rows(table) for n, table in teacher.tokens.items()}
+            frozen |= {**own, "teacher": teacher.params}
+            axes |= {**row_axes(own), "teacher": teacher.model.logical_axes(None)}
         super().__init__(session_model(config), hparams, frozen=frozen, axes=axes)
         self.fills = fills(config)
         if teacher is not None:
@@ -240,7 +243,8 @@ class StudentTask(ModelTask):
         if isinstance(self.teacher, CachedTeacher):
             temperature = jnp.float32(1.0)
             rows, logits, tail = (
-                frozen["soft_labels"][name][batch["place"]] for name in ("rows", "logits", "tail")
+                pick(frozen["soft_labels"][name], batch["place"])
+                for name in ("rows", "logits", "tail")
             )
         else:
             assert self.teacher is not None
@@ -257,8 +261,8 @@ class StudentTask(ModelTask):
                     h, y, states, table, temperature=temperature, valid=valid, where=ok
                 )
             flat = h.reshape(-1, h.shape[-1])
-            logits, rows = chunked_topk(flat, y, min(self.top, y.shape[0]), valid=valid)
-            lse = chunked_logsumexp(flat / temperature, y, valid=valid)
+            logits, rows = catalogue_best(flat, y, min(self.top, y.shape[0]), valid=valid)
+            lse = catalogue_logsumexp(flat / temperature, y, valid=valid)
             tail = losses.tail_logit(logits, lse, temperature=temperature, valid=rows >= 0)
             logits, rows = (each.reshape(*ok.shape, -1) for each in (logits, rows))
             tail = tail.reshape(ok.shape)

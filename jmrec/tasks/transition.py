@@ -7,8 +7,9 @@ import numpy as np
 
 from jmrec import losses
 from jmrec.features import pad_rows, take_rows
-from jmrec.models.sessions.table import session_model
+from jmrec.models.sessions.table import item_vectors, session_model
 from jmrec.models.sessions.transfer import TransferConfig
+from jmrec.sharding import row_axes
 from jmrec.tasks.task import ModelTask, StepInputs
 from jmrec.types import Batch, HParams, LossResult, Params
 
@@ -42,7 +43,9 @@ class TransitionTask(ModelTask):
         if tokens is not None:
             frozen["tokens"] = {name: pad_rows(table) for name, table in tokens.items()}
         known = {} if words is None else {"embed": words}
-        super().__init__(session_model(config), hparams, frozen=frozen, known=known)
+        super().__init__(
+            session_model(config), hparams, frozen=frozen, axes=row_axes(frozen), known=known
+        )
 
     def batch_loss(self, params: Params, batch: Batch, at: StepInputs) -> LossResult:
         """Return the softmax cross-entropy of <h, y> / temperature over the training items."""
@@ -51,7 +54,7 @@ class TransitionTask(ModelTask):
             params, shown, batch["mask"], batch["gap"], batch["event"],
             key=at.key, train=True, dropout=at.hparams["dropout"],
         )  # fmt: skip
-        y, _ = self.model.fns["item_table"](params, at.frozen["e"])
+        y = item_vectors(self.model, params, {"features": at.frozen["e"]})
         ok = batch["target_ok"]
         loss = losses.full_softmax(
             h, y, batch["target"],

@@ -14,6 +14,7 @@ import optax
 from jax.sharding import Mesh
 
 from jmrec.flops import matmul_flops
+from jmrec.kernels.spread import over
 from jmrec.sharding import (
     abstract_arrays,
     batch_sharding,
@@ -223,9 +224,10 @@ class TrainStep:
         self, state: TrainState, frozen: Any, batches: Batch, hparams: HParams
     ) -> tuple[TrainState, dict[str, Any]]:
         """Return what a call returns: the pure function that is compiled."""
-        if self.updates_per_call == 1:
-            return self._update(state, frozen, batches, hparams)
-        return jax.lax.scan(lambda s, b: self._update(s, frozen, b, hparams), state, batches)
+        with over(self.mesh):
+            if self.updates_per_call == 1:
+                return self._update(state, frozen, batches, hparams)
+            return jax.lax.scan(lambda s, b: self._update(s, frozen, b, hparams), state, batches)
 
 
 def gradient_sums(

@@ -92,17 +92,20 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return {
         "1": launch([*words, str(two)], "1", two / "transition" / "stage.json"),
         "0": launch([*words, str(two)], "0", last),
+        # Killed while both rank, each its part.
+        "ranks": launch([*words, str(two)], "1", two / "evaluate" / "stage.json"),
         "last": launch([*words, str(two)]),
         "one": one,
         "two": two,
     }
 
 
-@pytest.mark.parametrize("gone", ["1", "0"])
+@pytest.mark.parametrize("kill", ["1", "0", "ranks"])
 def test_the_other_names_who_is_gone_and_the_launcher_says_75(
-    found: dict[str, Any], gone: str
+    found: dict[str, Any], kill: str
 ) -> None:
-    code, said, seconds = found[gone]
+    gone = "1" if kill == "ranks" else kill
+    code, said, seconds = found[kill]
     assert code == 75, said
     sentences = [line for line in said.splitlines() if line.startswith("jmrec:")]
     assert sentences == [
@@ -146,6 +149,19 @@ def test_the_run_ends_as_one_process_does(found: dict[str, Any]) -> None:
             for metric, value in values.items():
                 again = rows[1][name][figure][metric]
                 assert again == pytest.approx(value, abs=0.02), (name, figure, metric)
+
+
+def test_both_rank_each_its_part(found: dict[str, Any]) -> None:
+    cost = json.loads((found["two"] / "evaluate" / "cost.json").read_text())
+    first, second = cost["evaluation"]["ranked"]
+    # All rows and settings together: the first has a part of each, the second too.
+    assert min(first, second) > 0.4 * max(first, second) > 1000
+    assert (
+        "ranked"
+        not in json.loads((found["one"] / "evaluate" / "cost.json").read_text())["evaluation"]
+    )
+    report = (found["two"] / "evaluate" / "report.html").read_text()
+    assert f"process 0 {first:,}, process 1 {second:,}" in report
 
 
 def test_only_the_first_writes_and_speaks(found: dict[str, Any]) -> None:

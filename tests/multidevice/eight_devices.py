@@ -40,7 +40,7 @@ class NextItem:
 
     def logical_axes(self) -> Any:
         return {
-            "table": ("item", "embed"),
+            "table": ("item", None),
             "up": ("embed", "mlp"),
             "down": ("mlp", "embed"),
             "odd": ("mlp", "embed"),

@@ -23,7 +23,13 @@ def test_members_equal_their_solo_runs(found: dict[str, Any], label: str) -> Non
     assert alone[0] != alone[1]
     np.testing.assert_allclose(found["losses"][label], alone, rtol=CLOSE)
     assert max(found["apart"][label]) < CLOSE
-    assert found["flops"][label] == found["flops"]["alone"] > 0
+    alone_flops = found["flops"]["alone"]
+    if label.startswith("fsdp_tp"):
+        # A device's rows are one block, whose logits are kept where one device computes them again.
+        assert found["flops"][label] == found["flops"]["fsdp_tp"]
+        assert 0.7 * alone_flops < found["flops"][label] < alone_flops
+    else:
+        assert found["flops"][label] == alone_flops > 0
     assert found["compilations"][label] == 1
 
 

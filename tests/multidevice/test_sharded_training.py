@@ -40,13 +40,13 @@ def test_muon_gives_the_single_device_losses(found: dict[str, Any]) -> None:
 def test_parameters_and_moments_are_born_where_the_rules_say(found: dict[str, Any]) -> None:
     assert set(found["specs"]["dp"].values()) == {"(None, None)"}
     assert found["specs"]["fsdp"] == {
-        "table": "(None, 'fsdp')",
+        "table": "('fsdp', None)",
         "up": "('fsdp', None)",
         "down": "(None, 'fsdp')",
         "odd": "(None, None)",
     }
     assert found["specs"]["fsdp_tp"] == {
-        "table": "('tensor', 'fsdp')",
+        "table": "(('fsdp', 'tensor'), None)",
         "up": "('fsdp', 'tensor')",
         "down": "('tensor', 'fsdp')",
         "odd": "('tensor', None)",

@@ -44,15 +44,19 @@ def test_a_shape_that_does_not_fit_is_refused() -> None:
 
 
 def test_axes_become_specs() -> None:
-    axes = {"table": ("item", "embed"), "scale": ("layers", None), "rate": (), "list": [("mlp",)]}
+    axes = {"table": ("item", None), "scale": ("layers", None), "rate": (), "list": [("mlp",)]}
+    axes["words"] = ("vocab", "embed")
     shapes = {"table": shape(8, 4), "scale": shape(2, 3), "rate": shape(), "list": [shape(6)]}
+    shapes["words"] = shape(8, 4)
     found = {
         rules: jax.tree.map(lambda s: tuple(s.spec), shardings(axes, shapes, make_mesh(), rules))
         for rules in RULES
     }
     assert found["dp"]["table"] == (None, None)
-    assert found["fsdp"]["table"] == (None, "fsdp")
-    assert found["fsdp_tp"]["table"] == ("tensor", "fsdp")
+    assert found["fsdp"]["table"] == ("fsdp", None)
+    assert found["tp"]["table"] == ("tensor", None)
+    assert found["fsdp_tp"]["table"] == (("fsdp", "tensor"), None)
+    assert found["fsdp_tp"]["words"] == ("tensor", "fsdp")
     assert found["fsdp_tp"]["scale"] == (None, None)
     assert found["fsdp_tp"]["rate"] == ()
     assert found["fsdp_tp"]["list"] == [("tensor",)]

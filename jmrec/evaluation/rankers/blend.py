@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from jmrec.evaluation.protocol import FLOOR, Predictions, Prefixes, Ranker, miss
+from jmrec.evaluation.protocol import Predictions, Prefixes, Ranker, miss
 from jmrec.evaluation.rankers.servable import servable
 from jmrec.evaluation.results import MIX, MRR20, mixed_name
+from jmrec.evaluation.top_list import FLOOR
 from jmrec.metrics.ranks import metric, session_mean
 
 WEIGHTS = (0.0, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.5)

@@ -5,7 +5,8 @@ another view (pictures permuted, texts permuted) without training.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +15,9 @@ import numpy as np
 from jmrec.data.packing import fill_rows
 from jmrec.evaluation.protocol import Predictions, Prefixes
 from jmrec.features import pad_rows, take_rows
+from jmrec.kernels.spread import over, shares
 from jmrec.models.sessions.table import causal, item_vectors, packs, session_rows
+from jmrec.sharding import make_mesh, put_tree, row_axes, shardings
 from jmrec.types import Model, Params
 
 WINDOWS = 64
@@ -42,19 +45,50 @@ class CompiledEncoder:
     Args:
       model: From `jmrec.models.sessions.table.session_model`.
       ids: int32 [V], the catalogue's rows of the encoder's id table; None for one that has none.
+      rules: The sharding rules of the run. Where they share out the rows of tables, each of this
+        process's devices computes, holds and scores its own rows; None is one device.
     """
 
-    def __init__(self, model: Model, ids: np.ndarray | None = None) -> None:
+    def __init__(
+        self, model: Model, ids: np.ndarray | None = None, rules: str | None = None
+    ) -> None:
         self.model, self.ids = model, ids
         self.causal, self.packs = causal(model.config), packs(model.config)
-        self.table = jax.jit(lambda params, catalogue: item_vectors(model, params, catalogue))
+        self.rules, mesh = rules, None if rules is None else make_mesh(rules, jax.local_devices())
+        self.mesh = mesh = mesh if mesh is not None and shares(mesh) else None
         # The states after all items, or of an encoder that is not causal after the last one.
         encode = model.fns["encode_session" if self.causal else "last_state"]
-        self.states = jax.jit(
-            lambda params, rows, items, mask, gap, event: encode(
-                params, take_rows(rows, items), mask, gap, event
-            )[0]
-        )
+
+        def table(params: Params, catalogue: Any) -> jax.Array:
+            with over(mesh):
+                return item_vectors(model, params, catalogue)
+
+        def read(params: Params, catalogue: Any, vectors: jax.Array) -> Any:
+            with over(mesh):
+                return session_rows(model, params, catalogue, vectors)
+
+        def states(params: Params, rows: Any, items: Any, mask: Any, gap: Any, event: Any) -> Any:
+            with over(mesh):
+                return encode(params, take_rows(rows, items), mask, gap, event)[0]
+
+        self.table, self.states = jax.jit(table), jax.jit(states)
+        self.read = read if mesh is None else jax.jit(read)
+
+    def placed(self, params: Params) -> Params:
+        """Return parameters where the rules say; as they are on one device."""
+        if self.mesh is None:
+            return params
+        axes = self.model.logical_axes(None)
+        return cast(Params, put_tree(params, shardings(axes, params, self.mesh, str(self.rules))))
+
+    def catalogue(self, tables: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the tables of V items on the devices, with the rows that they are padded to."""
+        given = {name: table for name, table in tables.items() if table is not None}
+        padded = jax.tree.map(pad_rows, given)
+        if self.mesh is None:
+            return jax.tree.map(jnp.asarray, padded)
+        placement = shardings(row_axes(padded), padded, self.mesh, str(self.rules))
+        return cast(dict[str, Any], put_tree(padded, placement))
 
     def ranker(self, name: str, params: Params) -> "NeuralRanker":
         """Return a Ranker with these parameters."""
@@ -66,7 +100,7 @@ class NeuralRanker:
 
     def __init__(self, name: str, encoder: CompiledEncoder, params: Params) -> None:
         self.name = name
-        self.encoder, self.params = encoder, params
+        self.encoder, self.params = encoder, encoder.placed(params)
         self._kept: tuple[Prefixes, np.ndarray] | None = None
 
     def prepare(self, features: Mapping[str, Any]) -> None:
@@ -79,11 +113,18 @@ class NeuralRanker:
         given = (
             dict(features) if self.encoder.ids is None else {**features, "ids": self.encoder.ids}
         )
-        catalogue = _padded(given)
+        catalogue = self.encoder.catalogue(given)
         vectors = self.encoder.table(self.params, catalogue)
-        self.rows: Any = session_rows(self.encoder.model, self.params, catalogue, vectors)
-        self.items = np.asarray(vectors)
-        self._kept = None
+        self.rows: Any = self.encoder.read(self.params, catalogue, vectors)
+        self.width, self._kept = vectors.shape[1], None
+        self._shares = None if self.encoder.mesh is None else shares_of(vectors)
+        # Of vectors that lie on several devices a copy is made when somebody asks for it.
+        self._vectors = np.asarray(vectors) if self._shares is None else vectors
+
+    @property
+    def items(self) -> np.ndarray:
+        """The item vectors, float32 [V padded, D]."""
+        return np.asarray(self._vectors)
 
     def vectors(self, features: np.ndarray | None, ids: np.ndarray) -> np.ndarray:
         """Return what the vectors of items would be with other features or ids.
@@ -95,7 +136,7 @@ class NeuralRanker:
         Returns:
           float32 [R, D].
         """
-        catalogue = _padded({"features": features, "ids": ids})
+        catalogue = self.encoder.catalogue({"features": features, "ids": ids})
         return np.asarray(self.encoder.table(self.params, catalogue))[: len(ids)]
 
     def states(self, prefixes: Prefixes) -> np.ndarray:
@@ -124,7 +165,7 @@ class NeuralRanker:
         most, alone = prefixes.windows.shape[1], len(prefixes) == 1
         lengths = np.array((most,) if alone else prefix_lengths(most))
         kind = np.searchsorted(lengths, prefixes.end + 1)
-        states = np.zeros((len(prefixes), self.items.shape[1]), np.float32)
+        states = np.zeros((len(prefixes), self.width), np.float32)
         for n in np.unique(kind):
             own, length = np.flatnonzero(kind == n), lengths[n]
             window, mask = prefixes.window[own], np.arange(length) <= prefixes.end[own, None]
@@ -165,13 +206,56 @@ class NeuralRanker:
 
     def scores(self, prefixes: Prefixes, item_slice: slice) -> np.ndarray:
         """Return float32 [P, slice]."""
-        return self.states(prefixes) @ self.items[item_slice].T
+        states = self.states(prefixes)
+        if self._shares is not None:
+            return share_scores(states, self._shares, item_slice)
+        scores: np.ndarray = states @ self.items[item_slice].T
+        return scores
 
 
-def _padded(catalogue: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the tables of V items on the device, with the rows that tables are padded to."""
-    tables = {name: table for name, table in catalogue.items() if table is not None}
-    return jax.tree.map(lambda table: jnp.asarray(pad_rows(table)), tables)
+Shares = list[tuple[int, jax.Array]]
+"""The first row of each device's share of a table, and the share."""
+
+
+def shares_of(table: jax.Array) -> Shares:
+    """Return the shares of a table [V, D] on this process's devices, each once, by their rows."""
+    found = {shard.index[0].start or 0: shard.data for shard in table.addressable_shards}
+    return sorted(found.items())
+
+
+@partial(jax.jit, static_argnums=3)
+def _dot(states: jax.Array, share: jax.Array, start: Any, size: int) -> jax.Array:
+    rows = jax.lax.dynamic_slice_in_dim(share, start, size)
+    return jnp.matmul(states, rows.T, precision="highest")
+
+
+def share_scores(states: np.ndarray, shares: Shares, wanted: slice) -> np.ndarray:
+    """Return states @ table[wanted].T, each device its own rows.
+
+    Args:
+      states: float32 [P, D].
+      shares: Of the table.
+      wanted: Rows of the table.
+
+    Returns:
+      float32 [P, rows].
+
+    Example:
+      >>> table = jnp.arange(6.0)[:, None]
+      >>> share_scores(np.ones((1, 1)), [(0, table[:3]), (3, table[3:])], slice(2, 5)).tolist()
+      [[2.0, 3.0, 4.0]]
+    """
+    waiting = []
+    for first, share in shares:
+        begin, end = max(wanted.start - first, 0), min(wanted.stop - first, len(share))
+        if begin < end:
+            # One size, so that one program a device serves all slices; what is too much is cut off.
+            size = min(wanted.stop - wanted.start, len(share))
+            start = min(begin, len(share) - size)
+            here = jax.device_put(states, share.device)
+            scores = _dot(here, share, np.int32(start), size)
+            waiting.append((scores, slice(begin - start, end - start)))
+    return np.concatenate([np.asarray(scores)[:, some] for scores, some in waiting], axis=1)
 
 
 def shuffle_prefixes(predictions: Predictions, seed: int) -> Predictions:

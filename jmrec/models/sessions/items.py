@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jmrec.errors import SettingError
+from jmrec.kernels.spread import align
 from jmrec.models.linen import make_model
 from jmrec.models.parts.basic import Initialiser, dense, drop, named
 from jmrec.types import Model
@@ -37,7 +38,7 @@ class ItemVectors(nn.Module):
         if self.features:
             self.project = dense(self.width, (None, "embed"), jnp.float32, "project")
         if self.ids:
-            table = named(self.init, "item", "embed")
+            table = named(self.init, "item", None)
             self.table = self.param("ids", table, (self.ids, self.width))
 
     def __call__(
@@ -61,7 +62,7 @@ class ItemVectors(nn.Module):
             if self.has_rng("drop"):
                 dropped = jax.random.uniform(self.make_rng("drop"), ids.shape) < id_dropout
                 ids = jnp.where(dropped, self.ids - 1, ids)
-            x = x + self.table[ids]
+            x = x + align(self.table, ids)
         return x, {}
 
 

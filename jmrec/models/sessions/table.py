@@ -24,6 +24,7 @@ import jax.numpy as jnp
 
 from jmrec.config import choose, config_from, nearest
 from jmrec.errors import SettingError, UserError
+from jmrec.kernels.spread import keep
 from jmrec.models.parts.transformer import StackConfig
 from jmrec.models.sessions.bert4rec import Bert4recConfig, bert4rec
 from jmrec.models.sessions.caser import CaserConfig, caser
@@ -339,8 +340,8 @@ def item_vectors(
     """
     table, features = model.fns["item_table"], catalogue.get("features")
     if ENCODERS[encoder_name(model.config)].reads == "features":
-        return table(params, features)[0]
-    return table(params, features, catalogue["ids"], **settings)[0]
+        return keep(table(params, features)[0])
+    return keep(table(params, features, catalogue["ids"], **settings)[0])
 
 
 def session_rows(
@@ -360,6 +361,6 @@ def session_rows(
         return vectors
     if reads == "raw":
         table, features = model.fns["item_table"], catalogue.get("features")
-        return table(params, features, catalogue["ids"], taps=("raw",), **settings)[1]["raw"]
+        return keep(table(params, features, catalogue["ids"], taps=("raw",), **settings)[1]["raw"])
     tokens = catalogue.get("tokens")
     return catalogue["features"] if tokens is None else tokens

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jmrec.cluster.member import is_first
+from jmrec.cluster.member import is_first, meet, place
 from jmrec.features import read_features, write_features
 from jmrec.sharding import batch_sharding, make_mesh, replicated
 
@@ -36,8 +36,6 @@ class Blocks:
 
     def get(self, rows: slice, read: Callable[[], Arrays]) -> Arrays:
         """Return a block, from disk where it is there and was made by the same reader."""
-        if not is_first():
-            return read()
         path = self.folder / f"{self.name}{rows.start:08d}-{rows.stop:08d}.safetensors"
         ids = self.ids[rows]
         if path.is_file():
@@ -72,19 +70,28 @@ def read_in_blocks(
       kept: Where blocks are kept; None keeps none.
 
     Returns:
-      The same arrays of all items.
+      The same arrays of all items. Of blocks that are kept each process reads its own part, and
+      takes those of the others from the disk that all share.
 
     Example:
       >>> read_in_blocks(5, 2, lambda rows: {"x": np.arange(5)[rows]})["x"].tolist()
       [0, 1, 2, 3, 4]
     """
-    parts = []
-    for start in range(0, count, size):
-        rows = slice(start, min(start + size, count))
-        parts.append(read(rows) if kept is None else kept.get(rows, lambda: read(rows)))  # noqa: B023
+    blocks = [slice(start, min(start + size, count)) for start in range(0, count, size)]
+    process, processes = place() if kept is not None else (0, 1)
+    parts: dict[int, Arrays] = {}
+    for k, rows in enumerate(blocks):
+        if k % processes == process:
+            parts[k] = read(rows) if kept is None else kept.get(rows, lambda: read(rows))  # noqa: B023
         if bar is not None:
             bar.update(rows.stop - rows.start)
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    if processes > 1 and kept is not None:
+        meet()
+        for k, rows in enumerate(blocks):
+            if k not in parts:
+                parts[k] = kept.get(rows, lambda: read(rows))  # noqa: B023
+        meet()  # or the first would clear what others have not read
+    return {name: np.concatenate([parts[k][name] for k in range(len(blocks))]) for name in parts[0]}
 
 
 def block_size(batch: int) -> int:

@@ -159,7 +159,9 @@ class Tpad:
         self.work.fit(
             folder, "transition", task, c.train, self.data.sessions(c.train, packed=True),
             fingerprint=self.data.batches_fingerprint(c.train, packed=True),
-            evaluate=self.data.validate(CompiledEncoder(task.model), read),
+            evaluate=self.data.validate(
+                CompiledEncoder(task.model, rules=self.work.config.rules), read
+            ),
         )  # fmt: skip
 
     def _distill(self, folder: Path) -> None:
@@ -248,7 +250,9 @@ class Tpad:
         """Return the Transfer tower as a Ranker, prepared; see `jmrec.systems.system.Ranks`."""
         teacher = self._live_teacher()
         e = teacher.e if not added else np.concatenate([teacher.e, added["e"]])
-        ranker = CompiledEncoder(teacher.model).ranker("Transfer tower", teacher.params)
+        ranker = CompiledEncoder(teacher.model, rules=self.work.config.rules).ranker(
+            "Transfer tower", teacher.params
+        )
         ranker.prepare({"features": e, "tokens": teacher.tokens})
         return ranker
 

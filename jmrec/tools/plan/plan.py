@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -23,7 +23,7 @@ from jmrec.config import ConfigDict
 from jmrec.data.toyshop import FIELDS as TOYSHOP_FIELDS
 from jmrec.errors import UserError
 from jmrec.terminal import say
-from jmrec.tools.plan.verdict import Hardware, StagePlan, judge
+from jmrec.tools.plan.verdict import Hardware, StagePlan, duration, judge
 from jmrec.tools.terminal import human, wide_console
 
 ITEMS, FIELDS = 10_000, 3
@@ -39,6 +39,7 @@ def plan(
     vocab: int | None = None,
     fields: Sequence[int] | None = None,
     libtpu: bool = True,
+    length: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Plan the training stages of an experiment.
 
@@ -51,6 +52,8 @@ def plan(
       vocab: See `assumed_sizes`.
       fields: See `assumed_sizes`.
       libtpu: Whether the TPU compiler may be used where it is installed.
+      length: The named arguments of `jmrec.tools.plan.verdict.duration`: how long stages over
+        sessions train; None does not ask.
 
     Returns:
       json-able: "topology", "devices", "memory", "rules", "compiler", "exact" (the compiler is the
@@ -62,6 +65,8 @@ def plan(
     """
     assumed = assumed_sizes(config, items, vocab, fields)
     tpu = hardware.is_tpu and libtpu and importlib.util.find_spec("libtpu") is not None
+    if length is not None:
+        assumed["interactions"] = length["interactions"]
     request = {
         "config": config.to_dict(),
         "tpu": hardware.name if tpu else "",
@@ -74,6 +79,9 @@ def plan(
     for each in found:
         verdict = judge(each, hardware, hardware.exact(tpu), config)
         rows.append({**asdict(each), "verdict": asdict(verdict)})
+        if length is not None and each.flops and each.positions:
+            found_length = duration(each.flops, each.positions, hardware, **length)
+            rows[-1]["duration"] = found_length and asdict(found_length)
     fits = [row["verdict"]["fits"] for row in rows]
     return {
         "topology": hardware.name,
@@ -83,6 +91,7 @@ def plan(
         "compiler": "tpu" if tpu else "cpu",
         "exact": hardware.exact(tpu),
         "assumed": assumed,
+        "length": length,
         "stages": rows,
         "fits": False if False in fits else None if None in fits else True,
         "seconds": round(time.monotonic() - start, 1),
@@ -123,6 +132,40 @@ def assumed_sizes(
     if min(items, vocab, *fields) < 1:
         raise UserError("--items, --vocab and --fields must be 1 or more.")
     return {"items": items, "vocab": vocab, "fields": fields}
+
+
+def said_of_duration(found: Mapping[str, Any], length: Mapping[str, Any]) -> str:
+    """Return how long a stage trains, in words.
+
+    Example:
+      >>> length = {"interactions": 1000, "epochs": 1.0, "use": 0.4, "price": 2.0}
+      >>> said_of_duration({"updates": 10, "hours": 0.5, "cost": 8.0}, length)
+      '10 updates read 1,000 interactions 1 x: 0.5 h by FLOPs alone at 40% of the peak, cost 8'
+    """
+    cost = "" if found["cost"] is None else f", cost {found['cost']:.3g}"
+    return (
+        f"{found['updates']:,} updates read {length['interactions']:,} interactions "
+        f"{length['epochs']:g} x: {found['hours']:.3g} h by FLOPs alone at {length['use']:.0%} of "
+        f"the peak{cost}"
+    )
+
+
+def read_length(
+    interactions: int | None, epochs: float, use: float, price: float | None
+) -> dict[str, Any] | None:
+    """Return the arguments of `jmrec.tools.plan.verdict.duration`; None without interactions.
+
+    Raises:
+      UserError: One of them makes no sense.
+    """
+    if interactions is None:
+        return None
+    if interactions < 1 or not epochs > 0 or not 0 < use <= 1 or not (price is None or price >= 0):
+        raise UserError(
+            "--interactions must be 1 or more, --epochs above 0, --use above 0 and at most 1, and "
+            "--price 0 or more."
+        )
+    return {"interactions": interactions, "epochs": epochs, "use": use, "price": price}
 
 
 def read_fields(text: str | None) -> list[int] | None:
@@ -232,6 +275,8 @@ def show(report: dict[str, Any]) -> None:
         out.print(f"{row['stage']}: {row['parameters']:,} parameters. {row['verdict']['words']}")
         for knob in row["verdict"]["knobs"]:
             out.print(f"  would help: {knob}")
+        if row.get("duration"):
+            out.print(f"  {said_of_duration(row['duration'], report['length'])}")
         if row["collectives"]:
             parts = [
                 f"{kind} {each['count']} x, {human(each['bytes'])}"

@@ -16,6 +16,8 @@ TPU_MEMORY = {"v5e": 15.75, "v5p": 95.7, "v6e": 31.25}
 """GiB a device that the TPU compiler lets a program have."""
 GPU_MEMORY = {"h100": 78.0, "h200": 139.0}
 """GiB a device that is free on an idle one; JAX takes 75 % of it by default."""
+PEAK = {"v5e": 197e12, "v5p": 459e12, "v6e": 918e12, "h100": 989e12, "h200": 989e12}
+"""FLOP/s a device at most, products of bfloat16 matrices, as the makers say."""
 CPU_TOO_BIG = 7
 """How many times too big the CPU compiler's figure for a TPU's activations may be (seen: 2 to 7,
 against the TPU compiler; with a GPU it was never compared)."""
@@ -67,6 +69,7 @@ class StagePlan:
       group: Where its settings are in the config; "" is the top.
       stacks: Where the settings of the transformer stacks are that it trains.
       seconds: How long planning it took.
+      positions: Clicks that a batch holds at most; 0 where it is not one of sessions.
     """
 
     stage: str
@@ -83,6 +86,7 @@ class StagePlan:
     group: str = ""
     stacks: tuple[str, ...] = ()
     seconds: float = 0.0
+    positions: int = 0
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,59 @@ class Verdict:
     high: int
     words: str
     knobs: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Duration:
+    """How long a stage trains, by its FLOPs alone.
+
+    Attributes:
+      updates: Of a stage.
+      hours: By the clock, on all devices.
+      cost: Of all devices, in the unit of the price; None where none was given.
+    """
+
+    updates: int
+    hours: float
+    cost: float | None
+
+
+def duration(
+    flops: int,
+    positions: int,
+    hardware: Hardware,
+    *,
+    interactions: int,
+    epochs: float = 1.0,
+    use: float = 0.4,
+    price: float | None = None,
+) -> Duration | None:
+    """Return how long a stage trains whose batches are made of sessions.
+
+    Args:
+      flops: Of a step, all devices together.
+      positions: Clicks that a step reads at most.
+      hardware: What it runs on.
+      interactions: Of the training data.
+      epochs: How often it is read.
+      use: The share of `PEAK` that is reached, above 0.
+      price: Of one device for an hour.
+
+    Returns:
+      The duration; None for hardware whose peak is not known.
+
+    Example:
+      >>> eight = parse_topology("h100:8")
+      >>> found = duration(int(1e15), 1000, eight, interactions=10**8, price=2.0)
+      >>> found.updates, round(found.hours, 2), round(found.cost, 1)
+      (100000, 8.78, 140.4)
+    """
+    if hardware.kind not in PEAK:
+        return None
+    updates = math.ceil(interactions * epochs / positions)
+    rate = hardware.devices * PEAK[hardware.kind] * use
+    hours = updates * flops / rate / 3600
+    return Duration(updates, hours, None if price is None else hours * hardware.devices * price)
 
 
 def parse_topology(text: str, memory_gib: float | None = None) -> Hardware:
@@ -219,7 +276,9 @@ def _knobs(plan: StagePlan, hardware: Hardware, high: int, config: ConfigDict) -
             for_activations.append(f"--config.{name}.remat=true (recomputes blocks)")
         if stack.dtype == "float32":
             for_activations.append(f"--config.{name}.dtype=bfloat16 (halves activations)")
-    for_frozen = ["fewer items or narrower features: the frozen tables lie on every device"]
+    for_frozen = ["fewer items or narrower features"]
+    if hardware.devices > 1 and config.rules == "dp":
+        for_frozen.insert(0, "--rules fsdp (cuts the tables of items by their rows)")
     parts = [(state, for_state), (activations, for_activations), (plan.held["frozen"], for_frozen)]
     parts = [part for part in sorted(parts, key=lambda part: -part[0]) if part[0] > 0.1 * high]
     return [knob for _, knobs in parts for knob in knobs]

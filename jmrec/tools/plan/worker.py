@@ -49,6 +49,8 @@ def main() -> None:
                 raise UserError(f"libtpu does not know {name} ({first_line(error)}).") from error
             devices = described.devices
         sizes = Sizes(request["items"], request["vocab"], tuple(request["fields"]))
+        if "interactions" in request:
+            sizes = replace(sizes, events=request["interactions"])
         planner = Planner(config, sizes, devices)
         for stage in request["stages"] or planner.stages:
             send("progress", f"{stage}: compiling for {len(devices)} devices ...")
@@ -92,6 +94,7 @@ def plan(step: Step, stage: str, tpu: bool) -> StagePlan:
         "misfit": step.misfit,
         "group": step.planned.group,
         "stacks": step.planned.stacks,
+        "positions": step.batch["target_ok"].size if "target_ok" in step.batch else 0,
     }
     if step.divides:
         traced = step.trace()

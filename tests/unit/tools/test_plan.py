@@ -23,7 +23,7 @@ from jmrec.systems.system import Sizes
 from jmrec.tools.plan import plan as planning
 from jmrec.tools.plan.hlo import collectives
 from jmrec.tools.plan.shapes import Planner
-from jmrec.tools.plan.verdict import GIB, StagePlan, judge, parse_topology
+from jmrec.tools.plan.verdict import GIB, StagePlan, duration, judge, parse_topology
 
 CONFIG = "experiments/tpad.py:size=tiny"
 
@@ -338,3 +338,26 @@ def test_a_session_encoder_is_planned_with_all_its_parameters() -> None:
     planner = Planner(config, Sizes(1000, 400, (8,)), jax.devices()[:1])
     found = {name: planner.step(f"students/{name}").parameters for name in PARAMETERS}
     assert found == {name: 1024 * D + count for name, count in PARAMETERS.items()}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"interactions": 0}, {"epochs": 0.0}, {"use": 0.0}, {"use": 1.1}, {"price": -1.0},
+     {"epochs": float("nan")}],
+)  # fmt: skip
+def test_a_length_that_makes_no_sense_is_refused(wrong: dict[str, Any]) -> None:
+    good = {"interactions": 10, "epochs": 1.0, "use": 0.4, "price": None}
+    assert planning.read_length(**good) == good
+    assert planning.read_length(**{**good, "interactions": None}) is None
+    with pytest.raises(UserError, match="--interactions"):
+        planning.read_length(**{**good, **wrong})
+
+
+def test_hours_are_flops_by_the_rate_of_all_devices() -> None:
+    length = {"interactions": 1001, "epochs": 2.0, "use": 0.5, "price": 3.0}
+    found = duration(flops=10**18, positions=100, hardware=parse_topology("v5p:2x2x2"), **length)
+    assert found is not None
+    assert found.updates == 21
+    assert found.hours == pytest.approx(21e18 / (8 * 459e12 * 0.5) / 3600)
+    assert found.cost == pytest.approx(found.hours * 8 * 3.0)
+    assert duration(1, 1, parse_topology("cpu:8"), interactions=1) is None
