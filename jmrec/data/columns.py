@@ -3,7 +3,7 @@
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -130,6 +130,21 @@ def texts(table: Table, column: str, findings: Findings) -> list[str]:
     return list(cells.to_pylist())
 
 
+@dataclass(frozen=True)
+class Names:
+    """The cells that occur in a column; an `Evidence`."""
+
+    names: frozenset[str]
+
+    def summed(self) -> "Names":
+        """Return it as it is."""
+        return self
+
+    def merge(self, other: "Names") -> "Names":
+        """Return the names of both."""
+        return Names(self.names | other.names)
+
+
 def codes(table: Table, column: str, findings: Findings) -> tuple[np.ndarray, list[str]]:
     """Return int32 codes (0 is "") and names, in the order of the names."""
     cells = table.columns[column]
@@ -147,7 +162,8 @@ def codes(table: Table, column: str, findings: Findings) -> tuple[np.ndarray, li
     )
     cells = pc.if_else(bad, "", cells)
     formulas(table, column, findings)
-    names = ["", *sorted(set(cells.unique().to_pylist()) - {""})]
+    found = findings.whole(Names(frozenset(cells.unique().to_pylist())))
+    names = ["", *sorted(found.names - {""})]
     return np.asarray(pc.index_in(cells, value_set=pa.array(names))).astype(np.int32), names
 
 
@@ -202,7 +218,30 @@ def currency(cell: str) -> str:
     return found[0] if found else ""
 
 
-def read_numbers(cells: Sequence[str], decimal: str = ".") -> tuple[np.ndarray, list[int]]:
+@dataclass(frozen=True)
+class Marks:
+    """What tells how a column of numbers is written; an `Evidence`.
+
+    Attributes:
+      groups: Whether some number can only be one whose digits are in groups of three.
+      points: Whether some number can only be one with a decimal where the mark of groups is.
+    """
+
+    groups: bool
+    points: bool
+
+    def summed(self) -> "Marks":
+        """Return it as it is."""
+        return self
+
+    def merge(self, other: "Marks") -> "Marks":
+        """Return what both tell."""
+        return Marks(self.groups or other.groups, self.points or other.points)
+
+
+def read_numbers(
+    cells: Sequence[str], decimal: str = ".", findings: Findings | None = None
+) -> tuple[np.ndarray, list[int]]:
     """Read numbers, with or without marks between groups of three digits or a currency.
 
     "1.409" under the decimal "," may be 1409 or 1.409: the other cells of the column tell where
@@ -211,6 +250,7 @@ def read_numbers(cells: Sequence[str], decimal: str = ".") -> tuple[np.ndarray, 
     Args:
       cells: Of one column.
       decimal: "." or ","; the other of the two is the mark of groups.
+      findings: Knows what the whole column tells, where the cells are a stretch of it.
 
     Returns:
       (float64 values, NaN for what is no number; which cells could be read in two ways).
@@ -232,6 +272,8 @@ def read_numbers(cells: Sequence[str], decimal: str = ".") -> tuple[np.ndarray, 
     points = mark == "." and any(
         re.fullmatch(r"[+-]?\d*\.\d*", c) and not grouped.fullmatch(c) for c in marked
     )
+    told = Marks(groups, points) if findings is None else findings.whole(Marks(groups, points))
+    groups, points = told.groups, told.points
     out, unsure = np.full(len(cells), np.nan), []
     for i, cell in enumerate(cells):
         plain = cell
@@ -255,7 +297,7 @@ def numbers(
     """Return float64 values, NaN where a cell is empty or no number, and which are no number."""
     decimal = "." if column in table.numeric else decimal
     cells = table.columns[column].to_pylist()
-    out, unsure = read_numbers(cells, decimal)
+    out, unsure = read_numbers(cells, decimal, findings)
     filled = np.asarray(pc.not_equal(table.columns[column], ""))
     bad = np.flatnonzero(filled & np.isnan(out))
     mark = "." if decimal == "," else ","
@@ -291,7 +333,7 @@ def labels(table: Table, rule: Rule, findings: Findings, decimal: str = ".") -> 
         values, _ = numbers(table, rule.column, findings, decimal)
         return np.where(np.isnan(values), -1, rule.holds(values)).astype(np.int8)
     cells = table.columns[rule.column].to_pylist()
-    values, _ = read_numbers(cells, decimal)
+    values, _ = read_numbers(cells, decimal, findings)
     for i, cell in enumerate(cells):
         values[i] = YES_NO.get(cell.lower(), values[i])
     known = (values == 0) | (values == 1)
@@ -378,7 +420,7 @@ def listed(table: Table, column: str, separator: str) -> Table:
         [part.strip() for part in cell.split(separator) if part.strip()] or [""]
         for cell in table.columns[column].to_pylist()
     ]
-    parent = np.repeat(np.arange(len(table)), [len(part) for part in parts])
+    parent = np.repeat(np.arange(len(table)), np.array([len(part) for part in parts], int))
     columns = {name: cells.take(pa.array(parent)) for name, cells in table.columns.items()}
     columns[column] = pa.array([entry for part in parts for entry in part], pa.string())
     return replace(table, columns=columns, rows=table.rows[parent])

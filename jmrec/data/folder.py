@@ -4,49 +4,27 @@ The keys of ``dataset.toml`` are those of `jmrec.data.description`; what becomes
 the rule of `jmrec.data.findings`.
 """
 
-import time as clock
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from jmrec.data.columns import (
-    alike,
-    codes,
-    first_filled,
-    good_ids,
-    join_list,
-    labels,
-    likeness,
-    listed,
-    numbers,
-    texts,
-    together,
-    without_swallowed,
-)
-from jmrec.data.description import Description, InteractionColumns, ItemColumns, describe
-from jmrec.data.findings import LEFT_OUT, Findings, shown
+from jmrec.data.columns import alike, codes, good_ids, join_list, numbers, texts
+from jmrec.data.description import Description, describe
+from jmrec.data.events import as_meant, columns_of, read_events, texts_of
+from jmrec.data.findings import Findings, shown
 from jmrec.data.folder_pictures import pictures_by_id, read_pictures, whole_pictures
-from jmrec.data.ids import (
-    lost_zeros,
-    one_spelling,
-    spelt_as_items,
-    visible_ids,
-    without_point,
-)
-from jmrec.data.missing import empty_words, ids_like_words
+from jmrec.data.ids import lost_zeros, visible_ids, without_point
+from jmrec.data.missing import ids_like_words
 from jmrec.data.pictures import BY_ID
 from jmrec.data.schema import Items
-from jmrec.data.several import apart, read_tables, times_of, together_again, windows_of
+from jmrec.data.several import read_tables, windows_of
 from jmrec.data.sources import open_source
 from jmrec.data.tables import Table
-from jmrec.data.times import future, say_zones
 from jmrec.data.unused import unused
 from jmrec.data.value import read_value
-from jmrec.errors import UserError
 
 __all__ = ["Description", "Raw", "describe", "read_folder"]
 
@@ -138,11 +116,11 @@ def read_folder(
         raw = replace(raw, user=None)  # guests alone
     pa.default_memory_pool().release_unused()  # the texts are as large as the files
     if raw.label is not None:
-        _two_classes(raw, raw.label, findings)
+        two_classes(raw, raw.label, findings)
     return raw
 
 
-def _two_classes(raw: Raw, label: np.ndarray, findings: Findings) -> None:
+def two_classes(raw: Raw, label: np.ndarray, findings: Findings) -> None:
     """Report labels (int8 [N]) that can not be told apart."""
     columns = raw.description.interactions
     known = np.unique(label[label >= 0])
@@ -155,11 +133,6 @@ def _two_classes(raw: Raw, label: np.ndarray, findings: Findings) -> None:
     )
 
 
-def used_columns(columns: ItemColumns | InteractionColumns) -> set[str]:
-    """Return the names of the columns that are read, but for those of [value]."""
-    return columns.named
-
-
 def _read(
     folder: Path,
     description: Description,
@@ -169,43 +142,17 @@ def _read(
     ids: Sequence[str] = (),
 ) -> Table:
     """Read a table; ``ids`` are those of the items where it is one of events."""
-    columns = description.items if table == "items" else description.interactions
-    value = description.value.named if table == "items" else set()
-    long = description.items.text_fields.values()
     form = description.form(table)
     sources = [open_source(folder, table, each, form) for each in description.files(table, file)]
     found = read_tables(
         sources,
-        description.sources(used_columns(columns) | value),
+        columns_of(description, table),
         findings,
-        texts=description.sources(long) if table == "items" else [description.interactions.review],
+        texts=texts_of(description, table),
         list_separator=description.items.list_separator,
         decimal=description.decimal,
     )
-    if not len(found):
-        raise UserError(
-            f"{found.file} has no rows; give every {'item' if table == 'items' else 'event'} a row."
-        )
-    id_column = columns.item if isinstance(columns, InteractionColumns) else columns.id
-    found = empty_words(found, description.missing, [id_column], findings)
-    for name in used_columns(columns) & set(description.joined):
-        parts = description.joined[name]
-        if isinstance(columns, ItemColumns):
-            found.columns[name] = first_filled(found, parts)
-        elif name == columns.session:
-            for part in parts:  # before they are one
-                found = one_spelling(visible_ids(found, part, findings), part, findings)
-            found.columns[name] = together(found, parts)
-        else:
-            cells = pc.binary_join_element_wise(*(found.columns[part] for part in parts), " ")
-            found.columns[name] = pc.utf8_trim_whitespace(cells)
-    if isinstance(columns, InteractionColumns) and columns.review:
-        whole = [
-            without_swallowed(part, columns.review, source, columns.item, ids, findings)
-            for part, source in zip(apart(found), sources)
-        ]
-        found = together_again(found, whole)
-    return found
+    return as_meant(found, sources, description, table, findings, ids)
 
 
 def read_items(
@@ -280,60 +227,23 @@ def read_interactions(
     """Read the events of a folder; see `read_folder`."""
     columns = description.interactions
     table = _read(folder, description, "interactions", file, findings, items.ids)
-    if columns.item_separator:
-        table = listed(table, columns.item, columns.item_separator)
-    for column in dict.fromkeys([columns.item, columns.session, columns.user]):
-        if column:
-            # Where sessions are given, nobody has to be known who made them.
-            guests = column == columns.user and bool(columns.session)
-            table = visible_ids(table, column, findings)
-            table = good_ids(table, column, findings, optional=guests)
-    for column in filter(None, (columns.session, columns.user)):
-        table = one_spelling(table, column, findings)
-    table = spelt_as_items(table, columns.item, items.ids, description.items_file, findings)
-    table = _known_items(table, columns.item, items, description.items_file, findings)
-    if columns.session and columns.user:
-        table = _one_user(table, columns, findings)
-    time = order = None
-    if columns.time:
-        table = _filled(table, columns.time, findings)
-        time, bad = times_of(table, columns.time, findings, description.time_format)
-        table, time = table.without(bad), np.delete(time, bad)
-        say_zones(table, columns.time, findings)
-    if columns.order:
-        keep = table.rows
-        table = _filled(table, columns.order, findings)
-        order, bad = numbers(table, columns.order, findings, description.decimal, LEFT_OUT)
-        table, order = table.without(bad), np.delete(order, bad)
-        time = None if time is None else time[np.isin(keep, table.rows)]
-    if time is not None:
-        future(table, columns.time, time, clock.time(), findings)
-    if not len(table):
-        raise UserError(f"{table.file}: no row is left; mend the rows or the columns' names.")
-    event, event_names = np.zeros(len(table), np.int32), [""]
-    if columns.event:
-        event, event_names = codes(table, columns.event, findings)
-    rating = np.full(len(table), np.nan)
-    if columns.rating:
-        rating, _ = numbers(table, columns.rating, findings, description.decimal)
-    rule, decimal = columns.rule, description.decimal
-    found = pc.index_in(table.columns[columns.item], value_set=pa.array(items.ids))
+    found = read_events(table, description, items.ids, findings)
     return Raw(
         description=description,
         items=items,
-        item=np.asarray(found).astype(np.int32),
-        session=_group(table, columns.session),
-        user=_users(table, columns.user),
-        time=time,
-        order=order,
-        event=event,
-        event_names=event_names,
-        rating=rating.astype(np.float32),
-        row=table.rows,
+        item=found.item,
+        session=_group(found.table, columns.session),
+        user=_users(found.table, columns.user),
+        time=found.time,
+        order=found.order,
+        event=found.event,
+        event_names=found.event_names,
+        rating=found.rating,
+        row=found.table.rows,
         item_row=item_rows,
         picture_names=picture_names,
-        review=texts(table, columns.review, findings) if columns.review else None,
-        label=labels(table, rule, findings, decimal) if rule else None,
+        review=found.review,
+        label=found.label,
         warnings=findings.warnings,
         words=findings.words,
     )
@@ -385,31 +295,6 @@ def _one_coding(
     return np.concatenate([first[0], np.append(own, -1)[second[0]]]), names  # -1 stays -1
 
 
-def _filled(table: Table, column: str, findings: Findings) -> Table:
-    empty = np.flatnonzero(np.asarray(pc.equal(table.columns[column], "")))
-    return table.drop(empty, lambda i: f"{column} is empty; fill it in or remove the row", findings)
-
-
-def _known_items(
-    table: Table, column: str, items: Items, items_file: str, findings: Findings
-) -> Table:
-    cells = table.columns[column]
-    found = pc.index_in(cells, value_set=pa.array(items.ids, pa.string()))
-    bad = np.flatnonzero(np.asarray(found.is_null()))
-    near = {likeness(name): name for name in items.ids} if len(bad) else {}
-
-    def message(i: int) -> str:
-        name = cells[i].as_py()
-        same = near.get(likeness(name))
-        hint = f", which has {shown(same)}" if same else ""
-        return (
-            f"the item id {shown(name)} is not in {items_file}{hint}; "
-            "add the item or remove the event"
-        )
-
-    return table.drop(bad, message, findings)
-
-
 def _group(table: Table, column: str) -> tuple[np.ndarray, list[str]] | None:
     """Return (codes int32 [N], names) of a column, None where the data has none."""
     if not column:
@@ -427,24 +312,3 @@ def _users(table: Table, column: str) -> tuple[np.ndarray, list[str]] | None:
     guest = names.index("")
     codes = np.where(codes == guest, -1, codes - (codes > guest))
     return codes, [name for name in names if name]
-
-
-def _one_user(table: Table, columns: InteractionColumns, findings: Findings) -> Table:
-    """Leave out events of a session that has another user; who logs in halfway was the user."""
-    session_group, user_group = _group(table, columns.session), _users(table, columns.user)
-    assert session_group is not None  # both columns are there
-    assert user_group is not None
-    (session, names), (user, _) = session_group, user_group
-    known = np.flatnonzero(user >= 0)[::-1]
-    first = np.full(len(names), -1)
-    first[session[known]] = known
-    other = np.flatnonzero((user >= 0) & (user != user[first[session]]))
-    return table.drop(
-        other,
-        lambda i: (
-            f"session {shown(names[session[i]])} belongs to another user in "
-            f"{table.row(first[session[i]])}; give every session one user, or, where sessions are "
-            f'numbered user by user, write session = ["{columns.user}", "{columns.session}"]'
-        ),
-        findings,
-    )

@@ -41,21 +41,37 @@ def read_pictures(
       under: The folder of the pictures, inside the catalogue folder.
     """
     out, problems = [], []
-    root = folder.resolve()
-    images = (folder / under).resolve()
     for name in names:
-        data, problem = b"", ""
-        if name:
-            data, problem = _picture(root, images, picture_path(name, under), under)
+        data, problem = picture_bytes(folder, name, under)
         out.append(data)
         problems.append(problem)
-    problems = _elsewhere(folder, names, problems, under)
-    _report(table, names, problems, findings)
+    report_pictures(table, names, elsewhere(folder, names, problems, under), findings)
     return out
 
 
-def _elsewhere(folder: Path, names: list[str], problems: list[str], under: str) -> list[str]:
-    """Return problems that say, of pictures which another folder holds, which one that is."""
+def picture_bytes(folder: Path, name: str, under: str = IMAGES) -> tuple[bytes, str]:
+    """Return the file that a cell names and, where it can not be had, why; b"" of an empty cell.
+
+    Args:
+      folder: The catalogue folder.
+      name: The cell.
+      under: The folder of the pictures, inside the catalogue folder.
+    """
+    if not name:
+        return b"", ""
+    images = (folder / under).resolve()
+    return _picture(folder.resolve(), images, picture_path(name, under), under)
+
+
+def elsewhere(folder: Path, names: list[str], problems: list[str], under: str) -> list[str]:
+    """Return problems that say, of pictures which another folder holds, which one that is.
+
+    Args:
+      folder: The catalogue folder.
+      names: The cells that name the pictures.
+      problems: What is wrong with each, "" where nothing is; see `picture_bytes`.
+      under: The folder in which they were looked for.
+    """
     lost = [i for i, problem in enumerate(problems) if problem == _lost(under)]
     folders = sorted(path.name for path in folder.iterdir() if path.is_dir()) if lost else []
     for other in folders:
@@ -105,13 +121,27 @@ def whole_pictures(
     """Decode every picture once; return them with b"" for those that do not decode."""
     with ThreadPoolExecutor() as pool:
         there = iter(list(pool.map(picture_problem, filter(None, pictures))))
-    found = [next(there) if data else "" for data in pictures]
-    problems = [f"{each}; mend the file or empty the cell" if each else "" for each in found]
-    _report(table, names, problems, findings)
+    problems = [undecoded(next(there) if data else "") for data in pictures]
+    report_pictures(table, names, problems, findings)
     return [b"" if problem else data for data, problem in zip(pictures, problems)]
 
 
-def _report(table: Table, names: list[str], problems: Sequence[str], findings: Findings) -> None:
+def undecoded(problem: str) -> str:
+    """Return what is wrong with a picture, in the words of a finding."""
+    return f"{problem}; mend the file or empty the cell" if problem else ""
+
+
+def report_pictures(
+    table: Table, names: list[str], problems: Sequence[str], findings: Findings
+) -> None:
+    """Report pictures that are taken as missing, one kind of problem after the other.
+
+    Args:
+      table: The items.
+      names: The cells that name their pictures.
+      problems: What is wrong with each, "" where nothing is.
+      findings: Gets them.
+    """
     for kind in dict.fromkeys(filter(None, problems)):
         findings.add(
             table,

@@ -2,13 +2,13 @@ r"""Ids that are one and are spelt in several ways: ``7``, ``7.0``, ``0007``, ``
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jmrec.data.findings import KEPT, MENDED, Findings, shown
+from jmrec.data.findings import KEPT, MENDED, Findings, part_of, shown
 from jmrec.data.tables import Table
 
 _JOINERS = r"[\x{200C}\x{200D}]+"  # letters within words need them
@@ -46,8 +46,6 @@ def visible_ids(table: Table, column: str, findings: Findings) -> Table:
     """
     cells = table.columns[column]
     bad = np.flatnonzero(np.asarray(pc.match_substring_regex(cells, _NO_WIDTH)))
-    if not len(bad):
-        return table
     findings.add(
         table,
         bad,
@@ -57,8 +55,69 @@ def visible_ids(table: Table, column: str, findings: Findings) -> Table:
         ),
         MENDED,
     )
+    if not len(bad):
+        return table
     clean = pc.utf8_trim_whitespace(pc.replace_substring_regex(cells, _NO_WIDTH, ""))
     return replace(table, columns=table.columns | {column: clean})
+
+
+@dataclass(frozen=True)
+class Spelt:
+    """How the numbers of a column of ids are spelt; an `Evidence` in parts.
+
+    Attributes:
+      groups: Number -> its spellings.
+      padded: The lengths of those that begin with a zero.
+      longest: The length of the longest of digits alone.
+    """
+
+    groups: dict[str, frozenset[str]]
+    padded: frozenset[int] = frozenset()
+    longest: int = 0
+
+    @classmethod
+    def of(cls, names: Iterable[str]) -> "Spelt":
+        """Return how some ids are spelt."""
+        groups: dict[str, set[str]] = {}
+        padded, longest = set(), 0
+        for name in names:
+            if _NUMBER.fullmatch(name):
+                groups.setdefault(plain_id(name), set()).add(name)
+            if name.isdigit():
+                longest = max(longest, len(name))
+                if name[0] == "0" and len(name) > 1:
+                    padded.add(len(name))
+        found = {plain: frozenset(spelt) for plain, spelt in groups.items()}
+        return cls(found, frozenset(padded), longest)
+
+    def summed(self) -> "Spelt":
+        """Return it as it is."""
+        return self
+
+    def merge(self, other: "Spelt") -> "Spelt":
+        """Return the spellings of both."""
+        return self.absorb([other])
+
+    def absorb(self, others: "Iterable[Spelt]") -> "Spelt":
+        """Return the spellings of all."""
+        groups, padded, longest = dict(self.groups), self.padded, self.longest
+        for other in others:
+            for plain, spelt in other.groups.items():
+                groups[plain] = spelt | groups.get(plain, frozenset())
+            padded, longest = padded | other.padded, max(longest, other.longest)
+        return Spelt(groups, padded, longest)
+
+    def parts(self, count: int) -> "list[Spelt]":
+        """Return it in parts, each with all spellings of its numbers."""
+        groups: list[dict[str, frozenset[str]]] = [{} for _ in range(count)]
+        for plain, spelt in self.groups.items():
+            groups[part_of(plain, count)][plain] = spelt
+        return [Spelt(each, self.padded, self.longest) for each in groups]
+
+    def settled(self) -> "Spelt":
+        """Return what matters of a part that is whole: numbers with several spellings."""
+        several = {plain: spelt for plain, spelt in self.groups.items() if len(spelt) > 1}
+        return Spelt(several, self.padded, self.longest)
 
 
 def one_spelling(table: Table, column: str, findings: Findings) -> Table:
@@ -67,17 +126,11 @@ def one_spelling(table: Table, column: str, findings: Findings) -> Table:
     "7.0" is "7" where both occur. "7" is "0007" where both occur and all ids that begin with a zero
     have one length, which no other exceeds; else they stay two, and it is said.
     """
-    names = [name for name in table.columns[column].unique().to_pylist() if name]
-    groups: dict[str, list[str]] = {}
-    for name in names:
-        if _NUMBER.fullmatch(name):
-            groups.setdefault(plain_id(name), []).append(name)
-    groups = {plain: spelt for plain, spelt in groups.items() if len(spelt) > 1}
+    told = findings.whole(Spelt.of(table.columns[column].unique().to_pylist()))
+    groups = {plain: spelt for plain, spelt in told.groups.items() if len(spelt) > 1}
     if not groups:
         return table
-    whole = [name for name in names if name.isdigit()]
-    padded = {len(name) for name in whole if name[0] == "0" and len(name) > 1}
-    fixed = len(padded) == 1 and max(map(len, whole)) <= max(padded)
+    fixed = len(told.padded) == 1 and told.longest <= max(told.padded)
     same: dict[str, str] = {}
     doubtful: dict[str, str] = {}
     for plain, spelt in groups.items():
@@ -136,13 +189,11 @@ def spelt_as_items(
     """
     cells = table.columns[column]
     unknown = np.flatnonzero(~np.asarray(pc.is_in(cells, value_set=pa.array(ids, pa.string()))))
-    if not len(unknown):
-        return table
     item: dict[str, str | None] = {}
-    for name in ids:
+    for name in ids if len(unknown) else ():
         plain = plain_id(name)
         item[plain] = None if plain in item else name
-    names = cells.to_pylist()
+    names = cells.to_pylist() if len(unknown) else []
     found = {int(i): item.get(plain_id(names[i])) for i in unknown}
     same = {i: name for i, name in found.items() if name}
 
@@ -154,6 +205,8 @@ def spelt_as_items(
         )
 
     findings.add(table, list(same), message, MENDED)
+    if not same:
+        return table
     for i, name in same.items():
         names[i] = name
     return replace(table, columns=table.columns | {column: pa.array(names, pa.string())})

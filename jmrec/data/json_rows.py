@@ -7,7 +7,8 @@ the column ``images.large``, and several values of one column of a row are a lis
 import ast
 import json
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -20,6 +21,32 @@ _BEGINS = re.compile(rb"\s*(\{\s*[\"'}u]|\[\s*[{\]])")
 _PYTHON = re.compile(rb"\{\s*u?'")
 _BETWEEN = re.compile(r"[\s,]*")
 _BLOCK = 2**16
+
+
+@dataclass(frozen=True)
+class Numeric:
+    """Which columns of a JSON file hold numbers; an `Evidence` of `jmrec.data.findings`.
+
+    Attributes:
+      filled: Those with a value.
+      texts: Those with a value that is no number.
+    """
+
+    filled: frozenset[str]
+    texts: frozenset[str]
+
+    @property
+    def columns(self) -> frozenset[str]:
+        """Those whose cells are all numbers."""
+        return self.filled - self.texts
+
+    def summed(self) -> "Numeric":
+        """Return it as it is."""
+        return self
+
+    def merge(self, other: "Numeric") -> "Numeric":
+        """Return what both tell."""
+        return Numeric(self.filled | other.filled, self.texts | other.texts)
 
 
 class _Number(str):
@@ -62,7 +89,7 @@ def json_header(name: str, data: bytes) -> list[str]:
 
 def read_json_rows(
     name: str, data: bytes, names: Collection[str], separator: str
-) -> tuple[dict[str, pa.Array], list[int], list[int], frozenset[str]]:
+) -> tuple[dict[str, pa.Array], list[int], list[int], Numeric]:
     """Return some columns of a JSON file as texts.
 
     A number is the text that Parquet's would be: whole ones without a point. ``null``, ``NaN`` and
@@ -79,6 +106,31 @@ def read_json_rows(
       the numbers of those that are no JSON objects and are not in the cells; and the columns whose
       cells are all numbers.
     """
+    return read_json_objects(_rows(name, data), names, separator)
+
+
+def json_lines(data: bytes, before: int = 0) -> Iterator[tuple[int, dict[str, Any] | None]]:
+    """Yield row numbers and rows of a file of an object a line, or of whole lines of it.
+
+    Args:
+      data: The lines.
+      before: How many lines stand before them.
+    """
+    place, number = 0, before
+    while place < len(data):
+        end = data.find(b"\n", place)
+        end = end if end >= 0 else len(data)
+        line = data[place:end].strip()
+        place, number = end + 1, number + 1
+        if line:
+            row = _parse(line)
+            yield number, row if isinstance(row, dict) else None
+
+
+def read_json_objects(
+    found_rows: Iterable[tuple[int, dict[str, Any] | None]], names: Collection[str], separator: str
+) -> tuple[dict[str, pa.Array], list[int], list[int], Numeric]:
+    """Return some columns of objects as texts; see `read_json_rows`."""
     parts: dict[str, list[pa.Array]] = {each: [] for each in names}
     block: dict[str, list[str]] = {each: [] for each in names}
     numeric = dict.fromkeys(names, False)
@@ -91,7 +143,7 @@ def read_json_rows(
             parts[each].append(text_array(cells))
             cells.clear()
 
-    for number, row in _rows(name, data):
+    for number, row in found_rows:
         if row is None:
             broken.append(number)
             continue
@@ -111,7 +163,8 @@ def read_json_rows(
             flush()
     flush()
     cells = {each: pa.concat_arrays(part) for each, part in parts.items()}
-    return cells, rows, broken, frozenset(n for n in names if numeric[n] and n not in texts)
+    filled = frozenset(each for each in names if numeric[each])
+    return cells, rows, broken, Numeric(filled, frozenset(texts))
 
 
 def _rows(name: str, data: bytes) -> Iterator[tuple[int, dict[str, Any] | None]]:
@@ -119,15 +172,7 @@ def _rows(name: str, data: bytes) -> Iterator[tuple[int, dict[str, Any] | None]]
     if data.lstrip()[:1] == b"[" or _stretches(data):
         yield from _objects(name, data.decode("utf-8", errors="replace"))
         return
-    place, number = 0, 0
-    while place < len(data):
-        end = data.find(b"\n", place)
-        end = end if end >= 0 else len(data)
-        line = data[place:end].strip()
-        place, number = end + 1, number + 1
-        if line:
-            row = _parse(line)
-            yield number, row if isinstance(row, dict) else None
+    yield from json_lines(data)
 
 
 def _parse(line: bytes) -> Any:

@@ -7,7 +7,7 @@ says what is an id.
 
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -62,22 +62,77 @@ def empty_words(
     """
     listed = pa.array(words, pa.string())
     columns: dict[str, pa.Array] = {}
-    count: Counter[str] = Counter()
+    seen: dict[str, tuple[int, int, int]] = {}
     first = (len(table), "")
-    for name, cells in table.columns.items():
+    for place, (name, cells) in enumerate(table.columns.items()):
         found = pc.is_in(cells, value_set=listed)
         if name not in ids and pc.any(found).as_py():
             columns[name] = pc.if_else(found, "", cells)
-            count.update(cells.filter(found).to_pylist())
+            coded = cells.filter(found).dictionary_encode()
+            codes = np.asarray(coded.indices)
+            counts, rows = np.bincount(codes).tolist(), np.zeros(len(coded.dictionary), np.int64)
+            rows[codes[::-1]] = table.rows[np.asarray(found)][::-1]  # of several the first stays
+            for word, more, at in zip(coded.dictionary.to_pylist(), counts, rows.tolist()):
+                have, *before = seen.get(word, (0, place, at))
+                seen[word] = (have + more, before[0], before[1])
             first = min(first, (pc.index(found, True).as_py(), name))
-    findings.words += count
-    if count and words is MISSING:
-        row, name = first
-        findings.note(
-            f"{table.where(row)}: {name} is {shown(table.columns[name][row].as_py())}, a word for "
-            f"nothing (cells taken as empty: {show_words(count)}); {_KEY}"
-        )
+    row, name = first
+    says, at_row = "", 0
+    if seen:
+        at_row = int(table.rows[row])
+        says = f"{table.where(row)}: {name} is {shown(table.columns[name][row].as_py())}"
+    say = _say_words if words is MISSING else _count
+    findings.gather(Words(seen, at_row, says), say)
     return replace(table, columns=table.columns | columns)
+
+
+@dataclass(frozen=True)
+class Words:
+    """Words for nothing in a table; an `Evidence`.
+
+    Attributes:
+      seen: Word -> how many cells it fills, and the column (from 0) and the row of the first.
+      row: The first row with any.
+      says: What stands there.
+    """
+
+    seen: dict[str, tuple[int, int, int]]
+    row: int
+    says: str
+
+    @property
+    def count(self) -> Counter[str]:
+        """Word -> cells, in the order in which they are met, column by column."""
+        order = sorted(self.seen, key=lambda word: self.seen[word][1:])
+        return Counter({word: self.seen[word][0] for word in order})
+
+    def summed(self) -> "Words":
+        """Return it as it is."""
+        return self
+
+    def merge(self, other: "Words") -> "Words":
+        """Return the sums, and which is first."""
+        there = [each for each in (self, other) if each.seen]
+        first = min(there, key=lambda each: each.row, default=self)
+        seen = dict(self.seen)
+        for word, (count, *at) in other.seen.items():
+            own, *place = seen.get(word, (0, *at))
+            column, row = min(at, place)
+            seen[word] = (own + count, column, row)
+        return replace(first, seen=seen)
+
+
+def _count(found: Words, findings: Findings) -> None:
+    findings.words += found.count
+
+
+def _say_words(found: Words, findings: Findings) -> None:
+    _count(found, findings)
+    if found.seen:
+        findings.note(
+            f"{found.says}, a word for nothing (cells taken as empty: "
+            f"{show_words(found.count)}); {_KEY}"
+        )
 
 
 def ids_like_words(table: Table, column: str, words: Sequence[str], findings: Findings) -> None:

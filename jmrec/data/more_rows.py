@@ -7,7 +7,7 @@ import numpy as np
 
 from jmrec.data.description import Description
 from jmrec.data.findings import Findings
-from jmrec.data.folder import Raw, join_splits, read_interactions, read_items, used_columns
+from jmrec.data.folder import Raw, join_splits, read_interactions, read_items
 from jmrec.data.schema import Items
 from jmrec.data.sources import open_source
 from jmrec.errors import UserError
@@ -93,7 +93,7 @@ def _has_columns(path: Path, description: Description, table: str) -> None:
         raise UserError(f"{path} is no file; name a table of {table}.")
     columns = description.items if table == "items" else description.interactions
     header = open_source(path.parent, table, path.name, description.form(table)).header
-    for name in sorted(description.sources(used_columns(columns))):
+    for name in sorted(description.sources(columns.named)):
         if name not in header:
             raise UserError(
                 f"{path} has no column {name!r}, which the {table} of the run's data have; give it "

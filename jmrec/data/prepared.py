@@ -1,6 +1,5 @@
 """Prepare a catalogue folder once, and load what was prepared."""
 
-import hashlib
 import json
 import shutil
 import tempfile
@@ -14,6 +13,8 @@ from typing import Any
 import numpy as np
 
 from jmrec.data import flat, records
+from jmrec.data.description import Description
+from jmrec.data.fingerprint import fingerprint
 from jmrec.data.folder import Raw, read_folder
 from jmrec.data.forgotten import Forgotten, Left, find, left_by, without
 from jmrec.data.grown import Before, check_split, in_old_rows, with_old_ids
@@ -64,33 +65,75 @@ def build(
     Raises:
       UserError: if the sessions can not be split, or there is neither a session nor a label.
     """
-    description = raw.description
     raw = raw if before is None else in_old_rows(raw, before)
-    if not sessions and raw.label is None:
-        raise UserError(
-            f"{description.interactions_file}: without sessions the rows need a label; write "
-            '[interactions] label = "..." in dataset.toml.'
-        )
-    filters = {"k_core": description.k_core, "min_session_length": description.min_session_length}
-    filtered = sessions and filters != {"k_core": 1, "min_session_length": 2}
+    check_labels(raw.description, sessions=sessions, labelled=raw.label is not None)
     splits = dict.fromkeys(SPLITS, no_sessions())
     if sessions:
         splits = split_sessions(raw, fractions, keep_single=keep_single, back=back)
-    if filtered:
-        splits["train"] = filter_training(splits["train"], **filters)
-    if targets == LAST:
-        splits |= {name: last_alone(splits[name]) for name in ("validation", "test")}
     dataset = Dataset(
-        name=description.name,
+        name=raw.description.name,
         items=raw.items,
         splits=splits,
-        exclude_seen=description.exclude_seen,
+        exclude_seen=raw.description.exclude_seen,
         fingerprint="",
         has_time=raw.time is not None,
         has_users=raw.user is not None,
         event_names=raw.event_names,
         ratings=None if raw.label is None else make_ratings(raw),
     )
+    return finished(
+        dataset, raw.description, fractions=fractions, keep_single=keep_single,
+        picture_size=picture_size, back=back, sessions=sessions, targets=targets, before=before,
+    )  # fmt: skip
+
+
+def check_labels(description: Description, *, sessions: bool, labelled: bool) -> None:
+    """Check that there is something to prepare: sessions, or rows with labels.
+
+    Raises:
+      UserError: There is neither.
+    """
+    if not sessions and not labelled:
+        raise UserError(
+            f"{description.interactions_file}: without sessions the rows need a label; write "
+            '[interactions] label = "..." in dataset.toml.'
+        )
+
+
+def finished(
+    dataset: Dataset,
+    description: Description,
+    *,
+    fractions: Sequence[float] = (0.8, 0.1, 0.1),
+    keep_single: bool = False,
+    picture_size: int | None = None,
+    back: int = 0,
+    sessions: bool = True,
+    targets: str = EVERY,
+    before: Before | None = None,
+) -> Dataset:
+    """Return a data set whose training is filtered as its description says, with a fingerprint.
+
+    Args:
+      dataset: Its splits as they were split.
+      description: What the columns mean.
+      fractions: See `build`, as all that follow.
+      keep_single: The same.
+      picture_size: The same.
+      back: The same.
+      sessions: The same.
+      targets: The same.
+      before: The same.
+    """
+    filters = {"k_core": description.k_core, "min_session_length": description.min_session_length}
+    filtered = sessions and filters != {"k_core": 1, "min_session_length": 2}
+    splits = dict(dataset.splits)
+    if filtered:
+        splits["train"] = filter_training(splits["train"], **filters)
+    if targets == LAST:
+        splits |= {name: last_alone(splits[name]) for name in ("validation", "test")}
+    some = np.zeros(0, np.int32)  # those of training, which may be fewer now
+    dataset = replace(dataset, splits=splits, id_items=some)
     settings = {
         "format": 1,  # of what is hashed, whatever the files are
         "fractions": [float(f) for f in fractions],
@@ -110,7 +153,7 @@ def build(
         check_split(dataset, before)
         dataset = with_old_ids(dataset, before)
         settings |= {"continues": before.fingerprint}
-    return replace(dataset, fingerprint=_fingerprint(dataset, settings))
+    return replace(dataset, fingerprint=fingerprint(dataset, settings))
 
 
 def prepare(
@@ -175,36 +218,57 @@ def prepare(
     if forgotten is not None:
         codes, ids, _ = find(dataset, *forgotten.among(raw, dataset), raw)
         dataset = without(dataset, left_by(dataset, codes, ids))
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        known = _metadata(out)
-        if known.get("fingerprint") == dataset.fingerprint:
-            fresh = json.loads(json.dumps(_describe(dataset)))
-            # Of the pictures those are counted that could be stored.
-            open_ = dict.fromkeys(("format", "counts", "checksums"))
-            if known | open_ != fresh | open_:
-                raise UserError(_damaged(out))
-            stored = load_prepared(out)
-            if with_records:
-                records.write_rest(stored, out)
-            return stored
+    if is_there(dataset, out, folder):
+        stored = load_prepared(out)
+        if with_records:
+            records.write_rest(stored, out)
+        return stored
+    with ThreadPoolExecutor() as pool:
+        found = filter(None, dataset.items.pictures)
+        small = iter(list(pool.map(partial(shrink, size=picture_size or PICTURE_SIZE), found)))
+    pictures = [next(small) if data else b"" for data in dataset.items.pictures]
+    dataset = replace(dataset, items=replace(dataset.items, pictures=pictures))
+    return write(dataset, out, with_records)
+
+
+def is_there(dataset: Dataset, out: Path, folder: str | Path) -> bool:
+    """Return whether a folder holds a data set already; a folder that is not there does not.
+
+    Args:
+      dataset: The data set, see `build`.
+      out: The folder.
+      folder: The catalogue folder, for messages.
+
+    Raises:
+      UserError: It holds something else, or the data set is damaged.
+    """
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return False
+    known = _metadata(out)
+    if known.get("fingerprint") != dataset.fingerprint:
         raise UserError(
             f"{out} holds other data than {folder} with these settings would give; "
             "name another folder or delete this one."
         )
-    return _write(dataset, out, picture_size or PICTURE_SIZE, with_records)
+    fresh = json.loads(json.dumps(_describe(dataset)))
+    # Of the pictures those are counted that could be stored.
+    open_ = dict.fromkeys(("format", "counts", "checksums"))
+    if known | open_ != fresh | open_:
+        raise UserError(_damaged(out))
+    return True
 
 
-def _write(dataset: Dataset, out: Path, picture_size: int, with_records: bool) -> Dataset:
-    """Write a data set whose pictures are as on disk into a folder, as a whole or not at all.
+def write(dataset: Dataset, out: Path, with_records: bool) -> Dataset:
+    """Write a data set into a folder, as a whole or not at all.
+
+    Args:
+      dataset: The data set; its pictures as they are to be stored.
+      out: The folder; it must not exist, or be empty.
+      with_records: See `prepare`.
 
     Returns:
-      The data set as it was written.
+      The data set.
     """
-    with ThreadPoolExecutor() as pool:
-        found = filter(None, dataset.items.pictures)
-        small = iter(list(pool.map(partial(shrink, size=picture_size), found)))
-    pictures = [next(small) if data else b"" for data in dataset.items.pictures]
-    dataset = replace(dataset, items=replace(dataset.items, pictures=pictures))
     out.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     try:
@@ -414,46 +478,3 @@ def _count_ratings(ratings: Ratings) -> dict[str, int]:
         "labelled": int((ratings.labels >= 0).sum()),
         "positive": int((ratings.labels == 1).sum()),
     }
-
-
-def _fingerprint(dataset: Dataset, settings: dict[str, Any]) -> str:
-    """Hash everything in the data set, field by field, each with its length."""
-    digest = hashlib.sha256()
-
-    def add(name: str, data: bytes) -> None:
-        digest.update(f"{name}:{len(data)}:".encode())
-        digest.update(data)
-
-    def add_json(name: str, value: Any) -> None:
-        add(name, json.dumps(value, ensure_ascii=True).encode())
-
-    items = dataset.items
-    flags = [dataset.name, dataset.exclude_seen, dataset.has_time, dataset.has_users]
-    add_json("settings", [settings, flags])
-    add_json("ids", items.ids)
-    add_json("text", list(items.text.items()))
-    add_json("categories", list(items.category_names.items()))
-    for name, column in [*items.category.items(), *items.number.items()]:
-        add(name, column.tobytes())
-    if items.has_windows:
-        add("available_from", items.available_from.tobytes())
-        add("available_until", items.available_until.tobytes())
-    for picture in items.pictures:
-        add("picture", picture)
-    for name, part in dataset.splits.items():
-        add_json(name, part.ids)
-        for key in ("users", "offsets", "items", "times", "events", "ratings"):
-            add(key, np.ascontiguousarray(getattr(part, key)).tobytes())
-        if not part.targets.all():
-            add("targets", part.targets.tobytes())
-    # Only where there are some, so that data prepared before there were ratings stays the same.
-    if (ratings := dataset.ratings) is not None:
-        add_json("label", [ratings.label, ratings.label_means])
-        add_json("ratings", [ratings.user_ids, ratings.reviews])
-        for key in ("items", "users", "times", "labels", "ratings"):
-            add(key, np.ascontiguousarray(getattr(ratings, key)).tobytes())
-    if (value := items.value) is not None:
-        add_json("value", [value.column, value.share, value.gain])
-        add("sold", value.sold.tobytes())
-        add("gained", value.gained.tobytes())
-    return digest.hexdigest()

@@ -51,7 +51,7 @@ def tidy_quotes(data: bytes, delimiter: str, width: int, closed: Collection[int]
       >>> tidy_quotes(b'1, "a, b"\n2,"a \\"b\\" c"\n', ",", 2).data
       b'1,"a, b"\n2,"a ""b"" c"\n'
     """
-    if b'"' not in data or _is_tidy(data, delimiter.encode()):
+    if b'"' not in data or is_tidy(data, delimiter.encode()):
         return Tidied(data, [], [])
     patterns = _Patterns(delimiter)
     if b'\\"' in data and patterns.escaped(data[:_HEAD]):
@@ -61,7 +61,7 @@ def tidy_quotes(data: bytes, delimiter: str, width: int, closed: Collection[int]
     return patterns.unswallowed(data, width, closed)
 
 
-def _is_tidy(data: bytes, delimiter: bytes) -> bool:
+def is_tidy(data: bytes, delimiter: bytes) -> bool:
     """Whether every quote opens a whole cell of one line or closes it; False where unsure."""
     if b'\\"' in data or len(delimiter) > 1 or delimiter == b" ":
         return False

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from jmrec.data.description import Description
 from jmrec.data.folder import Raw
 from jmrec.data.schema import SPLITS, Sessions
 from jmrec.data.split_keys import EVENT_TIME
@@ -24,8 +25,21 @@ def sessionise(raw: Raw) -> Sessions:
     Returns:
       All sessions, sorted by start time, ties in the file's order.
     """
+    check_targets(raw.description, raw.event_names)
+    return sessions_of(raw, np.arange(len(raw.item)))[0]
+
+
+def sessions_of(raw: Raw, position: np.ndarray) -> tuple[Sessions, np.ndarray]:
+    """Return the sessions of some events of a folder, and the place of each one's first event.
+
+    Args:
+      raw: The events, all those of a session among them, in the file's order.
+      position: int64 [N], their places among all events of the folder.
+
+    Returns:
+      The sessions as `sessionise` returns them; int64 [S], which orders those of one start.
+    """
     n = len(raw.item)
-    position = np.arange(n)
     groups = raw.session or raw.user
     assert groups is not None  # describe() refuses data with neither
     group, names = groups
@@ -59,7 +73,7 @@ def sessionise(raw: Raw) -> Sessions:
     offsets, event = _events_of(np.append(starts, n).astype(np.int64), begun)
     del position, tie, group_sorted, new, user  # as long as the data: for memory
     order = order[event]
-    return Sessions(
+    sessions = Sessions(
         ids=[ids[i] for i in begun],
         users=users[begun],
         offsets=offsets,
@@ -69,18 +83,27 @@ def sessionise(raw: Raw) -> Sessions:
         ratings=raw.rating[order],
         targets=_targets(raw)[order],
     )
+    return sessions, first[begun]
+
+
+def check_targets(description: Description, event_names: Sequence[str]) -> None:
+    """Check that the events that are to be predicted occur.
+
+    Raises:
+      UserError: One does not.
+    """
+    for name in description.interactions.target_events:
+        if name not in event_names[1:]:
+            known = ", ".join(map(repr, event_names[1:6]))
+            raise UserError(
+                f"target_events names {name!r}, and no row of {description.interactions_file} has "
+                f"this event; its events are {known}."
+            )
 
 
 def _targets(raw: Raw) -> np.ndarray:
     """Return which events are predicted, bool [N]."""
-    wanted, file = raw.description.interactions.target_events, raw.description.interactions_file
-    for name in wanted:
-        if name not in raw.event_names[1:]:
-            known = ", ".join(map(repr, raw.event_names[1:6]))
-            raise UserError(
-                f"target_events names {name!r}, and no row of {file} has this event; its events "
-                f"are {known}."
-            )
+    wanted = raw.description.interactions.target_events
     codes = [code for code, name in enumerate(raw.event_names) if name in wanted]
     return np.isin(raw.event, codes) if wanted else np.ones(len(raw.item), bool)
 

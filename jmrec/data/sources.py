@@ -369,7 +369,7 @@ def decode(name: str, data: bytes, encoding: str = "") -> tuple[bytes, str]:
       'cp1252'
     """
     if not encoding or data.startswith(codecs.BOM_UTF8):
-        encoding = _guess_encoding(data)
+        encoding = guess_encoding(data)
     try:
         if encoding in ("utf-8", "utf-8-sig"):
             data = data.removeprefix(codecs.BOM_UTF8)
@@ -401,7 +401,13 @@ def is_utf8(data: bytes, *, whole: bool = True) -> bool:
     return True
 
 
-def _guess_encoding(data: bytes) -> str:
+def guess_encoding(data: bytes) -> str:
+    """Return the encoding that text seems to have; a file's head may end in a character.
+
+    Example:
+      >>> guess_encoding(b"item_id,title"), guess_encoding("a,b".encode("utf-16"))
+      ('utf-8', 'utf-16')
+    """
     for mark, name in [
         (codecs.BOM_UTF8, "utf-8-sig"),
         (codecs.BOM_UTF32_LE, "utf-32"),

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +11,7 @@ import pyarrow.csv
 
 from jmrec.data.findings import KEPT, LEFT_OUT, Findings
 from jmrec.data.json_rows import read_json_rows
+from jmrec.data.parquet_rows import read_parquet
 from jmrec.data.quotes import Tidied, tidy_quotes
 from jmrec.data.sources import (
     CSV,
@@ -19,10 +19,8 @@ from jmrec.data.sources import (
     MAX_BYTES,
     PARQUET,
     Source,
-    broken_parquet,
     decode,
     is_utf8,
-    open_parquet,
     read_bytes,
     read_lines,
     without_told,
@@ -32,7 +30,7 @@ from jmrec.errors import UserError
 FILE_ROWS = 2**40
 """Where several files are one table, the row numbers of each begin this far above the last's."""
 _BLOCK = 2**26
-_END = "\x00end"
+END = "\x1fend"
 
 
 @dataclass(frozen=True)
@@ -59,17 +57,12 @@ class Table:
 
     def where(self, index: int) -> str:
         """Name the place of entry ``index`` for a message: "items.csv, row 7"."""
-        file, row = self._place(index)
-        return f"{file}, row {row}"
+        before, row = divmod(int(self.rows[index]), FILE_ROWS)
+        return f"{self.files[before] if self.files else self.file}, row {row}"
 
     def row(self, index: int) -> str:
         """Name the row of entry ``index`` beside another: "row 7", of several files which one's."""
-        file, row = self._place(index)
-        return f"row {row} of {file}" if self.files else f"row {row}"
-
-    def _place(self, index: int) -> tuple[str, int]:
-        before, row = divmod(int(self.rows[index]), FILE_ROWS)
-        return self.files[before] if self.files else self.file, row
+        return row_name(int(self.rows[index]), self.files)
 
     def fail(self, index: int, message: str) -> UserError:
         """Return an error about entry ``index``."""
@@ -91,6 +84,17 @@ class Table:
         """Report entries that are left out, and return the table without them."""
         findings.add(self, bad, message, LEFT_OUT)
         return self.without(bad)
+
+
+def row_name(row: int, files: Sequence[str]) -> str:
+    """Return what a row is called beside another, of several files with the one that it is in.
+
+    Example:
+      >>> row_name(7, ()), row_name(FILE_ROWS + 7, ("may.csv", "june.csv"))
+      ('row 7', 'row 7 of june.csv')
+    """
+    before, number = divmod(row, FILE_ROWS)
+    return f"row {number} of {files[before]}" if files else f"row {number}"
 
 
 def read_table(
@@ -119,13 +123,13 @@ def read_table(
     names = [name for name in source.header if name in columns]
     numeric = frozenset[str]()
     if source.kind == PARQUET:
-        cells, rows, numeric = _read_parquet(source, names, list_separator)
+        cells, rows, numeric = read_parquet(source, names, list_separator)
     elif source.kind == JSON:
         cells, rows, numeric = _read_json(source, names, list_separator, findings)
     else:
         cells, rows = _read_csv(source, names, texts, findings)
-    trimmed = {n: _trimmed(cells.pop(n)) for n in list(cells)}
-    table = Table(source.name, trimmed, rows, numeric)
+    columns_ = {n: trimmed(cells.pop(n)) for n in list(cells)}
+    table = Table(source.name, columns_, rows, numeric)
     for name in sorted(set(names) - set(texts)) if source.kind == CSV else []:
         broken = _breaks(table.columns[name])
         if len(broken):
@@ -134,13 +138,19 @@ def read_table(
                 f"{name} holds a line break, so a quote is opened and not closed where it should "
                 "be; close or double it.",
             )
+    return without_empty(table)
+
+
+def without_empty(table: Table) -> Table:
+    """Return the rows that have a cell which is not empty."""
     filled = np.zeros(len(table), bool)
     for column in table.columns.values():
         filled |= np.asarray(pc.not_equal(column, ""))
     return table.without(np.flatnonzero(~filled))
 
 
-def _trimmed(cells: pa.Array) -> pa.Array:
+def trimmed(cells: pa.Array) -> pa.Array:
+    """Return cells without white space around them."""
     pa.default_memory_pool().release_unused()  # of the column before
     return pc.utf8_trim_whitespace(cells)
 
@@ -164,6 +174,13 @@ def _read_json(
             f'right, write encoding = "{encoding}" under [dataset] in dataset.toml, else save the '
             "file as UTF-8"
         )
+    return cells, json_numbers(source, rows, broken, findings), numeric.columns
+
+
+def json_numbers(
+    source: Source, rows: list[int], broken: list[int], findings: Findings
+) -> np.ndarray:
+    """Return the numbers of the rows of a JSON file, and report those of broken lines."""
     everything = Table(source.name, {}, np.sort(np.array([*rows, *broken], np.int64)))
     findings.add(
         everything,
@@ -171,7 +188,7 @@ def _read_json(
         lambda i: "no JSON object, so perhaps cut; write one object a line",
         LEFT_OUT,
     )
-    return cells, np.array(rows, np.int64), numeric
+    return np.array(rows, np.int64)
 
 
 def _read_csv(
@@ -201,7 +218,7 @@ def _read_csv(
     if len(data) > MAX_BYTES:
         raise UserError(f"{file} has more than {MAX_BYTES:,} bytes as UTF-8; save it as Parquet.")
     del raw
-    data = _as_wide(data, source)
+    data = as_wide(data, source)
     if source.quoting != "none":
         closed = [i for i, name in enumerate(source.header) if name in {*names} - {*texts}]
         tidied = tidy_quotes(data, source.delimiter, source.width, closed)
@@ -213,10 +230,30 @@ def _read_csv(
     cells = {name: _joined(parts.pop(name)) for name in names}
     if broken and cells:
         _undecoded(f"{file}, row {broken}", encoding, cells.values(), findings)
+    return cells, csv_numbers(source, records, skipped, findings)
+
+
+def csv_numbers(
+    source: Source,
+    records: int,
+    skipped: Sequence[tuple[int, int, int]],
+    findings: Findings,
+    before: int = 0,
+) -> np.ndarray:
+    """Return the numbers of the rows of a CSV, or of a stretch of it.
+
+    Args:
+      source: The file.
+      records: How many there are, skipped ones and the header among them.
+      skipped: Of each skipped one its number, from 1, its cells, and how many more lines it has.
+      findings: Gets those with too few or too many cells.
+      before: How many stand before the stretch.
+    """
     numbers = np.arange(1, records + 1)
     numbers = numbers[~np.isin(numbers, [each[0] for each in skipped])]
     wrong = [each for each in skipped if each[1]]
-    everything = Table(file, {}, np.arange(1, 1 + records + sum(n for _, _, n in wrong)))
+    count = records + sum(n for _, _, n in wrong)
+    everything = Table(source.name, {}, before + np.arange(1, 1 + count))
     bad = [number - 1 for number, _, _ in wrong]
     # A quote that swallows lines makes one wrong row of many.
     bad += range(records, len(everything))
@@ -230,10 +267,10 @@ def _read_csv(
         ),
         LEFT_OUT,
     )
-    return cells, numbers[1:]
+    return before + numbers[before == 0 :]
 
 
-def _as_wide(data: bytes, source: Source) -> bytes:
+def as_wide(data: bytes, source: Source) -> bytes:
     """Return a CSV whose header has as many cells as its rows, which may end with delimiters."""
     head = data[:1_000_000].decode("utf-8", errors="replace")
     cells = next(read_lines(head, source.delimiter, source.quoting), [])
@@ -291,8 +328,8 @@ def _parse(
     parts: dict[str, list[pa.Array]] = {name: [] for name in names}
     records = 0
     for begin, end in _blocks(data, source.quoting != "none", block):
-        table, wrong = _parse_block(source, data[begin:end], names)
-        if not table.num_rows or table.column(0)[-1].as_py() != _END:
+        table, wrong = parse_block(source, data[begin:end], names)
+        if not table.num_rows or table.column(0)[-1].as_py() != END:
             if (begin, end) != (0, len(data)):  # it was cut in a cell
                 return _parse(source, data, names, len(data))
             raise UserError(
@@ -335,10 +372,10 @@ def _blocks(data: bytes, quoted: bool, size: int) -> Iterator[tuple[int, int]]:
         yield begin, len(data)
 
 
-def _parse_block(
+def parse_block(
     source: Source, data: bytes, names: list[str]
 ) -> tuple[pa.Table, list[tuple[int, int, int]]]:
-    """Return the rows of a stretch of a CSV and a last one of `_END`, and the skipped ones.
+    """Return the rows of a stretch of a CSV and a last one of `END`, and the skipped ones.
 
     Where that last one does not come back, a quote was not closed and has swallowed it.
     """
@@ -352,7 +389,7 @@ def _parse_block(
     # Our own names for the columns, so that a header that pyarrow reads in another way can not
     # change the types; the header row is then the first data row.
     own = [str(i) for i in range(source.width)]
-    last = source.delimiter.join([_END] * len(own)).encode()
+    last = source.delimiter.join([END] * len(own)).encode()
     between = b"" if data.endswith(b"\n") else b"\n"
     read = [str(source.header.index(name)) for name in names] or ["0"]
     try:
@@ -398,68 +435,3 @@ def _first_broken(raw: bytes, data: bytes) -> int:
     except UnicodeDecodeError as error:
         return error.start
     return data.find("\ufffd".encode())
-
-
-def _read_parquet(
-    source: Source, names: list[str], separator: str
-) -> tuple[dict[str, pa.Array], np.ndarray, frozenset[str]]:
-    """Return cells, row numbers, and the columns that the file itself holds as numbers."""
-    parts: dict[str, list[pa.Array]] = {name: [] for name in names}
-    size, rows = 0, 0
-    try:
-        for batch in open_parquet(source.path).iter_batches(batch_size=2**16, columns=names):
-            for name in names:
-                column = batch.column(batch.schema.get_field_index(name))
-                parts[name].append(_strings(source.name, name, column, separator))
-                size += parts[name][-1].nbytes
-            rows += batch.num_rows
-            if size > MAX_BYTES:
-                raise UserError(
-                    f"{source.name}: its columns have more than {MAX_BYTES:,} bytes as text; "
-                    "bring fewer rows or columns."
-                )
-    except (pa.ArrowException, OSError, ValueError, OverflowError, KeyError) as error:
-        raise broken_parquet(source.name, error) from None
-    if not names:
-        rows = open_parquet(source.path).metadata.num_rows
-    empty = pa.array([], pa.string())
-    numeric = frozenset(
-        field.name
-        for field in open_parquet(source.path).schema_arrow
-        if pa.types.is_floating(field.type) or pa.types.is_decimal(field.type)
-    )
-    cells = {n: pa.concat_arrays(p or [empty]) for n, p in parts.items()}
-    return cells, np.arange(1, rows + 1), numeric
-
-
-def _strings(file: str, name: str, array: pa.Array, separator: str) -> pa.Array:
-    """Return any simple Arrow array as strings, "" for null and NaN, as a CSV would have them."""
-    types, kind = pa.types, array.type
-    if types.is_dictionary(kind):
-        return _strings(file, name, array.dictionary_decode(), separator)
-    if types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind):
-        cells: list[Any] = [
-            separator.join(_strings(file, name, each.values, separator).to_pylist())
-            if each.is_valid
-            else ""
-            for each in array
-        ]
-        return pa.array(cells, pa.string())
-    if types.is_floating(kind):
-        values = array.cast(pa.float64()).to_pylist()
-        # Whole numbers as integers: a column of ids with a gap comes as floats.
-        return pa.array([_number(value) for value in values], pa.string())
-    if types.is_nested(kind) or types.is_binary(kind) or types.is_large_binary(kind):
-        raise UserError(
-            f"{file}: the column {name!r} holds {str(kind)[:40]}, which is no plain value; "
-            "write it as text, numbers, times or lists of these."
-        )
-    if types.is_timestamp(kind):
-        array = array.cast(pa.timestamp("us"), safe=False)  # in UTC, a naive time taken as UTC
-    return pc.fill_null(array.cast(pa.string()), "")
-
-
-def _number(value: float | None) -> str:
-    if value is None or value != value:
-        return ""
-    return f"{value:.0f}" if abs(value) < 1e15 and value == int(value) else repr(value)

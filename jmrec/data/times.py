@@ -8,15 +8,17 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from jmrec.data.description import Description
-from jmrec.data.findings import EMPTIED, KEPT, LEFT_OUT, Findings, shown
-from jmrec.data.tables import Table
-from jmrec.data.units import COMPACT, DAY, LIKELY, MODERN, UNITS, counted, ends, unit_of
+from jmrec.data.findings import EMPTIED, KEPT, LEFT_OUT, Findings, Seen, shown
+from jmrec.data.tables import Table, row_name
+from jmrec.data.time_evidence import UNKNOWN, Dates, Form, TimesTold
+from jmrec.data.units import COMPACT, DAY, LIKELY, MODERN, UNITS, Numbers, counted, ends
 from jmrec.data.written import ORDERS, ZONES, Written, days_of, order_of, pattern_of, written
 
 EARLIEST, LATEST = -2_208_988_800.0, 7_258_118_400.0
@@ -35,6 +37,7 @@ _ZONE = (
 """A clock, and one whose zone is said."""
 _1970 = datetime(1970, 1, 1)
 _PATTERN, _COUNTED, _ISO, _WRITTEN = range(1, 5)
+_BARE, _ZONED = 1, 2
 
 
 @dataclass(frozen=True)
@@ -60,15 +63,18 @@ class Times:
     @property
     def time_format(self) -> str:
         """The time_format of a description that says how they are written, "" if none is needed."""
-        return "" if self.order == "?" else self.pattern or self.unit.removeprefix("s")
+        return "" if self.order == UNKNOWN else self.pattern or self.unit.removeprefix("s")
 
 
-def read_times(cells: Sequence[str] | pa.Array, time_format: str = "") -> Times:
+def read_times(
+    cells: Sequence[str] | pa.Array, time_format: str = "", findings: Findings | None = None
+) -> Times:
     """Read a column of times.
 
     Args:
       cells: Of one column; "" is no time.
       time_format: See `jmrec.data.description`; "" to find out.
+      findings: Knows what the whole column tells, where the cells are a stretch of it.
 
     Returns:
       The times. What can be read in one way only is read, whatever the format says of the others.
@@ -83,18 +89,19 @@ def read_times(cells: Sequence[str] | pa.Array, time_format: str = "") -> Times:
     """
     column = cells if isinstance(cells, pa.Array) else pa.array(cells, pa.string())
     if _read_at_once(time_format) and pc.all(pc.match_substring_regex(column, _PLAIN)).as_py():
-        return _read(column, np.broadcast_to(np.int64(1), len(column)), time_format)
+        count = np.broadcast_to(np.int64(1), len(column))
+        return _read(column, count, time_format, findings or Findings())
     # The same time often stands in many cells.
     coded = column.dictionary_encode()
     each = np.asarray(coded.indices)
     count = np.bincount(each, minlength=len(coded.dictionary))
-    found = _read(coded.dictionary, count, time_format)
+    found = _read(coded.dictionary, count, time_format, findings or Findings())
     return replace(
         found, seconds=found.seconds[each], span=found.span[each], manner=found.manner[each]
     )
 
 
-def _read(cells: pa.Array, count: np.ndarray, time_format: str) -> Times:
+def _read(cells: pa.Array, count: np.ndarray, time_format: str, findings: Findings) -> Times:
     """Read cells, each of which stands for ``count`` (int [N]) cells of the column."""
     n = len(cells)
     seconds, span, manner = np.full(n, np.nan), np.zeros(n), np.zeros(n, np.int8)
@@ -123,12 +130,23 @@ def _read(cells: pa.Array, count: np.ndarray, time_format: str) -> Times:
             span[i] = DAY if len(cell) == 10 else 0.0
         elif (date := written(cell)) is not None:
             dates.append((i, date))
-    unit = _numbers(numbers, count, time_format, seconds, span, manner)
-    order, form = _dates(cells, count, dates, pattern, seconds, span, manner)
-    if 2 * (count * (seconds >= MODERN)).sum() >= (count * (manner > 0)).sum():
-        slips = (manner == _COUNTED) & (seconds < _SLIP)
-        seconds[slips], manner[slips] = np.nan, 0
-    return Times(seconds, span, unit, order, manner, form)
+    columns, given = (seconds, span, manner), order_of(pattern)
+    for order in ORDERS:
+        _fill(columns, [(i, date) for i, date in dates if date.order == order], order, given)
+    unknown = [(i, date) for i, date in dates if not date.order]
+    at = np.flatnonzero(~np.isnan(numbers))
+    told = TimesTold(
+        time_format,
+        Numbers(int(count[at].sum()), numbers[at], count[at], findings.now),
+        Dates.of([date for _, date in unknown], count[[i for i, _ in unknown]]),
+        modern=int((count * (seconds >= MODERN)).sum()),
+        known=int((count * (manner > 0)).sum()),
+    )
+    form = findings.whole(told).form(given)
+    _fill(columns, unknown, form.order, given)
+    _fill_numbers(columns, at, numbers[at], form)
+    dated = pattern_of(cells[unknown[0][0]].as_py(), unknown[0][1], form.order) if unknown else ""
+    return Times(seconds, span, form.unit, form.order, manner, dated)
 
 
 def _read_at_once(time_format: str) -> bool:
@@ -152,80 +170,47 @@ def _iso(cell: str) -> float | None:
         return None
 
 
-def _numbers(
-    numbers: np.ndarray,
-    count: np.ndarray,
-    time_format: str,
-    seconds: np.ndarray,
-    span: np.ndarray,
-    manner: np.ndarray,
-) -> str:
-    """Fill in the cells that are ``numbers`` (float64 [N], NaN for others); return their unit."""
-    at = np.flatnonzero(~np.isnan(numbers))
+def _fill(
+    columns: tuple[np.ndarray, np.ndarray, np.ndarray],
+    dates: Sequence[tuple[int, Written]],
+    order: str,
+    given: str,
+) -> None:
+    """Fill written dates into seconds, span and manner; with an order that is none, nothing."""
+    if not dates or order not in ORDERS:
+        return
+    seconds, span, manner = columns
+    at = [i for i, _ in dates]
+    days = days_of(np.array([date.parts for _, date in dates]), order)
+    seconds[at] = days * DAY + [date.clock for _, date in dates]
+    span[at] = [DAY * (not date.has_clock) for _, date in dates]
+    manner[at] = np.where(np.isnan(days), 0, [_manner(date, given) for _, date in dates])
+
+
+def _fill_numbers(
+    columns: tuple[np.ndarray, np.ndarray, np.ndarray],
+    at: np.ndarray,
+    values: np.ndarray,
+    form: Form,
+) -> None:
+    """Fill numbers (float64 [K]) of the cells ``at`` (int [K]) into seconds, span and manner."""
     if not len(at):
-        return ""
-    values = numbers[at]
+        return
+    seconds, span, manner = columns
     with np.errstate(over="ignore", invalid="ignore"):
-        given = time_format in UNITS or time_format in COMPACT
-        unit = time_format if given else unit_of(values, count[at])
-        found = counted(values, unit)
-        span[at] = ends(values, unit)
-    seconds[at], manner[at] = found, np.where(np.isnan(found), 0, _COUNTED)
-    return unit
-
-
-def _dates(
-    cells: pa.Array,
-    count: np.ndarray,
-    dates: list[tuple[int, Written]],
-    pattern: str,
-    seconds: np.ndarray,
-    span: np.ndarray,
-    manner: np.ndarray,
-) -> tuple[str, str]:
-    """Fill in written dates; return the order of those of three numbers, and a pattern for them."""
-    given, asked, form = order_of(pattern), "", ""
-    unknown = [(i, date) for i, date in dates if not date.order]
-    if unknown:
-        asked = given or _decide([date for _, date in unknown], count[[i for i, _ in unknown]])
-        form = pattern_of(cells[unknown[0][0]].as_py(), unknown[0][1], asked)
-    for order in ORDERS:
-        some = [(i, date) for i, date in dates if (date.order or asked) == order]
-        if not some:
-            continue
-        at = [i for i, _ in some]
-        days = days_of(np.array([date.parts for _, date in some]), order)
-        seconds[at] = days * DAY + [date.clock for _, date in some]
-        span[at] = [DAY * (not date.has_clock) for _, date in some]
-        how = [_manner(date, given) for _, date in some]
-        manner[at] = np.where(np.isnan(days), 0, how)
-    return asked, form
+        found = counted(values, form.unit)
+        span[at] = ends(values, form.unit)
+    known = ~np.isnan(found)
+    if form.slips:
+        known &= found >= _SLIP
+        found = np.where(known, found, np.nan)
+    seconds[at], manner[at] = found, np.where(known, _COUNTED, 0)
 
 
 def _manner(date: Written, given: str) -> int:
     if date.order:
         return _ISO if date.order == "ymd" and date.sign == "-" else _WRITTEN
     return _PATTERN if given else _WRITTEN
-
-
-def _decide(dates: Sequence[Written], count: np.ndarray) -> str:
-    """Return the order that dates have, each of which stands ``count`` times; "?" if unknown.
-
-    A row tells if it is a date in one order only. A few that tell another order are slips.
-    """
-    parts = np.array([date.parts for date in dates])
-    valid = {order: ~np.isnan(days_of(parts, order)) for order in ORDERS}
-    if all(date.long_year for date in dates):
-        del valid["ymd"]
-    best = max(valid, key=lambda order: int((count * valid[order]).sum()))
-    others = [order for order in valid if order != best]
-    tells = [int((count * (valid[best] & ~valid[other])).sum()) for other in others]
-    against = [int((count * (valid[other] & ~valid[best])).sum()) for other in others]
-    if all(t > 20 * a for t, a in zip(tells, against)):
-        return best
-    if not sum(against) and valid["dmy"].all() and all(date.sign == "." for date in dates):
-        return "dmy"  # nobody writes a month first and points
-    return "?"
 
 
 def show_time(seconds: float) -> str:
@@ -265,7 +250,7 @@ def times(
       (float64 [N] unix seconds, NaN where there is none; which cells are filled and no time).
     """
     cells = table.columns[column]
-    found = read_times(cells, time_format)
+    found = read_times(cells, time_format, findings)
     if last or effect == EMPTIED:  # windows: how clicks are written binds less
         words = cells.to_pylist()
         alone = _first(read_times([*words, *beside]), len(words))
@@ -287,8 +272,14 @@ def times(
 
     findings.add(table, bad, message, effect)
     out[bad] = np.nan
-    _say_unit(table, column, findings, found, time_format, effect)
-    _say_manners(table, column, findings, np.where(np.isnan(out), 0, found.manner))
+    if not (time_format or found.unit in ("", "s")) and not (
+        effect == EMPTIED and found.unit not in LIKELY
+    ):
+        counted_ = _Manners.of(table, column, np.where(found.manner == _COUNTED, _COUNTED, 0))
+        first = counted_.seen.get(_COUNTED, Seen())
+        findings.gather(first, partial(_say_unit, column, found.unit))
+    manners = _Manners.of(table, column, np.where(np.isnan(out), 0, found.manner))
+    findings.gather(manners, partial(_say_manners, column, table.files))
     powers = np.asarray(pc.match_substring(cells, "e", ignore_case=True))
     counts = np.flatnonzero(powers & (found.manner == _COUNTED))
     rough = [int(i) for i in counts if _rounded(cells[i].as_py(), found.unit)]
@@ -316,7 +307,7 @@ def _fault(cell: str, found: Times, time: float, time_format: str) -> str:
     """Say why a cell is not taken as a time, and what to do."""
     under = "under [dataset] in dataset.toml"
     date = written(cell)
-    if date and not date.order and found.order == "?":
+    if date and not date.order and found.order == UNKNOWN:
         day, month = (pattern_of(cell, date, order) for order in ("dmy", "mdy"))
         return (
             "a date with the day first or with the month first, which the other rows do not tell; "
@@ -340,33 +331,57 @@ def _fault(cell: str, found: Times, time: float, time_format: str) -> str:
     return f"not a time; write {wanted}, or say {under} what time_format it has"
 
 
-def _say_unit(
-    table: Table, column: str, findings: Findings, found: Times, time_format: str, effect: str
-) -> None:
+@dataclass(frozen=True)
+class _Manners:
+    """The manners of a column -> what is written in each; an `Evidence`."""
+
+    seen: dict[int, Seen]
+
+    @classmethod
+    def of(cls, table: Table, column: str, manner: np.ndarray) -> "_Manners":
+        """Return those of some rows, manner int8 [N]; 0 is none."""
+        seen = {}
+        for each in np.unique(manner[manner > 0]).tolist():
+            first = int(np.argmax(manner == each))
+            cell = table.columns[column][first].as_py()
+            count = int((manner == each).sum())
+            seen[each] = Seen(count, table.where(first), int(table.rows[first]), cell)
+        return cls(seen)
+
+    def summed(self) -> "_Manners":
+        return self
+
+    def merge(self, other: "_Manners") -> "_Manners":
+        both = {*self.seen, *other.seen}
+        return _Manners(
+            {m: self.seen.get(m, Seen()).merge(other.seen.get(m, Seen())) for m in both}
+        )
+
+
+def _say_unit(column: str, unit: str, first: Seen, findings: Findings) -> None:
     """Report that numbers are read as something that nobody has said."""
-    if time_format or found.unit in ("", "s") or (effect == EMPTIED and found.unit not in LIKELY):
-        return
-    first = int(np.flatnonzero(found.manner == _COUNTED)[0])
-    words = UNITS.get(found.unit, f"dates written as {found.unit}")
+    words = UNITS.get(unit, f"dates written as {unit}")
     findings.note(
-        f"{table.where(first)}: {column} is {shown(table.columns[column][first].as_py())}, and "
-        f'such numbers are read as {words}; if that is right, write time_format = "{found.unit}" '
+        f"{first.where}: {column} is {shown(first.cell)}, and "
+        f'such numbers are read as {words}; if that is right, write time_format = "{unit}" '
         'under [dataset] in dataset.toml, else "s" for unix seconds'
     )
 
 
-def _say_manners(table: Table, column: str, findings: Findings, manner: np.ndarray) -> None:
+def _say_manners(column: str, files: Sequence[str], manners: _Manners, findings: Findings) -> None:
     """Report a column whose times are written in several manners, all of which are read."""
-    cells = table.columns[column]
-    most = int(np.bincount(manner[manner > 0], minlength=1).argmax())
-    usual = int(np.argmax(manner == most))
-    findings.add(
-        table,
-        np.flatnonzero((manner > 0) & (manner != most)),
-        lambda i: (
-            f"{column} is {shown(cells[i].as_py())} here and {shown(cells[usual].as_py())} in "
-            f"{table.row(usual)}, two formats in one column; write all times in one"
-        ),
+    if len(manners.seen) < 2:
+        return
+    most = max(sorted(manners.seen), key=lambda manner: manners.seen[manner].count)
+    usual = manners.seen[most]
+    other = Seen()
+    for manner, seen in manners.seen.items():
+        other = other if manner == most else other.merge(seen)
+    findings.report(
+        f"{other.where}: {column} is {shown(other.cell)} here and {shown(usual.cell)} in "
+        f"{row_name(usual.row, files)}, two formats in one column; write all times in one",
+        other.count,
+        other.count + usual.count,
         KEPT,
     )
 
@@ -375,18 +390,23 @@ def say_zones(table: Table, column: str, findings: Findings) -> None:
     """Report a column of which some times have a zone and others none; all of them are read."""
     cells = table.columns[column]
     clocked = np.asarray(pc.match_substring_regex(cells, _AT))
-    if not clocked.any():
+    zoned = clocked
+    if clocked.any():
+        zoned = np.asarray(pc.match_substring_regex(cells, _ZONE))
+    manners = _Manners.of(table, column, np.where(zoned, _ZONED, clocked))
+    findings.gather(manners, partial(_say_zones, column, table.files))
+
+
+def _say_zones(column: str, files: Sequence[str], manners: _Manners, findings: Findings) -> None:
+    bare, zoned = (manners.seen.get(each, Seen()) for each in (_BARE, _ZONED))
+    if not (bare.count and zoned.count):
         return
-    zoned = np.asarray(pc.match_substring_regex(cells, _ZONE))
-    first = int(np.argmax(zoned))
-    findings.add(
-        table,
-        np.flatnonzero(clocked & ~zoned) if zoned.any() else [],
-        lambda i: (
-            f"{column} is {shown(cells[i].as_py())} without a zone, and "
-            f"{shown(cells[first].as_py())} in {table.row(first)} has one; those without a zone "
-            "are read as UTC, so write the zone where that is not right"
-        ),
+    findings.report(
+        f"{bare.where}: {column} is {shown(bare.cell)} without a zone, and {shown(zoned.cell)} in "
+        f"{row_name(zoned.row, files)} has one; those without a zone are read as UTC, so write the "
+        "zone where that is not right",
+        bare.count,
+        bare.count + zoned.count,
         KEPT,
     )
 

@@ -1,6 +1,7 @@
 """What the numbers of a column of times count: seconds, Excel's days, 20261121, ..."""
 
-import time as clock
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -78,29 +79,75 @@ def _compact(values: np.ndarray, form: str) -> np.ndarray:
     return seconds
 
 
-def unit_of(values: np.ndarray, count: np.ndarray) -> str:
+@dataclass(frozen=True)
+class Numbers:
+    """Numbers of a column of times, or how many of them are what under some forms.
+
+    Attributes:
+      total: How many there are.
+      values: float64 [N]; none where sums are known alone.
+      count: int [N], how often each occurs.
+      now: Unix seconds.
+      sums: Unit or pattern -> how many are a time from 1995 to a year from now, one from 1995 on,
+        and a time at all.
+    """
+
+    total: int
+    values: np.ndarray
+    count: np.ndarray
+    now: float
+    sums: dict[str, tuple[int, int, int]] = field(default_factory=dict)
+
+    def under(self, form: str) -> tuple[int, int, int]:
+        """Return the sums of a form."""
+        if form not in self.sums:
+            inside, modern, known = 0, 0, 0
+            for begin in range(0, len(self.values), _PART):  # for memory
+                part = slice(begin, begin + _PART)
+                with np.errstate(over="ignore", invalid="ignore"):
+                    found = counted(self.values[part], form)
+                count = self.count[part]
+                late = found >= MODERN
+                modern += int(count[late].sum())
+                inside += int(count[late & (found <= self.now + 366 * DAY)].sum())
+                known += int(count[~np.isnan(found)].sum())
+            self.sums[form] = (inside, modern, known)
+        return self.sums[form]
+
+    def summed(self, forms: Sequence[str]) -> "Numbers":
+        """Return the sums of some forms without the numbers."""
+        none = np.zeros(0)
+        return Numbers(self.total, none, none, self.now, {each: self.under(each) for each in forms})
+
+    def merge(self, other: "Numbers") -> "Numbers":
+        """Return the sums of both, of which only sums are known."""
+        none, sums = np.zeros(0), {}
+        for form, (inside, modern, known) in self.sums.items():
+            more = other.sums[form]
+            sums[form] = (inside + more[0], modern + more[1], known + more[2])
+        return Numbers(self.total + other.total, none, none, self.now, sums)
+
+
+FORMS = tuple(dict.fromkeys((*_SURE, *LIKELY)))
+"""The units and patterns that `unit_of` may name."""
+
+
+def unit_of(numbers: Numbers) -> str:
     """Return what numbers seem to be.
 
     Args:
-      values: float64 [N].
-      count: int [N], how often each occurs.
+      numbers: Some, or their sums under `FORMS`.
 
     Returns:
       The unit or pattern under which most lie between 1995 and a year from now; "s" if none fits.
 
     Example:
-      >>> unit_of(np.array([20231114.0, 7.0]), np.array([3, 1]))
+      >>> unit_of(Numbers(4, np.array([20231114.0, 7.0]), np.array([3, 1]), now=1.8e9))
       '%Y%m%d'
     """
-    late = clock.time() + 366 * DAY
 
     def share(form: str) -> float:
-        inside = 0
-        for begin in range(0, len(values), _PART):  # for memory
-            part = slice(begin, begin + _PART)
-            found = counted(values[part], form)
-            inside += int(count[part][(found >= MODERN) & (found <= late)].sum())
-        return float(inside / count.sum())
+        return numbers.under(form)[0] / numbers.total
 
     sure = max(_SURE, key=share)
     if share(sure) >= 0.25:

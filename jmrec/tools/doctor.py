@@ -33,6 +33,7 @@ ROOT = Path(__file__).resolve().parents[2]
 SETUP = ROOT / "setup.cfg"
 EXTRAS = {
     "anonymise": "numbers of people in jmrec data anonymise",
+    "beam": "jmrec data prepare --runner",
     "docs": "the site of docs/",
     "notebooks": "to open notebooks/ in JupyterLab",
     "parity": "the tests that compare with torch",

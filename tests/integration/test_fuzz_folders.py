@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from jmrec.data import folder as folder_module
+from jmrec.data import events as events_module
 from jmrec.data import splits as splits_module
 from jmrec.data.folder import Raw
 from jmrec.data.schema import Sessions
@@ -40,7 +40,7 @@ def test_a_planted_traceback_is_found(
     def broken(*_: Any, **__: Any) -> None:
         raise ZeroDivisionError("planted")
 
-    monkeypatch.setattr(folder_module, "_known_items", broken)
+    monkeypatch.setattr(events_module, "_known_items", broken)
     assert fuzzer.main(["--folders", "10", "--seed", "5"]) == 1
     out = capsys.readouterr().out
     assert "planted" in out

@@ -14,7 +14,7 @@ import jmrec
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = ("tensorflow", "torch", "torchvision")
-SLOW = ("grain", "matplotlib", "pandas", "scipy.stats", "sklearn", "transformers")
+SLOW = ("apache_beam", "grain", "matplotlib", "pandas", "scipy.stats", "sklearn", "transformers")
 """What takes a second to load, and no command needs before its settings are checked."""
 
 

@@ -30,7 +30,7 @@ BASE = ("errors", "xla", "types")
 """What the other modules of layer 0 may import too, and of these the later ones the earlier."""
 LAYER = {name: layer for layer, names in enumerate(LAYERS) for name in names}
 # A package -> the only part of jmrec that may import it.
-ONLY = {"flax.linen": "models", "orbax": "checkpoint"}
+ONLY = {"flax.linen": "models", "orbax": "checkpoint", "apache_beam": "data"}
 # What is shown is what stands in the files: the report knows their schema and no more.
 REPORT_READS = ("jmrec.evaluation.results", "jmrec.report", "jmrec.terminal", "jmrec.usage")
 NEVER = {"tensorflow", "torch", "torchvision"}

@@ -225,7 +225,7 @@ def test_missing_files(folder: Path) -> None:
     with pytest.raises(UserError, match="can not be read"):
         read_folder(folder, folder / "none.toml")
     (folder / "interactions.csv").unlink()
-    with pytest.raises(UserError, match="does not exist; a catalogue folder needs interactions"):
+    with pytest.raises(UserError, match="does not exist; give the table that name"):
         read_folder(folder)
 
 

@@ -195,7 +195,7 @@ CASES = [
     Case("table-loop", instead(EVENTS, lambda p: p.symlink_to(p.name)), "interactions.csv can not be read (a loop of links?); check"),
     Case("table-pipe", instead(EVENTS, os.mkfifo), "interactions.csv is a pipe or a device, not a file; put"),
     Case("table-folder", instead(ITEMS, Path.mkdir), "items.csv is a folder, not a file; put"),
-    Case("table-missing", lambda s: (s / EVENTS).unlink(), "interactions.csv does not exist; a catalogue folder needs"),
+    Case("table-missing", lambda s: (s / EVENTS).unlink(), "interactions.csv does not exist; give the table that name, or name the table in dataset.toml"),
     Case("table-twice", lambda s: parquet(s / "items.parquet", {"item_id": ["a"]}), "has both items.csv and items.parquet; keep one"),
     Case("table-elsewhere", toml("file", '"../secret.csv"', "items"), "[items]: file is '../secret.csv'; give the name of a file that lies in the folder"),
     Case("toml-pipe", instead("dataset.toml", os.mkfifo), "dataset.toml is a pipe or a device"),

@@ -208,7 +208,7 @@ def test_a_column_without_a_name_that_holds_something_is_refused(tmp_path: Path)
     ],
 )
 def test_what_is_tidy_is_seen_at_once(text: str, tidy: bool) -> None:
-    assert quotes._is_tidy(text.encode(), b",") == tidy
+    assert quotes.is_tidy(text.encode(), b",") == tidy
 
 
 @pytest.mark.parametrize("part", [1, 7, 2**24])
@@ -224,8 +224,8 @@ def test_what_is_seen_at_once_changes_nothing(part: int, monkeypatch: pytest.Mon
         mark, end = draw.choice([",", ";", "\t"]), draw.choice(["\n", "\r\n", "\r"])
         data = str(end).join(map(str(mark).join, rows)).encode()
         found = tidy_quotes(data, str(mark), 3, [0])
-        seen += b'"' in data and quotes._is_tidy(data, str(mark).encode())
+        seen += b'"' in data and quotes.is_tidy(data, str(mark).encode())
         with monkeypatch.context() as patch:
-            patch.setattr(quotes, "_is_tidy", lambda *_: False)
+            patch.setattr(quotes, "is_tidy", lambda *_: False)
             assert found == tidy_quotes(data, str(mark), 3, [0])
     assert 60 < seen < 540
