@@ -2,6 +2,8 @@
 
 Commands run in processes of their own, and their seconds count imports. Sessions are then read here
 from the files, checksums compared; --records reads the same sessions from a record for each too.
+With --polars a Python that has polars makes and splits the same sessions from the same file, and no
+more than that: no checks, items, fingerprints or checksums.
 """
 
 import argparse
@@ -36,6 +38,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="write sessions as ArrayRecord too and read them, for comparison (minutes)",
     )
+    parser.add_argument(
+        "--pictures", type=int, default=0, help="items that have one, 224 pixels wide (default: 0)"
+    )
+    parser.add_argument(
+        "--polars", type=Path, metavar="PYTHON", help="a Python that has polars, to run beside it"
+    )
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
@@ -46,10 +54,16 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """
     if args.rows < 1_000:
         raise UserError(f"--rows={args.rows} is too few to be split; give 1000 or more.")
+    if not 0 <= args.pictures <= _items(args.rows):
+        raise UserError(
+            f"--pictures={args.pictures} is not from 0 to the {_items(args.rows):,} items that "
+            f"--rows={args.rows} makes."
+        )
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "shop"
         write_folder(folder, args.rows, args.seed)
-        size = sum(path.stat().st_size for path in folder.iterdir())
+        write_pictures(folder, args.pictures, args.seed)
+        size = sum(path.stat().st_size for path in folder.rglob("*"))
         check = _measure("data", "check", str(folder), "--strict")
         prepare = _measure("data", "prepare", str(folder), "--out", f"{name}/out")
         out = Path(name) / "out"
@@ -57,6 +71,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         load = {"sessions_load_seconds": min(_load_seconds(out) for _ in range(3))}
         if args.records:
             load |= _records_seconds(folder, out)
+        peer = _polars(args.polars, folder, out) if args.polars else {}
     return {
         "rows": args.rows,
         "items": _items(args.rows),
@@ -68,6 +83,48 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         **{f"check_{key}": value for key, value in check.items()},
         **{f"prepare_{key}": value for key, value in prepare.items()},
         **{key: float(f"{value:.3g}") for key, value in load.items()},
+        **peer,
+    }
+
+
+POLARS = """
+import sys, polars as pl
+folder, out = sys.argv[1:]
+events = pl.read_csv(f"{folder}/interactions.csv", schema_overrides={"timestamp": pl.Float64})
+items = pl.read_csv(f"{folder}/items.csv", columns=["item_id"]).with_row_index("row")
+events = events.join(items, on="item_id").sort(["session_id", "timestamp"], maintain_order=True)
+events = events.with_columns(pl.len().over("session_id").alias("length"))
+events = events.filter(pl.col("length") >= 2)
+begin = events.group_by("session_id").agg(pl.col("timestamp").min().alias("begin"))
+begin = begin.sort(["begin", "session_id"]).with_row_index("place")
+cuts = [int(len(begin) * share) for share in (0.8, 0.9)]
+split = sum((pl.col("place") >= cut).cast(pl.Int8) for cut in cuts)
+whole = events.join(begin.with_columns(split.alias("split")), on="session_id")
+whole = whole.sort(["place", "timestamp"], maintain_order=True)
+for number, name in enumerate(("train", "validation", "test")):
+    part = whole.filter(pl.col("split") == number)
+    kept = part.select("session_id", "user_id", "row", "timestamp", "event")
+    kept.write_parquet(f"{out}/{name}.parquet")
+    print(name, part["session_id"].n_unique(), len(part), file=sys.stderr)
+"""
+
+
+def _polars(python: Path, folder: Path, out: Path) -> dict[str, Any]:
+    """Have polars make and split the sessions; return its seconds, memory, and what it found."""
+    with tempfile.TemporaryDirectory() as place:
+        begin = time.monotonic()
+        done = measured([str(python), "-c", POLARS, str(folder), place])
+        seconds = time.monotonic() - begin
+    if done.code:
+        raise UserError(f"{python} could not run polars: {done.said.strip()[-300:]}")
+    said = [line.split() for line in done.said.splitlines()]
+    own = {split: flat.read_sessions(out, split) for split in SPLITS}
+    wanted = [[name, str(len(each)), str(len(each.items))] for name, each in own.items()]
+    return {
+        "polars_seconds": round(seconds, 1),
+        "polars_cpu_seconds": round(done.cpu_seconds, 1),
+        "polars_peak_mb": round(done.peak_bytes / 1e6, 1),
+        "polars_counts_alike": said == wanted,
     }
 
 
@@ -125,6 +182,20 @@ def write_folder(folder: Path, rows: int, seed: int) -> None:
     (folder / "dataset.toml").write_text(
         '[items]\ncategory_columns = ["brand"]\nnumber_columns = ["price"]\n'
     )
+
+
+def write_pictures(folder: Path, count: int, seed: int) -> None:
+    """Write a JPEG of 224 pixels for each of the first ``count`` items, no two alike."""
+    from PIL import Image
+
+    if not count:
+        return
+    (folder / "images").mkdir()
+    random = np.random.default_rng([seed, 1])
+    for row in range(count):
+        pixels = random.integers(0, 256, (14, 14, 3), np.uint8)
+        picture = Image.fromarray(pixels).resize((224, 224), Image.Resampling.BICUBIC)
+        picture.save(folder / "images" / f"item-{row:06d}.jpg", quality=90)
 
 
 def _items(rows: int) -> int:

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from jmrec.errors import UserError
-from jmrec.terminal import console, say
+from jmrec.terminal import say
 from jmrec.tools.sweep.live import Board
 from jmrec.tools.sweep.report import conclusion, print_table, wandb_yaml, write
 from jmrec.tools.sweep.run import Grid, Source, run_trials
 from jmrec.tools.sweep.study import Study
 from jmrec.tools.sweep.table import best, settings
 from jmrec.tools.sweep.trials import Sweep, expand, keep
+from jmrec.tools.terminal import wide_console
 
 RUNNER = (sys.executable, "-m", "jmrec", "run")
 ARRAYS = ("SLURM_ARRAY_TASK_ID", "JOB_COMPLETION_INDEX")
@@ -118,7 +119,7 @@ def array_index(environment: Mapping[str, str]) -> int | None:
 
 def _conclude(found: Sweep, table: Sequence[dict[str, Any]], index: int | None) -> None:
     """Print the table; a failed trial is an error of the whole."""
-    print_table(table, settings(found), console(), found.judge())
+    print_table(table, settings(found), wide_console(), found.judge())
     winner = best(table)
     if winner is not None:
         arguments = " ".join(found.trials[table.index(winner)].arguments())

@@ -1,6 +1,7 @@
 """The benchmark tool: its data is a good folder, made from a seed; its figures are plausible."""
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +36,10 @@ def test_the_folder_is_made_from_its_seed(tmp_path: Path) -> None:
 
 
 def test_data(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["data", "--rows", "2000", "--records"]) == 0
+    assert main(["data", "--rows", "2000", "--records", "--pictures", "40"]) == 0
     out = capsys.readouterr().out
     found = json.loads(out.splitlines()[-1])
+    assert found["folder_mb"] > 40 * 0.005
     assert (found["benchmark"], found["rows"], found["items"]) == ("data", 2000, 40)
     assert 50 < found["prepare_peak_mb"] < 2000
     assert 0 < found["prepare_cpu_seconds"] < 180
@@ -50,6 +52,13 @@ def test_data(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_population_needs_two(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["population", "--members", "1"]) == 2
     assert "--members=1 is too small; give 2 or more." in capsys.readouterr().err
+
+
+def test_pictures_are_of_items_and_polars_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", "--rows", "1000", "--pictures", "41"]) == 2
+    assert "--pictures=41 is not from 0 to the 20 items" in capsys.readouterr().err
+    assert main(["data", "--rows", "1000", "--polars", sys.executable]) == 2
+    assert "could not run polars" in capsys.readouterr().err
 
 
 def test_too_few_rows(capsys: pytest.CaptureFixture[str]) -> None:
