@@ -293,6 +293,24 @@ def test_times_with_and_without_a_zone_are_said_once(shop: Path) -> None:
     assert not np.isnan(raw.rating).any()
 
 
+def test_two_formats_in_one_file_are_said_of_its_rows(shop: Path) -> None:
+    rows = _rows()
+    _csv(shop / "jan.csv", rows[:100], lambda t: t)
+    _csv(
+        shop / "feb.csv",
+        rows[100:],
+        lambda t: (
+            t if t == rows[107][3] else datetime.fromtimestamp(t, UTC).strftime("%d.%m.%Y %T")
+        ),
+    )
+    (shop / "dataset.toml").write_text('[dataset]\ndecimal = ","\n' + TOML)
+    raw = read_folder(shop)
+    _is(raw, rows)
+    (said,) = [each for each in raw.warnings if "two formats" in each]
+    assert said.startswith(f"feb.csv, row 9: timestamp is '{rows[107][3]}' here and ")
+    assert "in row 2 of feb.csv, two formats" in said
+
+
 def test_numbers_of_a_file_that_holds_them_as_numbers_keep_their_point(shop: Path) -> None:
     """Beside a file whose points stand between thousands."""
     rows = [f"i{k};{k}.{k:03d},5" for k in range(1, 9)]
