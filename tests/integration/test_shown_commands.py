@@ -52,7 +52,7 @@ FEW = {
 FORMS = (
     r"jmrec ", r"bash launch/\w+\.sh", r"\. \.venv/bin/activate\b", r"pip install", r"mkdocs ",
     r"python \S+\.py", r"curl ", r"JMREC_\w+=\S+ bash launch/\w+\.sh", r"sbatch .*# needs SLURM",
-    r"docker .*# needs Docker",
+    r"docker .*# needs Docker", r"kubectl .*# needs Kubernetes",
 )  # fmt: skip
 """What a line of shell on a page may be: launchers have tests of their own."""
 SCRIPT = re.compile(r"launch/\w+\.\w+|(?<=python )\S+\.py")

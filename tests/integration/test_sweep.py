@@ -131,8 +131,10 @@ def check_ended(workdir: Path, printed: list[str]) -> None:
     assert len(list(workdir.glob("*.png"))) == 1
     assert (workdir / "sweep.png").read_bytes().startswith(b"\x89PNG")
     for text in printed:
-        assert text.count("trial-000") == 7  # six rows, and the best once more
+        assert sum(line.startswith("│ trial-000") for line in text.splitlines()) == 6
         assert "best: trial-0002, 30.00 %" in text
+        # The decay is read by nothing, and that is said.
+        assert "trial-0000 and trial-0001 have the same figures to the last digit" in text
 
 
 def test_killed_twice_every_trial_runs_once_to_its_end(tmp_path: Path) -> None:
