@@ -346,8 +346,8 @@ def sessions(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[
         f"{ROOT}/experiments/session.py:data=folder,size=tiny,items=ids,encoder=student,teacher=rules",
         [f"--config.data.dir={top / 'folder'}", "--config.student.train.steps=2",
          "--config.student.train.eval_every=2", "--config.student.train.batch_size=16",
-         "--config.students.student.distill=topk_kl", "--config.data.window=6", "--config.teach.folds=2",
-         "--config.evaluate.serve=student"],
+         "--config.students.student.distill=topk_kl", "--config.data.window=6",
+         "--config.teach.folds=2", "--config.evaluate.serve=student"],
     )  # fmt: skip
     run(config, top / "run", resume="auto", stale="stop", command=["jmrec", "run"])
     dump = ["--split", "test", "--dump-topk", str(top / "run/topk")]
