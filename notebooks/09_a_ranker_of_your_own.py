@@ -102,17 +102,19 @@ found = best.helped()
 print({name: f"{100 * found[name]:.0f} %" for name in ("helped", "harmed", "same")})
 pictures, _ = decode_pictures(data.items, 32)
 row_of = {item: row for row, item in enumerate(data.items.ids)}
-figure, axes = plt.subplots(4, 7, figsize=(11, 7))
-for axis in axes.flat:
-    axis.axis("off")
+figure, axes = plt.subplots(4, 6, figsize=(10, 7))
 shown = [("helped", each) for each in found["better"][:2]]
 shown += [("harmed", each) for each in found["worse"][:2]]
 for line, (sort, session) in zip(axes, shown):
     own, rule = session["places"]
     for axis, item in zip(line, [*session["past"][-5:], session["next"]]):
         axis.imshow(pictures[row_of[item]])
+        axis.set(xticks=[], yticks=[])
         axis.set_title(data.items.titles[row_of[item]][:22], fontsize=7)
-    line[-1].text(0, 0.5, f"{sort}: the next\nat place {own:.0f},\nby the rule {rule:.0f}", fontsize=9)
+    line[0].set_ylabel(f"{sort}: the next at\nplace {own:.0f}, rule {rule:.0f}", fontsize=8)
+for axis in axes.flat:
+    if not axis.has_data():
+        axis.remove()
 
 # %%
 hits = [(ranks <= 20) for ranks in (best.ranks[0], best.rule_ranks[0])]

@@ -112,7 +112,7 @@ def test_what_is_masked_changes_nothing() -> None:
 def test_every_parameter_has_axes_and_tables_are_cut_by_rows() -> None:
     model = dlrm(CONFIG)
     params, axes = model.init(jax.random.key(0)), model.logical_axes(None)
-    assert axes["items"] == axes["users"] == ("item", "embed")
+    assert axes["items"] == axes["users"] == ("item", None)
     leaves = jax.tree.leaves(axes, is_leaf=lambda x: isinstance(x, tuple))
     for leaf, names in zip(jax.tree.leaves(params), leaves, strict=True):
         assert leaf.ndim == len(names)

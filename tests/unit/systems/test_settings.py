@@ -230,7 +230,7 @@ def test_no_wrong_value_of_any_setting_passes(system: str) -> None:
         ("tpad", "wandb.mode=onlin", 'did you mean "online"?'),
         ("tpad", "rules=fdsp", 'did you mean "fsdp"?'),
         ("tpad", "seeds=(1,1)", "each once"),
-        ("session", "student.encoder=gru", "student.encoder"),
+        ("session", "students.student.encoder=gru", "students.student.encoder"),
         ("session", "students.student.features=k", "students.student.features"),
         ("session", "features.name=k++t", "features.name=k++t"),
         ("losses_on_gaussians", "nats=(1.0,1.0000001)", "alike in six digits"),

@@ -32,7 +32,7 @@ METADATA = {
 def state(step: int, shift: float = 0.0, best: float = 0.25) -> TrainState:
     table = np.arange(8, dtype=np.float32).reshape(2, 4)
     params = {"table": table + shift, "half": jnp.ones(3, jnp.bfloat16)}
-    axes = {"table": ("item", "embed"), "half": (None,)}
+    axes = {"table": ("item", None), "half": (None,)}
     mesh = make_mesh("fsdp", jax.devices()[:1])
     params = put_tree(params, shardings(axes, params, mesh, "fsdp"))
     counters = {"best": jnp.float32(best), "best_step": jnp.int32(4), "stale": jnp.int32(0)}
@@ -77,7 +77,7 @@ def test_the_newest_checkpoint_is_described_whichever_folder_is_named(run: Path)
     assert found["settings"]["config.width"] == 4
     assert found["settings"]["stage.settings.seed"] == 3
     arrays = {each.pop("path"): each for each in found["arrays"]}
-    table = {"shape": [2, 4], "dtype": "float32", "bytes": 32, "spec": [None, "fsdp"]}
+    table = {"shape": [2, 4], "dtype": "float32", "bytes": 32, "spec": ["fsdp", None]}
     assert arrays["params/table"] == table
     assert arrays["params/half"] == {**table, "shape": [3], "dtype": "bfloat16", "bytes": 6,
                                      "spec": [None]}  # fmt: skip
@@ -103,7 +103,7 @@ def test_a_run_is_a_row_a_stage(run: Path, capsys: pytest.CaptureFixture[str]) -
     assert main(["inspect", str(run)]) == 0
     assert main(["inspect", str(run / "knowledge")]) == 0
     printed = capsys.readouterr().out
-    for text in ("4, 8", "0.25 at 4", "params/table", "2x4", "-, fsdp", "8 updates done",
+    for text in ("4, 8", "0.25 at 4", "params/table", "2x4", "fsdp, -", "8 updates done",
                  "opt_state: 1 arrays", "learning_rate: 0.1"):  # fmt: skip
         assert text in printed
     assert main(["inspect", str(run / "knowledge"), "--json"]) == 0
