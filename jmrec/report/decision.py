@@ -332,11 +332,13 @@ def of_new_items(results: Results, name: str | None) -> str:
     }
     if name not in shown or shown[name] >= HARDLY:
         return ""
-    values = _on_choice(results)  # test is there to confirm, so validation says which other one
-    others = {each: values.get(each, 0.0) for each in shown if shown[each] >= SOME}
-    if not others:
+    # Test is there to confirm, so that it is not asked which other row: what is served, or else the
+    # best of validation.
+    values, served = _on_choice(results), section(results, "served")
+    known = [served.get("row"), served.get("student"), *sorted(values, key=lambda x: -values[x])]
+    other = next((each for each in known if shown.get(str(each), 0.0) >= SOME), None)
+    if other is None:
         return ""
-    other = max(others, key=lambda each: (others[each], shown[each]))
     return (
         f"{name} hardly ever shows an item that training has not seen: of "
         f"{rows[name]['cold']['n']:,} clicks on such items its first 20 hold "

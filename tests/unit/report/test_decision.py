@@ -226,6 +226,17 @@ def test_a_rule_that_never_shows_new_items_is_said_to_be_one() -> None:
         "on such items its first 20 hold 0.0 %, those of gru 5.0 %. Where new items matter, serve "
         "that (--row gru)."
     )
+    # A rule of no worth that shows new items alone is not what is named: gru is served.
+    unknown = copy.deepcopy(results)
+    del unknown["served"]["choice"]
+    for row in unknown["rows"]:
+        row["cold"]["HR@20"] = {"gru": 0.03, "Markov": 0.9}.get(row["name"], 0.0)
+    said = decide(unknown)
+    assert said is not None
+    assert "those of gru 3.0 %" in said.headline
+    for row in unknown["rows"]:
+        row["cold"]["HR@20"] = {"Markov": 0.9}.get(row["name"], 0.0)
+    assert "hardly ever" not in decide(unknown).headline  # type: ignore[union-attr]
     for row in results["rows"]:
         row["cold"]["HR@20"] = {RULE: 0.02}.get(row["name"], 0.5)
     assert decide(results) == before  # it shows some
