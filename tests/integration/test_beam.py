@@ -25,7 +25,6 @@ from jmrec.main import main as jmrec
 pytest.importorskip("apache_beam")
 
 ROOT = Path(__file__).resolve().parents[2]
-MOVIES = ROOT.parent / "shared" / "data" / "movies"
 THREADS = ["direct_num_workers=4", "direct_running_mode=multi_threading"]
 
 
@@ -73,20 +72,20 @@ def test_toyshop_with_reviews(fuzz: ModuleType, tmp_path: Path) -> None:
     assert "flat/ratings.safetensors" in one.files
 
 
-@pytest.mark.skipif(not MOVIES.is_dir(), reason="the data set is not here")
-def test_movies_cut(fuzz: ModuleType, tmp_path: Path) -> None:
+def test_movies_cut(fuzz: ModuleType, tmp_path: Path, shared_data: Path) -> None:
     """Real rows: 3,000 events and most of their items, 30 of them with a picture."""
+    movies = shared_data / "movies"
     folder = tmp_path / "movies"
     (folder / "images").mkdir(parents=True)
-    events = list(csv.reader((MOVIES / "interactions.csv").open(encoding="utf-8")))[:3_001]
+    events = list(csv.reader((movies / "interactions.csv").open(encoding="utf-8")))[:3_001]
     known = {row[events[0].index("item_id")] for row in events[1:]}
-    items = list(csv.reader((MOVIES / "items.csv").open(encoding="utf-8")))
+    items = list(csv.reader((movies / "items.csv").open(encoding="utf-8")))
     picture = items[0].index("image")
     few = [row for row in items[1:] if row[0] in known]
     few = [row for n, row in enumerate(few) if n % 20]
     for n, row in enumerate(few):
         if n < 30 and row[picture]:
-            shutil.copy(MOVIES / "images" / row[picture], folder / "images" / row[picture])
+            shutil.copy(movies / "images" / row[picture], folder / "images" / row[picture])
         else:
             row[picture] = ""
     for name, rows in (("items", [items[0], *few]), ("interactions", events)):
