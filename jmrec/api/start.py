@@ -62,6 +62,7 @@ def start(
     overrides: Overrides | None = None,
     *,
     origins: int = 1,
+    only: Sequence[str] | None = None,
     sources: Mapping[str, str] | None = None,
     **how: Any,
 ) -> None:
@@ -72,15 +73,18 @@ def start(
       workdir: See `run`.
       overrides: See `run`.
       origins: How many test windows; see `jmrec.systems.rolling.roll`.
+      only: Of the rows that it trains, those that are to be trained; None is all.
       sources: Setting that is overridden -> where its value is from; None: all are from here.
       **how: Of `jmrec.systems.registry.run`.
     """
-    from jmrec.config import OVERRIDE, load_config, overridden, override_words
+    from jmrec.config import OVERRIDE, load_config, only_rows, overridden, override_words
 
     if origins != 1 and how.pop("share", False):
         raise UserError("--share goes without --origins: no two windows have a stage in common.")
     words = override_words(overrides)
     config = load_config(experiment, words)  # a slip needs no models to be seen
+    if only:
+        config = only_rows(config, only)
     from jmrec.systems import registry
     from jmrec.xla import set_deterministic
 
@@ -90,6 +94,7 @@ def start(
         sources = dict.fromkeys(overridden(words), OVERRIDE)
     how["given"] = {"experiment": experiment, "settings": dict(sorted(sources.items()))}
     command = ["jmrec", "run", "--config", experiment, *words, "--workdir", str(workdir)]
+    command += [f"--only={','.join(only)}"] if only else []
     if origins == 1:
         registry.run(config, workdir, command=command, **how)
     else:

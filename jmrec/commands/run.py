@@ -38,6 +38,11 @@ def options(parser: argparse.ArgumentParser) -> None:
         help="share finished stages with the runs in the folders beside the workdir, as the trials "
         "of jmrec sweep do: what is equal is made once, and kept in shared-stages beside them",
     )  # fmt: skip
+    parser.add_argument(
+        "--only", type=lambda text: text.split(","), metavar="ROW[,ROW]",
+        help="train these of the students (or rankers) alone, as jmrec sweep does with the row by "
+        "which it judges",
+    )  # fmt: skip
     add_config(parser)
     add_overrides(parser)
 
@@ -55,7 +60,8 @@ def action(args: argparse.Namespace, overrides: Sequence[str]) -> int:
     def work() -> None:
         start(
             args.config, args.workdir, overrides, origins=args.origins, resume=args.resume,
-            stale=args.stale, data=args.data, share=args.share, sources=args.sources,
+            stale=args.stale, data=args.data, share=args.share, only=args.only,
+            sources=args.sources,
         )  # fmt: skip
 
     if settings is None:

@@ -40,6 +40,11 @@ def options(parser: argparse.ArgumentParser) -> None:
         help="let every trial make every stage (default: stages that are equal in all that decides "
         "them are made once, by whichever trial comes first, and kept in shared-stages meanwhile)",
     )  # fmt: skip
+    parser.add_argument(
+        "--every-row", action="store_true",
+        help="train every student (or ranker) in every trial (default: the one that is served, by "
+        "which trials are judged; all of them where the best is served)",
+    )  # fmt: skip
     add_overrides(parser)
 
 
@@ -50,7 +55,7 @@ def action(args: argparse.Namespace, overrides: Sequence[str]) -> None:
     sweep(
         args.config, overrides, args.workdir, parallel=args.parallel, index=args.index,
         study=args.optuna, count=args.trials, prune=not args.no_prune, share=not args.no_share,
-        wandb_file=args.wandb_yaml,
+        every_row=args.every_row, wandb_file=args.wandb_yaml,
     )  # fmt: skip
 
 

@@ -25,8 +25,10 @@ from jmrec.config.arguments import choose, nearest, parse_arg
 from jmrec.config.compare import config_hash, difference, flatten
 from jmrec.config.hyper import fixed, product, subsample, sweep, zipit
 from jmrec.config.load import (
+    TRAINED,
     load_config,
     load_hyper,
+    only_rows,
     override_words,
     own_of_rows,
     resolve_path,
@@ -36,6 +38,7 @@ from jmrec.config.yaml_file import OVERRIDE, overridden, read_overrides
 
 __all__ = [
     "OVERRIDE",
+    "TRAINED",
     "ConfigDict",
     "choose",
     "config_from",
@@ -46,6 +49,7 @@ __all__ = [
     "load_config",
     "load_hyper",
     "nearest",
+    "only_rows",
     "overridden",
     "override_words",
     "own_of_rows",

@@ -26,6 +26,8 @@ PACKAGE = Path(__file__).resolve().parents[1]
 INSTALLED = (PACKAGE / "experiments").is_dir()
 """Whether this is an installed copy, which holds the experiments inside; a checkout has them beside
 the package."""
+TRAINED = ("students", "rankers")
+"""Groups of settings of what is trained and can be served."""
 EXPERIMENTS = (PACKAGE if INSTALLED else PACKAGE.parent) / "experiments"
 FOLDER = "jmrec_experiments"
 """What the folder of an experiment file is called while the file is run."""
@@ -308,6 +310,36 @@ def own_of_rows(config: ConfigDict, name: str) -> list[str]:
     if isinstance(rows, ConfigDict) and rows and all(_has(row, rest) for row in rows.values()):
         return [f"{group}s.{row}.{rest}" for row in rows]
     return []
+
+
+def only_rows(config: ConfigDict, names: Sequence[str]) -> ConfigDict:
+    """Return a configuration in which some of the rows are trained, and no others of their group.
+
+    Args:
+      config: A configuration whose ``students`` or ``rankers`` hold a group of settings each.
+      names: Of those.
+
+    Raises:
+      UserError: There is no such row.
+
+    Example:
+      >>> list(only_rows(load_config("tpad:size=tiny"), ["distilled"]).students)
+      ['distilled']
+    """
+    known: list[str] = []
+    for group in TRAINED:
+        rows = config.get(group)
+        if isinstance(rows, ConfigDict) and set(names) <= set(rows):
+            kept = ConfigDict(config)
+            with kept.unlocked():
+                kept[group] = ConfigDict(
+                    {name: rows[name].to_dict() for name in rows if name in names}
+                )
+            return kept
+        known += list(rows or ())
+    raise UserError(
+        f"no row {' and '.join(map(repr, names))} is trained here; there are {', '.join(known)}."
+    )
 
 
 def _check_counts(config: ConfigDict, names: Iterable[str]) -> None:

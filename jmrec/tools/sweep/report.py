@@ -160,7 +160,7 @@ def conclusion(table: Sequence[dict[str, Any]]) -> list[str]:
     return said
 
 
-def wandb_yaml(sweep: Sweep, share: bool = True) -> str:
+def wandb_yaml(sweep: Sweep, share: bool = True, every_row: bool = False) -> str:
     """Return the sweep as W&B's YAML; ``wandb sweep FILE`` takes it, ``wandb agent`` runs it.
 
     A full product becomes W&B's own parameters (``method: bayes`` or ``random`` may then be
@@ -170,24 +170,28 @@ def wandb_yaml(sweep: Sweep, share: bool = True) -> str:
     Args:
       sweep: What is swept.
       share: Whether trials share finished stages.
+      every_row: Whether a trial also trains the rows that it is not judged by.
     """
     import yaml  # for this alone
 
     trial = sweep.trials[0]
     common = ["--config", sweep.spec, *sweep.overrides]
     jmrec = [sys.executable, "-m", "jmrec"]
-    found = axes([each.overrides for each in sweep.trials])
+    trained = {each.only for each in sweep.trials}
+    found = axes([each.overrides for each in sweep.trials]) if len(trained) == 1 else None
     parameters: dict[str, Any]
     if found:
         kept = [f"--config.{n}={v}" for n, v in _constant(sweep, found).items()]
-        words = [*jmrec, "run", *(["--share"] if share else []), *common, *kept, VALIDATION]
+        only = [f"--only={','.join(trial.only)}"] if trial.only else []
+        words = [*jmrec, "run", *(["--share"] if share else []), *only, *common, *kept, VALIDATION]
         folder = f'{shlex.quote(str(sweep.workdir))}/wandb-"$WANDB_RUN_ID"'
         line = f'exec {shlex.join(words)} --workdir {folder} "$@"'
         command = ["sh", "-c", line, "jmrec", "${args}"]
         parameters = {f"config.{name}": {"values": values} for name, values in found.items()}
     else:
         command = [*jmrec, "sweep", *common, "--workdir", str(sweep.workdir)]
-        command += [*([] if share else ["--no-share"]), "${args}"]
+        command += [*([] if share else ["--no-share"]), *(["--every-row"] if every_row else [])]
+        command.append("${args}")
         parameters = {"index": {"values": [each.index for each in sweep.trials]}}
     asked = {
         "name": sweep.workdir.name,

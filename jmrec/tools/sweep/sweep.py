@@ -34,6 +34,7 @@ def sweep(
     runner: Sequence[str] = RUNNER,
     prune: bool = True,
     share: bool = True,
+    every_row: bool = False,
     pruner: Any = None,
     poll: float = 0.5,
 ) -> None:
@@ -50,6 +51,7 @@ def sweep(
       count: How many trials the study may have; None is all.
       prune: Whether the study may end trials early.
       share: Whether trials share finished stages, see `jmrec.systems.shared`.
+      every_row: Whether a trial also trains the rows that it is not judged by.
       wandb_file: Write this YAML and run nothing.
       runner: The command that runs a trial, before its arguments.
       pruner: An Optuna pruner in place of the default.
@@ -67,10 +69,10 @@ def sweep(
             "--trials and --no-prune go with --optuna; without it every trial is run to its end."
         )
 
-    found = expand(spec, overrides, workdir.resolve())
+    found = expand(spec, overrides, workdir.resolve(), every_row=every_row)
     if wandb_file is not None:
         wandb_file.parent.mkdir(parents=True, exist_ok=True)
-        wandb_file.write_text(wandb_yaml(found, share), encoding="utf-8")
+        wandb_file.write_text(wandb_yaml(found, share, every_row), encoding="utf-8")
         how = f"start them with wandb sweep {wandb_file}"
         say(f"{wandb_file}: {len(found.trials)} trials; {how}", sys.stderr)
         return
@@ -85,7 +87,7 @@ def sweep(
     else:
         source = Grid(found.trials if index is None else [found.trials[index]])
     asked = "" if index is None else f", of which trial {index} is run here"
-    say(f"{found.workdir}: {len(found.trials)} trials{asked}", sys.stderr)
+    say(f"{found.workdir}: {len(found.trials)} trials{asked}{_trained(found)}", sys.stderr)
     runner = [*runner, "--share"] if share else runner
     with Board(found) as board:
         run_trials(
@@ -115,6 +117,13 @@ def array_index(environment: Mapping[str, str]) -> int | None:
     """
     found = [environment[name] for name in ARRAYS if environment.get(name, "").isdigit()]
     return int(found[0]) if found else None
+
+
+def _trained(found: Sweep) -> str:
+    """Say which rows are trained, where not every one is."""
+    rows = sorted({row for trial in found.trials for row in trial.only})
+    what = f"; of what can be trained, {' and '.join(rows)} alone, by which trials are judged"
+    return f"{what} (--every-row trains the others too)" if rows else ""
 
 
 def _conclude(found: Sweep, table: Sequence[dict[str, Any]], index: int | None) -> None:

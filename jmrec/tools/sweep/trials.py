@@ -11,7 +11,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from jmrec.config import ConfigDict, config_hash, difference, flatten, load_config, load_hyper
+from jmrec.config import (
+    TRAINED,
+    ConfigDict,
+    config_hash,
+    difference,
+    flatten,
+    load_config,
+    load_hyper,
+)
 from jmrec.config.hyper import Overrides, same
 from jmrec.errors import UserError
 from jmrec.evaluation.results import (
@@ -30,8 +38,6 @@ from jmrec.files import read_json, write_json
 from jmrec.lock import locked
 from jmrec.tracking import read_curves
 
-TRAINED = ("students", "rankers")
-"""Groups of settings of what is trained and can be served."""
 SPLIT = "evaluate.split"
 VALIDATION = f"--config.{SPLIT}=validation"
 
@@ -47,6 +53,7 @@ class Trial:
       rows: Whose best validation figure is its score: the row that is served; all that are trained
         where ``evaluate.serve`` names none of those.
       stages: The stages that train them with the first seed; their curves are watched.
+      only: Those rows, where others would be trained beside them for nothing; else empty.
     """
 
     index: int
@@ -54,6 +61,7 @@ class Trial:
     folder: Path
     rows: tuple[str, ...]
     stages: tuple[str, ...]
+    only: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -154,6 +162,7 @@ class Sweep:
     def command(self, trial: Trial, runner: Sequence[str]) -> list[str]:
         """Return the command that runs a trial; it never evaluates on test."""
         where = ["--config", self.spec, "--workdir", str(trial.folder)]
+        where += [f"--only={','.join(trial.only)}"] if trial.only else []
         return [*runner, *where, *self.overrides, *trial.arguments(), VALIDATION]
 
 
@@ -177,13 +186,14 @@ def argument(name: str, value: Any) -> str:
     return f"--config.{name}={'none' if value is None else value}"
 
 
-def expand(spec: str, overrides: Sequence[str], workdir: Path) -> Sweep:
+def expand(spec: str, overrides: Sequence[str], workdir: Path, *, every_row: bool = False) -> Sweep:
     """Read an experiment and check every trial, before anything runs.
 
     Args:
       spec: The experiment, as ``jmrec run`` takes it.
       overrides: ``--config.name=value`` arguments for all trials.
       workdir: The sweep's folder.
+      every_row: Whether a trial also trains the rows that it is not judged by.
 
     Raises:
       UserError: If a trial sets what is not there, does not fit, is swept and set at once, is the
@@ -226,7 +236,8 @@ def expand(spec: str, overrides: Sequence[str], workdir: Path) -> Sweep:
         table, rows = _judged(config, str(config.evaluate.serve))
         firsts = {row: config[table][row].get("seeds", config.seeds)[0] for row in rows}
         stages = tuple(seeded(f"{table}.{row}", int(firsts[row])).name for row in rows)
-        trials.append(Trial(index, each, workdir / f"trial-{index:04d}", rows, stages))
+        only = rows if not every_row and len(rows) < len(config[table]) else ()
+        trials.append(Trial(index, each, workdir / f"trial-{index:04d}", rows, stages, only))
     return Sweep(spec, tuple(overrides), workdir, {**flat, SPLIT: "validation"}, tuple(trials))
 
 
@@ -264,6 +275,7 @@ def keep(sweep: Sweep) -> None:
         "overrides": list(sweep.overrides),
         "base": sweep.base,
         "trials": [trial.overrides for trial in sweep.trials],
+        "only": [list(trial.only) for trial in sweep.trials],
     }
     sweep.workdir.mkdir(parents=True, exist_ok=True)
     with locked(sweep.workdir / "sweep.lock"):
@@ -278,6 +290,11 @@ def keep(sweep: Sweep) -> None:
         changed.append(f"the number of trials: {len(known['trials'])} -> {len(fresh['trials'])}")
     for index, (old, new) in enumerate(zip(known["trials"], fresh["trials"])):
         changed += [f"trial {index}, {line}" for line in difference(old, new)]
+    only = [list(trial.only) for trial in sweep.trials]
+    trained = known.get("only", [[]] * len(only))  # once every row was
+    if not changed and trained != only:
+        before, now = (", ".join(each[0]) or "every one" for each in (trained, only))
+        changed.append(f"the rows that are trained: {before} -> {now}; see --every-row")
     if changed:
         raise UserError(
             f"{sweep.workdir} holds another sweep ({'; '.join(changed[:3])}); use another "
