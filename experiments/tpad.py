@@ -19,7 +19,7 @@ Arguments:
          a matrix and the vision encoder, trained by low-rank updates (backbone=assembled is SmolLM2
          and EfficientNet-Lite with mode=lora). --config.backbone.layers=N reads with the first N
          layers of the text's model, 0 with all; with mode=lora size=tiny has 2 and size=small 4
-  students=all|served|rules   every student; only the distilled one (for sweeps); or every one and
+  students=all|served|rules   every student; only the distilled one; or every one and
          a student that follows the blend of rules, which labels sessions out of fold
 
 Of ToyShop the distilled student is served, of your own folder the row that is best on validation, a
@@ -47,8 +47,7 @@ Commands:
   jmrec run --config experiments/tpad.py:data=folder,size=small \
     --config.data.dir=../shared/data/movies --config.data.toml=experiments/data/movies.toml \
     --workdir runs/movies
-  jmrec sweep --config experiments/tpad.py:size=tiny,students=served --workdir runs/sweep \
-    --parallel 2
+  jmrec sweep --config experiments/tpad.py:size=tiny --workdir runs/sweep --parallel 2
 """
 
 from typing import Any

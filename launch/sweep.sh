@@ -19,14 +19,15 @@ Makes or reuses .venv in the checkout, installs jmrec with the extra "sweep" int
                          the task's own number
   --optuna STUDY         a study in the workdir, shared by all who run this command
   --no-share             every trial makes every stage, also those that are equal
+  --every-row            every student is trained in every trial, not only the one that is served
   --wandb-yaml FILE      write the sweep for wandb, run nothing
   --config.NAME=VALUE    changes a setting for all trials
 
   JMREC_PYTHON=/path/to/python   use this interpreter as it is and install nothing
   JMREC_VENV=folder              use a virtual environment in another place
 
-example: bash launch/sweep.sh --config experiments/tpad.py:size=tiny,students=served \
-           --workdir runs/sweep --parallel 2
+example: bash launch/sweep.sh --config experiments/tpad.py:size=tiny --workdir runs/sweep \
+           --parallel 2
 TEXT
 }
 

@@ -63,8 +63,8 @@ COMMAND = Command(
     help="Run every trial of an experiment's get_hyper, judged on validation; started again, it\n"
     "goes on. It ends with a table and a plot (sweep.csv, sweep.json, sweep.png). Several\n"
     "workers, on several machines that see the workdir, may run the same command.",
-    example="jmrec sweep --config experiments/tpad.py:size=tiny,students=served \\\n"
-    "    --workdir runs/sweep --parallel 2\n"
+    example="jmrec sweep --config experiments/tpad.py:size=tiny --workdir runs/sweep \\\n"
+    "    --parallel 2\n"
     "  jmrec sweep ... --optuna lr --trials 4     # a study that chooses and prunes\n"
     "  CUDA_VISIBLE_DEVICES=0,1,2,3 jmrec sweep ... --parallel 4     # one GPU a trial",
     options=options,

@@ -337,9 +337,8 @@ def only_rows(config: ConfigDict, names: Sequence[str]) -> ConfigDict:
                 )
             return kept
         known += list(rows or ())
-    raise UserError(
-        f"no row {' and '.join(map(repr, names))} is trained here; there are {', '.join(known)}."
-    )
+    wrong = ", ".join(repr(name) for name in names if name not in known)
+    raise UserError(f"no row {wrong} is trained here; there are {', '.join(known)}.")
 
 
 def _check_counts(config: ConfigDict, names: Iterable[str]) -> None:

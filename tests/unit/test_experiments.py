@@ -3,12 +3,15 @@
 import itertools
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from jmrec.config import flatten, load_config, load_hyper
+from jmrec.api.start import start
+from jmrec.config import config_hash, flatten, load_config, load_hyper
 from jmrec.config.load import experiments
 from jmrec.errors import UserError
+from jmrec.systems import registry
 
 ARGUMENTS = {
     "tpad": {
@@ -115,3 +118,22 @@ def test_an_experiment_may_load_another_while_it_is_read(tmp_path: Path) -> None
         "def get_config():\n    return ConfigDict({'inner': INNER.value, 'own': VALUE})\n"
     )
     assert load_config(str(tmp_path / "y.py")).to_dict() == {"inner": 1, "own": 2}
+
+
+def test_some_rows_alone_are_trained(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    found: list[Any] = []
+    monkeypatch.setattr(registry, "run", lambda config, workdir, **how: found.append((config, how)))
+    words = ["--config.students.distilled.logit=0.5"]
+    start("tpad:size=tiny", tmp_path, words)
+    start("tpad:size=tiny", tmp_path, words, only=["text-only", "distilled"])
+    (every, _), (some, how) = found
+    assert how["command"][-1] == "--only=text-only,distilled"
+    assert {*every.students} - {*some.students} == {"id-only", "picture-only", "undistilled"}
+    assert some.students.distilled.logit == 0.5
+    with every.unlocked():  # nothing else differs
+        every.students = some.students
+    assert config_hash(every) == config_hash(some)
+    with pytest.raises(UserError, match="no row 'picture' is trained here; there are distilled, "):
+        start("tpad:size=tiny", tmp_path, words, only=["distilled", "picture"])
+    with pytest.raises(UserError, match="there are both, ids, picture, text"):
+        start("mmrec:size=tiny", tmp_path, [], only=["distilled"])

@@ -236,7 +236,8 @@ def expand(spec: str, overrides: Sequence[str], workdir: Path, *, every_row: boo
         table, rows = _judged(config, str(config.evaluate.serve))
         firsts = {row: config[table][row].get("seeds", config.seeds)[0] for row in rows}
         stages = tuple(seeded(f"{table}.{row}", int(firsts[row])).name for row in rows)
-        only = rows if not every_row and len(rows) < len(config[table]) else ()
+        fewer = table in TRAINED and len(rows) < len(config[table])
+        only = rows if fewer and not every_row else ()
         trials.append(Trial(index, each, workdir / f"trial-{index:04d}", rows, stages, only))
     return Sweep(spec, tuple(overrides), workdir, {**flat, SPLIT: "validation"}, tuple(trials))
 

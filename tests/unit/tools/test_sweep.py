@@ -127,6 +127,34 @@ def test_a_changed_sweep_is_refused_by_name(
     assert path.read_bytes() == before
 
 
+@pytest.mark.parametrize(("serve", "only"), [("t", ("t",)), ("best", ()), ("blend of rules", ())])
+def test_a_trial_trains_the_rows_that_it_is_judged_by(
+    tmp_path: Path, serve: str, only: tuple[str, ...]
+) -> None:
+    path = tmp_path / "x.py"
+    two = EXPERIMENT.replace("HYPER", SIX).replace('"s": {', '"t": {"logit": 0.0}, "s": {')
+    path.write_text(two.replace('"serve": "s"', f'"serve": "{serve}", "x": 0'))
+    given = () if serve != "blend of rules" else ("--config.evaluate.serve=best",)
+    found = expand(str(path), given, tmp_path / "sweep")
+    assert {trial.only for trial in found.trials} == {only}
+    words = found.command(found.trials[0], ["jmrec", "run"])
+    assert [word for word in words if word.startswith("--only")] == ["--only=t"] * len(only)
+    assert ("--only=t" in wandb_yaml(found)) == bool(only)
+    keep(found)
+    every = expand(str(path), given, tmp_path / "sweep", every_row=True)
+    assert {trial.only for trial in every.trials} == {()}
+    assert "--only" not in " ".join(every.command(every.trials[0], ["jmrec", "run"]))
+    if only:
+        with pytest.raises(UserError, match="rows that are trained: t -> every one; see --every-r"):
+            keep(every)
+        kept = json.loads((tmp_path / "sweep" / "trials.json").read_text())
+        del kept["only"]  # as before there was a choice
+        (tmp_path / "sweep" / "trials.json").write_text(json.dumps(kept))
+        with pytest.raises(UserError, match="rows that are trained: every one -> t; see --every-r"):
+            keep(found)
+    keep(every)
+
+
 def test_the_workdir_of_a_run_is_no_place_for_a_sweep(tmp_path: Path) -> None:
     (tmp_path / "sweep").mkdir()
     (tmp_path / "sweep" / "config.json").write_text("{}")
