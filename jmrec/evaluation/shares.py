@@ -1,29 +1,41 @@
 """Predictions that several processes rank: each its own part, and all know the result."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import numpy as np
 from jax.experimental import multihost_utils
 
 from jmrec.cluster.member import place
 
-_ranked = 0
-"""Predictions that this process ranked of those that several shared."""
+_counted: ContextVar[list[int] | None] = ContextVar("counted", default=None)
 
 
-def ranked_by_each() -> list[int]:
-    """Return how many predictions each process ranked so far of those that they shared.
+@contextmanager
+def ranked_by_each() -> Iterator[list[int]]:
+    """Count how many predictions each process ranks, within the block, of those that they share.
 
-    All processes call it.
+    All processes come here.
+
+    Yields:
+      A list that holds one number a process when the block ends; none where there is one process.
 
     Example:
-      >>> len(ranked_by_each())  # one process
-      1
+      >>> with ranked_by_each() as ranked:
+      ...     pass
+      >>> ranked
+      []
     """
-    if place()[1] == 1:
-        return [_ranked]
-    found: list[int] = multihost_utils.process_allgather(np.int32(_ranked)).tolist()
-    return found
+    found: list[int] = []
+    mine: list[int] = []
+    token = _counted.set(mine)
+    try:
+        yield found
+    finally:
+        _counted.reset(token)
+    if place()[1] > 1:
+        found += multihost_utils.process_allgather(np.int32(sum(mine))).tolist()
 
 
 def part_size(count: int, most: int) -> int:
@@ -64,7 +76,6 @@ def share_out(parts: Sequence[slice], arrays: Sequence[np.ndarray]) -> None:
       parts: Those that `own_parts` was given.
       arrays: [P, ...] of int32, int64 or float32, each with the rows of this process's parts.
     """
-    global _ranked
     process, processes = place()
     if processes == 1 or len(parts) < 2:
         return
@@ -74,7 +85,8 @@ def share_out(parts: Sequence[slice], arrays: Sequence[np.ndarray]) -> None:
             (_cut(parts, p, processes), _cut(parts, p + 1, processes)) for p in range(processes)
         )
     ]
-    _ranked += rows[process].stop - rows[process].start
+    if (counted := _counted.get()) is not None:
+        counted.append(rows[process].stop - rows[process].start)
     longest = max(each.stop - each.start for each in rows)
     for array in arrays:
         kind = np.float32 if array.dtype == np.float32 else np.int32

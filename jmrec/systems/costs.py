@@ -49,10 +49,10 @@ def evaluation_cost() -> Iterator[StageCost]:
       A dict that is filled when the block ends.
     """
     entry, started = StageCost(), time.monotonic()
-    with watch() as peak:
+    with ranked_by_each() as ranked, watch() as peak:
         yield entry
     entry["seconds"], entry["peak_memory"] = round(time.monotonic() - started, 2), peak.bytes
-    if len(ranked := ranked_by_each()) > 1:
+    if ranked:
         entry["ranked"] = ranked
 
 

@@ -74,12 +74,15 @@ def test_each_ranks_its_part_and_all_know_all(monkeypatch: pytest.MonkeyPatch, b
                 looked[number] += len(prefixes)
                 return super().scores(prefixes, item_slice)
 
-        return rank(Counted(table), asked, **common)
+        with shares.ranked_by_each() as ranked:
+            found = rank(Counted(table), asked, **common)
+        return found, ranked
 
-    for found in Processes(monkeypatch).run(work):
+    for found, ranked in Processes(monkeypatch).run(work):
         np.testing.assert_array_equal(found.ranks, alone.ranks)
         np.testing.assert_array_equal(found.top_ids, alone.top_ids)
         np.testing.assert_array_equal(found.top_scores, alone.top_scores)
+        assert ranked == looked
     assert sum(looked) == len(asked)
     assert max(looked) < len(asked) / 2
 
