@@ -434,7 +434,8 @@ class _Writer:
         description = self.raw.description
         files = description.files(table, file)
         kind = open_source(self.folder, table, files[0], description.form(table)).kind
-        if len(files) == 1:
+        own = table != "items" or not description.items_of_events
+        if len(files) == 1 and own:
             return file, kind
         ending = {PARQUET: ".parquet", JSON: ".jsonl"}.get(kind, ".csv")
         name = f"{table}{ending}"

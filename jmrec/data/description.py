@@ -64,6 +64,9 @@ With ``split = "event_time"`` every event after a moment is predicted from the e
 session, and training ends at that moment. Where sessions are made from users, one is then (and with
 ``"last_out"``) the whole history of a user, if no ``session_gap_minutes`` is given.
 
+Where there is no table of items, ``[items]`` names the file of the events too: each id that stands
+there is an item, whose cells are those of its first row.
+
 A ``file`` may be several, ``["clicks_1.csv", "clicks_2.csv"]``, or a pattern, ``"clicks_*.csv"``,
 whose files are read sorted by name (the numbers in it by size). Columns are found by their names,
 in any order. Each file has its own encoding, delimiter and form of times, where they are found out.
@@ -176,6 +179,17 @@ class Description:
     toml: str = "dataset.toml"
     given: frozenset[str] = frozenset()
 
+    @property
+    def items_of_events(self) -> bool:
+        """Whether there is no table of items: they are what the events name.
+
+        Example:
+          >>> Description(items_file="a.csv", interactions_file="a.csv").items_of_events
+          True
+        """
+        own = {*self.files("interactions")} <= {*self.files("items")}
+        return own and bool(self.items_file)
+
     def sources(self, columns: Iterable[str]) -> set[str]:
         """Return the names of the columns of a file that some columns are made of."""
         return {part for name in columns for part in self.joined.get(name, (name,))}
@@ -258,6 +272,9 @@ def describe(folder: str | Path, toml: str | Path | None = None) -> Description:
         for each in sources[1:] and sources:
             _check_columns(file, each, read, joined, source)
     description = replace(top, **settings, **columns, joined=joined)
+    if description.items_of_events and description.test_file:
+        every = (*description.files("items"), description.test_file)
+        description = replace(description, several=description.several | {"items": every})
     if description.test_file:
         _check_test(file, folder, description)
     _check_roles(file, description)
@@ -445,6 +462,11 @@ def _check_roles(file: str, description: Description) -> None:
         raise UserError(
             f"{file}, [interactions]: target_events needs a column of events; name it with "
             'event = "...".'
+        )
+    if events.item_separator and description.items_of_events:
+        raise UserError(
+            f"{file}: [items] and [interactions] name one file, in which a row lists several items "
+            "(item_separator); give every item a row, or write a table of items."
         )
     if events.item_separator and (events.label or events.review):
         key = "label" if events.label else "review"

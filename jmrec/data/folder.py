@@ -160,23 +160,14 @@ def read_items(
 ) -> tuple[Table, Items, list[str]]:
     """Read the items of a folder: their table, the catalogue without pictures, and their names."""
     columns = description.items
-    found = _read(folder, description, "items", description.items_file, findings)
-    table = good_ids(visible_ids(found, columns.id, findings), columns.id, findings)
-    first: dict[str, int] = {}
-    names = table.columns[columns.id].to_pylist()
-    keys = [without_point(name) for name in names]
-    again = [i for i, key in enumerate(keys) if first.setdefault(key, i) != i]
-    cells = list(table.columns.values())
-    same = {i for i in again if all(c[i] == c[first[keys[i]]] for c in cells)}
-    table = table.drop(
-        again,
-        lambda i: (
-            f"the item id {shown(names[i])} stands in {table.row(first[keys[i]])} already; give "
-            f"every item one row ({len(same):,} of {len(again):,} such rows are the same in every "
-            "cell)"
-        ),
-        findings,
-    )
+    # Where the rows are events, what is wrong with one is said when those are read.
+    said = Findings() if description.items_of_events else findings
+    found = _read(folder, description, "items", description.items_file, said)
+    table = good_ids(visible_ids(found, columns.id, said), columns.id, said)
+    if description.items_of_events:
+        table = _first_of_each(table, columns.id)
+    else:
+        table = _one_of_each(table, columns.id, findings)
     names = table.columns[columns.id].to_pylist()
     alike(table, names, columns.id, findings)
     lost_zeros(table, columns.id, findings)
@@ -213,6 +204,37 @@ def read_items(
     elif columns.picture:
         pictures = table.columns[columns.picture].to_pylist()
     return table, items, pictures
+
+
+def _one_of_each(table: Table, column: str, findings: Findings) -> Table:
+    """Return the first row of each item; the others are reported."""
+    first: dict[str, int] = {}
+    names = table.columns[column].to_pylist()
+    keys = [without_point(name) for name in names]
+    again = [i for i, key in enumerate(keys) if first.setdefault(key, i) != i]
+    cells = list(table.columns.values())
+    same = {i for i in again if all(c[i] == c[first[keys[i]]] for c in cells)}
+    return table.drop(
+        again,
+        lambda i: (
+            f"the item id {shown(names[i])} stands in {table.row(first[keys[i]])} already; give "
+            f"every item one row ({len(same):,} of {len(again):,} such rows are the same in every "
+            "cell)"
+        ),
+        findings,
+    )
+
+
+def _first_of_each(table: Table, column: str) -> Table:
+    """Return the first row of each item, of rows that are events."""
+    found = table.columns[column].dictionary_encode()
+    place: dict[str, int] = {}
+    keys = [without_point(name) for name in found.dictionary.to_pylist()]
+    key = np.array([place.setdefault(each, len(place)) for each in keys], np.int64)
+    _, first = np.unique(key[np.asarray(found.indices)], return_index=True)
+    again = np.ones(len(table), bool)
+    again[first] = False
+    return table.without(np.flatnonzero(again))
 
 
 def read_interactions(

@@ -35,13 +35,24 @@ from jmrec.data.guess_columns import (
 from jmrec.data.guess_labels import is_review, propose_label
 from jmrec.data.guess_lines import Lines
 from jmrec.data.guess_tables import Candidate, Pair, find_tables
-from jmrec.data.guess_times import find_clock, find_order, find_time, form_of, say_range
+from jmrec.data.guess_times import (
+    find_clock,
+    find_order,
+    find_time,
+    form_of,
+    in_company,
+    say_range,
+)
 from jmrec.data.missing import DOUBTFUL, MISSING, show_words
 from jmrec.data.pictures import BY_ID, IMAGES
 from jmrec.data.sources import CSV, DELIMITERS, PARQUET, decode, read_bytes
 from jmrec.data.times import Times, read_times
 from jmrec.errors import UserError
 
+GAP = 30
+"""Minutes of a pause that ends a session, where none is given."""
+ENOUGH = 0.2
+"""Of the events so many are in a session with others, or whole histories are proposed."""
 _SIGNS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 
 
@@ -84,9 +95,10 @@ def guess(folder: Path) -> str:
     items = Lines()
     dataset = Lines()
     decimal = decimal_of([*pair.item_columns.values(), *pair.event_columns.values()])
-    group, times, written = _events(pair, events, decimal)
+    group, times, written, visits = _events(pair, events, decimal)
     _items(folder, pair, items, decimal)
     _dataset(folder, pair, dataset, decimal, group)
+    _split(group, None if visits else times, dataset)
     _time_format(pair, dataset, times, written)
     head = (
         "# What the columns of this folder mean: a first guess by jmrec data init. Read every\n"
@@ -100,8 +112,12 @@ def guess(folder: Path) -> str:
 
 def _events(
     pair: Pair, lines: Lines, decimal: str
-) -> tuple[list[str], Times | None, Column | None]:
-    """Guess [interactions]; return the cells that group events, their times, and those as cells."""
+) -> tuple[list[str], Times | None, Column | None, bool]:
+    """Guess [interactions].
+
+    Returns:
+      The cells that group events, their times, those as cells, and whether sessions are given.
+    """
     columns = {n: c for n, c in pair.event_columns.items() if n != pair.item}
     file = pair.interactions.name
     why = "The table with one row for each click, view or purchase."
@@ -163,7 +179,7 @@ def _events(
             f"no column of {file} is read as a time, so the split follows the order of its rows; "
             'if one is, name it as time = "...".'
         )
-    return group, times, timed
+    return group, times, timed, "session" in roles
 
 
 def _roles(
@@ -224,9 +240,13 @@ def _label(columns: dict[str, Column], rating: Column | None, lines: Lines, deci
 def _items(folder: Path, pair: Pair, lines: Lines, decimal: str) -> None:
     """Guess [items]."""
     columns = {n: c for n, c in pair.item_columns.items() if n != pair.id}
-    lines.say("file", _names(pair.items), "The table with one row for each item.")
+    what = "The table with one row for each item."
     verb = "name" if len(pair.interactions.sources) > 1 else "names"
     why = f"Its values differ from row to row, and {pair.interactions.name} {verb} them."
+    if pair.items is pair.interactions:
+        what = "The table of events: there is none of items, and the first row of each counts."
+        why = "Each of its values is an item."
+    lines.say("file", _names(pair.items), what)
     lines.say("id", pair.id, why)
     text = [c for c in columns.values() if c.filled and not is_number(c, decimal)]
     named_files = [c for c in text if names_pictures(c)]
@@ -357,8 +377,6 @@ def _dataset(folder: Path, pair: Pair, lines: Lines, decimal: str, group: list[s
         repeated < 0.001,
         f"{repeated:.1%} of the events repeat an item. true: what was seen is not recommended.",
     )
-    lines.idle("session_gap_minutes", 30, "A longer pause ends a session made of a user's events.")
-    lines.idle("split", "event_time", "Each event by its own time, from a user's whole history.")
     lines.idle("min_session_length", 3, "Training leaves out sessions with fewer events.")
     lines.idle("k_core", 5, "Training leaves out items with fewer events in training.")
     found = {each for names in _encodings(pair).values() for each in names}
@@ -381,6 +399,24 @@ def _dataset(folder: Path, pair: Pair, lines: Lines, decimal: str, group: list[s
     else:
         lines.idle("missing", MISSING[:4], f"{why}; common ones are known.")
     _doubtful(pair, lines)
+
+
+def _split(users: list[str], times: Times | None, lines: Lines) -> None:
+    """Guess whether sessions are made of pauses, or one of a user's whole history.
+
+    Args:
+      users: The owners of the events.
+      times: Theirs; None where sessions are given, or no times are.
+      lines: Of [dataset].
+    """
+    gap = "A longer pause ends a session made of a user's events."
+    lines.idle("session_gap_minutes", GAP, gap)
+    what = "Each event by its own time, from a user's whole history."
+    if times is None or (near := in_company(users, times, GAP)) >= ENOUGH:
+        lines.idle("split", "event_time", what)
+        return
+    why = f"{near:.0%} of the events have another of their user within {GAP} minutes: few sessions."
+    lines.say("split", "event_time", f"{what} {why}")
 
 
 def _doubtful(pair: Pair, lines: Lines) -> None:

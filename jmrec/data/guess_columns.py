@@ -56,6 +56,7 @@ _LEAKS = re.compile(
     r"(^|_)(n|num|count|cnt|sold|sales|views|clicks|purchases|popularity|rank|bestseller|reviews|"
     r"votes|rating|ratings|user|users|verkauft|verkaeufe|klicks|interactions)(_|$)"
 )
+_TYPE = re.compile(r":(token|float)(_seq)?$")
 _LANGUAGES = "en|de|fr|es|it|pt|nl|pl|ru|zh|ja|ko|sv|da|fi|nb|cs|tr|ar|uk|ro|hu|el"
 _PRICE = re.compile(r"price|preis|precio|prix|prezzo|preco|amount|betrag|cost|kosten|msrp|uvp")
 _SAYS_TIME = re.compile(
@@ -163,18 +164,18 @@ def words(name: str) -> list[str]:
       >>> words("eventTime"), words("order-date 2")
       (['event', 'time'], ['order', 'date', '2'])
     """
-    apart = re.sub(r"([a-z])([A-Z])", r"\1_\2", name).lower()
+    apart = re.sub(r"([a-z])([A-Z])", r"\1_\2", _TYPE.sub("", name)).lower()
     return re.sub(r"[\s\-.]+", "_", apart).split("_")
 
 
 def plain(name: str) -> str:
-    """Return a name without case, accents and signs.
+    """Return a name without case, accents and signs, and without the type that RecBole adds.
 
     Example:
-      >>> plain("Artikel-Nr."), plain("Título")
-      ('artikelnr', 'titulo')
+      >>> plain("Artikel-Nr."), plain("Título"), plain("item_id:token")
+      ('artikelnr', 'titulo', 'itemid')
     """
-    flat = unicodedata.normalize("NFKD", name.casefold())
+    flat = unicodedata.normalize("NFKD", _TYPE.sub("", name).casefold())
     return re.sub(r"[^a-z0-9]", "", flat)
 
 

@@ -23,7 +23,19 @@ from jmrec.data.tables import Table, read_table
 from jmrec.errors import UserError
 
 MAX_FILES = 200
-_TABLES = (".csv", ".tsv", ".txt", ".gz", ".parquet", ".jsonl", ".ndjson", ".json")
+_TABLES = (
+    ".csv",
+    ".tsv",
+    ".txt",
+    ".gz",
+    ".parquet",
+    ".jsonl",
+    ".ndjson",
+    ".json",
+    ".inter",
+    ".item",
+)
+"""The last two are RecBole's."""
 _SOME = 1_000
 
 
@@ -87,11 +99,14 @@ def find_tables(folder: Path) -> Pair:
         except UserError as error:  # it matters where no other two tables belong together
             broken.append(error)
     names = {table: {each.name for each in list_} for table, list_ in found.items()}
-    pair = _link(list(_candidates(single, names, said)), names)
+    candidates = list(_candidates(single, names, said))
+    pair = _link(candidates, names)
     if pair is None and broken:
         raise broken[0]
     if pair is None and any("row 1: " in each for each in problems):
         raise UserError(next(each for each in problems if "row 1: " in each))
+    if pair is None and (pair := _events_alone(candidates)) is not None:
+        return pair
     if pair is None:
         raise UserError(
             f"{', '.join(sorted(sources))[:200] or folder}: no column of one table names the rows "
@@ -246,6 +261,49 @@ def _link(tables: Sequence[Candidate], names: dict[str, set[str]]) -> Pair | Non
                     )  # fmt: skip
                     best = (score, pair)
     return best[1] if best else None
+
+
+def _events_alone(tables: Sequence[Candidate]) -> Pair | None:
+    """Return the one table of events with what its items are, where nothing else says that."""
+    found = []
+    for table in tables:
+        named = [c for c in table.columns.values() if c.is_called("item") and c.filled]
+        if named and _has(table, "user", "session") and len(named[0].cells) > named[0].distinct:
+            found.append((table, named[0]))
+    if len({table.name for table, _ in found}) != 1:
+        return None
+    table, item = found[0]
+    said = [
+        f"there is no table of items, so they are what {table.name} names, with what its rows say "
+        "of them alike; titles, texts and pictures of items let jmrec know those that are new."
+    ]
+    said += [
+        f"{each.name} is not read: it has no column of ids of items with one row for each."
+        for each in tables
+        if not {source.name for source in each.sources} & {source.name for source in table.sources}
+    ]
+    roles = ("session", "user", "time", "event", "rating", "order", "review")
+    own = {
+        name: column
+        for name, column in table.columns.items()
+        if name == item.name or (not any(map(column.is_called, roles)) and _of_item(column, item))
+    }
+    return Pair(
+        table, table, once(own, item.name), table.columns, item.name, item.name, 1.0, table.words,
+        said=said,
+    )  # fmt: skip
+
+
+def _of_item(column: Column, item: Column) -> bool:
+    """Whether a column of events says something of their items: the same in all rows of one."""
+    first: dict[str, str] = {}
+    same = [
+        first.setdefault(name, cell) == cell
+        for name, cell in zip(item.cells, column.cells)
+        if name and cell
+    ]
+    repeated = len(same) - len(first)
+    return repeated > 0 and sum(same) - len(first) >= 0.95 * repeated
 
 
 def _has(table: Candidate, *roles: str) -> bool:

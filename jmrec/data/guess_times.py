@@ -165,6 +165,25 @@ def say_range(times: Times) -> str:
     return f"{first} to {last}"
 
 
+def in_company(owners: Sequence[str], times: Times, minutes: float) -> float:
+    """Return the share of events that have another of their owner within so many minutes.
+
+    Events of nobody or without a time do not count; 1 where there are no others.
+
+    Example:
+      >>> times = read_times(["2026-01-01 10:00", "2026-01-01 10:20", "2026-01-01 11:00"])
+      >>> round(in_company(["a", "a", "a"], times, 30), 2)
+      0.67
+    """
+    somebody = np.array([bool(each) for each in owners], bool)
+    known = np.flatnonzero(~np.isnan(times.seconds) & somebody)
+    _, whose = np.unique([owners[each] for each in known], return_inverse=True)
+    order = np.lexsort((times.seconds[known], whose))
+    whose, seconds = whose[order], times.seconds[known][order]
+    near = (np.diff(whose) == 0) & (np.diff(seconds) <= 60 * minutes)
+    return float((np.append(near, False) | np.append(False, near)).mean()) if len(known) else 1.0
+
+
 _ISO = re.compile(
     r"\d{4}-\d\d-\d\d(?:([T ])\d\d:\d\d(:\d\d)?([.,]\d{1,6})?( ?UTC|Z|[+-]\d\d:?\d\d)?)?"
 )
