@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from itertools import permutations
 from pathlib import Path
 
-from jmrec.data.findings import Findings
+from jmrec.data.findings import Findings, shown
 from jmrec.data.guess_columns import (
     Column,
     apart,
@@ -138,9 +138,11 @@ def _sources(folder: Path, table: str, problems: list[str], said: list[str]) -> 
     usual = find_table(folder, table)
     found = [open_source(folder, table)] if usual.exists() else []
     if not files and not found:
+        rest = sorted(p.name for p in folder.iterdir() if p.is_file() and p.name[0] != ".")
+        why = f" (what is there, {shown(', '.join(rest), 60)}, has another ending)" if rest else ""
         raise UserError(
-            f"{folder} holds no table; put one of items and one of interactions there, as CSV, "
-            "Parquet or JSON lines."
+            f"{folder} holds no table{why}; put one of items and one of interactions there, as "
+            "CSV whose first row names its columns, Parquet or JSON lines."
         )
     own = {find_table(folder, each).name for each in ("items", "interactions")}
     taken = own if usual.exists() else {usual.name}  # no file is of both usual names
