@@ -24,15 +24,8 @@ from ml_collections.config_dict import placeholder
 from jmrec.config.arguments import choose, nearest, parse_arg
 from jmrec.config.compare import config_hash, difference, flatten
 from jmrec.config.hyper import fixed, product, subsample, sweep, zipit
-from jmrec.config.load import (
-    TRAINED,
-    load_config,
-    load_hyper,
-    only_rows,
-    override_words,
-    own_of_rows,
-    resolve_path,
-)
+from jmrec.config.load import load_config, load_hyper, override_words, resolve_path
+from jmrec.config.rows import TRAINED, only_rows, own_of_rows
 from jmrec.config.typed import config_from
 from jmrec.config.yaml_file import OVERRIDE, overridden, read_overrides
 

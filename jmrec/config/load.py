@@ -7,7 +7,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -18,6 +18,7 @@ from ml_collections import ConfigDict, config_flags
 
 from jmrec.config.arguments import NONE_WORDS, hint, nearest_paths, split
 from jmrec.config.hyper import Overrides, checked
+from jmrec.config.rows import check_counts
 from jmrec.errors import UserError
 
 OPEN = "options"
@@ -26,8 +27,6 @@ PACKAGE = Path(__file__).resolve().parents[1]
 INSTALLED = (PACKAGE / "experiments").is_dir()
 """Whether this is an installed copy, which holds the experiments inside; a checkout has them beside
 the package."""
-TRAINED = ("students", "rankers")
-"""Groups of settings of what is trained and can be served."""
 EXPERIMENTS = (PACKAGE if INSTALLED else PACKAGE.parent) / "experiments"
 FOLDER = "jmrec_experiments"
 """What the folder of an experiment file is called while the file is run."""
@@ -109,7 +108,7 @@ def load_config(spec: str, overrides: list[str] | tuple[str, ...] = ()) -> Confi
             f"{path}: get_config must return a ConfigDict, not {type(config).__name__}."
         )
     values = _read_overrides(list(overrides), config)
-    _check_counts(config, values)
+    check_counts(config, values)
     return _apply(config, values)
 
 
@@ -286,75 +285,6 @@ def _read_overrides(overrides: list[str], config: ConfigDict) -> dict[str, str]:
             )
         values[name] = text
     return values
-
-
-def own_of_rows(config: ConfigDict, name: str) -> list[str]:
-    """Return which settings are read in place of one of a whole group, [] where it is read itself.
-
-    What is said in the group ``student`` is of all rows of ``students``; a row that has the setting
-    of its own reads that one.
-
-    Args:
-      config: A configuration.
-      name: A dotted name, such as "student.encoder".
-
-    Returns:
-      The name in each row, where every row has it.
-
-    Example:
-      >>> own_of_rows(load_config("session:size=tiny,encoder=core"), "student.encoder")
-      ['students.core.encoder']
-    """
-    group, _, rest = name.partition(".")
-    rows = config.get(f"{group}s") if rest else None
-    if isinstance(rows, ConfigDict) and rows and all(_has(row, rest) for row in rows.values()):
-        return [f"{group}s.{row}.{rest}" for row in rows]
-    return []
-
-
-def only_rows(config: ConfigDict, names: Sequence[str]) -> ConfigDict:
-    """Return a configuration in which some of the rows are trained, and no others of their group.
-
-    Args:
-      config: A configuration whose ``students`` or ``rankers`` hold a group of settings each.
-      names: Of those.
-
-    Raises:
-      UserError: There is no such row.
-
-    Example:
-      >>> list(only_rows(load_config("tpad:size=tiny"), ["distilled"]).students)
-      ['distilled']
-    """
-    known: list[str] = []
-    for group in TRAINED:
-        rows = config.get(group)
-        if isinstance(rows, ConfigDict) and set(names) <= set(rows):
-            kept = ConfigDict(config)
-            with kept.unlocked():
-                kept[group] = ConfigDict(
-                    {name: rows[name].to_dict() for name in rows if name in names}
-                )
-            return kept
-        known += list(rows or ())
-    wrong = ", ".join(repr(name) for name in names if name not in known)
-    raise UserError(f"no row {wrong} is trained here; there are {', '.join(known)}.")
-
-
-def _check_counts(config: ConfigDict, names: Iterable[str]) -> None:
-    """Refuse a setting of a whole group that every row has of its own: it would change nothing."""
-    for name in names:
-        if own := own_of_rows(config, name):
-            what = " and ".join(f"config.{each}" for each in own)
-            raise UserError(f"config.{name} would change nothing: {what} is what counts; set that.")
-
-
-def _has(row: Any, name: str) -> bool:
-    for part in name.split("."):
-        if not isinstance(row, ConfigDict) or part not in row:
-            return False
-        row = row[part]
-    return True
 
 
 def _field(config: ConfigDict, name: str) -> Any:

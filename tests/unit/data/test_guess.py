@@ -252,22 +252,32 @@ PEOPLE = "".join(f"u{k},{20 + k},Town {k % 3}\n" for k in range(12))
 @pytest.mark.parametrize(
     ("files", "says"),
     [
-        ({}, "no column of one table names the rows of another"),
         ({"shoes.csv": "i0,Shoe,3.5\n" + "".join(f"i{k},Hat {k},{k}.5\n" for k in range(1, 9))},
          "shoes.csv, row 1: '3.5' looks like a value"),
         ({"shoes.csv": "item_id,title\n" + "".join(f"i{k},a, b\n" for k in range(9))},
          "shoes.csv, row 2: 3 cells where the header has 2"),
     ],
-    ids=["no items", "no header", "broken"],
+    ids=["no header", "broken"],
 )  # fmt: skip
 def test_people_are_no_items(tmp_path: Path, files: dict[str, str], says: str) -> None:
-    """Where the table of items is missing or can not be read, that of users is not taken for it."""
+    """Where the table of items can not be read, neither that of users nor the events become it."""
     clicks = "".join(f"u{k % 12},i{k % 9},{1_700_000_000 + 99 * k}\n" for k in range(200))
     named = {"people.csv": "id,age,town\n" + PEOPLE, "clicks.csv": "user_id,item,ts\n" + clicks}
     for name, text in (named | files).items():
         (tmp_path / name).write_text(text)
     with pytest.raises(UserError, match=re.escape(says)):
         write_guess(tmp_path)
+
+
+def test_without_a_table_of_items_people_are_not_taken_for_it(tmp_path: Path) -> None:
+    clicks = "".join(f"u{k % 12},i{k % 9},{1_700_000_000 + 99 * k}\n" for k in range(200))
+    (tmp_path / "people.csv").write_text("id,age,town\n" + PEOPLE)
+    (tmp_path / "clicks.csv").write_text("user_id,item,ts\n" + clicks)
+    text = write_guess(tmp_path).read_text()
+    assert "people.csv is not read: it has no column of ids of items" in text
+    found = describe(tmp_path)
+    assert found.items_of_events
+    assert (found.items_file, found.items.id) == ("clicks.csv", "item")
 
 
 def test_a_table_that_is_broken_and_not_needed_is_passed_over(tmp_path: Path) -> None:
