@@ -177,7 +177,7 @@ def in_company(owners: Sequence[str], times: Times, minutes: float) -> float:
     """
     somebody = np.array([bool(each) for each in owners], bool)
     known = np.flatnonzero(~np.isnan(times.seconds) & somebody)
-    _, whose = np.unique([owners[each] for each in known], return_inverse=True)
+    _, whose = np.unique([owners[each] for each in known.tolist()], return_inverse=True)
     order = np.lexsort((times.seconds[known], whose))
     whose, seconds = whose[order], times.seconds[known][order]
     near = (np.diff(whose) == 0) & (np.diff(seconds) <= 60 * minutes)
