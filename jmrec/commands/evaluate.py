@@ -23,6 +23,11 @@ def options(parser: argparse.ArgumentParser) -> None:
         "weekly: the served row and the best rule, counted anew every Monday as by jmrec remember; "
         "all: both",
     )  # fmt: skip
+    parser.add_argument(
+        "--parts", action="store_true",
+        help="where a blend is served, report it without each of its members too: what each is "
+        "worth",
+    )  # fmt: skip
     parser.add_argument("--dump-topk", type=Path, help="folder for what was recommended, npz")
     add_policy(parser)
     add_workdir(parser)
@@ -33,7 +38,9 @@ def action(args: argparse.Namespace, _: Sequence[str]) -> None:
     check_finished(args.workdir)
     from jmrec.systems import runs
 
-    runs.evaluate(args.workdir, args.split, args.dump_topk, args.policy, args.by, args.counts)
+    runs.evaluate(
+        args.workdir, args.split, args.dump_topk, args.policy, args.by, args.counts, args.parts
+    )
 
 
 COMMAND = Command(

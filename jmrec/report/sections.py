@@ -38,7 +38,6 @@ from jmrec.report.tables import (
     primary,
     role,
     served_row,
-    shown_student,
 )
 from jmrec.usage import duration as in_words
 
@@ -129,13 +128,22 @@ def bias_table(results: Results) -> Table | None:
 
 
 def control_table(results: Results) -> Table | None:
-    """Return the controls beside the row that they are of, None where there is none."""
-    controls = [row for row in ordered_rows(results) if role(results, row) == CONTROL]
+    """Return the controls behind the rows that they are of, None where there is none."""
+    every = ordered_rows(results)
+    controls = [row for row in every if role(results, row) == CONTROL]
     if not controls:
         return None
-    model = shown_student(results)
-    rows = [row for row in ordered_rows(results) if row.get("name") == model] + controls
-    whole = figure(results, rows[0]) if rows[0].get("name") == model else 0.0
+    of = {
+        str(control["name"]): row
+        for row in every
+        for control in controls
+        if str(control["name"]).startswith(f"{row['name']}, ")
+    }
+    whole = {str(row["name"]): row for row in of.values()}
+    rows = []
+    for row in whole.values():
+        rows += [row, *(each for each in controls if of.get(str(each["name"])) is row)]
+    rows += [each for each in controls if str(each["name"]) not in of]
     metrics = [f"{metric}@{DEPTH}" for metric in METRICS]
     judge = primary(results)
     lines = []
@@ -145,13 +153,15 @@ def control_table(results: Results) -> Table | None:
             Cell(figure_text(row, name, judge["figure"]), interval(found.get(name)))
             for name in metrics
         ]
-        share = figure(results, row) / whole if whole > 0 else None
-        known = is_number(share) and row["name"] != model
+        base = figure(results, of[name]) if (name := str(row["name"])) in of else 0.0
+        share = figure(results, row) / base if base > 0 else None
+        known = is_number(share)
         cells.append(Cell(percent(share, 0) if known else MISSING, bar=share if known else None))
-        lines.append(line_of(row, cells, {model}))
+        lines.append(line_of(row, cells, {*whole}))
     note = (
-        "In %, primary figure. A control breaks one thing: the order inside sessions, or which "
-        "picture or text belongs to which item. What does not fall with it was not used."
+        "In %, primary figure. A control breaks one thing: the order inside sessions, which "
+        "picture or text belongs to which item, or a part of a blend. What does not fall with it "
+        "was not used."
     )
     return Table("Controls", [*metrics, f"{judge['metric']} kept, %"], lines, note)
 

@@ -86,6 +86,7 @@ def evaluate(
     policy: Policy | None = None,
     by: str | None = None,
     counts: str = FROZEN,
+    parts: bool = False,
     command: Sequence[str] = (),
     stage: str = "",
 ) -> None:
@@ -101,6 +102,7 @@ def evaluate(
       counts: LIVE adds a row for every rule that can count what came before each prediction, and
         for their blend with a student; WEEKLY one for the served row and for the best rule, counted
         anew every Monday; "all" adds both; FROZEN none.
+      parts: Whether a blend that is served is ranked without each of its members too.
       command: The command line, for the report.
       stage: The hash of the stage "evaluate", "" for none. A stage that was killed and is
         started again gives the same numbers: it counts as one reading of test.
@@ -113,7 +115,7 @@ def evaluate(
     later = None if counts == FROZEN else Later.of(counts, dataset, validation, predictions)
     reads = first(lambda: note_reading(work.workdir, split, stage))
     with evaluation_cost() as spent:
-        table = measure_all(system, split, validation, predictions, dump, later)
+        table = measure_all(system, split, validation, predictions, dump, later, parts)
     rows, served = table.rows, table.served
     effect = None
     if policy is not None:
@@ -127,8 +129,10 @@ def evaluate(
     if not is_first():  # every process ranks its part, the first writes what came out
         return
     student = served.get("student", served["row"])
-    pairs, beside = _compared(config, rows, served["row"], student)
+    whole = [row for row in rows if row.name not in table.parts]
+    pairs, beside = _compared(config, whole, served["row"], student)
     pairs += _safe(served, rows)
+    pairs += [(served["row"], name) for name in table.parts]
     stages = system.stages()[:-1]
     names = [each.name for each in stages]
     shown = {each.name for each in stages if not each.group or each.path.split(".")[-1] == student}

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -47,12 +47,16 @@ PERMUTED = ("pictures permuted", "texts permuted")
 
 @dataclass(frozen=True)
 class Table:
-    """All rows, which is served, its rankers where that is no student, what each row cost."""
+    """All rows, which is served, its rankers where that is no student, what each row cost.
+
+    And the rows that are the served one without a part of it.
+    """
 
     rows: list[Row]
     served: ServedRow
     rankers: Sequence[Ranker]
     cost: dict[str, RowCost]
+    parts: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -178,6 +182,7 @@ def measure_all(
     predictions: Predictions,
     dump: Path | None = None,
     later: Later | None = None,
+    parts: bool = False,
 ) -> Table:
     """Rank every row of the table, and choose the one that is served.
 
@@ -190,6 +195,7 @@ def measure_all(
       later: Where rows are shown too that count what came after training: live ones are all rules
         that can and their blend with a student, weekly ones the served row and the rule that is
         best on validation.
+      parts: Whether a blend that is served is ranked without each of its members too.
     """
     students, dataset = system.students, system.data.dataset
     table = _Rows(system, split, validation, predictions, dump)
@@ -247,8 +253,38 @@ def measure_all(
         for each in controls(students, served.get("student", served["row"])):
             rankers = [each.ranker(seed) for seed in each.seeds]
             table.add(each.name, each.kind, rankers, each.shuffled)
+        own = others.get(served["row"], ())
+        without = without_each(own) if parts else {}
+        for name, less in without.items():
+            table.add(name, "control", less)
         bar.update(1)
-    return Table(table.rows, served, others.get(served["row"], ()), table.cost)
+    return Table(table.rows, served, own, table.cost, list(without))
+
+
+def without_each(rankers: Sequence[Ranker]) -> dict[str, list[Blend]]:
+    """Return blends without one of their members, the others weighing what they weigh.
+
+    Args:
+      rankers: The blends of one row, one a seed. Nothing is returned of what is no blend, or has
+        one member.
+
+    Returns:
+      Name of a row -> its blends, of a member that not all seeds have those that have it without
+      it and the others as they are.
+    """
+    blends = [each for each in rankers if isinstance(each, Blend) and len(each.members) > 1]
+    if len(blends) < len(rankers):
+        return {}
+    names = dict.fromkeys(member.name for blend in blends for member in blend.members)
+    return {
+        f"{blends[0].name}, without {name}": [_without(blend, name) for blend in blends]
+        for name in names
+    }
+
+
+def _without(blend: Blend, name: str) -> Blend:
+    kept = [each for each in zip(blend.members, blend.weights) if each[0].name != name]
+    return replace(blend, members=[m for m, _ in kept], weights=[w for _, w in kept], settings={})
 
 
 def _student_of_mixed(students: Students, values: Mapping[str, float]) -> tuple[str, list[Ranker]]:

@@ -29,6 +29,7 @@ def evaluate(
     policy: Path | None = None,
     by: str | None = None,
     counts: str = FROZEN,
+    parts: bool = False,
 ) -> None:
     """Evaluate a finished run on a split and write ``evaluate-SPLIT/``.
 
@@ -40,13 +41,15 @@ def evaluate(
       by: "day", "week" or "month", to see how rows age; None does not.
       counts: FROZEN, or which rows that count what came after training are added: WEEKLY, LIVE or
         "all".
+      parts: Whether a blend that is served is shown without each of its members too.
     """
     kept = read_config(workdir) if (workdir / CONFIG).is_file() else ConfigDict()
     with only_writer(workdir, warn), tracker_of(kept, workdir) as tracker:
         opened, folder = open_run(workdir, tracker), workdir / f"evaluate-{split}"
         if isinstance(opened, RanksPairs):
             asked = {"--dump-topk": dump, "--policy": policy, "--by": by}
-            _refuse(asked | {"--counts": None if counts == FROZEN else counts}, workdir)
+            asked |= {"--counts": None if counts == FROZEN else counts, "--parts": parts or None}
+            _refuse(asked, workdir)
             opened.evaluate(folder, split)
             tracker.say(f"report: {folder / 'report.html'}")
             return
@@ -58,7 +61,9 @@ def evaluate(
             more = None if known is None else known.items
             whole = added.whole_catalogue(system, policy, more=more).policy
             made = whole.first(len(system.data.dataset.items))
-        evaluate_system(system, folder, split, dump=dump, policy=made, by=by, counts=counts)
+        evaluate_system(
+            system, folder, split, dump=dump, policy=made, by=by, counts=counts, parts=parts
+        )
         tracker.say(f"report: {folder / 'report.html'}")
 
 
@@ -73,6 +78,7 @@ def _refuse(options: Mapping[str, Any], workdir: Path) -> None:
         "--policy": "every pair is scored and none recommended",
         "--by": "every report of it has the months already",
         "--counts": "live counts are of sessions",
+        "--parts": "no blend of rules is served",
     }
     for name, value in options.items():
         if value is not None:

@@ -9,12 +9,13 @@ import pytest
 
 from jmrec.data.prepared import load_prepared
 from jmrec.data.toyshop import ToyShopConfig, write_toyshop
+from jmrec.evaluation.protocol import ask
 from jmrec.evaluation.results import role_of
 from jmrec.main import main
 from jmrec.serving import load, serve
 from jmrec.systems.registry import open_run
 from jmrec.systems.serve import build, measure, write_any
-from jmrec.systems.serve_rules import served_row
+from jmrec.systems.serve_rules import evaluated_rule, served_row
 from jmrec.systems.system import Ranks, able
 from jmrec.tracking import Tracker
 from tests.integration.session_runs import SESSION, SOURCE, recommended, refusal, results, words
@@ -247,3 +248,50 @@ def test_rows_that_count_what_came_after_training_stand_beside_the_others(
 def shop_of(run: Path) -> Path:
     """The catalogue folder of a run."""
     return Path(json.loads((run / "config.json").read_text())["data"]["dir"])
+
+
+def test_what_each_part_of_the_served_blend_is_worth(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    copy = Path(shutil.copytree(run, tmp_path / "run"))
+    assert main(["evaluate", "--workdir", str(copy), "--split=validation", "--parts"]) == 0
+    found = results(copy, "evaluate-validation")
+    rows, served = {row["name"]: row for row in found["rows"]}, found["served"]["row"]
+    weights = {name: w for name, w in rows[served]["settings"].items() if "MRR@20" not in name}
+    assert len(weights) > 1
+    assert {name for name in rows if ", without " in name} == {
+        f"{served}, without {name}" for name in weights
+    }
+    system = able(open_run(copy, Tracker(copy, quiet=True)), Ranks)
+    dataset, asked = system.data.dataset, ask(system.data.dataset, "validation")
+    every = slice(0, len(dataset.items))
+    total = {}
+    for name, weight in weights.items():
+        student = name in system.students.names
+        ranker = (
+            system.students.ranker(name, 0)
+            if student
+            else evaluated_rule(system, served_row(system, name))
+        )
+        scores = np.asarray(ranker.scores(asked.prefixes, every), np.float64)
+        spread = scores.std(1, keepdims=True)
+        scores = (scores - scores.mean(1, keepdims=True)) / np.where(spread > 1e-9, spread, np.inf)
+        total[name] = weight * scores
+    blocked = np.zeros((len(asked), len(dataset.items)), bool)
+    if asked.available is not None:
+        blocked |= ~asked.available.open(asked.time, every)
+    if dataset.exclude_seen:
+        blocked[asked.seen()] = True
+    near = asked.place <= 20
+    for name in weights:
+        scores = sum(each for other, each in total.items() if other != name)
+        scores[blocked] = -np.inf
+        wanted = scores[np.arange(len(asked)), asked.target][:, None]
+        place = (scores >= wanted - 1e-6).sum(1)
+        gain = np.where(place <= 20, 1 / place, 0)[near]
+        mean = np.mean([gain[asked.session[near] == s].mean() for s in set(asked.session[near])])
+        row = rows[f"{served}, without {name}"]
+        assert row["figures"]["session"]["MRR@20"] == pytest.approx(mean, abs=1e-3), name
+        pair = next(p for p in found["comparisons"] if p["b"] == row["name"])
+        assert pair["a"] == served
+    assert "without" in capsys.readouterr().out
