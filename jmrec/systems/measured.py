@@ -253,12 +253,12 @@ def measure_all(
         for each in controls(students, served.get("student", served["row"])):
             rankers = [each.ranker(seed) for seed in each.seeds]
             table.add(each.name, each.kind, rankers, each.shuffled)
-        own = others.get(served["row"], ())
-        without = without_each(own) if parts else {}
+        answering = others.get(served["row"], ())
+        without = without_each(answering) if parts else {}
         for name, less in without.items():
             table.add(name, "control", less)
         bar.update(1)
-    return Table(table.rows, served, own, table.cost, list(without))
+    return Table(table.rows, served, answering, table.cost, list(without))
 
 
 def without_each(rankers: Sequence[Ranker]) -> dict[str, list[Blend]]:

@@ -47,7 +47,7 @@ def evaluate(
     with only_writer(workdir, warn), tracker_of(kept, workdir) as tracker:
         opened, folder = open_run(workdir, tracker), workdir / f"evaluate-{split}"
         if isinstance(opened, RanksPairs):
-            asked = {"--dump-topk": dump, "--policy": policy, "--by": by}
+            asked: dict[str, Any] = {"--dump-topk": dump, "--policy": policy, "--by": by}
             asked |= {"--counts": None if counts == FROZEN else counts, "--parts": parts or None}
             _refuse(asked, workdir)
             opened.evaluate(folder, split)
