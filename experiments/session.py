@@ -17,8 +17,9 @@ Arguments:
   protocol=jmrec|paper  jmrec: 80/10/10 of the sessions by time, every item is predicted; paper: how
                         papers on session encoders train and judge, by the last item of a session
                         (as_in_papers of experiments/common.py states all that differs)
-  teacher=none|rules    whether the students also follow the blend of rules, which labels sessions
-                        that it has not seen
+  teacher=none|rules|both   whether the students also follow the blend of rules, which labels
+                        sessions that it has not seen; both: a row that does, NAME-taught, beside
+                        each one that does not
 
 Encoders have the published settings that stand in PUBLISHED of experiments/common.py;
 --config.students.NAME.hparams.dropout (or any other that stands there) changes one.
@@ -85,7 +86,11 @@ def get_config(arg: str | None = None) -> ConfigDict:
     encoders = args.encoder or ("student" if is_toyshop(args.data) else "sasrec")
     choose("size", args.size, SIZES)
     papers = choose("protocol", args.protocol, {"jmrec": False, "paper": True})
-    taught = choose("teacher", args.teacher, {"none": False, "rules": True})
+    lessons = choose(
+        "teacher",
+        args.teacher,
+        {"none": {"": 0.0}, "rules": {"": 1.0}, "both": {"": 0.0, "-taught": 1.0}},
+    )
 
     config = run_settings("session", args.size)
     config.data = session_data(args.data, args.size)
@@ -99,14 +104,15 @@ def get_config(arg: str | None = None) -> ConfigDict:
     for items in every:
         choose("items", items, ("ids", "features", "both"))
         for encoder in encoders.split("+"):
-            student = ConfigDict({
-                "view": "both", "features": "given", "ids": items == "both",
-                "logit": 1.0 if taught else 0.0, "distill": "topk_kl", "encoder": encoder,
-            })  # fmt: skip
-            if items == "ids":
-                student = id_only(args.data, args.size, student)
             name = encoder if items == every[0] else f"{encoder}-{items}"
-            config.students[name] = published(encoder, student)
+            for ending, logit in lessons.items():
+                student = ConfigDict({
+                    "view": "both", "features": "given", "ids": items == "both",
+                    "logit": logit, "distill": "topk_kl", "encoder": encoder,
+                })  # fmt: skip
+                if items == "ids":
+                    student = id_only(args.data, args.size, student)
+                config.students[name + ending] = published(encoder, student)
     config.teach = ConfigDict({"folds": 5})
     config.evaluate = evaluation(args.data, encoders.split("+")[0])
     if papers:

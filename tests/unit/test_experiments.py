@@ -23,7 +23,7 @@ ARGUMENTS = {
         "data": ("toyshop", "folder"),
         "size": ("tiny", "small", "base"),
         "items": ("ids", "both"),
-        "teacher": ("none", "rules"),
+        "teacher": ("none", "rules", "both"),
     },
     "mmrec": {
         "data": ("toyshop", "folder"),
