@@ -10,7 +10,15 @@ from jmrec.data.amazon_tomls import FIVE_CORE
 from jmrec.data.downloads import Web
 from jmrec.data.folder import read_folder
 from jmrec.data.prepared import build
-from jmrec.data.records import ITEMS, RATINGS, SESSIONS, VERSION, JmrecData, features
+from jmrec.data.records import (
+    ITEMS,
+    RATINGS,
+    SESSIONS,
+    VERSION,
+    JmrecData,
+    LocalInfo,
+    features,
+)
 from jmrec.errors import UserError
 
 KINDS = {
@@ -71,8 +79,8 @@ class AmazonReviews2023(JmrecData):
         more["file_format"] = "array_record"  # the default needs TensorFlow
         tfds.core.GeneratorBasedBuilder.__init__(self, config=config, data_dir=data_dir, **more)
 
-    def _info(self) -> tfds.core.DatasetInfo:
-        return tfds.core.DatasetInfo(
+    def _info(self) -> LocalInfo:
+        return LocalInfo(
             builder=self,
             description="Amazon Reviews 2023, prepared by jmrec.",
             homepage="https://amazon-reviews-2023.github.io",

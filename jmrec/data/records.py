@@ -35,6 +35,13 @@ _INFO = {
 _BYTES = np.object_  # what TFDS calls a string of bytes
 
 
+class LocalInfo(tfds.core.DatasetInfo):
+    """What TFDS keeps of a data set that nobody has made before."""
+
+    def initialize_from_bucket(self) -> None:
+        """Do nothing, where TFDS would leave an empty folder among the temporary ones."""
+
+
 class JmrecData(tfds.core.GeneratorBasedBuilder):
     """Writes one prepared data set, config by config.
 
@@ -56,9 +63,9 @@ class JmrecData(tfds.core.GeneratorBasedBuilder):
             file_format="array_record",  # the default needs TensorFlow, at the end of writing
         )
 
-    def _info(self) -> tfds.core.DatasetInfo:
+    def _info(self) -> LocalInfo:
         windows = self._dataset.items.has_windows
-        return tfds.core.DatasetInfo(
+        return LocalInfo(
             builder=self,
             description="Prepared by jmrec.",
             features=features(self._kind, windows, self._chosen),

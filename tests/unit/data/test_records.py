@@ -2,6 +2,7 @@
 
 import json
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,17 @@ import pytest
 from jmrec.data.prepared import load_prepared, prepare
 from jmrec.data.toyshop import ToyShopConfig, write_toyshop
 from jmrec.errors import UserError
+
+
+def test_nothing_is_left_among_temporary_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (temporary := tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    write_toyshop(tmp_path / "shop", ToyShopConfig(seed=1, items=60, sessions=80))
+    prepare(tmp_path / "shop", None, tmp_path / "out", with_records=True)
+    load_prepared(tmp_path / "out")
+    assert not list(temporary.iterdir())
 
 
 @pytest.mark.parametrize("config", ["items", "ratings"])
