@@ -73,11 +73,17 @@ _PAIRS: dict[str, Callable[[str], float]] = {
 """Those of two bytes, the rarer to be mistaken first."""
 
 
-def guess_codepage(data: bytes) -> str:
+def is_cp1252(data: bytes) -> bool:
+    """Return whether bytes hold none that cp1252 has no character for."""
+    return not re.search(rb"[\x81\x8d\x8f\x90\x9d]", data)
+
+
+def guess_codepage(data: bytes, cp1252: bool | None = None) -> str:
     """Return the likeliest encoding of text that is no Unicode.
 
     Args:
       data: Bytes, some of them above 127; the first lines that have such are looked at.
+      cp1252: What `is_cp1252` says of the whole file, where these are its first bytes.
 
     Example:
       >>> guess_codepage("Größe".encode("cp1252")), guess_codepage("Ботинки".encode("cp1251"))
@@ -87,7 +93,7 @@ def guess_codepage(data: bytes) -> str:
     """
     lines = list(dict.fromkeys(re.findall(rb"[^\r\n]*[\x80-\xff][^\r\n]*", data[: 10 * _SAMPLE])))
     sample = b"\n".join(lines)[:_SAMPLE]
-    latin = "latin-1" if re.search(rb"[\x81\x8d\x8f\x90\x9d]", data) else "cp1252"
+    latin = "cp1252" if (is_cp1252(data) if cp1252 is None else cp1252) else "latin-1"
     high = len(re.findall(rb"[\x80-\xff]", sample))
     # Within words of a Latin script letters beyond ASCII stand between letters of ASCII.
     mixed = len(re.findall(rb"(?<=[A-Za-z])[\x80-\xff]|[\x80-\xff](?=[A-Za-z])", sample)) / high

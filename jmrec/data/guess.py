@@ -3,6 +3,7 @@
 import json
 import tempfile
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ from jmrec.data.guess_times import (
 )
 from jmrec.data.missing import DOUBTFUL, MISSING, show_words
 from jmrec.data.pictures import BY_ID, IMAGES
-from jmrec.data.sources import CSV, DELIMITERS, PARQUET, decode, read_bytes
+from jmrec.data.sources import CSV, DELIMITERS, PARQUET, read_text
 from jmrec.data.times import Times, read_times
 from jmrec.errors import UserError
 
@@ -460,9 +461,9 @@ def _encodings(pair: Pair) -> dict[str, set[str]]:
     for table, candidate in (("items", pair.items), ("interactions", pair.interactions)):
         for source in candidate.sources:
             if source.kind != PARQUET:
-                data = read_bytes(source.path)
-                if not data.isascii():
-                    found.setdefault(table, set()).add(decode(source.name, data)[1])
+                text = read_text(replace(source, encoding=""))
+                if not text.is_ascii:
+                    found.setdefault(table, set()).add(text.encoding)
     return found
 
 

@@ -7,12 +7,15 @@ Here the rows come back where each of their lines, taken alone, has as many cell
 
 import csv
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-_HEAD = 4_000_000
+HEAD = 4_000_000
+"""So many bytes at the beginning tell whether a backslash escapes quotes."""
+_NEAR = 50_000
+"""So many bytes before and behind rows are looked at for other rows that look like them."""
 _PART = 2**24
 _LINE = re.compile(rb"\r\n|\n|\r")
 
@@ -51,24 +54,118 @@ def tidy_quotes(data: bytes, delimiter: str, width: int, closed: Collection[int]
       >>> tidy_quotes(b'1, "a, b"\n2,"a \\"b\\" c"\n', ",", 2).data
       b'1,"a, b"\n2,"a ""b"" c"\n'
     """
-    if b'"' not in data or is_tidy(data, delimiter.encode()):
-        return Tidied(data, [], [])
-    patterns = _Patterns(delimiter)
-    if b'\\"' in data and patterns.escaped(data[:_HEAD]):
-        data = patterns.doubled(data)
-    if patterns.behind_space.search(data):
-        data = patterns.moved(data)
-    return patterns.unswallowed(data, width, closed)
+    return Quotes(data[:HEAD], delimiter, width, closed).more(data, last=True)
 
 
-def is_tidy(data: bytes, delimiter: bytes) -> bool:
-    """Whether every quote opens a whole cell of one line or closes it; False where unsure."""
-    if b'\\"' in data or len(delimiter) > 1 or delimiter == b" ":
+class Quotes:
+    r"""Rewrites the quotes of a CSV that comes part by part.
+
+    All that comes out is what `tidy_quotes` makes of the whole. Each time so many lines come out as
+    nothing that follows can change: every quote in them that may open a cell is closed in them.
+
+    Args:
+      head: The first `HEAD` bytes of the text, which is UTF-8.
+      delimiter: See `tidy_quotes`, as the two below.
+      width: See there.
+      closed: See there.
+
+    Example:
+      >>> quotes = Quotes(b'1, "a', ",", 2)
+      >>> [quotes.more(part, last=part == b"4").data for part in (b'1, "a\n', b'2", 3\n', b"4")]
+      [b'', b'1,"a\n2", 3\n', b'4']
+    """
+
+    def __init__(
+        self, head: bytes, delimiter: str, width: int, closed: Collection[int] = ()
+    ) -> None:
+        self._patterns = _Patterns(delimiter)
+        self._delimiter, self._width, self._closed = delimiter.encode(), width, closed
+        head = head[:HEAD]
+        slashed = b'\\"' in head and self._patterns.escaped(head)
+        self._doubled = _Waiting(self._patterns.slashes_settled) if slashed else None
+        self._moved = _Waiting(self._patterns.settled)
+        self._rows, self._above = b"", b""
+
+    @property
+    def held(self) -> int:
+        """How many bytes have come and have not come out."""
+        waiting = [self._moved, *([self._doubled] if self._doubled else [])]
+        return len(self._rows) + sum(len(each.data) for each in waiting)
+
+    def more(self, data: bytes, *, last: bool) -> Tidied:
+        """Take a part, the last one or not, and return what comes out."""
+        if not (self._doubled or self._rows):  # most files are tidy
+            whole = self._moved.data + data
+            end = len(whole) if last else whole.rfind(b"\n") + 1
+            if is_tidy(whole, self._delimiter, end):
+                self._moved.data = whole[end:]
+                self._remember(whole, end)
+                return Tidied(whole[:end], [], [])
+        if self._doubled:
+            data = self._patterns.doubled(self._doubled.take(data, last=last))
+        data = self._moved.take(data, last=last)
+        if self._patterns.behind_space.search(data):
+            data = self._patterns.moved(data)
+        return self._unswallowed(data, last=last)
+
+    def _unswallowed(self, data: bytes, *, last: bool) -> Tidied:
+        data = self._rows + data
+        end = len(data) if last else data.rfind(b"\n") + 1
+        if (self._rows or self._doubled) and is_tidy(data, self._delimiter, end):
+            out = Tidied(data[:end], [], [])
+        else:
+            if not last:  # the rows behind are looked at too
+                end = data.rfind(b"\n", 0, max(len(data) - _NEAR, 0)) + 1
+                end = self._patterns.settled(data, end)
+            begin = len(self._above)
+            out = self._patterns.unswallowed(
+                self._above + data, (begin, begin + end), self._width, self._closed
+            )
+        self._rows = data[end:]
+        self._remember(data, end)
+        return out
+
+    def _remember(self, data: bytes, end: int) -> None:
+        near = data[max(end - _NEAR, 0) : end]
+        self._above = (self._above + near)[-_NEAR:]
+
+
+class _Waiting:
+    """What has come and is not settled.
+
+    Args:
+      settled: Returns how many bytes of it are.
+    """
+
+    def __init__(self, settled: Callable[[bytes], int]) -> None:
+        self._settled = settled
+        self.data, self._enough = b"", 0
+
+    def take(self, data: bytes, *, last: bool) -> bytes:
+        """Return what is settled when more has come."""
+        data = self.data + data
+        end = len(data) if last else 0
+        if not last and len(data) >= self._enough:  # it is not tried again and again
+            end = self._settled(data)
+            self._enough = 2 * (len(data) - end)
+        self.data = data[end:]
+        return data[:end]
+
+
+def is_tidy(data: bytes, delimiter: bytes, size: int | None = None) -> bool:
+    """Whether every quote opens a whole cell of one line or closes it; False where unsure.
+
+    ``size`` bytes of whole lines are looked at, all where it is None.
+    """
+    size = len(data) if size is None else size
+    if data.find(b'"', 0, size) < 0:
+        return True
+    if data.find(b'\\"', 0, size) >= 0 or len(delimiter) > 1 or delimiter == b" ":
         return False
     begin = 0
-    while begin < len(data):  # in parts of whole lines, for memory
-        end = data.find(b"\n", begin + _PART)
-        end = len(data) if end < 0 else end
+    while begin < size:  # in parts of whole lines, for memory
+        end = data.find(b"\n", begin + _PART, size)
+        end = size if end < 0 else end
         part = np.frombuffer(b"".join([b"\n", data[begin:end], b"\n"]), np.uint8)
         ends = (part == ord("\n")) | (part == ord("\r"))
         edges = ends | (part == ord(delimiter))
@@ -87,6 +184,7 @@ class _Patterns:
 
     def __init__(self, delimiter: str) -> None:
         self.delimiter = delimiter.encode()
+        self.edges = self.delimiter + b"\r\n"
         d = re.escape(self.delimiter)
         start, end = rb"(?<![^%b\r\n])" % d, rb"(?=\x20*+(?:[%b\r\n]|\Z))" % d
         whole = rb'"[^"]*+(?:""[^"]*+)*+"'
@@ -99,6 +197,10 @@ class _Patterns:
         self.rest = re.compile(rb"[^%b\r\n]*" % d)
         self.fields = re.compile(rb"%b\x20*%b|[^%b]*" % (one_line, end, d))
         self.opened = re.compile(start + rb'"')
+        # All up to a quote that opens a cell which is not closed where a backslash escapes.
+        self.slashes = re.compile(
+            rb'(?:[^"]++|%b%b|(?<=[^%b\r\n])")*+' % (start, slashed, d), re.DOTALL
+        )
         self.both = [re.compile(start + each, re.DOTALL) for each in (whole, slashed)]
         self.behind_space = re.compile(rb'(?:[%b\r\n]|\A)\x20+"' % d)
         self.spaced = re.compile(
@@ -122,24 +224,55 @@ class _Patterns:
 
         return self.both[1].sub(change, data)
 
+    def slashes_settled(self, data: bytes) -> int:
+        """Return the end of lines whose quotes `doubled` changes, whatever follows."""
+        end = data.rfind(b"\n") + 1
+        while end and (found := self.slashes.match(data, 0, end)) and found.end() < end:
+            end = data.rfind(b"\n", 0, found.end()) + 1
+        return end
+
+    def settled(self, data: bytes, end: int | None = None) -> int:
+        """Return the end of lines, at most ``end``, in which every quote that may open is closed.
+
+        An odd number of quotes in a row opens or closes a cell, an even one is empty or a sign.
+        Where the last odd ones close, all others before them are closed too.
+        """
+        place = end = data.rfind(b"\n") + 1 if end is None else end
+        while (last := data.rfind(b'"', 0, place)) >= 0:
+            first = last
+            while first and data[first - 1] == ord('"'):
+                first -= 1
+            place = first
+            if (last - first) % 2:
+                continue
+            while first and data[first - 1] == ord(" "):
+                first -= 1
+            if first and data[first - 1] not in self.edges:
+                return end
+            place = end = data.rfind(b"\n", 0, first) + 1
+        return end
+
     def moved(self, data: bytes) -> bytes:
         """Remove spaces before cells that are quoted."""
         return self.spaced.sub(lambda m: m[1] or b"", data)
 
-    def unswallowed(self, data: bytes, width: int, closed: Collection[int]) -> Tidied:
-        """Give rows back that a lone quote has swallowed."""
+    def unswallowed(
+        self, data: bytes, where: tuple[int, int], width: int, closed: Collection[int]
+    ) -> Tidied:
+        """Give rows back that a lone quote has swallowed ``where`` (from, to) bytes are."""
         parts: list[bytes] = []
         swallowed: list[tuple[int, int]] = []
         doubtful: list[int] = []
-        done = place = size = 0
-        while (place := self._trouble(data, place)) < len(data):
-            found = self.cell.match(data, place)
+        begin, end = where
+        done, place, size = begin, begin, 0
+        while (place := self._trouble(data, place, end)) < end:
+            found = self.cell.match(data, place, end)
             assert found is not None  # there is a quote
             well = bool(found[1] and self.end.match(data, found.end()))
             before = data.rfind(b"\n", 0, place) + 1
             before = max(before, data.rfind(b"\r", before, place) + 1)
-            after = _LINE.search(data, found.end())
-            last = after.start() if after else len(data)
+            after = _LINE.search(data, found.end(), end)
+            last = after.start() if after else end
             column = len(self._split(data[before:place])) - 1
             one_line = bool(found[1]) and not _LINE.search(found[0])
             rows = None
@@ -159,10 +292,10 @@ class _Patterns:
             swallowed.append((size, size + len(rows)))
             size += len(rows)
             done = place = last
-        return Tidied(b"".join([*parts, data[done:]]) if parts else data, swallowed, doubtful)
+        return Tidied(b"".join([*parts, data[done:end]]), swallowed, doubtful)
 
-    def _trouble(self, data: bytes, place: int) -> int:
-        found = self.good.match(data, place)
+    def _trouble(self, data: bytes, place: int, end: int) -> int:
+        found = self.good.match(data, place, end)
         return found.end() if found else place
 
     def _split(self, line: bytes) -> list[bytes]:
@@ -228,9 +361,9 @@ class _Patterns:
 
     def _others(self, data: bytes, before: int, last: int) -> Iterator[bytes]:
         """Yield some lines around a record, without the header."""
-        above = data[max(0, before - 50_000) : before]
+        above = data[max(0, before - _NEAR) : before]
         yield from _LINE.split(above)[1:]
-        yield from _LINE.split(data[last : last + 50_000])[1:-1]
+        yield from _LINE.split(data[last : last + _NEAR])[1:-1]
 
 
 def _shape(cell: bytes) -> bytes:

@@ -10,11 +10,10 @@ import pyarrow.compute as pc
 
 from jmrec.data.description import Description
 from jmrec.data.findings import Findings
-from jmrec.data.sources import MAX_BYTES, Source, called
-from jmrec.data.tables import FILE_ROWS, Table, read_table
+from jmrec.data.sources import Source, called
+from jmrec.data.tables import FILE_ROWS, Table, joined, read_table
 from jmrec.data.times import Times, read_times, times, windows
 from jmrec.data.written import pattern_of, written
-from jmrec.errors import UserError
 
 
 def read_tables(
@@ -49,18 +48,9 @@ def read_tables(
     names = tuple(table.file for table in tables)
     rows = [table.rows + place * FILE_ROWS for place, table in enumerate(tables)]
     whole = {
-        name: _one([t.columns[name] for t in tables], name, names) for name in tables[0].columns
+        name: joined([t.columns.pop(name) for t in tables]) for name in list(tables[0].columns)
     }
     return Table(called(names), whole, np.concatenate(rows), everywhere, names)
-
-
-def _one(parts: list[pa.Array], name: str, files: Sequence[str]) -> pa.Array:
-    if sum(part.nbytes for part in parts) > MAX_BYTES:
-        raise UserError(
-            f"{called(files)}: the column {name!r} has more than {MAX_BYTES:,} bytes in all files "
-            "together; bring fewer rows."
-        )
-    return pa.concat_arrays(parts)
 
 
 def apart(table: Table) -> list[Table]:

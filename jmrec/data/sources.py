@@ -3,7 +3,6 @@
 A file's first bytes say what it is (gzip, Parquet, JSON, cells), not its name.
 """
 
-import codecs
 import contextlib
 import csv
 import gzip
@@ -21,7 +20,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet
 
-from jmrec.data.encodings import guess_codepage
+from jmrec.data.decoding import HEAD, TOLD, Text, decode
 from jmrec.data.header import check_names
 from jmrec.data.json_rows import is_json, json_header
 from jmrec.errors import UserError
@@ -41,8 +40,7 @@ find out what a longer one holds."""
 INDEX = "Unnamed: 0"
 """What a first column without a name is called: pandas writes its row numbers like that."""
 MAX_COLUMNS, MAX_NAME = 10_000, 200
-_HEAD, _PART = 1_000_000, 2**24
-_TOLD = re.compile(r'"?sep=([^\w\s"]|\t)"?(?:\r\n|\n|\r)', re.IGNORECASE)
+_PART = 2**22
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\ufeff]")
 
 
@@ -218,13 +216,13 @@ def open_source(folder: Path, table: str, file: str = "", form: Form = Form()) -
     if _starts(path, 4) == b"PAR1":
         names = _check_header(path.name, open_parquet(path).schema_arrow.names)
         return Source(path, names, PARQUET, width=len(names))
-    head, _ = decode(path.name, read_bytes(path, _HEAD), form.encoding)
+    head, _ = decode(path.name, read_bytes(path, HEAD), form.encoding)
     if is_json(head):
         whole, _ = decode(path.name, read_bytes(path), form.encoding)
         names = _check_header(path.name, json_header(path.name, whole))
         return Source(path, names, JSON, form.encoding, width=len(names))
     text = head.decode("utf-8", errors="replace")
-    told = _TOLD.match(text)
+    told = TOLD.match(text)
     text = text[told.end() :] if told else text
     delimiter = form.delimiter or (told[1] if told else _guess_delimiter(text))
     lines = read_lines(text, delimiter, form.quoting)
@@ -263,12 +261,6 @@ def read_lines(text: str, delimiter: str, quoting: str) -> Iterator[list[str]]:
         )
 
 
-def without_told(data: bytes) -> bytes:
-    """Return a CSV without a first line "sep=;", which tells a spreadsheet its delimiter."""
-    found = _TOLD.match(data[:20].decode("latin-1"))
-    return data[found.end() :] if found else data
-
-
 def open_parquet(path: Path) -> pa.parquet.ParquetFile:
     """Open a Parquet file, which reads its schema only.
 
@@ -299,28 +291,17 @@ def read_bytes(path: Path, most: int | None = None) -> bytes:
         than `MAX_LINE`.
     """
     limit = MAX_BYTES if most is None else most
+    unpacked = 0
+    # A packed one once without keeping anything, for a bomb is known late.
+    for part in _unpacked(path, limit) if _is_packed(path) else ():
+        unpacked += len(part)
+        _no_bomb(path, unpacked)
     kept = io.BytesIO()  # gives what it holds without a copy
-    total = 0
     lines = _Lines(path.name)
-    try:
-        packed = _starts(path, 2) == b"\x1f\x8b"
-        if packed:  # once without keeping anything, for a bomb is known late
-            with gzip.open(path) as file:
-                unpacked = 0
-                while unpacked < limit and (part := file.read(min(_PART, limit - unpacked))):
-                    unpacked += len(part)
-                    _no_bomb(path, unpacked)
-        with gzip.open(path) if packed else path.open("rb") as file:
-            while total < limit and (part := file.read(min(_PART, limit - total))):
-                lines.check(part)
-                kept.write(part)
-                total += len(part)
-            more = most is None and total == limit and bool(file.read(1))
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise UserError(f"{path.name} can not be unpacked ({error}); pack it again.") from None
-    except OSError as error:
-        raise UserError(f"{path} can not be read ({error.strerror}); check the file.") from None
-    if more:
+    for part in _unpacked(path, limit + (most is None)):
+        lines.check(part)
+        kept.write(part)
+    if most is None and kept.tell() > limit:
         raise UserError(
             f"{path.name} has more than {MAX_BYTES:,} bytes; save it as Parquet, which is read in "
             "pieces."
@@ -329,6 +310,52 @@ def read_bytes(path: Path, most: int | None = None) -> bytes:
     if data[:4] == b"PK\x03\x04":
         raise UserError(f"{path.name} is a zip or Excel file; save it as CSV or Parquet.")
     return data
+
+
+def read_text(source: Source) -> Text:
+    """Return a CSV of any size as text in parts.
+
+    Raises:
+      UserError: if it can not be read, is packed wrongly, a bomb, or has a line longer than
+        `MAX_LINE`, or its encoding is none.
+    """
+    checked = False
+
+    def parts() -> Iterator[bytes]:
+        nonlocal checked
+        lines, size = _Lines(source.name), 0
+        # A packed one once without keeping anything, for a bomb is known late.
+        for part in _unpacked(source.path) if not checked and _is_packed(source.path) else ():
+            size += len(part)
+            _no_bomb(source.path, size)
+        for part in _unpacked(source.path):
+            if not checked:
+                lines.check(part)
+            yield part
+        checked = True
+
+    return Text(source.name, parts, source.encoding)
+
+
+def _is_packed(path: Path) -> bool:
+    return _starts(path, 2) == b"\x1f\x8b"
+
+
+def _unpacked(path: Path, most: int | None = None) -> Iterator[bytes]:
+    """Yield the (unpacked) bytes of a file, the first ``most`` of them where given, in parts."""
+    total = 0
+    try:
+        with gzip.open(path) if _is_packed(path) else path.open("rb") as file:
+            while most is None or total < most:
+                part = file.read(_PART if most is None else min(_PART, most - total))
+                if not part:
+                    return
+                total += len(part)
+                yield part
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise UserError(f"{path.name} can not be unpacked ({error}); pack it again.") from None
+    except OSError as error:
+        raise UserError(f"{path} can not be read ({error.strerror}); check the file.") from None
 
 
 class _Lines:
@@ -348,88 +375,6 @@ class _Lines:
         self.ended += part.count(b"\n")
         last = max(part.rfind(b"\n"), part.rfind(b"\r"))
         self.open = len(part) - last - 1 if ends else self.open + len(part)
-
-
-def decode(name: str, data: bytes, encoding: str = "") -> tuple[bytes, str]:
-    """Return text as UTF-8 without a byte order mark, and the encoding it came in.
-
-    Bytes that can not be decoded become U+FFFD.
-
-    Args:
-      name: The file's name, for messages.
-      data: The bytes.
-      encoding: Its name; "" finds out: a byte order mark, UTF-8, UTF-16, else `guess_codepage`.
-        A byte order mark of UTF-8 is believed more than a name.
-
-    Raises:
-      UserError: if ``encoding`` is none that Python knows.
-
-    Example:
-      >>> decode("items.csv", "Größe".encode("cp1252"))[1]
-      'cp1252'
-    """
-    if not encoding or data.startswith(codecs.BOM_UTF8):
-        encoding = guess_encoding(data)
-    try:
-        if encoding in ("utf-8", "utf-8-sig"):
-            data = data.removeprefix(codecs.BOM_UTF8)
-            if is_utf8(data):
-                return data, encoding
-        text = data.decode(encoding, errors="replace").removeprefix("\ufeff")
-        return text.encode("utf-8", errors="replace"), encoding
-    except (LookupError, UnicodeError):
-        raise UserError(
-            f"{name} can not be read as {encoding[:40]!r}, which is no text encoding; write "
-            '[dataset] encoding = "utf-8", "cp1252", "utf-16" or another that Python knows.'
-        ) from None
-
-
-def is_utf8(data: bytes, *, whole: bool = True) -> bool:
-    """Return whether bytes are UTF-8; those that are not ``whole`` may end in a character.
-
-    Example:
-      >>> is_utf8(b"\\xc3"), is_utf8(b"\\xc3", whole=False), is_utf8(b"\\xe9t", whole=False)
-      (False, True, False)
-    """
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    try:
-        for begin in range(0, len(data), _PART):  # the text is many times as large
-            decoder.decode(data[begin : begin + _PART])
-        decoder.decode(b"", final=whole)
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-def guess_encoding(data: bytes) -> str:
-    """Return the encoding that text seems to have; a file's head may end in a character.
-
-    Example:
-      >>> guess_encoding(b"item_id,title"), guess_encoding("a,b".encode("utf-16"))
-      ('utf-8', 'utf-16')
-    """
-    for mark, name in [
-        (codecs.BOM_UTF8, "utf-8-sig"),
-        (codecs.BOM_UTF32_LE, "utf-32"),
-        (codecs.BOM_UTF32_BE, "utf-32"),
-        (codecs.BOM_UTF16_LE, "utf-16"),
-        (codecs.BOM_UTF16_BE, "utf-16"),
-    ]:
-        if data.startswith(mark):
-            return name
-    # ASCII letters in UTF-16 are every second byte, with NULs between them.
-    sample = data[:2000]
-    for first, name in [(1, "utf-16-le"), (0, "utf-16-be")]:
-        if len(sample) > 3 and sample[first::2].count(0) > 0.4 * len(sample) / 2 > 0:
-            return name if sample[1 - first :: 2].count(0) == 0 else "utf-8"
-    if is_utf8(data, whole=len(data) != _HEAD):  # the head may end in a character
-        return "utf-8"
-    text = data.decode("utf-8", errors="replace")
-    broken = text.count("\ufffd")
-    ascii_bytes = len(re.sub(rb"[\x80-\xff]+", b"", data))
-    if len(text) - ascii_bytes - broken > broken:  # damaged UTF-8, not another encoding
-        return "utf-8"
-    return guess_codepage(data)
 
 
 def _guess_delimiter(text: str) -> str:

@@ -1,36 +1,22 @@
 """CSV, Parquet and JSON files as columns of strings, with the row numbers a person would count."""
 
-import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv
 
+from jmrec.data.csv_rows import CsvRows
+from jmrec.data.decoding import decode
 from jmrec.data.findings import KEPT, LEFT_OUT, Findings
 from jmrec.data.json_rows import read_json_rows
 from jmrec.data.parquet_rows import read_parquet
-from jmrec.data.quotes import Tidied, tidy_quotes
-from jmrec.data.sources import (
-    CSV,
-    JSON,
-    MAX_BYTES,
-    PARQUET,
-    Source,
-    decode,
-    is_utf8,
-    read_bytes,
-    read_lines,
-    without_told,
-)
+from jmrec.data.sources import CSV, MAX_BYTES, PARQUET, Source, read_bytes
 from jmrec.errors import UserError
 
 FILE_ROWS = 2**40
 """Where several files are one table, the row numbers of each begin this far above the last's."""
-_BLOCK = 2**26
-END = "\x1fend"
 
 
 @dataclass(frozen=True)
@@ -104,6 +90,7 @@ def read_table(
     *,
     texts: Collection[str],
     list_separator: str = "|",
+    block: int | None = None,
 ) -> Table:
     """Read some columns of a file, all cells as text.
 
@@ -116,29 +103,23 @@ def read_table(
       texts: Those whose cells may hold line breaks. In another column of a CSV a line break says
         that a quote has swallowed the rows from there to the next quote.
       list_separator: What joins the entries of a list of Parquet or JSON.
+      block: About how many bytes of a CSV are worked on at a time, None for
+        `jmrec.data.csv_rows.BLOCK`; the table is the same whatever it is.
 
     Raises:
       UserError: if the file as a whole can not be read.
     """
     names = [name for name in source.header if name in columns]
     numeric = frozenset[str]()
+    if source.kind == CSV:
+        cells, rows = _read_csv(source, names, texts, findings, block)
+        return without_empty(Table(source.name, cells, rows))
     if source.kind == PARQUET:
         cells, rows, numeric = read_parquet(source, names, list_separator)
-    elif source.kind == JSON:
-        cells, rows, numeric = _read_json(source, names, list_separator, findings)
     else:
-        cells, rows = _read_csv(source, names, texts, findings)
+        cells, rows, numeric = _read_json(source, names, list_separator, findings)
     columns_ = {n: trimmed(cells.pop(n)) for n in list(cells)}
-    table = Table(source.name, columns_, rows, numeric)
-    for name in sorted(set(names) - set(texts)) if source.kind == CSV else []:
-        broken = _breaks(table.columns[name])
-        if len(broken):
-            raise table.fail(
-                int(broken[0]),
-                f"{name} holds a line break, so a quote is opened and not closed where it should "
-                "be; close or double it.",
-            )
-    return without_empty(table)
+    return without_empty(Table(source.name, columns_, rows, numeric))
 
 
 def without_empty(table: Table) -> Table:
@@ -192,45 +173,52 @@ def json_numbers(
 
 
 def _read_csv(
-    source: Source, names: list[str], texts: Collection[str], findings: Findings
+    source: Source,
+    names: list[str],
+    texts: Collection[str],
+    findings: Findings,
+    block: int | None,
 ) -> tuple[dict[str, pa.Array], np.ndarray]:
-    file = source.name
-    raw = without_told(read_bytes(source.path))
-    data, encoding = decode(file, raw, source.encoding)
-    data = without_told(data)
-    marks = raw.count("\ufffd".encode()) if encoding.startswith("utf-8") else 0
-    legacy = not encoding.startswith("utf")
-    if not source.encoding and legacy:
-        findings.note(
-            f"{file}, row {_row_of(data, _first_high(data), source)}: a cell is not "
-            f"UTF-8, so the file is read as {encoding}; if that is right, write "
-            f'encoding = "{encoding}" under [dataset] in dataset.toml, else save the file as UTF-8'
-        )
-    if source.encoding and legacy and not raw.isascii() and is_utf8(raw):
-        findings.note(
-            f"{file} is UTF-8 and is read as {encoding}, as dataset.toml says for all files; write "
-            f'encoding = "{encoding}" under the table whose file has it, [items] or [interactions]'
-        )
-    broken = 0
-    if data.count("\ufffd".encode()) > marks:
-        where = raw if encoding.startswith("utf-8") else data
-        broken = _row_of(data, _first_broken(where, data), source)
-    if len(data) > MAX_BYTES:
-        raise UserError(f"{file} has more than {MAX_BYTES:,} bytes as UTF-8; save it as Parquet.")
-    del raw
-    data = as_wide(data, source)
-    if source.quoting != "none":
-        closed = [i for i, name in enumerate(source.header) if name in {*names} - {*texts}]
-        tidied = tidy_quotes(data, source.delimiter, source.width, closed)
-        data = tidied.data
-        _say_quotes(source, tidied, findings)
-        del tidied
-    parts, records, skipped = _parse(source, data, names)
-    del data  # for memory: what follows copies the texts, a column at a time
-    cells = {name: _joined(parts.pop(name)) for name in names}
-    if broken and cells:
-        _undecoded(f"{file}, row {broken}", encoding, cells.values(), findings)
-    return cells, csv_numbers(source, records, skipped, findings)
+    """Read a CSV stretch by stretch, then say what was found, as of a whole file."""
+    closed = sorted({*names} - {*texts})
+    csv = CsvRows(source, names, closed, block)
+    parts: dict[str, list[pa.Array]] = {name: [] for name in names}
+    broken: dict[str, int] = {}  # column -> the first cell with a line break
+    undecoded = np.zeros(3, np.int64)
+    count = 0
+    for columns in csv.parts():
+        if csv.text.broken >= 0 and columns:
+            undecoded += _undecoded(columns.values())
+        for name in names:
+            cells = trimmed(columns.pop(name))
+            parts[name].append(cells)
+            found = _breaks(cells) if name in closed and name not in broken else []
+            broken |= {name: count + int(found[0])} if len(found) else {}
+        count += len(cells) if names else 0
+    _say_encoding(csv, findings)
+    _say_quotes(csv, findings)
+    if csv.fault:
+        raise csv.fault
+    cells_ = {name: joined(parts.pop(name)) for name in names}
+    _say_undecoded(csv, undecoded, findings)
+    rows = csv_numbers(source, csv.records, csv.skipped, findings)
+    for name in closed:
+        if name in broken:
+            raise UserError(
+                f"{source.name}, row {rows[broken[name]]}: {name} holds a line break, so a quote "
+                "is opened and not closed where it should be; close or double it."
+            )
+    return cells_, rows
+
+
+def joined(parts: list[pa.Array]) -> pa.Array:
+    """Return one column of its parts, which are let go."""
+    if sum(part.nbytes for part in parts) > MAX_BYTES:
+        parts = [part.cast(pa.large_string()) for part in parts]
+    whole = pa.concat_arrays(parts or [pa.array([], pa.string())])
+    parts.clear()
+    pa.default_memory_pool().release_unused()
+    return whole
 
 
 def csv_numbers(
@@ -270,168 +258,57 @@ def csv_numbers(
     return before + numbers[before == 0 :]
 
 
-def as_wide(data: bytes, source: Source) -> bytes:
-    """Return a CSV whose header has as many cells as its rows, which may end with delimiters."""
-    head = data[:1_000_000].decode("utf-8", errors="replace")
-    cells = next(read_lines(head, source.delimiter, source.quoting), [])
-    end = re.search(rb"\r\n|\n|\r", data)
-    if len(cells) == source.width or not end:
-        return data
-    return source.delimiter.join(["-"] * source.width).encode() + data[end.start() :]
+def _say_encoding(csv: CsvRows, findings: Findings) -> None:
+    """Report a file that is no Unicode, or that is UTF-8 and is read as something else."""
+    file, encoding, given = csv.source.name, csv.text.encoding, csv.source.encoding
+    if not given and csv.text.is_legacy:
+        findings.note(
+            f"{file}, row {csv.foreign}: a cell is not "
+            f"UTF-8, so the file is read as {encoding}; if that is right, write "
+            f'encoding = "{encoding}" under [dataset] in dataset.toml, else save the file as UTF-8'
+        )
+    if given and csv.text.is_legacy and csv.text.is_utf8 and not csv.text.is_ascii:
+        findings.note(
+            f"{file} is UTF-8 and is read as {encoding}, as dataset.toml says for all files; write "
+            f'encoding = "{encoding}" under the table whose file has it, [items] or [interactions]'
+        )
 
 
-def _say_quotes(source: Source, tidied: Tidied, findings: Findings) -> None:
+def _say_quotes(csv: CsvRows, findings: Findings) -> None:
     """Report rows that a lone quote had swallowed, and those where it may have done so."""
     remedy = 'close or double it, or write quoting = "none" under [dataset] in dataset.toml'
-    data = tidied.data
-    if tidied.swallowed:
-        lines = sum(data.count(b"\n", *each) + 1 for each in tidied.swallowed)
+    (row, swallowed), (other, doubtful) = csv.swallowed, csv.doubtful
+    if row:
         findings.note(
-            f"{source.name}, row {_row_of(data, tidied.swallowed[0][0], source)}: a quote is "
+            f"{csv.source.name}, row {row}: a quote is "
             "opened and not closed in its cell, so that it is taken as a character and the rows "
-            f"after it as rows; {remedy} (rows read like that: {lines:,})"
+            f"after it as rows; {remedy} (rows read like that: {swallowed:,})"
         )
-    if tidied.doubtful:
+    if other:
         findings.note(
-            f"{source.name}, row {_row_of(data, tidied.doubtful[0], source)}: a quote closes in "
+            f"{csv.source.name}, row {other}: a quote closes in "
             f"the middle of a cell of several lines, which may have swallowed rows; {remedy} "
-            f"({KEPT}: {len(tidied.doubtful):,})"
+            f"({KEPT}: {doubtful:,})"
         )
 
 
-def _undecoded(where: str, encoding: str, columns: Iterable[pa.Array], findings: Findings) -> None:
-    """Report cells with U+FFFD; where most rows have one, the encoding is another."""
+def _undecoded(columns: Collection[pa.Array]) -> np.ndarray:
+    """Return how many rows, and how many cells, hold U+FFFD, and how many rows there are."""
     holds = np.array([np.asarray(pc.match_substring(each, "\ufffd")) for each in columns], bool)
-    rows = int(holds.any(0).sum())
+    return np.array([holds.any(0).sum(), holds.sum(), holds.shape[1]])
+
+
+def _say_undecoded(csv: CsvRows, undecoded: np.ndarray, findings: Findings) -> None:
+    """Report cells with U+FFFD; where most rows have one, the encoding is another."""
+    rows, cells, count = undecoded.tolist()
     if not rows:  # it is in columns that are not read
         return
     sentence = (
-        f"{where}: a cell is not {encoding.removesuffix('-sig').upper()}; name the file's encoding "
+        f"{csv.source.name}, row {csv.broken}: a cell is not "
+        f"{csv.text.encoding.removesuffix('-sig').upper()}; name the file's encoding "
         'as encoding = "..." under [dataset] in dataset.toml, such as "cp1252", or save the file '
         "as UTF-8 text"
     )
-    if 2 * rows > holds.shape[1]:
-        raise UserError(f"{sentence} ({rows:,} of {holds.shape[1]:,} rows are like that).")
-    findings.note(f"{sentence} ({KEPT}, with U+FFFD for what is broken: {int(holds.sum()):,})")
-
-
-def _parse(
-    source: Source, data: bytes, names: list[str], block: int | None = None
-) -> tuple[dict[str, list[pa.Array]], int, list[tuple[int, int, int]]]:
-    """Return cells, how many records there are, and (number, cells, more lines) of skipped ones.
-
-    Cells are in parts, one behind the other. A line of nothing but spaces counts no cells.
-    ``block`` is about how many bytes are parsed at a time, None for `_BLOCK`.
-    """
-    block = _BLOCK if block is None else block
-    skipped: list[tuple[int, int, int]] = []
-    parts: dict[str, list[pa.Array]] = {name: [] for name in names}
-    records = 0
-    for begin, end in _blocks(data, source.quoting != "none", block):
-        table, wrong = parse_block(source, data[begin:end], names)
-        if not table.num_rows or table.column(0)[-1].as_py() != END:
-            if (begin, end) != (0, len(data)):  # it was cut in a cell
-                return _parse(source, data, names, len(data))
-            raise UserError(
-                f"{source.name}, row {table.num_rows + len(wrong)}: a quote is opened and never "
-                "closed; close or double it."
-            )
-        if not records and wrong and wrong[0][0] == 1:
-            raise UserError(
-                f"{source.name}, row 1: the quotes of the header are broken; mend the first row."
-            )
-        skipped += [(number + records, cells, lines) for number, cells, lines in wrong]
-        header = not records
-        records += table.num_rows + len(wrong) - 1
-        table = table.slice(header, table.num_rows - 1 - header)
-        for name, column in zip(names, table.columns):
-            parts[name] += column.chunks
-    return parts, records, skipped
-
-
-def _joined(parts: list[pa.Array]) -> pa.Array:
-    whole = pa.concat_arrays(parts or [pa.array([], pa.string())])
-    parts.clear()
-    pa.default_memory_pool().release_unused()
-    return whole
-
-
-def _blocks(data: bytes, quoted: bool, size: int) -> Iterator[tuple[int, int]]:
-    """Yield where to cut a CSV: behind a line break, outside quotes where they are balanced."""
-    begin = 0
-    while len(data) - begin > size and (end := data.find(b"\n", begin + size)) >= 0:
-        quotes = data.count(b'"', begin, end) if quoted else 0
-        while quotes % 2 and end >= 0:
-            last, end = end, data.find(b"\n", end + 1)
-            quotes += data.count(b'"', last, end)
-        if end < 0:
-            break
-        yield begin, end + 1
-        begin = end + 1
-    if begin < len(data) or not data:
-        yield begin, len(data)
-
-
-def parse_block(
-    source: Source, data: bytes, names: list[str]
-) -> tuple[pa.Table, list[tuple[int, int, int]]]:
-    """Return the rows of a stretch of a CSV and a last one of `END`, and the skipped ones.
-
-    Where that last one does not come back, a quote was not closed and has swallowed it.
-    """
-    skipped: list[tuple[int, int, int]] = []
-
-    def handle(row: pyarrow.csv.InvalidRow) -> str:
-        text = row.text.strip()
-        skipped.append((row.number, row.actual_columns if text else 0, text.count("\n")))
-        return "skip"
-
-    # Our own names for the columns, so that a header that pyarrow reads in another way can not
-    # change the types; the header row is then the first data row.
-    own = [str(i) for i in range(source.width)]
-    last = source.delimiter.join([END] * len(own)).encode()
-    between = b"" if data.endswith(b"\n") else b"\n"
-    read = [str(source.header.index(name)) for name in names] or ["0"]
-    try:
-        # pyarrow takes its row numbers from the block it is in: one block, one thread.
-        table = pyarrow.csv.read_csv(
-            pa.BufferReader(b"".join([data, between, last])),
-            read_options=pyarrow.csv.ReadOptions(
-                use_threads=False, block_size=len(data) + len(last) + 2, column_names=own
-            ),
-            parse_options=pyarrow.csv.ParseOptions(
-                delimiter=source.delimiter,
-                quote_char=False if source.quoting == "none" else '"',
-                newlines_in_values=True,
-                ignore_empty_lines=False,
-                invalid_row_handler=handle,
-            ),
-            convert_options=pyarrow.csv.ConvertOptions(
-                column_types={name: pa.string() for name in own},
-                include_columns=read,
-                strings_can_be_null=False,
-            ),
-        )
-    except (pa.ArrowException, OverflowError, ValueError):
-        raise UserError(
-            f"{source.name}: the file is not a valid CSV; save it as comma-separated UTF-8 text."
-        ) from None
-    return table, skipped
-
-
-def _row_of(data: bytes, place: int, source: Source) -> int:
-    """Return the number of the row that holds a byte of UTF-8 text."""
-    before = data[:place].decode("utf-8", errors="replace") + "x"
-    return sum(1 for _ in read_lines(before, source.delimiter, source.quoting))
-
-
-def _first_high(data: bytes) -> int:
-    return next(i for i in range(len(data)) if data[i] > 127)
-
-
-def _first_broken(raw: bytes, data: bytes) -> int:
-    try:
-        raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        return error.start
-    return data.find("\ufffd".encode())
+    if 2 * rows > count:
+        raise UserError(f"{sentence} ({rows:,} of {count:,} rows are like that).")
+    findings.note(f"{sentence} ({KEPT}, with U+FFFD for what is broken: {cells:,})")

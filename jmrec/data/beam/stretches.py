@@ -14,6 +14,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from jmrec.data.csv_rows import broken_header, parse
+from jmrec.data.decoding import guess_encoding, is_utf8, without_told
 from jmrec.data.findings import Findings
 from jmrec.data.json_rows import Numeric, json_lines, read_json_objects
 from jmrec.data.parquet_rows import parquet_cells, parquet_numeric
@@ -25,18 +27,13 @@ from jmrec.data.sources import (
     PARQUET,
     Source,
     broken_parquet,
-    guess_encoding,
-    is_utf8,
     open_parquet,
     read_lines,
-    without_told,
 )
 from jmrec.data.tables import (
-    END,
     Table,
     csv_numbers,
     json_numbers,
-    parse_block,
     read_table,
     trimmed,
     without_empty,
@@ -288,30 +285,21 @@ def _csv_rows(
     if not data:
         rows = csv_numbers(source, 0, [], findings, before)
         return Table(source.name, {name: pa.array([], pa.string()) for name in names}, rows)
-    found, skipped = parse_block(source, data, list(names))
-    records = found.num_rows + len(skipped) - 1
-    if found.num_rows == 0 or found.column(0)[-1].as_py() != END or records != _count(data):
+    found = parse(source, data, names)
+    if not found.closed or found.records != _count(data):
         raise UserError(
             f"{source.name} can not be read in stretches; prepare it on one machine, without "
             "--runner."
         )
-    if not before and skipped and skipped[0][0] == 1:
-        raise UserError(
-            f"{source.name}, row 1: the quotes of the header are broken; mend the first row."
-        )
-    header = int(not before)
-    found = found.slice(header, found.num_rows - 1 - header)
-    rows = csv_numbers(source, records, skipped, findings, before)
-    cells = {name: trimmed(_one(column)) for name, column in zip(names, found.columns)}
+    if not before and not found.has_header:
+        raise broken_header(source)
+    rows = csv_numbers(source, found.records, found.skipped, findings, before)
+    cells = {name: trimmed(each.slice(int(not before))) for name, each in found.columns.items()}
     return without_empty(Table(source.name, cells, rows))
 
 
 def _count(data: bytes) -> int:
     return data.count(b"\n") + (not data.endswith(b"\n"))
-
-
-def _one(column: pa.ChunkedArray) -> pa.Array:
-    return pa.concat_arrays(column.chunks or [pa.array([], pa.string())])
 
 
 def _json_rows(
