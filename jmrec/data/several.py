@@ -2,7 +2,9 @@
 
 import itertools
 from collections.abc import Collection, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +14,7 @@ from jmrec.data.description import Description
 from jmrec.data.findings import Findings
 from jmrec.data.sources import Source, called
 from jmrec.data.tables import FILE_ROWS, Table, joined, read_table
+from jmrec.data.time_evidence import UNKNOWN, TimesTold
 from jmrec.data.times import Times, read_times, times, windows
 from jmrec.data.written import pattern_of, written
 
@@ -88,15 +91,75 @@ def times_of(
         return times(table, column, findings, time_format)
     forms = [time_format] * len(parts)
     if not time_format:
-        forms = time_forms([part.columns[column] for part in parts])
-    found, bad, before = [], [], 0
-    for part, form in zip(parts, forms):
-        if len(part):
-            seconds, wrong = times(part, column, findings, form)
-            found.append(seconds)
-            bad.append(wrong + before)
-        before += len(part)
-    return np.concatenate([np.zeros(0), *found]), np.concatenate([np.zeros(0, int), *bad])
+        told = [
+            partial(findings.whole, FileTimes.of(part.columns[column], part.rows, findings.now))
+            for part in parts
+        ]
+        forms = _forms(findings.together(*told))
+    read = findings.together(
+        *(partial(times, part, column, findings, form) for part, form in zip(parts, forms))
+    )
+    ends = np.cumsum([0, *(len(part) for part in parts)])
+    bad = [wrong + before for (_, wrong), before in zip(read, ends)]
+    return np.concatenate([seconds for seconds, _ in read]), np.concatenate(bad)
+
+
+@dataclass(frozen=True)
+class FileTimes:
+    """What the times of one of several files tell the others; an `Evidence`.
+
+    Attributes:
+      row: The number of the first row that has one.
+      first: Its cell, "" where none has.
+      cells: All of them; none where ``told`` is known.
+      now: Unix seconds.
+      told: What they tell.
+    """
+
+    row: int
+    first: str
+    cells: pa.Array
+    now: float
+    told: TimesTold | None = None
+
+    @classmethod
+    def of(cls, cells: pa.Array, rows: np.ndarray, now: float) -> "FileTimes":
+        """Return it of some cells, of which the first 1000 are looked at for a time."""
+        some = cells.slice(0, 1000).to_pylist()
+        at = next((i for i, cell in enumerate(some) if cell), -1)
+        first = (int(rows[at]), some[at]) if at >= 0 else (0, "")
+        return cls(*first, cells, now)
+
+    def order(self) -> str:
+        """Return the order of their dates; see `jmrec.data.times.Times`."""
+        return self.told.form("").order if self.told else read_times(self.cells).order
+
+    def summed(self) -> "FileTimes":
+        """Return it without the cells."""
+        asked = _Asked(self.now)
+        read_times(self.cells, findings=asked)
+        return replace(self, cells=self.cells.slice(0, 0), told=asked.told)
+
+    def merge(self, other: "FileTimes") -> "FileTimes":
+        """Return what both tell, of which both are summed."""
+        assert self.told is not None
+        assert other.told is not None
+        some = [each for each in (self, other) if each.first]
+        first = min(some, key=lambda each: each.row, default=self)
+        return replace(first, told=self.told.merge(other.told))
+
+
+class _Asked(Findings):
+    """Keeps what a reader of times asks of the whole column."""
+
+    def __init__(self, now: float) -> None:
+        super().__init__()
+        self.now = now
+        self.told: TimesTold | None = None
+
+    def whole(self, evidence: Any) -> Any:
+        self.told = evidence.summed()
+        return evidence
 
 
 def time_forms(parts: Sequence[pa.Array]) -> list[str]:
@@ -108,17 +171,20 @@ def time_forms(parts: Sequence[pa.Array]) -> list[str]:
       >>> time_forms([pa.array(["03/04/2024"]), pa.array(["2024-12-31"])])
       ['', '']
     """
-    forms, orders, unsure = [""] * len(parts), set(), {}
-    if len(parts) < 2:
+    return _forms([FileTimes.of(cells, np.arange(len(cells)), 0.0) for cells in parts])
+
+
+def _forms(files: Sequence[FileTimes]) -> list[str]:
+    forms, orders, unsure = [""] * len(files), set(), {}
+    if len(files) < 2:
         return forms
-    for place, cells in enumerate(parts):
-        first = next((cell for cell in cells.slice(0, 1000).to_pylist() if cell), "")
-        date = written(first)
+    for place, file in enumerate(files):
+        date = written(file.first)
         if date is None or date.order:
             continue
-        order = read_times(cells).order
-        if order == "?":
-            unsure[place] = first, date
+        order = file.order()
+        if order == UNKNOWN:
+            unsure[place] = file.first, date
         elif order:
             orders.add(order)
     if len(orders) == 1:

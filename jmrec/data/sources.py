@@ -31,7 +31,8 @@ JSON_SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".ndjson")
 CSV, PARQUET, JSON = "csv", "parquet", "json"
 DELIMITERS = (",", ";", "\t", "|")
 MAX_BYTES = 2**31 - 2**20
-"""A larger CSV file is refused: pyarrow reads one block of at most 2 GiB."""
+"""A larger JSON file is refused, and stretches of a CSV that can not be cut smaller: pyarrow reads one
+block of at most 2 GiB."""
 BOMB_BYTES, BOMB_RATIO = 100_000_000, 200
 """More than this, from a file that is this many times smaller, is taken for a bomb."""
 MAX_LINE = 2**24
@@ -303,8 +304,8 @@ def read_bytes(path: Path, most: int | None = None) -> bytes:
         kept.write(part)
     if most is None and kept.tell() > limit:
         raise UserError(
-            f"{path.name} has more than {MAX_BYTES:,} bytes; save it as Parquet, which is read in "
-            "pieces."
+            f"{path.name} has more than {MAX_BYTES:,} bytes; save it as CSV or Parquet, which are "
+            "read in pieces."
         )
     data = kept.getvalue()
     if data[:4] == b"PK\x03\x04":

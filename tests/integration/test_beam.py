@@ -247,32 +247,59 @@ def test_pictures_of_another_folder(fuzz: ModuleType, tmp_path: Path) -> None:
     assert sum(map(bool, dataset.items.pictures)) == 8
 
 
-def test_several_files_of_items_and_not_of_interactions(fuzz: ModuleType, tmp_path: Path) -> None:
+def test_several_files_of_items(fuzz: ModuleType, tmp_path: Path) -> None:
     write_toyshop(tmp_path / "toy", ToyShopConfig(items=60, sessions=90, picture_size=8))
-    for table in ("items", "interactions"):
-        path = tmp_path / "toy" / f"{table}.csv"
-        header, *rows = path.read_text().splitlines(keepends=True)
-        path.rename(path.with_suffix(".old"))
-        for part in (0, 1):
-            own = rows[part * 30 : 30 + part * 10_000]
-            (tmp_path / "toy" / f"{table}_{part}.csv").write_text("".join([header, *own]))
-    (tmp_path / "toy" / "interactions.old").rename(tmp_path / "toy" / "interactions.csv")
+    path = tmp_path / "toy" / "items.csv"
+    header, *rows = path.read_text().splitlines(keepends=True)
+    path.rename(path.with_suffix(".old"))
+    for part in (0, 1):
+        own = rows[part * 30 : 30 + part * 10_000]
+        (tmp_path / "toy" / f"items_{part}.csv").write_text("".join([header, *own]))
     toml = tmp_path / "toy" / "dataset.toml"
-    own = toml.read_text()
-    assert "file =" not in own
-    toml.write_text(own.replace("[items]", '[items]\nfile = "items_*.csv"'))
+    assert "file =" not in toml.read_text()
+    toml.write_text(toml.read_text().replace("[items]", '[items]\nfile = "items_*.csv"'))
     one = assert_same(fuzz, tmp_path / "toy", (9_000, 70, 3, 50))
     assert one.files
-    several = '[interactions]\nfile = "interactions_*.csv"'
-    toml.write_text(toml.read_text().replace("[interactions]", several))
-    again = fuzz.by_beam(tmp_path / "toy", None, tmp_path / "refused")
-    assert again.error == (
-        "--runner=direct: the interactions are several files (interactions_0.csv and "
-        "interactions_1.csv), of which pipelines read one alone; join them in one file, or prepare "
-        "without --runner."
-    )
-    assert not again.files
-    assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("test", [False, True], ids=["no test file", "a test file"])
+def test_several_files_of_events(fuzz: ModuleType, tmp_path: Path, test: bool) -> None:
+    """Each has its own form, delimiter, order of columns, form of times; one tells nothing alone."""
+    write_messy(tmp_path / "shop", "csv")
+    folder = tmp_path / "shop"
+    path = folder / "interactions.csv"
+    with path.open(newline="", encoding="utf-8") as file:
+        header, *rows = csv.reader(file)
+    path.unlink()
+    july = [[*row[:4], "größer", *row[5:]][::-1] for row in rows[120:180]]
+    for name, own, mark, encoding in (
+        ("may.csv", [header, *rows[:60]], ",", "utf-8"),
+        ("july.csv", [header[::-1], *july], ";", "cp1252"),
+    ):
+        with (folder / name).open("w", newline="", encoding=encoding) as out:
+            csv.writer(out, delimiter=mark).writerows(own)
+    june = [dict(zip(header[::-1], row[:8][::-1])) for row in rows[60:120]]
+    lines = [json.dumps(row | {"rating": float(row["rating"])}) for row in june]
+    (folder / "june.jsonl").write_text("\n".join(["{broken", *lines]))
+    columns: dict[str, Any] = {name: [r[i] for r in rows[180:]] for i, name in enumerate(header)}
+    columns["rating"] = [n / 7 for n in range(60)]
+    pa.parquet.write_table(pa.table(columns), folder / "august.parquet", row_group_size=17)
+    toml = (folder / "dataset.toml").read_text()
+    files = 'file = ["may.csv", "june.jsonl", "july.csv", "august.parquet"]\n'
+    if test:
+        files += 'test_file = "test.csv"\n'
+        given = [[f"t{n // 3}", f"{'a' if n % 2 else 'u'}{n // 3 % 7}", *row[2:]]
+                 for n, row in enumerate(rows[:90])]  # fmt: skip
+        with (folder / "test.csv").open("w", newline="", encoding="utf-8") as out:
+            csv.writer(out).writerows([header, *given])
+    (folder / "dataset.toml").write_text(toml + files)
+    one = assert_same(fuzz, folder, (700, 11, 3, 4), options=THREADS)
+    assert one.error == ""
+    said = " ".join(one.warnings)
+    assert "june.jsonl, row 1: no JSON object" in said
+    assert "july.csv, row 2: a cell is not UTF-8, so the file is read as cp1252" in said
+    assert "august.parquet, row 59: timestamp is '03/04/2031 1:00', which is yet to come" in said
+    assert "another user in row" in said  # of another file
 
 
 def test_what_is_refused(

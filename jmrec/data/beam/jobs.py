@@ -331,7 +331,8 @@ class _Read(beam.DoFn):
 
     def process(self, stretch: Stretch, plans: Mapping[int, Plan]) -> Iterator[Any]:
         job = self.job
-        recorder = Recorder((stretch.file, work.READ), {}, job.now)
+        first = job.table_of(stretch.file)[0], work.READ, stretch.file
+        recorder = Recorder(first, {}, job.now)
         try:
             yield from read_stretch(
                 stretch, plans[stretch.file], _source(job, stretch), job.columns, job.texts,

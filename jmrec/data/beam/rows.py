@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,14 +18,16 @@ from jmrec.data.json_rows import Numeric
 from jmrec.data.missing import MISSING
 from jmrec.data.schema import Items, Sessions
 from jmrec.data.sessions import sessions_of
+from jmrec.data.several import one_of
 from jmrec.data.sources import JSON, Source
-from jmrec.data.tables import Table
+from jmrec.data.tables import FILE_ROWS, Table
 from jmrec.errors import UserError
 
 READ, MEANT = 0, 1
-"""Second number of a step, after the file's: of the reading of cells, of what they mean."""
+"""Second number of a step, after its table's: of the reading of cells, of what they mean."""
 TEST = "test:"
 """What comes before the session ids of a test split that is given."""
+_NO_NUMBERS = Numeric(frozenset(), frozenset())
 Key = tuple[int, int, int]
 """File, stretch and part: the place of a block among all blocks."""
 
@@ -35,7 +38,8 @@ class Job:
 
     Attributes:
       description: What the columns mean.
-      sources: Its files of events: the second is that of a test split.
+      sources: Its files of events, those of a test split last.
+      numeric: Which columns each of them holds as numbers, where the file itself says so.
       now: Unix seconds at which all began.
       parts: In how many parts sessions, users and evidence are grouped.
       block: How many rows are worked on together.
@@ -44,6 +48,7 @@ class Job:
 
     description: Description
     sources: tuple[Source, ...]
+    numeric: tuple[frozenset[str], ...]
     now: float
     parts: int
     block: int
@@ -54,6 +59,11 @@ class Job:
         """What the columns mean; `MISSING`, where it is not said, is the same object everywhere."""
         given = "dataset.missing" in self.description.given
         return self.description if given else replace(self.description, missing=MISSING)
+
+    def table_of(self, file: int) -> range:
+        """Return which files are one table with a file."""
+        train = len(self.description.files("interactions"))
+        return range(train) if file < train else range(train, len(self.sources))
 
     @property
     def columns(self) -> set[str]:
@@ -72,6 +82,7 @@ class Rows:
 
     Attributes:
       key: The block that they are from.
+      test: Whether they are of a test split that is given.
       item: int32 [N] item rows.
       session: N ids of sessions, None where the data has none.
       user: N ids of users, "" for a guest; None where the data has none.
@@ -86,6 +97,7 @@ class Rows:
     """
 
     key: Key
+    test: bool
     item: np.ndarray
     session: pa.Array | None
     user: pa.Array | None
@@ -134,23 +146,23 @@ def walk(
       The events, or None; what was found; and, where something of the whole has to be known first,
       step -> what these rows tell of it.
     """
-    description, source = job.described, job.sources[block.file]
-    recorder = Recorder((block.file, MEANT), known, job.now)
-    table = replace(block.table, columns=dict(block.table.columns))
+    description, files = job.described, job.table_of(block.file)
+    recorder = Recorder((files[0], MEANT), known, job.now)
+    sources = [job.sources[file] for file in files]
     try:
-        if source.kind == JSON and description.decimal != ".":
-            table = replace(table, numeric=recorder.whole(block.numeric).columns)
-        table = as_meant(table, [source], description, "interactions", recorder, ids)
+        table = _as_one(block, job, recorder)
+        table = as_meant(table, sources, description, "interactions", recorder, ids)
         found = read_events(table, description, ids, recorder)
     except UndecidedError as error:
         return None, recorder.records, error.asked
     except UserError as error:
-        recorder.error(block.number, error)
+        recorder.error(block.file * FILE_ROWS + block.number, error)
         return None, recorder.records, {}
     columns = description.interactions
     cells = found.table.columns
     rows = Rows(
         key=(block.file, block.number, block.part),
+        test=files[0] > 0,
         item=found.item,
         session=cells[columns.session] if columns.session else None,
         user=cells[columns.user] if columns.user else None,
@@ -165,6 +177,25 @@ def walk(
         else pa.array(found.review, pa.string()),
     )
     return rows, recorder.records, {}
+
+
+def _as_one(block: Block, job: Job, recorder: Recorder) -> Table:
+    """Return the rows of a block as rows of the table that its file is, or is a part of."""
+    files, decimal = job.table_of(block.file), job.description.decimal
+    names = [name for name in job.sources[files[0]].header if name in job.columns]
+    numeric = [job.numeric[file] for file in files]
+    if decimal != ".":
+        json = [file for file in files if job.sources[file].kind == JSON]
+        own = [block.numeric if file == block.file else None for file in json]
+        told = recorder.together(*(partial(recorder.whole, n or _NO_NUMBERS) for n in own))
+        for file, each in zip(json, told):
+            numeric[file - files[0]] = each.columns
+    columns = {name: block.table.columns[name] for name in names}
+    table = replace(block.table, columns=columns)
+    if len(files) == 1:
+        return replace(table, numeric=numeric[0])
+    names_ = tuple(job.sources[file].name for file in files)
+    return one_of(table, block.file - files[0], names_, numeric, decimal)
 
 
 def rounds(job: Job) -> int:
@@ -184,7 +215,7 @@ def _asked(job: Job, file: int, known: Mapping[Step, Any]) -> Iterable[tuple[Ste
     source = job.sources[file]
     columns = {name: pa.array([], pa.string()) for name in source.header if name in job.columns}
     none = Table(source.name, columns, np.zeros(0, np.int64))
-    block = Block(file, 0, 0, none, Numeric(frozenset(), frozenset()))
+    block = Block(file, 0, 0, none)
     return walk(block, job, [], known)[2].items()
 
 
@@ -308,7 +339,7 @@ def sessions_in(
     )
     position = np.concatenate([each.position for each in some])
     made, first = sessions_of(raw, position)
-    train = sum(len(each) for each in some if not each.key[0])
+    train = sum(len(each) for each in some if not each.test)
     edge = position[train] if train < len(position) else np.iinfo(np.int64).max
     return made, [] if user is None else user[1], first, first >= edge
 
@@ -320,7 +351,7 @@ def _session_codes(some: Sequence[Rows]) -> tuple[np.ndarray, list[str]] | None:
     codes: list[np.ndarray] = []
     names: list[str] = []
     for test in (False, True):
-        own = [each.session for each in some if bool(each.key[0]) == test]
+        own = [each.session for each in some if each.test == test]
         if own:
             coded = pa.concat_arrays(own).dictionary_encode()
             codes.append(np.asarray(coded.indices) + len(names))

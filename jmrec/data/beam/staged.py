@@ -21,10 +21,11 @@ from jmrec.data.beam.shards import blobs, texts, unpacked
 from jmrec.data.beam.stretches import cut
 from jmrec.data.description import Description, describe
 from jmrec.data.folder import Raw
+from jmrec.data.parquet_rows import parquet_numeric
 from jmrec.data.pictures import picture_path
 from jmrec.data.schema import Items, Sessions
 from jmrec.data.sessions import take
-from jmrec.data.sources import open_source
+from jmrec.data.sources import PARQUET, open_source
 from jmrec.errors import UserError
 
 
@@ -92,13 +93,14 @@ class Events:
     Args:
       place: The folder of the files.
       about: Their list.
+      train: How many of the folder's files of events are not of a test split.
 
     Attributes:
       found: Steps and what was found in them, see `jmrec.data.beam.recorder.replay`.
     """
 
-    def __init__(self, place: str, about: dict[str, Any]) -> None:
-        self.place, self.about = place, about
+    def __init__(self, place: str, about: dict[str, Any], train: int) -> None:
+        self.place, self.about, self.train = place, about, train
         self.found: list[Any] = about[jobs.RECORDS]
         names = {int(file): each for file, each in about["names"]}
         self.event_names = event_names(names)
@@ -109,7 +111,7 @@ class Events:
             yield unpacked(jobs.read_bytes(jobs.join(self.place, name)))
 
     def _users(self) -> list[str]:
-        """Return the ids of users by code: those of the first file as they come, others by name."""
+        """Return the ids of users by code, those of a test split alone last and by name."""
         parts = list(self._read("users"))
         if not parts:
             return []
@@ -117,7 +119,8 @@ class Events:
         names = np.array([name for each in held for name in each], object)
         first = np.concatenate([each["first"] for each in parts])
         order = np.argsort(first)
-        edge = int((first < sum(n for (file, *_), n in self.about["counts"] if not file)).sum())
+        train = sum(n for (file, *_), n in self.about["counts"] if file < self.train)
+        edge = int((first < train).sum())
         return [*names[order[:edge]], *sorted(names[order[edge:]])]
 
     def codes(self, names: pa.Array) -> np.ndarray:
@@ -220,12 +223,6 @@ class Stage:
             self.folder = Path(self.copy.name)
             self.states = jobs.mirror(self.address, self.folder)
         self.description = describe(self.folder, toml)
-        if "interactions" in self.description.several:
-            raise UserError(
-                f"--runner={runner.name}: the interactions are several files "
-                f"({self.description.interactions_file}), of which pipelines read one alone; join "
-                "them in one file, or prepare without --runner."
-            )
         self.own = not runner.staging
         self.root = runner.staging or str(out.parent.absolute() / f".{out.name}.beam")
         self.places: list[str] = []
@@ -269,9 +266,12 @@ class Stage:
         """Return the events of the folder, of items with these ids, and its sessions."""
         d = self.description
         form = d.form("interactions")
-        names = [name for name in (d.interactions_file, d.test_file) if name]
+        names = [*d.files("interactions"), *([d.test_file] if d.test_file else [])]
         sources = tuple(open_source(self.folder, "interactions", n, form) for n in names)
-        job = Job(d, sources, clock.time(), self.sizes.parts, self.sizes.block, self.address)
+        none = frozenset[str]()
+        numeric = tuple(parquet_numeric(s) if s.kind == PARQUET else none for s in sources)
+        sizes = self.sizes
+        job = Job(d, sources, numeric, clock.time(), sizes.parts, sizes.block, self.address)
         files = [self._state(source.name) for source in sources]
         settings = [repr(replace(d, given=frozenset())), sorted(d.given)]
         place = self._place("events", [list(ids), settings, sessions, files])
@@ -279,7 +279,8 @@ class Stage:
         size = self.sizes.stretch
         stretches = [each for at, file in enumerate(sources) for each in cut(at, file, size)]
         steps = jobs.events(job, stretches, inputs, place, sessions=sessions)
-        return Events(place, self._run("events", place, inputs, list(ids), steps))
+        about = self._run("events", place, inputs, list(ids), steps)
+        return Events(place, about, len(d.files("interactions")))
 
     def clean(self) -> None:
         """Delete all that pipelines have left."""
