@@ -264,7 +264,7 @@ def test_several_files_of_items(fuzz: ModuleType, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("test", [False, True], ids=["no test file", "a test file"])
 def test_several_files_of_events(fuzz: ModuleType, tmp_path: Path, test: bool) -> None:
-    """Each has its own form, delimiter, order of columns, form of times; one tells nothing alone."""
+    """Each has its own form, delimiter and order of columns; one alone tells no order of dates."""
     write_messy(tmp_path / "shop", "csv")
     folder = tmp_path / "shop"
     path = folder / "interactions.csv"
