@@ -110,7 +110,8 @@ class CsvRows:
             quotes = Quotes(head, self.source.delimiter, self.source.width, self._closed)
         for data, last in _regrouped(itertools.chain([head], stream), self._block):
             tidied = quotes.more(data, last=last)
-            if max(quotes.held, len(self._open), len(tidied.data)) > MAX_BYTES:
+            hangs = max(quotes.held, len(self._open), len(tidied.data)) > MAX_BYTES
+            if hangs or (self.text.has_nul and not last):
                 raise UserError(
                     f"{self.source.name}: more than {MAX_BYTES:,} bytes can not be told apart, for "
                     "a quote is never closed, a character is NUL or lines end in \\r alone; mend "

@@ -48,9 +48,8 @@ class Text:
         self.is_ascii, self.has_nul, self.broken, self.foreign = True, False, -1, -1
         head = self._look()
         self.is_utf8 = self.broken < 0
-        mark = _mark(head)
-        marked = mark == "utf-8-sig"
-        self._marked = bool(mark)
+        self._mark = _mark(head)
+        marked = self._mark == "utf-8-sig"
         self.encoding = "" if marked else encoding
         if not self.encoding:
             self.encoding = _marked(head) or ("utf-8" if self.is_utf8 else self._guess(head))
@@ -67,13 +66,7 @@ class Text:
     def parts(self) -> Iterator[bytes]:
         """Yield the text as UTF-8, without a byte order mark and a first line "sep=;"."""
         plain = self.is_utf8 and self.encoding in _UTF8
-        first = True
-        for data in untold(self._parts()) if plain else self._decoded():
-            if first:
-                data = without_told(data.removeprefix(codecs.BOM_UTF8) if plain else data)
-            if data:
-                first = False
-                yield data
+        yield from filter(None, untold(self._unmarked() if plain else self._decoded()))
 
     def line_of(self, place: int) -> int:
         """Return how many line breaks stand before a place in the text as UTF-8."""
@@ -86,12 +79,18 @@ class Text:
                 break
         return count
 
+    def _unmarked(self) -> Iterator[bytes]:
+        mark = codecs.BOM_UTF8
+        for data in untold(self._parts()):
+            yield data.removeprefix(mark)
+            mark = b""
+
     def _decoded(self) -> Iterator[bytes]:
         first = True
         try:
             b"a".decode(self.encoding, "replace")  # not each that Python knows is one of texts
             name = codecs.lookup(self.encoding).name
-            if name in ("utf-16", "utf-32") and not self._marked:  # which a whole text may lack
+            if name in ("utf-16", "utf-32") and self._mark != name:  # which a whole text may lack
                 name += "-le" if sys.byteorder == "little" else "-be"
             decoder = codecs.getincrementaldecoder(name)("replace")
             for part in untold(self._parts()):

@@ -214,7 +214,8 @@ def _read_csv(
 def joined(parts: list[pa.Array]) -> pa.Array:
     """Return one column of its parts, which are let go."""
     if sum(part.nbytes for part in parts) > MAX_BYTES:
-        parts = [part.cast(pa.large_string()) for part in parts]
+        for place, part in enumerate(parts):
+            parts[place] = part.cast(pa.large_string())
     whole = pa.concat_arrays(parts or [pa.array([], pa.string())])
     parts.clear()
     pa.default_memory_pool().release_unused()
