@@ -18,7 +18,7 @@ from jmrec.data.quotes import Quotes, Tidied
 from jmrec.data.sources import MAX_BYTES, Source, read_lines, read_text
 from jmrec.errors import UserError
 
-BLOCK = 2**25
+BLOCK = 2**23
 """About how many bytes are worked on at a time."""
 _END = "\x1fend"
 _LINE = re.compile(rb"\r\n|\n|\r")

@@ -70,9 +70,9 @@ class Quotes:
       closed: See there.
 
     Example:
-      >>> quotes = Quotes(b'1, "a', ",", 2)
-      >>> [quotes.more(part, last=part == b"4").data for part in (b'1, "a\n', b'2", 3\n', b"4")]
-      [b'', b'1,"a\n2", 3\n', b'4']
+      >>> quotes, parts = Quotes(b'1,"a', ",", 2), [b'1,"a', b'"\n2', b",b"]
+      >>> [quotes.more(part, last=part == b",b").data for part in parts]
+      [b'', b'1,"a"\n', b'2,b']
     """
 
     def __init__(

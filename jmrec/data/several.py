@@ -44,16 +44,37 @@ def read_tables(
     ]
     if len(tables) == 1:
         return tables[0]
-    everywhere = frozenset.intersection(*(table.numeric for table in tables))
-    for table in tables:
-        for name in table.numeric - everywhere if decimal != "." else ():
-            table.columns[name] = pc.replace_substring(table.columns[name], ".", decimal)
     names = tuple(table.file for table in tables)
-    rows = [table.rows + place * FILE_ROWS for place, table in enumerate(tables)]
+    numeric = [table.numeric for table in tables]
+    tables = [one_of(table, place, names, numeric, decimal) for place, table in enumerate(tables)]
+    rows = np.concatenate([table.rows for table in tables])
     whole = {
         name: joined([t.columns.pop(name) for t in tables]) for name in list(tables[0].columns)
     }
-    return Table(called(names), whole, np.concatenate(rows), everywhere, names)
+    return replace(tables[0], columns=whole, rows=rows)
+
+
+def one_of(
+    table: Table,
+    place: int,
+    names: tuple[str, ...],
+    numeric: Sequence[frozenset[str]],
+    decimal: str,
+) -> Table:
+    """Return rows of one file as rows of all the files that are one table.
+
+    Args:
+      table: Its rows.
+      place: Which of the files it is.
+      names: Their names.
+      numeric: Which columns each of them holds as numbers.
+      decimal: See `read_tables`.
+    """
+    everywhere = frozenset.intersection(*numeric)
+    columns = dict(table.columns)
+    for name in (numeric[place] - everywhere) & {*columns} if decimal != "." else ():
+        columns[name] = pc.replace_substring(columns[name], ".", decimal)
+    return Table(called(names), columns, table.rows + place * FILE_ROWS, everywhere, names)
 
 
 def apart(table: Table) -> list[Table]:

@@ -31,7 +31,7 @@ JSON_SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".ndjson")
 CSV, PARQUET, JSON = "csv", "parquet", "json"
 DELIMITERS = (",", ";", "\t", "|")
 MAX_BYTES = 2**31 - 2**20
-"""A larger JSON file is refused, and a CSV that can not be cut: pyarrow reads at most 2 GiB at once."""
+"""A larger JSON file is refused, and a CSV that can not be cut: pyarrow reads at most 2 GiB."""
 BOMB_BYTES, BOMB_RATIO = 100_000_000, 200
 """More than this, from a file that is this many times smaller, is taken for a bomb."""
 MAX_LINE = 2**24

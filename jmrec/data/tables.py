@@ -190,11 +190,12 @@ def _read_csv(
         if csv.text.broken >= 0 and columns:
             undecoded += _undecoded(columns.values())
         for name in names:
-            cells = trimmed(columns.pop(name))
+            cells = pc.utf8_trim_whitespace(columns.pop(name))
             parts[name].append(cells)
             found = _breaks(cells) if name in closed and name not in broken else []
             broken |= {name: count + int(found[0])} if len(found) else {}
         count += len(cells) if names else 0
+        pa.default_memory_pool().release_unused()
     _say_encoding(csv, findings)
     _say_quotes(csv, findings)
     if csv.fault:

@@ -262,8 +262,7 @@ def test_several_files_of_items(fuzz: ModuleType, tmp_path: Path) -> None:
     assert one.files
 
 
-@pytest.mark.parametrize("test", [False, True], ids=["no test file", "a test file"])
-def test_several_files_of_events(fuzz: ModuleType, tmp_path: Path, test: bool) -> None:
+def test_several_files_of_events(fuzz: ModuleType, tmp_path: Path) -> None:
     """Each has its own form, delimiter and order of columns; one alone tells no order of dates."""
     write_messy(tmp_path / "shop", "csv")
     folder = tmp_path / "shop"
@@ -271,6 +270,7 @@ def test_several_files_of_events(fuzz: ModuleType, tmp_path: Path, test: bool) -
     with path.open(newline="", encoding="utf-8") as file:
         header, *rows = csv.reader(file)
     path.unlink()
+    rows = [[*row[:5], f"{n % 5},5", *row[6:]] for n, row in enumerate(rows)]
     july = [[*row[:4], "größer", *row[5:]][::-1] for row in rows[120:180]]
     for name, own, mark, encoding in (
         ("may.csv", [header, *rows[:60]], ",", "utf-8"),
@@ -279,24 +279,24 @@ def test_several_files_of_events(fuzz: ModuleType, tmp_path: Path, test: bool) -
         with (folder / name).open("w", newline="", encoding=encoding) as out:
             csv.writer(out, delimiter=mark).writerows(own)
     june = [dict(zip(header[::-1], row[:8][::-1])) for row in rows[60:120]]
-    lines = [json.dumps(row | {"rating": float(row["rating"])}) for row in june]
-    (folder / "june.jsonl").write_text("\n".join(["{broken", *lines]))
+    lines = [json.dumps(row | {"rating": n / 8}) for n, row in enumerate(june)]
+    (folder / "june.jsonl").write_text("\n".join([*lines, "{broken"]))
     columns: dict[str, Any] = {name: [r[i] for r in rows[180:]] for i, name in enumerate(header)}
     columns["rating"] = [n / 7 for n in range(60)]
     pa.parquet.write_table(pa.table(columns), folder / "august.parquet", row_group_size=17)
     toml = (folder / "dataset.toml").read_text()
     files = 'file = ["may.csv", "june.jsonl", "july.csv", "august.parquet"]\n'
-    if test:
-        files += 'test_file = "test.csv"\n'
-        given = [[f"t{n // 3}", f"{'a' if n % 2 else 'u'}{n // 3 % 7}", *row[2:]]
-                 for n, row in enumerate(rows[:90])]  # fmt: skip
-        with (folder / "test.csv").open("w", newline="", encoding="utf-8") as out:
-            csv.writer(out).writerows([header, *given])
+    files += 'test_file = "test.csv"\n'
+    given = [[f"t{n // 3}", f"{'a' if n % 2 else 'u'}{n // 3 % 7}", *row[2:]]
+             for n, row in enumerate(rows[:90])]  # fmt: skip
+    given[50][3] = "12/31/2024 1:05"
+    with (folder / "test.csv").open("w", newline="", encoding="utf-8") as out:
+        csv.writer(out).writerows([header, *given])
     (folder / "dataset.toml").write_text(toml + files)
-    one = assert_same(fuzz, folder, (700, 11, 3, 4), options=THREADS)
+    one = assert_same(fuzz, folder, (1_500, 20, 3, 4), options=THREADS)
     assert one.error == ""
     said = " ".join(one.warnings)
-    assert "june.jsonl, row 1: no JSON object" in said
+    assert "june.jsonl, row 61: no JSON object" in said
     assert "july.csv, row 2: a cell is not UTF-8, so the file is read as cp1252" in said
     assert "august.parquet, row 59: timestamp is '03/04/2031 1:00', which is yet to come" in said
     assert "another user in row" in said  # of another file
