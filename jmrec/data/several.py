@@ -148,8 +148,9 @@ class FileTimes:
         """Return it of some cells, of which the first 1000 are looked at for a time."""
         some = cells.slice(0, 1000).to_pylist()
         at = next((i for i, cell in enumerate(some) if cell), -1)
-        first = (int(rows[at]), some[at]) if at >= 0 else (0, "")
-        return cls(*first, cells, now)
+        if at < 0:
+            return cls(0, "", cells, now)
+        return cls(int(rows[at]), some[at], cells, now)
 
     def order(self) -> str:
         """Return the order of their dates; see `jmrec.data.times.Times`."""

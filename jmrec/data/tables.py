@@ -192,8 +192,8 @@ def _read_csv(
         for name in names:
             cells = pc.utf8_trim_whitespace(columns.pop(name))
             parts[name].append(cells)
-            found = _breaks(cells) if name in closed and name not in broken else []
-            broken |= {name: count + int(found[0])} if len(found) else {}
+            if name in closed and name not in broken and len(at := _breaks(cells)):
+                broken[name] = count + int(at[0])
         count += len(cells) if names else 0
         pa.default_memory_pool().release_unused()
     _say_encoding(csv, findings)
