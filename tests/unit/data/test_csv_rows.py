@@ -207,8 +207,16 @@ def test_text_in_parts(data: bytes, encoding: str, part: int) -> None:
         with pytest.raises(UnicodeDecodeError) as error:
             data.decode()
         assert text.broken == error.value.start
-    lines = whole[: max(text.broken, 0)].decode(errors="replace").replace("\r\n", "\n")
-    assert text.line_of(max(text.broken, 0)) == lines.count("\n") + lines.count("\r")
+
+
+@pytest.mark.parametrize("part", [1, 2, 3, 100])
+def test_lines_of_text_in_parts(part: int) -> None:
+    data = b"a" * 30 + b"\r\nb\rc\n\r\n\n\rd"
+    text = Text("t.csv", lambda: [data[at : at + part] for at in range(0, len(data), part)])
+    for place in range(len(data)):
+        assert text.line_of(place) == len(data[:place].splitlines(keepends=True)) - (
+            not data[:place].endswith((b"\r", b"\n")) and place > 0
+        )
 
 
 @settings(max_examples=500, deadline=None)
