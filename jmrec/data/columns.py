@@ -407,7 +407,19 @@ def together(table: Table, columns: Sequence[str]) -> pa.Array:
         cells = pc.replace_substring(table.columns[column], "\\", "\\\\")
         parts.append(pc.replace_substring(cells, ":", "\\:"))  # so that no two are alike
         whole = pc.and_(whole, pc.not_equal(table.columns[column], ""))
-    return pc.if_else(whole, pc.binary_join_element_wise(*parts, ":"), "")
+    return pc.if_else(whole, side_by_side(parts, ":"), "")
+
+
+def side_by_side(columns: Sequence[pa.Array], mark: str) -> pa.Array:
+    """Return the cells of each row joined by a mark.
+
+    Example:
+      >>> side_by_side([pa.array(["a"]), pa.array(["b"], pa.large_string())], " ").to_pylist()
+      ['a b']
+    """
+    large = any(pa.types.is_large_string(column.type) for column in columns)
+    kind = pa.large_string() if large else pa.string()
+    return pc.binary_join_element_wise(*(c.cast(kind) for c in columns), pa.scalar(mark, kind))
 
 
 def listed(table: Table, column: str, separator: str) -> Table:

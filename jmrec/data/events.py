@@ -20,6 +20,7 @@ from jmrec.data.columns import (
     likeness,
     listed,
     numbers,
+    side_by_side,
     texts,
     together,
     without_swallowed,
@@ -123,7 +124,7 @@ def as_meant(
                 found = one_spelling(visible_ids(found, part, findings), part, findings)
             found.columns[name] = together(found, parts)
         else:
-            cells = pc.binary_join_element_wise(*(found.columns[part] for part in parts), " ")
+            cells = side_by_side([found.columns[part] for part in parts], " ")
             found.columns[name] = pc.utf8_trim_whitespace(cells)
     if isinstance(columns, InteractionColumns) and columns.review:
         whole = [
