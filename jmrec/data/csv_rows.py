@@ -4,6 +4,7 @@ The file is read twice, once to see its encoding, and never held as a whole. It 
 breaks where all quotes are closed, so that cells, rows and faults are those of the whole file.
 """
 
+import codecs
 import itertools
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -210,13 +211,14 @@ def parse(source: Source, data: bytes, names: Sequence[str]) -> Parsed:
     # A last row of our own: where it does not come back, an open quote has swallowed it.
     last = source.delimiter.join([_END] * len(own)).encode()
     between = b"" if data.endswith(b"\n") else b"\n"
+    mark = codecs.BOM_UTF8 if data.startswith(codecs.BOM_UTF8) else b""  # pyarrow removes one
     read = [str(source.header.index(name)) for name in names] or ["0"]
     try:
         # pyarrow takes its row numbers from the block it is in: one block, one thread.
         table = pyarrow.csv.read_csv(
-            pa.BufferReader(b"".join([data, between, last])),
+            pa.BufferReader(b"".join([mark, data, between, last])),
             read_options=pyarrow.csv.ReadOptions(
-                use_threads=False, block_size=len(data) + len(last) + 2, column_names=own
+                use_threads=False, block_size=len(data) + len(last) + 5, column_names=own
             ),
             parse_options=pyarrow.csv.ParseOptions(
                 delimiter=source.delimiter,

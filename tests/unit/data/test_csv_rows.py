@@ -132,6 +132,7 @@ def test_what_was_written_is_read(tmp_path: Path, small: pytest.MonkeyPatch, end
     draw = random.Random(0)
     words = ["red", "a, b", 'say "no"', "two\nlines", "three\n\nlines, and more", "é", ""]
     rows = [[f"i{i}", draw.choice(words).strip(), draw.choice(words)] for i in range(80)]
+    rows[40][0] = "\ufeffi40"  # which a reader may take for the mark of a file's beginning
     write(tmp_path / "items.csv", rows, end)
     for block in (1, 50, 400):
         cells, _, warnings = read(tmp_path / "items.csv", block)
