@@ -61,7 +61,7 @@ def write(path: Path, rows: list[list[str]], end: str = "\n") -> None:
         csv.writer(file, lineterminator=end).writerows([NAMES, *rows])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     rows=_rows,
     raw=st.text('a",\n', max_size=40),
@@ -86,7 +86,7 @@ def test_stretches_are_the_whole(
     assert read(path, block, form) == read(path, None, form)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(
     rows=st.lists(st.lists(_awkward, min_size=3, max_size=3), min_size=1, max_size=25),
     end=st.sampled_from(["\n", "\n", "\r\n", "\r"]),
@@ -184,7 +184,7 @@ def test_utf8_in_parts(data: bytes, whole: bool) -> None:
         assert is_utf8(data, whole=whole) == valid
 
 
-@settings(max_examples=300)
+@settings(max_examples=150)
 @given(
     data=st.one_of(
         st.binary(max_size=60),
@@ -220,7 +220,7 @@ def test_lines_of_text_in_parts(part: int) -> None:
         )
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(
     rows=st.lists(st.lists(_awkward, min_size=3, max_size=3), min_size=1, max_size=20),
     end=st.sampled_from(["\n", "\r\n"]),
