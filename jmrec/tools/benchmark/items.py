@@ -30,6 +30,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--length", type=int, default=10, help="clicks of a session (10)")
     parser.add_argument("--updates", type=int, default=3, help="that are timed (3)")
     parser.add_argument("--predictions", type=int, default=256, help="that are ranked (256)")
+    parser.add_argument(
+        "--index", type=float, default=0.0, metavar="RECALL",
+        help="measure an approximate index that shall find this share too (0: none)",
+    )  # fmt: skip
     parser.add_argument("--loss", default="full_softmax", help="the next-item loss (full_softmax)")
     parser.add_argument("--seed", type=int, default=0)
 
@@ -42,9 +46,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """
     choose("--rules", args.rules, tuple(RULES))
     names = ("items", "width", "devices", "batch", "length", "updates", "predictions")
-    settings = {name: getattr(args, name) for name in (*names, "rules", "loss", "seed")}
+    settings = {name: getattr(args, name) for name in (*names, "rules", "index", "loss", "seed")}
     if low := [name for name in names if settings[name] < 1]:
         raise UserError(f"--{low[0]} must be 1 or more.")
+    if not 0 <= args.index <= 1:
+        raise UserError(f"--index={args.index:g} is no share; give a number from 0 to 1.")
     with tempfile.TemporaryDirectory() as folder:
         words = [sys.executable, "-m", SIDE, json.dumps({**settings, "folder": folder})]
         env = environment(args.devices, tpu=False)

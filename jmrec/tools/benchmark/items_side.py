@@ -4,6 +4,7 @@ import json
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,14 @@ import numpy as np
 
 from jmrec.data.schema import Sessions
 from jmrec.evaluation.policy import Correction, make_policy
-from jmrec.evaluation.protocol import make_predictions, rank
+from jmrec.evaluation.protocol import Predictions, make_predictions, rank
 from jmrec.evaluation.rankers.neural import CompiledEncoder
 from jmrec.models.parts.transformer import StackConfig
 from jmrec.models.sessions.student import StudentConfig
 from jmrec.serving.artefact import Artefact, write
+from jmrec.serving.index import make_index
 from jmrec.serving.measure import folder_bytes
-from jmrec.serving.served import load
+from jmrec.serving.served import load, serve
 from jmrec.sharding import Batches
 from jmrec.tasks.session import StudentTask, id_rows, id_table_size
 from jmrec.terminal import say
@@ -30,6 +32,8 @@ WARM = 0.95
 """The share of items that occur in training."""
 CALLS = 20
 """Recommendations that are timed."""
+SESSIONS = 200
+"""Predictions by which an index is chosen and measured."""
 
 
 class Clicks(Batches):
@@ -146,22 +150,27 @@ def _rank(
     found["prepare_seconds"] = round(time.perf_counter() - begin, 1)
     held = (ranker.params, ranker.rows)
     found["table_share_evaluation"] = greatest_share(held, rows=int(train.sum()))
+    asked = _asked(settings, len(train), settings["predictions"])
+    begin = time.perf_counter()
+    ranked = rank(ranker, asked, n_items=len(train), exclude_seen=False)
+    found["rank_seconds"] = round(time.perf_counter() - begin, 1)
+    found["mean_rank"] = round(float(ranked.ranks.mean()), 1)
+
+
+def _asked(settings: dict[str, Any], items: int, count: int) -> Predictions:
+    """Return so many predictions of sessions drawn evenly."""
     rng = np.random.default_rng((settings["seed"], 1))
     length = settings["length"]
-    sessions = -(-settings["predictions"] // (length - 1)) if length > 1 else 1
-    clicks = rng.integers(0, len(train), sessions * length).astype(np.int32)
+    sessions = -(-count // (length - 1)) if length > 1 else 1
+    clicks = rng.integers(0, items, sessions * length).astype(np.int32)
     nothing = np.zeros(len(clicks))
-    asked = make_predictions(
+    return make_predictions(
         Sessions(
             [str(n) for n in range(sessions)], np.full(sessions, -1),
             np.arange(sessions + 1) * length, clicks, np.arange(len(clicks), dtype=float),
             nothing, nothing,
         )
-    ).take(slice(0, settings["predictions"]))  # fmt: skip
-    begin = time.perf_counter()
-    ranked = rank(ranker, asked, n_items=len(train), exclude_seen=False)
-    found["rank_seconds"] = round(time.perf_counter() - begin, 1)
-    found["mean_rank"] = round(float(ranked.ranks.mean()), 1)
+    ).take(slice(0, count))  # fmt: skip
 
 
 def _export(
@@ -175,25 +184,38 @@ def _export(
     """Write the artefact, load it and recommend from it."""
     ids = [f"item-{row:08d}" for row in range(len(train))]
     out, begin = Path(settings["folder"]) / "serve", time.perf_counter()
-    write(
-        Artefact(
-            "student", config, params, {"features": features}, id_rows(train, config.ids), ids,
-            ids, make_policy(ids, False, Correction()), {}, [""],
-        ),
-        out,
+    artefact = Artefact(
+        "student", config, params, {"features": features}, id_rows(train, config.ids), ids, ids,
+        make_policy(ids, False, Correction()), {}, [""],
     )  # fmt: skip
+    write(artefact, out)
     found["export_seconds"] = round(time.perf_counter() - begin, 1)
     found["export_mb"] = round(folder_bytes(out) / 1e6)
     begin = time.perf_counter()
     served = load(out)
     found["load_seconds"] = round(time.perf_counter() - begin, 1)
-    rng = np.random.default_rng((settings["seed"], 2))
+    found["recommend_ms"] = _recommend_ms(served, ids, settings["seed"])
+    if settings["index"]:
+        ranker: Any = served.ranker
+        states = ranker.states(_asked(settings, len(ids), SESSIONS).prefixes)
+        begin = time.perf_counter()
+        index = make_index(ranker.items[: len(ids)], states, settings["index"])
+        found["index_seconds"] = round(time.perf_counter() - begin, 1)
+        found |= {"index_recall": index.recall, "index_cells": len(index.centres)}
+        found["index_look"] = index.look
+        served = serve(replace(artefact, index=index), "")
+        found["index_recommend_ms"] = _recommend_ms(served, ids, settings["seed"])
+
+
+def _recommend_ms(served: Any, ids: list[str], seed: int) -> float:
+    """Return the median milliseconds of an answer."""
+    rng = np.random.default_rng((seed, 2))
     seconds = []
     for rows in rng.integers(0, len(ids), (CALLS + 1, 5)):
         begin = time.perf_counter()
         served.recommend([ids[row] for row in rows], top=20)
         seconds.append(time.perf_counter() - begin)
-    found["recommend_ms"] = round(1e3 * float(np.median(seconds[1:])), 1)
+    return round(1e3 * float(np.median(seconds[1:])), 1)
 
 
 if __name__ == "__main__":
