@@ -90,6 +90,8 @@ class Text:
         try:
             b"a".decode(self.encoding, "replace")  # not each that Python knows is one of texts
             name = codecs.lookup(self.encoding).name
+            if name == "punycode":  # of names of hosts; its reader of parts forgets the last one
+                raise LookupError
             if name in ("utf-16", "utf-32") and self._mark != name:  # which a whole text may lack
                 name += "-le" if sys.byteorder == "little" else "-be"
             decoder = codecs.getincrementaldecoder(name)("replace")

@@ -210,6 +210,12 @@ def test_text_in_parts(data: bytes, encoding: str, part: int) -> None:
         assert text.broken == error.value.start
 
 
+@pytest.mark.parametrize("encoding", ["punycode", "idna", "rot13", "no such"])
+def test_what_is_no_encoding_of_texts_is_refused(encoding: str) -> None:
+    with pytest.raises(UserError, match=f"t.csv can not be read as '{encoding}', which is no text"):
+        Text("t.csv", lambda: [b"item_id,title\n" * 3], encoding)
+
+
 @pytest.mark.parametrize("part", [1, 2, 3, 100])
 def test_lines_of_text_in_parts(part: int) -> None:
     data = b"a" * 30 + b"\r\nb\rc\n\r\n\n\rd"
