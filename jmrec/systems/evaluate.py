@@ -129,10 +129,8 @@ def evaluate(
     if not is_first():  # every process ranks its part, the first writes what came out
         return
     student = served.get("student", served["row"])
-    whole = [row for row in rows if row.name not in table.parts]
-    pairs, beside = _compared(config, whole, served["row"], student)
+    pairs, beside = _compared(config, rows, served["row"], student, table.parts)
     pairs += _safe(served, rows)
-    pairs += [(served["row"], name) for name in table.parts]
     stages = system.stages()[:-1]
     names = [each.name for each in stages]
     shown = {each.name for each in stages if not each.group or each.path.split(".")[-1] == student}
@@ -162,24 +160,26 @@ def evaluate(
 
 
 def _compared(
-    config: ConfigDict, rows: Sequence[Row], served: str, student: str
+    config: ConfigDict, rows: Sequence[Row], served: str, student: str, parts: Sequence[str] = ()
 ) -> tuple[list[tuple[str, str]], list[str]]:
     """Return the pairs of rows to compare, and the rows that the summary names beside the served.
 
     The student is compared with every other, its teacher and its controls, and with the rule that
-    is served, if one is; every other student with a teacher is compared with the one that has none.
-    The summary names the student's teacher and the student without a teacher beside it, and beside
-    a rule the student.
+    is served, if one is; every other student with a teacher is compared with the one that has none;
+    the served row with each of ``parts``, which are it without a part. The summary names the
+    student's teacher and the student without a teacher beside it, and beside a rule the student.
     """
     variants = config.students
     of_role = {
-        role: [row.name for row in rows if role_of(row.kind) == role] for role in (TEACHER, CONTROL)
+        role: [row.name for row in rows if role_of(row.kind) == role and row.name not in parts]
+        for role in (TEACHER, CONTROL)
     }
     others = [name for name in variants if name != student]
     pairs = [(student, other) for other in [*others, *of_role[TEACHER], *of_role[CONTROL]]]
     for name in others:
         if variants[name].logit > 0:
             pairs += [(name, plain) for plain in _without_teacher(variants, name)]
+    pairs += [(served, part) for part in parts]
     if served != student:
         return [(student, served), *pairs], [student]
     return pairs, [*of_role[TEACHER], *_without_teacher(variants, student)]
@@ -242,7 +242,8 @@ def _without_teacher(variants: ConfigDict, name: str) -> list[str]:
         for other, variant in variants.items()
         if other != name
         and (variant.view, variant.ids) == (own.view, own.ids)
-        and variant.features != NO_FEATURES
+        and (variant.features == NO_FEATURES) == (own.features == NO_FEATURES)
+        and variant.get("encoder") == own.get("encoder")
         and not variant.logit
     ][:1]
 

@@ -155,6 +155,19 @@ class _Rows:
                 safe = "".join(c if c.isalnum() else "-" for c in name)
                 dump_topk(self.dump / f"{safe}-{seed}.npz", asked, ranked)
 
+    def add_entry(self, entry: Entry) -> list[Ranker]:
+        """Rank a row of the system's; return its rankers, one a seed."""
+        rankers = [entry.ranker(seed) for seed in entry.seeds]
+        self.add(entry.name, entry.kind, rankers, entry.shuffled)
+        return rankers
+
+    def add_without_each(self, blends: Sequence[Ranker]) -> list[str]:
+        """Rank a row of blends without each of their members; return the rows' names."""
+        found = without_each(blends)
+        for name, less in found.items():
+            self.add(name, "control", less)
+        return list(found)
+
     def early(self, rankers: Sequence[Ranker], later: Later | None = None) -> float:
         """Return the figure on validation of the row that was added last."""
         if self.split == "validation":
@@ -224,8 +237,7 @@ def measure_all(
                 table.add(rule.name, getattr(rule, "kind", PLAIN), [rule], later=live, counts=LIVE)
         bar.update(1)
         for each in entries:
-            rankers = [each.ranker(seed) for seed in each.seeds]
-            table.add(each.name, each.kind, rankers, each.shuffled)
+            rankers = table.add_entry(each)
             if choosing and each.name in students.names:
                 values[each.name] = table.early(rankers)
             bar.update(1)
@@ -251,14 +263,11 @@ def measure_all(
                 if name in others:  # a student counts nothing
                     table.add_weekly(others[name], mondays, later)
         for each in controls(students, served.get("student", served["row"])):
-            rankers = [each.ranker(seed) for seed in each.seeds]
-            table.add(each.name, each.kind, rankers, each.shuffled)
+            table.add_entry(each)
         answering = others.get(served["row"], ())
-        without = without_each(answering) if parts else {}
-        for name, less in without.items():
-            table.add(name, "control", less)
+        without = table.add_without_each(answering) if parts else []
         bar.update(1)
-    return Table(table.rows, served, answering, table.cost, list(without))
+    return Table(table.rows, served, answering, table.cost, without)
 
 
 def without_each(rankers: Sequence[Ranker]) -> dict[str, list[Blend]]:
