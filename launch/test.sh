@@ -17,6 +17,7 @@ Arguments go to pytest as they are; paths are read from the root of the checkout
   JMREC_PYTHON=/path/to/python   use this interpreter as it is and install nothing
   JMREC_VENV=folder              use a virtual environment in another place
   JAX_PLATFORMS=...              where JAX runs; cpu where it is not set
+  JAX_COMPILATION_CACHE_DIR=folder   keep there what is compiled, for the next run
 
 example: bash launch/test.sh tests/unit/test_config.py -x
 TEXT

@@ -21,7 +21,8 @@ if version("jaxlib").startswith("0.10."):
 os.environ.setdefault("XLA_FLAGS", " ".join(_flags))
 set_flags()
 os.environ.setdefault("WANDB_MODE", "disabled")
-# What one test compiled, another test, its child processes and the other workers read.
+# What one test compiled, another test, its child processes and the other workers read; who names a
+# folder keeps it for the next run.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     _cache = tempfile.mkdtemp(prefix="jmrec-tests-")
     atexit.register(shutil.rmtree, _cache, ignore_errors=True)
@@ -29,8 +30,8 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     # Without bytecode each child process would parse jax and all the rest again, for seconds.
     if os.environ.pop("PYTHONDONTWRITEBYTECODE", ""):
         os.environ.setdefault("PYTHONPYCACHEPREFIX", f"{_cache}/bytecode")
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.05")
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.05")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 # Nobody reads from which lines of Python an operation of a program comes.
 os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")
 # There are as many workers as cores: threads of one would only wait for the others'.

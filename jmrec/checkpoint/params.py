@@ -14,6 +14,17 @@ from jmrec.checkpoint.metadata import FORMAT, one_line, own_metadata
 from jmrec.errors import UserError, refusal
 from jmrec.files import manifest_fault, replace_folder, write_manifest
 
+LEAST_SHARE = 2**20
+"""Bytes. Devices that hold the same array share the writing of it where each then has so much. Of
+less each share costs more, a program to compile, than it saves."""
+
+
+def saving() -> ocp.Context:
+    """Return how arrays are written."""
+    context = ocp.Context()
+    context.array.saving.min_slice_bytes_for_replica_parallel = LEAST_SHARE
+    return context
+
 
 def save_params(path: str | os.PathLike[str], params: Any, metadata: Mapping[str, Any]) -> None:
     """Write the parameters of a finished stage, whole or not at all; older ones are replaced.
@@ -36,12 +47,13 @@ def save_params(path: str | os.PathLike[str], params: Any, metadata: Mapping[str
     target = Path(path).absolute()
     side = target.with_name(f"{target.name}.tmp")
     # The name "params" lets the tree be any pytree, even a single array.
-    ocp.save(
-        side,
-        {"params": params},
-        overwrite=True,
-        custom_metadata={"metadata": dict(metadata), "format": FORMAT},
-    )
+    with saving():
+        ocp.save(
+            side,
+            {"params": params},
+            overwrite=True,
+            custom_metadata={"metadata": dict(metadata), "format": FORMAT},
+        )
     if jax.process_index() == 0:
         write_manifest(side)
         replace_folder(side, target)

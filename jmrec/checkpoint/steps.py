@@ -16,6 +16,7 @@ from jax.experimental import multihost_utils
 from orbax.checkpoint import v1 as ocp
 
 from jmrec.checkpoint.metadata import FORMAT, check_metadata, one_line, own_metadata
+from jmrec.checkpoint.params import saving
 from jmrec.errors import UserError, refusal
 from jmrec.files import MANIFEST, manifest_fault, write_manifest
 
@@ -55,6 +56,7 @@ class Checkpoints:
         policies = ocp.training.preservation_policies
         self._checkpointer = ocp.training.Checkpointer(
             self.directory,
+            context=saving(),
             cleanup_tmp_directories=True,
             preservation_policy=policies.AnyPreservationPolicy(
                 [

@@ -200,7 +200,8 @@ def dlrm(config: DlrmConfig) -> Model:
     Example:
       >>> config = DlrmConfig(numbers=3, items=4, users=4, parts=(5,), prior=-2.0)
       >>> model = dlrm(config)
-      >>> logits, _ = model.fns["score"](model.init(jax.random.key(0)), example_pairs(config, 2))
+      >>> params = model.init(jax.random.key(0))
+      >>> logits, _ = jax.jit(model.fns["score"])(params, example_pairs(config, 2))
       >>> logits.shape
       (2,)
     """

@@ -309,7 +309,7 @@ def main(arguments: list[str]) -> int:
             both = [first, replace(first, provenance={**first.provenance, "renewed": 1})]
         made = [both[(turn + 1) % 2] for turn in range(args.renew)]
         with serving(folder, log) as (port, process):
-            asyncio.run(load(port, folder, both[0].ids, [], 4, 3))  # warm
+            asyncio.run(load(port, folder, both[0].ids, [], 4, min(3, args.seconds / 3)))  # warm
             before = memory(process)
             seen = asyncio.run(load(port, folder, both[0].ids, made, args.clients, args.seconds))
             last = asyncio.run(taken_over(port, folder))

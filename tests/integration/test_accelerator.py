@@ -142,7 +142,7 @@ def test_a_wrong_result_ends_in_2_after_all_parts(
 def test_a_part_has_a_time_and_what_it_started_ends_with_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(accelerator, "GRACE", 5.0)
+    monkeypatch.setattr(accelerator, "GRACE", 2.0)
     monkeypatch.setattr(accelerator, "LEAST", 1.0)
     child = (
         "import signal, time\n"
@@ -152,7 +152,7 @@ def test_a_part_has_a_time_and_what_it_started_ends_with_it(
     hangs = Part(
         "hangs",
         python(f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child!r}])"),
-        10,
+        4,
     )
     # One that is asked to end may still say what it has.
     late = (
@@ -162,14 +162,14 @@ def test_a_part_has_a_time_and_what_it_started_ends_with_it(
         "time.sleep(600)\n"
     )
     found = run_part(hangs, 100, tmp_path)
-    assert (found["state"], found["why"]) == ("failed", "it was ended after 10 s.")
+    assert (found["state"], found["why"]) == ("failed", "it was ended after 4 s.")
     written = (tmp_path / "hangs.txt").read_text()
     assert "alive" in written
-    time.sleep(1)
+    time.sleep(0.5)
     assert (tmp_path / "hangs.txt").read_text() == written
-    found = run_part(Part("late", python(late), 10), 100, tmp_path)
-    assert (found["state"], found["why"]) == ("done", "it was ended after 10 s.")
-    for left in (-3, 0, 5.9):
+    found = run_part(Part("late", python(late), 4), 100, tmp_path)
+    assert (found["state"], found["why"]) == ("done", "it was ended after 4 s.")
+    for left in (-3, 0, 2.9):
         found = run_part(Part("none", python("1/0"), 8), left, tmp_path)
         assert (found["state"], found["seconds"]) == ("skipped", 0.0)
         assert "of the time for all" in found["why"]

@@ -20,7 +20,7 @@ TINY = [
     "--config.data.vocab=300",
     "--config.data.picture_size=16",
     "--config.data.toyshop.n_items=60",
-    "--config.data.toyshop.sessions=200",
+    "--config.data.toyshop.sessions=100",
     "--config.knowledge.stack.layers=1",
     *(f"--config.{s}.train.{each}" for each in ("steps=2", "batch_size=8") for s in
       ("vision", "knowledge", "transition", "distill", "student")),

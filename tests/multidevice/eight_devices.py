@@ -13,9 +13,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jmrec.checkpoint import Checkpoints
 from jmrec.errors import UserError
-from jmrec.sharding import make_mesh, put_batch, shardings
+from jmrec.sharding import make_mesh, put_batch, replicated, shardings
 from jmrec.training import OptimConfig, Silent, TrainConfig, Trainer
+from tests.compilations import compiled
 
 ITEMS, WIDTH, HIDDEN, ROWS, STEPS = 32, 16, 24, 16, 10
 gc.set_threshold(50_000, 20, 100)  # as tests/conftest.py, here of a process of its own
@@ -160,6 +162,11 @@ def main(workdir: Path) -> dict[str, Any]:
     out["muon 8 to 1"] = crossed(workdir / "muon 8 to 1", tensor, make_trainer("dp", 1, muon=5.0))
     out["8 to 1"] = crossed(workdir / "8 to 1", trainers["fsdp_tp"], trainers["one"])
     out["1 to 8"] = crossed(workdir / "1 to 8", trainers["one"], trainers["fsdp_tp"])
+    # Of a shape that nothing has saved before.
+    state = {"w": jax.device_put(np.ones((16, 40)), replicated(make_mesh("dp")))}
+    with compiled() as programs, Checkpoints(workdir / "small") as checkpoints:
+        checkpoints.save(1, state, metadata={})
+    out["programs of a save"] = sorted(programs)
     mesh = make_mesh("fsdp")
     try:
         put_batch({"item": np.zeros((12, 3), np.int32)}, mesh)

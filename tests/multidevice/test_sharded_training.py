@@ -68,6 +68,10 @@ def test_one_compilation_each(found: dict[str, Any]) -> None:
     assert set(found["compilations"].values()) == {1}
 
 
+def test_to_save_what_eight_devices_hold_alike_compiles_nothing(found: dict[str, Any]) -> None:
+    assert found["programs of a save"] == []
+
+
 @pytest.mark.parametrize(("way", "devices"), [("8 to 1", 1), ("1 to 8", 8)])
 def test_a_checkpoint_opens_on_another_topology(
     found: dict[str, Any], way: str, devices: int

@@ -184,19 +184,17 @@ def base() -> dict[str, Any]:
     """Return dumps of the towers of size=base by rules, and the replicated share of each."""
     out: dict[str, Any] = {"dumps": {}, "replicated": {}}
     experiment = f"{ROOT / 'experiments/tpad.py'}:data=folder,size=base"
+    config = load_config(experiment, ["--config.evaluate.serve=distilled"])
+    sizes = Sizes(10_000, config.data.vocab, (16, 32))
+    planner = Planner(config, sizes, jax.devices())
+    trainers = {stage: planner.step(stage).trainer for stage in planner.stages}
+    axes = {stage: each.task.logical_axes() for stage, each in trainers.items()}
+    shapes = {stage: each.abstract.params for stage, each in trainers.items()}
     for rules in RULES:
-        config = load_config(
-            experiment, [f"--config.rules={rules}", "--config.evaluate.serve=distilled"]
-        )
-        sizes = Sizes(10_000, config.data.vocab, (16, 32))
-        planner = Planner(config, sizes, jax.devices())
-        stages = planner.stages
-        trainers = {stage: planner.step(stage).trainer for stage in stages}
-        axes = {stage: each.task.logical_axes() for stage, each in trainers.items()}
-        shapes = {stage: each.abstract.params for stage, each in trainers.items()}
-        out["dumps"][rules] = dump_shardings(axes, shapes, planner.mesh, rules)
-        placement = shardings(axes, shapes, planner.mesh, rules)
-        shares = {stage: replicated_share(shapes[stage], placement[stage]) for stage in stages}
+        mesh = make_mesh(rules, jax.devices())
+        out["dumps"][rules] = dump_shardings(axes, shapes, mesh, rules)
+        placement = shardings(axes, shapes, mesh, rules)
+        shares = {stage: replicated_share(shapes[stage], placement[stage]) for stage in shapes}
         out["replicated"][rules] = {**shares, "all": replicated_share(shapes, placement)}
     return out
 

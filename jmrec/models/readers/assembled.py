@@ -172,8 +172,8 @@ def assembled(config: AssembledConfig) -> Model:
       (['condition', 'connector', 'contrast_picture', 'contrast_text', 'end', 'soft'],
        ['query', 'value'])
       >>> full = {**params, "backbone": fresh_backbone(config, jax.random.key(1))}
-      >>> seen, _ = model.fns["see"](full, jnp.zeros((2, 8, 8, 3), jnp.uint8))
-      >>> e, _ = model.fns["encode_item"](
+      >>> seen, _ = jax.jit(model.fns["see"])(full, jnp.zeros((2, 8, 8, 3), jnp.uint8))
+      >>> e, _ = jax.jit(model.fns["encode_item"])(
       ...     full, jnp.ones((2, 5), int), seen, jnp.ones((2, 5), bool), jnp.ones(2, bool))
       >>> seen.shape, e.shape == (2, config.features)
       ((2, 16, 8), True)

@@ -96,7 +96,7 @@ def bert(config: BertConfig) -> Model:
       >>> model = bert(BertConfig(vocab=10, encoder=size, context=6))
       >>> params = model.init(jax.random.key(0))
       >>> text, mask = jnp.array([[3, 1, 4]]), jnp.array([[True, True, False]])
-      >>> e, _ = model.fns["sentence"](params, text, mask)
+      >>> e, _ = jax.jit(model.fns["sentence"])(params, text, mask)
       >>> e.shape, round(float(jnp.square(e).sum()), 5)
       ((1, 8), 1.0)
     """

@@ -216,9 +216,9 @@ def decoder(config: DecoderConfig) -> Model:
       >>> model = decoder(DecoderConfig(vocab=10, stack=tiny))
       >>> params = model.init(jax.random.key(0))
       >>> text, mask = jnp.array([[3, 1, 4]]), jnp.ones((1, 3), bool)
-      >>> logits, _ = model.fns["lm_logits"](params, text, mask)
+      >>> logits, _ = jax.jit(model.fns["lm_logits"])(params, text, mask)
       >>> cache = empty_cache(model.config, batch=1, slots=4)
-      >>> (after, cache), _ = model.fns["prefill"](params, text, mask, cache)
+      >>> (after, cache), _ = jax.jit(model.fns["prefill"])(params, text, mask, cache)
       >>> logits.shape, bool(jnp.allclose(after, logits[:, -1], atol=1e-5)), cache["mask"].tolist()
       ((1, 3, 10), True, [[True, True, True, False]])
     """

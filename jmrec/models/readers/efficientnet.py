@@ -237,9 +237,9 @@ def efficientnet(config: EfficientNetConfig) -> Model:
       >>> model = efficientnet(tiny)
       >>> params = model.init(jax.random.key(0))
       >>> picture = jnp.zeros((2, 8, 8, 3), jnp.uint8)
-      >>> model.fns["features"](params, picture)[0].shape
+      >>> jax.jit(model.fns["features"])(params, picture)[0].shape
       (2, 4, 4, 16)
-      >>> model.fns["logits"](params, picture)[0].shape
+      >>> jax.jit(model.fns["logits"])(params, picture)[0].shape
       (2, 5)
     """
 

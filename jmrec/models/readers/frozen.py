@@ -87,7 +87,7 @@ def frozen_tower(config: FrozenConfig) -> Model:
       >>> model = frozen_tower(FrozenConfig(text=3, picture=5, width=2))
       >>> params = model.init(jax.random.key(0))
       >>> text, picture = jnp.ones((2, 3)), jnp.ones((2, 5))
-      >>> e, _ = model.fns["encode_item"](params, text, picture, jnp.array([True, False]))
+      >>> e, _ = jax.jit(model.fns["encode_item"])(params, text, picture, jnp.array([True, False]))
       >>> e.shape, e[1, 2:].tolist()
       ((2, 4), [0.0, 0.0])
     """

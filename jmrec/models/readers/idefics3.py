@@ -129,7 +129,7 @@ def idefics3(config: Idefics3Config) -> Model:
       ...     ViTConfig(tower, size=8, patch=2, pool="mean"),
       ...     DecoderConfig(vocab=10, stack=stack, image_token=9)))
       >>> params = model.init(jax.random.key(0))
-      >>> seen, _ = model.fns["see"](params, jnp.zeros((1, 3, 8, 8, 3), jnp.uint8))
+      >>> seen, _ = jax.jit(model.fns["see"])(params, jnp.zeros((1, 3, 8, 8, 3), jnp.uint8))
       >>> seen.shape  # three frames of four tokens
       (1, 12, 8)
     """

@@ -248,8 +248,8 @@ def knowledge_tower(config: KnowledgeConfig) -> Model:
       >>> model = knowledge_tower(KnowledgeConfig(vocab=10, fields=(3, 2), stack=tiny,
       ...                                         vision=VisionConfig(size=8, patch=4, stack=tiny)))
       >>> params = model.init(jax.random.key(0))
-      >>> seen, _ = model.fns["see"](params, jnp.zeros((2, 8, 8, 3), jnp.uint8))
-      >>> e, _ = model.fns["encode_item"](
+      >>> seen, _ = jax.jit(model.fns["see"])(params, jnp.zeros((2, 8, 8, 3), jnp.uint8))
+      >>> e, _ = jax.jit(model.fns["encode_item"])(
       ...     params, jnp.ones((2, 5), int), seen, jnp.ones((2, 5), bool), jnp.ones(2, bool))
       >>> e.shape
       (2, 112)

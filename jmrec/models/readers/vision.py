@@ -151,7 +151,7 @@ def picture_words(config: VisionConfig, out: int, vocab: int) -> Model:
       >>> tiny = StackConfig(width=16, layers=1, heads=2, kv_heads=1, mlp=16)
       >>> model = picture_words(VisionConfig(size=8, patch=4, stack=tiny), out=12, vocab=5)
       >>> params = model.init(jax.random.key(0))
-      >>> logits, _ = model.fns["name_words"](params, jnp.zeros((2, 8, 8, 3), jnp.uint8))
+      >>> logits, _ = jax.jit(model.fns["name_words"])(params, jnp.zeros((2, 8, 8, 3), jnp.uint8))
       >>> logits.shape, sorted(params)
       ((2, 5), ['vision', 'words'])
     """

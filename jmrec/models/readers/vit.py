@@ -165,7 +165,7 @@ def vit(config: ViTConfig) -> Model:
     Example:
       >>> model = vit(ViTConfig(EncoderConfig(width=8, layers=1, heads=2, mlp=8), size=8, patch=4))
       >>> params = model.init(jax.random.key(0))
-      >>> seen, _ = model.fns["see"](params, jnp.zeros((2, 8, 8, 3), jnp.uint8))
+      >>> seen, _ = jax.jit(model.fns["see"])(params, jnp.zeros((2, 8, 8, 3), jnp.uint8))
       >>> seen.shape
       (2, 5, 8)
     """

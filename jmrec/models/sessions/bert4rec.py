@@ -115,11 +115,11 @@ def bert4rec(config: Bert4recConfig) -> Model:
       >>> model = bert4rec(Bert4recConfig(features=0, ids=5, width=16))
       >>> params = model.init(jax.random.key(0))
       >>> x, _ = model.fns["item_table"](params, None, jnp.zeros(7, int))
-      >>> state, _ = model.fns["encode_session"](params, x[None], jnp.ones((1, 7), bool))
+      >>> state, _ = jax.jit(model.fns["encode_session"])(params, x[None], jnp.ones((1, 7), bool))
       >>> state.shape
       (1, 16)
       >>> hidden = jnp.arange(7)[None] == 3
-      >>> model.fns["fill"](params, x[None], jnp.ones((1, 7), bool), hidden)[0].shape
+      >>> jax.jit(model.fns["fill"])(params, x[None], jnp.ones((1, 7), bool), hidden)[0].shape
       (1, 7, 16)
     """
 

@@ -116,7 +116,7 @@ def caser(config: CaserConfig) -> Model:
       >>> model = caser(CaserConfig(features=0, ids=5, width=16))
       >>> params = model.init(jax.random.key(0))
       >>> x, _ = model.fns["item_table"](params, None, jnp.zeros(7, int))
-      >>> states, _ = model.fns["encode_session"](params, x[None], jnp.ones((1, 7), bool))
+      >>> states, _ = jax.jit(model.fns["encode_session"])(params, x[None], jnp.ones((1, 7), bool))
       >>> states.shape
       (1, 7, 16)
     """

@@ -129,7 +129,7 @@ def core(config: CoreConfig) -> Model:
       >>> params = model.init(jax.random.key(0))
       >>> x, raw = model.fns["item_table"](params, None, jnp.zeros(7, int), taps=("raw",))
       >>> read, mask = raw["raw"][None], jnp.ones((1, 7), bool)
-      >>> states, _ = model.fns["encode_session"](params, read, mask)
+      >>> states, _ = jax.jit(model.fns["encode_session"])(params, read, mask)
       >>> states.shape
       (1, 7, 16)
     """

@@ -136,7 +136,7 @@ def srgnn(config: SrgnnConfig) -> Model:
       >>> model = srgnn(SrgnnConfig(features=0, ids=5, width=16))
       >>> params = model.init(jax.random.key(0))
       >>> x, _ = model.fns["item_table"](params, None, jnp.zeros(7, int))
-      >>> state, _ = model.fns["encode_session"](params, x[None], jnp.ones((1, 7), bool))
+      >>> state, _ = jax.jit(model.fns["encode_session"])(params, x[None], jnp.ones((1, 7), bool))
       >>> state.shape
       (1, 16)
     """

@@ -99,7 +99,7 @@ def student(config: StudentConfig) -> Model:
       >>> model = student(StudentConfig(features=3, ids=5, stack=tiny))
       >>> params = model.init(jax.random.key(0))
       >>> x, _ = model.fns["item_table"](params, jnp.ones((7, 3)), jnp.zeros(7, int))
-      >>> states, _ = model.fns["encode_session"](params, x[None], jnp.ones((1, 7), bool))
+      >>> states, _ = jax.jit(model.fns["encode_session"])(params, x[None], jnp.ones((1, 7), bool))
       >>> states.shape
       (1, 7, 16)
     """

@@ -153,7 +153,8 @@ def transfer_tower(config: TransferConfig) -> Model:
       >>> tiny = StackConfig(width=16, layers=1, heads=2, kv_heads=1, mlp=16)
       >>> model = transfer_tower(TransferConfig(features=6, stack=tiny, out=8))
       >>> params = model.init(jax.random.key(0))
-      >>> h, _ = model.fns["encode_session"](params, jnp.ones((2, 5, 6)), jnp.ones((2, 5), bool))
+      >>> encode = jax.jit(model.fns["encode_session"])
+      >>> h, _ = encode(params, jnp.ones((2, 5, 6)), jnp.ones((2, 5), bool))
       >>> h.shape
       (2, 5, 8)
     """
