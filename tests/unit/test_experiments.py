@@ -12,6 +12,7 @@ from jmrec.config import config_hash, flatten, load_config, load_hyper
 from jmrec.config.load import experiments
 from jmrec.errors import UserError
 from jmrec.systems import registry
+from jmrec.systems.evaluate import _without_teacher
 
 ARGUMENTS = {
     "tpad": {
@@ -137,3 +138,9 @@ def test_some_rows_alone_are_trained(monkeypatch: pytest.MonkeyPatch, tmp_path: 
         start("tpad:size=tiny", tmp_path, words, only=["distilled", "picture"])
     with pytest.raises(UserError, match="there are both, ids, picture, text"):
         start("mmrec:size=tiny", tmp_path, [], only=["distilled"])
+
+
+def test_a_taught_student_is_held_against_the_same_encoder_without_lessons() -> None:
+    students = load_config("session:data=folder,encoder=sasrec+core,teacher=both").students
+    for name in ("sasrec", "core"):
+        assert _without_teacher(students, f"{name}-taught") == [name]
