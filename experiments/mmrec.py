@@ -14,7 +14,8 @@ Arguments:
   size=tiny|small|base  tests (minutes on a laptop), a CPU, a GPU
   arm=all|ids|text|picture|both   what of an item is read; all is a ranker for each
   strategy=none|class_weights|focal|logit_adjustment|class_balanced|balanced_sampling|pairwise|all
-         the answer to the imbalance; all is one more ranker of the arm "both" for each
+         the answer to the imbalance; all is one more ranker for each, of the arm that is named,
+         of "both" where that is all
   writer=mean|extract|llm|none|all   what stands for an item's reviews: the mean of their vectors,
          the sentences nearest their centre, a summary by SmolLM2, nothing; all is a ranker for each
   split=time|time_within_item|unseen_items   see jmrec.data.pairs
@@ -242,13 +243,15 @@ def rankers(arm: str, strategy: str, writer: str) -> ConfigDict:
         name: {**variant, "arm": name} for name in ARMS if arm in ("all", name)
     }
     if strategy == "all":
-        found |= {f"both-{each}".replace("_", "-"): {**variant, "strategy": each}
+        one = "both" if arm == "all" else arm
+        found |= {f"{one}-{each}".replace("_", "-"): {**variant, "arm": one, "strategy": each}
                   for each in STRATEGIES[1:]}  # fmt: skip
     if writer == "all":
         found |= {f"both-{each}-reviews": {**variant, "item_reviews": each}
                   for each in WRITERS[1:]}  # fmt: skip
-    if "ids" in found:  # nothing is read of a past item either
-        found["ids"]["past"] = 0
+    for each in found.values():
+        if each["arm"] == "ids":  # nothing is read of a past item either
+            each["past"] = 0
     return ConfigDict(found)
 
 

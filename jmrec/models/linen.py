@@ -35,12 +35,13 @@ def make_model(
       matrices, from `jmrec.models.parts.lora.applied`.
     """
 
+    @jax.jit  # op by op, initialisation takes half a minute; shapes and axes come from one trace
     def boxed(key: jax.Array) -> Any:
         return module.init({"params": key}, *example())["params"]
 
-    @jax.jit  # op by op, initialisation takes half a minute
     def init(key: jax.Array) -> Params:
-        return nn.unbox(boxed(key))
+        unboxed: Params = nn.unbox(boxed(key))
+        return unboxed
 
     def logical_axes(params: Any = None) -> Any:
         del params

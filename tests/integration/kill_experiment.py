@@ -18,12 +18,11 @@ def get_config(arg: str | None = None) -> ConfigDict:
     """Return experiments/tpad.py:size=tiny, cut down; saves are frequent."""
     config = load_config(f"{TPAD}:{arg or 'size=tiny'}")
     config.data.toyshop.n_items, config.data.toyshop.sessions = 60, 160
-    config.data.vocab = 320
-    # As of a folder too: what is made of either is compiled once.
-    config.data.picture_size, config.data.window = 32, 12
+    # The shapes of tests/tiny.py: what is made of either is compiled once.
+    config.data.update(vocab=320, picture_size=16, window=12)
     config.knowledge.vision.merge = 1
-    config.knowledge.stack.update(width=32, layers=1, mlp=64)
-    config.knowledge.vision.stack.update(width=32, mlp=64)
+    for owner in (config.knowledge, config.knowledge.vision, config.transition, config.student):
+        owner.stack.update(width=32, layers=1, mlp=64)
     stages = (config.vision, config.knowledge, config.transition, config.distill, config.student)
     for stage in stages:
         stage.train.update(steps=8, batch_size=16, eval_every=4, save_every=2)

@@ -16,6 +16,7 @@ from jmrec.systems.stages import walk
 from jmrec.systems.system import System
 from jmrec.systems.work import Work
 from jmrec.tracking import Tracker
+from tests import tiny
 
 ROOT = Path(__file__).resolve().parents[2]
 EXPERIMENT = f"{ROOT / 'experiments/session.py'}:data=folder,size=tiny"
@@ -28,14 +29,7 @@ TINY = [
 ]
 SESSION = ["--items", "t0001,t0002", "--json", "--top", "20"]
 SOURCE = "--config.features.from="
-TOWERS = [
-    *(f"--config.{stage}.train.steps=2" for stage in ("vision", "knowledge", "transition")),
-    "--config.distill.train.steps=2",
-    *(f"--config.{stage}.train.batch_size=16"
-      for stage in ("vision", "knowledge", "transition", "distill")),
-    "--config.data.vocab=400",
-    "--config.data.picture_size=32",
-]  # fmt: skip
+TOWERS = [*tiny.SHAPES, *tiny.updates(2)]
 VIEWS = {"both", "text", "picture", "pictures permuted", "texts permuted"}
 
 

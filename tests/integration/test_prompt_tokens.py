@@ -11,20 +11,18 @@ from jmrec.systems.stages import walk
 from jmrec.systems.tpad.system import Tpad
 from jmrec.systems.work import Work
 from jmrec.tracking import Tracker
+from tests import tiny
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = [
     "--config.transition.prompt=tokens",
+    *tiny.SHAPES,
+    *tiny.updates(2, *tiny.TOWERS, "student"),
     "--config.data.window=4",
     "--config.data.max_tokens=6",
-    "--config.data.vocab=300",
-    "--config.data.picture_size=16",
     "--config.data.toyshop.n_items=60",
     "--config.data.toyshop.sessions=100",
-    "--config.knowledge.stack.layers=1",
-    *(f"--config.{s}.train.{each}" for each in ("steps=2", "batch_size=8") for s in
-      ("vision", "knowledge", "transition", "distill", "student")),
-]  # fmt: skip
+]
 
 
 def test_a_teacher_of_tokens_teaches_and_ranks(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ import pytest
 from jmrec.config import load_config
 from jmrec.data.toyshop import ToyShopConfig, write_toyshop
 from jmrec.main import main
+from tests import tiny
 from tests.integration.load_serve import HOST, serving
 from tests.pages import MARK, ROOT, SHOWN, commands, fenced, read
 
@@ -31,15 +32,8 @@ ORDER = [
     "docs/explanation/mutual-information.md",
 ]  # fmt: skip
 """Pages with commands that are run, in the order of the session: later ones use earlier runs."""
-TOWERS = ("vision", "knowledge", "transition", "distill")
 FEW = {
-    "tpad": [
-        *(f"--config.{each}.train.steps=2" for each in TOWERS),
-        *(f"--config.{each}.train.batch_size=8" for each in TOWERS),
-        *(f"--config.{each}.stack.layers=1" for each in ("knowledge", "transition")),
-        "--config.student.train.steps=4", "--config.student.train.batch_size=8",
-        "--config.data.vocab=400",
-    ],
+    "tpad": [*tiny.SHAPES, *tiny.updates(2), *tiny.updates(4, "student")],
     "session": ["--config.student.train.steps=4", "--config.student.train.eval_every=2",
                 "--config.student.train.batch_size=8", "--config.seeds=(0,)",
                 "--config.data.toyshop.n_items=60", "--config.data.toyshop.sessions=200"],

@@ -34,22 +34,18 @@ from jmrec.systems.tpad.system import Tpad
 from jmrec.tools.plan.shapes import Planner
 from jmrec.tools.sweep.trials import Trial
 from jmrec.tracking import Tracker
+from tests import tiny
 from tests.integration.planned import check_parameters
 
 ROOT = Path(__file__).resolve().parents[2]
-TRAINS = ("vision", "knowledge", "transition", "distill", "student")
 SMALL = [
     "--config", f"{ROOT / 'experiments/tpad.py'}:data=folder,size=tiny",
-    "--config.vision.train.steps=6",
-    "--config.knowledge.train.steps=6",
-    "--config.transition.train.steps=30",
-    "--config.distill.train.steps=4",
-    "--config.student.train.steps=8",
+    *tiny.SHAPES,
+    *tiny.updates(6, "vision", "knowledge"),
+    *tiny.updates(30, "transition"),
+    *tiny.updates(4, "distill"),
+    *tiny.updates(8, "student"),
     "--config.student.train.eval_every=4",
-    *(f"--config.{stage}.train.batch_size=16" for stage in TRAINS),
-    "--config.data.window=12",
-    "--config.data.vocab=400",
-    "--config.data.picture_size=32", "--config.knowledge.stack.layers=1",
     "--config.context.gap=true",
     "--config.evaluate.serve=distilled",  # a rule is best
 ]  # fmt: skip
