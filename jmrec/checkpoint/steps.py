@@ -119,9 +119,13 @@ class Checkpoints:
         """Wait for a save, then add the checksums; in another thread."""
         response.result()
         if jax.process_index() == 0:
-            write_manifest(self.directory / str(step))
-            self._sealing(step).unlink(missing_ok=True)
+            self._checksums(step)
             shutil.rmtree(self.directory / f"{step}.replaced", ignore_errors=True)
+
+    def _checksums(self, step: int) -> None:
+        """Add a checkpoint's checksums, which makes it whole."""
+        write_manifest(self.directory / str(step))
+        self._sealing(step).unlink(missing_ok=True)
 
     def _sealing(self, step: int) -> Path:
         """Return the file that is there while a checkpoint may still be without checksums."""
@@ -200,6 +204,8 @@ class Checkpoints:
                 if expected is not None:
                     check_metadata(metadata, expected)
                 state = self._checkpointer.load(candidate, abstract_state)
+                if jax.process_index() == 0 and self._sealing(candidate).is_file():
+                    self._checksums(candidate)  # which a kill left out
             except UserError:
                 raise
             except Exception as error:  # orbax and tensorstore raise many kinds
@@ -254,9 +260,13 @@ class Checkpoints:
         """Mend what orbax would stumble over when it opens the directory.
 
         What was being replaced when a kill came is put back, unless the new one is whole. A
-        checkpoint whose description is damaged is set aside: orbax reads them all at once.
+        checkpoint whose description is damaged is set aside: orbax reads them all at once. What
+        was begun when a kill came, and is not there, is forgotten.
         """
         if jax.process_index() == 0:
+            for begun in self.directory.glob("*.sealing"):
+                if not begun.with_suffix("").exists():
+                    begun.unlink()
             for old in self.directory.glob("*.replaced"):
                 step = old.with_suffix("")
                 if step.exists():

@@ -165,9 +165,13 @@ def test_a_kill_between_the_last_byte_and_the_checksums_loses_nothing(folder: Pa
     root = folder / "checkpoints"
     assert not list(root.glob("*.sealing"))
     (root / "3" / MANIFEST).unlink()
-    (root / "3.sealing").touch()
+    for step in (3, 4):  # of 4 not even the folder was there
+        (root / f"{step}.sealing").touch()
     with Checkpoints(root) as checkpoints:
         assert int(checkpoints.restore(target())[0]["step"]) == 3
+    # What was read is whole now, and nothing tells of the kill.
+    assert (root / "3" / MANIFEST).is_file()
+    assert not list(root.glob("*.sealing"))
 
 
 def test_where_all_are_damaged_nothing_is_touched(folder: Path) -> None:
