@@ -246,6 +246,12 @@ def _wanted(rows: Sequence[Measured], chosen: Chosen) -> Iterator[tuple[Measured
                 yield chosen.arm, row
             elif row.scored.arm == chosen.arm.scored.arm:
                 yield row, chosen.arm
+    # What reads the same in another way, such as what another writer says of the reviews.
+    first: dict[tuple[str, str], Measured] = {}
+    for row in (row for row in learned if role_of(row.scored.kind) == MODEL):
+        alike = first.setdefault((row.scored.arm, row.scored.strategy), row)
+        if chosen.arm not in (alike, row):
+            yield row, alike
     for row in rows:
         if role_of(row.scored.kind) == CONTROL and row.scored.of:
             yield by_name[row.scored.of], row

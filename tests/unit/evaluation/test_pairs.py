@@ -1,6 +1,7 @@
 """Ranking a pair: the sections of results.json against sklearn, brute force and planted truths."""
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -175,6 +176,23 @@ def test_who_is_compared_with_whom(measured: Any) -> None:
     assert (chosen["arm"], chosen["strategy"]) == ("both", "both, focal")
     broken = compared(found, "both", "both, pictures permuted", "PR-AUC")
     assert broken["verdict"] == "above"
+
+
+def test_who_reads_the_same_in_another_way_is_compared() -> None:
+    data, scored = make(n=600)
+    by_name = {each.name: each for each in scored}
+    (worse,) = (each for each in scored if each.name == "text")
+    rows = [
+        *scored[:3],
+        by_name["both"],
+        replace(worse, name="text of a writer", arm="text"),
+        replace(worse, name="text of nobody", arm="text"),
+    ]
+    found = measure(data, rows, Settings(draws=20))
+    assert found["pairs"]["chosen"]["arm"] == "both"
+    assert compared(found, "text of nobody", "text of a writer", "PR-AUC")["difference"] == 0
+    pairs = [{each["a"], each["b"]} for each in found["comparisons"] if each["metric"] == "PR-AUC"]
+    assert all(pairs.count(each) == 1 for each in pairs)
 
 
 def test_few_seeds_claim_nothing() -> None:
