@@ -1,14 +1,18 @@
 """The system "mmrec" from a config to a report: every stage, once; what is done again and when."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from jmrec.evaluation.results import read_results
 from jmrec.main import main
+from jmrec.systems.mmrec import evaluate
 from jmrec.systems.registry import open_run
+from jmrec.systems.work import Work
 from jmrec.tracking import Tracker
 from tests.integration.planned import check_parameters
 
@@ -50,6 +54,36 @@ def test_the_results_hold_every_row_and_what_is_asked_of_them(run: Path) -> None
     # The best that can be known is above everything else, on any draw.
     best = {row["name"]: row["figures"]["pair"]["PR-AUC"] for row in results["rows"]}
     assert max(best, key=lambda name: best[name] or 0.0) == "oracle"
+
+
+def test_every_process_reads_the_same_parameters(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Reading them is an act of all processes: one that did it alone would wait for ever."""
+    read: dict[int, list[str]] = {0: [], 1: []}
+    said: list[Any] = []
+    for process in read:
+        heard = iter(said)
+
+        def first(work: Callable[[], Any], process: int = process, heard: Any = heard) -> Any:
+            if process == 0:
+                said.append(json.loads(json.dumps(work())))
+            return said[-1] if process == 0 else next(heard)
+
+        def params(self: Work, stage: str, model: Any, process: int = process) -> Any:
+            read[process].append(stage)
+            return kept(self, stage, model)
+
+        with Tracker(run, writes=False) as tracker, monkeypatch.context() as patch:
+            kept = Work.params
+            patch.setattr(Work, "params", params)
+            patch.setattr(evaluate, "first", first)
+            patch.setattr(evaluate, "is_first", lambda process=process: process == 0)
+            system = open_run(run, tracker)
+            evaluate.evaluate(system, tmp_path, "validation")  # type: ignore[arg-type]
+    assert read[0] == read[1]
+    assert any(stage.startswith("rankers/") for stage in read[0])
+    assert json.loads((tmp_path / "results.json").read_text())["pairs"]["why"]["parts"]
 
 
 def test_a_plan_counts_what_the_run_keeps(run: Path) -> None:

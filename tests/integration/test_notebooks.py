@@ -1,7 +1,7 @@
 """Every notebook runs from its first cell to its last, each in a process of its own.
 
 Four of them share one small run, which the first of these makes. What trains does so for fewer
-updates than a reader's: here it has to run and to draw, and to have learned nothing.
+updates and items than a reader's: here it has to run and to draw, and to have learned nothing.
 """
 
 import json
@@ -25,6 +25,11 @@ KINDS = ("stream", "display_data")
 """Of outputs: nothing went wrong when it was run."""
 FEWER = {
     "shared_run.py": {
+        '"data.toyshop.n_items": 256,': '"data.toyshop.n_items": 96,',
+        '"data.toyshop.sessions": 1200,': '"data.toyshop.sessions": 400,',
+        '"data.vocab": 600,': '"data.vocab": 320, "knowledge.stack.layers": 1,',
+        '"knowledge.train.batch_size": 32,': '"knowledge.train.batch_size": 16,',
+        '"student.train.batch_size": 64,': '"student.train.batch_size": 16,',
         '"vision.train.steps": 100,': '"vision.train.steps": 8,',
         '"knowledge.train.steps": 40,': '"knowledge.train.steps": 8,',
         '"transition.train.steps": 80,': '"transition.train.steps": 8,',

@@ -80,15 +80,12 @@ def evaluate(
     with evaluation_cost() as spent:
         scored = score_rows(system)
         measured = _measured(system, scored, split) if is_first() else None
+    pairs = measured[1]["pairs"] if measured is not None else {}
+    why = _why(system, pairs, split)
     if measured is None:
         return
     data, sections = measured
-    sections["pairs"] |= {"space": system.space.cosines, "texts": system.texts.counts()}
-    model = sections["pairs"]["chosen"]["model"]
-    if model in system.rankers.names:
-        asked = system.data.rows.validation if split == "validation" else system.data.rows.test
-        line = sections["pairs"]["calibration"][model]
-        sections["pairs"]["why"] = plain(explain(system, model, asked, line))
+    sections["pairs"] |= {"space": system.space.cosines, "texts": system.texts.counts()} | why
     served = served_row(scored, data.validation.labels, str(c.evaluate.serve))
     names = [each.name for each in system.stages()[:-1]]
     found: dict[str, Any] = {
@@ -120,6 +117,19 @@ def _measured(system: Run, scored: Sequence[Scored], split: str) -> tuple[PairDa
         sections = measure(data, scored, settings)
         bar.update(1)
     return data, sections
+
+
+def _why(system: Run, pairs: dict[str, Any], split: str) -> dict[str, Any]:
+    """Return why the best model says what it says; {} where that is no ranker of this run.
+
+    Every process asks it, since reading parameters is an act of all; the first knows of whom.
+    """
+    known: list[Any] = first(lambda: [pairs["chosen"]["model"], plain(pairs["calibration"])])
+    model, lines = known
+    if model not in system.rankers.names:
+        return {}
+    asked = system.data.rows.validation if split == "validation" else system.data.rows.test
+    return {"why": plain(explain(system, model, asked, lines[model]))}
 
 
 def served_row(scored: Sequence[Scored], labels: np.ndarray, wanted: str) -> ServedRow:

@@ -40,8 +40,10 @@ STEPS = {"full": 2000, "toy": 80}
 """Updates of the small student."""
 SHOP = ("data.toyshop.n_items=60", "data.toyshop.sessions=160")
 SMALL_TOWERS = (
-    *SHOP, "data.vocab=320", "knowledge.stack.width=32", "knowledge.stack.layers=1",
-    "knowledge.stack.mlp=64", "knowledge.vision.stack.width=32", "knowledge.vision.stack.mlp=64",
+    *SHOP, "data.vocab=320", "data.picture_size=16", "data.window=12", "knowledge.vision.merge=1",
+    *(f"{owner}.stack.{size}"
+      for owner in ("knowledge", "knowledge.vision", "transition", "student")
+      for size in ("width=32", "layers=1", "mlp=64")),
 )  # fmt: skip
 
 
@@ -94,7 +96,7 @@ def parts(size: str, out: Path) -> list[Part]:
         population = ("--members", "2", "--items", "40", "--batch", "2", "--width", "8")
         population += ("--updates", "2", "--rounds", "1")
         reading += ("--lengths", "8", "--batch", "1", "--size", "32", "--rounds", "1")
-        train["batch_size"] = few["batch_size"] = 8
+        train["batch_size"] = few["batch_size"] = 16
         resume["overrides"] = SHOP
         stages |= {"spec": "tpad:size=tiny,students=served", "overrides": SMALL_TOWERS, "rate": 256}
     remark = ""
