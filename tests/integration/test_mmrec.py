@@ -62,6 +62,7 @@ def test_every_process_reads_the_same_parameters(
     """Reading them is an act of all processes: one that did it alone would wait for ever."""
     read: dict[int, list[str]] = {0: [], 1: []}
     said: list[Any] = []
+    kept = Work.params
     for process in read:
         heard = iter(said)
 
@@ -75,7 +76,6 @@ def test_every_process_reads_the_same_parameters(
             return kept(self, stage, model)
 
         with Tracker(run, writes=False) as tracker, monkeypatch.context() as patch:
-            kept = Work.params
             patch.setattr(Work, "params", params)
             patch.setattr(evaluate, "first", first)
             patch.setattr(evaluate, "is_first", lambda process=process: process == 0)
