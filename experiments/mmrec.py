@@ -39,17 +39,17 @@ Seen (test, PR-AUC in percent, 2 busy CPU cores):
   70.0, text 70.0, bag of words 69.9. Nothing is above the rule: ids less item + user mean +0.3
   [-0.5, 1.0], both -0.5 [-1.2, 0.3].
   The same by who writes of an item's reviews (writer=all, SmolLM2's summaries among them), three
-  seeds, commit 40426e7 (compared at 38559c5): served ids 70.7 (best on validation), both with mean 70.0,
-  with extract 70.0, llm 70.1, none 69.9; less mean +0.0 [-0.4, 0.4], +0.1 [-0.4, 0.7], 0.0 [-0.7,
-  0.6]: no writer is told apart from another.
-  The best arm under every strategy (arm=ids,strategy=all), three seeds, commit 0c7a684. rotten: none
-  70.7, class_weights 70.7, focal 70.8, logit_adjustment 70.7, class_balanced 70.7 (best on
-  validation), balanced_sampling 70.5, pairwise 70.7; item + user mean 70.4; none is told apart from
-  it; false positives at recall .5 / .8 11.2 to 11.6 / 33.6 to 34.6 % (rule 11.8 / 35.7), calibration
-  error 3.2 to 3.6 % (rule 2.7). score <= 0.25 (5.6 % of test): none 28.8, class_weights 30.3, focal
-  28.5 (best on validation), logit_adjustment 28.9, class_balanced 29.3, balanced_sampling 30.1,
-  pairwise 28.8; item mean 30.4, bag of words 31.4; nothing is told apart; calibration error 1.4 to
-  1.7 %.
+  seeds, commit 40426e7 (compared at 38559c5): served ids 70.7 (best on validation), both with
+  mean 70.0, with extract 70.0, llm 70.1, none 69.9; less mean +0.0 [-0.4, 0.4], +0.1 [-0.4, 0.7],
+  0.0 [-0.7, 0.6]: no writer is told apart from another.
+  The best arm under every strategy (arm=ids,strategy=all), three seeds, commit 0c7a684. rotten:
+  none 70.7, class_weights 70.7, focal 70.8, logit_adjustment 70.7, class_balanced 70.7 (best on
+  validation), balanced_sampling 70.5, pairwise 70.7; item + user mean 70.4; none is told apart
+  from it; false positives at recall .5 / .8 11.2 to 11.6 / 33.6 to 34.6 % (rule 11.8 / 35.7),
+  calibration error 3.2 to 3.6 % (rule 2.7). score <= 0.25 (5.6 % of test): none 28.8,
+  class_weights 30.3, focal 28.5 (best on validation), logit_adjustment 28.9, class_balanced 29.3,
+  balanced_sampling 30.1, pairwise 28.8; item mean 30.4, bag of words 31.4; nothing is told apart;
+  calibration error 1.4 to 1.7 %.
   size=small, tweetings (rating <= 4, no reviews, backbone=minilm), three seeds, commit 622a196:
   ids 22.0, logistic regression 22.0, picture 21.6, gradient boosting 21.6, both 21.1, text 21.0,
   item + user mean 20.4. ids less item + user mean +1.7 [0.2, 3.3]; validation chose text, +0.7
