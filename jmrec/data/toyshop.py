@@ -45,6 +45,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -192,6 +193,13 @@ class Process:
     bias: np.ndarray
     released: np.ndarray
 
+    @cached_property
+    def _matches(self) -> np.ndarray:
+        """What each value of each attribute adds to the logits, float64 [A, most values, V]."""
+        values = np.arange(self.wanted.shape[1])
+        fits = self.attributes.T[:, None, :] == values[None, :, None]
+        return self.weight[:, None, None] * fits
+
     def log_probabilities(self, prefix: Sequence[int], time: float) -> np.ndarray:
         """Return the log-probability of every item to come next.
 
@@ -209,8 +217,7 @@ class Process:
                 if where == PREVIOUS and len(rows) < 2:
                     continue
                 anchor = rows[{LAST: -1, PREVIOUS: -2, FIRST: 0}[int(where)]]
-                wanted = self.wanted[a, self.attributes[anchor, a]]
-                logits += self.weight[a] * (self.attributes[:, a] == wanted)
+                logits += self._matches[a, self.wanted[a, self.attributes[anchor, a]]]
         possible = self.released <= time
         possible[rows] = False
         top = logits[possible].max()

@@ -389,6 +389,39 @@ def test_wrong_shapes_are_named():
         fold_blocks(lambda carry, start, size: carry, 0, 3, 0)
 
 
+def plain(name: str, m: dict[str, jax.Array]) -> jax.Array:
+    """What a kernel gives, from whole logits: values [N]."""
+    logits, teacher = (
+        jnp.where(m["valid"], m[a] @ m[b].T + m[c], -jnp.inf)
+        for a, b, c in (
+            ("states", "items", "bias"),
+            ("teacher_states", "teacher_items", "teacher_bias"),
+        )
+    )
+    if name == "logsumexp":
+        return jax.nn.logsumexp(logits, axis=1)
+    if name == "cross entropy":
+        found = -jax.nn.log_softmax(logits)[np.arange(len(logits)), m["targets"]]
+    else:
+        p, q = (jax.nn.log_softmax(x / m["temperature"]) for x in (teacher, logits))
+        found = jnp.where(m["valid"], jnp.exp(p) * (p - jnp.where(m["valid"], q, 0)), 0)
+        found = found.sum(axis=1)
+    return jnp.where(m["where"], found, 0.0)
+
+
+@partial(jax.jit, static_argnums=0)
+def both_ways(name: str, m: dict[str, jax.Array], weights: jax.Array) -> list[tuple]:
+    """Values, and gradients of their weighted sum: in blocks of positions, and plain."""
+
+    def total(part: dict[str, jax.Array], chunk: int | None) -> tuple[jax.Array, jax.Array]:
+        given = {**m, **part}
+        values = loss_of(name, given, chunk) if chunk else plain(name, given)
+        return (values * weights).sum(), values
+
+    part = {key: m[key] for key in DIFFERENTIABLE}
+    return [jax.grad(total, has_aux=True)(part, chunk) for chunk in (CHUNK, None)]
+
+
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("real", [0, 1, 255, 256, 257, 700])
 def test_positions_in_blocks_give_what_the_plain_ones_give(name: str, real: int) -> None:
@@ -396,33 +429,8 @@ def test_positions_in_blocks_give_what_the_plain_ones_give(name: str, real: int)
     m["where"] = np.zeros(700, bool)
     m["where"][np.random.default_rng(real).permutation(700)[:real]] = True
     weights = np.random.default_rng(1).normal(size=700).astype(np.float32)
-
-    def plain(given: dict[str, jax.Array]) -> jax.Array:
-        logits, teacher = (
-            jnp.where(m["valid"], given[a] @ given[b].T + given[c], -jnp.inf)
-            for a, b, c in (
-                ("states", "items", "bias"),
-                ("teacher_states", "teacher_items", "teacher_bias"),
-            )
-        )
-        if name == "logsumexp":
-            return jax.nn.logsumexp(logits, axis=1)
-        if name == "cross entropy":
-            found = -jax.nn.log_softmax(logits)[np.arange(700), m["targets"]]
-        else:
-            p, q = (jax.nn.log_softmax(x / m["temperature"]) for x in (teacher, logits))
-            found = jnp.where(m["valid"], jnp.exp(p) * (p - jnp.where(m["valid"], q, 0)), 0)
-            found = found.sum(axis=1)
-        return jnp.where(m["where"], found, 0.0)
-
-    def blocks(given: dict[str, jax.Array]) -> jax.Array:
-        return loss_of(name, {**m, **given}, CHUNK)
-
-    given = {key: jnp.asarray(m[key]) for key in DIFFERENTIABLE}
-    whole = {**{key: jnp.asarray(x) for key, x in m.items()}}
-    np.testing.assert_allclose(blocks(given), plain(whole), **TOLERANCE)
-    found = jax.grad(lambda x: (blocks(x) * weights).sum())(given)
-    expected = jax.grad(lambda x: (plain({**whole, **x}) * weights).sum())(given)
+    (found, values), (expected, want) = both_ways(name, m, weights)
+    np.testing.assert_allclose(values, want, **TOLERANCE)
     for key in DIFFERENTIABLE:
         np.testing.assert_allclose(found[key], expected[key], rtol=1e-4, atol=1e-4)
 

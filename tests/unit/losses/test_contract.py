@@ -10,21 +10,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.test_util import check_grads
+from jax.test_util import check_vjp
 
 from tests.unit.losses.cases import CASES, WHERE, B, Case
 
 every_loss = pytest.mark.parametrize("name", CASES)
 
 
-def values_and_gradients(name, arrays, shared, where):
-    """Values [B] and the gradients of their sum, weighted by unmasked rank, for all floats."""
+def values_and_gradients(name, arrays, shared, where, weights):
+    """Values [B] and the gradients of their sum, weighted by ``weights`` [B], for all floats."""
     everything = {**arrays, **shared}
 
     def total(part):
         values = CASES[name].loss({**everything, **part}, where)
-        rank = jnp.arange(values.shape[0]) if where is None else jnp.cumsum(where) - 1
-        return (values * jnp.cos(rank)).sum(), values
+        return (values * weights).sum(), values
 
     part = {
         key: array
@@ -36,7 +35,21 @@ def values_and_gradients(name, arrays, shared, where):
 
 
 FAST = {"xla_backend_optimization_level": 0}  # halves the compilation time
-run = jax.jit(values_and_gradients, static_argnums=0, compiler_options=FAST)
+# A case is compiled once with a mask and once without: the checks below ask these two programs.
+compiled = jax.jit(values_and_gradients, static_argnums=0, compiler_options=FAST)
+
+
+def by_rank(where):
+    """Weights [B] of which an unmasked example's is that of its place among the unmasked."""
+    return np.cos(np.cumsum(where) - 1).astype(np.float32)
+
+
+def run(name, arrays, shared, where, weights=None):
+    """Ask the program of a case: values and gradients in numpy, weighted by rank if not told."""
+    if weights is None:
+        size = len(next(iter(arrays.values())))
+        weights = by_rank(np.ones(size, bool) if where is None else where)
+    return jax.device_get(compiled(name, arrays, shared, where, weights))
 
 
 def spoil(case: Case, value: float) -> dict[str, np.ndarray]:
@@ -112,8 +125,8 @@ def test_one_example_is_finite(name):
 def test_jit(name):
     case = CASES[name]
     arrays = {**case.arrays, **case.shared}
-    compiled, _ = run(name, case.arrays, case.shared, WHERE)
-    np.testing.assert_allclose(case.loss(arrays, WHERE), compiled, rtol=2e-5, atol=2e-5)
+    values, _ = run(name, case.arrays, case.shared, WHERE)
+    np.testing.assert_allclose(case.loss(arrays, WHERE), values, rtol=2e-5, atol=2e-5)
 
 
 @every_loss
@@ -122,9 +135,10 @@ def test_vmap(name):
     other = {key: array[::-1].copy() for key, array in case.arrays.items()}
     stacked = {key: np.stack([case.arrays[key], other[key]]) for key in case.arrays}
     mapped = jax.jit(
-        jax.vmap(partial(values_and_gradients, name), (0, None, None)), compiler_options=FAST
+        jax.vmap(partial(values_and_gradients, name, weights=by_rank(WHERE)), (0, None, None)),
+        compiler_options=FAST,
     )
-    together = mapped(stacked, case.shared, WHERE)
+    together = jax.device_get(mapped(stacked, case.shared, WHERE))
     for index, arrays in enumerate((case.arrays, other)):
         jax.tree.map(
             lambda both, one: np.testing.assert_allclose(
@@ -141,19 +155,18 @@ def test_vmap(name):
 @every_loss
 def test_bfloat16_is_within_a_hundredth_of_float32(name):
     case = CASES[name]
-    half, full = (
-        {
-            key: jnp.asarray(array, jnp.bfloat16).astype(dtype)
-            if array.dtype == np.float32
-            else array
-            for key, array in {**case.arrays, **case.shared}.items()
-        }
-        for dtype in (jnp.bfloat16, jnp.float32)
-    )
-    loss = jax.jit(case.loss, compiler_options=FAST)
-    values = loss(half, WHERE)
+    half = {
+        key: array.astype(jnp.bfloat16) if array.dtype == np.float32 else array
+        for key, array in {**case.arrays, **case.shared}.items()
+    }
+    full = {
+        key: array.astype(np.float32) if array.dtype == jnp.bfloat16 else array
+        for key, array in half.items()
+    }
+    values = jax.jit(case.loss, compiler_options=FAST)(half, WHERE)
     assert values.dtype == jnp.float32
-    np.testing.assert_allclose(values, loss(full, WHERE), rtol=1e-2, atol=1e-2)
+    arrays, shared = ({key: full[key] for key in part} for part in (case.arrays, case.shared))
+    np.testing.assert_allclose(values, run(name, arrays, shared, WHERE)[0], rtol=1e-2, atol=1e-2)
 
 
 @every_loss
@@ -166,17 +179,34 @@ def test_gradients_against_finite_differences(name):
         for key, array in arrays.items()
         if array.dtype == np.float32 and key not in case.cut
     }
-    plain = case.surrogate or (lambda arrays: case.loss(arrays, WHERE))
-    loss = jax.jit(lambda part: plain({**arrays, **part}))
-    check_grads(loss, (part,), order=1, modes=["rev"], eps=1e-2, atol=2e-2, rtol=2e-2)
-    gradients = jax.jit(jax.grad(lambda arrays: case.loss(arrays, WHERE).sum(), allow_int=True))(
-        arrays
-    )
+
+    def own(part, weights):
+        shared = {key: part.get(key, array) for key, array in case.shared.items()}
+        each = {key: part.get(key, array) for key, array in case.arrays.items()}
+        return run(name, each, shared, WHERE, weights)
+
+    @partial(jax.jit, compiler_options=FAST)
+    def surrogate(part, weights):
+        values, pull = jax.vjp(lambda part: case.surrogate({**arrays, **part}), part)
+        return values, pull(weights)[0]
+
+    ask = surrogate if case.surrogate else own
+    ones = np.ones(B, np.float32)
+
+    def pulled(part):
+        def pull(weights):
+            gradients = ask(part, np.asarray(weights))[1]
+            return ({key: gradients[key] for key in part},)
+
+        return ask(part, ones)[0], pull
+
+    check_vjp(lambda part: ask(part, ones)[0], pulled, (part,), eps=1e-2, atol=2e-2, rtol=2e-2)
+    gradients = own(part, ones)[1]
     for key in case.cut:
-        assert not np.asarray(gradients[key]).any()
-    assert any(np.asarray(gradients[key]).any() for key in part)
+        assert not gradients[key].any()
+    assert any(gradients[key].any() for key in part)
     if case.surrogate is not None:
-        expected = jax.grad(lambda part: plain({**arrays, **part}).sum())(part)
+        expected = surrogate(part, ones)[1]
         for key in part:
             np.testing.assert_allclose(gradients[key], expected[key], rtol=1e-4, atol=1e-6)
 
@@ -184,12 +214,14 @@ def test_gradients_against_finite_differences(name):
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.truth])
 def test_values_are_those_of_the_closed_form(name):
     case = CASES[name]
-    arrays = {**case.arrays, **case.shared}
-    floats = {
-        key: array.astype(np.float64) for key, array in arrays.items() if array.dtype.kind == "f"
-    }
-    expected = case.truth({**arrays, **floats})
-    assert type(expected) is np.ndarray, "a closed form in numpy calls no loss of jmrec"
-    assert expected.dtype == np.float64
-    values = jax.jit(case.loss, static_argnums=1)(arrays, None)
-    np.testing.assert_allclose(values, expected, rtol=1e-5, atol=1e-5)
+    for where, arrays in ((np.ones(B, bool), case.arrays), (None, case.pick(WHERE))):
+        expected = case.truth(
+            {
+                key: array.astype(np.float64) if array.dtype.kind == "f" else array
+                for key, array in {**arrays, **case.shared}.items()
+            }
+        )
+        assert type(expected) is np.ndarray, "a closed form in numpy calls no loss of jmrec"
+        assert expected.dtype == np.float64
+        values, _ = run(name, arrays, case.shared, where)
+        np.testing.assert_allclose(values, expected, rtol=1e-5, atol=1e-5)

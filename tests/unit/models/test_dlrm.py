@@ -44,6 +44,7 @@ def layer(params: dict, name: str, x: np.ndarray) -> np.ndarray:
 
 def reference(c: DlrmConfig, params: dict, pairs: Pairs) -> np.ndarray:
     """Return the logits, one pair at a time."""
+    pairs = jax.device_get(pairs)
     p = jax.tree.map(lambda x: np.asarray(x, np.float64), params)
     found = []
     for row in range(len(pairs.item)):
@@ -89,15 +90,19 @@ def test_logits_are_those_of_numpy(cross: str) -> None:
     model, pairs = dlrm(config), drawn(config)
     params = model.init(jax.random.key(1))
     # Tables that begin near zero would hide a wrong row.
-    params = jax.tree.map(lambda x: x + 0.1 * jax.random.normal(jax.random.key(2), x.shape), params)
-    logits, _ = model.fns["score"](params, pairs)
+    rng = np.random.default_rng(2)
+    params = jax.tree.map(
+        lambda x: np.asarray(x + 0.1 * rng.normal(size=x.shape), np.float32), jax.device_get(params)
+    )
+    logits, _ = jax.jit(model.fns["score"])(params, pairs)
     np.testing.assert_allclose(logits, reference(config, params, pairs), rtol=2e-4, atol=2e-5)
 
 
 def test_what_is_masked_changes_nothing() -> None:
     model, pairs = dlrm(CONFIG), drawn(CONFIG)
     params = model.init(jax.random.key(1))
-    before, _ = model.fns["score"](params, pairs)
+    score = jax.jit(model.fns["score"])
+    before, _ = score(params, pairs)
     other = replace(
         pairs,
         parts=tuple(
@@ -106,7 +111,7 @@ def test_what_is_masked_changes_nothing() -> None:
         past=jnp.where(pairs.past_mask[..., None], pairs.past, -7.0),
         past_label=jnp.where(pairs.past_mask, pairs.past_label, 1),
     )
-    np.testing.assert_array_equal(before, model.fns["score"](params, other)[0])
+    np.testing.assert_array_equal(before, score(params, other)[0])
 
 
 def test_every_parameter_has_axes_and_tables_are_cut_by_rows() -> None:
@@ -127,7 +132,9 @@ def test_parts_may_be_left_out() -> None:
         model = dlrm(config)
         from jmrec.models.dlrm import example_pairs
 
-        logits, _ = model.fns["score"](model.init(jax.random.key(0)), example_pairs(config, 4))
+        logits, _ = jax.jit(model.fns["score"])(
+            model.init(jax.random.key(0)), example_pairs(config, 4)
+        )
         assert logits.shape == (4,)
         assert np.isfinite(logits).all()
 

@@ -5,6 +5,7 @@ from functools import cache
 from itertools import pairwise
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.special import expit as sigmoid
@@ -18,8 +19,10 @@ D, N = 8, 7
 
 def learned(model):
     """Parameters of which none is zero."""
-    params = model.init(jax.random.key(0))
-    return jax.tree.map(lambda p: p + 0.3 * jax.random.normal(jax.random.key(1), p.shape), params)
+    params, rng = model.init(jax.random.key(0)), np.random.default_rng(1)
+    return jax.tree.map(
+        lambda p: jnp.asarray(np.asarray(p) + 0.3 * rng.normal(size=p.shape), jnp.float32), params
+    )
 
 
 def linear(x, p):
@@ -230,19 +233,25 @@ def test_an_encoder_is_its_papers_formula(name: str, seed: int) -> None:
     x = rng.normal(size=(4, D)).astype(np.float32)[items]
     seconds = np.array([0, 3, 40, 3, 7_000, 90_000, 11])
     gap = np.log1p(rng.permutation(seconds)).astype(np.float32)
-    padded = np.pad(x, ((0, 2), (0, 0)), constant_values=5.0)[None]
-    mask, wide_gap = (np.arange(N + 2) < N)[None], np.pad(gap, (0, 2))[None]
+    padded = np.stack([np.pad(x, ((0, 2), (0, 0)), constant_values=5.0)] * 2)
+    mask, wide_gap = np.stack([np.arange(N + 2) < N] * 2), np.stack([np.pad(gap, (0, 2))] * 2)
     states = encode(params, padded, mask, wide_gap, jax.random.key(0), None)
     wide = jax.tree.map(lambda p: np.asarray(p, np.float64), params)
     x, gap = x.astype(np.float64), gap.astype(np.float64)
     want = [CASES[name][0](wide, x[: n + 1], gap[: n + 1]) for n in range(N)]
-    np.testing.assert_allclose(np.asarray(states)[0, :N], want, rtol=1e-5, atol=1e-5)
+    for row in np.asarray(states):
+        np.testing.assert_allclose(row[:N], want, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_dropout_drops_in_training_alone(name: str) -> None:
     _, params, encode = reader(name)
-    x, mask, gap = np.ones((2, 4, D), np.float32), np.ones((2, 4), bool), np.ones((2, 4))
+    shape = 2, N + 2  # as above: the program without dropout is there
+    x, mask, gap = (
+        np.ones((*shape, D), np.float32),
+        np.ones(shape, bool),
+        np.ones(shape, np.float32),
+    )
     alike, other = (encode(params, x, mask, gap, jax.random.key(0), rate) for rate in (None, 0.5))
     np.testing.assert_allclose(*alike, rtol=1e-4, atol=1e-5)
     assert not np.allclose(*other, rtol=1e-2, atol=1e-2)

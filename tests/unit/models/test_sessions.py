@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import fields, replace
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -41,12 +42,15 @@ TINY = StackConfig(**STACK)
 
 
 def small(name: str, kind: type):
-    """A small config of any encoder: a new one in the table is tested like the others."""
+    """A small config of any encoder: a new one in the table is tested like the others.
+
+    Serving's tests have the same ones, so that their programs are found in the cache.
+    """
     known = {each.name for each in fields(kind)}
     settings = {"stack": STACK, "options": {"hidden": 8} if "hidden" in known else {}}
-    ids = 4 if "ids" in known else 0
+    features, ids = (6, 64) if "ids" in known else (8, 0)
     with registered():
-        return session_config(name, settings, features=8, ids=ids, gaps=True, events=2)
+        return session_config(name, settings, features=features, ids=ids, gaps=True, events=3)
 
 
 KINDS = {name: each.config for name, each in {**ENCODERS, **TOYS}.items()}
@@ -75,22 +79,32 @@ def sessions(config) -> dict:
             "picture_ok": rng.random((B, L)) < 0.5,
         }
     gap = np.where(mask, rng.random((B, L)), 0).astype(np.float32)
-    return {"x": x, "mask": mask, "gap": gap, "event": rng.integers(0, 2, (B, L))}
+    return {"x": x, "mask": mask, "gap": gap, "event": rng.integers(0, 3, (B, L))}
 
 
 def learned(model):
     """Parameters of which none is zero."""
-    params = model.init(jax.random.key(0))
-    return jax.tree.map(lambda p: p + 0.3 * jax.random.normal(jax.random.key(1), p.shape), params)
+    params, rng = model.init(jax.random.key(0)), np.random.default_rng(1)
+    return jax.tree.map(
+        lambda p: jnp.asarray(np.asarray(p) + 0.3 * rng.normal(size=p.shape), jnp.float32), params
+    )
+
+
+@cache
+def compiled(name: str):
+    """An encoder's parameters, and its functions of what `sessions` makes, compiled once."""
+    model = session_model(CONFIGS[name])
+    params = learned(model)
+
+    def program(fn: str):
+        order = ("x", "mask", "gap", "event")
+        return jax.jit(lambda given: model.fns[fn](params, *[given[name] for name in order])[0])
+
+    return params, program("encode_session"), program("last_state")
 
 
 def reader(name: str):
-    model = session_model(CONFIGS[name])
-    params = learned(model)
-    order = ("x", "mask", "gap", "event")
-    encode = jax.jit(
-        lambda given: model.fns["encode_session"](params, *[given[name] for name in order])[0]
-    )
+    params, encode, _ = compiled(name)
     return params, encode, sessions(CONFIGS[name])
 
 
@@ -98,7 +112,7 @@ def reader(name: str):
 def test_a_later_item_changes_no_earlier_state_and_padding_none(name: str) -> None:
     params, encode, asked = reader(name)
     states = np.asarray(encode(asked))
-    catalogue = {"features": np.ones((4, 8), np.float32), "ids": np.arange(4)}
+    catalogue = {"features": np.ones((4, CONFIGS[name].features), np.float32), "ids": np.arange(4)}
     table = item_vectors(session_model(CONFIGS[name]), params, catalogue)
     assert states.shape == (B, L, table.shape[1])
     assert states.dtype == np.float32
@@ -162,11 +176,12 @@ def test_prefixes_drop_each_for_itself_and_the_key_decides() -> None:
     model = session_model(WholeConfig(features=3, ids=4, power=0))  # all items weigh the same
     params, x, mask = learned(model), np.ones((1, 4, 8), np.float32), np.ones((1, 4), bool)
 
+    @partial(jax.jit, static_argnums=1)
+    def encode(key, train):
+        return model.fns["encode_session"](params, x, mask, key=key, train=train, dropout=0.5)[0]
+
     def read(seed: int, train: bool = True) -> np.ndarray:
-        key = jax.random.key(seed)
-        return np.asarray(
-            model.fns["encode_session"](params, x, mask, key=key, train=train, dropout=0.5)[0]
-        )
+        return np.asarray(encode(jax.random.key(seed), train))
 
     np.testing.assert_array_equal(read(0), read(0))
     assert not np.array_equal(read(0), read(1))
@@ -187,17 +202,15 @@ def test_what_is_tapped_of_prefixes_has_their_axis() -> None:
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_the_last_state_is_that_after_the_last_item(name: str) -> None:
-    model = session_model(CONFIGS[name])
-    params, encode, asked = reader(name)
+    _, encode, last_state = compiled(name)
+    asked = sessions(CONFIGS[name])
     want = np.asarray(encode(asked))[np.arange(B), LENGTHS - 1]
     later = jax.tree.map(lambda array: np.array(array), asked)
     for row, length in enumerate(LENGTHS):  # what padding holds is read by nobody
         for array in jax.tree.leaves({name: later[name] for name in ("x", "gap", "event")}):
             # Of an encoder that is not causal nothing but zeros arrive there.
             array[row, length:] = 1 if causal(CONFIGS[name]) or array.dtype.kind != "f" else np.nan
-    order = ("x", "mask", "gap", "event")
-    found, _ = model.fns["last_state"](params, *[later[name] for name in order])
-    np.testing.assert_allclose(found, want, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(last_state(later), want, rtol=1e-5, atol=1e-6)
 
 
 PACKING = [name for name, each in ENCODERS.items() if each.packs] + ["transfer of tokens"]
@@ -237,7 +250,7 @@ def test_no_two_encoders_share_a_config_and_names_are_found_by_it() -> None:
 def test_an_encoder_reads_its_own_vectors_or_what_the_items_are() -> None:
     own, tower = (session_model(CONFIGS[name]) for name in ("student", "transfer"))
     rng = np.random.default_rng(0)
-    catalogue = {"features": rng.normal(size=(6, 8)).astype(np.float32), "ids": np.arange(6) % 4}
+    catalogue = {"features": rng.normal(size=(6, 6)).astype(np.float32), "ids": np.arange(6) % 4}
     params = own.init(jax.random.key(0))
     table = item_vectors(own, params, catalogue)
     want, _ = own.fns["item_table"](params, catalogue["features"], catalogue["ids"])

@@ -67,7 +67,7 @@ def test_reading_without_a_modality_equals_hiding_it(tower, items) -> None:
     text, picture = items
     nothing, everything = jnp.zeros((3, 7), bool), jnp.ones((3, 7), bool)
     yes, no = jnp.ones(3, bool), jnp.zeros(3, bool)
-    seen, _ = model.fns["see"](params, picture)
+    seen, _ = jax.jit(model.fns["see"])(params, picture)
     encode = jax.jit(model.fns["encode_item"])
     a, _ = encode(params, text, seen, nothing, yes)
     b, _ = encode(params, None, seen, None, yes)
@@ -95,7 +95,7 @@ def test_contrast_gives_unit_vectors(tower) -> None:
     model, params = tower
     seen = jax.random.normal(jax.random.key(3), (4, 5, 16))
     e = jax.random.normal(jax.random.key(4), (4, KNOWLEDGE.features))
-    (a, b), _ = model.fns["contrast"](params, seen, e)
+    (a, b), _ = jax.jit(model.fns["contrast"])(params, seen, e)
     np.testing.assert_allclose(jnp.linalg.norm(a, axis=-1), 1, atol=1e-3)
     assert a.shape == b.shape == (4, 8)
 
@@ -167,11 +167,12 @@ def test_students_share_the_unknown_row_and_drop_ids_in_training_only() -> None:
     model = student(StudentConfig(features=0, ids=5, stack=TINY))
     params = model.init(jax.random.key(0))
     ids = jnp.array([0, 1, 4, 4])
-    table, _ = model.fns["item_table"](params, None, ids, id_dropout=1.0)
+    item_table = jax.jit(model.fns["item_table"], static_argnames="train")
+    table, _ = item_table(params, None, ids, id_dropout=1.0)
     np.testing.assert_array_equal(table[2], table[3])
     assert not np.allclose(table[0], table[2])
     key = jax.random.key(1)
-    dropped, _ = model.fns["item_table"](params, None, ids, key=key, train=True, id_dropout=1.0)
+    dropped, _ = item_table(params, None, ids, key=key, train=True, id_dropout=1.0)
     np.testing.assert_array_equal(dropped, jnp.broadcast_to(table[2], dropped.shape))
 
 
@@ -179,10 +180,11 @@ def test_taps_return_what_they_name_and_unknown_ones_fail() -> None:
     model = MODELS["transfer"]()
     params = model.init(jax.random.key(0))
     args = (params, jnp.ones((2, 3, 6)), jnp.ones((2, 3), bool))
-    _, tapped = model.fns["encode_session"](*args, taps=("layers",))
+    encode = jax.jit(model.fns["encode_session"], static_argnames="taps")
+    _, tapped = encode(*args, taps=("layers",))
     assert tapped["layers"].shape == (2, 2, 3, 16)
     with pytest.raises(KeyError):
-        model.fns["encode_session"](*args, taps=("nothing",))
+        encode(*args, taps=("nothing",))
 
 
 def test_permuting_pictures_changes_e(tower, items) -> None:
@@ -211,8 +213,8 @@ def reads_tokens():
     tokens = ItemTokens(vocab=10, text=3, seen=2, width=16)
     model = transfer_tower(TransferConfig(features=6, stack=TINY, out=8, tokens=tokens))
     params = model.init(jax.random.key(0))
-    mask = jnp.ones((1, 3), bool)
-    return params, lambda items, mask=mask: model.fns["encode_session"](params, items, mask)[0]
+    encode, mask = jax.jit(model.fns["encode_session"]), jnp.ones((1, 3), bool)
+    return params, lambda items, mask=mask: encode(params, items, mask)[0]
 
 
 def test_a_session_of_tokens_is_read_from_the_past_only(reads_tokens) -> None:
@@ -254,10 +256,11 @@ def test_time_and_event_types_are_read_once_their_tables_have_learned(kind: str)
     params, mask = model.init(jax.random.key(0)), jnp.ones((2, 4), bool)
     gap, event = jnp.array([[0, 1.5, 15.2, 40.0]] * 2), jnp.array([[0, 1, 2, 7]] * 2)
 
-    def read(params, gap, event):
+    @jax.jit
+    def read(params, gap=None, event=None):
         return model.fns["encode_session"](params, x, mask, gap, event)[0]
 
-    plain = model.fns["encode_session"](params, x, mask)[0]
+    plain = read(params)
     np.testing.assert_array_equal(read(params, gap, event), plain)
     tables = jax.tree.map(lambda t: jnp.arange(t.size).reshape(t.shape) * 0.1, params["context"])
     learned = {**params, "context": tables}

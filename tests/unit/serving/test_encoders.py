@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -17,7 +18,6 @@ from jmrec.models.sessions.table import (
     ENCODERS,
     encoder_name,
     item_vectors,
-    session_config,
     session_model,
     session_rows,
 )
@@ -25,6 +25,7 @@ from jmrec.models.sessions.transfer import ItemTokens, TransferConfig
 from jmrec.serving import Artefact, load, serve, write
 from jmrec.serving.artefact import read
 from jmrec.serving.stablehlo import export_scores, load_scores
+from tests.unit.models.test_sessions import CONFIGS as SMALL
 from tests.unit.models.test_sessions import TINY
 from tests.unit.models.toy_encoders import (
     MeanConfig,
@@ -218,18 +219,16 @@ def test_an_artefact_of_format_1_names_no_model_and_is_a_student(
     assert load(tmp_path / "old").recommend_batch(sessions[:8], top=40) == expected
 
 
-STACK = {"width": 16, "layers": 1, "heads": 2, "kv_heads": 1, "mlp": 16}
-
-
 @pytest.mark.parametrize("name", [name for name, each in ENCODERS.items() if name != "transfer"])
 def test_every_encoder_is_served_exported_and_explained_as_one_session_by_itself(
     name: str, artefact: Artefact, tmp_path: Path
 ) -> None:
-    config = session_config(name, {"stack": STACK}, features=6, ids=64, gaps=True, events=3)
-    model, keys = session_model(config), iter(jax.random.split(jax.random.key(1), 200))
-    params = model.init(jax.random.key(0))
-    params = jax.tree.map(lambda p: p + 0.2 * jax.random.normal(next(keys), p.shape), params)
-    made = replace(artefact, config=config, params=jax.device_get(params))
+    config, rng = SMALL[name], np.random.default_rng(1)
+    model = session_model(config)
+    noise = lambda p: (p + 0.2 * rng.normal(size=p.shape)).astype(np.float32)  # noqa: E731
+    params = jax.tree.map(noise, jax.device_get(model.init(jax.random.key(0))))
+    made = replace(artefact, config=config, params=params)
+    params = jax.tree.map(jnp.asarray, params)
     catalogue = {**made.features, "ids": made.id_rows}
     table = item_vectors(model, params, catalogue)
     read = np.asarray(session_rows(model, params, catalogue, table))

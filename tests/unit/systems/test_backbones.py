@@ -1,13 +1,16 @@
 """Frozen readers of every family: a text and a picture are read as the model itself reads them."""
 
 import io
+from functools import partial
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 
 from jmrec.config import ConfigDict, load_config
+from jmrec.convert.families import Pretrained
 from jmrec.data.pictures import decode_pictures
 from jmrec.data.schema import Items
 from jmrec.errors import UserError
@@ -53,13 +56,17 @@ def test_items_are_read_as_the_models_read_them(folder: Path, text: str, picture
     # A whole multimodal model sees with its own tower.
     assert eye.family == ("idefics3" if text == "idefics3" else "vit")
     tokenizer = backbone._tokenizer
+    sentence, look = (
+        jax.jit(each.model.fns[name])
+        for each, name in ((reader, "sentence"), (eye, "encode_picture"))
+    )
     for row in (0, 1):
         ids = np.array([tokenizer.encode(ITEMS.text["title"][row]).ids])
-        want, _ = reader.model.fns["sentence"](reader.params, ids, np.ones(ids.shape, bool))
+        want, _ = sentence(reader.params, ids, np.ones(ids.shape, bool))
         np.testing.assert_allclose(read["text"][row], want[0], atol=1e-5)
     assert not read["text"][2].any()
     pixels, ok = decode_pictures(ITEMS, 32)
-    want, _ = eye.model.fns["encode_picture"](eye.params, pixels[[0, 2]])
+    want, _ = look(eye.params, pixels[[0, 2]])
     np.testing.assert_allclose(read["picture"][[0, 2]], want, atol=1e-5)
     assert not read["picture"][1].any()
     assert read["picture_ok"].tolist() == ok.tolist() == [True, False, True]
@@ -68,19 +75,24 @@ def test_items_are_read_as_the_models_read_them(folder: Path, text: str, picture
 def test_a_decoders_vector_is_the_mean_of_its_states(folder: Path) -> None:
     found = find_pretrained(folder / "llama", "reader", ("llama",))
     ids, mask = np.array([[7, 8, 9, 0]]), np.array([[True, True, True, False]])
-    one, _ = found.model.fns["sentence"](found.params, ids, mask)
-    states, _ = found.model.fns["encode"](found.params, ids, mask)
+    fns = {name: jax.jit(found.model.fns[name]) for name in ("sentence", "encode")}
+    one, _ = fns["sentence"](found.params, ids, mask)
+    states, _ = fns["encode"](found.params, ids, mask)
     np.testing.assert_allclose(one[0], np.asarray(states)[0, :3].mean(0), atol=1e-6)
 
 
 def test_fewer_layers_are_the_first_ones(folder: Path) -> None:
     ids, mask = np.array([[7, 8, 9]]), np.ones((1, 3), bool)
     whole = find_pretrained(folder / "llama", "reader", ("llama",))
-    _, tapped = whole.model.fns["encode"](whole.params, ids, mask, taps=("layers",))
+
+    def layers(of: Pretrained) -> list[jax.Array]:
+        tapped = partial(of.model.fns["encode"], taps=("layers",))
+        return jax.jit(tapped)(of.params, ids, mask)[1]["layers"]
+
     first = find_pretrained(folder / "llama", "reader", ("llama",), layers=1)
-    _, shallow = first.model.fns["encode"](first.params, ids, mask, taps=("layers",))
-    assert len(shallow["layers"]) == 1
-    np.testing.assert_allclose(shallow["layers"][0], tapped["layers"][0], atol=1e-6)
+    shallow = layers(first)
+    assert len(shallow) == 1
+    np.testing.assert_allclose(shallow[0], layers(whole)[0], atol=1e-6)
     assert first.provenance["layers"] == 1
 
 

@@ -73,7 +73,9 @@ def test_a_catalogue_without_pictures_has_nothing_to_look_at(tmp_path: Path) -> 
     config = load_config(f"{ROOT / 'experiments/tpad.py'}:data=folder,size=tiny")
     config.data.dir, config.data.vocab = str(shop), 400
     config.data.picture_size = 32
-    config.knowledge.train.steps = 2
+    config.knowledge.train.steps, config.knowledge.train.batch_size = 2, 8
+    for stack in (config.knowledge.stack, config.knowledge.vision.stack):
+        stack.layers = 1
     with Tracker(tmp_path / "run") as tracker:
         system = Tpad(Work(config, tmp_path / "run", tracker))
         walk(system.stages()[:3], system.work.workdir, tracker=tracker)

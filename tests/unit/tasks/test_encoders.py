@@ -45,7 +45,7 @@ def task_of(name: str, teacher: bool = False, **settings) -> StudentTask:
 
 @pytest.mark.parametrize("name", ["mean", "whole", "whole, ids alone"])
 def test_the_loss_is_that_of_each_prefix_by_hand(name: str) -> None:
-    params, ((loss, (_, count, _)), _) = call(task_of(name), SESSIONS)
+    params, said = call(task_of(name), SESSIONS)
     config, ids = CONFIGS[name], id_rows(TRAIN, IDS)
     table = vectors(params, E_TABLE if config.features else None, ids)
     want = []
@@ -55,20 +55,20 @@ def test_the_loss_is_that_of_each_prefix_by_hand(name: str) -> None:
             logits = table @ state(config, params, x, np.zeros(n))
             target = int(SESSIONS["target"][row, n - 1])
             want.append(np.log(np.exp(logits[TRAIN]).sum()) - logits[target])
-    assert int(count) == len(want)
-    assert float(loss) == pytest.approx(np.mean(want), rel=1e-4)
+    assert int(said.count) == len(want)
+    assert float(said.loss) == pytest.approx(np.mean(want), rel=1e-4)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_what_is_masked_changes_neither_loss_nor_gradient(name: str) -> None:
     task = task_of(name, teacher=True)
-    _, (one, gradient) = call(task, SESSIONS)
+    _, one = call(task, SESSIONS)
     other = {**SESSIONS, "item": SESSIONS["item"].at[1, 1:].set(6)}
-    _, (two, moved) = call(task, other)
-    assert float(one[0]) == float(two[0])
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-7), gradient, moved)
-    assert all(jnp.isfinite(g).all() for g in jax.tree.leaves(gradient))
-    assert "teacher_kl" in one[1][2]
+    _, two = call(task, other)
+    assert float(one.loss) == float(two.loss)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-7), one.grads, two.grads)
+    assert all(jnp.isfinite(g).all() for g in jax.tree.leaves(one.grads))
+    assert "teacher_kl" in one.metrics
 
 
 def test_a_student_reads_features_where_its_teacher_reads_tokens() -> None:
@@ -80,9 +80,9 @@ def test_a_student_reads_features_where_its_teacher_reads_tokens() -> None:
     }
     tower = session_model(replace(config, tokens=ItemTokens(vocab=9, text=3, seen=2, width=4)))
     teacher = Teacher(tower, tower.init(jax.random.key(5)), E_TABLE, tokens)
-    alone = call(task_of("transfer"), SESSIONS)[1][0][1][2]
+    alone = call(task_of("transfer"), SESSIONS)[1].metrics
     taught = StudentTask(config, E_TABLE, TRAIN, teacher, QUIET)
-    found = call(taught, SESSIONS)[1][0][1][2]
+    found = call(taught, SESSIONS)[1].metrics
     np.testing.assert_allclose(found["next_item"][0], alone["next_item"][0], rtol=1e-6)
 
 
@@ -124,7 +124,7 @@ def test_what_samples_draws_anew_at_each_step_and_as_many_as_told() -> None:
         )  # fmt: skip
         return np.array([loss(jax.random.key(n)) for n in range(8)])
 
-    full = float(call(task_of("mean"), SESSIONS)[1][0][1][0])
+    full = float(call(task_of("mean"), SESSIONS)[1].total)
     assert 0 < values(many).std() < 0.3 * values(few).std()
     np.testing.assert_allclose(values(many).mean(), full, rtol=0.1)
 
@@ -148,7 +148,7 @@ def test_the_default_is_the_full_softmax_of_the_student() -> None:
         StudentTask(config, E_TABLE, TRAIN, None, QUIET, **more)
         for more in ({}, {"loss": "full_softmax", "negatives": 3})
     )
-    _, (one, gradient) = call(plain, SESSIONS)
-    _, (two, same) = call(named, SESSIONS)
-    assert float(one[0]) == float(two[0])
-    jax.tree.map(np.testing.assert_array_equal, gradient, same)
+    _, one = call(plain, SESSIONS)
+    _, two = call(named, SESSIONS)
+    assert float(one.loss) == float(two.loss)
+    jax.tree.map(np.testing.assert_array_equal, one.grads, two.grads)

@@ -1,7 +1,8 @@
 """The tasks' losses against what they are said to be."""
 
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -59,9 +60,20 @@ def item_batch(size: int = 8) -> dict:
     return {name: jnp.asarray(array) for name, array in batch.items()}
 
 
+class Result(NamedTuple):
+    """What a task says of a batch."""
+
+    loss: jax.Array
+    total: jax.Array
+    count: jax.Array
+    metrics: dict
+    state: dict
+    grads: dict
+
+
 @cache
 def compiled(task):
-    """A task's parameters, and its mean loss with gradients: compiled once a task and batch."""
+    """A task's parameters and state, and its mean loss with gradients: compiled once a batch."""
     params, state = task.init(jax.random.key(0))
     frozen, axes = task.frozen(Path())
     assert jax.tree.structure(frozen) == jax.tree.structure(
@@ -69,18 +81,30 @@ def compiled(task):
     )
     frozen = jax.tree.map(jnp.asarray, frozen)
 
-    def mean(params, batch, numbers):
-        total, count, _, metrics = task.loss(
-            params, state, frozen, batch, jax.random.key(0), jnp.int32(0), numbers
-        )
-        return total / count, (total, count, metrics)
+    @jax.jit
+    def run(params, state, batch, key, numbers):
+        def mean(params):
+            total, count, moved, metrics = task.loss(
+                params, state, frozen, batch, key, jnp.int32(0), numbers
+            )
+            return total / count, (total, count, metrics, moved)
 
-    return params, jax.jit(jax.value_and_grad(mean, has_aux=True))
+        (loss, aux), grads = jax.value_and_grad(mean, has_aux=True)(params)
+        return Result(loss, *aux, grads)
+
+    return params, state, run
 
 
-def call(task, batch: dict, hparams: dict | None = None):
-    params, run = compiled(task)
-    return params, run(params, batch, {**task.hparams, **(hparams or {})})
+def call(task, batch: dict, hparams: dict | None = None, **other) -> tuple[dict, Result]:
+    """Ask a task, with other ``params``, ``state`` or ``key`` than its first ones if told."""
+    params, state, run = compiled(task)
+    given = {"params": params, "state": state, "key": jax.random.key(0), **other}
+    return params, run(batch=batch, numbers={**task.hparams, **(hparams or {})}, **given)
+
+
+@partial(jax.jit, static_argnums=2)
+def moved(params, grads, rate: float):
+    return jax.tree.map(lambda p, g: p - rate * g, params, grads)
 
 
 @cache
@@ -129,7 +153,7 @@ def student_alone() -> StudentTask:
 def test_knowledge_prompt_hides_whole_fields_and_at_least_one() -> None:
     task = KnowledgeTask(KNOWLEDGE, {"hide_picture": 0.0, "hide_tokens": 0.0})
     batch = item_batch(64)
-    shown, hidden, _ = task.prompt(batch, jax.random.key(0), task.hparams)
+    shown, hidden, _ = jax.jit(task.prompt)(batch, jax.random.key(0), task.hparams)
     field = np.asarray(task.token_field)
     assert not (shown & hidden).any()
     np.testing.assert_array_equal(shown | hidden, batch["text"] > 0)
@@ -142,32 +166,23 @@ def test_knowledge_prompt_hides_whole_fields_and_at_least_one() -> None:
 
 def test_knowledge_loss_is_finite_and_falls_with_training() -> None:
     task, batch = knowledge_task(), item_batch()
-    params, ((first, _), grads) = call(task, batch)
-    assert all(jnp.isfinite(g).all() for g in jax.tree.leaves(grads))
-    frozen, _ = task.frozen(Path())
-
-    @jax.jit
-    def step(params, key):
-        def mean(p):
-            total, count, _, _ = task.loss(p, {}, frozen, batch, key, jnp.int32(0), task.hparams)
-            return total / count
-
-        return jax.tree.map(lambda p, g: p - 0.1 * g, params, jax.grad(mean)(params)), mean(params)
-
+    params, first = call(task, batch)
+    assert all(jnp.isfinite(g).all() for g in jax.tree.leaves(first.grads))
     for n in range(60):
-        params, last = step(params, jax.random.key(n))
-    assert float(last) < 0.8 * float(first)
+        _, last = call(task, batch, params=params, key=jax.random.key(n))
+        params = moved(params, last.grads, 0.1)
+    assert float(last.loss) < 0.8 * float(first.loss)
 
 
 def test_knowledge_without_generation_or_contrast_drops_the_term() -> None:
     batch = item_batch()
-    _, ((both, _), _) = call(knowledge_task(), batch)
+    _, both = call(knowledge_task(), batch)
     task = KnowledgeTask(KNOWLEDGE, {"contrast": 0.0})
-    _, ((text, (_, _, metrics)), _) = call(task, batch)
-    assert "contrast" not in metrics
-    assert float(both) != float(text)
-    _, ((none, _), _) = call(task, batch, {"generation": 0.0})
-    assert float(none) == 0.0
+    _, text = call(task, batch)
+    assert "contrast" not in text.metrics
+    assert float(both.loss) != float(text.loss)
+    _, none = call(task, batch, {"generation": 0.0})
+    assert float(none.loss) == 0.0
 
 
 def test_vision_learns_which_words_go_with_a_picture_and_others_do_not_count() -> None:
@@ -186,8 +201,8 @@ def test_vision_learns_which_words_go_with_a_picture_and_others_do_not_count() -
         word_weights(text.astype(int), 12),
         {"brighten": 0.1},
     )
-    params, ((first, (_, count, _)), grads) = call(task, batch)
-    assert float(count) == 28
+    params, first = call(task, batch)
+    assert float(first.count) == 28
     # The head begins at zero: the first loss is that of the prior, and nothing reaches the eye yet.
     mass = np.exp(task.frozen_inputs["prior"])
     bags = np.zeros((32, 12))
@@ -197,22 +212,13 @@ def test_vision_learns_which_words_go_with_a_picture_and_others_do_not_count() -
     bags /= bags.sum(1, keepdims=True)
     np.testing.assert_allclose(mass.sum(), 1.0, rtol=1e-5)
     np.testing.assert_allclose(
-        first, -(bags[4:] * np.log(mass / mass.sum())).sum(1).mean(), rtol=1e-4
+        first.loss, -(bags[4:] * np.log(mass / mass.sum())).sum(1).mean(), rtol=1e-4
     )
-    assert not any(jnp.abs(g).max() for g in jax.tree.leaves(grads["vision"]))
-    frozen, _ = task.frozen(Path())
-
-    @jax.jit
-    def step(params, key):
-        def mean(p):
-            total, count, _, _ = task.loss(p, {}, frozen, batch, key, jnp.int32(0), task.hparams)
-            return total / count
-
-        return jax.tree.map(lambda p, g: p - 0.3 * g, params, jax.grad(mean)(params))
-
+    assert not any(jnp.abs(g).max() for g in jax.tree.leaves(first.grads["vision"]))
     for n in range(80):
-        params = step(params, jax.random.key(n))
-    logits, _ = task.model.fns["name_words"](params, batch["picture"])
+        _, said = call(task, batch, params=params, key=jax.random.key(n))
+        params = moved(params, said.grads, 0.3)
+    logits, _ = jax.jit(task.model.fns["name_words"])(params, batch["picture"])
     np.testing.assert_array_equal(np.asarray(logits[:, 2] > logits[:, 3]), dark)
 
 
@@ -229,19 +235,21 @@ def test_transition_is_a_softmax_over_training_items_only() -> None:
     task = TransitionTask(
         TransferConfig(features=5, stack=TINY, out=4), E_TABLE, TRAIN, {"dropout": 0.0}
     )
-    params, ((_, (total, count, _)), _) = call(task, SESSIONS)
-    h, _ = task.model.fns["encode_session"](params, E_TABLE[SESSIONS["item"]], SESSIONS["mask"])
-    y, _ = task.model.fns["item_table"](params, E_TABLE)
+    params, said = call(task, SESSIONS)
+    fns = {name: jax.jit(task.model.fns[name]) for name in ("encode_session", "item_table")}
+    h, _ = fns["encode_session"](params, E_TABLE[SESSIONS["item"]], SESSIONS["mask"])
+    y, _ = fns["item_table"](params, E_TABLE)
     logits = np.asarray(h @ y.T, np.float64)[..., TRAIN]
     place = np.cumsum(TRAIN) - 1
     want = 0.0
     for b, p in ((0, 0), (0, 1), (0, 2), (1, 0)):
         row = logits[b, p]
         want += np.log(np.exp(row).sum()) - row[place[SESSIONS["target"][b, p]]]
-    assert int(count) == 4
-    np.testing.assert_allclose(total, want, rtol=1e-5)
+    assert int(said.count) == 4
+    np.testing.assert_allclose(said.total, want, rtol=1e-5)
 
 
+@cache
 def distill_task(lower: str = "infonce", upper: str = "vclub", **hparams) -> DistillTask:
     return DistillTask(
         AlignmentConfig(features=5, states=4, k=3, t=3, critic=3),
@@ -255,8 +263,9 @@ def distill_task(lower: str = "infonce", upper: str = "vclub", **hparams) -> Dis
     [(lower, "vclub") for lower in LOWER] + [("infonce", upper) for upper in UPPER[1:]],
 )
 def test_distill_estimators_have_finite_gradients(lower: str, upper: str) -> None:
-    _, ((loss, _), grads) = call(distill_task(lower, upper), SESSIONS)
-    assert jnp.isfinite(loss)
+    _, said = call(distill_task(lower, upper), SESSIONS)
+    grads = said.grads
+    assert jnp.isfinite(said.loss)
     assert all(jnp.isfinite(g).all() for g in jax.tree.leaves(grads))
     assert float(jnp.abs(grads["head_t"]["kernel"]).sum()) > 0
     assert float(jnp.abs(grads["head_k"]["kernel"]).sum()) > 0
@@ -267,17 +276,13 @@ def test_distill_keeps_the_moving_averages_of_mine() -> None:
     task = distill_task("mine")
     params, state = task.init(jax.random.key(0))
     assert state == {"next": -jnp.inf, "last": -jnp.inf}
-    frozen = jax.tree.map(jnp.asarray, task.frozen(Path())[0])
 
-    @jax.jit
     def step(params, state):
-        return task.loss(
-            params, state, frozen, SESSIONS, jax.random.key(0), jnp.int32(0), task.hparams
-        )[2]
+        return call(task, SESSIONS, params=params, state=state)[1].state
 
     first = step(params, state)
-    moved = jax.tree.map(lambda x: 3.0 * x, params)
-    second, alone = step(moved, first), step(moved, state)
+    tripled = jax.tree.map(lambda x: 3.0 * x, params)
+    second, alone = step(tripled, first), step(tripled, state)
     for name in ("next", "last"):
         mixed = 0.99 * np.exp(float(first[name])) + 0.01 * np.exp(float(alone[name]))
         assert float(second[name]) == pytest.approx(np.log(mixed), rel=1e-4, abs=1e-6)
@@ -318,42 +323,25 @@ def test_an_unknown_estimator_is_a_sentence() -> None:
 
 def test_distill_ablations_silence_their_terms() -> None:
     task, off = distill_task(), {"next": 0.0, "last": 0.0, "disentangle": 0.0}
-    _, (_, alone) = call(task, SESSIONS, off)
+    alone = call(task, SESSIONS, off)[1].grads
     assert float(jnp.abs(alone["head_t"]["kernel"]).sum()) == 0
     assert float(jnp.abs(alone["head_k"]["kernel"]).sum()) > 0
     # q(t | k) moves neither k nor t, and the term that parts them does not move q.
-    _, (_, grads) = call(task, SESSIONS, {**off, "disentangle": 1.0})
+    grads = call(task, SESSIONS, {**off, "disentangle": 1.0})[1].grads
     for a, b in zip(jax.tree.leaves(grads["conditional1"]), jax.tree.leaves(alone["conditional1"])):
         np.testing.assert_allclose(a, b, rtol=1e-5)
 
 
 def test_distill_parts_no_further_than_to_independence() -> None:
     """Where the estimate of I(k; t) is negative, it moves neither k nor t; where positive, both."""
-    task = distill_task(next=0.0, last=0.0, disentangle=10.0, rebuild=0.0)
-    params, state = task.init(jax.random.key(0))
-    frozen = jax.tree.map(jnp.asarray, task.frozen(Path())[0])
-
-    @jax.jit
-    @jax.grad
-    def moved(params, key):
-        total, count, _, _ = task.loss(
-            params, state, frozen, SESSIONS, key, jnp.int32(0), task.hparams
-        )
-        return total / count
-
-    @jax.jit
-    def bound(key):
-        metrics = task.loss(params, state, frozen, SESSIONS, key, jnp.int32(0), task.hparams)[3]
-        return metrics["vclub"][0]
-
+    only = {"next": 0.0, "last": 0.0, "disentangle": 10.0, "rebuild": 0.0}
     signs = set()
     for n in range(20):
-        key = jax.random.key(n)
-        positive = bool(bound(key) > 0)
+        _, said = call(distill_task(), SESSIONS, only, key=jax.random.key(n))
+        positive = bool(said.metrics["vclub"][0] > 0)
         signs.add(positive)
-        grads = moved(params, key)
         for head in ("head_k", "head_t"):
-            assert bool(jnp.abs(grads[head]["kernel"]).sum() > 0) == positive
+            assert bool(jnp.abs(said.grads[head]["kernel"]).sum() > 0) == positive
     assert signs == {True, False}
 
 
@@ -368,53 +356,48 @@ def test_every_stage_can_read_sessions_as_tokens() -> None:
     config = TransferConfig(5, TINY, 4, ItemTokens(vocab, text=4, seen=2, width=16))
     known = {"embedding": jnp.full((vocab, TINY.width), 0.5)}
     task = TransitionTask(config, E_TABLE, TRAIN, {"dropout": 0.0}, tokens, known)
-    params, ((loss, _), grads) = call(task, SESSIONS)
+    params, said = call(task, SESSIONS)
     np.testing.assert_array_equal(params["embed"]["embedding"], known["embedding"])
-    assert jnp.isfinite(loss)
-    assert float(jnp.abs(grads["look"]["kernel"]).sum()) > 0
+    assert jnp.isfinite(said.loss)
+    assert float(jnp.abs(said.grads["look"]["kernel"]).sum()) > 0
     shown = {name: table[SESSIONS["item"]] for name, table in tokens.items()}
-    h, _ = task.model.fns["encode_session"](params, shown, SESSIONS["mask"])
+    h, _ = jax.jit(task.model.fns["encode_session"])(params, shown, SESSIONS["mask"])
     teacher = Teacher(task.model, params, E_TABLE, tokens)
     distilled = DistillTask(
         AlignmentConfig(features=5, states=4, k=3, t=3, critic=3), task.model, params,
         E_TABLE, TRAIN, items=16, hparams={}, tokens=tokens,
     )  # fmt: skip
-    _, ((loss, _), _) = call(distilled, SESSIONS)
-    assert jnp.isfinite(loss)
+    assert jnp.isfinite(call(distilled, SESSIONS)[1].loss)
     pupil = StudentTask(STUDENT, E_TABLE, TRAIN, teacher, QUIET)
-    own, ((_, (_, _, metrics)), _) = call(pupil, SESSIONS)
-    y, _ = task.model.fns["item_table"](params, E_TABLE)
+    own, said = call(pupil, SESSIONS)
+    y, _ = jax.jit(task.model.fns["item_table"])(params, E_TABLE)
     p = jax.nn.log_softmax((h @ y.T)[..., TRAIN])
     q = jax.nn.log_softmax(student_logits(own)[..., TRAIN])
     want = jnp.where(SESSIONS["target_ok"], (jnp.exp(p) * (p - q)).sum(-1), 0.0).sum()
-    np.testing.assert_allclose(metrics["teacher_kl"][0], want, rtol=1e-4)
+    np.testing.assert_allclose(said.metrics["teacher_kl"][0], want, rtol=1e-4)
 
 
 def test_student_with_its_own_teacher_has_no_kl() -> None:
     task = student_task()
-    _, ((_, (_, _, metrics)), _) = call(task, SESSIONS)
-    kl, count = metrics["teacher_kl"]
+    kl, count = call(task, SESSIONS)[1].metrics["teacher_kl"]
     assert float(kl) > 0
     assert int(count) == 4
-    _, ((with_kl, _), _) = call(task, SESSIONS, {"logit": 1.0})
-    _, ((without, _), _) = call(task, SESSIONS, {"logit": 0.0})
+    with_kl, without = (call(task, SESSIONS, {"logit": n})[1].loss for n in (1.0, 0.0))
     np.testing.assert_allclose(with_kl - without, kl / count, rtol=1e-4)
 
 
 @pytest.mark.parametrize("distill", list(DISTILL))
 def test_students_follow_their_teacher_by_every_divergence(distill: str) -> None:
     """With k at least the catalogue the top-k forms are the divergences of the whole logits."""
-    own, ((loss, (_, count, metrics)), grads) = call(
-        student_task(distill), SESSIONS, {"teacher_temperature": 2.0}
-    )
-    assert all(jnp.isfinite(g).all() for g in jax.tree.leaves(grads))
+    own, said = call(student_task(distill), SESSIONS, {"teacher_temperature": 2.0})
+    assert all(jnp.isfinite(g).all() for g in jax.tree.leaves(said.grads))
     apart = DISTILL[distill](
         *(teacher_logits(), student_logits(own)),
         **{"temperature": 2.0, "valid": TRAIN, "where": SESSIONS["target_ok"]},
     )
-    np.testing.assert_allclose(metrics[f"teacher_{distill}"][0], apart.sum(), rtol=1e-3)
-    total = metrics["next_item"][0] + metrics[f"teacher_{distill}"][0]
-    np.testing.assert_allclose(loss, total / count, rtol=1e-5)
+    np.testing.assert_allclose(said.metrics[f"teacher_{distill}"][0], apart.sum(), rtol=1e-3)
+    total = said.metrics["next_item"][0] + said.metrics[f"teacher_{distill}"][0]
+    np.testing.assert_allclose(said.loss, total / said.count, rtol=1e-5)
 
 
 def test_students_that_follow_a_few_items_pay_for_the_rest() -> None:
@@ -423,8 +406,7 @@ def test_students_that_follow_a_few_items_pay_for_the_rest() -> None:
     few = StudentTask(STUDENT, E_TABLE, TRAIN, teacher, QUIET, "topk_kl", top=2)
     costs = []
     for task, name in ((few, "teacher_topk_kl"), (student_task(), "teacher_kl")):
-        _, ((_, (_, _, metrics)), _) = call(task, SESSIONS)
-        costs.append(float(metrics[name][0]))
+        costs.append(float(call(task, SESSIONS)[1].metrics[name][0]))
     assert 0 < costs[0] < 0.95 * costs[1]
     with pytest.raises(UserError, match=r'student.distill="topk" is not one of kl, topk_kl'):
         StudentTask(STUDENT, E_TABLE, TRAIN, teacher, QUIET, "topk")
@@ -443,13 +425,14 @@ def test_students_of_a_cached_teacher_read_its_word_on_each_event() -> None:
     place = jnp.asarray(np.argsort(order).reshape(SESSIONS["item"].shape))
     cached = CachedTeacher(rows[order], best[order].astype(np.float32), tail[order])
     task = StudentTask(STUDENT, E_TABLE, TRAIN, cached, QUIET, "topk_kl")
-    _, ((want, (_, _, metrics)), grads) = call(live, SESSIONS)
-    _, ((loss, (_, _, found)), own) = call(task, {**SESSIONS, "place": place})
-    live_kl, cached_kl = (float(each["teacher_topk_kl"][0]) for each in (metrics, found))
+    _, want = call(live, SESSIONS)
+    _, found = call(task, {**SESSIONS, "place": place})
+    live_kl, cached_kl = (float(said.metrics["teacher_topk_kl"][0]) for said in (want, found))
     assert cached_kl == pytest.approx(live_kl, rel=1e-4)
     assert live_kl > 0
-    np.testing.assert_allclose(loss, want, rtol=1e-5)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), own, grads)
+    np.testing.assert_allclose(found.loss, want.loss, rtol=1e-5)
+    close = partial(np.testing.assert_allclose, rtol=1e-3, atol=1e-5)
+    jax.tree.map(close, found.grads, want.grads)
     with pytest.raises(UserError, match="only its likeliest items are known"):
         StudentTask(STUDENT, E_TABLE, TRAIN, cached, QUIET)
 
@@ -458,16 +441,16 @@ def test_the_teacher_s_weight_follows_its_schedule() -> None:
     teacher = Teacher(*transfer_teacher(), E_TABLE)
     table = {"teacher": {"name": "linear", "steps": 4, "start": 0.5}}
     task = StudentTask(STUDENT, E_TABLE, TRAIN, teacher, {}, schedules=table)
-    _, ((_, (_, _, metrics)), _) = call(task, SESSIONS)  # at update 0
+    metrics = call(task, SESSIONS)[1].metrics  # at update 0
     np.testing.assert_allclose(metrics["teacher/weighted"][0], 0.5 * metrics["teacher_kl"][0])
 
 
 def test_students_learn_nothing_from_items_outside_training() -> None:
-    _, ((base, _), _) = call(student_alone(), SESSIONS)
+    _, base = call(student_alone(), SESSIONS)
     other = E_TABLE.copy()
     other[~TRAIN] = 99.0
-    _, ((same, _), _) = call(StudentTask(STUDENT, other, TRAIN, None, {"dropout": 0.0}), SESSIONS)
-    assert float(base) == float(same)
+    _, same = call(StudentTask(STUDENT, other, TRAIN, None, {"dropout": 0.0}), SESSIONS)
+    assert float(base.loss) == float(same.loss)
 
 
 def test_masked_positions_change_nothing() -> None:
@@ -477,10 +460,9 @@ def test_masked_positions_change_nothing() -> None:
         "item": SESSIONS["item"].at[1, 1:].set(6),
         "target": SESSIONS["target"].at[1, 1:].set(6),
     }
-    _, ((a, _), ga) = call(task, SESSIONS)
-    _, ((b, _), gb) = call(task, other)
-    assert float(a) == float(b)
-    for x, y in zip(jax.tree.leaves(ga), jax.tree.leaves(gb)):
+    a, b = call(task, SESSIONS)[1], call(task, other)[1]
+    assert float(a.loss) == float(b.loss)
+    for x, y in zip(jax.tree.leaves(a.grads), jax.tree.leaves(b.grads)):
         np.testing.assert_allclose(x, y, atol=1e-7)
 
 

@@ -1,6 +1,7 @@
 """The assembled tower: its parts are the pretrained models themselves, and only the rest learns."""
 
 from dataclasses import replace
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -33,8 +34,10 @@ PICTURE = RNG.integers(0, 256, (3, 8, 8, 3)).astype(np.uint8)
 
 def noisy(tree: dict) -> dict:
     """Return parameters of which none is zero: fresh updates change nothing."""
-    keys = iter(jax.random.split(jax.random.key(2), 200))
-    return jax.tree.map(lambda p: p + 0.1 * jax.random.normal(next(keys), p.shape), tree)
+    rng = np.random.default_rng(2)
+    return jax.tree.map(
+        lambda p: np.asarray(p + 0.1 * rng.normal(size=p.shape), np.float32), jax.device_get(tree)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -64,18 +67,20 @@ def test_its_decoder_is_the_decoder_with_the_updates_merged(parts) -> None:
     tower, plain = assembled(TOWER), decoder(DECODER)
     mask = np.ones(TEXT.shape, bool)
     full = {**trained, "backbone": backbone}
-    _, tapped = tower.fns["encode_item"](full, TEXT, None, mask, None, taps=("states",))
+    encode_item = jax.jit(partial(tower.fns["encode_item"], taps=("states",)))
+    _, tapped = encode_item(full, TEXT, None, mask, None)
     own = merged(TOWER.lora, trained["lora"], backbone)["decoder"]
-    want, _ = plain.fns["encode"](own, TEXT, mask)
+    encode = jax.jit(plain.fns["encode"])
+    want, _ = encode(own, TEXT, mask)
     np.testing.assert_allclose(tapped["states"][:, :5], want, atol=1e-5)
-    unlike, _ = plain.fns["encode"](backbone["decoder"], TEXT, mask)
+    unlike, _ = encode(backbone["decoder"], TEXT, mask)
     assert np.abs(want - unlike).max() > 0.01
 
 
 def test_its_eyes_are_the_vision_encoder_and_one_matrix(parts) -> None:
     trained, backbone = parts
-    seen, _ = assembled(TOWER).fns["see"]({**trained, "backbone": backbone}, PICTURE)
-    cells, _ = efficientnet(NET).fns["features"](backbone["vision"], PICTURE)
+    seen, _ = jax.jit(assembled(TOWER).fns["see"])({**trained, "backbone": backbone}, PICTURE)
+    cells, _ = jax.jit(efficientnet(NET).fns["features"])(backbone["vision"], PICTURE)
     want = np.asarray(cells).reshape(3, 4, 16) @ np.asarray(trained["heads"]["connector"]["kernel"])
     np.testing.assert_allclose(seen, want, atol=1e-5)
 
@@ -89,8 +94,8 @@ def test_a_whole_model_sees_as_it_does_itself() -> None:
     trained = model.init(jax.random.key(0))
     assert "connector" not in trained["heads"]
     assert not trained["lora"]
-    seen, _ = model.fns["see"]({**trained, "backbone": backbone}, PICTURE)
-    want, _ = source.fns["see"](backbone, PICTURE)
+    seen, _ = jax.jit(model.fns["see"])({**trained, "backbone": backbone}, PICTURE)
+    want, _ = jax.jit(source.fns["see"])(backbone, PICTURE)
     np.testing.assert_allclose(seen, want, atol=1e-6)
 
 
@@ -123,12 +128,14 @@ def test_only_heads_and_updates_learn_and_are_saved(parts, tmp_path) -> None:
         assert np.abs(np.asarray(leaf) - np.asarray(old)).max() > 0, name
     jax.tree.map(np.testing.assert_array_equal, backbone, before)
 
-    def loss(params: dict) -> float:
-        frozen, _ = task.frozen(tmp_path)
-        total, count, _, _ = jax.jit(task.loss)(
+    frozen, _ = task.frozen(tmp_path)
+
+    @jax.jit
+    def loss(params: dict) -> jax.Array:
+        total, count, _, _ = task.loss(
             params, {}, frozen, batch, jax.random.key(9), jnp.int32(0), task.hparams
         )
-        return float(total / count)
+        return total / count
 
     assert loss(result.params) < loss(first)
 
@@ -153,12 +160,12 @@ def test_a_pretrained_decoder_begins_as_it_was(parts) -> None:
     }
     e = e[:, : config.features]
     full = {"heads": heads, "lora": {}, "backbone": backbone}
-    logits, _ = assembled(config).fns["lm_logits"](full, e, TEXT[:, :1])
+    logits, _ = jax.jit(assembled(config).fns["lm_logits"])(full, e, TEXT[:, :1])
     told = e / np.sqrt(np.square(e).mean(-1, keepdims=True))
     soft = (told @ heads["soft"]["kernel"]).reshape(3, 4, 8)
     image = replace(DECODER, image_token=10)
     text = np.concatenate([np.full((3, 4), 10), TEXT[:, :1]], 1).astype(np.int32)
-    want, _ = decoder(image).fns["lm_logits"](
+    want, _ = jax.jit(decoder(image).fns["lm_logits"])(
         backbone["decoder"], text, np.ones((3, 5), bool), soft
     )
     np.testing.assert_allclose(logits[:, 0], want[:, 3], atol=1e-4)
