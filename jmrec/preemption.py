@@ -57,7 +57,8 @@ class Sigterm:
                 self._noted.append(signal.SIGINT)
 
     def __enter__(self) -> "Sigterm":
-        """Take the signals over."""
+        """Take the signals over; one that came to the command before ends it here."""
+        look()
         for each in self._noted:
             self._old[each] = signal.signal(each, self._note)
         return self

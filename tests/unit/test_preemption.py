@@ -64,6 +64,15 @@ def test_ctrl_c_is_looked_for_too_and_handlers_come_back() -> None:
     look()  # nobody is stopped any more
 
 
+def test_what_saves_by_itself_does_not_begin_after_a_signal() -> None:
+    """Else it would train to its end, or be ended in the midst of it."""
+    with Stoppable() as command:
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(Preempted), Sigterm():
+            pytest.fail("it began")
+        assert signal.getsignal(signal.SIGTERM) == command.note
+
+
 def test_what_saves_by_itself_is_not_disturbed_and_a_late_signal_is_handed_on() -> None:
     seen = []
 
