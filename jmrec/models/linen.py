@@ -1,12 +1,10 @@
 """From Linen modules to `jmrec.types.Model`: outside `models/` nobody sees which library it was."""
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec
 
@@ -14,15 +12,6 @@ from jmrec.errors import UserError
 from jmrec.types import Model, Params
 
 PureFn = Callable[..., tuple[Any, dict[str, Any]]]
-
-
-# Op by op, initialisation takes half a minute. Equal modules share one program, so that whoever
-# makes a model anew (training, evaluation, serving, each for itself) traces and compiles nothing.
-@partial(jax.jit, static_argnums=(0, 1, 2))
-def _boxed(module: nn.Module, shapes: tuple[Any, ...], structure: Any, key: jax.Array) -> Any:
-    """Return random parameters with their logical axes; what the inputs hold does not matter."""
-    inputs = jax.tree.unflatten(structure, [jnp.zeros(x.shape, x.dtype) for x in shapes])
-    return module.init({"params": key}, *inputs)["params"]
 
 
 def make_model(
@@ -46,16 +35,17 @@ def make_model(
       matrices, from `jmrec.models.parts.lora.applied`.
     """
 
-    def boxed(call: Callable[..., Any], key: jax.Array) -> Any:
-        leaves, structure = jax.tree.flatten(jax.eval_shape(example))
-        return call(module, tuple(leaves), structure, key)
+    @jax.jit  # op by op, initialisation takes half a minute; shapes and axes come from one trace
+    def boxed(key: jax.Array) -> Any:
+        return module.init({"params": key}, *example())["params"]
 
     def init(key: jax.Array) -> Params:
-        return nn.unbox(boxed(_boxed, key))
+        unboxed: Params = nn.unbox(boxed(key))
+        return unboxed
 
     def logical_axes(params: Any = None) -> Any:
         del params
-        specs = nn.get_partition_spec(boxed(_boxed.eval_shape, jax.random.key(0)))
+        specs = nn.get_partition_spec(jax.eval_shape(boxed, jax.random.key(0)))
         return jax.tree.map(tuple, specs, is_leaf=lambda x: isinstance(x, PartitionSpec))
 
     def pure(method: str) -> PureFn:
