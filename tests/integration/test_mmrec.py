@@ -69,7 +69,8 @@ def test_every_process_reads_the_same_parameters(
         def first(work: Callable[[], Any], process: int = process, heard: Any = heard) -> Any:
             if process == 0:
                 said.append(json.loads(json.dumps(work())))
-            return said[-1] if process == 0 else next(heard)
+                return said[-1]
+            return next(heard)
 
         def params(self: Work, stage: str, model: Any, process: int = process) -> Any:
             read[process].append(stage)

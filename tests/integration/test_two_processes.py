@@ -86,21 +86,24 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         [sys.executable, "-m", "jmrec", "run", *words, str(one)],
         env={**environment(), "PYTHONPATH": str(ROOT)}, check=True, capture_output=True,
     )  # fmt: skip
+    last = two / "students" / "id-only-0" / "stage.json"
     return {
         "1": launch([*words, str(two)], "1", two / "transition" / "stage.json"),
+        "0": launch([*words, str(two)], "0", last),
         # Killed while both rank, each its part.
-        "0": launch([*words, str(two)], "0", two / "evaluate" / "stage.json"),
+        "ranks": launch([*words, str(two)], "1", two / "evaluate" / "stage.json"),
         "last": launch([*words, str(two)]),
         "one": one,
         "two": two,
     }
 
 
-@pytest.mark.parametrize("gone", ["1", "0"])
+@pytest.mark.parametrize("kill", ["1", "0", "ranks"])
 def test_the_other_names_who_is_gone_and_the_launcher_says_75(
-    found: dict[str, Any], gone: str
+    found: dict[str, Any], kill: str
 ) -> None:
-    code, said, seconds = found[gone]
+    gone = "1" if kill == "ranks" else kill
+    code, said, seconds = found[kill]
     assert code == 75, said
     sentences = [line for line in said.splitlines() if line.startswith("jmrec:")]
     assert sentences == [

@@ -124,12 +124,12 @@ def _why(system: Run, pairs: dict[str, Any], split: str) -> dict[str, Any]:
 
     Every process asks it, since reading parameters is an act of all; the first knows of whom.
     """
-    known: list[Any] = first(lambda: [pairs["chosen"]["model"], plain(pairs["calibration"])])
-    model, lines = known
+    model: str | None = first(lambda: pairs["chosen"]["model"])
     if model not in system.rankers.names:
         return {}
+    line = first(lambda: plain(pairs["calibration"][model]))
     asked = system.data.rows.validation if split == "validation" else system.data.rows.test
-    return {"why": plain(explain(system, model, asked, lines[model]))}
+    return {"why": plain(explain(system, model, asked, line))}
 
 
 def served_row(scored: Sequence[Scored], labels: np.ndarray, wanted: str) -> ServedRow:
