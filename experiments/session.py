@@ -97,6 +97,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config = run_settings("session", args.size)
     config.data = session_data(args.data, args.size)
     config.context = session_context()
+    config.on_device = "auto"
     # Where item features come from, which of a run's they are, and their width, which only
     # jmrec plan wants to be told.
     config.features = ConfigDict({"from": placeholder(str), "name": "k+t", "width": 0})

@@ -96,6 +96,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
          "picture_size": 32 if toyshop else 64, "facts": True}
     )  # fmt: skip
     config.context = session_context()
+    config.on_device = "auto"
     config.vision = vision(toyshop, args.size)
     config.knowledge = knowledge(toyshop, args.size, mode)
     config.backbone = backbone(args.backbone, args.size, mode)

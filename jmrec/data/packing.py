@@ -97,6 +97,7 @@ def packed_batches(
     has_time: bool = True,
     read: Callable[[int], np.ndarray] | None = None,
     places: bool = False,
+    only_places: bool = False,
 ) -> "grain.MapDataset[Batch]":
     """Return endless batches of session windows, several in a row.
 
@@ -112,6 +113,7 @@ def packed_batches(
       read: Batch size -> which rows of a batch to read, see `jmrec.sharding.process_rows`. None
         is all.
       places: Whether the batch says which events of ``sessions`` it holds.
+      only_places: Whether it says no more than that: ``place`` and ``mask``.
 
     Returns:
       A dataset whose ``[n]`` is the batch of step n, for any n >= 0: a dict as of
@@ -125,7 +127,7 @@ def packed_batches(
 
     windows = windows_to_learn(sessions, length)
     plan = fill_rows(windows.size, length)
-    gather = _Gather(sessions, windows, plan, rows, seed, has_time, read, places)
+    gather = _Gather(sessions, windows, plan, rows, seed, has_time, read, places, only_places)
     return grain.MapDataset.range(sys.maxsize).map(gather)
 
 
@@ -139,6 +141,7 @@ class _Gather:
     has_time: bool
     read: Callable[[int], np.ndarray] | None
     places: bool
+    only_places: bool
     orders: dict[int, np.ndarray] = field(default_factory=dict)
     """The windows in the order of an epoch, of the two that were asked for last."""
 
@@ -152,8 +155,11 @@ class _Gather:
             row = shuffled(len(self.plan.place), (self.seed, int(each), 0))[turn[mine]]
             number[mine], within[mine] = self.plan.number[row], self.plan.within[row]
             start[mine] = self.windows.start[self._by_size(int(each))[self.plan.place[row]]]
+        event, mask = np.where(number > 0, start + within, 0), number.astype(np.int32)
+        if self.only_places:
+            return {"place": event.astype(np.int32), "mask": mask}
         return read_events(
-            self.sessions, np.where(number > 0, start + within, 0), number.astype(np.int32), within,
+            self.sessions, event, mask, within,
             has_time=self.has_time, known=None, places=self.places,
         )  # fmt: skip
 

@@ -142,6 +142,7 @@ def session_batches(
     known: np.ndarray | None = None,
     read: Callable[[int], np.ndarray] | None = None,
     places: bool = False,
+    only_places: bool = False,
 ) -> "grain.MapDataset[Batch]":
     """Return endless batches of session windows.
 
@@ -159,6 +160,8 @@ def session_batches(
       read: Batch size -> which rows of a batch to read, see `jmrec.sharding.process_rows`. None
         is all.
       places: Whether the batch says which events of ``sessions`` it holds.
+      only_places: Whether it says no more than that: ``place`` and ``mask``. What is read of the
+        events then lies on the device, see `jmrec.tasks.resident`.
 
     Returns:
       A dataset whose ``[n]`` is the batch of step n, for any n >= 0: a dict of ``item``,
@@ -175,7 +178,7 @@ def session_batches(
         if not len(windows):
             continue
         length, batch_size = buckets[bucket]
-        gather = _SessionGather(sessions, windows, length, has_time, known, places)
+        gather = _SessionGather(sessions, windows, length, has_time, known, places, only_places)
         draw = _Epochs(len(windows), batch_size, (seed, bucket), read)
         parts.append(_numbers().map(draw).map(gather))
         weights.append(len(windows) / batch_size)
@@ -317,11 +320,14 @@ class _SessionGather:
     has_time: bool
     known: np.ndarray | None
     places: bool
+    only_places: bool
 
     def __call__(self, index: np.ndarray) -> Batch:
         place = np.arange(self.length)
         mask = place < self.windows.size[index, None]
         event = np.where(mask, self.windows.start[index, None] + place, 0)
+        if self.only_places:
+            return {"place": event.astype(np.int32), "mask": mask}
         return read_events(
             self.sessions, event, mask, np.broadcast_to(place, mask.shape),
             has_time=self.has_time, known=self.known, places=self.places,
@@ -367,6 +373,41 @@ def read_events(
         "event": np.where(real, sessions.events[event], 0).astype(np.int32),
     }
     return batch | ({"place": event.astype(np.int32)} if places else {})
+
+
+def flat_events(
+    sessions: Sessions, *, has_time: bool = True, known: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
+    """Return what `read_events` says of each event, for all events of the sessions one by one.
+
+    Args:
+      sessions: The sessions to learn from, of N events.
+      has_time: As in `session_batches`.
+      known: As there.
+
+    Returns:
+      ``item``, ``target`` and ``event`` int32 [N], ``target_ok`` bool [N], ``gap`` float32 [N], as
+      in `jmrec.types`; ``gap`` also where a session begins, and what follows its last event is of
+      another session: no window reads either.
+
+    Example:
+      >>> s = Sessions(["a"], np.zeros(1, int), np.array([0, 3]), np.array([7, 8, 9]),
+      ...              np.array([0.0, 0.0, 9.0]), np.zeros(3, int), np.zeros(3))
+      >>> flat = flat_events(s)
+      >>> flat["item"].tolist(), flat["target"].tolist(), flat["gap"].round(2).tolist()
+      ([7, 8, 9], [8, 9, 7], [0.0, 0.0, 2.299999952316284])
+    """
+    target, ok = np.roll(sessions.items, -1), np.roll(sessions.targets, -1)
+    gap = np.zeros(len(target), np.float32)
+    if has_time:
+        gap[1:] = np.log1p(np.maximum(np.diff(sessions.times), 0))
+    return {
+        "item": sessions.items.astype(np.int32),
+        "target": target.astype(np.int32),
+        "target_ok": ok if known is None else ok & known[target],
+        "gap": gap,
+        "event": sessions.events.astype(np.int32),
+    }
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,20 @@ from math import gcd, lcm
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from jmrec.config import ConfigDict, resolve_path
 from jmrec.data.forgotten import Forgotten
 from jmrec.data.grown import Before
 from jmrec.data.packing import packed_batches
-from jmrec.data.pipeline import Buckets, choose_buckets, item_batches, session_batches
+from jmrec.data.pipeline import (
+    Buckets,
+    choose_buckets,
+    flat_events,
+    item_batches,
+    session_batches,
+)
 from jmrec.data.prepared import EVERY, load_prepared, prepare, prepared_fingerprint
 from jmrec.data.schema import Dataset
 from jmrec.data.source_files import source_changes, source_checksum, source_files
@@ -28,7 +35,8 @@ from jmrec.files import read_json, write_json
 from jmrec.sharding import make_mesh, process_rows
 from jmrec.systems.stages import Stage, read_stage
 from jmrec.systems.work import Work
-from jmrec.types import Params
+from jmrec.tasks.resident import ResidentTask
+from jmrec.types import Params, Task
 
 FRACTIONS = (0.8, 0.1, 0.1)
 """Shares of the sessions in train, validation and test, where no sessions are wanted."""
@@ -38,6 +46,8 @@ FORGOTTEN = "forgotten.json"
 """Who was taken out of a run's data and stays out, see `jmrec.data.forgotten.Forgotten`."""
 BEFORE, KEPT = "before", "data.json"
 """Folder of the run that this one continues: its parameters, and what its data has to keep."""
+RESIDENT = 2**30
+"""Bytes of training sessions that live on an accelerator where nothing else is wanted, at most."""
 INDEX = "item_index.json"
 """Item ids in the order of their rows; append-only."""
 
@@ -184,12 +194,25 @@ class RunData:
             "seed": config.seed if seed is None else seed,
             "read": process_rows(make_mesh(config.rules)),
             "places": places,
+            "only_places": self.on_device,
         }
         sessions = self.dataset.splits["train"]
         if packed:
             length = config.data.window
             return packed_batches(sessions, rows=train.batch_size, length=length, **draw)
         return session_batches(sessions, buckets=self._buckets(train), **draw)
+
+    @cached_property
+    def on_device(self) -> bool:
+        """Whether the training sessions live on the device."""
+        events = len(self.dataset.splits["train"].items)
+        return live_on_device(self.work.config, events, jax.default_backend())
+
+    def task(self, task: Task) -> Task:
+        """Return a task as it is trained on the batches of `sessions`."""
+        if not self.on_device:
+            return task
+        return ResidentTask(task, flat_events(self.dataset.splits["train"]))
 
     def _buckets(self, train: ConfigDict) -> Buckets:
         """Return the shapes of batches that are not packed, chosen from how long sessions are."""
@@ -237,6 +260,20 @@ def ease_items(config: ConfigDict) -> int:
       (7, 20000)
     """
     return int(config.get("evaluate", ConfigDict()).get("ease_items", EASE_ITEMS))
+
+
+def live_on_device(config: ConfigDict, events: int, kind: str) -> bool:
+    """Return whether training sessions of so many events live on the device.
+
+    Example:
+      >>> live_on_device(ConfigDict(), 1000, "gpu"), live_on_device(ConfigDict(), 1000, "cpu")
+      (True, False)
+      >>> live_on_device(ConfigDict(), 10**8, "gpu")
+      False
+    """
+    wanted, each = config.get("on_device", "auto"), 17  # bytes: four numbers and a truth value
+    fits = kind != "cpu" and events * each <= RESIDENT
+    return bool(wanted == "always" or (wanted == "auto" and fits))
 
 
 def rows_unit(batch_size: int, accumulate: int) -> int:

@@ -1,5 +1,6 @@
 """Shapes in place of data, for planning: what the steps of more than one system share."""
 
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -7,9 +8,10 @@ import numpy as np
 
 from jmrec.config import ConfigDict
 from jmrec.models.sessions.table import packs
-from jmrec.systems.data import rows_unit
+from jmrec.systems.data import live_on_device, rows_unit
 from jmrec.systems.students import NO_FEATURES, student_settings, student_task
 from jmrec.systems.system import PlannedStep, Sizes
+from jmrec.tasks.resident import ResidentTask
 from jmrec.tasks.session import CachedTeacher, Teacher
 from jmrec.types import Batch
 
@@ -75,3 +77,21 @@ def planned_student(
         config, train, packed=packs(task.model.config), places=isinstance(teacher, CachedTeacher)
     )
     return PlannedStep(task, train, batch, rows, "student", ("student.stack",))
+
+
+def as_trained(planned: PlannedStep, config: ConfigDict, sizes: Sizes, kind: str) -> PlannedStep:
+    """Return a step as a run trains it: where sessions live on the device, its events with it.
+
+    Args:
+      planned: Any step.
+      config: Of the experiment.
+      sizes: What data would decide.
+      kind: Of the devices, such as "cpu" or "h100".
+    """
+    batch = planned.batch
+    if "target_ok" not in batch or not live_on_device(config, sizes.events, kind):
+        return planned
+    kinds = {name: batch[name].dtype for name in ("item", "target", "target_ok", "gap", "event")}
+    events = {name: shape((sizes.events,), kind) for name, kind in kinds.items()}
+    said = {"place": shape(batch["item"].shape, np.int32), "mask": batch["mask"]}
+    return replace(planned, task=ResidentTask(planned.task, events), batch=said)

@@ -72,6 +72,7 @@ RUN: Settings = {
     "tracking.tensorboard": Setting(Flag(), "Whether there are event files for TensorBoard too."),
     "tracking.log": Setting(Flag(), "Whether metrics go to the file run.log too."),
 }
+ON_DEVICE = ("auto", "always", "never")
 TRAIN: Settings = {
     "steps": Setting(UPDATES, "Updates in all."),
     "batch_size": Setting(BATCH, "Examples of an update."),
@@ -171,6 +172,11 @@ VARIANT: Settings = {
     **{n: each for n, each in STUDENT.items() if n.startswith(("train.", "hparams."))},
 }
 STUDENTS: Settings = {
+    "on_device": Setting(
+        Word(ON_DEVICE),
+        "Whether the training sessions live on the device; auto: on an accelerator, where they "
+        "take at most a gigabyte.",
+    ),
     **under("context", {
         "gap": Setting(Flag(), "Whether the time between two clicks is read."),
         "event": Setting(Flag(), "Whether the types of events are read."),

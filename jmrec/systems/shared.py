@@ -166,6 +166,7 @@ class Shared:
             "settings": settings,  # all: the hash above leaves out what changes no parameters
             "rules": config.get("rules"),
             "deterministic": config.get("deterministic", False),
+            "on_device": config.get("on_device", "auto"),
             "files": _named_files(settings),
             "inputs": inputs,
             "contents": fresh["contents"],

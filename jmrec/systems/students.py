@@ -303,7 +303,7 @@ class Students:
             )  # fmt: skip
             train = self._settings(name, "train")
             alike = (task.program, compiled_by(train_config(train, self.work.config.rules)))
-            trainer = self.work.trainer(task, train, self._steps.get(alike))
+            trainer = self.work.trainer(self.data.task(task), train, self._steps.get(alike))
             self._steps[alike], self._trainers[name] = trainer.step, trainer
         return self._trainers[name]
 

@@ -33,6 +33,7 @@ SMALL = [
     "--config.transition.train.save_every=2",
     "--config.student.train.eval_every=2",
     "--config.student.train.save_every=2",
+    "--config.on_device=always",
 ]
 
 

@@ -36,7 +36,7 @@ def found(on_eight: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[str, 
     ("task", "rules"),
     [*((task, rules) for rules in RULES
        for task in ("knowledge", "transition", "student", "ranker")),
-     ("assembled", "fsdp_tp")],
+     ("assembled", "fsdp_tp"), ("resident", "fsdp_tp")],
 )  # fmt: skip
 def test_every_rule_set_gives_the_single_device_losses(
     found: dict[str, Any], task: str, rules: str

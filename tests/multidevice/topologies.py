@@ -36,6 +36,7 @@ from jmrec.sharding import dump_shardings, make_mesh, replicated_share, sharding
 from jmrec.systems.system import Sizes
 from jmrec.tasks.knowledge import KnowledgeTask
 from jmrec.tasks.rank import Balance, RankTask
+from jmrec.tasks.resident import ResidentTask
 from jmrec.tasks.session import StudentTask, Teacher, id_table_size
 from jmrec.tasks.transition import TransitionTask
 from jmrec.tools.plan.shapes import Planner
@@ -69,6 +70,32 @@ class Sessions:
             "item": item, "mask": mask, "target": target, "target_ok": ok, "gap": gap,
             "event": event,
         }  # fmt: skip
+
+
+class Walks:
+    """Sessions that live on the device: a batch says which events of theirs it holds."""
+
+    def __init__(self, gathered: bool = False) -> None:
+        rng = np.random.default_rng(0)
+        item = rng.integers(0, ITEMS, 1100, np.int32)
+        target = np.roll(item, -1)
+        self.events = {
+            "item": item, "target": target, "target_ok": trained(ITEMS)[target],
+            "gap": rng.uniform(0, 12, len(item)).astype(np.float32),
+            "event": rng.integers(0, 3, len(item), np.int32),
+        }  # fmt: skip
+        self.gathered = gathered
+
+    def __getitem__(self, n: int) -> dict[str, np.ndarray]:
+        rng = np.random.default_rng(n)
+        mask = np.arange(LENGTH) < rng.integers(1, LENGTH + 1, ROWS)[:, None]
+        start = rng.integers(0, len(self.events["item"]) - LENGTH, (ROWS, 1), np.int32)
+        place = np.where(mask, start + np.arange(LENGTH, dtype=np.int32), 0)
+        if not self.gathered:
+            return {"place": place, "mask": mask}
+        found = {name: np.where(mask, x[place], x.dtype.type()) for name, x in self.events.items()}
+        found["gap"][:, 0] = 0
+        return {**found, "place": place, "mask": mask}
 
 
 class Items:
@@ -220,6 +247,13 @@ def main(workdir: Path) -> dict[str, Any]:
             out["compilations"][f"{name} {label}"] = each.compilations
             if name == "transition":
                 made[label] = each
+    gathered, said = Walks(gathered=True), Walks()
+    resident = trainer(ResidentTask(transition(), said.events), "fsdp_tp", 8)
+    out["losses"]["resident"] = {
+        "one": fit(trainer(transition(), "dp", 1), workdir / "gathered", gathered),
+        "fsdp_tp": fit(resident, workdir / "resident", said),
+    }
+    out["compilations"]["resident"] = resident.compilations
     made["four"] = trainer(transition(), "fsdp", 4, 5)
     way = [("fsdp", 5), ("four", 10), ("one", 15), ("fsdp_tp", None)]
     out["8 4 1 8"] = []

@@ -157,7 +157,8 @@ class Tpad:
         )
         read = {"features": e, "tokens": self.tokens}
         self.work.fit(
-            folder, "transition", task, c.train, self.data.sessions(c.train, packed=True),
+            folder, "transition", self.data.task(task), c.train,
+            self.data.sessions(c.train, packed=True),
             fingerprint=self.data.batches_fingerprint(c.train, packed=True),
             evaluate=self.data.validate(
                 CompiledEncoder(task.model, rules=self.work.config.rules), read
@@ -173,7 +174,9 @@ class Tpad:
         )  # fmt: skip
         batches = self.data.sessions(train, packed=True)
         fingerprint = self.data.batches_fingerprint(train, packed=True)
-        self.work.fit(folder, "distill", task, train, batches, fingerprint=fingerprint)
+        self.work.fit(
+            folder, "distill", self.data.task(task), train, batches, fingerprint=fingerprint
+        )
 
     def _embed(self, folder: Path) -> None:
         """Stage "embed": k and t of the whole catalogue, in each view, with provenance."""

@@ -70,6 +70,7 @@ def plan(
     request = {
         "config": config.to_dict(),
         "tpu": hardware.name if tpu else "",
+        "kind": hardware.name.split(":")[0],
         "stages": list(stages),
         **assumed,
     }

@@ -12,6 +12,7 @@ from jmrec.config import ConfigDict
 from jmrec.errors import UserError
 from jmrec.sharding import DATA_AXES, abstract_arrays, batch_sharding, make_mesh, shardings
 from jmrec.systems.fit import train_config
+from jmrec.systems.planned import as_trained
 from jmrec.systems.registry import NOWHERE, system_class
 from jmrec.systems.system import PlannedStep, Sizes
 from jmrec.training import Trainer
@@ -76,13 +77,20 @@ class Planner:
       config: From an experiment file.
       sizes: What data would decide.
       devices: The devices to plan for.
+      kind: Of the hardware that they stand for, such as "h100".
 
     Raises:
       UserError: The experiment can not be planned.
     """
 
-    def __init__(self, config: ConfigDict, sizes: Sizes, devices: Sequence[Any] | None) -> None:
-        self.config = config
+    def __init__(
+        self,
+        config: ConfigDict,
+        sizes: Sizes,
+        devices: Sequence[Any] | None,
+        kind: str = "cpu",
+    ) -> None:
+        self.config, self.sizes, self.kind = config, sizes, kind
         self.steps = system_class(config).plan_steps(config, sizes)
         self.mesh: Mesh = make_mesh(config.rules, devices)
 
@@ -120,6 +128,7 @@ class Planner:
             planned = self.steps[name]()
         except ValueError as error:  # sizes that do not go together
             raise UserError(f"{stage}: {error}; mend that setting.") from error
+        planned = as_trained(planned, self.config, self.sizes, self.kind)
         settings = train_config(planned.train, self.config.rules)
         trainer = Trainer(planned.task, settings, mesh=self.mesh)
         placed = batch_sharding(self.mesh)

@@ -51,7 +51,7 @@ def main() -> None:
         sizes = Sizes(request["items"], request["vocab"], tuple(request["fields"]))
         if "interactions" in request:
             sizes = replace(sizes, events=request["interactions"])
-        planner = Planner(config, sizes, devices)
+        planner = Planner(config, sizes, devices, request["kind"])
         for stage in request["stages"] or planner.stages:
             send("progress", f"{stage}: compiling for {len(devices)} devices ...")
             send("stage", asdict(plan(planner.step(stage), stage, bool(request["tpu"]))))
@@ -94,7 +94,7 @@ def plan(step: Step, stage: str, tpu: bool) -> StagePlan:
         "misfit": step.misfit,
         "group": step.planned.group,
         "stacks": step.planned.stacks,
-        "positions": step.batch["target_ok"].size if "target_ok" in step.batch else 0,
+        "positions": step.batch["mask"].size if "mask" in step.batch else 0,
     }
     if step.divides:
         traced = step.trace()

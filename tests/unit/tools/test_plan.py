@@ -340,6 +340,22 @@ def test_a_session_encoder_is_planned_with_all_its_parameters() -> None:
     assert found == {name: 1024 * D + count for name, count in PARAMETERS.items()}
 
 
+def test_sessions_that_live_on_an_accelerator_are_planned_there() -> None:
+    spec = "experiments/session.py:data=folder,size=tiny,items=ids"
+    config = load_config(spec, ["--config.data.dir=nowhere"])
+    sizes = {"few": Sizes(1000, 400, (8,), 5000), "many": Sizes(1000, 400, (8,), 10**8)}
+    found = {}
+    for kind, much in (("cpu", "few"), ("h100", "few"), ("h100", "many")):
+        step = Planner(config, sizes[much], jax.devices()[:1], kind).step("students/sasrec")
+        table = step.frozen.get("events", {})
+        taken = sum(each.size * each.dtype.itemsize for each in table.values())
+        found[kind, much] = taken, set(step.batch) == {"place", "mask"}
+        if table:
+            assert step.trace().jaxpr.out_avals  # the loss reads all it needs of the events
+    assert found["cpu", "few"] == found["h100", "many"] == (0, False)
+    assert found["h100", "few"] == (17 * 5120, True)
+
+
 @pytest.mark.parametrize(
     "wrong",
     [{"interactions": 0}, {"epochs": 0.0}, {"use": 0.0}, {"use": 1.1}, {"price": -1.0},
