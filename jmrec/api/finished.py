@@ -228,6 +228,7 @@ class Run:
         stablehlo: bool = False,
         updatable: bool = False,
         index: float | None = None,
+        keep: int | None = None,
     ) -> dict[str, Any]:
         """Write what is served, as `jmrec export` does; `jmrec.serving.load` reads it.
 
@@ -240,6 +241,7 @@ class Run:
           updatable: Whether a rule gets what counting of new sessions needs.
           index: The share of the exact best items that an approximate index is to find; None is
             exact.
+          keep: How many entries of an item the tables of rules keep, the largest; None is all.
 
         Returns:
           What was measured: size, seconds, agreement.
@@ -251,7 +253,7 @@ class Run:
 
         return export(
             self.workdir, Path(out), row=row, stablehlo=stablehlo, updatable=updatable,
-            index=index, policy=None if policy is None else Path(policy),
+            index=index, keep=keep, policy=None if policy is None else Path(policy),
             verdicts=None if verdicts is None else Path(verdicts),
         )  # fmt: skip
 

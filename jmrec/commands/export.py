@@ -35,6 +35,11 @@ def options(parser: argparse.ArgumentParser) -> None:
         help="of a student: answers look at a part of a large catalogue only, such that this share "
         "of the exact best 20 is found on training sessions, such as 0.95 (default: exact)",
     )  # fmt: skip
+    parser.add_argument(
+        "--keep", type=int, metavar="N",
+        help="of a rule: of what each item says of others keep the N largest entries, in half "
+        "precision; a much smaller folder, and what it costs on validation is said (default: all)",
+    )  # fmt: skip
     add_row(parser)
     add_policy(parser)
     add_verdicts(parser)
@@ -45,16 +50,17 @@ def options(parser: argparse.ArgumentParser) -> None:
 def action(args: argparse.Namespace, _: Sequence[str]) -> None:
     """Write the folder and say what it holds."""
     check_finished(args.workdir)
-    from jmrec.systems import serve
+    from jmrec.systems.serve import export
+    from jmrec.systems.serve_agree import describe
 
-    section = serve.export(
+    section = export(
         args.workdir, args.out, row=args.row, policy=args.policy,
         stablehlo=args.stablehlo, verdicts=args.verdicts, updatable=args.updatable,
-        index=args.index,
+        index=args.index, keep=args.keep,
     )  # fmt: skip
 
     def show(section: dict[str, Any]) -> None:
-        for sentence in serve.describe(section):
+        for sentence in describe(section):
             say(sentence)
 
     output(section, args.json, show)

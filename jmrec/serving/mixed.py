@@ -19,7 +19,7 @@ from jmrec.serving.artefact import Artefact, parse_student, student_facts, write
 from jmrec.serving.folder import MIXED, SERVE, Card, read_folder, write_folder, write_items
 from jmrec.serving.rules import RuleArtefact, parse_rule, rule_facts, write_tables
 
-FORMAT = 1
+FORMAT = 2
 WEIGHT = "student weight"
 
 

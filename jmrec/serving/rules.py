@@ -45,7 +45,7 @@ from jmrec.serving.folder import (
 )
 from jmrec.serving.updatable import UPDATABLE, Updatable
 
-FORMAT = 1
+FORMAT = 2
 TABLES = "rule.safetensors"
 FEATURE = "features/"
 """Before the name of a feature table that the rule reads."""

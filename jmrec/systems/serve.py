@@ -1,6 +1,6 @@
 """From a run to what is served: one way for `jmrec recommend`, `jmrec export` and the artefact."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -9,22 +9,15 @@ from typing import Any
 import jax
 import numpy as np
 
-from jmrec.data.schema import Items, Sessions
+from jmrec.data.schema import Items
 from jmrec.errors import UserError
-from jmrec.evaluation.policy import Correction, make_policy
-from jmrec.evaluation.protocol import Predictions, Ranker, make_predictions, rank
+from jmrec.evaluation.protocol import Ranker
 from jmrec.evaluation.rankers.blend import Blend
-from jmrec.evaluation.results import (
-    RESULTS,
-    make_cost,
-    read_cost,
-    read_results,
-    write_cost,
-)
+from jmrec.evaluation.rankers.small import keep_largest
+from jmrec.evaluation.results import RESULTS, read_cost, read_results, write_cost
 from jmrec.lock import only_writer
 from jmrec.models.sessions.table import id_table_rows
 from jmrec.report.page import write_report
-from jmrec.report.serving import serving_sentences
 from jmrec.serving import (
     Answer,
     Artefact,
@@ -48,6 +41,7 @@ from jmrec.systems.examples import pictures_of
 from jmrec.systems.registry import open_run
 from jmrec.systems.remembered import remembered_of
 from jmrec.systems.sealed import check_seal
+from jmrec.systems.serve_agree import agree, cost_of, few
 from jmrec.systems.serve_rules import (
     ServedRow,
     evaluated_rule,
@@ -63,10 +57,6 @@ from jmrec.terminal import warn
 from jmrec.tracking import Tracker
 
 AnyArtefact = Artefact | RuleArtefact | MixedArtefact
-AGREE = 1000
-"""For so many sessions the artefact's and the run's answers are compared."""
-TIE = 1e-5
-"""Scores that differ by less are equal: two programs add in another order."""
 
 
 def recommend(
@@ -211,6 +201,7 @@ def export(
     verdicts: Path | None = None,
     updatable: bool = False,
     index: float | None = None,
+    keep: int | None = None,
     calls: int = CALLS,
 ) -> dict[str, Any]:
     """Write a run's serving artefact, measure it beside the teacher, and note it in the report.
@@ -226,6 +217,8 @@ def export(
         `jmrec.serving.remember`.
       index: The share of the exact best items that an approximate index is to find, see
         `jmrec.serving.index`; None is exact, without an index.
+      keep: How many entries of an item the tables of rules keep, the largest, see
+        `jmrec.evaluation.rankers.small`; None keeps all.
       calls: How many answers are timed.
 
     Returns:
@@ -237,7 +230,7 @@ def export(
     out, device = check_target(out), _cpu()
     with only_writer(workdir, warn), Tracker(workdir) as tracker:
         opened = open_run(workdir, tracker)
-        if updatable:
+        if updatable or keep is not None or index is not None:
             able(opened, Ranks)
         if isinstance(opened, RanksPairs) or verdicts is not None:
             pairs = able(opened, RanksPairs)
@@ -254,11 +247,13 @@ def export(
         artefact = _build(system, chosen, policy, updatable)
         if index is not None:
             artefact = _indexed(system, artefact, index)
+        if keep is not None:
+            artefact = _kept(artefact, keep, updatable)
         program = export_scores(serve(artefact, str(out))) if stablehlo else None
         write_any(artefact, out, program, card_of(system, chosen.name, artefact))
         tracker.say(f"export: {out} is written; now it is measured")
         with jax.default_device(device):
-            section = measure(system, chosen, artefact, out, calls)
+            section = measure(system, chosen, artefact, out, calls, keep)
         _note(opened, workdir / "evaluate", section)
         return section
 
@@ -311,7 +306,12 @@ def _cpu() -> jax.Device:
 
 
 def measure(
-    system: Ranks, row: ServedRow, artefact: AnyArtefact, out: Path, calls: int = CALLS
+    system: Ranks,
+    row: ServedRow,
+    artefact: AnyArtefact,
+    out: Path,
+    calls: int = CALLS,
+    keep: int | None = None,
 ) -> dict[str, Any]:
     """Measure a written artefact: size, start, latency beside a student's teacher, agreement.
 
@@ -321,6 +321,7 @@ def measure(
       artefact: What was written.
       out: Where.
       calls: How many answers are timed.
+      keep: See `export`; then it is measured what that costs.
     """
     start = cold_start(out)
     sessions = [
@@ -350,6 +351,8 @@ def measure(
     section: dict[str, Any] = {"served": {**about, **times[0]}, "why": row.why}
     if served.index is not None:
         section["index"] = {**served.index.facts, "cells": len(served.index.centres)}
+    if keep is not None:
+        section["keep"] = {"entries": keep, **cost_of(system, own, served.ranker)}
     if rules is not None and rules.sessions():
         section["sessions held"] = rules.sessions()
     if large is not None:
@@ -398,100 +401,24 @@ def _indexed(system: Ranks, artefact: AnyArtefact, recall: float) -> AnyArtefact
             "a student with --row."
         )
     ranker: Any = serve(artefact, "").ranker
-    states = ranker.states(_few(system)[1].prefixes)
+    states = ranker.states(few(system)[1].prefixes)
     return replace(artefact, index=make_index(ranker.items[: len(artefact.ids)], states, recall))
 
 
-def _few(system: Ranks) -> tuple[Sessions, Predictions]:
-    """Return training sessions, and the predictions of the last item of each."""
-    train = system.data.dataset.splits["train"]
-    count = min(len(train), AGREE)
-    stop = int(train.offsets[count])
-    events = {name: getattr(train, name)[:stop] for name in ("items", "times", "events", "ratings")}
-    few = replace(
-        train, ids=train.ids[:count], users=train.users[:count],
-        offsets=train.offsets[: count + 1], targets=np.ones(stop, bool), **events,
-    )  # fmt: skip
-    made = make_predictions(few)
-    return few, made.take(made.is_last)
+def _kept(artefact: AnyArtefact, count: int, updatable: bool) -> AnyArtefact:
+    """Return an artefact whose rules keep the largest entries of each item alone.
 
-
-def agree(system: Ranks, ranker: Ranker, served: Served) -> dict[str, int]:
-    """Ask an artefact and the run's own evaluation for the best 20 of many sessions.
-
-    The run's items are the candidates, without a correction. The sessions are training ones, so
-    that nothing is learned of test.
-
-    Returns:
-      How many "sessions" were asked, and on how many the two lists are the "same"; at a place
-      where two items tie (new ones do, for a student that knows ids alone) either may stand. How
-      many items are "new" since: a blend weighs scores by their spread over all items.
+    Raises:
+      UserError: No rule is served, or it is to be counted on, or nothing would be kept.
     """
-    dataset = system.data.dataset
-    few, asked = _few(system)
-    # A target would come after others of the same score, so none is given.
-    asked = replace(asked, target=np.full(len(asked), -1, np.int32))
-    ranked = rank(
-        ranker, asked,
-        n_items=len(dataset.items), exclude_seen=dataset.exclude_seen, top=20,
-    )  # fmt: skip
-    plain = make_policy(
-        served.ids, dataset.exclude_seen, Correction(allow=tuple(dataset.items.ids))
-    )
-    answering = Served(
-        served.ranker, served.ids, served.titles, plain, served.where, served.event_names,
-        index=served.index,
-    )  # fmt: skip
-    clicks = [slice(start, start + p) for start, p in zip(asked.seen_start, asked.position)]
-    found = answering.recommend_batch(
-        [[served.ids[item] for item in few.items[each]] for each in clicks],
-        top=20,
-        times=[few.times[each].tolist() for each in clicks],
-        events=[[served.event_names[code] for code in few.events[each]] for each in clicks],
-    )
-    same = []
-    for best, rows, scores in zip(found, ranked.top_ids, ranked.top_scores, strict=True):
-        given = [served.ids[row] for row in rows if row >= 0]
-        tied = np.isclose([each["score"] for each in best], scores[: len(best)], rtol=TIE, atol=TIE)
-        agreed = [each["item_id"] == item or tie for each, item, tie in zip(best, given, tied)]
-        same.append(len(best) == len(given) and all(agreed))
-    return {"sessions": len(same), "same": sum(same), "new": len(served.ids) - len(dataset.items)}
-
-
-def _why_not(same: Mapping[str, int]) -> str:
-    """Return why some lists may differ, where that is known."""
-    if same["same"] == same["sessions"] or not same.get("new"):
-        return ""
-    return f"; {same['new']:,} items are new since then, and scores are weighed over all items"
-
-
-def describe(section: dict[str, Any]) -> list[str]:
-    """Return what `measure` found, in sentences."""
-    same, start = section.get("same top 20"), section["seconds"]
-    users = f" and {section['users']:,} users" if "users" in section else ""
-    agreed = "" if same is None else (
-        f" The same top 20 as the run's evaluation on {same['same']:,} of {same['sessions']:,} "
-        f"sessions{_why_not(same)}."
-    )  # fmt: skip
-    held, index = section.get("sessions held"), section.get("index")
-    return [
-        *filter(None, [section.get("why")]),
-        f"{section['items']:,} items{users} in {section['bytes'] / 1e6:.2f} MB, loaded in "
-        f"{start['load']:.2f} s; {sum(start.values()):.2f} s from a new process to its first "
-        f"answer.{agreed}",
-        *(
-            [
-                f"Its index looks at {index['look']:,} of {index['cells']:,} cells and finds "
-                f"{index['recall']:.1%} of the exact best {index['top']} ({index['sessions']:,} "
-                "training sessions)."
-            ]
-            if index
-            else []
-        ),
-        *(
-            [f"It holds {held:,} training sessions: the items of each, and nothing of people."]
-            if held
-            else []
-        ),
-        *serving_sentences(None, {**make_cost(), "serving": section}),
-    ]
+    rules, _ = _parts(artefact)
+    if count < 1:
+        raise UserError(f"--keep {count} keeps nothing; give a number of entries, such as 200.")
+    if rules is None:
+        raise UserError(
+            "a student holds no tables of rules; leave out --keep, or name a rule with --row."
+        )
+    if updatable:
+        raise UserError("what --keep forgets could not be counted on; leave out it or --updatable.")
+    rules = replace(rules, rule=keep_largest(rules.rule, count))
+    return replace(artefact, rules=rules) if isinstance(artefact, MixedArtefact) else rules

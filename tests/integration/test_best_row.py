@@ -9,12 +9,13 @@ import pytest
 
 from jmrec.data.prepared import load_prepared
 from jmrec.data.toyshop import ToyShopConfig, write_toyshop
-from jmrec.evaluation.protocol import ask
+from jmrec.evaluation.protocol import ask, rank
 from jmrec.evaluation.results import role_of
 from jmrec.main import main
 from jmrec.serving import load, serve
 from jmrec.systems.registry import open_run
 from jmrec.systems.serve import build, measure, write_any
+from jmrec.systems.serve_agree import describe
 from jmrec.systems.serve_rules import evaluated_rule, served_row
 from jmrec.systems.system import Ranks, able
 from jmrec.tracking import Tracker
@@ -132,6 +133,39 @@ def test_every_row_can_be_asked_for(run: Path, tmp_path: Path) -> None:
         assert found == serve(made, "the run").recommend_batch(sessions, top=20)
         answers[name] = json.dumps(found)
     assert len(set(answers.values())) > len(names) - 3  # the popularities may agree
+
+
+def test_a_smaller_artefact_says_what_it_costs(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    at, out = ["export", "--workdir", str(run), "--row", "EASE"], tmp_path / "serve"
+    assert main([*at, "--out", str(out), "--keep", "2", "--json"]) == 0
+    section = json.loads(capsys.readouterr().out)
+    system = able(open_run(run, Tracker(run, quiet=True)), Ranks)
+    own = evaluated_rule(system, served_row(system, "EASE"))
+    by_hand = {"whole": own, "kept": load(out).ranker}
+    asked = ask(system.data.dataset, "validation")
+    for name, ranker in by_hand.items():
+        ranked = rank(
+            ranker, asked, n_items=len(system.data.dataset.items),
+            exclude_seen=system.data.dataset.exclude_seen, top=0,
+        )  # fmt: skip
+        near = asked.place <= 20
+        gain = np.where(ranked.ranks[0] <= 20, 1.0 / ranked.ranks[0], 0.0)[near]
+        of_each = [gain[asked.session[near] == k].mean() for k in np.unique(asked.session[near])]
+        assert section["keep"][name] == pytest.approx(np.mean(of_each), abs=1e-9)
+    assert section["keep"]["entries"] == 2
+    assert section["keep"]["kept"] != section["keep"]["whole"]
+    assert section["same top 20"]["same"] < section["same top 20"]["sessions"]
+    said = " ".join(describe(section))
+    assert f"the 2 largest entries: MRR@20 on validation is {section['keep']['kept']:.2%}" in said
+    for more, why in (
+        (["--keep", "0"], "keeps nothing"),
+        (["--keep", "9", "--updatable"], "could not be counted on"),
+        (["--keep", "9", "--row", "student"], "a student holds no tables of rules"),
+    ):
+        assert why in refusal(capsys, [*at, "--out", str(tmp_path / "no"), *more])
+    assert not (tmp_path / "no").exists()
 
 
 def test_what_can_not_be_is_one_sentence(

@@ -4,7 +4,9 @@ A class is known by the decorator `servable` of `jmrec.evaluation.rankers.servab
 
 The fields of its dataclass are what is kept: arrays under their names, sparse ones in three parts
 (``matrix/data``, ``matrix/indices``, ``matrix/indptr``), members of a blend under their numbers
-(``0/matrix``), and all else in JSON. What is read back is checked: shapes, types, ranges.
+(``0/matrix``), and all else in JSON. Nothing is lost: a table that is mostly 0 is kept in three
+parts too, numbers as halves and places in two bytes where that holds them exactly. What is read
+back is checked: shapes, types, ranges.
 """
 
 import math
@@ -20,10 +22,12 @@ from jmrec.errors import UserError
 from jmrec.evaluation.protocol import Ranker
 from jmrec.evaluation.rankers.blend import Blend
 from jmrec.evaluation.rankers.content import FeatureNeighbours
+from jmrec.evaluation.rankers.cooccurrence import compact
 from jmrec.evaluation.rankers.servable import SERVABLE
+from jmrec.evaluation.rankers.small import TABLES, halves, whole
 from jmrec.evaluation.results import RULE, role_of
 
-CLASS, SHAPES, MEMBERS = "class", "shapes", "members"
+CLASS, SHAPES, MEMBERS, EXPONENTS = "class", "shapes", "members", "exponents"
 AXES = {
     "values": "V", "prior": "V", "share": "V", "seen": "V", "matrix": "VV", "held": "SV",
     "vectors": "VD", "among": "V", "block": "DD",
@@ -33,6 +37,8 @@ NUMBERS: dict[str, tuple[float, float]] = {
     "decay": (0, 1), "k": (1, 1e9), "sample": (1, 1e9), "length_power": (0, 10), "last": (1, 1e9),
 }  # fmt: skip
 """Between which numbers a field is, both included; others are finite."""
+SPARSE = 0.5
+"""A table with fewer entries than this share is kept without its zeros."""
 DEEPEST = 4
 """How far blends may hold blends."""
 
@@ -76,13 +82,20 @@ def _encode(rule: Any, at: str, arrays: dict[str, np.ndarray]) -> dict[str, Any]
             f"{rule.name} is a rule that can not be written; decorate its class {known} with "
             "servable, or serve another row."
         )
-    facts: dict[str, Any] = {CLASS: known, SHAPES: {}}
+    facts: dict[str, Any] = {CLASS: known, SHAPES: {}, EXPONENTS: {}}
     for field in fields(rule):
         value = getattr(rule, field.name)
+        dense = field.name in TABLES and isinstance(value, np.ndarray)
+        if dense and np.count_nonzero(value) < SPARSE * value.size:
+            value = sp.csr_array(value)
         if sp.issparse(value):
             facts[SHAPES][field.name] = list(value.shape)
-            for part in ("data", "indices", "indptr"):
-                arrays[f"{at}{field.name}/{part}"] = np.ascontiguousarray(getattr(value, part))
+            data = value.data
+            if (exact := halves(data)) is not None:
+                data, facts[EXPONENTS][field.name] = exact
+            arrays[f"{at}{field.name}/data"] = np.ascontiguousarray(data)
+            for part in ("indices", "indptr"):
+                arrays[f"{at}{field.name}/{part}"] = _short(getattr(value, part))
         elif isinstance(value, np.ndarray):
             arrays[f"{at}{field.name}"] = np.ascontiguousarray(value)
         elif field.name == MEMBERS:
@@ -124,7 +137,11 @@ def _decode(
                 for n, each in enumerate(facts[MEMBERS])
             ]
         elif f"{place}/data" in arrays:
-            found[name] = _sparse(place, facts[SHAPES][name], arrays, AXES.get(name, "VD"), n_items)
+            exponent = facts.get(EXPONENTS, {}).get(name)  # an older jmrec kept no halves
+            read = _sparse(
+                place, facts[SHAPES][name], arrays, AXES.get(name, "VD"), n_items, exponent
+            )
+            found[name] = compact(read) if name in TABLES else read
         elif place in arrays:
             found[name] = _dense(place, arrays[place], AXES.get(name), n_items)
         else:
@@ -148,10 +165,31 @@ def _dense(name: str, array: np.ndarray, axes: str | None, n_items: int) -> np.n
     return array
 
 
+def _short(places: np.ndarray) -> np.ndarray:
+    """Return whole numbers, 0 or more, in as few bytes as hold them.
+
+    Example:
+      >>> _short(np.array([5, 6])).dtype, _short(np.array([5, 40_000])).dtype
+      (dtype('int16'), dtype('int32'))
+    """
+    most = int(places.max(initial=0))
+    kinds = (np.int16, np.int32, np.int64)
+    return places.astype(next(kind for kind in kinds if most <= np.iinfo(kind).max))
+
+
 def _sparse(
-    name: str, shape: Any, arrays: Mapping[str, np.ndarray], axes: str, n_items: int
+    name: str,
+    shape: Any,
+    arrays: Mapping[str, np.ndarray],
+    axes: str,
+    n_items: int,
+    exponent: Any,
 ) -> sp.csr_array:
     data, indices, pointer = (arrays[f"{name}/{part}"] for part in ("data", "indices", "indptr"))
+    if data.dtype == np.float16 and exponent is not None:
+        if isinstance(exponent, bool) or not isinstance(exponent, int) or abs(exponent) > 200:
+            raise ValueError(f"{name}, exponent={str(exponent)[:20]} is none")
+        data = whole(data, exponent)
     rows, columns = (_whole(f"{name}, shape", size) for size in shape)
     sizes = {"V": n_items, "S": len(pointer) - 1, "D": columns}
     if (rows, columns) != tuple(sizes[axis] for axis in axes) or len(pointer) != rows + 1:
@@ -160,6 +198,7 @@ def _sparse(
         raise ValueError(f"{name} is no sparse table")
     if not np.isfinite(data).all() or any(each.dtype.kind != "i" for each in (indices, pointer)):
         raise ValueError(f"{name} holds what is no number")
+    pointer, indices = pointer.astype(np.int64), indices.astype(np.int64)
     found = sp.csr_array((data, indices, pointer), shape=(rows, columns))
     found.check_format(full_check=True)  # every index lies inside
     return found

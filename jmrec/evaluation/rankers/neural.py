@@ -75,9 +75,9 @@ class CompiledEncoder:
         self.read = read if mesh is None else jax.jit(read)
 
     def placed(self, params: Params) -> Params:
-        """Return parameters where the rules say; as they are on one device."""
+        """Return parameters on the devices, where the rules say."""
         if self.mesh is None:
-            return params
+            return jax.tree.map(jnp.asarray, params)  # or each answer would send them there
         axes = self.model.logical_axes(None)
         return cast(Params, put_tree(params, shardings(axes, params, self.mesh, str(self.rules))))
 

@@ -385,7 +385,7 @@ def test_tables_of_another_shape_are_refused(name: str, wrong: np.ndarray, known
 def test_a_sparse_table_that_points_beside_itself_is_refused(known: Known) -> None:
     facts, arrays = codec.encode(rule_of("V-SKNN", known))
     for part, wrong in (("indices", V), ("indices", -1), ("indptr", 10**6)):
-        table = {name: array.copy() for name, array in arrays.items()}
+        table = {**arrays, f"held/{part}": arrays[f"held/{part}"].astype(np.int64)}
         table[f"held/{part}"][1] = wrong
         with pytest.raises(ValueError):  # noqa: PT011 (scipy's words)
             codec.decode(facts, table, V)
