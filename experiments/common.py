@@ -138,7 +138,7 @@ def session_student(source: str, size: str) -> ConfigDict:
     )[pick]
     student.train = (
         training(200, 128, 1e-2 if toyshop else 2e-3, 50),
-        training(400, 128, 1e-2, 100) if toyshop else training(4000, 8, 5e-3, 250, patience=5),
+        training(400, 128, 1e-2, 100) if toyshop else training(20_000, 8, 5e-3, 250, patience=5),
         training(6000, 512, 1e-3, 300),
     )[pick]
     # Seeds trained at once in one program; 0 is all on an accelerator, one by one on a CPU.

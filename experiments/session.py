@@ -39,6 +39,8 @@ Seen (test, session MRR@20 in percent, 2 CPU cores):
   The best validation MRR@20 of a session, data=folder, items=ids, seed 0, sasrec and student:
   tweetings 9.9 and 8.9 (commit e5dc2cc); while settings were chosen (before b637c9a) cellphones
   17.5 and 16.9, movies 4.2 to 4.6 and 3.8.
+  (All of these with at most 4,000 updates, of today's 20,000; docs/results/ids.md says what more
+  bring.)
   size=small, data=folder, items=ids, encoder=student, three seeds, commit b637c9a: cellphones (its
   own split): blend of rules 17.6, sequential rules 17.3, student 16.1 (8.8 with the 450 updates of
   before); movies: blend of rules 6.0, student 3.1 (1.4); tweetings: newest first 7.3, blend of

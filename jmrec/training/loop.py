@@ -198,6 +198,7 @@ class Trainer:
                 opened.enter_context(runs[-1].upcoming)
             group = Members(step, runs, [numbers for numbers, _ in given])
             what = self.task.name + (f", {len(runs)} at once" if len(runs) > 1 else "")
+            what += ", until it improves no more" if config.patience else ""
             shown = Silent() if group.over else runs[0].log
             with shown.progress(config.steps, what, start=group.n) as bar:
                 while True:
