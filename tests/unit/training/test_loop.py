@@ -258,28 +258,6 @@ def test_decay_clip_warmup_and_the_end_are_traced(tmp_path: Path, muon: float) -
         trainer.fit(tmp_path / "w", Batches(), seed=5, hparams={"optim": {"warmup": 12}})
 
 
-class Begun(Quadratic):
-    """The same, which begins with weights that are given."""
-
-    def __init__(self, begin: np.ndarray) -> None:
-        self.begin = begin
-
-    def init(self, key: jax.Array) -> tuple[dict[str, Any], dict[str, Any]]:
-        params, state = super().init(key)
-        return {**params, "w": self.begin}, state
-
-
-def test_what_a_task_begins_with_is_no_constant_of_a_program() -> None:
-    programs = set()
-    for seed in (1, 2):
-        begin = np.random.default_rng(seed).normal(size=DIM).astype(np.float32)
-        step = Trainer(Begun(begin), CONFIG).step
-        np.testing.assert_array_equal(step.initialise(0).params["w"], begin)
-        key = jax.random.key(0)
-        programs.add(step._initialise.lower(step._given, key, key).as_text())
-    assert len(programs) == 1
-
-
 class Matrix(Quadratic):
     """The same with a matrix, which decays and which Muon takes."""
 
