@@ -170,14 +170,17 @@ print(f"largest difference of the gradients {np.abs(slope - T * (q - p)).max():.
 # (`losses.topk_kl`). How close is that to the whole? And what if the rest is simply dropped?
 
 # %%
-z, s = teaches[row, last], beginner
-order, ks = np.argsort(-z), np.array([1, 2, 5, 10, 20, 50, 100, 200])
-bucket, dropped = [], []
-for k in ks:
-    top = order[:k]
+z, s = jnp.asarray(teaches[row, last]), jnp.asarray(beginner)
+order, ks = jnp.argsort(-z), np.array([1, 2, 5, 10, 20, 50, 100, 200])
+
+
+@jax.jit
+def of_top(top):
     tails = [losses.tail_logit(each[top], jax.nn.logsumexp(each)) for each in (z, s)]
-    bucket.append(float(losses.topk_kl(z[top], tails[0], s[top], tails[1])))
-    dropped.append(float(losses.kl(z[top], s[top])))
+    return losses.topk_kl(z[top], tails[0], s[top], tails[1]), losses.kl(z[top], s[top])
+
+
+bucket, dropped = np.array([of_top(order[:k]) for k in ks]).T
 figure, axis = plt.subplots(figsize=(7, 3))
 axis.semilogx(ks, bucket, "o-", label="top K and a bucket for the rest")
 axis.semilogx(ks, dropped, "o-", label="top K alone")
@@ -244,12 +247,13 @@ def tens(scores):
 
 
 where = validation[1] >= 0
-theirs = np.asarray(logits(teacher, teacher_params, validation[0]))
+theirs = np.asarray(jax.jit(lambda p: logits(teacher, p, validation[0]))(teacher_params))
 real = np.full(theirs.shape, -1e9, np.float32)
 for place in np.argwhere(where):
     real[*place] = truth.log_probabilities(validation[0][place[0], : place[1] + 1], np.inf)
 rows = {"the teacher": theirs, "uniform": np.zeros_like(theirs)}
-rows |= {name: np.asarray(logits(student, fitted[name][0], validation[0])) for name in fitted}
+of_student = jax.jit(lambda params: logits(student, params, validation[0]))
+rows |= {name: np.asarray(of_student(params)) for name, (params, _) in fitted.items()}
 shared, distance = {}, {}
 for name, scores in rows.items():
     both = (tens(scores)[..., None] == tens(theirs)[..., None, :]).any(-1).mean(-1)

@@ -8,6 +8,7 @@ STACKS = ("knowledge.stack", "knowledge.vision.stack", "transition.stack", "stud
 SIZES = ("width=32", "layers=1", "mlp=64")
 SHAPES = [
     "--config.data.vocab=320", "--config.data.picture_size=16", "--config.data.window=12",
+    "--config.data.max_tokens=8",  # shorter than each field: as long in every shop
     "--config.knowledge.vision.merge=1",
     *(f"--config.{stack}.{size}" for stack in STACKS for size in SIZES),
     *(f"--config.{stage}.train.batch_size=16" for stage in (*TOWERS, "student")),

@@ -114,7 +114,7 @@ class Trainer:
           The traced step; ``.lower().compile()`` compiles it for the devices of the mesh, which
           need not be here.
         """
-        numbers = _numbers(self.task.hparams, self.config.optim)
+        numbers = _numbers(self.task.hparams, self._optim(self.config.optim))
         shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), numbers)
         return self.step.jitted.trace(self.step.abstract, frozen, batch, shapes)
 
@@ -139,7 +139,7 @@ class Trainer:
             processes, this process's rows of it (`jmrec.sharding.process_rows`).
           seed: Of parameters and updates.
           hparams: Values in place of the task's and, under "optim", of the optimiser's
-            ("weight_decay", "clip", "warmup"); traced.
+            ("weight_decay", "clip", "warmup", "steps" of a schedule); traced.
           evaluate: ``(params, task_state) -> metrics``, whose "score" is maximised. It must not
             keep the arrays: the next update reuses their memory. Each process evaluates, by
             itself.
@@ -243,7 +243,7 @@ class Trainer:
         self._refuse_unknown("hparams.optim.", own, traced_numbers(self.config.optim))
         optim = replace(self.config.optim, **own)
         check_optim(self._optim(optim))
-        return _numbers({**self.task.hparams, **given}, optim), optim
+        return _numbers({**self.task.hparams, **given}, self._optim(optim)), optim
 
     def _refuse_unknown(self, group: str, given: Mapping[str, Any], known: HParams) -> None:
         if unknown := sorted(set(given) - set(known)):

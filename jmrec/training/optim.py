@@ -55,16 +55,19 @@ class OptimConfig:
 def traced_numbers(config: OptimConfig) -> HParams:
     """Return the settings that are traced: ``hparams["optim"]`` of a step.
 
-    Under Muon the clip is a constant: its iterations make a large difference of a last bit, and a
-    traced clip rounds otherwise.
+    The end of a schedule is one of them: a longer run compiles nothing anew. Under Muon the clip is
+    a constant: its iterations make a large difference of a last bit, and a traced clip rounds
+    otherwise.
 
     Example:
       >>> traced_numbers(OptimConfig(warmup=3))
       {'clip': 1.0, 'warmup': 3, 'weight_decay': 0.0}
-      >>> traced_numbers(OptimConfig(muon=1.0))
-      {'warmup': 0, 'weight_decay': 0.0}
+      >>> traced_numbers(OptimConfig(muon=1.0, schedule="cosine", steps=90))
+      {'steps': 90, 'warmup': 0, 'weight_decay': 0.0}
     """
-    traced = {"warmup": config.warmup, "weight_decay": config.weight_decay}
+    traced: HParams = {"warmup": config.warmup, "weight_decay": config.weight_decay}
+    if config.schedule != "constant":
+        traced = {"steps": config.steps, **traced}
     return traced if config.muon else {"clip": config.clip, **traced}
 
 
@@ -101,14 +104,14 @@ class Optimizer:
     schedule: Callable[[jax.Array, HParams], jax.Array]
 
 
-def _shape(config: OptimConfig, step: jax.Array, warmup: jax.Array) -> jax.Array:
+def _shape(config: OptimConfig, step: jax.Array, numbers: HParams) -> jax.Array:
     """Return the schedule's factor in [0, 1] for the update after ``step`` updates."""
     done = jnp.asarray(step, jnp.float32)
-    warmup = jnp.asarray(warmup, jnp.float32)
+    warmup = jnp.asarray(numbers["warmup"], jnp.float32)
     factor = jnp.ones((), jnp.float32)
     # Times the reciprocal, as XLA divides by a constant: traced numbers give the constants' bits.
     if config.schedule != "constant":
-        span = jnp.maximum(config.steps - warmup, 1.0)
+        span = jnp.maximum(jnp.asarray(numbers["steps"], jnp.float32) - warmup, 1.0)
         part = jnp.clip((done - warmup) * (1.0 / span), 0.0, 1.0)
         falling = 0.5 * (1.0 + jnp.cos(jnp.pi * part))
         factor = falling if config.schedule == "cosine" else 1.0 - part
@@ -216,7 +219,7 @@ def make_optimizer(config: OptimConfig, axes: Any = None) -> Optimizer:
         return chain(hparams["optim"]).update(grads, state, params)
 
     def schedule(step: jax.Array, hparams: HParams) -> jax.Array:
-        return hparams["learning_rate"] * _shape(config, step, hparams["optim"]["warmup"])
+        return hparams["learning_rate"] * _shape(config, step, hparams["optim"])
 
     return Optimizer(chain(traced_numbers(config)).init, update, schedule)
 

@@ -70,7 +70,17 @@ class TrainStep:
         # Born sharded: shapes -> logical axes -> rules -> jit(init, out_shardings).
         whole = replicated(mesh)
         key = jax.random.key(0)
-        shapes = jax.eval_shape(self._fresh, key, key)
+        # What a task begins with is an argument: as a constant of the program it would be compiled
+        # again for other values, and lie in memory for as long as the program does.
+        made, shapes = jax.make_jaxpr(self._fresh, return_shape=True)(key, key)
+        tree = jax.tree.structure(shapes)
+
+        def fresh(given: list[Any], init_key: jax.Array, run_key: jax.Array) -> TrainState:
+            leaves = jax.core.eval_jaxpr(made.jaxpr, given, init_key, run_key)
+            state: TrainState = jax.tree.unflatten(tree, leaves)
+            return state
+
+        self._given = made.consts
         params = shardings(axes, shapes.params, mesh, rules)
         placement = replace(
             jax.tree.map(lambda _: whole, shapes),
@@ -80,7 +90,7 @@ class TrainStep:
         )
         self.abstract = abstract_arrays(shapes, placement)
         self._initialise = jax.jit(
-            self._fresh,
+            fresh,
             out_shardings=placement,
             # It runs once: most of its time is compilation.
             compiler_options={"xla_backend_optimization_level": 0},
@@ -96,7 +106,7 @@ class TrainStep:
     def initialise(self, seed: int) -> TrainState:
         """Return a new state, every array where it belongs."""
         init_key, run_key = jax.random.split(jax.random.key(seed))
-        state: TrainState = self._initialise(init_key, run_key)
+        state: TrainState = self._initialise(self._given, init_key, run_key)
         return state
 
     def __call__(

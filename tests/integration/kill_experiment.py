@@ -19,7 +19,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
     config = load_config(f"{TPAD}:{arg or 'size=tiny'}")
     config.data.toyshop.n_items, config.data.toyshop.sessions = 60, 160
     # The shapes of tests/tiny.py: what is made of either is compiled once.
-    config.data.update(vocab=320, picture_size=16, window=12)
+    config.data.update(vocab=320, max_tokens=8, picture_size=16, window=12)
     config.knowledge.vision.merge = 1
     for owner in (config.knowledge, config.knowledge.vision, config.transition, config.student):
         owner.stack.update(width=32, layers=1, mlp=64)

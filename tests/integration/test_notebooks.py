@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import tiny
+
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "docs" / "percent.py"
 percent = runpy.run_path(str(SCRIPT))
@@ -23,11 +25,15 @@ MOST_BYTES = 300_000
 """Of a notebook with its outputs."""
 KINDS = ("stream", "display_data")
 """Of outputs: nothing went wrong when it was run."""
+SHAPES = {
+    name: int(value)
+    for name, value in (each.removeprefix("--config.").split("=") for each in tiny.SHAPES)
+}
 FEWER = {
     "shared_run.py": {
         '"data.toyshop.n_items": 256,': '"data.toyshop.n_items": 96,',
         '"data.toyshop.sessions": 1200,': '"data.toyshop.sessions": 400,',
-        '"data.vocab": 600,': '"data.vocab": 320, "knowledge.stack.layers": 1,',
+        '"data.vocab": 600,': f"**{SHAPES},",
         '"knowledge.train.batch_size": 32,': '"knowledge.train.batch_size": 16,',
         '"student.train.batch_size": 64,': '"student.train.batch_size": 16,',
         '"vision.train.steps": 100,': '"vision.train.steps": 8,',

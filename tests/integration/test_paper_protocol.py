@@ -41,8 +41,12 @@ item = "items"
 item_separator = " "
 """
 ENCODERS, SEEDS = ("student", "stamp"), (0, 1)
-SMALL = ("batch_size=8", "steps=120", "eval_every=10", "save_every=10")
-TRAIN = [*(f"--config.student.train.{each}" for each in SMALL), f"--config.seeds={SEEDS}"]
+SMALL = ("batch_size=8", "steps=120", "eval_every=10", "save_every=120")
+TRAIN = [
+    "--config.data.window=12",
+    *(f"--config.student.train.{each}" for each in SMALL),
+    f"--config.seeds={SEEDS}",
+]
 
 
 def walks(random: np.random.Generator, count: int) -> list[list[int]]:

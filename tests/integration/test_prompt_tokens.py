@@ -19,7 +19,6 @@ TINY = [
     *tiny.SHAPES,
     *tiny.updates(2, *tiny.TOWERS, "student"),
     "--config.data.window=4",
-    "--config.data.max_tokens=6",
     "--config.data.toyshop.n_items=60",
     "--config.data.toyshop.sessions=100",
 ]

@@ -41,6 +41,7 @@ from jmrec.tasks.session import StudentTask, Teacher, id_table_size
 from jmrec.tasks.transition import TransitionTask
 from jmrec.tools.plan.shapes import Planner
 from jmrec.training import OptimConfig, TrainConfig, Trainer
+from jmrec.training.step import TrainStep
 
 ROOT = Path(__file__).resolve().parents[2]
 ITEMS, VOCAB, STEPS, ROWS, LENGTH = 997, 101, 20, 16, 5
@@ -192,12 +193,14 @@ def ranker() -> RankTask:
     return RankTask(config, Balance("pairwise", 940, 60), read, {})
 
 
-def trainer(task: Any, rules: str, devices: int, save_every: int = STEPS) -> Trainer:
+def trainer(
+    task: Any, rules: str, devices: int, save_every: int = STEPS, step: TrainStep | None = None
+) -> Trainer:
     config = TrainConfig(
         steps=STEPS, eval_every=100, save_every=save_every, log_every=1, rules=rules,
         optim=OptimConfig(weight_decay=0.01, schedule="cosine"),
     )  # fmt: skip
-    return Trainer(task, config, mesh=make_mesh(rules, jax.devices()[:devices]))
+    return Trainer(task, config, mesh=make_mesh(rules, jax.devices()[:devices]), step=step)
 
 
 def fit(made: Trainer, workdir: Path, batches: Any) -> list[float]:
@@ -267,12 +270,16 @@ def main(workdir: Path) -> dict[str, Any]:
         # Eight devices begin, and one goes on from what they have saved.
         first = fit(eight, place / "both", Sessions(end=3))
         out[f"{name} eight, one"] = [first, fit(one, place / "both", few)]
+    # Tables are padded to 1,024 rows: these catalogues go through the programs of the first one.
     for items in (1, 7):
         few = Sessions(items)
         out[f"{items} items"] = [
-            fit(trainer(transition(items), rules, devices), workdir / f"{items} {rules}", few)
-            for rules, devices in (("dp", 1), ("fsdp_tp", 8))
-        ]
+            fit(
+                trainer(transition(items), rules, devices, step=made[label].step),
+                workdir / f"{items} {rules}", few,
+            )
+            for label, rules, devices in (("one", "dp", 1), ("fsdp_tp", "fsdp_tp", 8))
+        ]  # fmt: skip
     return out
 
 

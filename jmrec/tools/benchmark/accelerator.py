@@ -40,7 +40,8 @@ STEPS = {"full": 2000, "toy": 80}
 """Updates of the small student."""
 SHOP = ("data.toyshop.n_items=60", "data.toyshop.sessions=160")
 SMALL_TOWERS = (
-    *SHOP, "data.vocab=320", "data.picture_size=16", "data.window=12", "knowledge.vision.merge=1",
+    *SHOP, "data.vocab=320", "data.max_tokens=8", "data.picture_size=16", "data.window=12",
+    "knowledge.vision.merge=1",
     *(f"{owner}.stack.{size}"
       for owner in ("knowledge", "knowledge.vision", "transition", "student")
       for size in ("width=32", "layers=1", "mlp=64")),

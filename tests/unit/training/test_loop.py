@@ -226,7 +226,7 @@ def test_one_compilation_per_shape_and_none_for_seeds_or_hparams(tmp_path: Path)
 
 
 @pytest.mark.parametrize("muon", [0.0, 1.0])
-def test_decay_clip_and_warmup_are_traced(tmp_path: Path, muon: float) -> None:
+def test_decay_clip_warmup_and_the_end_are_traced(tmp_path: Path, muon: float) -> None:
     """One program for all of them, and each ends where optax ends with constants."""
     config = OptimConfig(muon=muon, schedule="cosine", weight_decay=0.3)
     trainer = Trainer(Matrix(), dataclasses.replace(CONFIG, optim=config))
@@ -235,23 +235,24 @@ def test_decay_clip_and_warmup_are_traced(tmp_path: Path, muon: float) -> None:
         {},
         *({"weight_decay": 0.0}, {"weight_decay": 0.05}, {"warmup": 3}),
         {"warmup": 7, "weight_decay": 1.0},
+        *({"steps": 9}, {"steps": 40, "warmup": 2}),
         *({"clip": 0.0}, {"clip": 0.5}),
     )
     asked = [given for given in every if not (muon and "clip" in given)]
     for n, given in enumerate(asked):
         got = trainer.fit(tmp_path / str(n), Batches(), seed=5, hparams={"optim": given})
-        want = by_constants(dataclasses.replace(config, steps=12, **given))
+        want = by_constants(dataclasses.replace(config, **{"steps": 12, **given}))
         # Muon's iterations make more of the last bit of a learning rate.
         np.testing.assert_allclose(got.params["w"], want, atol=1e-5 if muon else 2e-7)
         ends.add(np.asarray(want).tobytes())
     assert len(ends) == len(asked)
     assert trainer.compilations == 1
     assert trainer.step.jitted._cache_size() == 1
-    has = "warmup, weight" if muon else "clip, warmup, weight"
+    has = "steps, warmup, weight" if muon else "clip, steps, warmup, weight"
     with pytest.raises(UserError, match=rf"no hparams\.optim\.b1; it has {has}"):
         trainer.fit(tmp_path / "b", Batches(), seed=5, hparams={"optim": {"b1": 0.5}})
     if muon:  # whose clip is a constant
-        with pytest.raises(UserError, match=r"no hparams\.optim\.clip; it has warmup, weight"):
+        with pytest.raises(UserError, match=r"no hparams\.optim\.clip; it has steps, warmup"):
             trainer.fit(tmp_path / "c", Batches(), seed=5, hparams={"optim": {"clip": 0.5}})
     with pytest.raises(UserError, match=r"needs more steps than optim\.warmup=12"):
         trainer.fit(tmp_path / "w", Batches(), seed=5, hparams={"optim": {"warmup": 12}})
@@ -307,7 +308,7 @@ def by_constants(config: OptimConfig) -> jax.Array:
 
     tx = optax.chain(*parts)
     opt_state = tx.init(params)
-    for n in range(config.steps):
+    for n in range(CONFIG.steps):
         params, opt_state = update(params, opt_state, n, Batches()[n])
     return params["w"]
 
