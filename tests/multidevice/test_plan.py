@@ -61,12 +61,12 @@ def test_the_plan_is_what_eight_devices_hold(held: dict[str, Any], planned: dict
         assert stage["parameters"] == real["numbers"]
         # The compiler's own sum: it is not given what the step does not read (gaps and event types,
         # 8 of a position's 21 bytes; the Transfer tower's item matrix where it only encodes), and
-        # gets the traced numbers: the task's, and decay, clip and warm-up.
+        # gets the traced numbers: the task's, and decay, clip, warm-up and the end of the schedule.
         item_matrix = WIDTH * 64 * 4 // 4  # cut over four devices
         own, unread = {"transition": (3, 0), "distill": (5, item_matrix)}[stage["stage"]]
         unread += stage["held"]["batch"] * 8 // 21
         assert stage["compiled"]["arguments"] == (
-            sum(stage["held"].values()) - unread + 4 * (own + 3)
+            sum(stage["held"].values()) - unread + 4 * (own + 4)
         )
         assert stage["compiled"]["activations"] > 0
         assert stage["verdict"]["fits"] is True
