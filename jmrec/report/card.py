@@ -12,6 +12,7 @@ from typing import Any
 
 from jmrec.evaluation.results import FIGURES, LEARNED, LOG_LOSS, PAIR, RULE, Results, spoken
 from jmrec.report.decision import apart, decide, rival_model
+from jmrec.report.serving import kept_sentences
 from jmrec.report.tables import (
     MISSING,
     best_rule,
@@ -245,6 +246,7 @@ def _limits(results: Results | None, about: About) -> str:
             f"Of {counted(cold['n'])} targets that training never saw, its first 20 hold "
             f"{percent(cold['HR@20'], 1)} %."
         )
+    said += kept_sentences(about.provenance.get("kept"))
     if about.provenance.get("added"):
         said.append(
             f"{counted(about.provenance['added'])} items were added after training; the figures "

@@ -248,12 +248,12 @@ def export(
         if index is not None:
             artefact = _indexed(system, artefact, index)
         if keep is not None:
-            artefact = _kept(artefact, keep, updatable)
+            artefact = _kept(system, chosen, artefact, keep, updatable)
         program = export_scores(serve(artefact, str(out))) if stablehlo else None
         write_any(artefact, out, program, card_of(system, chosen.name, artefact))
         tracker.say(f"export: {out} is written; now it is measured")
         with jax.default_device(device):
-            section = measure(system, chosen, artefact, out, calls, keep)
+            section = measure(system, chosen, artefact, out, calls)
         _note(opened, workdir / "evaluate", section)
         return section
 
@@ -306,12 +306,7 @@ def _cpu() -> jax.Device:
 
 
 def measure(
-    system: Ranks,
-    row: ServedRow,
-    artefact: AnyArtefact,
-    out: Path,
-    calls: int = CALLS,
-    keep: int | None = None,
+    system: Ranks, row: ServedRow, artefact: AnyArtefact, out: Path, calls: int = CALLS
 ) -> dict[str, Any]:
     """Measure a written artefact: size, start, latency beside a student's teacher, agreement.
 
@@ -321,7 +316,6 @@ def measure(
       artefact: What was written.
       out: Where.
       calls: How many answers are timed.
-      keep: See `export`; then it is measured what that costs.
     """
     start = cold_start(out)
     sessions = [
@@ -351,8 +345,8 @@ def measure(
     section: dict[str, Any] = {"served": {**about, **times[0]}, "why": row.why}
     if served.index is not None:
         section["index"] = {**served.index.facts, "cells": len(served.index.centres)}
-    if keep is not None:
-        section["keep"] = {"entries": keep, **cost_of(system, own, served.ranker)}
+    if kept := artefact.provenance.get("kept"):
+        section["keep"] = kept
     if rules is not None and rules.sessions():
         section["sessions held"] = rules.sessions()
     if large is not None:
@@ -405,8 +399,12 @@ def _indexed(system: Ranks, artefact: AnyArtefact, recall: float) -> AnyArtefact
     return replace(artefact, index=make_index(ranker.items[: len(artefact.ids)], states, recall))
 
 
-def _kept(artefact: AnyArtefact, count: int, updatable: bool) -> AnyArtefact:
+def _kept(
+    system: Ranks, row: ServedRow, artefact: AnyArtefact, count: int, updatable: bool
+) -> AnyArtefact:
     """Return an artefact whose rules keep the largest entries of each item alone.
+
+    It says so in its provenance, and what that costs.
 
     Raises:
       UserError: No rule is served, or it is to be counted on, or nothing would be kept.
@@ -421,4 +419,11 @@ def _kept(artefact: AnyArtefact, count: int, updatable: bool) -> AnyArtefact:
     if updatable:
         raise UserError("what --keep forgets could not be counted on; leave out it or --updatable.")
     rules = replace(rules, rule=keep_largest(rules.rule, count))
-    return replace(artefact, rules=rules) if isinstance(artefact, MixedArtefact) else rules
+    smaller: AnyArtefact = rules
+    if isinstance(artefact, MixedArtefact):
+        smaller = replace(artefact, rules=rules)
+    cost = cost_of(system, _ranker(system, row), serve(smaller, "").ranker)
+    said = {**smaller.provenance, "kept": {"entries": count, **cost}}
+    if isinstance(smaller, MixedArtefact):
+        return replace(smaller, student=replace(smaller.student, provenance=said))
+    return replace(smaller, provenance=said)

@@ -119,8 +119,9 @@ def describe(section: dict[str, Any]) -> list[str]:
     """Return what `measure` found, in sentences."""
     same, start = section.get("same top 20"), section["seconds"]
     users = f" and {section['users']:,} users" if "users" in section else ""
-    keep = section.get("keep")
-    agreed = "" if same is None or keep else (
+    agreed = "" if same is None else (
+        f" Of the run's 20 best it names {same['shared']:.0%} on {same['sessions']:,} sessions."
+        if section.get("keep") else
         f" The same top 20 as the run's evaluation on {same['same']:,} of {same['sessions']:,} "
         f"sessions{_why_not(same)}."
     )  # fmt: skip
@@ -137,15 +138,6 @@ def describe(section: dict[str, Any]) -> list[str]:
                 "training sessions)."
             ]
             if index
-            else []
-        ),
-        *(
-            [
-                f"Of what an item says of others its tables keep the {keep['entries']:,} largest "
-                f"entries: {RANKING['metric']} on validation is {keep['kept']:.2%} with them, "
-                f"{keep['whole']:.2%} with all; of the run's 20 best it names {same['shared']:.0%}."
-            ]
-            if keep and same
             else []
         ),
         *(

@@ -157,8 +157,19 @@ def test_a_smaller_artefact_says_what_it_costs(
     assert section["keep"]["entries"] == 2
     assert section["keep"]["kept"] != section["keep"]["whole"]
     assert section["same top 20"]["same"] < section["same top 20"]["sessions"]
+    cost = f"{100 * section['keep']['kept']:.2f} % with them"
     said = " ".join(describe(section))
-    assert f"the 2 largest entries: MRR@20 on validation is {section['keep']['kept']:.2%}" in said
+    assert (
+        f"the 2 largest entries; the run's figures are of all. MRR@20 on validation is {cost}"
+        in said
+    )
+    assert f"Of the run's 20 best it names {section['same top 20']['shared']:.0%} on" in said
+    # Whoever gets the folder reads it, and whoever reads the report.
+    page = " ".join((run / "evaluate" / "report.html").read_text().split())
+    for text in ((out / "README.md").read_text(), page):
+        assert "the 2 largest entries" in text
+        assert cost in text
+    assert json.loads((out / "serve.json").read_text())["provenance"]["kept"] == section["keep"]
     for more, why in (
         (["--keep", "0"], "keeps nothing"),
         (["--keep", "9", "--updatable"], "could not be counted on"),
