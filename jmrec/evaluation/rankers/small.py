@@ -37,15 +37,17 @@ def halves(numbers: np.ndarray) -> tuple[np.ndarray, int] | None:
 
 
 def whole(half: np.ndarray, exponent: int) -> np.ndarray:
-    """Return float32 [...] of what `halves` returned."""
-    return np.ldexp(half.astype(np.float32), exponent)
+    """Return float32 [...] of what `halves` returned; infinite where a float32 ends."""
+    with np.errstate(over="ignore", under="ignore"):
+        return np.ldexp(half.astype(np.float32), exponent)
 
 
 def _rounded(numbers: np.ndarray) -> tuple[np.ndarray, int]:
     """Return the nearest float16 of numbers by a power of two, the largest below 2^15."""
     most = float(np.abs(numbers).max(initial=0.0))
     exponent = int(np.frexp(most)[1]) - 15 if most else 0
-    return np.ldexp(numbers, -exponent).astype(np.float16), exponent
+    with np.errstate(over="ignore", under="ignore"):
+        return np.ldexp(numbers, -exponent).astype(np.float16), exponent
 
 
 def keep_largest(rule: Ranker, count: int) -> Ranker:
