@@ -82,8 +82,11 @@ class RuleArtefact:
 
     def tables(self) -> dict[str, np.ndarray]:
         """Return all arrays that are kept, by name."""
-        given = {f"{FEATURE}{name}": table for name, table in self.features.items()}
-        return {**codec.encode(self.rule)[1], **given}
+        return {**codec.encode(self.rule)[1], **self.given()}
+
+    def given(self) -> dict[str, np.ndarray]:
+        """Return the feature tables, by their names in the file."""
+        return {f"{FEATURE}{name}": table for name, table in self.features.items()}
 
     def sessions(self) -> int:
         """Return how many training sessions it holds; 0 of all rules but V-SKNN."""
@@ -119,8 +122,8 @@ def rule_facts(artefact: RuleArtefact) -> dict[str, Any]:
 
 def write_tables(artefact: RuleArtefact, folder: Path) -> None:
     """Write the tables of a rule."""
-    said = _checksum(codec.encode(artefact.rule)[0])
-    save_file(artefact.tables(), folder / TABLES, metadata={FACTS: said})
+    facts, arrays = codec.encode(artefact.rule)
+    save_file({**arrays, **artefact.given()}, folder / TABLES, metadata={FACTS: _checksum(facts)})
     if artefact.updatable is not None:
         artefact.updatable.write(folder / UPDATABLE)
 

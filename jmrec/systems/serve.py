@@ -248,7 +248,7 @@ def export(
         if index is not None:
             artefact = _indexed(system, artefact, index)
         if keep is not None:
-            artefact = _kept(system, chosen, artefact, keep, updatable)
+            artefact = _kept(system, artefact, keep, updatable)
         program = export_scores(serve(artefact, str(out))) if stablehlo else None
         write_any(artefact, out, program, card_of(system, chosen.name, artefact))
         tracker.say(f"export: {out} is written; now it is measured")
@@ -399,9 +399,7 @@ def _indexed(system: Ranks, artefact: AnyArtefact, recall: float) -> AnyArtefact
     return replace(artefact, index=make_index(ranker.items[: len(artefact.ids)], states, recall))
 
 
-def _kept(
-    system: Ranks, row: ServedRow, artefact: AnyArtefact, count: int, updatable: bool
-) -> AnyArtefact:
+def _kept(system: Ranks, artefact: AnyArtefact, count: int, updatable: bool) -> AnyArtefact:
     """Return an artefact whose rules keep the largest entries of each item alone.
 
     It says so in its provenance, and what that costs.
@@ -422,7 +420,7 @@ def _kept(
     smaller: AnyArtefact = rules
     if isinstance(artefact, MixedArtefact):
         smaller = replace(artefact, rules=rules)
-    cost = cost_of(system, _ranker(system, row), serve(smaller, "").ranker)
+    cost = cost_of(system, serve(artefact, "").ranker, serve(smaller, "").ranker)
     said = {**smaller.provenance, "kept": {"entries": count, **cost}}
     if isinstance(smaller, MixedArtefact):
         return replace(smaller, student=replace(smaller.student, provenance=said))

@@ -92,7 +92,7 @@ def cost_of(system: Ranks, whole: Ranker, kept: Ranker) -> dict[str, float]:
 
     Args:
       system: The run.
-      whole: Its own ranker.
+      whole: What would be served else.
       kept: The smaller one.
     """
     dataset = system.data.dataset

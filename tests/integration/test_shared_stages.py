@@ -26,7 +26,7 @@ from tests.wandb_file import records
 
 EXPERIMENT = str(Path(__file__).with_name("kill_experiment.py"))
 WORDS = ["--config.evaluate.split=validation"]
-IN_ANY_KEY = ("rules", "deterministic", "on_device")
+IN_ANY_KEY = ("rules", "deterministic")
 UNUSED = {
     "data": {"evaluate.ease_items"},  # it warns that there will be no row
     "vision": {f"knowledge.{name}" for name in (
