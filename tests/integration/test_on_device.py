@@ -26,7 +26,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, SessionSystem]:
     write_toyshop(folder / "shop", ToyShopConfig(seed=3, items=60, sessions=200))
     done: dict[str, SessionSystem] = {}
     for where in ("never", "always"):
-        words = [*TINY, f"--config.data.dir={folder / 'shop'}", f"--config.on_device={where}"]
+        words = [*TINY, "--config.context.gap=True", f"--config.data.dir={folder / 'shop'}"]
+        words += [f"--config.on_device={where}"]
         workdir = folder / where
         if done:  # what both begin with
             for stage in ("data", "teach"):
