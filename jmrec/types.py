@@ -50,9 +50,9 @@ LossResult = tuple[jax.Array, jax.Array, State, dict[str, SumCount]]
 """What a task's loss returns: (loss sum, count, new state, metrics as (sum, count))."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Model:
-    """A model: pure named functions over one parameter tree.
+    """A model: pure named functions over one parameter tree; equal to itself alone.
 
     Attributes:
       config: The frozen dataclass that the model was built from.

@@ -21,7 +21,7 @@ import jax.numpy as jnp
 
 from jmrec.errors import SettingError
 from jmrec.kernels.spread import pick
-from jmrec.models.linen import make_model
+from jmrec.models.linen import make_model, once
 from jmrec.models.parts.basic import dense, drop, named
 from jmrec.types import Model
 
@@ -194,6 +194,7 @@ def example_pairs(config: DlrmConfig, rows: int = 1, past: int = 1) -> Pairs:
     )
 
 
+@once
 def dlrm(config: DlrmConfig) -> Model:
     """Return the model: fn ``score`` maps `Pairs` to logits float32 [B].
 

@@ -1,7 +1,8 @@
 """From Linen modules to `jmrec.types.Model`: outside `models/` nobody sees which library it was."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from functools import lru_cache, wraps
+from typing import Any, TypeVar, cast
 
 import flax.linen as nn
 import jax
@@ -12,6 +13,39 @@ from jmrec.errors import UserError
 from jmrec.types import Model, Params
 
 PureFn = Callable[..., tuple[Any, dict[str, Any]]]
+Build = TypeVar("Build", bound=Callable[..., Model])
+
+
+def once(build: Build) -> Build:
+    """Let equal settings give one and the same model: what JAX has traced of it, it does not again.
+
+    Args:
+      build: Makes a model of its arguments alone. Where one can not be hashed, such as a config
+        that holds a dict, each call makes its own.
+
+    Example:
+      >>> made = once(lambda width: Model(width, init=dict, logical_axes=dict, fns={}))
+      >>> made(2) is made(2), made(2) is made(3)
+      (True, False)
+    """
+    known = lru_cache(maxsize=64)(build)
+
+    @wraps(build)
+    def made(*args: Any, **kwargs: Any) -> Model:
+        try:
+            hash((args, tuple(kwargs.items())))
+        except TypeError:
+            return build(*args, **kwargs)
+        return known(*args, **kwargs)
+
+    return cast(Build, made)
+
+
+@lru_cache(maxsize=128)
+def compiled(model: Model, name: str) -> Callable[..., Any]:
+    """Return a function of a model, compiled, without what can be tapped: ``(params, *inputs)``."""
+    fn = model.fns[name]
+    return jax.jit(lambda params, *inputs: fn(params, *inputs)[0])
 
 
 def make_model(

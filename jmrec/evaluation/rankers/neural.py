@@ -4,13 +4,14 @@
 another view (pictures permuted, texts permuted) without training.
 """
 
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Callable, Mapping
+from functools import lru_cache, partial
 from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from jmrec.data.packing import fill_rows
 from jmrec.evaluation.protocol import Predictions, Prefixes
@@ -55,24 +56,8 @@ class CompiledEncoder:
         self.model, self.ids = model, ids
         self.causal, self.packs = causal(model.config), packs(model.config)
         self.rules, mesh = rules, None if rules is None else make_mesh(rules, jax.local_devices())
-        self.mesh = mesh = mesh if mesh is not None and shares(mesh) else None
-        # The states after all items, or of an encoder that is not causal after the last one.
-        encode = model.fns["encode_session" if self.causal else "last_state"]
-
-        def table(params: Params, catalogue: Any) -> jax.Array:
-            with over(mesh):
-                return item_vectors(model, params, catalogue)
-
-        def read(params: Params, catalogue: Any, vectors: jax.Array) -> Any:
-            with over(mesh):
-                return session_rows(model, params, catalogue, vectors)
-
-        def states(params: Params, rows: Any, items: Any, mask: Any, gap: Any, event: Any) -> Any:
-            with over(mesh):
-                return encode(params, take_rows(rows, items), mask, gap, event)[0]
-
-        self.table, self.states = jax.jit(table), jax.jit(states)
-        self.read = read if mesh is None else jax.jit(read)
+        self.mesh = mesh if mesh is not None and shares(mesh) else None
+        self.table, self.read, self.states = _compiled(model, self.mesh)
 
     def placed(self, params: Params) -> Params:
         """Return parameters on the devices, where the rules say."""
@@ -93,6 +78,27 @@ class CompiledEncoder:
     def ranker(self, name: str, params: Params) -> "NeuralRanker":
         """Return a Ranker with these parameters."""
         return NeuralRanker(name, self, params)
+
+
+@lru_cache(maxsize=64)
+def _compiled(model: Model, mesh: Mesh | None) -> tuple[Callable[..., Any], ...]:
+    """Return what gives the item vectors, what sessions read of them, and the states."""
+    # The states after all items, or of an encoder that is not causal after the last one.
+    encode = model.fns["encode_session" if causal(model.config) else "last_state"]
+
+    def table(params: Params, catalogue: Any) -> jax.Array:
+        with over(mesh):
+            return item_vectors(model, params, catalogue)
+
+    def read(params: Params, catalogue: Any, vectors: jax.Array) -> Any:
+        with over(mesh):
+            return session_rows(model, params, catalogue, vectors)
+
+    def states(params: Params, rows: Any, items: Any, mask: Any, gap: Any, event: Any) -> Any:
+        with over(mesh):
+            return encode(params, take_rows(rows, items), mask, gap, event)[0]
+
+    return jax.jit(table), read if mesh is None else jax.jit(read), jax.jit(states)
 
 
 class NeuralRanker:

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jmrec.models.linen import make_model
+from jmrec.models.linen import make_model, once
 from jmrec.models.parts.basic import dense
 from jmrec.types import Model
 
@@ -85,6 +85,7 @@ class Alignment(nn.Module):
         return self.next_scores(t, h)[0]
 
 
+@once
 def alignment(config: AlignmentConfig) -> Model:
     """Return heads and critics: fns ``heads``, ``reconstruct``, ``conditional`` and the scores.
 

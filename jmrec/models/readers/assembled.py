@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from jmrec.errors import SettingError
-from jmrec.models.linen import make_model
+from jmrec.models.linen import make_model, once
 from jmrec.models.parts.basic import dense
 from jmrec.models.parts.lora import LoraConfig, applied, init_lora, lora_axes
 from jmrec.models.readers.decoder import Decoder, DecoderConfig
@@ -147,6 +147,7 @@ class AssembledTower(KnowledgeTower):
         return super().__call__(text, picture, text_ok, picture_ok)
 
 
+@once
 def assembled(config: AssembledConfig) -> Model:
     """Return the tower: fns ``see``, ``encode_item``, ``lm_logits`` and ``contrast``.
 
@@ -226,6 +227,7 @@ def fresh_backbone(config: AssembledConfig, key: jax.Array) -> Params:
     return {name: tree[name] for name in backbone_parts(config)}
 
 
+@once
 def _whole_tower(config: AssembledConfig) -> Model:
     def example() -> tuple[jax.Array, ...]:
         tokens = sum(config.fields)

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jmrec.models.linen import make_model
+from jmrec.models.linen import make_model, once
 from jmrec.models.parts.basic import named
 from jmrec.models.parts.encoder import EncoderConfig, encoder_blocks, layer_norm
 from jmrec.types import Model
@@ -84,6 +84,7 @@ class Bert(nn.Module):
         return self.sentence(text, mask)[0]
 
 
+@once
 def bert(config: BertConfig) -> Model:
     """Return a BERT encoder: fns ``encode`` (states) and ``sentence`` (one unit vector a text).
 

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from jmrec.errors import SettingError
-from jmrec.models.linen import make_model
+from jmrec.models.linen import make_model, once
 from jmrec.models.parts.basic import dense
 from jmrec.types import Model
 
@@ -75,6 +75,7 @@ class Critic(nn.Module):
         return self.pair2(nn.gelu(self.pair1(hidden)))[..., 0], {}
 
 
+@once
 def critic(config: CriticConfig) -> Model:
     """Return a critic: fns ``scores``, (params, x [N, X], y [M, Y]) -> [N, M].
 
@@ -129,6 +130,7 @@ class Conditional(nn.Module):
         return (self.mean(hidden), 4.0 * jnp.tanh(self.spread(hidden) / 4.0)), {}
 
 
+@once
 def conditional(config: ConditionalConfig) -> Model:
     """Return a diagonal Gaussian q(y | x): fns ``gaussian``, (params, x) -> (mean, log-variance).
 

@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jmrec.models.linen import make_model
+from jmrec.models.linen import make_model, once
 from jmrec.models.parts.basic import Initialiser, dense, named
 from jmrec.models.parts.transformer import KeysValues, Stack, StackConfig, causal, positions_of
 from jmrec.types import Model
@@ -208,6 +208,7 @@ class Decoder(nn.Module):
 DECODER_FNS = ("encode", "sentence", "lm_logits", "prefill", "decode_step")
 
 
+@once
 def decoder(config: DecoderConfig) -> Model:
     """Return a decoder: fns ``encode``, ``sentence``, ``lm_logits``, ``prefill``, ``decode_step``.
 

@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jmrec.models.linen import make_model
+from jmrec.models.linen import make_model, once
 from jmrec.models.parts.basic import Linear, dense, linear_init, named
 from jmrec.types import Model
 
@@ -227,6 +227,7 @@ class EfficientNet(nn.Module):
         return self.classes(x), taps | {"pooled": x}
 
 
+@once
 def efficientnet(config: EfficientNetConfig) -> Model:
     """Return EfficientNet-Lite: fns ``features``, ``pooled`` and ``logits``.
 

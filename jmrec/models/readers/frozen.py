@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jmrec.models.linen import make_model
+from jmrec.models.linen import make_model, once
 from jmrec.models.parts.basic import dense, drop
 from jmrec.types import Model
 
@@ -80,6 +80,7 @@ class Frozen(nn.Module):
         return a.sum() + b.sum() + c.sum() + d.sum()
 
 
+@once
 def frozen_tower(config: FrozenConfig) -> Model:
     """Return the tower: fns ``halves``, ``encode_item`` and ``rebuild``.
 

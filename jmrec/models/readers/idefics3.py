@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jmrec.models.linen import make_model
+from jmrec.models.linen import make_model, once
 from jmrec.models.parts.basic import dense
 from jmrec.models.readers.decoder import DECODER_FNS, Cache, Decoder, DecoderConfig
 from jmrec.models.readers.vision import fold
@@ -111,6 +111,7 @@ class Idefics3(nn.Module):
         return self.lm_logits(text, mask, self.see(picture)[0])[0]
 
 
+@once
 def idefics3(config: Idefics3Config) -> Model:
     """Return the model: fns ``see`` and ``encode_picture``, and those of a decoder.
 

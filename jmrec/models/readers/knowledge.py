@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jmrec.models.linen import make_model
+from jmrec.models.linen import make_model, once
 from jmrec.models.parts.basic import dense, named
 from jmrec.models.parts.pooling import mean_and_max
 from jmrec.models.parts.transformer import Stack, StackConfig, causal, positions_of
@@ -240,6 +240,7 @@ def features_width(width: int, fields: Sequence[int]) -> int:
     return (2 * (1 + len(fields)) + 1) * width
 
 
+@once
 def knowledge_tower(config: KnowledgeConfig) -> Model:
     """Return the Knowledge tower: fns ``see``, ``encode_item``, ``lm_logits`` and ``contrast``.
 

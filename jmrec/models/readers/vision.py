@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jmrec.errors import SettingError
-from jmrec.models.linen import make_model
+from jmrec.models.linen import make_model, once
 from jmrec.models.parts.basic import Linear, dense, named
 from jmrec.models.parts.pooling import mean_and_max
 from jmrec.models.parts.transformer import Stack, StackConfig
@@ -142,6 +142,7 @@ class PictureWords(nn.Module):
         return self.words(self.pooled(picture)[0]), {}
 
 
+@once
 def picture_words(config: VisionConfig, out: int, vocab: int) -> Model:
     """Return the model that names words from pictures: fns ``name_words`` and ``pooled``.
 

@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jmrec.models.linen import make_model
+from jmrec.models.linen import make_model, once
 from jmrec.models.parts.basic import dense, named
 from jmrec.models.parts.encoder import (
     EncoderConfig,
@@ -153,6 +153,7 @@ class ViT(nn.Module):
         return self.encode_picture(picture)[0]
 
 
+@once
 def vit(config: ViTConfig) -> Model:
     """Return a vision transformer: fns ``see`` (tokens) and ``encode_picture`` (one vector).
 

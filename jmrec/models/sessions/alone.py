@@ -19,7 +19,7 @@ from jmrec.models.sessions.table import (
 from jmrec.types import Array, Model, Params
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SessionModel(Model):
     """A session encoder over V items: ``init(key) -> params``, and `apply`.
 

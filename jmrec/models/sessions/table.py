@@ -25,6 +25,7 @@ import jax.numpy as jnp
 from jmrec.config import choose, config_from, nearest
 from jmrec.errors import SettingError, UserError
 from jmrec.kernels.spread import keep
+from jmrec.models.linen import once
 from jmrec.models.parts.transformer import StackConfig
 from jmrec.models.sessions.bert4rec import Bert4recConfig, bert4rec
 from jmrec.models.sessions.caser import CaserConfig, caser
@@ -226,7 +227,12 @@ def session_model(config: Any) -> Model:
       ValueError: It is of none in the table.
     """
     name = encoder_name(config)
-    entry = ENCODERS[name]
+    return _promised(name, ENCODERS[name], config)
+
+
+@once
+def _promised(name: str, entry: SessionEncoder, config: Any) -> Model:
+    """Return what an encoder's own function builds, with the functions that all promise."""
     model = entry.build(config)
     known = {each.name for each in fields(entry.config)}
 

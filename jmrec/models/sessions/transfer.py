@@ -13,7 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jmrec.models.linen import make_model
+from jmrec.models.linen import make_model, once
 from jmrec.models.parts.basic import dense, drop, named
 from jmrec.models.parts.transformer import Stack, StackConfig, causal, positions_of
 from jmrec.models.sessions.context import Context, Direct
@@ -146,6 +146,7 @@ class TransferTower(nn.Module):
         return h
 
 
+@once
 def transfer_tower(config: TransferConfig) -> Model:
     """Return the Transfer tower: fns ``encode_session`` and ``item_table``.
 

@@ -23,6 +23,7 @@ from jmrec.data.languages import languages, show_languages
 from jmrec.data.pictures import decode_pictures
 from jmrec.data.schema import Items, take_items
 from jmrec.errors import UserError, no_panic
+from jmrec.models.linen import compiled
 from jmrec.models.parts.transformer import remat_policy
 from jmrec.models.readers.efficientnet import EfficientNetConfig
 from jmrec.systems.pretrained import find_pretrained, parameter_count
@@ -214,13 +215,11 @@ class Backbone:
 
     @cached_property
     def _say(self) -> Callable[..., jax.Array]:
-        read = self.text.model.fns[READS[self.text.family]]
-        return jax.jit(lambda params, *given: read(params, *given)[0])
+        return compiled(self.text.model, READS[self.text.family])
 
     @cached_property
     def _look(self) -> Callable[..., jax.Array]:
-        look = self.picture.model.fns[LOOKS[self.picture.family]]
-        return jax.jit(lambda params, *given: look(params, *given)[0])
+        return compiled(self.picture.model, LOOKS[self.picture.family])
 
     @staticmethod
     def _width(read: Callable[..., jax.Array], reader: Pretrained, *given: Any) -> int:

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 import jax
@@ -18,6 +18,7 @@ from jmrec.tasks.knowledge import KnowledgeTask
 from jmrec.types import Model, Params
 
 
+@lru_cache(maxsize=16)
 def _compile_reading(model: Model) -> Callable[..., jax.Array]:
     """Return the compiled ``(params, text, picture, picture_ok) -> e`` of a Knowledge tower."""
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from jmrec.convert.families import Pretrained
 from jmrec.generate import MIN_WIDTH, Generator, decoder_config, make_generator
+from jmrec.models.linen import compiled
 from jmrec.sharding import make_mesh
 from jmrec.systems.mmrec.writers.prompt import Words
 from jmrec.systems.mmrec.writers.sentences import sentences
@@ -129,8 +130,7 @@ class Speaker:
 
     @cached_property
     def _see(self) -> Any:
-        see = self.model.model.fns["see"]
-        return jax.jit(lambda params, pixels: see(params, pixels)[0])
+        return compiled(self.model.model, "see")
 
 
 def clean(text: str) -> str:
