@@ -17,7 +17,7 @@ import jmrec
 from jmrec.evaluation.results import Cost, StageCost, StageFacts, make_cost
 from jmrec.evaluation.shares import ranked_by_each
 from jmrec.files import read_json
-from jmrec.systems.stages import read_stage
+from jmrec.systems.sealed import read_stage
 from jmrec.usage import watch
 
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")

@@ -33,7 +33,8 @@ from jmrec.evaluation.rankers.neural import CompiledEncoder
 from jmrec.evaluation.results import HR20, RANKING
 from jmrec.files import read_json, write_json
 from jmrec.sharding import make_mesh, process_rows
-from jmrec.systems.stages import Stage, read_stage
+from jmrec.systems.sealed import read_stage
+from jmrec.systems.stages import Stage
 from jmrec.systems.work import Work
 from jmrec.tasks.resident import ResidentTask
 from jmrec.types import Params, Task

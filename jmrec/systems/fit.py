@@ -1,5 +1,7 @@
 """What every stage that trains does: a fit by the experiment's settings, and its files."""
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,8 @@ from jmrec.errors import UserError
 from jmrec.files import write_json
 from jmrec.sharding import process_local
 from jmrec.training import NOT_PART_OF_A_RUN, FitResult, Member, OptimConfig, TrainConfig, Trainer
+from jmrec.training.optim import traced_numbers
+from jmrec.types import HParams
 
 
 def train_config(train: ConfigDict, rules: str) -> TrainConfig:
@@ -64,6 +68,48 @@ def fit(trainer: Trainer, member: Member) -> FitResult:
              "step": result.step, "flops": result.flops, "history": result.history},
         )  # fmt: skip
     return result
+
+
+@dataclass(frozen=True)
+class Fits:
+    """Fits that one program can do at once, before any of it is made.
+
+    Attributes:
+      trainer: Makes their trainer, with what is never optimised on the devices.
+      members: What is each one's own.
+      numbers: The traced numbers of all of them, see `traced`.
+      program: What decides everything else: fits that are equal in it differ in their numbers,
+        seeds and folders alone, once they read the same.
+    """
+
+    trainer: Callable[[], Trainer]
+    members: Sequence[Member]
+    numbers: HParams
+    program: Any
+
+
+def traced(hparams: HParams, settings: TrainConfig) -> HParams:
+    """Return the numbers of a fit as `jmrec.training.Member` takes them.
+
+    Example:
+      >>> traced({"dropout": 0.1}, TrainConfig(9, 3, 3, optim=OptimConfig(warmup=2)))
+      {'dropout': 0.1, 'optim': {'clip': 1.0, 'warmup': 2, 'weight_decay': 0.0}}
+    """
+    return {**hparams, "optim": traced_numbers(settings.optim)}
+
+
+def fit_at_once(fits: Sequence[Fits]) -> list[list[FitResult | UserError]]:
+    """Do fits of one program at once.
+
+    Args:
+      fits: They are equal in ``program``; what is never optimised is that of the first.
+
+    Returns:
+      For each of them what its members ended in, see `jmrec.training.Trainer.fit_members`.
+    """
+    members = [replace(each, hparams=own.numbers) for own in fits for each in own.members]
+    ends = iter(fits[0].trainer().fit_members(members))
+    return [[next(ends) for _ in own.members] for own in fits]
 
 
 def own_metadata(train: ConfigDict, **more: Any) -> dict[str, Any]:

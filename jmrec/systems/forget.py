@@ -39,9 +39,8 @@ from jmrec.systems.evaluate import UNITS
 from jmrec.systems.examples import pictures_of
 from jmrec.systems.registry import CONFIG, open_run
 from jmrec.systems.remembered import REMEMBERED, knows, take_out_people
-from jmrec.systems.sealed import STAGE, UNSEALED
+from jmrec.systems.sealed import STAGE, UNSEALED, read_stage
 from jmrec.systems.shared import drop
-from jmrec.systems.stages import read_stage
 from jmrec.systems.system import KeepsPeople
 from jmrec.terminal import warn
 from jmrec.tracking import Tracker

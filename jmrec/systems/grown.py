@@ -11,8 +11,8 @@ from jmrec.errors import UserError
 from jmrec.files import read_json, write_json
 from jmrec.lock import Changes
 from jmrec.systems.data import BEFORE, CHECKSUM, INDEX, KEPT, SOURCE
-from jmrec.systems.sealed import STAGE
-from jmrec.systems.stages import identity, read_stage
+from jmrec.systems.sealed import STAGE, read_stage
+from jmrec.systems.stages import identity
 from jmrec.systems.system import Continues, Ranks, System, able
 
 

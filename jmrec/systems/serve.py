@@ -40,7 +40,7 @@ from jmrec.systems.card import card_of
 from jmrec.systems.examples import pictures_of
 from jmrec.systems.registry import open_run
 from jmrec.systems.remembered import remembered_of
-from jmrec.systems.sealed import check_seal
+from jmrec.systems.sealed import check_seal, read_stage
 from jmrec.systems.serve_agree import agree, cost_of, few
 from jmrec.systems.serve_rules import (
     ServedRow,
@@ -50,7 +50,6 @@ from jmrec.systems.serve_rules import (
     rule_artefact,
     served_row,
 )
-from jmrec.systems.stages import read_stage
 from jmrec.systems.students import GROUP, NO_FEATURES, joined, stage_name
 from jmrec.systems.system import Ranks, RanksPairs, System, able
 from jmrec.terminal import warn

@@ -25,8 +25,7 @@ from jmrec.serving.updatable import Updatable
 from jmrec.systems.added import Added, whole_catalogue
 from jmrec.systems.data import ease_items
 from jmrec.systems.remembered import nothing_yet, remembered_of
-from jmrec.systems.sealed import check_seal
-from jmrec.systems.stages import read_stage
+from jmrec.systems.sealed import check_seal, read_stage
 from jmrec.systems.system import Ranks
 
 

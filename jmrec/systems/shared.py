@@ -32,8 +32,8 @@ from jmrec.files import write_manifest as seal_all
 from jmrec.lock import NO_LOCKS, try_lock
 from jmrec.preemption import look
 from jmrec.systems.data import BEFORE, FORGOTTEN
-from jmrec.systems.sealed import STAGE, seal
-from jmrec.systems.stages import Stage, read_stage
+from jmrec.systems.sealed import STAGE, read_stage, seal
+from jmrec.systems.stages import Stage
 from jmrec.systems.work import Work
 from jmrec.tracking.jsonl import METRICS, read_lines
 

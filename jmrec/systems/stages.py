@@ -7,7 +7,6 @@ run stops and names the field, or redoes it with ``stale="rerun"``.
 
 import hashlib
 import json
-import re
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,15 +18,12 @@ from jmrec.cluster.member import first
 from jmrec.config import difference, flatten
 from jmrec.data.forgotten import whole
 from jmrec.errors import UserError
-from jmrec.files import read_json, remove_leftovers, write_json
-from jmrec.systems.sealed import STAGE, check_seal, seal
+from jmrec.files import remove_leftovers, write_json
+from jmrec.systems.fit import Fits, fit_at_once
+from jmrec.systems.sealed import FORMAT, STAGE, check_seal, read_stage, seal
 from jmrec.tracking import Tracker
 from jmrec.training import NOT_PART_OF_A_RUN
 from jmrec.usage import watch
-
-FORMAT = 2
-"""The version of stage.json and of the folders beside it; none given is 1. Since 2 a stage names
-exactly the inputs that it reads."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,15 +32,15 @@ class Together:
 
     Attributes:
       helps: Whether that is wanted, asked when the first of them is to run.
-      run: Seed -> folder; does what `Stage.run` of each would, up to the files that it writes:
-        that follows, and finds its work done. Returns seed -> why it can not go on.
+      fits: Seed -> folder; returns what `Stage.run` of each would train, in that order. It is
+        trained up to the files that they write: `Stage.run` follows, and finds its work done.
     """
 
     helps: Callable[[], bool]
-    run: Callable[[Mapping[int, Path]], Mapping[int, UserError]]
+    fits: Callable[[Mapping[int, Path]], Fits]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Stage:
     """One step of a system, which writes files into a folder of its own.
 
@@ -186,19 +182,12 @@ def walk(
     first(check)
 
     def begin(stage: Stage, fresh: dict[str, Any], shared: Sharing | None) -> dict[str, Any]:
-        def ready() -> dict[str, Any]:
-            _note_contents(plan, workdir, stage, fresh)
-            known = read_stage(workdir / stage.name)
-            # The data before it may only now be known.
-            if known is not None and stale != "rerun" and _differs(known, fresh):
-                raise UserError(_what_changed(stage, known, fresh))
-            place = f"{names.index(stage.name) + 1} of {len(names)} stages"
-            return _begin(stage, workdir / stage.name, fresh, tracker, place, shared)
-
-        known: dict[str, Any] = first(ready)
+        known: dict[str, Any] = first(
+            lambda: _ready(plan, workdir, stage, fresh, stale, tracker, shared)
+        )
         return known
 
-    names, settled = [stage.name for stage, _ in plan], set[str]()
+    settled = set[str]()
     for stage, fresh in plan:
         if stage.name in settled:
             continue
@@ -213,6 +202,51 @@ def walk(
         if shared is not None:
             shared.give(stage)
     return {stage.name: fresh["hash"] for stage, fresh in plan}
+
+
+def begin_some(
+    stages: Sequence[Stage], wanted: Sequence[Stage], workdir: Path, tracker: Tracker
+) -> list[tuple[Stage, dict[str, Any]]]:
+    """Begin stages whose inputs are done, and run none; `walk` resumes each.
+
+    Args:
+      stages: Of the run.
+      wanted: Those of them that are begun.
+      workdir: The run's folder.
+      tracker: For messages.
+
+    Returns:
+      Those that are not done yet, each with what it reads: inputs and contents of its stage.json.
+
+    Raises:
+      UserError: One was made with other settings.
+    """
+    plan, found = _plan(stages), []
+    for stage, fresh in plan:
+        if stage not in wanted:
+            continue
+        if not _ready(plan, workdir, stage, fresh, "stop", tracker)["done"]:
+            found.append((stage, {name: fresh[name] for name in ("inputs", "contents")}))
+    return found
+
+
+def _ready(
+    plan: Sequence[tuple[Stage, dict[str, Any]]],
+    workdir: Path,
+    stage: Stage,
+    fresh: dict[str, Any],
+    stale: str,
+    tracker: Tracker,
+    sharing: Sharing | None = None,
+) -> dict[str, Any]:
+    """Begin a stage of a plan; return its stage.json."""
+    _note_contents(plan, workdir, stage, fresh)
+    known = read_stage(workdir / stage.name)
+    # The data before it may only now be known.
+    if known is not None and stale != "rerun" and _differs(known, fresh):
+        raise UserError(_what_changed(stage, known, fresh))
+    place = f"{[each.name for each, _ in plan].index(stage.name) + 1} of {len(plan)} stages"
+    return _begin(stage, workdir / stage.name, fresh, tracker, place, sharing)
 
 
 def _run(begun: Sequence[tuple[Stage, dict[str, Any], dict[str, Any]]], workdir: Path) -> None:
@@ -231,9 +265,9 @@ def _run(begun: Sequence[tuple[Stage, dict[str, Any], dict[str, Any]]], workdir:
         assert together is not None
         started = time.monotonic()
         with watch() as peak:
-            faults = together.run(
-                {s.seed: workdir / s.name for s, _, _ in begun if s.seed is not None}
-            )
+            folders = {s.seed: workdir / s.name for s, _, _ in begun if s.seed is not None}
+            (ends,) = fit_at_once([together.fits(folders)])
+            faults = {seed: end for seed, end in zip(folders, ends) if isinstance(end, UserError)}
         shared, peak_of_all = (time.monotonic() - started) / len(begun), peak.bytes
     for stage, fresh, known in begun:
         if stage.seed in faults:
@@ -363,46 +397,6 @@ def _differs(
             same(contents.get(name, now)) != same(now) for name, now in fresh["contents"].items()
         )
     )
-
-
-_KINDS: dict[str, tuple[type | tuple[type, ...], Any]] = {
-    **{"format": (int, 1), "hash": (str, None), "settings": (dict, None), "inputs": (dict, None)},
-    **{"done": (bool, None), "seconds": ((int, float), 0), "contents": (dict, {})},
-    **{"files": (dict, {}), "group": (str, ""), "path": (str, "")},
-}
-"""What the fields of stage.json are, and what stands for one that is not there; None for needed."""
-
-
-def read_stage(folder: Path) -> dict[str, Any] | None:
-    """Return a stage's stage.json, None where there is none.
-
-    Raises:
-      UserError: It is damaged, or a newer jmrec wrote it.
-    """
-    path = folder / STAGE
-    if not path.exists():
-        return None
-    facts = read_json(path)
-    if not isinstance(facts, dict) or any(
-        not isinstance(facts.get(name, default), kind) for name, (kind, default) in _KINDS.items()
-    ):
-        raise UserError(f"{path} is damaged (it lacks its fields); delete it and run again.")
-    if facts.get("format", 1) > FORMAT:
-        raise UserError(
-            f"{path}: format {facts['format']} is of a newer jmrec, this one reads format "
-            f"{FORMAT}; use the version that wrote it, or another --workdir."
-        )
-    return {**_group_of_old(folder), **facts}
-
-
-def _group_of_old(folder: Path) -> dict[str, Any]:
-    """Return group, seed and path from the name of a stage of an older jmrec, which wrote none."""
-    seeds = re.fullmatch(r"(.+)-(\d+)", folder.name)
-    if folder.parent.name not in ("students", "critics") or seeds is None:
-        return {"group": "", "seed": None, "path": ""}
-    group = f"{folder.parent.name}/{seeds[1]}"
-    path = group.replace("/", ".") if folder.parent.name == "students" else ""
-    return {"group": group, "seed": int(seeds[2]), "path": path}
 
 
 def _begin(

@@ -25,9 +25,9 @@ from jmrec.evaluation.results import mixed_name
 from jmrec.models.linen import check_fit
 from jmrec.models.sessions.table import id_table_rows, packs, session_config, session_model
 from jmrec.systems.data import BEFORE, RunData
-from jmrec.systems.fit import fit, train_config
-from jmrec.systems.sealed import PARAMS
-from jmrec.systems.stages import Stage, Together, read_stage, seeded
+from jmrec.systems.fit import Fits, fit, traced, train_config
+from jmrec.systems.sealed import PARAMS, read_stage
+from jmrec.systems.stages import Stage, Together, seeded
 from jmrec.systems.work import Work
 from jmrec.tasks.session import (
     DISTILL,
@@ -37,8 +37,8 @@ from jmrec.tasks.session import (
     id_rows,
     id_table_size,
 )
-from jmrec.training import Member, Trainer, TrainStep
-from jmrec.training.config import compiled_by
+from jmrec.training import Member, TrainConfig, Trainer, TrainStep
+from jmrec.training.config import compiled_by, without_numbers
 from jmrec.types import Model, Params
 
 GROUP = "students"
@@ -200,7 +200,7 @@ class Students:
             seeds, most = self.seeds(name), self._most(name)
             groups = [seeds[n : n + most] for n in range(0, len(seeds), most)]
             for group in groups:
-                together = Together(partial(self._helps, name), partial(self._train_all, name))
+                together = Together(partial(self._helps, name), partial(self._fits, name))
                 for seed in group:
                     own: dict[str, Any] = {
                         "student": config.student,
@@ -244,10 +244,15 @@ class Students:
         (member,) = self._members(name, {seed: folder})
         fit(self.trainer(name), member)
 
-    def _train_all(self, name: str, folders: Mapping[int, Path]) -> dict[int, UserError]:
-        """Train one student with several seeds at once, up to the files that `_train` writes."""
-        ends = self.trainer(name).fit_members(self._members(name, folders))
-        return {seed: end for seed, end in zip(folders, ends) if isinstance(end, UserError)}
+    def _fits(self, name: str, folders: Mapping[int, Path]) -> Fits:
+        """Return what one student trains with several seeds."""
+        task, settings = self._task(name), self._train_config(name)
+        members = self._members(name, folders)
+        batches = sorted({str(each.metadata["fingerprint"]) for each in members})
+        return Fits(
+            partial(self.trainer, name), members, traced(task.hparams, settings),
+            (task.program, without_numbers(settings), batches),
+        )  # fmt: skip
 
     def _members(self, name: str, folders: Mapping[int, Path]) -> list[Member]:
         variant, train = self.variant(name), self._settings(name, "train")
@@ -293,19 +298,23 @@ class Students:
     def trainer(self, name: str) -> Trainer:
         """Return the trainer of a student, shared by its seeds; alike ones share the step."""
         if name not in self._trainers:
-            teacher = None
-            if self.variant(name).logit > 0:
-                teacher = self.teachers[self.teacher_name(name)].get()
-            features = self.table(name).get("features")
-            task = student_task(
-                self.work.config, name, features, self.data.train_items, teacher,
-                self.data.context, self.data.dataset.id_items,
-            )  # fmt: skip
-            train = self._settings(name, "train")
-            alike = (task.program, compiled_by(train_config(train, self.work.config.rules)))
+            task, train = self._task(name), self._settings(name, "train")
+            alike = (task.program, compiled_by(self._train_config(name)))
             trainer = self.work.trainer(self.data.task(task), train, self._steps.get(alike))
             self._steps[alike], self._trainers[name] = trainer.step, trainer
         return self._trainers[name]
+
+    def _task(self, name: str) -> StudentTask:
+        teacher = None
+        if self.variant(name).logit > 0:
+            teacher = self.teachers[self.teacher_name(name)].get()
+        return student_task(
+            self.work.config, name, self.table(name).get("features"), self.data.train_items,
+            teacher, self.data.context, self.data.dataset.id_items,
+        )  # fmt: skip
+
+    def _train_config(self, name: str) -> TrainConfig:
+        return train_config(self._settings(name, "train"), self.work.config.rules)
 
     # ---- rankers ----------------------------------------------------------------------------
 

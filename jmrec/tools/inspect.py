@@ -14,7 +14,7 @@ from jmrec.errors import UserError
 from jmrec.features import read_features
 from jmrec.files import read_json
 from jmrec.systems.registry import CONFIG, read_config
-from jmrec.systems.stages import read_stage
+from jmrec.systems.sealed import read_stage
 from jmrec.tools.terminal import human, wide_console
 
 AT_ONCE = 2**28

@@ -54,6 +54,19 @@ def compiled_by(config: TrainConfig) -> tuple[Any, ...]:
     return optim, config.accumulate, config.updates_per_call, config.rules
 
 
+def without_numbers(config: TrainConfig) -> TrainConfig:
+    """Return the settings with everything that is traced as 0: what members of one fit share.
+
+    Example:
+      >>> slow = TrainConfig(10, 5, 5, optim=OptimConfig(weight_decay=0.1))
+      >>> without_numbers(slow) == without_numbers(TrainConfig(10, 5, 5))
+      True
+      >>> without_numbers(slow) == without_numbers(TrainConfig(10, 2, 5))
+      False
+    """
+    return replace(config, optim=compiled_by(config)[0])
+
+
 def check_intervals(config: TrainConfig) -> None:
     """Refuse settings that cannot be trained with, whatever the task.
 

@@ -17,9 +17,10 @@ from jmrec.data.toyshop import ToyShopConfig, write_toyshop
 from jmrec.errors import UserError
 from jmrec.main import main
 from jmrec.systems import registry
+from jmrec.systems.sealed import read_stage
 from jmrec.systems.session import system as session
 from jmrec.systems.session.system import SessionSystem
-from jmrec.systems.stages import Stage, read_stage
+from jmrec.systems.stages import Stage
 from jmrec.systems.work import Work
 from jmrec.tasks.session import id_rows
 from jmrec.tracking import Tracker

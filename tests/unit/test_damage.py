@@ -28,7 +28,8 @@ from jmrec.files import (
     write_manifest,
 )
 from jmrec.main import main
-from jmrec.systems.stages import FORMAT, Stage, walk
+from jmrec.systems.sealed import FORMAT
+from jmrec.systems.stages import Stage, walk
 from jmrec.tracking import Tracker
 
 METADATA = {"config": {"width": 3}, "fingerprint": {"split": "a"}}

@@ -16,7 +16,8 @@ from jmrec.features import Standardiser, read_features
 from jmrec.files import read_json
 from jmrec.systems.data import RunData
 from jmrec.systems.feature_tables import TABLES, read_tables, write_tables
-from jmrec.systems.stages import Stage, read_stage
+from jmrec.systems.sealed import read_stage
+from jmrec.systems.stages import Stage
 from jmrec.systems.students import joined
 from jmrec.systems.work import Work
 

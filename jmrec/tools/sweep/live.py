@@ -99,4 +99,4 @@ class Board:
             return score, duration(record.seconds), record.message
         curve = trial.curve()
         score = f"{100 * max(curve.values()):.2f}" if curve else ""
-        return score, duration(time.monotonic() - job.begin), last_line(trial.folder / "log.txt")
+        return score, duration(time.monotonic() - job.begin), last_line(job.log or trial.log)

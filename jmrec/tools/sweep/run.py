@@ -45,6 +45,7 @@ class Job:
       pruned: Whether the source ended it early.
       stopped: Whether it was terminated with the sweep.
       begin: When it started.
+      log: What its process says, where that is not the trial's own log.
     """
 
     trial: Trial
@@ -55,6 +56,7 @@ class Job:
     pruned: bool = False
     stopped: bool = False
     begin: float = field(default_factory=time.monotonic)
+    log: Path | None = None
 
 
 class Source(Protocol):
@@ -226,18 +228,16 @@ def device_shares(environment: Mapping[str, str], parallel: int) -> list[dict[st
     return [{"CUDA_VISIBLE_DEVICES": ",".join(each)} for each in dealt]
 
 
+def child(command: Sequence[str]) -> list[str]:
+    """Return the command that runs another as a child of this process, see `CHILD`."""
+    return [sys.executable, "-P", "-c", CHILD, str(os.getpid()), *command]
+
+
 def _start(sweep: Sweep, job: Job, runner: Sequence[str], shares: list[dict[str, str]]) -> None:
     job.begin = time.monotonic()
-    with (job.trial.folder / "log.txt").open("ab") as log:
+    with job.trial.log.open("ab") as log:
         job.process = subprocess.Popen(
-            [
-                sys.executable,
-                "-P",
-                "-c",
-                CHILD,
-                str(os.getpid()),
-                *sweep.command(job.trial, runner),
-            ],
+            child(sweep.command(job.trial, runner)),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -267,7 +267,7 @@ def _outcome(job: Job) -> Record | None:
     elif code < 0:
         why = f"killed by signal {-code} (9 is often a lack of memory)"
     else:
-        why = last_line(job.trial.folder / "log.txt") or f"exit code {code}"
+        why = last_line(job.trial.log) or f"exit code {code}"
     return Record("failed", None, seconds, failures, why)
 
 

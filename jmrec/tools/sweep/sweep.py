@@ -9,11 +9,12 @@ from typing import Any
 from jmrec.errors import UserError
 from jmrec.terminal import say
 from jmrec.tools.sweep.live import Board
+from jmrec.tools.sweep.population import groups, train_group, train_here
 from jmrec.tools.sweep.report import conclusion, print_table, wandb_yaml, write
 from jmrec.tools.sweep.run import Grid, Source, run_trials
 from jmrec.tools.sweep.study import Study
 from jmrec.tools.sweep.table import best, settings
-from jmrec.tools.sweep.trials import Sweep, expand, keep
+from jmrec.tools.sweep.trials import Sweep, Trial, expand, keep
 from jmrec.tools.terminal import wide_console
 
 RUNNER = (sys.executable, "-m", "jmrec", "run")
@@ -27,6 +28,7 @@ def sweep(
     workdir: Path,
     *,
     parallel: int | None = None,
+    population: int | None = None,
     index: int | None = None,
     study: str | None = None,
     count: int | None = None,
@@ -35,6 +37,7 @@ def sweep(
     prune: bool = True,
     share: bool = True,
     every_row: bool = False,
+    at_once: Sequence[int] = (),
     pruner: Any = None,
     poll: float = 0.5,
 ) -> None:
@@ -45,6 +48,8 @@ def sweep(
       overrides: ``--config.name=value`` arguments for all trials.
       workdir: Where trials.json, the trials' folders, table and plot go.
       parallel: Trials at a time; None is one.
+      population: So many trials that differ in numbers alone are trained in one program; None is
+        each by itself.
       index: Run this trial only. None takes it from an array task's environment where there is
         one and neither ``parallel`` nor ``study`` is given.
       study: Run as the Optuna study of this name.
@@ -52,6 +57,7 @@ def sweep(
       prune: Whether the study may end trials early.
       share: Whether trials share finished stages, see `jmrec.systems.shared`.
       every_row: Whether a trial also trains the rows that it is not judged by.
+      at_once: Do no more than to train these trials at once, for the sweep that started this one.
       wandb_file: Write this YAML and run nothing.
       runner: The command that runs a trial, before its arguments.
       pruner: An Optuna pruner in place of the default.
@@ -61,13 +67,17 @@ def sweep(
       UserError: The sweep is not sound, differs from the workdir's, or a trial failed.
       Preempted: SIGTERM; what ran has saved its state.
     """
-    for name, number in (("--parallel", parallel), ("--trials", count)):
+    asked = {"--parallel": parallel, "--trials": count, "--population": population}
+    for name, number in asked.items():
         if number is not None and number < 1:
             raise UserError(f"{name}={number} is not possible; make it 1 or more.")
     if study is None and (count is not None or not prune):
         raise UserError(
             "--trials and --no-prune go with --optuna; without it every trial is run to its end."
         )
+    if population is not None and (study is not None or index is not None):
+        other = "--index runs one trial" if study is None else "Optuna chooses one after another"
+        raise UserError(f"--population trains several trials at once, and {other}; leave one away.")
 
     found = expand(spec, overrides, workdir.resolve(), every_row=every_row)
     if wandb_file is not None:
@@ -76,24 +86,32 @@ def sweep(
         how = f"start them with wandb sweep {wandb_file}"
         say(f"{wandb_file}: {len(found.trials)} trials; {how}", sys.stderr)
         return
-    if index is None and parallel is None and study is None:
+    if at_once:
+        train_here(found, at_once, share=share)
+        return
+    if index is None and parallel is None and study is None and population is None:
         index = array_index(os.environ)
     if index is not None and not 0 <= index < len(found.trials):
         raise UserError(f"there is no trial {index}; the sweep has 0 to {len(found.trials) - 1}.")
     keep(found)
-    source: Source
+    sources: list[tuple[Sequence[Trial], Source]]
     if study is not None:
-        source = Study(found, study, count or len(found.trials), prune, pruner)
+        sources = [((), Study(found, study, count or len(found.trials), prune, pruner))]
+    elif population is not None:
+        sources = [(some, Grid(some)) for some in groups(found, population)]
     else:
-        source = Grid(found.trials if index is None else [found.trials[index]])
-    asked = "" if index is None else f", of which trial {index} is run here"
-    say(f"{found.workdir}: {len(found.trials)} trials{asked}{_trained(found)}", sys.stderr)
+        sources = [((), Grid(found.trials if index is None else [found.trials[index]]))]
+    here = "" if index is None else f", of which trial {index} is run here"
+    say(f"{found.workdir}: {len(found.trials)} trials{here}{_trained(found)}", sys.stderr)
     runner = [*runner, "--share"] if share else runner
     with Board(found) as board:
-        run_trials(
-            found, source, parallel=parallel or 1, runner=runner, say=board.say, show=board.show,
-            poll=poll,
-        )  # fmt: skip
+        for group, source in sources:
+            if len(group) > 1:
+                train_group(found, group, share=share, say=board.say, show=board.show, poll=poll)
+            run_trials(
+                found, source, parallel=parallel or 1, runner=runner, say=board.say,
+                show=board.show, poll=poll,
+            )  # fmt: skip
     table = write(found)
     if all(row["state"] in ("done", "pruned") for row in table):
         from jmrec.systems.shared import drop  # which loads jax

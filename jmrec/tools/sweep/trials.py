@@ -68,6 +68,11 @@ class Trial:
         """Its folder's name, such as "trial-0003"."""
         return self.folder.name
 
+    @property
+    def log(self) -> Path:
+        """What its run says."""
+        return self.folder / "log.txt"
+
     def arguments(self) -> list[str]:
         """Return its overrides as arguments of the command line."""
         return [argument(name, value) for name, value in self.overrides.items()]
