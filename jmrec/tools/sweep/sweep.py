@@ -48,8 +48,7 @@ def sweep(
       overrides: ``--config.name=value`` arguments for all trials.
       workdir: Where trials.json, the trials' folders, table and plot go.
       parallel: Trials at a time; None is one.
-      population: So many trials that differ in numbers alone are trained in one program; None is
-        each by itself.
+      population: So many trials that differ in numbers alone share one program; None is 1.
       index: Run this trial only. None takes it from an array task's environment where there is
         one and neither ``parallel`` nor ``study`` is given.
       study: Run as the Optuna study of this name.
@@ -67,17 +66,11 @@ def sweep(
       UserError: The sweep is not sound, differs from the workdir's, or a trial failed.
       Preempted: SIGTERM; what ran has saved its state.
     """
-    asked = {"--parallel": parallel, "--trials": count, "--population": population}
-    for name, number in asked.items():
+    numbers = {"--parallel": parallel, "--trials": count, "--population": population}
+    for name, number in numbers.items():
         if number is not None and number < 1:
             raise UserError(f"{name}={number} is not possible; make it 1 or more.")
-    if study is None and (count is not None or not prune):
-        raise UserError(
-            "--trials and --no-prune go with --optuna; without it every trial is run to its end."
-        )
-    if population is not None and (study is not None or index is not None):
-        other = "--index runs one trial" if study is None else "Optuna chooses one after another"
-        raise UserError(f"--population trains several trials at once, and {other}; leave one away.")
+    _check_together(study, prune and count is None, population, index)
 
     found = expand(spec, overrides, workdir.resolve(), every_row=every_row)
     if wandb_file is not None:
@@ -95,29 +88,53 @@ def sweep(
         raise UserError(f"there is no trial {index}; the sweep has 0 to {len(found.trials) - 1}.")
     keep(found)
     sources: list[tuple[Sequence[Trial], Source]]
+    sources = [((), Grid(found.trials if index is None else [found.trials[index]]))]
     if study is not None:
         sources = [((), Study(found, study, count or len(found.trials), prune, pruner))]
     elif population is not None:
         sources = [(some, Grid(some)) for some in groups(found, population)]
-    else:
-        sources = [((), Grid(found.trials if index is None else [found.trials[index]]))]
     here = "" if index is None else f", of which trial {index} is run here"
     say(f"{found.workdir}: {len(found.trials)} trials{here}{_trained(found)}", sys.stderr)
-    runner = [*runner, "--share"] if share else runner
-    with Board(found) as board:
-        for group, source in sources:
-            if len(group) > 1:
-                train_group(found, group, share=share, say=board.say, show=board.show, poll=poll)
-            run_trials(
-                found, source, parallel=parallel or 1, runner=runner, say=board.say,
-                show=board.show, poll=poll,
-            )  # fmt: skip
+    _run(found, sources, share, runner, parallel or 1, poll)
     table = write(found)
     if all(row["state"] in ("done", "pruned") for row in table):
         from jmrec.systems.shared import drop  # which loads jax
 
         drop(found.trials[0].folder)  # nobody is left who could take anything
     _conclude(found, table, index)
+
+
+def _run(
+    found: Sweep,
+    sources: Sequence[tuple[Sequence[Trial], Source]],
+    share: bool,
+    runner: Sequence[str],
+    parallel: int,
+    poll: float,
+) -> None:
+    """Run the trials of each source, after those of its group are trained at once."""
+    runner = [*runner, "--share"] if share else runner
+    with Board(found) as board:
+        say, show = board.say, board.show
+        for group, source in sources:
+            if len(group) > 1:
+                train_group(found, group, share=share, say=say, show=show, poll=poll)
+            run_trials(
+                found, source, parallel=parallel, runner=runner, say=say, show=show, poll=poll
+            )
+
+
+def _check_together(
+    study: str | None, to_the_end: bool, population: int | None, index: int | None
+) -> None:
+    """Refuse what does not go together."""
+    if study is None and not to_the_end:
+        raise UserError(
+            "--trials and --no-prune go with --optuna; without it every trial is run to its end."
+        )
+    if population is not None and (study is not None or index is not None):
+        other = "--index runs one trial" if study is None else "Optuna chooses one after another"
+        raise UserError(f"--population trains several trials at once, and {other}; leave one away.")
 
 
 def array_index(environment: Mapping[str, str]) -> int | None:

@@ -1,11 +1,12 @@
 """Stage identity: skipped, resumed, refused by name, redone with what follows."""
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -14,9 +15,11 @@ from jmrec.checkpoint import save_params
 from jmrec.errors import UserError
 from jmrec.files import read_json, write_json
 from jmrec.systems.costs import cost_by_stage, facts_by_stage
+from jmrec.systems.fit import Fits
 from jmrec.systems.sealed import read_stage
 from jmrec.systems.stages import Stage, Together, check_run, seeded, walk
 from jmrec.tracking import Tracker
+from jmrec.training import Member, Trainer
 
 
 def make(log: list[str], width: int = 1, fail: bool = False) -> list[Stage]:
@@ -232,11 +235,17 @@ class Seeds:
         self.breaks: set[int] = set()
         self.killed_in = ""
         self.width = 1
-        self.together = Together(lambda: helps, self.all_of_them)
+        self.together = Together(lambda: helps, self.fits)
         self.seeds = seeds
 
-    def all_of_them(self, folders: Mapping[int, Path]) -> dict[int, UserError]:
+    def fits(self, folders: Mapping[int, Path]) -> Fits:
+        """Return what is trained at once, this being its trainer."""
+        members = [Member(folder, [], seed) for seed, folder in folders.items()]
+        return Fits(lambda: cast(Trainer, self), members, {}, None)
+
+    def fit_members(self, members: Sequence[Member]) -> list[UserError | None]:
         """Do the work of each, if it is not done; a kill comes in the midst."""
+        folders = {member.seed: Path(member.workdir) for member in members}
         self.log.append(f"together {[*folders]}")
         for seed, folder in folders.items():
             assert not read_json(folder / "stage.json")["done"]
@@ -244,7 +253,7 @@ class Seeds:
                 raise KeyboardInterrupt
             (folder / "checkpoints").mkdir(exist_ok=True)
             (folder / "checkpoints" / "work").write_text(str(self.width))
-        return {seed: UserError(f"seed {seed} broke.") for seed in self.breaks & folders.keys()}
+        return [UserError(f"seed {n} broke.") if n in self.breaks else None for n in folders]
 
     def one(self, seed: int, folder: Path) -> None:
         self.log.append(f"one {seed}")
@@ -346,13 +355,13 @@ def test_seeds_share_the_seconds_of_what_is_done_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seeds, clock = Seeds(), [0.0]
-    together = seeds.all_of_them
+    at_once = seeds.fit_members
 
-    def slow(folders: Mapping[int, Path]) -> dict[int, UserError]:
+    def slow(members: Sequence[Member]) -> list[UserError | None]:
         clock[0] += 30.0
-        return together(folders)
+        return at_once(members)
 
-    seeds.together = Together(lambda: True, slow)
+    monkeypatch.setattr(seeds, "fit_members", slow)
     monkeypatch.setattr("jmrec.systems.stages.time.monotonic", lambda: clock[0])
     seeds.walk(tmp_path)
     names = [f"students/deep-{seed}" for seed in seeds.seeds]
