@@ -106,8 +106,8 @@ def test_what_is_equal_is_made_once_and_is_the_same(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "what", ["_source", "_packages", "_processor", "flags", "rules", "deterministic", "file",
-             "log_every", "seed", "name", "content"],
+    "what", ["_source", "_packages", "_processor", "flags", "rules", "deterministic", "on_device",
+             "file", "log_every", "seed", "name", "content"],
 )  # fmt: skip
 def test_what_differs_in_anything_is_made_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
@@ -126,7 +126,7 @@ def test_what_differs_in_anything_is_made_anew(
         monkeypatch.setattr(shared, what, lambda: "another")
     elif what == "flags":
         monkeypatch.setenv("XLA_FLAGS", "--xla_another=true")
-    elif what in ("rules", "deterministic"):
+    elif what in ("rules", "deterministic", "on_device"):
         config = {what: True}
     elif what == "file":
         weights.write_text("22")
