@@ -235,10 +235,12 @@ def rank(toyshop: bool, size: str) -> ConfigDict:
         }
     )
     config.train = (
-        training(800, 512, 1e-2, 100), training(1500, 256, 2e-3, 150),
+        training(800, 512, 1e-2, 100), training(20_000, 256, 2e-3, 50, patience=15),
         training(20_000, 2048, 1e-3, 500),
     )[pick]  # fmt: skip
     config.train.weight_decay = 0.3
+    if size == "small":  # it learns by heart after some hundred updates: judged often, saved seldom
+        config.train.save_every = 250
     config.hparams = ConfigDict(
         {"dropout": 0.1, "id_dropout": 0.3, "hide_item": 0.1, "hide_user": 0.1, "gamma": 2.0,
          "tau": 1.0, "pairwise": 0.5}
