@@ -30,7 +30,7 @@ def options(parser: argparse.ArgumentParser) -> None:
     how.add_argument(
         "--index", type=int, metavar="I",
         help="run trial I only, from 0 (default: the task's number in a SLURM array or an indexed "
-        "Kubernetes job, where --parallel is not given)",
+        "Kubernetes job, where neither --parallel nor --population is given)",
     )  # fmt: skip
     how.add_argument(
         "--optuna", metavar="STUDY",

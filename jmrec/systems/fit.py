@@ -78,8 +78,8 @@ class Fits:
       trainer: Makes their trainer, with what is never optimised on the devices.
       members: What is each one's own.
       numbers: The traced numbers of all of them, see `traced`.
-      program: What decides everything else: fits that are equal in it differ in their numbers,
-        seeds and folders alone, once they read the same.
+      program: What decides everything else: fits that are equal in it, and whose stages have the
+        same inputs, differ in their numbers, seeds and folders alone.
     """
 
     trainer: Callable[[], Trainer]

@@ -279,7 +279,8 @@ def _run(begun: Sequence[tuple[Stage, dict[str, Any], dict[str, Any]]], workdir:
             else:
                 stage.run(folder)
         spent = round(known["seconds"] + shared + time.monotonic() - started, 1)
-        most = peak.bytes if peak_of_all is None else max(peak_of_all, peak.bytes or 0)
+        peaks = (known.get("peak_memory"), peak_of_all, peak.bytes)
+        most = max((each for each in peaks if each is not None), default=None)
         done = {**fresh, "done": True, "seconds": spent, "peak_memory": most}
         first(lambda: write_json(folder / STAGE, {**done, "files": seal(folder)}))  # noqa: B023
     for fault in faults.values():

@@ -15,7 +15,7 @@ import numpy as np
 
 from jmrec import losses
 from jmrec.checkpoint import load_params
-from jmrec.config import ConfigDict, choose
+from jmrec.config import ConfigDict, choose, flatten
 from jmrec.data.item_arrays import VIEWS
 from jmrec.errors import UserError
 from jmrec.evaluation.choice import check_wanted
@@ -248,10 +248,16 @@ class Students:
         """Return what one student trains with several seeds."""
         task, settings = self._task(name), self._train_config(name)
         members = self._members(name, folders)
-        batches = sorted({str(each.metadata["fingerprint"]) for each in members})
+        # What is never optimised is the first's: all that it is made of must be equal.
+        reads = {each: x for each, x in flatten(self.variant(name)).items()
+                 if each.split(".")[0] not in ("hparams", "train", "seeds")}  # fmt: skip
+        batches = (
+            members[0].metadata["fingerprint"], self._settings(name, "train").batch_size,
+            self.data.on_device,
+        )  # fmt: skip
         return Fits(
             partial(self.trainer, name), members, traced(task.hparams, settings),
-            (task.program, without_numbers(settings), batches),
+            (name, reads, batches, task.program, without_numbers(settings)),
         )  # fmt: skip
 
     def _members(self, name: str, folders: Mapping[int, Path]) -> list[Member]:

@@ -115,6 +115,7 @@ class Wandb:
                     # Offline there is nobody to ask for the earlier part: the id joins the two.
                     resume="allow" if mode == "online" else None,
                     mode=mode,  # type: ignore[arg-type]
+                    reinit="create_new",  # several runs may be open in one process
                     project=settings.get("project") or "jmrec",
                     name=name,
                     # A sweep says its own name by WANDB_RUN_GROUP.

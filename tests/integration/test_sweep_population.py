@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,14 @@ import numpy as np
 import pytest
 
 from jmrec.checkpoint import load_params
+from jmrec.config import ConfigDict, load_config
 from jmrec.errors import Preempted, UserError
 from jmrec.main import main
-from jmrec.tools.sweep.population import groups, train_group
+from jmrec.systems.at_once import train_at_once
+from jmrec.systems.fit import Fits
+from jmrec.tools.sweep.population import groups, train_groups
 from jmrec.tools.sweep.sweep import sweep
-from jmrec.tools.sweep.trials import Sweep, expand
+from jmrec.tools.sweep.trials import VALIDATION, Sweep, expand
 from jmrec.training.host import Run
 from tests.integration.session_runs import ROOT, results
 
@@ -87,7 +90,10 @@ def test_each_trial_ends_as_by_itself(tmp_path: Path, monkeypatch: pytest.Monkey
     for trial in at_once.trials:
         stage = trial.folder / "students/student-0"
         assert (stage / "checkpoints/12").is_dir()
-        assert not json.loads((stage / "stage.json").read_text())["done"]
+        facts = json.loads((stage / "stage.json").read_text())
+        assert not facts["done"]
+        assert facts["seconds"] > 0
+        assert facts["shared"] is None
     with monkeypatch.context() as patch:  # its own run finds all of it done
         patch.setattr("jmrec.training.step.TrainStep.advance", None)
         for trial in at_once.trials:
@@ -101,9 +107,38 @@ def test_each_trial_ends_as_by_itself(tmp_path: Path, monkeypatch: pytest.Monkey
         rows = [{row["name"]: row["figures"] for row in results(each.folder)["rows"]}
                 for each in (one, other)]  # fmt: skip
         assert rows[0].keys() == rows[1].keys()
+        cost = json.loads((other.folder / "evaluate/cost.json").read_text())
+        assert cost["stages"]["students/student-0"]["seconds"] > 0
         assert one.score() == pytest.approx(other.score(), abs=1e-4)
     scores = {trial.score() for trial in at_once.trials}
     assert len(scores) == 3, "no trial was trained with the numbers of another"
+
+
+def test_rows_of_a_run_are_trained_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They may read other features by the same program; a row goes with that of another run."""
+    runs = []
+    for name, rate in (("one", 0.1), ("two", 0.2), ("three", 0.3)):
+        config = load_config(SPEC, [*GIVEN, VALIDATION])
+        with config.unlocked():
+            config.students.alike = ConfigDict(config.students.student)
+            config.student.hparams.dropout = rate
+            if name == "three":
+                config.students.alike.view = "text"
+        runs.append((config, tmp_path / "runs" / name))
+    trained: list[list[str]] = []
+
+    def noted(fits: list[Fits]) -> list[list[None]]:
+        members = [member for own in fits for member in own.members]
+        trained.append([str(Path(m.workdir).relative_to(tmp_path / "runs")) for m in members])
+        return [[None for _ in own.members] for own in fits]
+
+    monkeypatch.setattr("jmrec.systems.at_once.fit_at_once", noted)
+    train_at_once(runs, share=True)
+    assert sorted(trained) == [
+        ["one/students/alike-0", "two/students/alike-0"],
+        [f"{run}/students/student-0" for run in ("one", "two", "three")],
+        ["three/students/alike-0"],
+    ]
 
 
 def test_only_those_that_differ_in_numbers_are_put_together(tmp_path: Path) -> None:
@@ -119,6 +154,8 @@ from pathlib import Path
 where = Path(sys.argv[sys.argv.index("--workdir") + 1])
 (where / "asked.json").write_text(json.dumps(sys.argv[2:]))
 code = int(sys.argv[1])
+if code < 0:
+    os.kill(os.getpid(), -code)
 if code == 75:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(75))
     (where / "waits").touch()
@@ -134,8 +171,8 @@ def stand_in(code: int) -> list[str]:
 
 def put_together(found: Sweep, code: int, *, share: bool = True) -> list[str]:
     said: list[str] = []
-    train_group(
-        found, found.trials[::2], share=share, say=said.append, show=lambda jobs: None, poll=0.02,
+    train_groups(
+        found, 8, share=share, say=said.append, show=lambda jobs: None, poll=0.02,
         runner=stand_in(code),
     )  # fmt: skip
     return said
@@ -152,7 +189,7 @@ def test_a_process_is_asked_for_them(found: Sweep) -> None:
     assert put_together(found, 0, share=False) == ["trial-0000, trial-0002: trained at once"]
     asked = json.loads((found.workdir / "asked.json").read_text())
     where = ["--config", SPEC, "--workdir", str(found.workdir)]
-    assert asked == [*where, *GIVEN, "--at-once=0,2", "--no-share", "--every-row"]
+    assert asked == ["--no-share", *where, *GIVEN, "--at-once=0,2", "--every-row"]
 
 
 def test_what_can_not_be_trained_at_once_is_trained_by_itself(found: Sweep) -> None:
@@ -183,20 +220,35 @@ def test_sigterm_ends_the_process_too(found: Sweep) -> None:
     thread.join()
 
 
-def test_a_group_is_trained_before_its_trials_are_run(
+def test_a_process_that_is_killed_is_said_by_its_signal(found: Sweep) -> None:
+    _, said = put_together(found, -9)
+    assert "not trained at once (killed by signal 9 (9 is often a lack of memory))" in said
+
+
+def test_trials_that_differ_in_more_are_each_trained_by_themselves(
+    found: Sweep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    few = replace(found, trials=found.trials[:2])
+    assert put_together(few, 2) == [
+        "no two trials differ in numbers of session students alone: each is trained by itself"
+    ]
+    base = {name: value for name, value in found.base.items() if name != "system"}
+    assert "each is trained by itself" in put_together(replace(found, base=base), 2)[0]
+
+
+def test_groups_are_trained_before_any_trial_is_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     order: list[Any] = []
-    runs: Callable[..., None] = lambda found, source, **how: order.append(  # noqa: E731
-        [trial.index for trial in source._open]
-    )
-    monkeypatch.setattr("jmrec.tools.sweep.sweep.run_trials", runs)
     monkeypatch.setattr(
-        "jmrec.tools.sweep.sweep.train_group",
-        lambda found, group, **how: order.append(tuple(trial.index for trial in group)),
+        "jmrec.tools.sweep.sweep.run_trials",
+        lambda found, source, **how: order.append([trial.index for trial in source._open]),
+    )
+    monkeypatch.setattr(
+        "jmrec.tools.sweep.sweep.train_groups", lambda found, most, **how: order.append(most)
     )
     sweep(SPEC, GIVEN, tmp_path, population=2)
-    assert order == [(0, 2), [0, 2], [1]]
+    assert order == [2, [0, 1, 2]]
 
 
 @pytest.mark.parametrize("other", [{"study": "x"}, {"index": 0}])

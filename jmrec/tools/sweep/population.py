@@ -6,7 +6,7 @@ the end of their training; each trial is then run as ever, and finds its trainin
 
 import json
 import os
-import subprocess
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -16,14 +16,14 @@ from jmrec.config import ConfigDict, flatten, load_config, only_rows
 from jmrec.errors import REQUEUE, Preempted
 from jmrec.lock import try_lock
 from jmrec.preemption import Sigterm
-from jmrec.tools.sweep.run import Job, child, last_line
+from jmrec.tools.sweep.run import Job, start, why_failed
 from jmrec.tools.sweep.trials import VALIDATION, Sweep, Trial
 
 NUMBERS = ("learning_rate", "weight_decay", "clip", "warmup")
 """Settings of "train" that are traced: trials that differ in them share one program."""
 RUNNER = (sys.executable, "-m", "jmrec", "sweep")
-LOG = "population.log"
-"""What the process says that trains trials at once; in the sweep's workdir."""
+LOG = "population-{:04d}.log"
+"""What the process says that trains trials at once; the number is that of the first."""
 
 
 def groups(sweep: Sweep, most: int) -> list[list[Trial]]:
@@ -41,19 +41,23 @@ def groups(sweep: Sweep, most: int) -> list[list[Trial]]:
 
 
 def is_number(name: str) -> bool:
-    """Tell whether a setting is a number that is traced.
+    """Tell whether a setting is a number of session students that is traced.
 
     Example:
       >>> [is_number(f"student.{each}") for each in ("hparams.dropout", "train.clip", "top")]
       [True, True, False]
+      >>> is_number("distill.hparams.dropout")
+      False
     """
-    *_, group, last = ("", *name.split("."))
-    return group == "hparams" or (group == "train" and last in NUMBERS)
+    parts = name.split(".")
+    if parts[0] not in ("student", "students") or len(parts) < 3:
+        return False
+    return parts[-2] == "hparams" or (parts[-2] == "train" and parts[-1] in NUMBERS)
 
 
-def train_group(
+def train_groups(
     sweep: Sweep,
-    group: Sequence[Trial],
+    most: int,
     *,
     share: bool,
     say: Callable[[str], None],
@@ -61,13 +65,14 @@ def train_group(
     poll: float,
     runner: Sequence[str] = RUNNER,
 ) -> None:
-    """Train a group of trials at once, in a process of its own.
+    """Train the trials of a sweep in groups, each at once in a process of its own.
 
-    Where it can not be done, that is said, and the trials are trained by themselves later.
+    Trials that have ended, or that another process has in its hands, are left out. Where a group
+    can not be trained at once, that is said, and its trials are trained by themselves later.
 
     Args:
       sweep: The sweep.
-      group: Of its trials; those that have ended, or that others run, are left out.
+      most: At most so many trials a group.
       share: Whether trials share finished stages.
       say: Prints one line.
       show: Called at each look with the trials.
@@ -78,49 +83,46 @@ def train_group(
       Preempted: SIGTERM came, here or there; the state of all is saved. Interrupted: so after the
         first Ctrl-C.
     """
-    jobs: list[Job] = []
-    log = sweep.workdir / LOG
-    try:
-        for trial in group:
-            lock = None if trial.record() else try_lock(trial.folder / "trial.lock")
-            if lock is not None:
-                jobs.append(Job(trial, lock, log=log))
-        if len(jobs) < 2:
-            return
-        named = ", ".join(job.trial.name for job in jobs)
-        say(f"{named}: trained at once")
-        where = ["--config", sweep.spec, "--workdir", str(sweep.workdir), *sweep.overrides]
-        command = [*runner, *where]
-        command += [f"--at-once={','.join(str(job.trial.index) for job in jobs)}"]
-        command += ["--no-share"] if not share else []
-        command += ["--every-row"] if not any(trial.only for trial in group) else []
-        code, stopped = _wait(command, log, jobs, show, poll)
-    finally:
-        for job in jobs:
-            os.close(job.lock)
-    if stopped is not None:
-        raise stopped
-    if code == REQUEUE:
-        raise Preempted(f"SIGTERM to {log.name}'s process; the state is saved.")
-    if code:
-        why = last_line(log) or f"exit code {code}"
-        say(f"{named}: not trained at once ({why}), each is trained by itself; see {log}")
+    found = [group for group in groups(sweep, most) if len(group) > 1]
+    if "system" not in sweep.base:  # else it is not jmrec that runs it
+        found = []
+    if not found:
+        say("no two trials differ in numbers of session students alone: each is trained by itself")
+    for group in found:
+        jobs: list[Job] = []
+        log = sweep.workdir / LOG.format(group[0].index)
+        try:
+            for trial in group:
+                lock = None if trial.record() else try_lock(trial.folder / "trial.lock")
+                if lock is not None:
+                    jobs.append(Job(trial, lock, log=log))
+            if len(jobs) > 1:
+                _train(
+                    sweep, jobs, log, runner if share else [*runner, "--no-share"], say, show, poll
+                )
+        finally:
+            for job in jobs:
+                os.close(job.lock)
 
 
-def _wait(
-    command: Sequence[str],
-    log: Path,
+def _train(
+    sweep: Sweep,
     jobs: Sequence[Job],
+    log: Path,
+    runner: Sequence[str],
+    say: Callable[[str], None],
     show: Callable[[Sequence[Job]], None],
     poll: float,
-) -> tuple[int, BaseException | None]:
-    """Run a process to its end; return its exit code, and what stopped it with this one."""
-    with Sigterm(keyboard=True) as sigterm, log.open("ab") as out:
-        process = subprocess.Popen(
-            child(command), stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
-            pass_fds=[job.lock for job in jobs],  # locked for as long as it lives
-            start_new_session=True,
-        )  # fmt: skip
+) -> None:
+    """Train trials at once in a process of their own."""
+    named = ", ".join(job.trial.name for job in jobs)
+    say(f"{named}: trained at once")
+    where = ["--config", sweep.spec, "--workdir", str(sweep.workdir), *sweep.overrides]
+    asked = [f"--at-once={','.join(str(job.trial.index) for job in jobs)}"]
+    asked += [] if any(job.trial.only for job in jobs) else ["--every-row"]
+    log.unlink(missing_ok=True)  # of an earlier start
+    with Sigterm(keyboard=True) as sigterm:
+        process = start(sweep, [*runner, *where, *asked], log, [job.lock for job in jobs])
         try:
             while process.poll() is None and not sigterm.received:
                 show(jobs)
@@ -129,7 +131,13 @@ def _wait(
             if process.poll() is None:
                 process.terminate()
             code = process.wait()
-    return code, sigterm.saved("") if sigterm.received else None
+    if sigterm.received:
+        raise sigterm.saved("")
+    if code in (REQUEUE, -signal.SIGTERM):
+        raise Preempted(f"SIGTERM to the process of {named}; the state is saved.")
+    if code:
+        why = why_failed(code, log)
+        say(f"{named}: not trained at once ({why}), each is trained by itself; see {log}")
 
 
 def train_here(sweep: Sweep, indices: Sequence[int], *, share: bool) -> None:

@@ -228,23 +228,45 @@ def device_shares(environment: Mapping[str, str], parallel: int) -> list[dict[st
     return [{"CUDA_VISIBLE_DEVICES": ",".join(each)} for each in dealt]
 
 
-def child(command: Sequence[str]) -> list[str]:
-    """Return the command that runs another as a child of this process, see `CHILD`."""
-    return [sys.executable, "-P", "-c", CHILD, str(os.getpid()), *command]
+def start(
+    sweep: Sweep,
+    command: Sequence[str],
+    log: Path,
+    locks: Sequence[int],
+    environment: Mapping[str, str] | None = None,
+) -> subprocess.Popen[bytes]:
+    """Start a process of a sweep.
+
+    Args:
+      sweep: Whose.
+      command: What it does.
+      log: What it says is written to the end of this file.
+      locks: Open locks, which are held for as long as it lives.
+      environment: What it changes of this process's.
+    """
+    with log.open("ab") as out:
+        return subprocess.Popen(
+            [sys.executable, "-P", "-c", CHILD, str(os.getpid()), *command],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            env={"WANDB_RUN_GROUP": sweep.workdir.name, **os.environ, **(environment or {})},
+            pass_fds=locks,
+            start_new_session=True,  # Ctrl-C comes to the sweep, which stops it gently
+        )
+
+
+def why_failed(code: int, log: Path) -> str:
+    """Return why a process failed, in words: by its exit code and what it said last."""
+    if code < 0:
+        return f"killed by signal {-code} (9 is often a lack of memory)"
+    return last_line(log) or f"exit code {code}"
 
 
 def _start(sweep: Sweep, job: Job, runner: Sequence[str], shares: list[dict[str, str]]) -> None:
     job.begin = time.monotonic()
-    with job.trial.log.open("ab") as log:
-        job.process = subprocess.Popen(
-            child(sweep.command(job.trial, runner)),
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            env={"WANDB_RUN_GROUP": sweep.workdir.name, **os.environ, **shares[job.slot]},
-            pass_fds=[job.lock],  # locked for as long as the trial itself lives
-            start_new_session=True,  # Ctrl-C comes to the sweep, which stops it gently
-        )
+    command = sweep.command(job.trial, runner)
+    job.process = start(sweep, command, job.trial.log, [job.lock], shares[job.slot])
 
 
 def _outcome(job: Job) -> Record | None:
@@ -264,10 +286,8 @@ def _outcome(job: Job) -> Record | None:
         return Record("pruned", curve[max(curve)] if curve else None, seconds)
     elif job.stopped or code in (REQUEUE, -signal.SIGTERM):
         return None  # whatever it said: it was asked to stop and resumes at the next start
-    elif code < 0:
-        why = f"killed by signal {-code} (9 is often a lack of memory)"
     else:
-        why = last_line(job.trial.log) or f"exit code {code}"
+        why = why_failed(code, job.trial.log)
     return Record("failed", None, seconds, failures, why)
 
 

@@ -9,12 +9,12 @@ from typing import Any
 from jmrec.errors import UserError
 from jmrec.terminal import say
 from jmrec.tools.sweep.live import Board
-from jmrec.tools.sweep.population import groups, train_group, train_here
+from jmrec.tools.sweep.population import train_groups, train_here
 from jmrec.tools.sweep.report import conclusion, print_table, wandb_yaml, write
 from jmrec.tools.sweep.run import Grid, Source, run_trials
 from jmrec.tools.sweep.study import Study
 from jmrec.tools.sweep.table import best, settings
-from jmrec.tools.sweep.trials import Sweep, Trial, expand, keep
+from jmrec.tools.sweep.trials import Sweep, expand, keep
 from jmrec.tools.terminal import wide_console
 
 RUNNER = (sys.executable, "-m", "jmrec", "run")
@@ -82,46 +82,25 @@ def sweep(
     if at_once:
         train_here(found, at_once, share=share)
         return
-    if index is None and parallel is None and study is None and population is None:
-        index = array_index(os.environ)
-    if index is not None and not 0 <= index < len(found.trials):
-        raise UserError(f"there is no trial {index}; the sweep has 0 to {len(found.trials) - 1}.")
+    index = _one_of(found, index, array=parallel is None and study is None and population is None)
     keep(found)
-    sources: list[tuple[Sequence[Trial], Source]]
-    sources = [((), Grid(found.trials if index is None else [found.trials[index]]))]
+    source: Source = Grid(found.trials if index is None else [found.trials[index]])
     if study is not None:
-        sources = [((), Study(found, study, count or len(found.trials), prune, pruner))]
-    elif population is not None:
-        sources = [(some, Grid(some)) for some in groups(found, population)]
+        source = Study(found, study, count or len(found.trials), prune, pruner)
     here = "" if index is None else f", of which trial {index} is run here"
     say(f"{found.workdir}: {len(found.trials)} trials{here}{_trained(found)}", sys.stderr)
-    _run(found, sources, share, runner, parallel or 1, poll)
+    with Board(found) as board:
+        shown: dict[str, Any] = {"say": board.say, "show": board.show, "poll": poll}
+        if population is not None:
+            train_groups(found, population, share=share, **shown)
+        runner = [*runner, "--share"] if share else runner
+        run_trials(found, source, parallel=parallel or 1, runner=runner, **shown)
     table = write(found)
     if all(row["state"] in ("done", "pruned") for row in table):
         from jmrec.systems.shared import drop  # which loads jax
 
         drop(found.trials[0].folder)  # nobody is left who could take anything
     _conclude(found, table, index)
-
-
-def _run(
-    found: Sweep,
-    sources: Sequence[tuple[Sequence[Trial], Source]],
-    share: bool,
-    runner: Sequence[str],
-    parallel: int,
-    poll: float,
-) -> None:
-    """Run the trials of each source, after those of its group are trained at once."""
-    runner = [*runner, "--share"] if share else runner
-    with Board(found) as board:
-        say, show = board.say, board.show
-        for group, source in sources:
-            if len(group) > 1:
-                train_group(found, group, share=share, say=say, show=show, poll=poll)
-            run_trials(
-                found, source, parallel=parallel, runner=runner, say=say, show=show, poll=poll
-            )
 
 
 def _check_together(
@@ -135,6 +114,15 @@ def _check_together(
     if population is not None and (study is not None or index is not None):
         other = "--index runs one trial" if study is None else "Optuna chooses one after another"
         raise UserError(f"--population trains several trials at once, and {other}; leave one away.")
+
+
+def _one_of(found: Sweep, index: int | None, array: bool) -> int | None:
+    """Return which trial alone is run here: the one asked for, or that of an array's task."""
+    if index is None and array:
+        index = array_index(os.environ)
+    if index is not None and not 0 <= index < len(found.trials):
+        raise UserError(f"there is no trial {index}; the sweep has 0 to {len(found.trials) - 1}.")
+    return index
 
 
 def array_index(environment: Mapping[str, str]) -> int | None:
