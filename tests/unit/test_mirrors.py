@@ -37,6 +37,9 @@ settings = {"mode": mode, "tags": ("wide", "first"), "project": "shop"}
 begin = time.monotonic()
 with Tracker(folder, wandb=settings, config={"seed": 1, "system": "tpad"}) as tracker:
     tower, student = tracker.stage("tower"), tracker.stage("students/s-0")
+    if mode == "offline":  # a run beside it, as a process has that trains several
+        with Tracker(folder.with_name("beside"), wandb=settings) as beside:
+            beside.log(start, {"other": 1.0})
     for step in range(start, start + 3):
         tower.log(step, {"loss": step / 4})
         student.log(step, {"eval/score": step / 8})
@@ -346,6 +349,11 @@ def test_an_offline_run_of_wandb_reads_back(tmp_path: Path) -> None:
         elif kind == "artifact":
             paths = [each.path for each in record.artifact.manifest.contents]
             artifacts.setdefault(record.artifact.type, []).extend(paths)
+    beside = sorted((tmp_path / "beside").glob("wandb/offline-run-*/*.wandb"))
+    other = [record for path in beside for record in records(path)]
+    (named,) = {each.run.run_id for each in other if each.WhichOneof("record_type") == "run"}
+    assert named == (tmp_path / "beside" / "wandb_id").read_text()
+    assert any(each.WhichOneof("record_type") == "history" for each in other)
     # One run, whose rows are numbered on.
     (name,) = {run.run_id for run in runs}
     assert name == (tmp_path / "run" / "wandb_id").read_text()
