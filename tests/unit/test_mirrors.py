@@ -37,12 +37,15 @@ settings = {"mode": mode, "tags": ("wide", "first"), "project": "shop"}
 begin = time.monotonic()
 with Tracker(folder, wandb=settings, config={"seed": 1, "system": "tpad"}) as tracker:
     tower, student = tracker.stage("tower"), tracker.stage("students/s-0")
-    if mode == "offline":  # a run beside it, as a process has that trains several
-        with Tracker(folder.with_name("beside"), wandb=settings) as beside:
-            beside.log(start, {"other": 1.0})
     for step in range(start, start + 3):
         tower.log(step, {"loss": step / 4})
         student.log(step, {"eval/score": step / 8})
+    if mode == "offline":  # a run begun after it, as a process has that trains several
+        while len(list(folder.glob("wandb/offline-run-*/*.wandb"))) < 1 + (start > 0):
+            time.sleep(0.05)
+        time.sleep(1.0)
+        with Tracker(folder.with_name("beside"), wandb=settings) as beside:
+            beside.log(start, {"other": 1.0})
     if start:
         out = io.BytesIO()
         Image.new("RGB", (9, 5), (255, 0, 0)).save(out, "PNG")
