@@ -86,7 +86,7 @@ def train_groups(
     found = [group for group in groups(sweep, most) if len(group) > 1]
     if "system" not in sweep.base:  # else it is not jmrec that runs it
         found = []
-    if not found:
+    if not found and most > 1:
         say("no two trials differ in numbers of session students alone: each is trained by itself")
     for group in found:
         jobs: list[Job] = []

@@ -50,7 +50,7 @@ def sweep(
       parallel: Trials at a time; None is one.
       population: So many trials that differ in numbers alone share one program; None is 1.
       index: Run this trial only. None takes it from an array task's environment where there is
-        one and neither ``parallel`` nor ``study`` is given.
+        one and none of ``parallel``, ``population`` and ``study`` is given.
       study: Run as the Optuna study of this name.
       count: How many trials the study may have; None is all.
       prune: Whether the study may end trials early.
