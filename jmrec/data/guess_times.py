@@ -135,7 +135,9 @@ def find_order(
     if times is not None:
         when = np.unique(times.seconds, return_inverse=True)[1]
         groups = groups * (when.max() + 1) + when
-    tied = np.bincount(groups)[groups] > 1
+    # Numbered anew: there are far more pairs of an owner and a time than events.
+    groups, events = np.unique(groups, return_inverse=True, return_counts=True)[1:]
+    tied = events[groups] > 1
     if tied.sum() < 10 or tied.mean() < 0.2:
         return None
     for column in columns:

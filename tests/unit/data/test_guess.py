@@ -7,11 +7,15 @@ from datetime import datetime
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from jmrec.data.description import describe
 from jmrec.data.folder import read_folder
 from jmrec.data.guess import write_guess
+from jmrec.data.guess_columns import Column
+from jmrec.data.guess_times import find_order
+from jmrec.data.times import read_times
 from jmrec.errors import UserError
 from jmrec.main import main
 
@@ -354,3 +358,15 @@ def test_help_has_a_worked_example(step: str, capsys: pytest.CaptureFixture[str]
     out = capsys.readouterr().out
     assert f"$ jmrec data {step} SHOP" in out
     assert max(map(len, out.splitlines())) <= 110
+
+
+def test_an_order_is_looked_for_among_more_owners_and_times_than_memory_has_room_for() -> None:
+    """As many sessions as events, each at its own second; and a few that tie, in the order kept."""
+    count = 200_000
+    owners = [f"s{n}" for n in range(count)] + ["tied"] * 80_000
+    seconds = [*range(count), *np.repeat(np.arange(8000), 10).tolist()]
+    times = read_times([str(1_600_000_000 + second) for second in seconds])
+    place = [0] * count + [*range(10)] * 8000
+    column = Column.of("place", [str(each) for each in place])
+    assert find_order([column], times, owners, ".") is column
+    assert find_order([column], times, [f"u{n}" for n in range(len(owners))], ".") is None
