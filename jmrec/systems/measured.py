@@ -1,7 +1,7 @@
 """All rows of a results table, ranked one after the other, and which of them is served."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,10 +17,16 @@ from jmrec.evaluation.choice import DIGITS, best_of, choose_row, figure_of, on_v
 from jmrec.evaluation.dump import dump_topk
 from jmrec.evaluation.protocol import Predictions, Ranker, at_target
 from jmrec.evaluation.rankers.blend import Blend, fit_mixed
-from jmrec.evaluation.rankers.live import live_name
+from jmrec.evaluation.rankers.live import FORMS, live_name
 from jmrec.evaluation.rankers.neural import shuffle_prefixes
 from jmrec.evaluation.rankers.past import Past
-from jmrec.evaluation.rankers.rules import CHOSEN_BY, choose_live, choose_live_mixed, fit_rules
+from jmrec.evaluation.rankers.rules import (
+    CHOSEN_BY,
+    choose_live,
+    choose_live_mixed,
+    fit_rules,
+    rule_names,
+)
 from jmrec.evaluation.rankers.weekly import Mondays, weekly
 from jmrec.evaluation.results import (
     FROZEN,
@@ -217,24 +223,18 @@ def measure_all(
     entries, others = system.rankers(), dict[str, Sequence[Ranker]]()
     live = later if later is not None and later.asks(LIVE) else None
     total = 2 + len(entries) + choosing
+    content = dict(system.content())
+    fitted, counted = _fit_rules(system, table, content, live)
     with system.work.tracker.stage("evaluate").progress(total, f"evaluate on {split}") as bar:
         if system.data.truth.is_file():
             oracle = Oracle(system.data.truth)
             table.add(oracle.name, "oracle", [oracle])
-        content = dict(system.content())
-        fitted = fit_rules(
-            dataset, validation, features=content, ease_items=ease_items(system.work.config),
-            measured=lambda name: table.costs(name, "fit"),
-        )  # fmt: skip
         for rule in fitted:
             table.add(rule.name, getattr(rule, "kind", PLAIN), [rule])
             others[rule.name] = [rule]
             values[rule.name] = getattr(rule, "settings")[CHOSEN_BY]  # noqa: B009
-        counted: list[Ranker] = []
-        if live is not None:
-            counted = choose_live(fitted, dataset, live.validation, live.past, features=content)
-            for rule in counted:
-                table.add(rule.name, getattr(rule, "kind", PLAIN), [rule], later=live, counts=LIVE)
+        for rule in counted:
+            table.add(rule.name, getattr(rule, "kind", PLAIN), [rule], later=live, counts=LIVE)
         bar.update(1)
         for each in entries:
             rankers = table.add_entry(each)
@@ -268,6 +268,35 @@ def measure_all(
         without = table.add_without_each(answering) if parts else []
         bar.update(1)
     return Table(table.rows, served, answering, table.cost, without)
+
+
+def _fit_rules(
+    system: Ranks, table: _Rows, content: Mapping[str, np.ndarray], live: Later | None
+) -> tuple[list[Ranker], list[Ranker]]:
+    """Return the rules, fitted, and their live forms where those are asked for."""
+    work, dataset = system.work, system.data.dataset
+    tracker = work.tracker.stage("evaluate")
+
+    def shown(bar: Any) -> Callable[[str, int, int], None]:
+        before = [0]
+
+        def tell(name: str, done: int, total: int) -> None:
+            bar.update(done - before[0])
+            before[0] = done
+
+        return tell
+
+    with tracker.progress(len(rule_names(content)), "fit rules") as bar:
+        fitted = fit_rules(
+            dataset, table.validation, features=content, ease_items=ease_items(work.config),
+            measured=lambda name: table.costs(name, "fit"), progress=shown(bar),
+        )  # fmt: skip
+    if live is None:
+        return fitted, []
+    with tracker.progress(len(FORMS) + 1, "fit live rules") as bar:
+        return fitted, choose_live(
+            fitted, dataset, live.validation, live.past, features=content, progress=shown(bar)
+        )
 
 
 def without_each(rankers: Sequence[Ranker]) -> dict[str, list[Blend]]:

@@ -1,6 +1,6 @@
 """From scores of pairs to the sections of results.json: the one door of this folder."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -70,7 +70,12 @@ class Chosen:
     model: Measured | None
 
 
-def measure(data: PairData, scored: Sequence[Scored], settings: Settings) -> dict[str, Any]:
+def measure(
+    data: PairData,
+    scored: Sequence[Scored],
+    settings: Settings,
+    tell: Callable[[], object] = lambda: None,
+) -> dict[str, Any]:
     """Return every section of results.json that the scores of pairs decide.
 
     Each row and seed gets its own line over the logits and its own threshold, both from validation.
@@ -85,6 +90,7 @@ def measure(data: PairData, scored: Sequence[Scored], settings: Settings) -> dic
         and ``strategy``; the arms "both", "text" and "picture" of one strategy give the table of
         what helps when. Controls are of kind "control" and name in ``of`` what they are made from.
       settings: How to measure.
+      tell: Called after each row.
 
     Returns:
       Plain values: "primary", "caption", "dataset", "kinds", "rows", "comparisons", "best_rule",
@@ -101,7 +107,10 @@ def measure(data: PairData, scored: Sequence[Scored], settings: Settings) -> dic
     _check(data, scored, settings)
     reported = data.validation if settings.split == "validation" else data.test
     resamples = Resamples.of(_clusters(reported, settings), settings.draws, settings.seed)
-    rows = [measure_row(each, data.validation, reported, resamples, settings) for each in scored]
+    rows = []
+    for each in scored:
+        rows.append(measure_row(each, data.validation, reported, resamples, settings))
+        tell()
     chosen = choose(rows)
     shown = _shown(rows, chosen)
     best = chosen.rule.name if chosen.rule else None

@@ -200,7 +200,7 @@ def fit_blend(
     held = BUDGET // max(len(members), 1)  # candidates, of all predictions
     room = held // n_items
     whole = room >= min(ENOUGH, len(asked))
-    asked = _sample(asked, room if whole else ENOUGH, seed)
+    asked = some_sessions(asked, room if whole else ENOUGH, seed)
     blocked = partial(_blocked, n_items=n_items, exclude_seen=exclude_seen, allowed=allowed)
     if whole:
         table = _Table(
@@ -309,8 +309,14 @@ def _best_of_each(
     return _Table(scores, closed, np.zeros(len(asked), int))
 
 
-def _sample(predictions: Predictions, room: int, seed: int) -> Predictions:
-    """Keep whole sessions at random, until about ``room`` predictions are taken."""
+def some_sessions(predictions: Predictions, room: int, seed: int) -> Predictions:
+    """Return the predictions of whole sessions, drawn until about ``room`` are taken.
+
+    Args:
+      predictions: They; all are returned where they are no more.
+      room: How many are wanted.
+      seed: Of the draw.
+    """
     if len(predictions) <= room:
         return predictions
     sessions = np.random.default_rng(seed).permutation(np.unique(predictions.session))

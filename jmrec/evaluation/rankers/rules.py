@@ -7,16 +7,23 @@ sessions choose settings and are never counted. Only the live forms of `choose_l
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from itertools import chain
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
 
 from jmrec.data.schema import Dataset
 from jmrec.errors import UserError
-from jmrec.evaluation.choice import DIGITS, on_validation
+from jmrec.evaluation.choice import DIGITS, POSITIONS, on_validation
 from jmrec.evaluation.protocol import Predictions, Ranker
-from jmrec.evaluation.rankers.blend import BLEND, Blend, fit_blend, fit_mixed
+from jmrec.evaluation.rankers.blend import (
+    BLEND,
+    ENOUGH,
+    Blend,
+    fit_blend,
+    fit_mixed,
+    some_sessions,
+)
 from jmrec.evaluation.rankers.content import FeatureNeighbours, TextNeighbours
 from jmrec.evaluation.rankers.cooccurrence import (
     item_grid,
@@ -38,6 +45,10 @@ from jmrec.evaluation.results import MIX, MRR20
 
 CHOSEN_BY = f"validation {MRR20}"
 """Beside a rule's settings: the figure by which they were chosen."""
+
+CHOOSING = 1_000_000_000
+"""Scores by which each setting of a rule is judged, at most: where all of validation takes more, so
+many of its sessions are drawn, once for all settings. The figure of the chosen one is of all."""
 
 Grid = Callable[[Known], Iterator[Ranker]]
 
@@ -228,11 +239,16 @@ def _best(
             yield each
 
     waiting = prepared()
-    first = next(waiting, None)
-    if first is None:
+    first = list(islice(waiting, 2))
+    if not first:
         return []
+    asked = few = validation.take(validation.place <= POSITIONS)
+    if len(first) > 1:  # else there is nothing to choose
+        few = some_sessions(asked, max(CHOOSING // common["n_items"], ENOUGH), 0)
     chosen: Any
-    chosen, figure = best_on_validation(chain([first], waiting), validation, **common)
+    chosen, figure = best_on_validation(chain(first, waiting), few, **common)
+    if len(few) < len(asked):
+        figure = on_validation([chosen], asked, **common)
     chosen.settings = {**chosen.settings, CHOSEN_BY: round(figure, DIGITS)}
     return [chosen]
 

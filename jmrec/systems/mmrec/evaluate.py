@@ -113,8 +113,8 @@ def _measured(system: Run, scored: Sequence[Scored], split: str) -> tuple[PairDa
         seed=int(c.seed), samples=tuple(system.texts.samples()),
     )  # fmt: skip
     tracker = system.work.tracker.stage("evaluate")
-    with tracker.progress(1, f"measure {len(scored)} rows") as bar:
-        sections = measure(data, scored, settings)
+    with tracker.progress(len(scored) + 1, "measure rows") as bar:
+        sections = measure(data, scored, settings, bar.update)
         bar.update(1)
     return data, sections
 

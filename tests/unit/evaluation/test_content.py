@@ -151,7 +151,7 @@ def test_a_blend_of_one_is_that_one(asked, experts) -> None:
 
 def test_weights_can_be_searched_on_a_sample(asked, experts, monkeypatch) -> None:
     monkeypatch.setattr(blend_module, "BUDGET", 30 * 2 * 20)
-    sampled = blend_module._sample(asked, 20, seed=0)
+    sampled = blend_module.some_sessions(asked, 20, seed=0)
     assert 0 < len(sampled) <= 20
     whole = np.isin(asked.session, sampled.session)
     assert len(sampled) == whole.sum()

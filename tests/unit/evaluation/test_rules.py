@@ -5,6 +5,7 @@ import pytest
 import scipy.sparse as sp
 
 from jmrec.evaluation.protocol import make_predictions, rank
+from jmrec.evaluation.rankers.blend import some_sessions
 from jmrec.evaluation.rankers.cooccurrence import (
     LinearRule,
     SessionNeighbours,
@@ -240,3 +241,35 @@ def test_the_first_of_equals_is_chosen(asked) -> None:
     assert best_on_validation([rule, twin], asked, n_items=30, exclude_seen=False)[0] is rule
     with pytest.raises(ValueError, match="candidate"):
         best_on_validation([], asked, n_items=30, exclude_seen=False)
+
+
+def test_settings_are_chosen_on_some_sessions_where_all_are_too_many(
+    random_train, make_dataset, asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which one is best is judged by a draw of them, and its figure by all."""
+    dataset = make_dataset({"train": random_train, "validation": random_train}, ["word"] * 30)
+    early = asked.take(asked.place <= 20)
+    room = len(early) // 3
+    monkeypatch.setattr("jmrec.evaluation.rankers.rules.CHOOSING", 30 * room)
+    monkeypatch.setattr("jmrec.evaluation.rankers.rules.ENOUGH", 1)
+    few = some_sessions(early, room, 0)
+    assert 0 < len(few) <= room
+    fitted = {rule.name: rule for rule in fit_rules(dataset, asked, blend=False)}
+    common = {"n_items": 30, "exclude_seen": False}
+    apart = 0
+    for name, grid in RULES.items():
+        if name not in fitted:
+            continue
+        rules = list(grid(Known(dataset)))
+
+        def figure(rule, predictions) -> float:
+            ranks = rank(rule, predictions, **common).ranks[0]
+            return session_mean(metric("MRR@20", ranks), predictions.session)
+
+        by_few, by_all = ([figure(rule, some) for rule in rules] for some in (few, early))
+        best = int(np.argmax(by_few))
+        assert fitted[name].settings["validation MRR@20"] == pytest.approx(by_all[best], abs=1e-5)
+        chosen = {k: v for k, v in fitted[name].settings.items() if k != "validation MRR@20"}
+        assert chosen == rules[best].settings
+        apart += by_all[best] < max(by_all)
+    assert apart, "the draw decides"
