@@ -111,8 +111,8 @@ class PopulationStep:
                 raise
             raise UserError(
                 f"{self.members} at once do not fit into the memory of the device; set a "
-                f"train.population below {self.members} (of a sweep's trials: a smaller "
-                "--population), 1 for one after another."
+                f"train.population below {self.members}, 1 for one after another (of a sweep's trials a "
+                "smaller --population)."
             ) from error
 
     def _call(
