@@ -183,7 +183,7 @@ def walk(
 
     def begin(stage: Stage, fresh: dict[str, Any], shared: Sharing | None) -> dict[str, Any]:
         known: dict[str, Any] = first(
-            lambda: _ready(plan, workdir, stage, fresh, stale, tracker, shared)
+            lambda: _begin(plan, workdir, stage, fresh, stale, tracker, shared)
         )
         return known
 
@@ -225,12 +225,12 @@ def begin_some(
     for stage, fresh in plan:
         if stage not in wanted:
             continue
-        if not _ready(plan, workdir, stage, fresh, "stop", tracker)["done"]:
+        if not _begin(plan, workdir, stage, fresh, "stop", tracker)["done"]:
             found.append((stage, {name: fresh[name] for name in ("inputs", "contents")}))
     return found
 
 
-def _ready(
+def _begin(
     plan: Sequence[tuple[Stage, dict[str, Any]]],
     workdir: Path,
     stage: Stage,
@@ -239,14 +239,35 @@ def _ready(
     tracker: Tracker,
     sharing: Sharing | None = None,
 ) -> dict[str, Any]:
-    """Begin a stage of a plan; return its stage.json."""
+    """Make a stage's folder ready to run in; return its stage.json."""
     _note_contents(plan, workdir, stage, fresh)
-    known = read_stage(workdir / stage.name)
+    folder, names = workdir / stage.name, [each.name for each, _ in plan]
+    known = read_stage(folder)
     # The data before it may only now be known.
     if known is not None and stale != "rerun" and _differs(known, fresh):
         raise UserError(_what_changed(stage, known, fresh))
-    place = f"{[each.name for each, _ in plan].index(stage.name) + 1} of {len(plan)} stages"
-    return _begin(stage, workdir / stage.name, fresh, tracker, place, sharing)
+    stale_folder = folder.with_name(f"{folder.name}.stale")
+    shutil.rmtree(stale_folder, ignore_errors=True)
+    if known is not None and _differs(known, fresh):
+        tracker.say(f"{stage.name}: settings or data changed, done again")
+        # Renamed first: a kill must not leave half of it where the new stage would resume.
+        folder.rename(stale_folder)
+        shutil.rmtree(stale_folder)
+        known = None
+    if sharing is not None and (taken := sharing.take(stage, fresh, known)) is not None:
+        return taken
+    if known is not None and known["done"]:
+        check_seal(folder, known)
+        tracker.say(f"{stage.name}: done before, skipped")
+        return known
+    if known is None:
+        write_json(folder / STAGE, fresh)
+    remove_leftovers(folder)
+    steps = (folder / "checkpoints").glob("*")
+    if not any(path.name.isdigit() for path in steps):  # else the fit says where it resumes
+        place = f"{names.index(stage.name) + 1} of {len(names)} stages"
+        tracker.say(f"{stage.name}: {'resumed' if known else 'started'}, {place}")
+    return dict(known or fresh)
 
 
 def _run(begun: Sequence[tuple[Stage, dict[str, Any], dict[str, Any]]], workdir: Path) -> None:
@@ -398,39 +419,6 @@ def _differs(
             same(contents.get(name, now)) != same(now) for name, now in fresh["contents"].items()
         )
     )
-
-
-def _begin(
-    stage: Stage,
-    folder: Path,
-    fresh: dict[str, Any],
-    tracker: Tracker,
-    place: str,
-    sharing: Sharing | None = None,
-) -> dict[str, Any]:
-    """Make the stage's folder ready to run in; return its stage.json."""
-    stale_folder = folder.with_name(f"{folder.name}.stale")
-    shutil.rmtree(stale_folder, ignore_errors=True)
-    known = read_stage(folder)
-    if known is not None and _differs(known, fresh):
-        tracker.say(f"{stage.name}: settings or data changed, done again")
-        # Renamed first: a kill must not leave half of it where the new stage would resume.
-        folder.rename(stale_folder)
-        shutil.rmtree(stale_folder)
-        known = None
-    if sharing is not None and (taken := sharing.take(stage, fresh, known)) is not None:
-        return taken
-    if known is not None and known["done"]:
-        check_seal(folder, known)
-        tracker.say(f"{stage.name}: done before, skipped")
-        return known
-    if known is None:
-        write_json(folder / STAGE, fresh)
-    remove_leftovers(folder)
-    steps = (folder / "checkpoints").glob("*")
-    if not any(path.name.isdigit() for path in steps):  # else the fit says where it resumes
-        tracker.say(f"{stage.name}: {'resumed' if known else 'started'}, {place}")
-    return dict(known or fresh)
 
 
 def _what_changed(stage: Stage, known: Mapping[str, Any], fresh: Mapping[str, Any]) -> str:

@@ -111,7 +111,7 @@ class PopulationStep:
                 raise
             raise UserError(
                 f"{self.members} at once do not fit into the memory of the device; set a "
-                f"train.population below {self.members}, 1 for one after another (of a sweep's trials a "
+                f"train.population below {self.members}, 1 for one after another (of trials a "
                 "smaller --population)."
             ) from error
 
