@@ -6,7 +6,7 @@ their own runs find when they are started after it: a fit that is done.
 
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,10 +76,8 @@ def _begin(held: ExitStack, config: ConfigDict, workdir: Path, share: bool) -> l
     able = [stage for stage in stages if stage.together is not None]
     if not able:
         raise UserError(f"the system {config.system} has nothing that is trained at once.")
-    with ExitStack() as sharing:
-        shared = Shared.of(work) if share else None
-        if shared is not None:
-            sharing.enter_context(shared)
+    shared = Shared.of(work) if share else None
+    with shared or nullcontext():
         walk(stages[: stages.index(able[0])], workdir, tracker=tracker, sharing=shared)
     found = []
     for together in dict.fromkeys(stage.together for stage in able):

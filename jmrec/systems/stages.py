@@ -241,7 +241,7 @@ def _begin(
 ) -> dict[str, Any]:
     """Make a stage's folder ready to run in; return its stage.json."""
     _note_contents(plan, workdir, stage, fresh)
-    folder, names = workdir / stage.name, [each.name for each, _ in plan]
+    folder = workdir / stage.name
     known = read_stage(folder)
     # The data before it may only now be known.
     if known is not None and stale != "rerun" and _differs(known, fresh):
@@ -265,8 +265,9 @@ def _begin(
     remove_leftovers(folder)
     steps = (folder / "checkpoints").glob("*")
     if not any(path.name.isdigit() for path in steps):  # else the fit says where it resumes
-        place = f"{names.index(stage.name) + 1} of {len(names)} stages"
-        tracker.say(f"{stage.name}: {'resumed' if known else 'started'}, {place}")
+        place = [each.name for each, _ in plan].index(stage.name) + 1
+        how = "resumed" if known else "started"
+        tracker.say(f"{stage.name}: {how}, {place} of {len(plan)} stages")
     return dict(known or fresh)
 
 

@@ -256,7 +256,7 @@ class Students:
             self.data.on_device,
         )  # fmt: skip
         return Fits(
-            partial(self.trainer, name), members, traced(task.hparams, settings),
+            partial(self.trainer, name, task), members, traced(task.hparams, settings),
             (name, reads, batches, task.program, without_numbers(settings)),
         )  # fmt: skip
 
@@ -301,10 +301,15 @@ class Students:
     def _settings(self, name: str, kind: str) -> ConfigDict:
         return student_settings(self.work.config, name, kind)
 
-    def trainer(self, name: str) -> Trainer:
-        """Return the trainer of a student, shared by its seeds; alike ones share the step."""
+    def trainer(self, name: str, task: StudentTask | None = None) -> Trainer:
+        """Return the trainer of a student, shared by its seeds; alike ones share the step.
+
+        Args:
+          name: The student.
+          task: What it trains, where that is made already.
+        """
         if name not in self._trainers:
-            task, train = self._task(name), self._settings(name, "train")
+            task, train = task or self._task(name), self._settings(name, "train")
             alike = (task.program, compiled_by(self._train_config(name)))
             trainer = self.work.trainer(self.data.task(task), train, self._steps.get(alike))
             self._steps[alike], self._trainers[name] = trainer.step, trainer

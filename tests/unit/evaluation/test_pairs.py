@@ -188,7 +188,9 @@ def test_who_reads_the_same_in_another_way_is_compared() -> None:
         replace(worse, name="text of a writer", arm="text"),
         replace(worse, name="text of nobody", arm="text"),
     ]
-    found = measure(data, rows, Settings(draws=20))
+    told: list[None] = []
+    found = measure(data, rows, Settings(draws=20), lambda: told.append(None))
+    assert len(told) == len(rows)
     assert found["pairs"]["chosen"]["arm"] == "both"
     assert compared(found, "text of nobody", "text of a writer", "PR-AUC")["difference"] == 0
     pairs = [{each["a"], each["b"]} for each in found["comparisons"] if each["metric"] == "PR-AUC"]
