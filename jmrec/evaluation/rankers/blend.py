@@ -90,7 +90,8 @@ class Blend:
         """Return float32 [P, slice length]."""
         if item_slice.start == 0 and item_slice.stop == self.n_items:
             parts = [_floats(member, prefixes, item_slice) for member in self.members]
-            moments = [_finish(*_moments(part), self.n_items) for part in parts]
+            total, square = np.array([_moments(part) for part in parts]).swapaxes(0, 1)
+            moments = [*zip(*_finish(total, square, self.n_items))]
         else:
             # The moments are over the whole catalogue, so one more pass is needed.
             kept = self._cached  # read once: another thread may ask of other prefixes meanwhile

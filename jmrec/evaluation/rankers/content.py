@@ -10,7 +10,7 @@ import scipy.sparse as sp
 from jmrec.data.schema import Items
 from jmrec.errors import UserError
 from jmrec.evaluation.protocol import Prefixes, Ranker
-from jmrec.evaluation.rankers.cooccurrence import add_product, context_weights
+from jmrec.evaluation.rankers.cooccurrence import Bag, add_product, context_weights
 from jmrec.evaluation.rankers.known import Known
 from jmrec.evaluation.rankers.servable import servable
 
@@ -79,8 +79,11 @@ class TextNeighbours:
     def scores(self, prefixes: Prefixes, item_slice: slice) -> np.ndarray:
         """Return float32 [P, slice length]."""
         bag = context_weights(prefixes, self.vectors.shape[0], self.decay)
+        words = bag @ self.vectors
+        if len(prefixes) == 1:
+            return Bag(words.indices, words.data).product(self._of_word)[None, item_slice]
         scores = np.zeros((len(prefixes), item_slice.stop - item_slice.start), np.float32)
-        add_product(scores, bag @ self.vectors, self._of_word, item_slice)
+        add_product(scores, words, self._of_word, item_slice)
         return scores
 
 

@@ -19,6 +19,8 @@ from jmrec.evaluation.rankers.servable import servable
 
 DENSE_SHARE = 0.05
 """A matrix with more entries than this share is kept dense: products are then faster."""
+FEW = 10_000
+"""Sums of no more entries are made by numpy: scipy's checks would take longer than the sum."""
 TIE_BREAK = 1e-6
 """How much popularity a linear rule adds, to order what it knows nothing of."""
 
@@ -51,6 +53,63 @@ def context_weights(
     row, column = np.nonzero(near)
     # Building from parts sums repeated items.
     return sp.csr_array((weight[near], (row, window[row, column])), shape=(len(window), n_items))
+
+
+def last_bag(prefixes: Prefixes, decay: float, last: int | None = None) -> "Bag":
+    """Return what `context_weights` says of one prefix, without the time that shapes take.
+
+    Args:
+      prefixes: One prefix.
+      decay: As in `context_weights`.
+      last: As in `context_weights`.
+
+    Example:
+      >>> none = np.zeros((1, 3))
+      >>> one = Prefixes(np.array([[2, 0, 2]]), none, none, np.array([0]), np.array([2]),
+      ...     np.zeros(1))
+      >>> bag = last_bag(one, decay=0.5)
+      >>> bag.rows.tolist(), bag.weights.tolist()
+      ([0, 2], [0.5, 1.25])
+    """
+    window = prefixes.windows[prefixes.window[0], : prefixes.end[0] + 1]
+    near, weight = counted_back(np.arange(len(window))[::-1], decay, last)
+    rows, place = np.unique(window[near], return_inverse=True)
+    return Bag(rows, np.bincount(place, weight[near]).astype(np.float32))
+
+
+@dataclass(frozen=True)
+class Bag:
+    """Rows of a matrix and what each weighs.
+
+    Attributes:
+      rows: int [n], each once.
+      weights: float32 [n].
+    """
+
+    rows: np.ndarray
+    weights: np.ndarray
+
+    def product(self, matrix: sp.csr_array | np.ndarray) -> np.ndarray:
+        """Return float32 [M], the weighted sum of the rows of a matrix [N, M].
+
+        Example:
+          >>> two = Bag(np.array([1, 2]), np.array([2, 1], np.float32))
+          >>> two.product(sp.csr_array([[1, 0], [2, 0], [3, 4]])).tolist()
+          [7.0, 4.0]
+        """
+        if isinstance(matrix, np.ndarray):
+            found: np.ndarray = self.weights @ matrix[self.rows]
+            return found
+        start = matrix.indptr[self.rows]
+        size = matrix.indptr[self.rows + 1] - start
+        if size.sum() > FEW:
+            found = matrix[self.rows].T @ self.weights
+            return found
+        # The entries of a row follow each other: each is as far after the row's first one as it is
+        # after the first one of that row here.
+        place = np.arange(size.sum()) + np.repeat(start - (np.cumsum(size) - size), size)
+        parts = np.repeat(self.weights, size) * matrix.data[place]
+        return np.bincount(matrix.indices[place], parts, matrix.shape[1]).astype(np.float32)
 
 
 def counted_back(age: np.ndarray, decay: float, last: int | None) -> tuple[np.ndarray, np.ndarray]:
@@ -229,6 +288,10 @@ class LinearRule:
 
     def scores(self, prefixes: Prefixes, item_slice: slice) -> np.ndarray:
         """Return float32 [P, slice length]."""
+        if len(prefixes) == 1:
+            bag = last_bag(prefixes, self.decay, self.last)
+            prior = (bag.weights @ self.share[bag.rows]) * self.prior
+            return (prior + bag.product(self.matrix))[None, item_slice]
         weights = context_weights(prefixes, len(self.prior), self.decay, self.last)
         scores = (weights @ self.share)[:, None] * self.prior[item_slice]
         add_product(scores, weights, self.matrix, item_slice)
@@ -315,7 +378,10 @@ class SessionNeighbours:
         if kept is None or kept[0] is not prefixes:
             self._cached = kept = prefixes, self.votes(prefixes)
         scores = np.tile(np.float32(TIE_BREAK) * self.prior[item_slice], (len(prefixes), 1))
-        add_product(scores, kept[1], self.held, item_slice)
+        if len(prefixes) == 1:
+            scores += Bag(kept[1].indices, kept[1].data).product(self.held)[item_slice]
+        else:
+            add_product(scores, kept[1], self.held, item_slice)
         return scores
 
     def votes(self, prefixes: Prefixes) -> sp.csr_array:

@@ -15,9 +15,11 @@ from jmrec.data.schema import Sessions
 from jmrec.errors import UserError
 from jmrec.evaluation.protocol import Prefixes, Ranker
 from jmrec.evaluation.rankers.cooccurrence import (
+    Bag,
     LinearRule,
     add_product,
     context_weights,
+    last_bag,
     linear_grid,
     session_matrix,
     tie_break,
@@ -158,6 +160,13 @@ class FrequentItems:
 
     def scores(self, prefixes: Prefixes, item_slice: slice) -> np.ndarray:
         """Return float32 [P, slice length]."""
+        if len(prefixes) == 1:
+            bag = last_bag(prefixes, self.decay, self.last)
+            scores = (bag.weights @ self.share[bag.rows]) * self.prior
+            own = self.among[bag.rows]
+            rows = np.searchsorted(self._items, bag.rows[own])
+            scores[self._items] += Bag(rows, bag.weights[own]).product(self.block)
+            return scores[None, item_slice]
         weights = context_weights(prefixes, len(self.prior), self.decay, self.last)
         low, high = np.searchsorted(self._items, (item_slice.start, item_slice.stop))
         known = np.zeros((len(prefixes), high - low), np.float32)

@@ -203,12 +203,14 @@ class NeuralRanker:
         blocks = []
         for start in range(0, count, size):
             some = slice(start, start + size)
-            missing = [(0, max(some.stop - count, 0)), (0, 0)]
-            items, mask, gap, event = (np.pad(array[some], missing) for array in context)
+            parts = [array[some] for array in context]
+            if some.stop > count:
+                parts = [np.pad(part, [(0, some.stop - count), (0, 0)]) for part in parts]
+            items, mask, gap, event = parts
             items = np.where(mask > 0, items, 0)
             states = self.encoder.states(self.params, self.rows, items, mask, gap, event)
             blocks.append(np.asarray(states))
-        return np.concatenate(blocks)[:count]
+        return blocks[0][:count] if len(blocks) == 1 else np.concatenate(blocks)[:count]
 
     def scores(self, prefixes: Prefixes, item_slice: slice) -> np.ndarray:
         """Return float32 [P, slice]."""

@@ -1,10 +1,14 @@
 """Rules against hand-made numbers, brute force and independent formulas."""
 
+from dataclasses import replace
+from typing import Any
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
 
 from jmrec.evaluation.protocol import make_predictions, rank
+from jmrec.evaluation.rankers import cooccurrence
 from jmrec.evaluation.rankers.blend import some_sessions
 from jmrec.evaluation.rankers.cooccurrence import (
     LinearRule,
@@ -273,3 +277,32 @@ def test_settings_are_chosen_on_some_sessions_where_all_are_too_many(
         assert chosen == rules[best].settings
         apart += by_all[best] < max(by_all)
     assert apart, "the draw decides"
+
+
+def test_one_prefix_scores_as_among_others(make_sessions: Any, make_dataset: Any) -> None:
+    """The way of one answer is another one than that of an evaluation."""
+    rng = np.random.default_rng(4)
+    lists = [rng.integers(0, 40, rng.integers(2, 12)).tolist() for _ in range(150)]
+    texts = [" ".join(rng.choice(["red", "tall", "warm", "old"], 3)) for _ in range(44)]
+    splits = {"train": make_sessions(lists), "validation": make_sessions(lists[:9])}
+    asked = make_predictions(splits["validation"])
+    rules = fit_rules(make_dataset(splits, texts), asked, ease_items=20)
+    assert {type(rule).__name__ for rule in rules} >= {
+        "Blend", "FrequentItems", "LinearRule", "SessionNeighbours", "TextNeighbours",
+    }  # fmt: skip
+    sparse = [replace(rule, matrix=sp.csr_array(rule.matrix)) for rule in rules if linear(rule)]
+    asked = make_predictions(make_sessions([*lists[:20], [41, 42, 41, 3, 2]]))
+    for rule in [*rules, *sparse]:
+        among = rule.scores(asked.prefixes, slice(0, 44))
+        for few in (1, cooccurrence.FEW):
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(cooccurrence, "FEW", few)
+                for row in range(len(asked)):
+                    alone = asked.take(np.array([row])).prefixes
+                    for items in (slice(0, 44), slice(7, 30)):
+                        found = rule.scores(alone, items)
+                        assert found == pytest.approx(among[[row], items], rel=1e-4, abs=1e-6)
+
+
+def linear(rule: Any) -> bool:
+    return isinstance(rule, LinearRule)
