@@ -139,10 +139,10 @@ class CsvRows:
                 f"{self.source.name}, row {self.records + found.records}: a quote is opened and "
                 "never closed; close or double it."
             )
-        if not self.records and not found.has_header:
+        if not (self.records or found.has_header or self.source.nameless):
             self._faults[2] = broken_header(self.source)
         self.skipped += [(n + self.records, cells, lines) for n, cells, lines in found.skipped]
-        first = not self.records
+        first = not (self.records or self.source.nameless)
         self.records += found.records
         self._lines += breaks(data) if self._wanted else 0
         yield {name: column.slice(int(first)) for name, column in found.columns.items()}

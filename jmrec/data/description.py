@@ -14,7 +14,7 @@ Every key may be left out::
     min_session_length = 2        # shorter sessions are no training; validation and test keep them
     k_core = 1                    # items with fewer training events are taken out of training
     encoding = "cp1252"           # of CSV files; left out: found out
-    delimiter = ";"               # of CSV files; left out: found out
+    delimiter = ";"               # of CSV files, one character or "::"; left out: found out
     decimal = ","                 # of numbers; left out: "."
     quoting = "none"              # quotes are characters like any other; left out: found out
     missing = ["NULL", "-"]       # cells that mean nothing; left out: those of jmrec.data.missing
@@ -25,6 +25,7 @@ Every key may be left out::
     file = "products.csv"         # left out: items.csv, .csv.gz, .tsv, .parquet, .jsonl, .json; or
                                   # several that are read one after the other, see below
     encoding = "cp1252"           # as delimiter and quoting: of this table alone
+    column_names = ["id", "name"] # of a CSV whose first row is a row like the others; also below
     id = "item_id"                # these six are the defaults
     title = "title"
     description = "description"
@@ -86,13 +87,18 @@ cell is a row without a label. The positive class is where the label occurs.
 import difflib
 import math
 import re
-import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from jmrec.data.description_keys import check_known, check_pictures, check_settings, read_settings
+from jmrec.data.description_keys import (
+    check_known,
+    check_pictures,
+    check_settings,
+    read_settings,
+    read_toml,
+)
 from jmrec.data.missing import MISSING
 from jmrec.data.pictures import BY_ID
 from jmrec.data.roles import InteractionColumns, ItemColumns, ValueColumns
@@ -105,15 +111,14 @@ from jmrec.data.sources import (
     find_table,
     named_files,
     open_source,
-    read_bytes,
-    regular_file,
 )
 from jmrec.data.split_keys import SESSION_START, split_fault
 from jmrec.errors import UserError
 
-MAX_TOML = 1_000_000
 _FORM = ("encoding", "delimiter", "quoting")
 """What [items] and [interactions] may say of their files too."""
+_NAMES = {"column_names": ()}
+"""What they alone may say of them."""
 _SETTINGS = (
     "name", "exclude_seen", "session_gap_minutes", "split", "validation_from", "test_from",
     "min_session_length", "k_core", "decimal", "missing", "time_format", *_FORM,
@@ -140,7 +145,8 @@ class Description:
       decimal: What comes before the decimals of a number: "." or ",".
       missing: Cells that mean nothing; `MISSING` itself where it is not said.
       time_format: One of `UNITS`, or a pattern of strptime; "" to find out.
-      forms: Table -> what it says of encoding, delimiter and quoting, where it is not as above.
+      forms: Table -> what it says of encoding, delimiter, quoting and column_names, where it is not
+        as above.
       several: Table -> the names of its files, where it has several; see `Description.files`.
       items_file: The file of items, "" for the usual names; of several what they are called.
       interactions_file: The same of the events.
@@ -171,7 +177,7 @@ class Description:
     items_file: str = ""
     interactions_file: str = ""
     test_file: str = ""
-    forms: dict[str, dict[str, str]] = field(default_factory=dict)
+    forms: dict[str, dict[str, Any]] = field(default_factory=dict)
     items: ItemColumns = field(default_factory=ItemColumns)
     interactions: InteractionColumns = field(default_factory=InteractionColumns)
     value: ValueColumns = field(default_factory=ValueColumns)
@@ -230,7 +236,7 @@ def describe(folder: str | Path, toml: str | Path | None = None) -> Description:
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder; name one with items.csv and interactions.csv.")
-    file, tables = _read_toml(folder, toml)
+    file, tables = read_toml(folder, toml)
     check_known(file, "", tables, ["dataset", "items", "interactions", "value"])
     for name in tables:
         if not isinstance(tables[name], dict):
@@ -254,9 +260,10 @@ def describe(folder: str | Path, toml: str | Path | None = None) -> Description:
         named = read_settings(file, table, {"file": named}, {"file": kind})["file"]
         names = named_files(folder, table, named, columns.get("test_file", ""))
         _is_there(folder, table, names[0] if names else "", file, bool(tables))
-        own_form = {key: given.pop(key) for key in _FORM if key in given}
-        check_settings(file, read_settings(file, table, own_form, own), table)
-        columns["forms"][table] = own_form
+        own_form = {key: given.pop(key) for key in (*_FORM, *_NAMES) if key in given}
+        read_form = read_settings(file, table, own_form, own | _NAMES)
+        check_settings(file, read_form, table)
+        columns["forms"][table] = {key: read_form[key] for key in own_form}
         form = replace(top, **settings, forms=columns["forms"]).form(table)
         sources = [open_source(folder, table, name, form) for name in names or [""]]
         columns[f"{table}_file"] = called([each.name for each in sources])
@@ -291,27 +298,6 @@ def _is_there(folder: Path, table: str, name: str, file: str, described: bool) -
     if described:
         remedy = f'name the table in {file} as [{table}] file = "..."'
     raise UserError(f"{path} does not exist; give the table that name, or {remedy}.")
-
-
-def _read_toml(folder: Path, toml: str | Path | None) -> tuple[str, dict[str, Any]]:
-    """Return the description's file name and its tables; none where the folder has none."""
-    path = folder / "dataset.toml" if toml is None else Path(toml)
-    if toml is None and not (path.exists() or path.is_symlink()):
-        return path.name, {}
-    if toml is not None and not path.exists():
-        raise UserError(f"{path} can not be read; name the TOML that describes the data.")
-    if regular_file(path, folder if toml is None else path.resolve().parent) > MAX_TOML:
-        raise UserError(f"{path.name} has more than {MAX_TOML:,} bytes; write a shorter one.")
-    text = ""
-    try:
-        text = read_bytes(path, MAX_TOML).decode("utf-8-sig")
-        return path.name, tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, ValueError, RecursionError) as error:
-        place = re.search(r"at line (\d+)", str(error))
-        line = text.split("\n")[int(place[1]) - 1] if place else ""
-        bare = re.search(r"=\s*\[?\s*(?!true|false|inf|nan)[^\s\"'\[\]{\d+.#-]", line)
-        remedy = "text stands in quotes; " if bare else ""
-        raise UserError(f"{path.name}: {error}; {remedy}mend the TOML.") from None
 
 
 def _lists(

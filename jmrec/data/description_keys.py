@@ -3,13 +3,17 @@
 import difflib
 import math
 import re
+import tomllib
 from collections.abc import Sequence
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+from jmrec.data.sources import PAIR, read_bytes, regular_file
 from jmrec.data.split_keys import SPLITS_BY
 from jmrec.data.units import UNITS
 from jmrec.errors import UserError
+
+MAX_TOML = 1_000_000
 
 
 def check_settings(file: str, settings: dict[str, Any], table: str = "dataset") -> None:
@@ -26,8 +30,8 @@ def check_settings(file: str, settings: dict[str, Any], table: str = "dataset") 
         ("decimal", lambda v: v in (".", ","), 'must be "." or ","'),
         (
             "delimiter",
-            lambda v: v == "" or (len(v) == 1 and v.isascii() and v not in '"\r\n\0'),
-            'must be one character, such as ";"',
+            lambda v: v in ("", PAIR) or (len(v) == 1 and v.isascii() and v not in '"\r\n\0'),
+            f'must be one character, such as ";", or {PAIR!r}',
         ),
         ("quoting", lambda v: v in ("", "none"), 'must be "none" or left out'),
         (
@@ -94,3 +98,32 @@ def check_pictures(file: str, folder: str) -> None:
             f"{file}, [items]: pictures is {folder[:80]!r}; name a folder that lies inside the "
             'catalogue folder, such as "photos".'
         )
+
+
+def read_toml(folder: Path, toml: str | Path | None) -> tuple[str, dict[str, Any]]:
+    """Return the description's file name and its tables; none where the folder has none.
+
+    Args:
+      folder: The catalogue folder.
+      toml: A description to use instead of ``folder/dataset.toml``, or None.
+
+    Raises:
+      UserError: It can not be read, or is no TOML.
+    """
+    path = folder / "dataset.toml" if toml is None else Path(toml)
+    if toml is None and not (path.exists() or path.is_symlink()):
+        return path.name, {}
+    if toml is not None and not path.exists():
+        raise UserError(f"{path} can not be read; name the TOML that describes the data.")
+    if regular_file(path, folder if toml is None else path.resolve().parent) > MAX_TOML:
+        raise UserError(f"{path.name} has more than {MAX_TOML:,} bytes; write a shorter one.")
+    text = ""
+    try:
+        text = read_bytes(path, MAX_TOML).decode("utf-8-sig")
+        return path.name, tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, ValueError, RecursionError) as error:
+        place = re.search(r"at line (\d+)", str(error))
+        line = text.split("\n")[int(place[1]) - 1] if place else ""
+        bare = re.search(r"=\s*\[?\s*(?!true|false|inf|nan)[^\s\"'\[\]{\d+.#-]", line)
+        remedy = "text stands in quotes; " if bare else ""
+        raise UserError(f"{path.name}: {error}; {remedy}mend the TOML.") from None

@@ -44,9 +44,10 @@ from jmrec.data.guess_times import (
     in_company,
     say_range,
 )
+from jmrec.data.layouts import says_names
 from jmrec.data.missing import DOUBTFUL, MISSING, show_words
 from jmrec.data.pictures import BY_ID, IMAGES
-from jmrec.data.sources import CSV, DELIMITERS, PARQUET, read_text
+from jmrec.data.sources import CSV, PAIR_READ, PARQUET, read_text
 from jmrec.data.times import Times, read_times
 from jmrec.errors import UserError
 
@@ -54,7 +55,9 @@ GAP = 30
 """Minutes of a pause that ends a session, where none is given."""
 ENOUGH = 0.2
 """Of the events so many are in a session with others, or whole histories are proposed."""
-_SIGNS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
+_SIGNS = {
+    ",": "comma", ";": "semicolon", "\t": "tab", "|": "bar", PAIR_READ: "two colons",
+}  # fmt: skip
 
 
 def write_guess(folder: str | Path) -> Path:
@@ -125,6 +128,7 @@ def _events(
     lines.say("file", _names(pair.interactions), why)
     for sentence in pair.said:
         lines.note(sentence)
+    _column_names(pair.interactions, lines)
     lines.say("item", pair.item, f"{pair.known:.0%} of its cells are ids of items.")
     if pair.separator:
         why = "What stands between the items of a cell, which lists those of a session in order."
@@ -212,6 +216,13 @@ def _roles(
             lines.idle(role, name, f"{reason} No column looks like it.")
 
 
+def _column_names(table: Candidate, lines: Lines) -> None:
+    """Name the columns of files that do not."""
+    source = table.sources[0]
+    if source.nameless:
+        lines.say("column_names", source.header, says_names(source.header, source.name))
+
+
 def _names(table: Candidate) -> str | list[str]:
     names = [source.name for source in table.sources]
     return names[0] if len(names) == 1 else names
@@ -248,6 +259,7 @@ def _items(folder: Path, pair: Pair, lines: Lines, decimal: str) -> None:
         what = "The table of events: there is none of items, and the first row of each counts."
         why = "Each of its values is an item."
     lines.say("file", _names(pair.items), what)
+    _column_names(pair.items, lines)
     lines.say("id", pair.id, why)
     text = [c for c in columns.values() if c.filled and not is_number(c, decimal)]
     named_files = [c for c in text if names_pictures(c)]
@@ -387,7 +399,7 @@ def _dataset(folder: Path, pair: Pair, lines: Lines, decimal: str, group: list[s
         lines.idle("encoding", "cp1252", "Of CSV files; found out where it is not given.")
     sources = (*pair.items.sources, *pair.interactions.sources)
     used = {source.delimiter for source in sources if source.kind == CSV}
-    between = " and ".join(_SIGNS[d] for d in DELIMITERS if d in used) or "nothing"
+    between = " and ".join(sign for d, sign in _SIGNS.items() if d in used) or "nothing"
     lines.idle("delimiter", ";", f"Of CSV files; found out where it is not given ({between} here).")
     lines.idle("quoting", "none", "Where quotes of CSV files are characters like any other.")
     if decimal == ".":

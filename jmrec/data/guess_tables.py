@@ -1,9 +1,11 @@
 """Guess which files of a folder are its items and its interactions. For `jmrec data init`."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import permutations
+from operator import eq
 from pathlib import Path
 
 from jmrec.data.findings import Findings, shown
@@ -16,9 +18,10 @@ from jmrec.data.guess_columns import (
     share,
     spelt_as,
 )
-from jmrec.data.header import no_names
+from jmrec.data.header import NoNames, is_name, no_names
+from jmrec.data.layouts import layout_of, numbered
 from jmrec.data.missing import MISSING, empty_words
-from jmrec.data.sources import CSV, Source, by_number, called, find_table, open_source
+from jmrec.data.sources import CSV, Form, Source, by_number, called, find_table, open_source
 from jmrec.data.tables import Table, read_table
 from jmrec.errors import UserError
 
@@ -34,8 +37,10 @@ _TABLES = (
     ".json",
     ".inter",
     ".item",
+    ".dat",
+    ".data",
 )
-"""The last two are RecBole's."""
+"""Those before the last two are RecBole's, those MovieLens's."""
 _SOME = 1_000
 
 
@@ -80,15 +85,23 @@ class Pair:
     said: list[str] = field(default_factory=list)
 
 
-def find_tables(folder: Path) -> Pair:
+def find_tables(folder: Path, nameless: frozenset[str] = frozenset()) -> Pair:
     """Find the two tables, and the columns of item ids in both.
+
+    Args:
+      folder: The catalogue folder.
+      nameless: Files of which it is known that no row names their columns.
 
     Raises:
       UserError: if no two tables are linked by item ids.
     """
     problems: list[str] = []
     said: list[str] = []
-    found = {table: _sources(folder, table, problems, said) for table in ("items", "interactions")}
+    opened = partial(_open, folder, problems, nameless)
+    found = {
+        table: _sources(folder, table, opened, problems, said)
+        for table in ("items", "interactions")
+    }
     sources = {each.name: each for each in [*found["items"], *found["interactions"]]}
     broken: list[UserError] = []
     single: dict[str, Candidate] = {}
@@ -117,9 +130,18 @@ def find_tables(folder: Path) -> Pair:
         (pair.interactions, pair.item, pair.item_columns[pair.id].cells),
     ]:
         first = candidate.sources[0]
-        if first.kind == CSV and name in set(others):
-            raise no_names(first.name, name)
-    pair.said.extend([*_read_together(pair), *said, *_left_out(pair, single.values(), said)])
+        if first.kind == CSV and not first.nameless and name in set(others):
+            if any(map(is_name, first.header)):
+                raise no_names(first.name, name, first.width)
+            return find_tables(folder, nameless | {first.name})
+    pair.said.extend(
+        [
+            *_doubtful_link(pair),
+            *_read_together(pair),
+            *said,
+            *_left_out(pair, single.values(), said),
+        ]
+    )
     return pair
 
 
@@ -132,11 +154,17 @@ def _columns(source: Source, findings: Findings) -> dict[str, Column]:
     }
 
 
-def _sources(folder: Path, table: str, problems: list[str], said: list[str]) -> list[Source]:
+def _sources(
+    folder: Path,
+    table: str,
+    opened: Callable[[str, str], Source],
+    problems: list[str],
+    said: list[str],
+) -> list[Source]:
     """Return the files that may be a table: that of the usual name and those like it, or all."""
     files = [p for p in folder.iterdir() if p.suffix.lower() in _TABLES and p.is_file()]
     usual = find_table(folder, table)
-    found = [open_source(folder, table)] if usual.exists() else []
+    found = [opened(table, usual.name)] if usual.exists() else []
     if not files and not found:
         rest = sorted(p.name for p in folder.iterdir() if p.is_file() and p.name[0] != ".")
         why = f" (what is there, {shown(', '.join(rest), 60)}, has another ending)" if rest else ""
@@ -152,12 +180,30 @@ def _sources(folder: Path, table: str, problems: list[str], said: list[str]) -> 
         said += [] if says in said else [says]
     for name in others[:MAX_FILES]:
         try:
-            found.append(open_source(folder, table, name))
+            found.append(opened(table, name))
         except UserError as error:  # a note or a log is no table
             problems.append(str(error))
     if usual.exists():
         return [each for each in found if {*each.header} == {*found[0].header}]
     return [source for source in found if len(source.header) > 1]
+
+
+def _open(
+    folder: Path, problems: list[str], nameless: frozenset[str], table: str, name: str
+) -> Source:
+    """Open a table; one that does not name its columns with what they are known as, or numbers."""
+    try:
+        source = open_source(folder, table, name)
+        if name not in nameless:
+            return source
+        width = source.width
+    except NoNames as error:
+        problems.append(str(error))
+        width = error.width
+    if names := layout_of(name, width)[1]:
+        problems[:] = [each for each in problems if not each.startswith(f"{name}, ")]
+    form = Form(column_names=tuple(names or numbered(width)))
+    return open_source(folder, table, name, form)
 
 
 def _candidates(
@@ -251,11 +297,14 @@ def _link(tables: Sequence[Candidate], names: dict[str, set[str]]) -> Pair | Non
                 if known < 0.5 or len(link.cells) <= len(set(link.cells)):
                     continue
                 clicked = len(ids & set(link.cells)) / len(ids)
-                score = known + 0.5 * clicked + 0.3 * (key.name == link.name)
+                named = not b.sources[0].nameless
+                score = known + 0.5 * clicked + 0.3 * (named and key.name == link.name)
                 score += 0.5 * key.is_called("item") + 0.5 * link.is_called("item")
                 score -= sum(link.is_called(role) for role in ("rating", "time"))
                 score += 0.3 * _has(b, "user", "session") + 0.3 * _has(b, "time")
                 score -= 0.6 * (a.role == "items")  # less than all files, where ids are in one each
+                if not named:  # events of a person stand together, of an item seldom
+                    score -= 0.2 * share(link.cells, [*map(eq, link.cells, ["", *link.cells])])
                 if best is None or score > best[0]:
                     pair = Pair(
                         a, b, once(a.columns, key.name), rows | {link.name: link}, key.name,
@@ -265,6 +314,23 @@ def _link(tables: Sequence[Candidate], names: dict[str, set[str]]) -> Pair | Non
     return best[1] if best else None
 
 
+def _doubtful_link(pair: Pair) -> Iterator[str]:
+    """Say which other column of events that do not name them may be the one of items."""
+    ids = set(pair.item_columns[pair.id].cells) - {""}
+    clicked = len(ids & set(pair.event_columns[pair.item].cells))
+    for name, column in pair.event_columns.items():
+        if not pair.interactions.sources[0].nameless or name == pair.item:
+            continue
+        if layout_of(pair.interactions.sources[0].name, len(pair.event_columns))[1]:
+            continue
+        cells, known = spelt_as(column, ids)
+        if known >= 0.9 and len(ids & set(cells.cells)) >= 0.5 * clicked:
+            yield (
+                f"{pair.item} and {name} of {pair.interactions.name} both hold ids of items, and "
+                f"{pair.item} is taken for that of items; if it is {name}, exchange the two below."
+            )
+
+
 def _events_alone(tables: Sequence[Candidate]) -> Pair | None:
     """Return the one table of events with what its items are, where nothing else says that."""
     found = []
@@ -272,18 +338,21 @@ def _events_alone(tables: Sequence[Candidate]) -> Pair | None:
         named = [c for c in table.columns.values() if c.is_called("item") and c.filled]
         if named and _has(table, "user", "session") and len(named[0].cells) > named[0].distinct:
             found.append((table, named[0]))
-    if len({table.name for table, _ in found}) != 1:
+    if not found:
         return None
-    table, item = found[0]
+    table, item = max(found, key=lambda each: len(each[1].cells))
     said = [
         f"there is no table of items, so they are what {table.name} names, with what its rows say "
         "of them alike; titles, texts and pictures of items let jmrec know those that are new."
     ]
-    said += [
-        f"{each.name} is not read: it has no column of ids of items with one row for each."
-        for each in tables
-        if not {source.name for source in each.sources} & {source.name for source in table.sources}
-    ]
+    like = [other.name for other, _ in found]
+    for each in tables:
+        if not {source.name for source in each.sources} & {source.name for source in table.sources}:
+            why = "it has no column of ids of items with one row for each"
+            if each.name in like:
+                why = f"{table.name} has more rows of events; name {each.name} in its place, if"
+                why += " that is what shall be predicted"
+            said.append(f"{each.name} is not read: {why}.")
     roles = ("session", "user", "time", "event", "rating", "order", "review")
     own = {
         name: column

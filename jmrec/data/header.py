@@ -10,6 +10,14 @@ _NAME = re.compile(r"(.*[_ ])?(id|item|user|session|title|timestamp|price)", re.
 _NUMBER = re.compile(r"[+-]?\d+([.,:/ T-]*\d+)*Z?")
 
 
+class NoNames(UserError):
+    """The first row is a row like the others; ``width`` is how many cells it has."""
+
+    def __init__(self, message: str, width: int) -> None:
+        super().__init__(message)
+        self.width = width
+
+
 def check_names(file: str, names: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Refuse a first row that holds values.
 
@@ -19,7 +27,7 @@ def check_names(file: str, names: Sequence[str], rows: Sequence[Sequence[str]]) 
       rows: Those of some rows below it.
 
     Raises:
-      UserError: if it looks like the rows below: a number above numbers of the same length, or a
+      NoNames: if it looks like the rows below: a number above numbers of the same length, or a
         word that stands below as well, and no word above numbers.
 
     Example:
@@ -27,15 +35,16 @@ def check_names(file: str, names: Sequence[str], rows: Sequence[Sequence[str]]) 
       >>> check_names("items.csv", ["7", "Red shoe"], [["8", "Hat"], ["9", "Boot"]])
       Traceback (most recent call last):
       ...
-      jmrec.errors.UserError: items.csv, row 1: '7' looks like a value and not like the name of a
-      column; put a row above it that names the columns.
+      jmrec.data.header.NoNames: items.csv, row 1: '7' looks like a value and not like the name of a
+      column; put a row above it that names the columns, or name them in dataset.toml as
+      column_names = [...] under the table's [items] or [interactions].
     """
     if list(names) in (
         [str(i) for i in range(len(names))],
         [str(i + 1) for i in range(len(names))],
     ):
         return  # as pandas numbers columns
-    if any(_NAME.fullmatch(name) for name in names):
+    if any(map(is_name, names)):
         return
     below = [[cell.strip() for cell in row] for row in rows[:_ROWS]]
     below = [row for row in below if row != list(names)]  # tables that were joined
@@ -53,14 +62,26 @@ def check_names(file: str, names: Sequence[str], rows: Sequence[Sequence[str]]) 
         elif name and name in cells:
             found.append(name)
     if found:
-        raise no_names(file, found[0])
+        raise no_names(file, found[0], len(names))
 
 
-def no_names(file: str, name: str) -> UserError:
-    """Return what to say about a first row in which a name is a value."""
-    return UserError(
+def is_name(cell: str) -> bool:
+    """Whether a cell can only be the name of a column.
+
+    Example:
+      >>> is_name("user_id"), is_name("u7")
+      (True, False)
+    """
+    return bool(_NAME.fullmatch(cell))
+
+
+def no_names(file: str, name: str, width: int) -> NoNames:
+    """Return what to say about a first row of some cells in which a name is a value."""
+    return NoNames(
         f"{file}, row 1: {name[:80]!r} looks like a value and not like the name of a column; put a "
-        "row above it that names the columns."
+        "row above it that names the columns, or name them in dataset.toml as column_names = [...] "
+        "under the table's [items] or [interactions].",
+        width,
     )
 
 

@@ -11,9 +11,10 @@ import re
 import stat
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,10 @@ JSON_SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".json.gz", ".ndjson")
 """Looked for where none of the others is: folders hold JSON files of many kinds."""
 CSV, PARQUET, JSON = "csv", "parquet", "json"
 DELIMITERS = (",", ";", "\t", "|")
+PAIR = "::"
+"""The one delimiter of two characters that is known: files of MovieLens have it, without quotes."""
+PAIR_READ = "\x1e"
+"""What stands for it in a text that is read."""
 MAX_BYTES = 2**31 - 2**20
 """A larger JSON file is refused, and a CSV that can not be cut: pyarrow reads at most 2 GiB."""
 BOMB_BYTES, BOMB_RATIO = 100_000_000, 200
@@ -52,11 +57,13 @@ class Form:
       encoding: Its encoding.
       delimiter: What stands between two cells.
       quoting: "none" where a quote is a character like any other.
+      column_names: Of a file whose first row is a row like the others; () where that names them.
     """
 
     encoding: str = ""
     delimiter: str = ""
     quoting: str = ""
+    column_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -71,6 +78,7 @@ class Source:
       delimiter: Of a CSV.
       quoting: Of a CSV, see `Form`.
       width: How many cells a row has, more than names where rows end with a delimiter.
+      nameless: Whether the first row of a CSV is a row like the others.
     """
 
     path: Path
@@ -80,6 +88,7 @@ class Source:
     delimiter: str = ","
     quoting: str = ""
     width: int = 0
+    nameless: bool = False
 
     @property
     def name(self) -> str:
@@ -215,17 +224,22 @@ def open_source(folder: Path, table: str, file: str = "", form: Form = Form()) -
     regular_file(path, folder)
     if _starts(path, 4) == b"PAR1":
         names = _check_header(path.name, open_parquet(path).schema_arrow.names)
-        return Source(path, names, PARQUET, width=len(names))
-    head, _ = decode(path.name, read_bytes(path, HEAD), form.encoding)
+        return _named(Source(path, names, PARQUET, width=len(names)), form)
+    head, encoding = decode(path.name, read_bytes(path, HEAD), form.encoding)
     if is_json(head):
         whole, _ = decode(path.name, read_bytes(path), form.encoding)
         names = _check_header(path.name, json_header(path.name, whole))
-        return Source(path, names, JSON, form.encoding, width=len(names))
+        return _named(Source(path, names, JSON, form.encoding, width=len(names)), form)
     text = head.decode("utf-8", errors="replace")
     told = TOLD.match(text)
     text = text[told.end() :] if told else text
     delimiter = form.delimiter or (told[1] if told else _guess_delimiter(text))
-    lines = read_lines(text, delimiter, form.quoting)
+    quoting = form.quoting
+    if delimiter == PAIR:
+        if encoding.startswith(("utf-16", "utf-32")):
+            raise UserError(f"{path.name} has {PAIR!r} between its cells; save it as UTF-8.")
+        text, delimiter, quoting = text.replace(PAIR, PAIR_READ), PAIR_READ, "none"
+    lines = read_lines(text, delimiter, quoting)
     names = next(lines, [])
     if not names:
         raise UserError(
@@ -233,12 +247,31 @@ def open_source(folder: Path, table: str, file: str = "", form: Form = Form()) -
             "whose first row names the columns."
         )
     rows = [row for row in lines if row]
-    names, width = _ends([name.strip() for name in names], rows)
+    first = [name.strip() for name in names]
+    names, width = _ends(first, rows)
     if len(names) > 1 and not names[0] and INDEX not in names:
         names[0] = INDEX
-    check_names(path.name, names, rows)
+    given = [*form.column_names]
+    if nameless := bool(given) and first[: len(given)] != given:
+        if len(given) != len(first):
+            raise UserError(
+                f"{path.name}, row 1: {len(first):,} cells, and [{table}] column_names in "
+                f"dataset.toml has {len(given):,} names; give each column its name."
+            )
+        names, width = given, len(given)
+    else:
+        check_names(path.name, names, rows)
     names = _check_header(path.name, names)
-    return Source(path, names, CSV, form.encoding, delimiter, form.quoting, width)
+    return Source(path, names, CSV, form.encoding, delimiter, quoting, width, nameless)
+
+
+def _named(source: Source, form: Form) -> Source:
+    """Refuse names for the columns of a file that has them."""
+    if form.column_names and [*form.column_names] != source.header:
+        raise UserError(
+            f"{source.name} names its columns itself; leave column_names out of dataset.toml."
+        )
+    return source
 
 
 def _ends(names: list[str], rows: list[list[str]]) -> tuple[list[str], int]:
@@ -334,7 +367,24 @@ def read_text(source: Source) -> Text:
             yield part
         checked = True
 
-    return Text(source.name, parts, source.encoding)
+    pair = source.delimiter == PAIR_READ
+    return Text(source.name, partial(_single, parts) if pair else parts, source.encoding)
+
+
+def _single(parts: Callable[[], Iterable[bytes]]) -> Iterator[bytes]:
+    """Yield the parts of a text with one character in place of the delimiter of two.
+
+    Example:
+      >>> b"".join(_single(lambda: [b"1:", b":Alien:", b" 3::", b"x:"])).split(b"\\x1e")
+      [b'1', b'Alien: 3', b'x:']
+    """
+    colon, held = PAIR[:1].encode(), b""
+    for part in parts():
+        part = held + part
+        whole = part.rstrip(colon)  # colons at the end may go on in the next part
+        held = part[len(whole) :]
+        yield whole.replace(PAIR.encode(), PAIR_READ.encode())
+    yield held.replace(PAIR.encode(), PAIR_READ.encode())
 
 
 def _is_packed(path: Path) -> bool:
@@ -378,6 +428,10 @@ class _Lines:
 
 
 def _guess_delimiter(text: str) -> str:
+    lines = text[:100_000].splitlines()[:1000]
+    pairs = {line.count(PAIR) for line in lines[:-1] if line} or {text.count(PAIR)}
+    if len(pairs) == 1 and min(pairs) > 0 and not any("\t" in line for line in lines):
+        return PAIR
     line = re.sub(r'"[^"]*"', "", text[:100_000]).partition("\n")[0]
     return max(DELIMITERS, key=line.count)
 

@@ -247,17 +247,19 @@ def csv_numbers(
     bad = [number - 1 for number, _, _ in wrong]
     # A quote that swallows lines makes one wrong row of many.
     bad += range(records, len(everything))
+    first = "first row" if source.nameless else "header"
     findings.add(
         everything,
         bad,
         lambda i: (
             f"{next(cells for number, cells, _ in wrong if number - 1 == i)} cells where the "
-            f"header has {source.width}; check the delimiters and quotes of this row and the one "
+            f"{first} has {source.width}; check the delimiters and quotes of this row and the one "
             "before"
         ),
         LEFT_OUT,
     )
-    return before + numbers[before == 0 :]
+    names = before == 0 and not source.nameless
+    return before + numbers[names:]
 
 
 def _say_encoding(csv: CsvRows, findings: Findings) -> None:

@@ -14,13 +14,13 @@ import numpy as np
 import scipy.sparse as sp
 
 from jmrec.evaluation.protocol import Prefixes, Ranker
+from jmrec.evaluation.rankers.bags import counted_back
 from jmrec.evaluation.rankers.blend import Blend, catalogue_moments
 from jmrec.evaluation.rankers.content import FeatureNeighbours, TextNeighbours
 from jmrec.evaluation.rankers.cooccurrence import (
     TIE_BREAK,
     LinearRule,
     SessionNeighbours,
-    counted_back,
     session_matrix,
     transitions,
 )

@@ -172,7 +172,7 @@ def look_at(stretch: Stretch, source: Source) -> Look:
 
 def _may_be_cut(head: bytes, source: Source) -> bool:
     """Whether the first bytes of a text file allow that it is cut."""
-    if head[:2] == b"\x1f\x8b" or source.encoding not in ("", "utf-8"):
+    if head[:2] == b"\x1f\x8b" or source.encoding not in ("", "utf-8") or source.nameless:
         return False
     if guess_encoding(head) not in ("utf-8", "utf-8-sig"):
         return False

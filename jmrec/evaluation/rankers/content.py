@@ -10,7 +10,7 @@ import scipy.sparse as sp
 from jmrec.data.schema import Items
 from jmrec.errors import UserError
 from jmrec.evaluation.protocol import Prefixes, Ranker
-from jmrec.evaluation.rankers.cooccurrence import Bag, add_product, context_weights
+from jmrec.evaluation.rankers.bags import Bag, add_product, context_weights
 from jmrec.evaluation.rankers.known import Known
 from jmrec.evaluation.rankers.servable import servable
 

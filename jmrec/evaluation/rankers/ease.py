@@ -14,12 +14,9 @@ from scipy.linalg import lapack
 from jmrec.data.schema import Sessions
 from jmrec.errors import UserError
 from jmrec.evaluation.protocol import Prefixes, Ranker
+from jmrec.evaluation.rankers.bags import Bag, add_product, context_weights, last_bag
 from jmrec.evaluation.rankers.cooccurrence import (
-    Bag,
     LinearRule,
-    add_product,
-    context_weights,
-    last_bag,
     linear_grid,
     session_matrix,
     tie_break,

@@ -6,11 +6,10 @@ import numpy as np
 import scipy.sparse as sp
 
 from jmrec.evaluation.protocol import Prefixes
+from jmrec.evaluation.rankers.bags import add_product, context_weights
 from jmrec.evaluation.rankers.cooccurrence import (
     TIE_BREAK,
-    add_product,
     compact,
-    context_weights,
     held_together,
     transitions,
 )

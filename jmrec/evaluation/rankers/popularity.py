@@ -8,7 +8,7 @@ import numpy as np
 
 from jmrec.data.schema import Items, Sessions
 from jmrec.evaluation.protocol import Prefixes, Ranker
-from jmrec.evaluation.rankers.cooccurrence import context_weights
+from jmrec.evaluation.rankers.bags import context_weights
 from jmrec.evaluation.rankers.known import Known, popularity
 from jmrec.evaluation.rankers.servable import servable
 

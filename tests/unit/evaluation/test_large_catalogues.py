@@ -13,11 +13,11 @@ from jmrec.evaluation.evidence import Evidence
 from jmrec.evaluation.protocol import make_predictions, rank
 from jmrec.evaluation.rankers import blend as blends
 from jmrec.evaluation.rankers import codec
+from jmrec.evaluation.rankers.bags import add_product
 from jmrec.evaluation.rankers.blend import Blend, fit_blend
 from jmrec.evaluation.rankers.cooccurrence import (
     LinearRule,
     SessionNeighbours,
-    add_product,
     session_matrix,
 )
 from jmrec.evaluation.rankers.ease import (

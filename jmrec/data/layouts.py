@@ -1,0 +1,69 @@
+"""Public files without a row of column names: what their columns are, by the name of the file."""
+
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+
+_MOVIELENS_GENRES = (
+    "unknown Action Adventure Animation Children Comedy Crime Documentary Drama Fantasy Film-Noir "
+    "Horror Musical Mystery Romance Sci-Fi Thriller War Western"
+)
+_RATINGS = "user_id item_id rating timestamp"
+_LAYOUTS = {
+    "ratings.dat": ("MovieLens", _RATINGS),
+    "movies.dat": ("MovieLens", "item_id title genres"),
+    "users.dat": ("MovieLens", "user_id gender age occupation zip_code"),
+    "tags.dat": ("MovieLens", "user_id item_id tag timestamp"),
+    "u.data": ("MovieLens 100K", _RATINGS),
+    "u.item": (
+        "MovieLens 100K",
+        f"item_id title release_date video_release_date imdb_url {_MOVIELENS_GENRES}",
+    ),
+    "u.user": ("MovieLens 100K", "user_id age gender occupation zip_code"),
+    "yoochoose-clicks.dat": ("Yoochoose", "session_id timestamp item_id category"),
+    "yoochoose-buys.dat": ("Yoochoose", "session_id timestamp item_id price quantity"),
+    "loc-*_totalcheckins.txt": ("Gowalla", "user_id timestamp latitude longitude item_id"),
+    "userid-timestamp-artid-artname-traid-traname.tsv": (
+        "Last.fm 1K",
+        "user_id timestamp artist_id artist item_id title",
+    ),
+    "ratings_*.csv": ("the Amazon reviews of 2014", _RATINGS),
+}
+"""File name in small letters, * for any characters -> (whose it is, its columns in order)."""
+
+
+def layout_of(file: str, width: int) -> tuple[str, list[str]]:
+    """Return whose file this is and the names of its columns; ("", []) where that is not known.
+
+    Args:
+      file: The file's name; packed or not.
+      width: How many cells its first row has.
+
+    Example:
+      >>> layout_of("ratings.dat", 4)
+      ('MovieLens', ['user_id', 'item_id', 'rating', 'timestamp'])
+      >>> layout_of("ratings.dat", 3), layout_of("clicks.csv", 3)
+      (('', []), ('', []))
+    """
+    name = file.lower().removesuffix(".gz")
+    for pattern, (owner, columns) in _LAYOUTS.items():
+        if fnmatchcase(name, pattern) and len(columns.split()) == width:
+            return owner, columns.split()
+    return "", []
+
+
+def numbered(width: int) -> list[str]:
+    """Return names for columns that nothing is known of.
+
+    Example:
+      >>> numbered(2)
+      ['column_1', 'column_2']
+    """
+    return [f"column_{n}" for n in range(1, width + 1)]
+
+
+def says_names(columns: Sequence[str], file: str) -> str:
+    """Return why a description names these columns, for the line above them."""
+    owner, known = layout_of(file, len(columns))
+    if list(columns) == known:
+        return f"No row names the columns; these are what {owner} says that {file} holds."
+    return "No row names the columns: give them better names here, the same below."
