@@ -26,21 +26,25 @@ from jmrec.data.written import written
 ROLES = {
     "item": "item itemid product productid sku asin article articleid artikel artikelnr artnr "
     "artikelnummer artikelid produkt produktid produktnr movieid filmid bookid isbn id iditem "
-    "idproducto producto produit idproduit articulo ref reference nr",
+    "parentasin businessid trackid songid artistid newsid recipeid venueid stockcode idproducto "
+    "producto produit idproduit articulo ref reference nr",
     "session": "session sessionid sitzung sitzungid sitzungsid sesion idsesion visit visitid "
     "basket basketid warenkorb besuch sid",
     "user": "user userid customer customerid kunde kundennr kundenid kundennummer client clientid "
-    "visitor visitorid cliente utilisateur uid buyer reviewerid usuario member memberid",
+    "visitor visitorid cliente utilisateur uid buyer reviewerid usuario member memberid nutzer "
+    "nutzerid benutzer benutzerid utente person personid account accountid",
     "time": "time timestamp ts date datetime zeit zeitpunkt zeitstempel datum fecha fechahora hora "
     "horodatage createdat eventtime unixtime when unixreviewtime clickedat",
     "event": "event eventtype type action ereignis aktion typ evento verb behavior behaviour "
     "interaction kind",
-    "rating": "rating stars score bewertung sterne puntuacion overall",
+    "rating": "rating stars score bewertung sterne puntuacion overall bookrating movierating "
+    "userrating reviewrating reviewscore starrating",
     "review": "review reviewtext reviewbody text comment comments body content kommentar "
     "bewertungstext rezension resena opinion avis commentaire feedback",
     "order": "order position seq sequence eventindex step reihenfolge",
     "title": "title name titel titre titulo nombre nom bezeichnung producttitle productname "
-    "produktname itemname artikelname titleclean label",
+    "produktname itemname artikelname titleclean label booktitle movietitle prodname trackname "
+    "songname",
     "description": "description desc text beschreibung descripcion overview summary details "
     "abstract plot longdescription",
     "picture": "image picture img photo bild imagen foto imagepath poster cover thumbnail "
@@ -54,7 +58,8 @@ ROLES = {
 
 _LEAKS = re.compile(
     r"(^|_)(n|num|count|cnt|sold|sales|views|clicks|purchases|popularity|rank|bestseller|reviews|"
-    r"votes|rating|ratings|user|users|verkauft|verkaeufe|klicks|interactions)(_|$)"
+    r"votes|rating|ratings|user|users|verkauft|verkaeufe|klicks|interactions)"
+    r"(?!_(pages|seiten|tracks|episodes|seasons|discs))(_|$)"
 )
 _TYPE = re.compile(r":(token|float)(_seq)?$")
 _LANGUAGES = "en|de|fr|es|it|pt|nl|pl|ru|zh|ja|ko|sv|da|fi|nb|cs|tr|ar|uk|ro|hu|el"

@@ -10,11 +10,14 @@ from pathlib import Path
 
 from jmrec.data.findings import Findings, shown
 from jmrec.data.guess_columns import (
+    ROLES,
     Column,
     apart,
+    are_links,
     is_number,
     lists_of_ids,
     once,
+    plain,
     share,
     spelt_as,
 )
@@ -302,6 +305,7 @@ def _link(tables: Sequence[Candidate], names: dict[str, set[str]]) -> Pair | Non
                 score += 0.5 * key.is_called("item") + 0.5 * link.is_called("item")
                 score -= sum(link.is_called(role) for role in ("rating", "time"))
                 score += 0.3 * _has(b, "user", "session") + 0.3 * _has(b, "time")
+                score += _says_much(a)  # of several tables of items
                 score -= 0.6 * (a.role == "items")  # less than all files, where ids are in one each
                 if not named:  # events of a person stand together, of an item seldom
                     score -= 0.2 * share(link.cells, [*map(eq, link.cells, ["", *link.cells])])
@@ -312,6 +316,12 @@ def _link(tables: Sequence[Candidate], names: dict[str, set[str]]) -> Pair | Non
                     )  # fmt: skip
                     best = (score, pair)
     return best[1] if best else None
+
+
+def _says_much(table: Candidate) -> float:
+    """Return more for a table that says more of its items: a title first, then columns."""
+    titled = any(c.is_called("title") and not are_links(c) for c in table.columns.values())
+    return 0.1 * titled + 0.01 * min(len(table.columns), 9)
 
 
 def _doubtful_link(pair: Pair) -> Iterator[str]:
@@ -336,6 +346,7 @@ def _events_alone(tables: Sequence[Candidate]) -> Pair | None:
     found = []
     for table in tables:
         named = [c for c in table.columns.values() if c.is_called("item") and c.filled]
+        named.sort(key=lambda c: ROLES["item"].split().index(plain(c.name)))
         if named and _has(table, "user", "session") and len(named[0].cells) > named[0].distinct:
             found.append((table, named[0]))
     if not found:
@@ -346,13 +357,20 @@ def _events_alone(tables: Sequence[Candidate]) -> Pair | None:
         "of them alike; titles, texts and pictures of items let jmrec know those that are new."
     ]
     like = [other.name for other, _ in found]
+    read = {source.name for source in table.sources}
     for each in tables:
-        if not {source.name for source in each.sources} & {source.name for source in table.sources}:
-            why = "it has no column of ids of items with one row for each"
-            if each.name in like:
-                why = f"{table.name} has more rows of events; name {each.name} in its place, if"
-                why += " that is what shall be predicted"
-            said.append(f"{each.name} is not read: {why}.")
+        files = {source.name for source in each.sources}
+        if files & read:  # or said
+            continue
+        read |= files
+        are, have = ("is", "it has") if len(files) == 1 else ("are", "they have")
+        why = f"{have} no column of ids of items with one row for each"
+        if each.name in like:
+            why = (
+                f"{table.name} has more rows of events; name {each.name} in its place, if that is "
+                "what shall be predicted"
+            )
+        said.append(f"{each.name} {are} not read: {why}.")
     roles = ("session", "user", "time", "event", "rating", "order", "review")
     own = {
         name: column

@@ -250,6 +250,47 @@ def test_nothing_to_guess(tmp_path: Path, files: dict[str, str], expected: str) 
     assert not (tmp_path / "dataset.toml").exists()
 
 
+def test_of_several_tables_of_items_the_one_that_says_most_is_read(tmp_path: Path) -> None:
+    ids = range(1, 31)
+    rows = {
+        "links.csv": ["movieId,imdbId,tmdbId", *(f"{i},{99_000 + i},{7 * i}" for i in ids)],
+        "movies.csv": ["movieId,title,genres", *(f"{i},Film {i % 7} and {i},Drama" for i in ids)],
+        "ratings.csv": ["userId,movieId,rating,timestamp"],
+        "tags.csv": ["userId,movieId,tag,timestamp"],
+    }
+    for k in range(240):
+        when = 1_700_000_000 + 60 * k
+        rows["ratings.csv"].append(f"{k // 8},{k * 7 % 30 + 1},{k % 5 + 1},{when}")
+        rows["tags.csv"] += [f"{k // 8},{k % 30 + 1},odd,{when}"] * (k % 9 == 0)
+    for name, lines in rows.items():
+        (tmp_path / name).write_text("\n".join(lines))
+    write_guess(tmp_path)
+    raw = read_folder(tmp_path)
+    assert raw.description.items_file == "movies.csv"
+    assert raw.description.interactions_file == "ratings.csv"
+    assert raw.items.titles[:2] == ["Film 1 and 1", "Film 2 and 2"]
+    text = (tmp_path / "dataset.toml").read_text()
+    assert "links.csv is not read" in text
+    assert "tags.csv is not read" in text
+
+
+def test_each_file_that_is_not_read_is_said_once(tmp_path: Path) -> None:
+    """Where events stand alone, beside several files of the same columns."""
+    events = ["visitorid,artistid,itemid,timestamp"]
+    events += [f"{k // 5},{k % 4},{k * 7 % 30},{1_433_221_332_117 + k}" for k in range(200)]
+    (tmp_path / "events.csv").write_text("\n".join(events))
+    for part in (1, 2):
+        facts = [f"{1_435_460_400_000 + part},{i},{p},{i * part}" for i in range(30) for p in "ab"]
+        (tmp_path / f"facts_{part}.csv").write_text(
+            "timestamp,itemid,fact,value\n" + "\n".join(facts)
+        )
+    write_guess(tmp_path)
+    text = (tmp_path / "dataset.toml").read_text()
+    assert text.count("not read:") == 1
+    assert "facts_1.csv and facts_2.csv are not read: they have no column" in text
+    assert 'id = "itemid"' in text
+
+
 PEOPLE = "".join(f"u{k},{20 + k},Town {k % 3}\n" for k in range(12))
 
 
