@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 
 from jmrec.evaluation.protocol import ITEM_CHUNK, Predictions, Ranked, Ranker, chunks, rank
+from jmrec.evaluation.rankers.blend import ENOUGH, some_sessions
+from jmrec.evaluation.rankers.rules import CHOOSING
 from jmrec.evaluation.results import AMONG_COLD, HR20, MRR20, OFFSET, SHARE_COLD, WARM_LOST
 from jmrec.metrics.ranks import metric, session_mean
 
@@ -92,6 +94,8 @@ def choose_offset(
     """Choose the cold offset on validation.
 
     By default the one with the best overall session-averaged MRR@20, the smaller of equals.
+    Of a large catalogue so many sessions of validation are drawn as the settings of rules are
+    judged by, see `jmrec.evaluation.rankers.rules.CHOOSING`.
     With ``warm_loss``, the one with the best cold MRR@20 among those that cost warm targets at
     most that share of their MRR@20.
 
@@ -109,6 +113,7 @@ def choose_offset(
       The choice, with what each offset of the grid would have done.
     """
     asked = validation.take(validation.place <= POSITIONS)
+    asked = some_sessions(asked, max(CHOOSING // max(n_items, 1), ENOUGH), 0)
     spread = score_spread(ranker, asked, n_items)
     offsets = np.asarray(grid) * spread
     found = rank(

@@ -24,6 +24,8 @@ WINDOW = 50
 """Positions scored, and how many items of the past a Ranker sees."""
 ITEM_CHUNK = 16_384
 """Items of a slice: most catalogues are one, and are then scored once."""
+FEW = 32
+"""So many predictions are at least asked together; a larger catalogue is scored in slices."""
 BLOCK = 1 << 18
 """Scores that are looked at together: they fit the cache of a core."""
 
@@ -336,7 +338,7 @@ def rank(
     top: int = 20,
     allowed: np.ndarray | None = None,
     only: np.ndarray | None = None,
-    item_chunk: int = ITEM_CHUNK,
+    item_chunk: int | None = None,
     batch: int = 512,
     progress: Callable[[int, int], None] | None = None,
 ) -> Ranked:
@@ -344,8 +346,9 @@ def rank(
 
     rank = 1 + the number of other candidates that do not score below the target, so ties count
     against the model (and a NaN is the lowest score there is). Scores are compared in float32.
-    Never more than about [batch, item_chunk] scores are held; where the catalogue needs several
-    slices, the ranker is asked twice for each, first to learn the target's score. Where several
+    Never more than about [batch, item_chunk] scores are held. A catalogue that is larger is scored
+    as a whole for fewer predictions at a time; one that needs several slices all the same is scored
+    twice, first to learn the targets' scores. Where several
     processes rank, each does its part; all call it alike and get the whole result.
 
     Args:
@@ -358,7 +361,7 @@ def rank(
       top: K, how many of the best items to keep (under the first offset); 0 saves time.
       allowed: bool [V], items that may be recommended at all, whenever; None is all.
       only: bool [V], a further restriction of the candidates, such as the cold items.
-      item_chunk: Items in a slice.
+      item_chunk: Items in a slice; None is `ITEM_CHUNK`, or all of somewhat more.
       batch: Predictions in a chunk; a window's predictions stay together.
       progress: Called with (predictions done, all of them) after each chunk.
 
@@ -373,6 +376,10 @@ def rank(
             raise ValueError("offsets are added to cold items: pass cold")
         cold = np.zeros(n_items, bool)
     candidate = _in_all(n_items, allowed, only)
+    if item_chunk is None:
+        few = batch * ITEM_CHUNK // max(n_items, 1)
+        whole = n_items <= ITEM_CHUNK or few >= FEW
+        item_chunk, batch = (n_items, min(batch, few)) if whole else (ITEM_CHUNK, batch)
     slices = [slice(a, min(a + item_chunk, n_items)) for a in range(0, n_items, item_chunk)]
     shifts = np.asarray(offsets, np.float32)
     total = len(predictions)
@@ -471,17 +478,23 @@ def _not_below(
 ) -> np.ndarray:
     """Count, int64 [O, P], the candidates that score at least as much as the target."""
     counts = np.empty((len(shifts), len(wanted)), np.int64)
+    counts[:] = _count(scores, wanted)
     if not cold_item.any() and not cold_target.any():
-        # Row by row: over an axis numpy is ten times as slow.
-        counts[:] = [np.count_nonzero(row) for row in scores >= wanted[:, None]]
         return counts
-    warm, new = scores[:, ~cold_item], scores[:, cold_item]
-    # Among warm items only a cold target's own score moves with the offset.
-    counts[:] = (warm >= wanted[:, None]).sum(axis=1)
-    moved = warm[cold_target]
+    new = scores[:, cold_item]
+    counts -= _count(new, wanted)  # the warm items are left
+    # Among those only a cold target's own score moves with the offset.
+    moved, moved_new = scores[cold_target], new[cold_target]
     for index, shift in enumerate(shifts):
         bar = np.where(cold_target, wanted + shift, wanted)
         if shift != 0 and len(moved):
-            counts[index, cold_target] = (moved >= bar[cold_target, None]).sum(axis=1)
-        counts[index] += (new + shift >= bar[:, None]).sum(axis=1)
+            own = bar[cold_target]
+            counts[index, cold_target] = _count(moved, own) - _count(moved_new, own)
+        counts[index] += _count(new + shift, bar)
     return counts
+
+
+def _count(scores: np.ndarray, bar: np.ndarray) -> np.ndarray:
+    """Return int64 [P]: how many of each row's scores [P, n] are no less than its bar."""
+    # Row by row: over an axis numpy is ten times as slow.
+    return np.array([np.count_nonzero(row) for row in scores >= bar[:, None]], np.int64)

@@ -17,7 +17,7 @@ from jmrec.evaluation.figures import (
     slices,
     units,
 )
-from jmrec.evaluation.protocol import ITEM_CHUNK, Predictions, Ranked, Ranker, rank
+from jmrec.evaluation.protocol import Predictions, Ranked, Ranker, rank
 from jmrec.evaluation.results import (
     DEPTH,
     FORMAT,
@@ -99,7 +99,7 @@ def measure(
     warm_loss: float | None = None,
     counts: str = FROZEN,
     batch: int = 512,
-    item_chunk: int = ITEM_CHUNK,
+    item_chunk: int | None = None,
 ) -> Row:
     """Rank everything that a row of the table needs.
 
@@ -117,7 +117,7 @@ def measure(
       warm_loss: See :func:`jmrec.evaluation.cold.choose_offset`.
       counts: WEEKLY or LIVE of rankers that count what came after training, else FROZEN.
       batch: Predictions in a chunk.
-      item_chunk: Items in a slice.
+      item_chunk: See :func:`jmrec.evaluation.protocol.rank`.
 
     Returns:
       The row, for :func:`summarise`.

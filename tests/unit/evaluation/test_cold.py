@@ -5,8 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
+from jmrec.evaluation import cold
 from jmrec.evaluation.cold import GRID, choose_offset, cold_panel, score_spread
 from jmrec.evaluation.protocol import make_predictions, rank
+from jmrec.evaluation.rankers.blend import some_sessions
 from jmrec.evaluation.rankers.popularity import StaticRule
 from jmrec.metrics.ranks import metric, session_mean
 
@@ -159,3 +161,19 @@ def test_without_cold_targets_the_panel_has_no_numbers(asked, ranker) -> None:
     assert panel["n"] == 0
     assert panel["HR@20"] is panel["HR@20 among cold"] is panel["MRR@20 with offset"] is None
     assert panel["warm MRR@20 with offset"] is not None
+
+
+def test_of_many_scores_a_draw_of_sessions_chooses(asked, ranker, monkeypatch) -> None:
+    whole = choose_offset(ranker, asked, cold=COLD, **COMMON)
+    monkeypatch.setattr(cold, "ENOUGH", 1)
+    assert choose_offset(ranker, asked, cold=COLD, **COMMON).offset == whole.offset
+    monkeypatch.setattr(cold, "CHOOSING", 100 * V)
+    some = choose_offset(ranker, asked, cold=COLD, **COMMON)
+    drawn = some_sessions(asked.take(asked.place <= 20), 100, 0)
+    assert 0 < len(drawn) <= 100 < (asked.place <= 20).sum()
+    monkeypatch.undo()
+    same = choose_offset(ranker, drawn, cold=COLD, **COMMON)
+    assert same.offset == some.offset
+    for name in ("overall", "warm", "cold"):
+        assert np.array_equal(getattr(same, name), getattr(some, name))
+    assert not np.array_equal(whole.overall, some.overall)

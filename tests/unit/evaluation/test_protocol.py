@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jmrec.data.schema import Sessions
+from jmrec.evaluation import protocol
 from jmrec.evaluation.protocol import Prefixes, Ranker, chunks, make_predictions, rank
 
 
@@ -266,3 +267,29 @@ def test_the_best_are_those_of_sorting(
             np.flatnonzero(allowed).tolist(), key=lambda v: (-scores[v], v == target, v)
         )  # fmt: skip
         assert items.tolist() == (order[:top] + [-1] * top)[:top]
+
+
+@pytest.mark.parametrize(("few", "calls"), [(1, "whole"), (32, "slices")])
+def test_a_larger_catalogue_is_scored_once_for_fewer_predictions(
+    few: int, calls: str, make_sessions, monkeypatch
+) -> None:
+    rng = np.random.default_rng(few)
+    asked = make_predictions(make_sessions([rng.integers(0, 90, 3).tolist() for _ in range(50)]))
+    table = rng.integers(0, 5, (90, 90)).astype(np.float32)
+    asked_for: list[tuple[int, int]] = []
+
+    class Counting(Table):
+        def scores(self, prefixes, item_slice):
+            asked_for.append((len(prefixes), item_slice.stop - item_slice.start))
+            return super().scores(prefixes, item_slice)
+
+    common = {"n_items": 90, "exclude_seen": True, "cold": np.arange(90) > 70, "offsets": (0.0, 1)}
+    truth = rank(Table(table), asked, batch=8, item_chunk=90, **common)
+    monkeypatch.setattr(protocol, "ITEM_CHUNK", 40)
+    monkeypatch.setattr(protocol, "FEW", few)
+    found = rank(Counting(table), asked, batch=8, **common)
+    for name in ("ranks", "top_ids", "top_scores"):
+        assert np.array_equal(getattr(found, name), getattr(truth, name))
+    scored = sum(rows * items for rows, items in asked_for)
+    assert scored == len(asked) * 90 * (1 if calls == "whole" else 2)
+    assert max(rows * items for rows, items in asked_for) <= 8 * 40
