@@ -20,7 +20,7 @@ RARE = 0.05
 
 @lru_cache(maxsize=4)
 def resampling_counts(n: int, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
-    """Return float32 [draws, n]: how often each of n clusters is drawn, n draws with replacement.
+    """Return uint8 [draws, n]: how often each of n clusters is drawn, n draws with replacement.
 
     Args:
       n: Clusters.
@@ -29,10 +29,10 @@ def resampling_counts(n: int, draws: int = DRAWS, seed: int = 0) -> np.ndarray:
 
     Example:
       >>> resampling_counts(5, draws=3).sum(axis=1)
-      array([5., 5., 5.], dtype=float32)
+      array([5, 5, 5], dtype=uint64)
     """
     random = np.random.default_rng(seed)
-    counts = np.empty((draws, n), np.float32)
+    counts = np.empty((draws, n), np.uint8)  # about Poisson with mean 1: far below 256
     for index in range(draws):
         counts[index] = np.bincount(random.integers(0, n, n), minlength=n)
     counts.flags.writeable = False
@@ -85,8 +85,13 @@ def _means(table: np.ndarray, clusters: np.ndarray, draws: int, seed: int) -> np
     )
     size = np.bincount(which, minlength=len(found)).astype(np.float64)
     counts = resampling_counts(len(found), draws, seed)
-    # Clusters differ in size: a resample's mean is a ratio of sums.
-    return (counts @ sums) / (counts @ size)[:, None]
+    means = np.empty((draws, sums.shape[1]))
+    block = max(1, AT_ONCE // max(len(found), 1))
+    for start in range(0, draws, block):
+        drawn = counts[start : start + block].astype(np.float64)
+        # Clusters differ in size: a resample's mean is a ratio of sums.
+        means[start : start + block] = (drawn @ sums) / (drawn @ size)[:, None]
+    return means
 
 
 def _ends(means: np.ndarray, level: float) -> np.ndarray:
@@ -162,7 +167,7 @@ class Resamples:
 
     Attributes:
       cluster: int64 [N], each row's cluster, from 0.
-      counts: float32 [C, D], how often each cluster is drawn.
+      counts: uint8 [C, D], how often each cluster is drawn.
     """
 
     cluster: np.ndarray
@@ -202,8 +207,9 @@ class Resamples:
         draws = self.counts.shape[1]
         block = max(1, AT_ONCE // max(len(cluster), 1))
         found = [
-            np.asarray(statistic(self.counts[cluster, start : start + block]), np.float64)
+            np.asarray(statistic(weights.astype(np.float32)), np.float64)
             for start in range(0, draws, block)
+            for weights in [self.counts[cluster, start : start + block]]
         ]
         return np.concatenate(found, axis=-1)
 
