@@ -21,6 +21,8 @@ BUDGET = 120_000_000
 """Scores held while weights are searched; more validation sessions than fit are sampled."""
 ENOUGH = 1000
 """So many predictions choose weights at least, where there are as many."""
+CACHED = 2**18
+"""Scores of a member that are added at a time: they stay in a processor's cache."""
 BLOCK = 20_000_000
 """Scores of all items that are held at a time, where only the best of them are kept."""
 
@@ -88,21 +90,29 @@ class Blend:
 
     def scores(self, prefixes: Prefixes, item_slice: slice) -> np.ndarray:
         """Return float32 [P, slice length]."""
-        if item_slice.start == 0 and item_slice.stop == self.n_items:
-            parts = [_floats(member, prefixes, item_slice) for member in self.members]
-            total, square = np.array([_moments(part) for part in parts]).swapaxes(0, 1)
-            moments = [*zip(*_finish(total, square, self.n_items))]
-        else:
+        moments: list[tuple[np.ndarray, np.ndarray]] | None = None
+        if item_slice.start > 0 or item_slice.stop < self.n_items:
             # The moments are over the whole catalogue, so one more pass is needed.
             kept = self._cached  # read once: another thread may ask of other prefixes meanwhile
             if kept is None or kept[0] is not prefixes:
                 found = [catalogue_moments(m, prefixes, self.n_items) for m in self.members]
                 self._cached = kept = prefixes, found
             moments = kept[1]
-            parts = [_floats(member, prefixes, item_slice) for member in self.members]
+        parts = [_floats(member, prefixes, item_slice) for member in self.members]
         total = np.zeros(parts[0].shape, np.float32)
-        for part, weight, (mean, scale) in zip(parts, self.weights, moments):
-            total += np.float32(weight) * ((part - mean[:, None]) * scale[:, None])
+        rows = max(CACHED // max(item_slice.stop - item_slice.start, 1), 1)
+        for start in range(0, len(total), rows):
+            some = slice(start, start + rows)
+            if moments is None:
+                sums, squares = np.array([_moments(part[some]) for part in parts]).swapaxes(0, 1)
+                own = [*zip(*_finish(sums, squares, self.n_items))]
+            else:
+                own = [(mean[some], scale[some]) for mean, scale in moments]
+            for part, weight, (mean, scale) in zip(parts, self.weights, own):
+                standard = part[some] - mean[:, None]
+                standard *= scale[:, None]
+                standard *= np.float32(weight)
+                total[some] += standard
         return total
 
 
