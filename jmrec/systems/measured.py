@@ -222,9 +222,9 @@ def measure_all(
     values, choosing = dict[str, float](), students.wanted not in students.names
     entries, others = system.rankers(), dict[str, Sequence[Ranker]]()
     live = later if later is not None and later.asks(LIVE) else None
-    total = 2 + len(entries) + choosing
     content = dict(system.content())
     fitted, counted = _fit_rules(system, table, content, live)
+    total = 1 + len(fitted) + len(counted) + len(entries) + choosing
     with system.work.tracker.stage("evaluate").progress(total, f"evaluate on {split}") as bar:
         if system.data.truth.is_file():
             oracle = Oracle(system.data.truth)
@@ -233,9 +233,10 @@ def measure_all(
             table.add(rule.name, getattr(rule, "kind", PLAIN), [rule])
             others[rule.name] = [rule]
             values[rule.name] = getattr(rule, "settings")[CHOSEN_BY]  # noqa: B009
+            bar.update(1)
         for rule in counted:
             table.add(rule.name, getattr(rule, "kind", PLAIN), [rule], later=live, counts=LIVE)
-        bar.update(1)
+            bar.update(1)
         for each in entries:
             rankers = table.add_entry(each)
             if choosing and each.name in students.names:
