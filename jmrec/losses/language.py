@@ -46,7 +46,9 @@ def token_cross_entropy(
     logits = mask_inputs(as_float32(logits), where)
     targets = mask_inputs(jnp.asarray(targets), where)
     lse = jax.nn.logsumexp(logits, axis=-1)
-    target_logit = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
+    # Not taken by its place: the gradient of that scatters into an array of the logits' size.
+    target = jnp.arange(logits.shape[-1]) == targets[..., None]
+    target_logit = jnp.where(target, logits, 0.0).sum(axis=-1)
     wanted = (1.0 - label_smoothing) * target_logit + label_smoothing * logits.mean(axis=-1)
     return mask_losses(lse - wanted, where)
 

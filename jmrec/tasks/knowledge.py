@@ -113,7 +113,9 @@ class KnowledgeTask(ModelTask):
 
         predicted, copied = written & hidden, written & ~hidden
         known = written.any(1)
-        right = (logits.argmax(-1) == text) & predicted
+        own = jnp.arange(logits.shape[-1]) == text[..., None]
+        best = logits.max(-1) == jnp.where(own, logits, 0.0).sum(-1)
+        right = best & predicted
         values = {"generation": mean(predicted), "rewrite": mean(copied)}
         if self.couples_examples:
             kept = jax.random.uniform(key_pair, text.shape) >= at.hparams["hide_tokens"]
