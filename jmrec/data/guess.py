@@ -59,7 +59,7 @@ GAP = 30
 ENOUGH = 0.2
 """Of the events so many are in a session with others, or whole histories are proposed."""
 _SIGNS = {
-    ",": "comma", ";": "semicolon", "\t": "tab", "|": "bar", PAIR_READ: "two colons",
+    ",": "comma", ";": "semicolon", "\t": "tab", "|": "bar", " ": "space", PAIR_READ: "two colons",
 }  # fmt: skip
 
 

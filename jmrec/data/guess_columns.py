@@ -42,7 +42,7 @@ ROLES = {
     "event": "event eventtype type action ereignis aktion typ evento verb behavior behaviour "
     "interaction kind actiontype interactiontype behaviortype behaviourtype eventname",
     "rating": "rating stars score bewertung sterne puntuacion overall bookrating movierating "
-    "userrating reviewrating reviewscore starrating",
+    "userrating reviewrating reviewscore reviewoverall starrating",
     "review": "review reviewtext reviewbody text comment comments body content kommentar "
     "bewertungstext rezension resena opinion avis commentaire feedback",
     "order": "order position seq sequence eventindex step reihenfolge",

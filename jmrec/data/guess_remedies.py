@@ -97,8 +97,9 @@ def why_none(folder: Path, sources: Iterable[Source], problems: Sequence[str]) -
     """
     sources = sorted(sources, key=lambda each: each.name)
     files = sorted(path.name for path in folder.iterdir())
+    texts = [path for path in sorted(folder.glob("*.txt")) if path.is_file()]
     tables = [*map(_nested, sources), *map(_matrix, sources)]
-    for says in [*map(remark_of, files), *tables, *map(_spaced, sorted(folder.glob("*.txt")))]:
+    for says in [*map(remark_of, files), *tables, *map(_spaced, texts)]:
         if says:
             return UserError(says)
     for each in problems:
