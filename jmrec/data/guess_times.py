@@ -49,7 +49,7 @@ def find_time(
     """
     best: tuple[float, int, int] | None = None
     found = None
-    instants: list[Column] = []
+    instants: list[tuple[Column, Times]] = []
     for column in columns:
         if column.times is None:
             continue
@@ -59,18 +59,18 @@ def find_time(
         counts = column.times.unit != "" and not column.is_called("time")
         if score <= (0 if counts else -2):
             continue
-        instants += [] if _coarse(column.times) else [column]
+        instants += [] if _coarse(column.times) else [(column, column.times)]
         rank = (score, -place, column.distinct)
         if best is None or rank > best:
             best, found = rank, column
-    if found is None or not _coarse(found.times):
+    if found is None or found.times is None or not _coarse(found.times):
         return found
-    return next((each for each in instants if _same_days(found, each)), found)
+    return next((c for c, times in instants if _same_days(found.times, times)), found)
 
 
-def _same_days(days: Column, instants: Column) -> bool:
+def _same_days(days: Times, instants: Times) -> bool:
     """Whether instants lie in the days beside them, whatever the zone of either."""
-    apart = instants.times.seconds - days.times.seconds
+    apart = instants.seconds - days.seconds
     apart = apart[~np.isnan(apart)]
     inside = (apart >= -DAY / 2) & (apart < 1.6 * DAY)
     return len(apart) > 0 and bool(inside.mean() > 0.95)

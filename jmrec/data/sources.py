@@ -442,7 +442,7 @@ def _spaced(lines: list[str]) -> bool:
     """Return whether lines are numbers with one space between them, as many in each.
 
     Example:
-      >>> _spaced(["1 7 5", "2 7 3", "2 9"]), _spaced(["Red 7", "Blue 8"]), _spaced(["1 2", "1"])
+      >>> _spaced(["1 7 5", "2 7 3", "2 9"]), _spaced(["Red 7", "A 8"]), _spaced(["1 2", "1", ""])
       (True, False, False)
     """
     rows = [line.rstrip(" ") for line in lines[:-1] if line.strip()]
