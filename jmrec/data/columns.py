@@ -429,7 +429,7 @@ def listed(table: Table, column: str, separator: str) -> Table:
     empty cell; empty entries, as between two separators, are left out.
     """
     parts = [
-        [part.strip() for part in cell.split(separator) if part.strip()] or [""]
+        [*filter(None, entries(cell, separator))] or [""]
         for cell in table.columns[column].to_pylist()
     ]
     parent = np.repeat(np.arange(len(table)), np.array([len(part) for part in parts], int))
@@ -444,7 +444,20 @@ def join_list(cells: Iterable[str], separator: str) -> list[str]:
     Example:
       >>> join_list(["red| big |"], "|")
       ['red, big']
+      >>> join_list(["['soy sauce', 'rice']", "[8, 27]"], ",")
+      ['soy sauce, rice', '8, 27']
     """
-    return [
-        ", ".join(part.strip() for part in cell.split(separator) if part.strip()) for cell in cells
-    ]
+    return [", ".join(filter(None, entries(cell, separator))) for cell in cells]
+
+
+def entries(cell: str, separator: str) -> list[str]:
+    """Return the entries of a list, empty ones too; it may be written as one of Python or JSON.
+
+    Example:
+      >>> entries("7| 8", "|"), entries("['B01' 'B02']", " ")
+      (['7', '8'], ['B01', 'B02'])
+    """
+    if not (cell.startswith("[") and cell.endswith("]")):
+        return [part.strip() for part in cell.split(separator)]
+    parts = [part.strip() for part in cell[1:-1].split(separator)]
+    return [part[1:-1] if re.fullmatch(r"'.*'|\".*\"", part) else part for part in parts]

@@ -3,7 +3,6 @@
 import json
 import tempfile
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +30,14 @@ from jmrec.data.guess_columns import (
     per_user,
     plain,
     says_price,
+    stands_for,
     value_lines,
 )
+from jmrec.data.guess_encodings import encodings, own_encodings
 from jmrec.data.guess_labels import is_review, propose_label
 from jmrec.data.guess_lines import Lines
+from jmrec.data.guess_people import find_people
+from jmrec.data.guess_remedies import below_zero
 from jmrec.data.guess_tables import Candidate, Pair, find_tables
 from jmrec.data.guess_times import (
     find_clock,
@@ -47,7 +50,7 @@ from jmrec.data.guess_times import (
 from jmrec.data.layouts import says_names
 from jmrec.data.missing import DOUBTFUL, MISSING, show_words
 from jmrec.data.pictures import BY_ID, IMAGES
-from jmrec.data.sources import CSV, PAIR_READ, PARQUET, read_text
+from jmrec.data.sources import CSV, PAIR_READ
 from jmrec.data.times import Times, read_times
 from jmrec.errors import UserError
 
@@ -56,7 +59,7 @@ GAP = 30
 ENOUGH = 0.2
 """Of the events so many are in a session with others, or whole histories are proposed."""
 _SIGNS = {
-    ",": "comma", ";": "semicolon", "\t": "tab", "|": "bar", PAIR_READ: "two colons",
+    ",": "comma", ";": "semicolon", "\t": "tab", "|": "bar", " ": "space", PAIR_READ: "two colons",
 }  # fmt: skip
 
 
@@ -109,7 +112,7 @@ def guess(folder: Path) -> str:
         "# line, change what is wrong, then run jmrec data check.\n"
     )
     tables = {"dataset": dataset, "items": items, "interactions": events}
-    _own_encodings(pair, tables)
+    own_encodings(pair, tables)
     text = "".join(f"\n[{name}]\n" + "\n".join(each.lines) + "\n" for name, each in tables.items())
     return head + text + value_lines(pair.item_columns.values(), decimal)
 
@@ -138,7 +141,10 @@ def _events(
     def by_name(role: str, good: Any = lambda column: True) -> None:
         named = [c for c in columns.values() if c.is_called(role) and c.filled and good(c)]
         if named:
-            roles[role] = min(named, key=lambda c: ROLES[role].split().index(plain(c.name))).name
+            # Of two the one with fewer gaps: who is logged in has a number, all have a name.
+            order = ROLES[role].split().index
+            gaps = {c.name: c.cells.count("") > 0.2 * len(c.cells) for c in named}
+            roles[role] = min(named, key=lambda c: (gaps[c.name], order(plain(c.name)))).name
             del columns[roles[role]]
 
     by_name("session")
@@ -150,16 +156,11 @@ def _events(
         roles["time"] = timed.name
         del columns[timed.name]
     by_name("review", lambda c: is_review(c, decimal))
-    if "session" not in roles and "user" not in roles:
-        repeated = [
-            c for c in columns.values() if c.filled and 1 < c.distinct <= len(c.filled) / 1.5
-        ]
-        if not repeated:
-            raise UserError(
-                f"{file}: no column tells one visitor from another; add one of sessions or users."
-            )
-        who["user"] = as_ids(columns.pop(max(repeated, key=lambda c: c.distinct).name))
-        roles["user"] = who["user"].name
+    if not who:
+        role, found, doubt = find_people(pair, columns)
+        roles[role], who[role] = found.name, as_ids(columns.pop(found.name))
+        if doubt:
+            lines.note(f"{doubt}.")
     by_name("event", lambda c: c.distinct <= 100)
     by_name("rating", lambda c: is_number(c, decimal))
     by_name("order", lambda c: is_number(c, decimal) and c.distinct > 1)
@@ -174,10 +175,12 @@ def _events(
         both = list(map(" ".join, zip(timed.cells, clock.cells)))
         times, timed = read_times(both), Column.of(timed.name, both, files=timed.files)
         del columns[clock.name]
-    if "order" not in roles and (found := find_order(columns.values(), times, group, decimal)):
-        roles["order"] = found.name
-        del columns[found.name]
+    if "order" not in roles and (by := find_order(columns.values(), times, group, decimal)):
+        roles["order"] = by.name
+        del columns[by.name]
     _roles(pair, roles, several, times, lines)
+    for sentence in below_zero(columns.values(), decimal):
+        lines.note(sentence)
     _label(columns, pair.event_columns.get(roles.get("rating", "")), lines, decimal)
     if times is None:
         lines.note(
@@ -267,6 +270,8 @@ def _items(folder: Path, pair: Pair, lines: Lines, decimal: str) -> None:
     where, under = "", IMAGES
     roles: dict[str, str] = {}
     several = {role: in_languages(role, text) for role in ("title", "description")}
+    if not several["title"]:  # a short one is the title, below
+        several["description"] = [n for n in several["description"] if not are_short(columns[n])]
     for role in ("title", "description", "picture", "available_from", "available_until"):
         for name in (names := several.get(role, [])):
             roles[role] = names[0]
@@ -343,6 +348,9 @@ def _other_columns(pair: Pair, columns: dict[str, Column], lines: Lines, decimal
             or (column.distinct == len(column.filled) > 20 and are_codes(column, number))
         ):
             unused.append(name)
+        elif number and stands_for(column):
+            repeated = column.distinct <= min(0.5 * len(column.filled), 1000)
+            (kinds["category"] if repeated else unused).append(name)
         elif number and follows(column, counts, decimal):
             kinds["never"].append(name)
         elif number:
@@ -392,7 +400,7 @@ def _dataset(folder: Path, pair: Pair, lines: Lines, decimal: str, group: list[s
     )
     lines.idle("min_session_length", 3, "Training leaves out sessions with fewer events.")
     lines.idle("k_core", 5, "Training leaves out items with fewer events in training.")
-    found = {each for names in _encodings(pair).values() for each in names}
+    found = {each for names in encodings(pair).values() for each in names}
     if len(found) == 1 and not min(found).startswith("utf"):
         lines.say("encoding", min(found), "The files are not UTF-8; this is the likeliest.")
     else:
@@ -455,6 +463,11 @@ def _time_format(pair: Pair, lines: Lines, times: Times | None, column: Column |
         )
         lines.idle("time_format", times.pattern, "How times are written.")
     elif form:
+        if form == "%m%d" and column is not None:
+            lines.note(
+                f"the times in {column.name} are months and days of no year and are all read as of "
+                "2000; where they go on into a new year, write the year into the cells."
+            )
         lines.say("time_format", form, "How times are written.")
     elif times and column is not None:
         files = [source.name for source in pair.interactions.sources]
@@ -465,26 +478,3 @@ def _time_format(pair: Pair, lines: Lines, times: Times | None, column: Column |
         lines.idle("time_format", example, f"Found out where it is not given (here: {shown_}).")
     else:
         lines.idle("time_format", "%d.%m.%Y %H:%M", "Found out where it is not given.")
-
-
-def _encodings(pair: Pair) -> dict[str, set[str]]:
-    """Return the encodings of the CSV files that are not plain ASCII, by table."""
-    found: dict[str, set[str]] = {}
-    for table, candidate in (("items", pair.items), ("interactions", pair.interactions)):
-        for source in candidate.sources:
-            if source.kind != PARQUET:
-                text = read_text(replace(source, encoding=""))
-                if not text.is_ascii:
-                    found.setdefault(table, set()).add(text.encoding)
-    return found
-
-
-def _own_encodings(pair: Pair, lines: dict[str, Lines]) -> None:
-    """Name the encoding of a table's file where the other's is another."""
-    found = _encodings(pair)
-    for table, names in found.items():
-        encoding = min(names)
-        one = len(names) == 1 and len(set.union(*found.values())) > 1
-        if one and not encoding.startswith("utf"):
-            why = "The file is not UTF-8, as the other is; this is the likeliest."
-            lines[table].say("encoding", encoding, why)

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from jmrec.data.columns import amount, read_numbers
+from jmrec.data.columns import amount, entries, read_numbers
 from jmrec.data.findings import Findings
 from jmrec.data.ids import one_spelling, plain_id, visible_ids
 from jmrec.data.pictures import IMAGES, picture_files, picture_path
@@ -25,20 +25,24 @@ from jmrec.data.written import written
 
 ROLES = {
     "item": "item itemid product productid sku asin article articleid artikel artikelnr artnr "
-    "artikelnummer artikelid produkt produktid produktnr movieid filmid bookid isbn id iditem "
+    "artikelnummer artikelid produkt produktid produktnr movieid filmid bookid isbn id iditem aid "
+    "videoid animeid gameid appid beerid beerbeerid itemno itemnumber "
     "parentasin businessid trackid songid artistid newsid recipeid venueid stockcode idproducto "
     "producto produit idproduit articulo ref reference nr",
     "session": "session sessionid sitzung sitzungid sitzungsid sesion idsesion visit visitid "
-    "basket basketid warenkorb besuch sid",
+    "basket basketid warenkorb besuch sid usersession usersessionid",
     "user": "user userid customer customerid kunde kundennr kundenid kundennummer client clientid "
     "visitor visitorid cliente utilisateur uid buyer reviewerid usuario member memberid nutzer "
-    "nutzerid benutzer benutzerid utente person personid account accountid",
+    "nutzerid benutzer benutzerid utente person personid account accountid household householdkey "
+    "householdid username profilename reviewprofilename",
+    "basket": "order orderid orderno ordernumber invoice invoiceid invoiceno invoicenumber "
+    "transaction transactionid receipt receiptid bestellung bestellnr rechnung rechnungsnr",
     "time": "time timestamp ts date datetime zeit zeitpunkt zeitstempel datum fecha fechahora hora "
     "horodatage createdat eventtime unixtime when unixreviewtime clickedat",
     "event": "event eventtype type action ereignis aktion typ evento verb behavior behaviour "
-    "interaction kind",
+    "interaction kind actiontype interactiontype behaviortype behaviourtype eventname",
     "rating": "rating stars score bewertung sterne puntuacion overall bookrating movierating "
-    "userrating reviewrating reviewscore starrating",
+    "userrating reviewrating reviewscore reviewoverall starrating",
     "review": "review reviewtext reviewbody text comment comments body content kommentar "
     "bewertungstext rezension resena opinion avis commentaire feedback",
     "order": "order position seq sequence eventindex step reihenfolge",
@@ -58,10 +62,16 @@ ROLES = {
 
 _LEAKS = re.compile(
     r"(^|_)(n|num|count|cnt|sold|sales|views|clicks|purchases|popularity|rank|bestseller|reviews|"
-    r"votes|rating|ratings|user|users|verkauft|verkaeufe|klicks|interactions)"
-    r"(?!_(pages|seiten|tracks|episodes|seasons|discs))(_|$)"
+    r"votes|likes|dislikes|plays|rating|ratings|user|users|verkauft|verkaeufe|klicks|interactions)"
+    r"(?!_(pages|seiten|tracks|episodes|seasons|discs|steps|ingredients|"
+    r"words|pieces|parts|players|seats|doors))(_|$)"
 )
 _TYPE = re.compile(r":(token|float)(_seq)?$")
+_CODES = re.compile(
+    r"(^|_)(id|no|nr|code|cat|cate|category|kategorie|class|subclass|brand|marke|seller|merchant|"
+    r"manufacturer|department|aisle|isbn|isbn13|ean|gtin|upc|type|typ|kind|region|city)(_?id|_?no|_?code)?$"
+)
+"""The end of a column's name whose whole numbers stand for something, and count nothing."""
 _LANGUAGES = "en|de|fr|es|it|pt|nl|pl|ru|zh|ja|ko|sv|da|fi|nb|cs|tr|ar|uk|ro|hu|el"
 _PRICE = re.compile(r"price|preis|precio|prix|prezzo|preco|amount|betrag|cost|kosten|msrp|uvp")
 _SAYS_TIME = re.compile(
@@ -117,7 +127,8 @@ class Column:
 
     def leaks(self) -> bool:
         """Whether its name says that it comes from what people did."""
-        return bool(_LEAKS.search("_".join(words(self.name))))
+        name = re.sub(r"(word|page|char|letter)s?_count", "", "_".join(words(self.name)))
+        return bool(_LEAKS.search(name))
 
     @property
     def says_time(self) -> bool:
@@ -205,6 +216,19 @@ def are_codes(column: Column, number: bool) -> bool:
     """Whether cells look like ids: one word with digits, or a whole number."""
     like = str.isdigit if number else (lambda c: " " not in c and any(map(str.isdigit, c)))
     return share(column.filled, [like(c) for c in column.filled]) > 0.9
+
+
+def stands_for(column: Column) -> bool:
+    """Whether whole numbers stand for something, as the name says: a brand, not an amount.
+
+    Example:
+      >>> [stands_for(Column.of(name, ["7", "12"])) for name in ("aisle_id", "pages", "cate")]
+      [True, False, True]
+    """
+    named = _CODES.search("_".join(words(column.name)))
+    return (
+        bool(named) and share(column.filled, [_is(r"-?\d+(\.0)?", c) for c in column.filled]) > 0.95
+    )
 
 
 def holds_files(folder: Path, column: Column, under: str) -> bool:
@@ -322,9 +346,9 @@ def list_separator_of(column: Column) -> str:
 def holds_lists(column: Column, separator: str) -> bool:
     """Whether some cells are lists of short entries with a separator that another column has."""
     some = [c for c in column.filled if separator in c]
-    entries = [p.strip() for c in some for p in c.split(separator) if p.strip()]
-    short = sum(map(len, entries)) <= (12 if separator == "," else 25) * len(entries)
-    return len(some) >= 0.05 * len(column.filled) > 0 and short and len(entries) > len(set(entries))
+    parts = [p.strip() for c in some for p in c.split(separator) if p.strip()]
+    short = sum(map(len, parts)) <= (12 if separator == "," else 25) * len(parts)
+    return len(some) >= 0.05 * len(column.filled) > 0 and short and len(parts) > len(set(parts))
 
 
 def in_languages(role: str, columns: Sequence[Column]) -> list[str]:
@@ -376,9 +400,9 @@ def lists_of_ids(column: Column, ids: Set[str]) -> str:
     if share(some, [cell in ids for cell in some]) >= 0.5:
         return ""
     for separator in (" ", ",", "|", ";"):
-        lists = [cell.split(separator) for cell in some]
-        entries = [each.strip() for one in lists for each in one if each.strip()]
-        known = share(entries, [each in ids for each in entries])
+        lists = [entries(cell, separator) for cell in some]
+        found = [each for one in lists for each in one if each]
+        known = share(found, [each in ids for each in found])
         if known >= 0.5 and share(lists, [len(one) > 1 for one in lists]) > 0.3:
             return separator
     return ""
@@ -405,17 +429,14 @@ def once(columns: dict[str, Column], key: str) -> dict[str, Column]:
 
 def apart(columns: dict[str, Column], name: str, separator: str) -> dict[str, Column]:
     """Return columns with a row for each entry of the lists in one of them."""
-    lists = [
-        [each.strip() for each in cell.split(separator) if each.strip()] or [""]
-        for cell in columns[name].cells
-    ]
+    lists = [[*filter(None, entries(cell, separator))] or [""] for cell in columns[name].cells]
     return {
         key: Column.of(
             key,
             [
                 entry if key == name else cell
-                for cell, entries in zip(column.cells, lists)
-                for entry in entries
+                for cell, one in zip(column.cells, lists)
+                for entry in one
             ],
             column.numeric,
         )

@@ -21,8 +21,9 @@ from jmrec.data.guess_columns import (
     share,
     spelt_as,
 )
+from jmrec.data.guess_remedies import to_join, why_none
 from jmrec.data.header import NoNames, is_name, no_names
-from jmrec.data.layouts import layout_of, numbered
+from jmrec.data.layouts import layout_of, numbered, remark_of
 from jmrec.data.missing import MISSING, empty_words
 from jmrec.data.sources import CSV, Form, Source, by_number, called, find_table, open_source
 from jmrec.data.tables import Table, read_table
@@ -119,15 +120,14 @@ def find_tables(folder: Path, nameless: frozenset[str] = frozenset()) -> Pair:
     pair = _link(candidates, names)
     if pair is None and broken:
         raise broken[0]
-    if pair is None and any("row 1: " in each for each in problems):
-        raise UserError(next(each for each in problems if "row 1: " in each))
+    usual = tuple(f"{find_table(folder, table).name}, row 1: " for table in found)
+    if pair is None and (own := [each for each in problems if each.startswith(usual)]):
+        raise UserError(own[0])
     if pair is None and (pair := _events_alone(candidates)) is not None:
+        pair.said.extend([*_read_together(pair), *said])
         return pair
     if pair is None:
-        raise UserError(
-            f"{', '.join(sorted(sources))[:200] or folder}: no column of one table names the rows "
-            "of another; one table needs an id for each item, the other that id in each row."
-        )
+        raise why_none(folder, sources.values(), problems)
     for candidate, name, others in [
         (pair.items, pair.id, pair.event_columns[pair.item].cells),
         (pair.interactions, pair.item, pair.item_columns[pair.id].cells),
@@ -140,9 +140,16 @@ def find_tables(folder: Path, nameless: frozenset[str] = frozenset()) -> Pair:
     pair.said.extend(
         [
             *_doubtful_link(pair),
+            *_repeated_lists(pair),
+            *_unknown(pair),
             *_read_together(pair),
             *said,
             *_left_out(pair, single.values(), said),
+            *to_join(
+                pair.event_columns,
+                [(name, each.columns) for name, each in single.items()],
+                pair.interactions.name,
+            ),
         ]
     )
     return pair
@@ -289,11 +296,13 @@ def _link(tables: Sequence[Candidate], names: dict[str, set[str]]) -> Pair | Non
             continue
         for key in a.columns.values():
             ids = set(key.cells) - {""}
+            if key.is_called("user") or key.is_called("session"):
+                continue  # a table of people is none of items
             if not ids or len(ids) < 0.9 * len(key.cells):
                 continue  # an item has one row
             for link in b.columns.values():
                 if link.is_called("user") or link.is_called("session"):
-                    continue  # a table of people is none of items
+                    continue
                 separator = lists_of_ids(link, ids)
                 rows = apart(b.columns, link.name, separator) if separator else b.columns
                 link, known = spelt_as(rows[link.name], ids)
@@ -339,6 +348,32 @@ def _doubtful_link(pair: Pair) -> Iterator[str]:
                 f"{pair.item} and {name} of {pair.interactions.name} both hold ids of items, and "
                 f"{pair.item} is taken for that of items; if it is {name}, exchange the two below."
             )
+
+
+def _unknown(pair: Pair) -> Iterator[str]:
+    """Say where many events name no item of the table of items."""
+    if pair.known < 0.9:
+        items, events = pair.items.name, pair.interactions.name
+        yield (
+            f"{1 - pair.known:.0%} of the cells of {pair.item} name no item of {items}, and those "
+            "rows are left out; where they are items all the same, write under [items] the file, "
+            f"the id and the columns of {events}, whose ids are then all items."
+        )
+
+
+def _repeated_lists(pair: Pair) -> Iterator[str]:
+    """Say where lists of items are the same as others, so that their events are read again."""
+    if pair.separator:
+        name = pair.interactions.name
+        lists = [c for c in pair.interactions.columns[pair.item].cells if pair.separator in c]
+        if len(lists) - len({*lists}) > 0.05 * len(lists):
+            yield (
+                f"{len(lists) - len({*lists}):,} of the {len(lists):,} lists in {pair.item} of "
+                f"{name} repeat another one, and their events are read each time; keep one row of "
+                "each, if they are one person's history."
+            )
+        if remark := remark_of(name):
+            yield remark
 
 
 def _events_alone(tables: Sequence[Candidate]) -> Pair | None:
@@ -401,7 +436,8 @@ def _has(table: Candidate, *roles: str) -> bool:
 
 def _read_together(pair: Pair) -> Iterator[str]:
     """Say which files are read as one table."""
-    for candidate in (pair.items, pair.interactions):
+    both = [pair.items, pair.interactions]
+    for candidate in both[pair.items is pair.interactions :]:
         names = [source.name for source in candidate.sources]
         if len(names) > 1:
             yield (

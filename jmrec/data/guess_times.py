@@ -13,7 +13,7 @@ from jmrec.data.units import DAY, LIKELY, MODERN
 _OTHER_TIME = re.compile(
     r"birth|geburt|nacim|naiss|expir|valid|gueltig|gultig|release|erschein|publish|regist|signup|"
     r"joined|member|inscri|since|deliver|liefer|ship|versand|retour|paid|bezahl|updat|modif|changed|"
-    r"import|export|load|ingest|sync|dob"
+    r"limit|deadline|estimat|import|export|load|ingest|sync|dob"
 )
 """What a column of times may say that is not when an event happened."""
 _NO_TIME = re.compile(
@@ -49,6 +49,7 @@ def find_time(
     """
     best: tuple[float, int, int] | None = None
     found = None
+    instants: list[tuple[Column, Times]] = []
     for column in columns:
         if column.times is None:
             continue
@@ -58,10 +59,21 @@ def find_time(
         counts = column.times.unit != "" and not column.is_called("time")
         if score <= (0 if counts else -2):
             continue
+        instants += [] if _coarse(column.times) else [(column, column.times)]
         rank = (score, -place, column.distinct)
         if best is None or rank > best:
             best, found = rank, column
-    return found
+    if found is None or found.times is None or not _coarse(found.times):
+        return found
+    return next((c for c, times in instants if _same_days(found.times, times)), found)
+
+
+def _same_days(days: Times, instants: Times) -> bool:
+    """Whether instants lie in the days beside them, whatever the zone of either."""
+    apart = instants.seconds - days.seconds
+    apart = apart[~np.isnan(apart)]
+    inside = (apart >= -DAY / 2) & (apart < 1.6 * DAY)
+    return len(apart) > 0 and bool(inside.mean() > 0.95)
 
 
 def _score(column: Column, times: Times, items: Sequence[str], owners: Sequence[str]) -> float:

@@ -7,7 +7,7 @@ from jmrec.errors import UserError
 
 _ROWS = 1_000
 _NAME = re.compile(r"(.*[_ ])?(id|item|user|session|title|timestamp|price)", re.IGNORECASE)
-_NUMBER = re.compile(r"[+-]?\d+([.,:/ T-]*\d+)*Z?")
+_NUMBER = re.compile(r"[+-]?\d+([.,:/ T-]+\d+)*Z?")
 
 
 class NoNames(UserError):

@@ -27,8 +27,57 @@ _LAYOUTS = {
         "user_id timestamp artist_id artist item_id title",
     ),
     "ratings_*.csv": ("the Amazon reviews of 2014", _RATINGS),
+    "userbehavior*.csv": ("Taobao", "user_id item_id category_id event timestamp"),
+    "dataset_tsmc2014_*.txt": (
+        "Foursquare",
+        "user_id item_id category_id category latitude longitude minutes_from_utc timestamp",
+    ),
+    "news.tsv": (
+        "MIND",
+        "item_id category subcategory title abstract url title_entities abstract_entities",
+    ),
+    "behaviors.tsv": ("MIND", "impression_id user_id timestamp history impressions"),
+    "usersha1-artmbid-artname-plays.tsv": ("Last.fm 360K", "user_id item_id artist plays"),
+    "usersha1-profile.tsv": ("Last.fm 360K", "user_id gender age country signup"),
+    "train_triplets.txt": ("the Million Song Dataset", "user_id item_id plays"),
+    "ratings_data.txt": ("Epinions", "user_id item_id rating"),
+    "trust_data.txt": ("Epinions", "user_id trusted_user_id trust"),
+    "movie-ratings.txt": ("Ciao", "user_id item_id category_id review_id rating timestamp"),
+    "trusts.txt": ("Ciao", "user_id trusted_user_id trust"),
+    "steam-200k.csv": ("Steam", "user_id item_id event hours unused"),
+    "microlens-*_title_en.csv": ("MicroLens", "item_id title"),
+    "microlens-*_likes_and_views.txt": ("MicroLens", "item_id likes views"),
+    "movie_titles.csv": ("Netflix", "item_id year title"),
 }
 """File name in small letters, * for any characters -> (whose it is, its columns in order)."""
+
+
+_REMARKS = {
+    "behaviors.tsv": (
+        "holds what was shown (ID-0) and clicked (ID-1) in its last column, which is not read: to "
+        "predict those clicks, write a row for each with the user, the time and the item"
+    ),
+    "combined_data_?.txt": (
+        "has the film of its rows in a line of its own ('1:'): write it into each row that "
+        "follows, as item_id,user_id,rating,timestamp"
+    ),
+}
+"""File name as above -> what of it can not be read as it is, and the remedy."""
+
+
+def remark_of(file: str) -> str:
+    """Return a sentence about a file of which something can not be read as it is, or "".
+
+    Example:
+      >>> remark_of("clicks.csv")
+      ''
+    """
+    found = [says for pattern, says in _REMARKS.items() if fnmatchcase(_plain(file), pattern)]
+    return f"{file} {found[0]}." if found else ""
+
+
+def _plain(file: str) -> str:
+    return file.lower().removesuffix(".gz")
 
 
 def layout_of(file: str, width: int) -> tuple[str, list[str]]:
@@ -44,7 +93,7 @@ def layout_of(file: str, width: int) -> tuple[str, list[str]]:
       >>> layout_of("ratings.dat", 3), layout_of("clicks.csv", 3)
       (('', []), ('', []))
     """
-    name = file.lower().removesuffix(".gz")
+    name = _plain(file)
     for pattern, (owner, columns) in _LAYOUTS.items():
         if fnmatchcase(name, pattern) and len(columns.split()) == width:
             return owner, columns.split()

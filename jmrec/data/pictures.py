@@ -37,15 +37,19 @@ def picture_path(cell: str, under: str = IMAGES) -> str:
 
 
 def picture_files(folder: Path, under: str = IMAGES) -> dict[str, str]:
-    """Return the names of the pictures under images/ by what they are without their ending."""
+    """Return the names of the pictures under images/ by what they are without their ending.
+
+    Those in folders there come after those beside them, as "010/0108775015.jpg".
+    """
+    base = folder / under
     try:
-        paths = sorted((folder / under).iterdir())
+        paths = [*sorted(base.glob("*")), *sorted(base.glob("*/*"))]
     except OSError:  # no such folder
         return {}
     found: dict[str, str] = {}
     for path in paths:
         if path.suffix.lower() in ENDINGS:
-            found.setdefault(path.stem, path.name)
+            found.setdefault(path.stem, path.relative_to(base).as_posix())
     return found
 
 

@@ -253,12 +253,12 @@ def open_source(folder: Path, table: str, file: str = "", form: Form = Form()) -
         names[0] = INDEX
     given = [*form.column_names]
     if nameless := bool(given) and first[: len(given)] != given:
-        if len(given) != len(first):
+        if len(given) not in (len(first), len(names)):
             raise UserError(
                 f"{path.name}, row 1: {len(first):,} cells, and [{table}] column_names in "
                 f"dataset.toml has {len(given):,} names; give each column its name."
             )
-        names, width = given, len(given)
+        names, width = given, max(width, len(given))
     else:
         check_names(path.name, names, rows)
     names = _check_header(path.name, names)
@@ -433,7 +433,21 @@ def _guess_delimiter(text: str) -> str:
     if len(pairs) == 1 and min(pairs) > 0 and not any("\t" in line for line in lines):
         return PAIR
     line = re.sub(r'"[^"]*"', "", text[:100_000]).partition("\n")[0]
+    if not any(sign in line for sign in DELIMITERS) and _spaced(lines):
+        return " "
     return max(DELIMITERS, key=line.count)
+
+
+def _spaced(lines: list[str]) -> bool:
+    """Return whether lines are numbers with one space between them, as many in each.
+
+    Example:
+      >>> _spaced(["1 7 5", "2 7 3", "2 9"]), _spaced(["Red 7", "A 8"]), _spaced(["1 2", "1", ""])
+      (True, False, False)
+    """
+    rows = [line.rstrip(" ") for line in lines[:-1] if line.strip()]
+    form = re.compile(r"-?\d+(\.\d+)?( -?\d+(\.\d+)?)+")
+    return len({row.count(" ") for row in rows}) == 1 and all(map(form.fullmatch, rows))
 
 
 def _check_header(file: str, names: list[str]) -> list[str]:

@@ -25,12 +25,12 @@ UNITS = {
 """What numbers may count -> its words."""
 COMPACT = {
     "%Y%m%d": 8, "%Y%m%d%H%M%S": 14, "%Y%m%d%H%M": 12, "%Y%m%d%H": 10, "%Y%m": 6, "%Y": 4,
-    "%y%m%d": 6,
+    "%y%m%d": 6, "%m%d": 4,
 }  # fmt: skip
 """Patterns without a sign between their parts -> digits."""
 _SURE = ("s", "ms", "us", "ns", "%Y%m%d", "%Y%m%d%H%M%S", "%Y%m%d%H%M", "%Y%m%d%H")
 """Forms of numbers that hardly anything else has the range of."""
-LIKELY = ("%Y%m", "%y%m%d", "%Y", "excel", "h", "days", "min")
+LIKELY = ("%Y%m", "%y%m%d", "%Y", "%m%d", "excel", "h", "days", "min")
 """Those that a counter may have too: nearly every number has to fit."""
 _PART = 2**18
 
@@ -61,6 +61,8 @@ def counted(values: np.ndarray, unit: str) -> np.ndarray:
 
 def _compact(values: np.ndarray, form: str) -> np.ndarray:
     """Return numbers such as 20261121 (float64 [N]) as unix seconds."""
+    if form == "%m%d":  # of no year: of 2000, which has every day
+        values, form = np.where(values < 10_000, values + 20_000_000, np.nan), "%Y%m%d"
     digits = COMPACT[form]
     # Years of two digits are those from 2010: what has fewer digits may count days.
     short = form.startswith("%y")
@@ -162,7 +164,7 @@ def ends(values: np.ndarray, unit: str) -> np.ndarray:
       >>> ends(np.array([45231.0, 45231.5]), "excel").tolist()
       [86400.0, 0.0]
     """
-    if unit in ("days", "excel", "%Y%m%d", "%y%m%d"):
+    if unit in ("days", "excel", "%Y%m%d", "%y%m%d", "%m%d"):
         return np.where(values == np.floor(values), DAY, 0.0)
     if unit not in ("%Y%m", "%Y"):
         return np.zeros(len(values))
