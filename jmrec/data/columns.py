@@ -456,8 +456,10 @@ def entries(cell: str, separator: str) -> list[str]:
     Example:
       >>> entries("7| 8", "|"), entries("['B01' 'B02']", " ")
       (['7', '8'], ['B01', 'B02'])
+      >>> entries("[new] cup|plate [2]", "|")
+      ['[new] cup', 'plate [2]']
     """
-    if not (cell.startswith("[") and cell.endswith("]")):
+    if not re.fullmatch(r"\[[^\[\]]*\]", cell):
         return [part.strip() for part in cell.split(separator)]
     parts = [part.strip() for part in cell[1:-1].split(separator)]
     return [part[1:-1] if re.fullmatch(r"'.*'|\".*\"", part) else part for part in parts]
