@@ -10,9 +10,12 @@ import scipy.sparse as sp
 from jmrec.data.schema import Items
 from jmrec.errors import UserError
 from jmrec.evaluation.protocol import Prefixes, Ranker
-from jmrec.evaluation.rankers.bags import Bag, add_product, context_weights
+from jmrec.evaluation.rankers.bags import Bag, add_product, context_weights, last_bag
 from jmrec.evaluation.rankers.known import Known
 from jmrec.evaluation.rankers.servable import servable
+
+SMALL = 4096
+"""Of so many items all cosines are held (64 MB) to answer one session at a time."""
 
 
 def texts_of(items: Items) -> list[str]:
@@ -49,6 +52,7 @@ class TextNeighbours:
 
     def __post_init__(self) -> None:
         self._of_word = self.vectors.T.tocsr()
+        self._cosines: np.ndarray | None = None
 
     @classmethod
     def grid(cls, known: Known) -> Iterator[Ranker]:
@@ -78,8 +82,12 @@ class TextNeighbours:
 
     def scores(self, prefixes: Prefixes, item_slice: slice) -> np.ndarray:
         """Return float32 [P, slice length]."""
-        bag = context_weights(prefixes, self.vectors.shape[0], self.decay)
-        words = bag @ self.vectors
+        n_items = self.vectors.shape[0]
+        if len(prefixes) == 1 and n_items <= SMALL:
+            if self._cosines is None:  # by the first answer
+                self._cosines = (self.vectors @ self._of_word).toarray()
+            return last_bag(prefixes, self.decay).product(self._cosines)[None, item_slice]
+        words = context_weights(prefixes, n_items, self.decay) @ self.vectors
         if len(prefixes) == 1:
             return Bag(words.indices, words.data).product(self._of_word)[None, item_slice]
         scores = np.zeros((len(prefixes), item_slice.stop - item_slice.start), np.float32)

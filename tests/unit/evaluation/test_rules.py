@@ -8,7 +8,7 @@ import pytest
 import scipy.sparse as sp
 
 from jmrec.evaluation.protocol import make_predictions, rank
-from jmrec.evaluation.rankers import bags
+from jmrec.evaluation.rankers import bags, content
 from jmrec.evaluation.rankers.bags import context_weights
 from jmrec.evaluation.rankers.blend import some_sessions
 from jmrec.evaluation.rankers.cooccurrence import (
@@ -294,9 +294,10 @@ def test_one_prefix_scores_as_among_others(make_sessions: Any, make_dataset: Any
     asked = make_predictions(make_sessions([*lists[:20], [41, 42, 41, 3, 2]]))
     for rule in [*rules, *sparse]:
         among = rule.scores(asked.prefixes, slice(0, 44))
-        for few in (1, bags.FEW):
+        for few, small in ((1, 0), (bags.FEW, content.SMALL)):
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(bags, "FEW", few)
+                patch.setattr(content, "SMALL", small)
                 for row in range(len(asked)):
                     alone = asked.take(np.array([row])).prefixes
                     for items in (slice(0, 44), slice(7, 30)):
