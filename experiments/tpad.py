@@ -30,8 +30,8 @@ student on validation, or by the best of those that are trained.
 
 Seen (test, session MRR@20 in percent, 2 CPU cores; see docs/results):
   size=tiny, ToyShop, seed 0 (rows behind a tower differ by up to 2.3 points between processors and
-  flags of XLA), commit a0c452e: oracle 48.6, undistilled student 20.7, text-only 20.6, distilled
-  20.4, teacher 20.1, blend of rules 20.0, id-only 17.2, picture-only 15.9.
+  flags of XLA), commit 12bc48a: oracle 48.6, distilled student 22.2, undistilled 20.8, teacher
+  20.5, text-only 20.3, blend of rules 20.0, id-only 17.2, picture-only 16.7.
   The others before several sessions shared a row in training:
   size=tiny, ToyShop, seed 0, backbone=assembled: distilled 26.0, undistilled 23.4, text-only 22.8,
   blend of rules 20.0, id-only 18.0, picture-only 14.8.
