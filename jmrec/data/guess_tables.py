@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import permutations
-from operator import eq
 from pathlib import Path
 
 from jmrec.data.findings import Findings, shown
@@ -133,13 +132,16 @@ def find_tables(folder: Path, nameless: frozenset[str] = frozenset()) -> Pair:
         (pair.interactions, pair.item, pair.item_columns[pair.id].cells),
     ]:
         first = candidate.sources[0]
+        if first.nameless and not layout_of(first.name, len(first.header))[1]:
+            # What is in them does not tell a visit from a rating, nor a user from a session.
+            why = f"{first.name}, row 1: "
+            raise UserError(next(each for each in problems if each.startswith(why)))
         if first.kind == CSV and not first.nameless and name in set(others):
-            if any(map(is_name, first.header)):
+            if any(map(is_name, first.header)) or not layout_of(first.name, first.width)[1]:
                 raise no_names(first.name, name, first.width)
             return find_tables(folder, nameless | {first.name})
     pair.said.extend(
         [
-            *_doubtful_link(pair),
             *_repeated_lists(pair),
             *_unknown(pair),
             *_read_together(pair),
@@ -309,15 +311,12 @@ def _link(tables: Sequence[Candidate], names: dict[str, set[str]]) -> Pair | Non
                 if known < 0.5 or len(link.cells) <= len(set(link.cells)):
                     continue
                 clicked = len(ids & set(link.cells)) / len(ids)
-                named = not b.sources[0].nameless
-                score = known + 0.5 * clicked + 0.3 * (named and key.name == link.name)
+                score = known + 0.5 * clicked + 0.3 * (key.name == link.name)
                 score += 0.5 * key.is_called("item") + 0.5 * link.is_called("item")
                 score -= sum(link.is_called(role) for role in ("rating", "time"))
                 score += 0.3 * _has(b, "user", "session") + 0.3 * _has(b, "time")
                 score += _says_much(a)  # of several tables of items
                 score -= 0.6 * (a.role == "items")  # less than all files, where ids are in one each
-                if not named:  # events of a person stand together, of an item seldom
-                    score -= 0.2 * share(link.cells, [*map(eq, link.cells, ["", *link.cells])])
                 if best is None or score > best[0]:
                     pair = Pair(
                         a, b, once(a.columns, key.name), rows | {link.name: link}, key.name,
@@ -331,23 +330,6 @@ def _says_much(table: Candidate) -> float:
     """Return more for a table that says more of its items: a title first, then columns."""
     titled = any(c.is_called("title") and not are_links(c) for c in table.columns.values())
     return 0.1 * titled + 0.01 * min(len(table.columns), 9)
-
-
-def _doubtful_link(pair: Pair) -> Iterator[str]:
-    """Say which other column of events that do not name them may be the one of items."""
-    ids = set(pair.item_columns[pair.id].cells) - {""}
-    clicked = len(ids & set(pair.event_columns[pair.item].cells))
-    for name, column in pair.event_columns.items():
-        if not pair.interactions.sources[0].nameless or name == pair.item:
-            continue
-        if layout_of(pair.interactions.sources[0].name, len(pair.event_columns))[1]:
-            continue
-        cells, known = spelt_as(column, ids)
-        if known >= 0.9 and len(ids & set(cells.cells)) >= 0.5 * clicked:
-            yield (
-                f"{pair.item} and {name} of {pair.interactions.name} both hold ids of items, and "
-                f"{pair.item} is taken for that of items; if it is {name}, exchange the two below."
-            )
 
 
 def _unknown(pair: Pair) -> Iterator[str]:

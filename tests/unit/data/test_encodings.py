@@ -112,23 +112,8 @@ def test_a_file_without_a_header_is_noticed(tmp_path: Path, table: str, drop: li
             _table(tmp_path / f"{name}.csv", rows, head + "\n")
     with pytest.raises(UserError, match=f"{table}.csv, row 1: .* looks like a value"):
         read_folder(tmp_path)
-    if (0 if table == "items" else 1) in drop:  # the ids
-        with pytest.raises(UserError, match=f"{table}.csv, row 1: .* looks like a value"):
-            write_guess(tmp_path)
-        return
-    if table == "interactions" and 0 in drop:
-        with pytest.raises(UserError, match="no column tells one visitor from another"):
-            write_guess(tmp_path)
-        return
-    write_guess(tmp_path)
-    raw = read_folder(tmp_path, strict=True)
-    assert raw.items.ids == [row[0] for row in ROWS]
-    assert [raw.items.ids[row] for row in raw.item] == [row[1] for row in CLICKS]
-    if table == "items":
-        assert raw.row.tolist() == [*range(2, 92)]
-        assert raw.items.titles == [row[1] for row in ROWS]
-    else:
-        assert raw.row.tolist() == [*range(1, 91)]
+    with pytest.raises(UserError, match=f"{table}.csv, row 1: .* looks like a value"):
+        write_guess(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -297,10 +297,12 @@ PEOPLE = "".join(f"u{k},{20 + k},Town {k % 3}\n" for k in range(12))
 @pytest.mark.parametrize(
     ("files", "says"),
     [
+        ({"shoes.csv": "i0,Shoe,3.5\n" + "".join(f"i{k},Hat {k},{k}.5\n" for k in range(1, 9))},
+         "shoes.csv, row 1: '3.5' looks like a value"),
         ({"shoes.csv": "item_id,title\n" + "".join(f"i{k},a, b\n" for k in range(9))},
          "shoes.csv, row 2: 3 cells where the header has 2"),
     ],
-    ids=["broken"],
+    ids=["no header", "broken"],
 )  # fmt: skip
 def test_people_are_no_items(tmp_path: Path, files: dict[str, str], says: str) -> None:
     """Where the table of items can not be read, neither that of users nor the events become it."""

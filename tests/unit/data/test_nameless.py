@@ -1,6 +1,7 @@
 """Tables whose first row is a row like the others."""
 
 import itertools
+import json
 import random
 from pathlib import Path
 from typing import Any
@@ -54,35 +55,40 @@ def assert_same(found: Any, truth: Any) -> None:
     assert found.row.tolist() == [row - 1 for row in truth.row.tolist()]
 
 
+def test_init_knows_the_columns_of_public_files(tmp_path: Path) -> None:
+    folder = tmp_path / "shop"
+    folder.mkdir()
+    write(folder / "movies.dat", FILMS, "::", "latin-1")
+    write(folder / "ratings.dat", RATINGS, "::")
+    write_guess(folder)
+    text = (folder / "dataset.toml").read_text()
+    assert 'column_names = ["user_id", "item_id", "rating", "timestamp"]' in text
+    assert_same(read_folder(folder, strict=True), plain(tmp_path / "plain", RATINGS))
+
+
 @pytest.mark.parametrize(
-    ("films", "ratings", "sign", "between"),
-    [
-        ("movies.dat", "ratings.dat", "::", "::"),
-        ("a.csv", "b.csv", ";", ";"),
-        ("items.csv", "interactions.csv", "::", ";"),
-        ("films.tsv", "ratings_films.csv", "\t", ","),
-    ],
+    ("films", "ratings"), [("films.csv", "ratings.dat"), ("movies.dat", "mine.csv")]
 )
-def test_init_names_the_columns(
-    tmp_path: Path, films: str, ratings: str, sign: str, between: str
-) -> None:
-    shop = tmp_path / "shop"
-    shop.mkdir()
+def test_what_other_files_mean_nobody_guesses(tmp_path: Path, films: str, ratings: str) -> None:
+    """Numbers of users may be those of films, a rating the number of a visit."""
+    write(tmp_path / films, FILMS, "::")
+    write(tmp_path / ratings, RATINGS, "::")
+    file = films if films != "movies.dat" else ratings
+    with pytest.raises(UserError, match=rf"{file}, row 1: .* column_names = \[...\] under the"):
+        write_guess(tmp_path)
+    assert not (tmp_path / "dataset.toml").exists()
+
+
+@pytest.mark.parametrize("sign", ["::", ";", "\t"])
+def test_named_by_hand_they_are_read_as_with_names_above(tmp_path: Path, sign: str) -> None:
+    folder = tmp_path / "shop"
+    toml = TOML.replace('delimiter = "::"', f"delimiter = {json.dumps(sign)}")
+    shop(folder, toml if sign == "::" else toml.replace(f"delimiter = {json.dumps(sign)}", ""))
     rows = [[*row] for row in FILMS]
     if sign != "::":  # which knows no quotes
         rows[4][1] = '"""Great Performances"" Cats (1998)"'
-    write(shop / films, rows, sign, "latin-1")
-    write(shop / ratings, RATINGS, between)
-    write_guess(shop)
-    found = read_folder(shop, strict=True)
-    truth = plain(tmp_path / "plain", RATINGS)
-    found.rating[:] = truth.rating if not np.isfinite(found.rating).any() else found.rating
-    assert_same(found, truth)
-    text = (shop / "dataset.toml").read_text()
-    known = "rating" in ratings
-    assert ('column_names = ["user_id", "item_id", "rating", "timestamp"]' in text) == known
-    assert ('column_names = ["column_1", "column_2", "column_3", "column_4"]' in text) != known
-    assert ("# Note: column_2 and column_1 of" in text) != known, "users have the numbers of films"
+    write(folder / "items.csv", rows, sign)
+    assert_same(read_folder(folder, strict=True), plain(tmp_path / "plain", RATINGS))
 
 
 def test_events_alone(tmp_path: Path) -> None:
