@@ -14,9 +14,7 @@ import numpy as np
 from jmrec.evaluation.protocol import Prefixes, Ranker
 from jmrec.evaluation.rankers.bags import context_weights
 from jmrec.evaluation.rankers.blend import Blend
-from jmrec.evaluation.rankers.cooccurrence import (
-    TIE_BREAK,
-)
+from jmrec.evaluation.rankers.cooccurrence import TIE_BREAK
 from jmrec.evaluation.rankers.live_pairs import Following, Together
 from jmrec.evaluation.rankers.live_sessions import Neighbours
 from jmrec.evaluation.rankers.past import Asked, Past, add_at, highest
