@@ -39,6 +39,7 @@ def training(
             "weight_decay": 0.01,
             "muon": 0.0,
             "clip": 1.0,
+            "average": 0,
         }
     )
 
@@ -157,6 +158,8 @@ def session_student(source: str, size: str) -> ConfigDict:
     if size == "small" and not toyshop:
         # So many updates see a session some fifty times: half of what is read is hidden.
         student.train.weight_decay, student.hparams.dropout = 0.1, 0.5
+        # At one rate the last updates go to and fro around what they are after.
+        student.train.average = 200
     return student
 
 

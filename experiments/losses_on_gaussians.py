@@ -123,6 +123,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
             "weight_decay": 0.0,
             "muon": 0.0,
             "clip": 1.0,
+            "average": 0,
         }
     )
     config.evaluate = ConfigDict({"samples": 2000 if tiny else 50_000})

@@ -150,6 +150,7 @@ class TrainState:
     Attributes:
       step: int32 scalar, the number of updates done.
       params: The task's parameters.
+      average: Their moving average, ``{}`` where there is none.
       opt_state: The optax state.
       task_state: The task's own state.
       key: The run's typed PRNG key; update n uses ``fold_in(key, n)``.
@@ -160,9 +161,16 @@ class TrainState:
 
     step: Any
     params: Any
+    average: Any
     opt_state: Any
     task_state: Any
     key: Any
     best: Any
     best_step: Any
     stale: Any
+
+    @property
+    def judged(self) -> Params:
+        """The parameters that are judged and kept: their average, where there is one."""
+        own: Params = self.average or self.params
+        return own

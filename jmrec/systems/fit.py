@@ -31,6 +31,7 @@ def train_config(train: ConfigDict, rules: str) -> TrainConfig:
         muon=train.muon,
         schedule=train.schedule,
         warmup=min(train.warmup, train.steps // 10),
+        average=train.get("average", 0),
     )
     return TrainConfig(
         steps=train.steps,

@@ -87,6 +87,9 @@ TRAIN: Settings = {
     "weight_decay": Setting(Number(0, 1000), "Decoupled decay of matrices."),
     "muon": Setting(Number(0, 1000), "Times the learning rate for Muon; 0 is Adam alone."),
     "clip": Setting(WEIGHT, "Largest norm of a gradient; 0 does not clip."),
+    "average": Setting(
+        Whole(0, 10**9), "Last updates whose average is judged and kept; 0: the last one alone."
+    ),
 }  # fmt: skip
 STACK: Settings = {
     "width": Setting(WIDTH, "Numbers of a position."),

@@ -50,6 +50,7 @@ def compiled_by(config: TrainConfig) -> tuple[Any, ...]:
     """
     optim = replace(config.optim, steps=config.optim.steps or config.steps)
     traced: dict[str, Any] = dict.fromkeys(traced_numbers(optim), 0)
+    traced["average"] = min(optim.average, 1)  # whether there is one is no number
     optim = replace(optim, **traced)
     return optim, config.accumulate, config.updates_per_call, config.rules
 

@@ -360,7 +360,7 @@ def judge(
     evaluate: Evaluate, state: TrainState, mesh: Mesh, n: int
 ) -> tuple[float, dict[str, float]]:
     """Return the score as float32 (the state's type) and the row of the history."""
-    params, task_state = process_local((state.params, state.task_state), mesh)
+    params, task_state = process_local((state.judged, state.task_state), mesh)
     row = {name: float(x) for name, x in evaluate(params, task_state).items()}
     score = float(np.float32(row["score"]))
     if jax.process_count() > 1:  # all processes must decide alike

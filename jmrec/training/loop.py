@@ -34,7 +34,8 @@ class FitResult:
     """What a fit ends in.
 
     Attributes:
-      params: The parameters of the best evaluation, or the last without evaluations.
+      params: The parameters of the best evaluation, or the last without evaluations; their
+        average, where there is one.
       task_state: The task state that belongs to them.
       step: Updates done.
       best, best_step: The best score and its step, -inf and 0 without evaluations.
@@ -273,7 +274,7 @@ def _result(group: Members, k: int) -> FitResult:
     """Return a run's state of the best evaluation, and how it came about."""
     state, run = group.chosen(k), group.runs[k]
     return FitResult(
-        state.params, state.task_state, run.n, run.best, run.best_step, run.history, run.flops
+        state.judged, state.task_state, run.n, run.best, run.best_step, run.history, run.flops
     )
 
 

@@ -39,6 +39,12 @@ class OptimConfig:
       schedule: "constant", "cosine" or "linear" (the last two end at 0).
       warmup: Updates over which the learning rate rises linearly.
       steps: Updates in all, where the schedule ends; 0 takes the run's.
+      average: The parameters that are judged and kept are a moving average over about so many of
+        the last updates, and over the last tenth of them while those are fewer. 0 keeps none.
+
+    References:
+      Polyak and Juditsky, Acceleration of Stochastic Approximation by Averaging,
+      https://doi.org/10.1137/0330046
     """
 
     clip: float = 1.0
@@ -50,6 +56,7 @@ class OptimConfig:
     schedule: str = "constant"
     warmup: int = 0
     steps: int = 0
+    average: int = 0
 
 
 def traced_numbers(config: OptimConfig) -> HParams:
@@ -66,6 +73,8 @@ def traced_numbers(config: OptimConfig) -> HParams:
       {'steps': 90, 'warmup': 0, 'weight_decay': 0.0}
     """
     traced: HParams = {"warmup": config.warmup, "weight_decay": config.weight_decay}
+    if config.average:
+        traced = {"average": config.average, **traced}
     if config.schedule != "constant":
         traced = {"steps": config.steps, **traced}
     return traced if config.muon else {"clip": config.clip, **traced}

@@ -66,6 +66,7 @@ class TrainStep:
         self._flops: dict[tuple[tuple[int, ...], ...], int] = {}
         axes = task.logical_axes()
         self._optimizer = make_optimizer(optim, axes)
+        self._averages = optim.average > 0
 
         # Born sharded: shapes -> logical axes -> rules -> jit(init, out_shardings).
         whole = replicated(mesh)
@@ -85,6 +86,7 @@ class TrainStep:
         placement = replace(
             jax.tree.map(lambda _: whole, shapes),
             params=params,
+            average=params if self._averages else {},
             opt_state=opt_state_shardings(shapes.opt_state, params, whole),
             task_state=shardings(task.state_axes(), shapes.task_state, mesh, rules),
         )
@@ -174,7 +176,8 @@ class TrainStep:
           params: Arrays of the same names and shapes.
         """
         placement = jax.tree.map(lambda leaf: leaf.sharding, self.abstract.params)
-        return replace(state, params=put_tree(params, placement))
+        begun = replace(state, params=put_tree(params, placement))
+        return replace(begun, average=put_tree(params, placement)) if self._averages else begun
 
     def place_whole(self, tree: Any) -> Any:
         """Place numbers on every device."""
@@ -185,6 +188,7 @@ class TrainStep:
         return TrainState(
             step=jnp.int32(0),
             params=params,
+            average=params if self._averages else {},
             opt_state=self._optimizer.init(params),
             task_state=task_state,
             key=run_key,
@@ -213,6 +217,7 @@ class TrainStep:
         updates, opt_state = self._optimizer.update(grads, state.opt_state, state.params, hparams)
         rate = self._optimizer.schedule(state.step, hparams)
         params = jax.tree.map(lambda p, u: (p - rate * u).astype(p.dtype), state.params, updates)
+        average = self._followed(state, params, hparams)
         out = {
             **metrics,
             "loss": (total, count),
@@ -220,9 +225,19 @@ class TrainStep:
             "learning_rate": (rate, 1.0),
         }
         new = replace(
-            state, step=state.step + 1, params=params, opt_state=opt_state, task_state=task_state
-        )
+            state, step=state.step + 1, params=params, average=average, opt_state=opt_state,
+            task_state=task_state,
+        )  # fmt: skip
         return new, out
+
+    def _followed(self, state: TrainState, params: Params, hparams: HParams) -> Params:
+        """Return the moving average after an update to ``params``."""
+        if not self._averages:
+            return {}
+        done = state.step.astype(jnp.float32)
+        share = jnp.maximum(1.0 / hparams["optim"]["average"], 1.0 / (1.0 + 0.1 * done))
+        average: Params = optax.incremental_update(params, state.average, share)
+        return average
 
     def _call(
         self, state: TrainState, frozen: Any, batches: Batch, hparams: HParams

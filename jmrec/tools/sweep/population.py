@@ -19,7 +19,7 @@ from jmrec.preemption import Sigterm
 from jmrec.tools.sweep.run import Job, start, why_failed
 from jmrec.tools.sweep.trials import VALIDATION, Sweep, Trial
 
-NUMBERS = ("learning_rate", "weight_decay", "clip", "warmup")
+NUMBERS = ("learning_rate", "weight_decay", "clip", "warmup", "average")
 """Settings of "train" that are traced: trials that differ in them share one program."""
 RUNNER = (sys.executable, "-m", "jmrec", "sweep")
 LOG = "population-{:04d}.log"

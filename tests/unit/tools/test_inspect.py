@@ -38,7 +38,7 @@ def state(step: int, shift: float = 0.0, best: float = 0.25) -> TrainState:
     counters = {"best": jnp.float32(best), "best_step": jnp.int32(4), "stale": jnp.int32(0)}
     moments = {"mu": {"table": jnp.zeros((2, 4))}}
     key = jax.random.key(1)
-    return TrainState(jnp.int32(step), params, moments, {}, key, **counters)
+    return TrainState(jnp.int32(step), params, {}, moments, {}, key, **counters)
 
 
 def save(directory: Path, *states: TrainState, metadata: dict[str, Any] | None = None) -> Path:

@@ -11,7 +11,7 @@ import pytest
 
 from jmrec.checkpoint import Checkpoints
 from jmrec.errors import UserError
-from jmrec.training import FitResult, Member, TrainConfig, Trainer
+from jmrec.training import FitResult, Member, OptimConfig, TrainConfig, Trainer
 from jmrec.training.population import PopulationStep
 from tests.unit.training.test_loop import CONFIG, Batches, Evaluate, Log, Quadratic
 
@@ -46,6 +46,7 @@ def members(
 ) -> list[Member]:
     """Return the members; ``changes`` is seed as a word -> what its batches do otherwise."""
     rates = {2: {}, 5: {"learning_rate": 0.05}, 7: {"optim": {"warmup": 3}}}
+    rates |= {8: {"optim": {"average": 9}}, 9: {"optim": {"average": 2}}}
     return [
         Member(
             folder / str(seed), Own(seed, **changes.get(f"of{seed}", {})), seed, rates[seed],
@@ -112,6 +113,15 @@ def test_members_equal_their_solo_runs(tmp_path: Path, way: str, k: int) -> None
             alone(trainer, dataclasses.replace(member, batches=Own(0, raises=0), evaluate=dead)),
         )
     assert trainer.compilations == 1  # of the solo runs above
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_each_has_its_own_average(tmp_path: Path, way: str) -> None:
+    optim, seeds = OptimConfig(average=30), (2, 8, 9)
+    trainer = a_trainer(way, dataclasses.replace(CONFIG, optim=optim))
+    found = trainer.fit_members(members(tmp_path / "all", seeds=seeds))
+    for member, result in zip(members(tmp_path / "alone", seeds=seeds), found):
+        close(result, alone(trainer, member))
 
 
 @pytest.mark.parametrize("way", WAYS)
