@@ -84,7 +84,7 @@ EMPTY = (
 """These may be an empty text or list."""
 ZERO = (
     r"seed", r"data\.toyshop\.seed", r"data\.back", r"protocol\.fold", r"features\.width",
-    r".*train\.(learning_rate|patience|population|warmup|weight_decay|muon|clip)",
+    r".*train\.(learning_rate|patience|population|warmup|weight_decay|muon|clip|average)",
     r".*stack\.layers", r"knowledge\.lora\.(rank|alpha)", r"backbone\.(picture_size|layers)",
     r".*hparams\.(?!.*temperature)(?!clip).*", r"students\.[\w-]+\.logit",
     r"evaluate\.(warm_loss|value\.\w+)", r"data\.toyshop\.look_share", r"read\.width",
