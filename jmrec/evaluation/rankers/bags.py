@@ -86,16 +86,33 @@ class Bag:
         if isinstance(matrix, np.ndarray):
             found: np.ndarray = self.weights @ matrix[self.rows]
             return found
-        start = matrix.indptr[self.rows]
-        size = matrix.indptr[self.rows + 1] - start
-        if size.sum() > FEW:
+        if (matrix.indptr[self.rows + 1] - matrix.indptr[self.rows]).sum() > FEW:
             found = matrix[self.rows].T @ self.weights
             return found
+        column, parts = self._entries(matrix)
+        return np.bincount(column, parts, matrix.shape[1]).astype(np.float32)
+
+    def within(self, matrix: sp.csr_array) -> "Bag":
+        """Return the weighted sum of the rows of a matrix [N, M] as a bag of rows of M.
+
+        Example:
+          >>> two = Bag(np.array([1, 2]), np.array([2, 1], np.float32))
+          >>> found = two.within(sp.csr_array([[1, 0, 0], [2, 0, 0], [3, 0, 4]]))
+          >>> found.rows.tolist(), found.weights.tolist()
+          ([0, 2], [7.0, 4.0])
+        """
+        column, parts = self._entries(matrix)
+        rows, place = np.unique(column, return_inverse=True)
+        return Bag(rows, np.bincount(place, parts, len(rows)).astype(np.float32))
+
+    def _entries(self, matrix: sp.csr_array) -> tuple[np.ndarray, np.ndarray]:
+        """Return the columns of the entries of the rows, and the entries times their weights."""
+        start = matrix.indptr[self.rows]
+        size = matrix.indptr[self.rows + 1] - start
         # The entries of a row follow each other: each is as far after the row's first one as it is
         # after the first one of that row here.
         place = np.arange(size.sum()) + np.repeat(start - (np.cumsum(size) - size), size)
-        parts = np.repeat(self.weights, size) * matrix.data[place]
-        return np.bincount(matrix.indices[place], parts, matrix.shape[1]).astype(np.float32)
+        return matrix.indices[place], np.repeat(self.weights, size) * matrix.data[place]
 
 
 def counted_back(age: np.ndarray, decay: float, last: int | None) -> tuple[np.ndarray, np.ndarray]:

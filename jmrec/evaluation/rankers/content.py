@@ -10,7 +10,7 @@ import scipy.sparse as sp
 from jmrec.data.schema import Items
 from jmrec.errors import UserError
 from jmrec.evaluation.protocol import Prefixes, Ranker
-from jmrec.evaluation.rankers.bags import Bag, add_product, context_weights, last_bag
+from jmrec.evaluation.rankers.bags import add_product, context_weights, last_bag
 from jmrec.evaluation.rankers.known import Known
 from jmrec.evaluation.rankers.servable import servable
 
@@ -83,13 +83,14 @@ class TextNeighbours:
     def scores(self, prefixes: Prefixes, item_slice: slice) -> np.ndarray:
         """Return float32 [P, slice length]."""
         n_items = self.vectors.shape[0]
-        if len(prefixes) == 1 and n_items <= SMALL:
+        if len(prefixes) == 1:
+            bag = last_bag(prefixes, self.decay)
+            if n_items > SMALL:
+                return bag.within(self.vectors).product(self._of_word)[None, item_slice]
             if self._cosines is None:  # by the first answer
                 self._cosines = (self.vectors @ self._of_word).toarray()
-            return last_bag(prefixes, self.decay).product(self._cosines)[None, item_slice]
+            return bag.product(self._cosines)[None, item_slice]
         words = context_weights(prefixes, n_items, self.decay) @ self.vectors
-        if len(prefixes) == 1:
-            return Bag(words.indices, words.data).product(self._of_word)[None, item_slice]
         scores = np.zeros((len(prefixes), item_slice.stop - item_slice.start), np.float32)
         add_product(scores, words, self._of_word, item_slice)
         return scores
