@@ -19,7 +19,9 @@ from jmrec.terminal import say
 from jmrec.tools.terminal import wide_console
 from jmrec.xla import set_flags
 
-BENCHMARKS = ("accelerator", "backbone", "data", "items", "kernels", "population", "sessions")
+BENCHMARKS = (
+    *("accelerator", "backbone", "data", "items", "kernels", "population", "serve", "sessions"),
+)
 """Modules with ``add_arguments(parser)`` and ``run(args) -> {name: plain value}``; "table" may hold
 a list of such dicts, and "wrong" sentences about results that are. They are imported after XLA's
 flags are set."""

@@ -49,6 +49,19 @@ def test_data(capsys: pytest.CaptureFixture[str]) -> None:
     assert "prepare peak mb" in out
 
 
+def test_one_answer_among_many(capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--items", "5000", "--sessions", "300", "--ease-items", "40", "--calls", "3"]
+    assert main(["serve", *words]) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    names = [row["row"] for row in found["table"]]
+    assert names[-2:] == ["sasrec", "blend of all"]
+    assert {"EASE", "V-SKNN", "content-kNN (TF-IDF)"} < {*names}
+    assert all(0 < row["median_ms"] <= row["p99_ms"] for row in found["table"])
+    assert 2 < found["mean_length"] < 8
+    assert main(["serve", "--items", "9"]) == 2
+    assert "--items=9 is too small; give 60 or more." in capsys.readouterr().err
+
+
 def test_a_population_needs_two(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["population", "--members", "1"]) == 2
     assert "--members=1 is too small; give 2 or more." in capsys.readouterr().err
