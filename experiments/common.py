@@ -224,7 +224,8 @@ def as_in_papers(config: ConfigDict, size: str) -> None:
       papers, and every choice (the best update, the settings of rules, the served row) is made by
       MRR@20 of the last item.
     * Training goes on until ten evaluations, of about an epoch each, bring no better one: Adam
-      without weight decay, at one learning rate.
+      without weight decay, at one learning rate. Here alone the average of about the last half
+      epoch's parameters is judged and kept (student.train.average=0: the last ones, as there).
 
     Whether items of the session stay candidates is said by dataset.toml in both. Papers cut each
     training session into all its beginnings; here every position of a session has a loss, which is
@@ -242,6 +243,7 @@ def as_in_papers(config: ConfigDict, size: str) -> None:
         training(20_000, 64, 1e-3, 100, patience=10),
     )[SIZES.index(size)]
     config.student.train.weight_decay, config.student.train.population = 0.0, 0
+    config.student.train.average = config.student.train.eval_every // 2
     for student in config.students.values():
         if "train" in student:
             del student["train"]
