@@ -244,6 +244,11 @@ class Trainer:
         self._refuse_unknown("hparams.optim.", own, traced_numbers(self.config.optim))
         optim = replace(self.config.optim, **own)
         check_optim(self._optim(optim))
+        if self.config.optim.average and optim.average < 1:
+            raise UserError(
+                f"hparams.optim.average={optim.average} averages nothing, and this program keeps "
+                "an average; give 1 or more."
+            )
         return _numbers({**self.task.hparams, **given}, self._optim(optim)), optim
 
     def _refuse_unknown(self, group: str, given: Mapping[str, Any], known: HParams) -> None:

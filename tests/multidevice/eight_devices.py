@@ -98,7 +98,9 @@ class Failing(Batches):
         return super().__getitem__(n)
 
 
-def make_trainer(rules: str, devices: int, accumulate: int = 1, muon: float = 0.0) -> Trainer:
+def make_trainer(
+    rules: str, devices: int, accumulate: int = 1, muon: float = 0.0, average: int = 0
+) -> Trainer:
     config = TrainConfig(
         steps=STEPS,
         eval_every=100,
@@ -106,7 +108,7 @@ def make_trainer(rules: str, devices: int, accumulate: int = 1, muon: float = 0.
         log_every=1,
         rules=rules,
         accumulate=accumulate,
-        optim=OptimConfig(weight_decay=0.01, schedule="cosine", muon=muon),
+        optim=OptimConfig(weight_decay=0.01, schedule="cosine", muon=muon, average=average),
     )
     return Trainer(NextItem(), config, mesh=make_mesh(rules, jax.devices()[:devices]))
 
@@ -121,6 +123,7 @@ def crossed(workdir: Path, first: Trainer, then: Trainer) -> dict[str, Any]:
         "losses": tracker.values,
         "said": tracker.said,
         "devices": len(result.params["table"].sharding.device_set),
+        "table": np.asarray(result.params["table"]).tolist(),
     }
 
 
@@ -160,6 +163,13 @@ def main(workdir: Path) -> dict[str, Any]:
         out["muon"][f"{rules} {devices}"] = tracker.values
     tensor = make_trainer("fsdp_tp", 8, muon=5.0)
     out["muon 8 to 1"] = crossed(workdir / "muon 8 to 1", tensor, make_trainer("dp", 1, muon=5.0))
+    averaged = {1: make_trainer("dp", 1, average=4), 8: make_trainer("fsdp_tp", 8, average=4)}
+    out["average"] = {}
+    for devices, trainer in averaged.items():
+        result = trainer.fit(workdir / f"average {devices}", Batches(), seed=0)
+        out["average"][devices] = np.asarray(result.params["table"]).tolist()
+        out["average spec"] = str(tuple(result.params["table"].sharding.spec))
+    out["average 8 to 1"] = crossed(workdir / "average 8 to 1", averaged[8], averaged[1])["table"]
     out["8 to 1"] = crossed(workdir / "8 to 1", trainers["fsdp_tp"], trainers["one"])
     out["1 to 8"] = crossed(workdir / "1 to 8", trainers["one"], trainers["fsdp_tp"])
     # Of a shape that nothing has saved before.

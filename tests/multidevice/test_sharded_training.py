@@ -37,6 +37,14 @@ def test_muon_gives_the_single_device_losses(found: dict[str, Any]) -> None:
     np.testing.assert_allclose(found["muon 8 to 1"]["losses"], one[5:], rtol=RELATIVE)
 
 
+def test_the_average_is_that_of_a_single_device(found: dict[str, Any]) -> None:
+    one, last = found["average"]["1"], found["8 to 1"]["table"]
+    assert found["average spec"] == found["specs"]["fsdp_tp"]["table"]
+    for other in (found["average"]["8"], found["average 8 to 1"]):
+        np.testing.assert_allclose(other, one, rtol=RELATIVE, atol=1e-6)
+    assert np.abs(np.subtract(one, last)).max() > 1e-3
+
+
 def test_parameters_and_moments_are_born_where_the_rules_say(found: dict[str, Any]) -> None:
     assert set(found["specs"]["dp"].values()) == {"(None, None)"}
     assert found["specs"]["fsdp"] == {

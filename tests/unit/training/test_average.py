@@ -51,5 +51,8 @@ def test_a_moving_average_is_judged_and_kept(tmp_path: Path) -> None:
     begin = {"w": np.array([3.0, 2.0, 1.0], np.float32)}
     begun = trainer.step.begin(trainer.step.initialise(0), begin)
     np.testing.assert_array_equal(begun.average["w"], begin["w"])
+    none = {"optim": {"average": 0}}
+    with pytest.raises(UserError, match=r"average=0 averages nothing.* give 1 or more"):
+        trainer.fit(tmp_path / "none", Batches(), seed=5, hparams=none)
     with pytest.raises(UserError, match=r"no hparams\.optim\.average; it has clip, warmup"):
         Trainer(Quadratic(), CONFIG).fit(tmp_path / "no", Batches(), seed=5, hparams=given)
