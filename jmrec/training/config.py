@@ -47,6 +47,9 @@ def compiled_by(config: TrainConfig) -> tuple[Any, ...]:
       >>> slow = TrainConfig(10, 5, 5, optim=OptimConfig(weight_decay=0.1))
       >>> compiled_by(slow) == compiled_by(TrainConfig(10, 2, 10))
       True
+      >>> averaged = [TrainConfig(10, 5, 5, optim=OptimConfig(average=n)) for n in (0, 3, 9)]
+      >>> [compiled_by(each) == compiled_by(averaged[1]) for each in averaged]
+      [False, True, True]
     """
     optim = replace(config.optim, steps=config.optim.steps or config.steps)
     traced: dict[str, Any] = dict.fromkeys(traced_numbers(optim), 0)
