@@ -164,3 +164,5 @@ def test_jmrecs_own_protocol_knows_nothing_of_it() -> None:
     changed = {name for name in own | papers if own.get(name) != papers.get(name)}
     assert {each.rpartition(".")[0] for each in changed} == {"data", "student.train"}
     assert {"data.targets", "data.fractions"} < changed
+    averaged, epoch = (papers[f"student.train.{each}"] for each in ("average", "eval_every"))
+    assert (own["student.train.average"], averaged, epoch) == (200, 400, 800)
