@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from jmrec.evaluation.protocol import Predictions, Prefixes, Ranker, miss
+from jmrec.evaluation.rankers.popularity import StaticRule
 from jmrec.evaluation.rankers.servable import servable
 from jmrec.evaluation.results import MIX, MRR20, mixed_name
 from jmrec.evaluation.top_list import FLOOR
@@ -84,6 +85,13 @@ class Blend:
 
     def __post_init__(self) -> None:
         self._cached: tuple[Prefixes, list[tuple[np.ndarray, np.ndarray]]] | None = None
+        # What is the same after every prefix is standardised once.
+        self._fixed: dict[int, np.ndarray] = {}
+        for index, (member, weight) in enumerate(zip(self.members, self.weights)):
+            if isinstance(member, StaticRule):
+                values = member.values[None]
+                mean, scale = _finish(*_moments(values), self.n_items)
+                self._fixed[index] = _standard(values, mean, scale, weight)
 
     def prepare(self, features: Mapping[str, np.ndarray]) -> None:
         """Hand the features to every member."""
@@ -92,30 +100,41 @@ class Blend:
 
     def scores(self, prefixes: Prefixes, item_slice: slice) -> np.ndarray:
         """Return float32 [P, slice length]."""
+        moving = [member for n, member in enumerate(self.members) if n not in self._fixed]
         moments: list[tuple[np.ndarray, np.ndarray]] | None = None
         if item_slice.start > 0 or item_slice.stop < self.n_items:
             # The moments are over the whole catalogue, so one more pass is needed.
             kept = self._cached  # read once: another thread may ask of other prefixes meanwhile
             if kept is None or kept[0] is not prefixes:
-                found = [catalogue_moments(m, prefixes, self.n_items) for m in self.members]
+                found = [catalogue_moments(m, prefixes, self.n_items) for m in moving]
                 self._cached = kept = prefixes, found
             moments = kept[1]
-        parts = [_floats(member, prefixes, item_slice) for member in self.members]
-        total = np.zeros(parts[0].shape, np.float32)
-        rows = max(CACHED // max(item_slice.stop - item_slice.start, 1), 1)
+        parts = [_floats(member, prefixes, item_slice) for member in moving]
+        width = len(range(self.n_items)[item_slice])
+        total = np.zeros((len(prefixes), width), np.float32)
+        rows = max(CACHED // max(width, 1), 1)
         for start in range(0, len(total), rows):
             some = slice(start, start + rows)
             if moments is None:
-                sums, squares = np.array([_moments(part[some]) for part in parts]).swapaxes(0, 1)
-                own = [*zip(*_finish(sums, squares, self.n_items))]
+                own = [_finish(*_moments(part[some]), self.n_items) for part in parts]
             else:
                 own = [(mean[some], scale[some]) for mean, scale in moments]
-            for part, weight, (mean, scale) in zip(parts, self.weights, own):
-                standard = part[some] - mean[:, None]
-                standard *= scale[:, None]
-                standard *= np.float32(weight)
-                total[some] += standard
+            others = zip(parts, own)
+            for index, weight in enumerate(self.weights):
+                if index in self._fixed:
+                    total[some] += self._fixed[index][:, item_slice]
+                else:
+                    part, (mean, scale) = next(others)
+                    total[some] += _standard(part[some], mean, scale, weight)
         return total
+
+
+def _standard(scores: np.ndarray, mean: np.ndarray, scale: np.ndarray, weight: float) -> np.ndarray:
+    """Return float32 [P, n]: scores with mean 0 and deviation 1 over the catalogue, weighted."""
+    found = scores - mean[:, None]
+    found *= scale[:, None]
+    found *= np.float32(weight)
+    return found
 
 
 def _floats(member: Ranker, prefixes: Prefixes, item_slice: slice) -> np.ndarray:

@@ -123,9 +123,10 @@ def mrr(ranker, asked) -> float:
 
 def test_a_blend_adds_standardised_scores_in_any_slicing(asked, experts, monkeypatch) -> None:
     flat = StaticRule("flat", np.full(30, 7.0, np.float32))
-    mixed = Blend([*experts, flat], [1.0, 0.5, 3.0], 30)
+    fixed = StaticRule("fixed", np.random.default_rng(2).random(30, np.float32))
+    mixed = Blend([fixed, *experts, flat], [0.3, 1.0, 0.5, 3.0], 30)
     expected = np.zeros((len(asked), 30))
-    for weight, member in zip([1.0, 0.5], experts, strict=True):
+    for weight, member in zip([0.3, 1.0, 0.5], [fixed, *experts], strict=True):
         scores = member.scores(asked.prefixes, slice(0, 30))
         mean, spread = scores.mean(axis=1, keepdims=True), scores.std(axis=1, keepdims=True)
         expected += weight * (scores - mean) / spread
