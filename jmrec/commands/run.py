@@ -39,6 +39,12 @@ def options(parser: argparse.ArgumentParser) -> None:
         "of jmrec sweep do: what is equal is made once, and kept in shared-stages beside them",
     )  # fmt: skip
     parser.add_argument(
+        "--parallel", type=int, default=1, metavar="N",
+        help="so many stages at a time that need not wait for each other, such as students, each "
+        "in a process with its share of the cores and memory of its own; on a CPU (default: 1)",
+    )  # fmt: skip
+    parser.add_argument("--stage", help=argparse.SUPPRESS)  # what --parallel starts
+    parser.add_argument(
         "--only", type=lambda text: text.split(","), metavar="ROW[,ROW]",
         help="train these of the students (or rankers) alone, as jmrec sweep does with the row by "
         "which it judges",
@@ -49,6 +55,11 @@ def options(parser: argparse.ArgumentParser) -> None:
 
 def action(args: argparse.Namespace, overrides: Sequence[str]) -> int:
     """Run here, or as one of the processes of a cluster."""
+    if args.stage:
+        from jmrec.systems.registry import run_stage
+
+        run_stage(args.workdir, args.stage)
+        return 0
     from jmrec.cluster.settings import KEPT, read_settings
 
     settings = read_settings()
@@ -60,8 +71,8 @@ def action(args: argparse.Namespace, overrides: Sequence[str]) -> int:
     def work() -> None:
         start(
             args.config, args.workdir, overrides, origins=args.origins, resume=args.resume,
-            stale=args.stale, data=args.data, share=args.share, only=args.only,
-            sources=args.sources,
+            stale=args.stale, data=args.data, share=args.share, parallel=args.parallel,
+            only=args.only, sources=args.sources,
         )  # fmt: skip
 
     if settings is None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
@@ -111,6 +111,30 @@ def fit_at_once(fits: Sequence[Fits]) -> list[list[FitResult | UserError]]:
     members = [replace(each, hparams=own.numbers) for own in fits for each in own.members]
     ends = iter(fits[0].trainer().fit_members(members))
     return [[next(ends) for _ in own.members] for own in fits]
+
+
+class Seeded(NamedTuple):
+    """The name of a stage that trains one part of the config with one seed, and its parts."""
+
+    name: str
+    group: str
+    seed: int
+    path: str
+
+
+def seeded(path: str, seed: int) -> Seeded:
+    """Return the name, group, seed and config path of a stage that is one of several seeds.
+
+    Args:
+      path: Where its settings are in the config.
+      seed: Its seed.
+
+    Example:
+      >>> seeded("students.distilled", 0)[:2]
+      ('students/distilled-0', 'students/distilled')
+    """
+    group = path.replace(".", "/", 1)
+    return Seeded(f"{group}-{seed}", group, seed, path)
 
 
 def own_metadata(train: ConfigDict, **more: Any) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from jmrec.config.settings import check_config
 from jmrec.errors import UserError
 from jmrec.files import read_json, write_json
 from jmrec.lock import LOCK, only_writer, unsettled
-from jmrec.systems import grown
+from jmrec.systems import beside, grown
 from jmrec.systems.gaussians.settings import GAUSSIANS
 from jmrec.systems.gaussians.system import GaussianStudy
 from jmrec.systems.mmrec.settings import MMREC
@@ -24,7 +24,7 @@ from jmrec.systems.session.settings import SESSION
 from jmrec.systems.session.system import SessionSystem
 from jmrec.systems.settings import ANY_SYSTEM, Checks
 from jmrec.systems.shared import Shared
-from jmrec.systems.stages import check_run, walk
+from jmrec.systems.stages import check_run, run_one, walk
 from jmrec.systems.system import System
 from jmrec.systems.tpad.settings import TPAD
 from jmrec.systems.tpad.system import Tpad
@@ -115,6 +115,7 @@ def run(
     stop: str = "",
     last: str = "",
     share: bool = False,
+    parallel: int = 1,
     console: Console | None = None,
     prints: bool = True,
     given: Mapping[str, Any] | None = None,
@@ -132,8 +133,8 @@ def run(
       stop: A stage that is not run, nor what follows; the workdir then holds no finished run yet.
         Without "evaluate" nothing reads test. "" runs all.
       last: The last stage that is run, the same otherwise.
-      share: Whether finished stages are shared with the runs beside this one, see
-        `jmrec.systems.shared.Shared`.
+      share: Whether finished stages are shared, see `jmrec.systems.shared.Shared`.
+      parallel: How many stages run at a time, see `jmrec.systems.beside`.
       console: Where progress and warnings go; None is standard error.
       prints: See `jmrec.systems.work.Work`.
       given: What is kept beside the settings in `CONFIG`: the experiment as it was named, and where
@@ -145,6 +146,7 @@ def run(
     """
     system = system_class(config)
     remarks = check_settings(config)
+    beside.check(parallel)
 
     with ExitStack() as held:
 
@@ -172,12 +174,32 @@ def run(
         sharing = Shared.of(work) if share else None
         if sharing is not None:
             held.enter_context(sharing)
-        walk(stages[:wanted], workdir, stale=stale, tracker=tracker, sharing=sharing)
+        first(lambda: beside.take_over(workdir, tracker))
+        several = beside.SideBySide.of(work, command, parallel)
+        walk(
+            stages[:wanted], workdir, stale=stale, tracker=tracker, sharing=sharing, beside=several
+        )
         if stop or last:
             return
         kept = stored(config) | ({} if given is None else {GIVEN: dict(given)})
         first(lambda: write_json(workdir / CONFIG, kept))
         _say_report(workdir / stages[-1].name / "report.html", tracker)
+
+
+def run_stage(workdir: Path, name: str) -> None:
+    """Run one stage of a run that another process is at: what `run` starts where it is parallel.
+
+    Args:
+      workdir: Of the run.
+      name: The stage, which is begun.
+
+    Raises:
+      UserError: Nobody has begun it.
+    """
+    config, command = beside.settings_of(workdir)
+    with Tracker(workdir, metrics=beside.metrics_of(workdir, name)) as tracker:
+        stages = system_class(config)(Work(config, workdir, tracker, prints=False)).stages(command)
+        run_one(stages, name, workdir)
 
 
 def _say_report(report: Path, tracker: Tracker) -> None:

@@ -12,13 +12,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from jmrec.cluster.member import first
 from jmrec.config import difference, flatten
 from jmrec.data.forgotten import whole
 from jmrec.errors import UserError
 from jmrec.files import remove_leftovers, write_json
+from jmrec.systems.beside import SideBySide
 from jmrec.systems.fit import Fits, fit_at_once
 from jmrec.systems.sealed import FORMAT, STAGE, check_seal, read_stage, seal
 from jmrec.tracking import Tracker
@@ -96,30 +97,6 @@ class Sharing(Protocol):
         """Let other runs have a stage that is done here."""
 
 
-class Seeded(NamedTuple):
-    """The name of a stage that trains one part of the config with one seed, and its parts."""
-
-    name: str
-    group: str
-    seed: int
-    path: str
-
-
-def seeded(path: str, seed: int) -> Seeded:
-    """Return the name, group, seed and config path of a stage that is one of several seeds.
-
-    Args:
-      path: Where its settings are in the config.
-      seed: Its seed.
-
-    Example:
-      >>> seeded("students.distilled", 0)[:2]
-      ('students/distilled-0', 'students/distilled')
-    """
-    group = path.replace(".", "/", 1)
-    return Seeded(f"{group}-{seed}", group, seed, path)
-
-
 def stage_hash(settings: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
     """Hash a stage's settings and the hashes of its inputs.
 
@@ -150,6 +127,7 @@ def walk(
     stale: str = "stop",
     tracker: Tracker,
     sharing: Sharing | None = None,
+    beside: SideBySide | None = None,
 ) -> dict[str, str]:
     """Run the stages in order, skipping what is done.
 
@@ -162,6 +140,8 @@ def walk(
         it and the stages that depend on it.
       tracker: For messages.
       sharing: Where finished stages are taken from and left, by one process.
+      beside: What runs stages side by side that need not wait for each other; None: one after the
+        other.
 
     Returns:
       Stage name -> hash.
@@ -194,6 +174,17 @@ def walk(
         group = [(stage, fresh)]
         if stage.together is not None and stage.together.helps():
             group = [each for each in plan if each[0].together is stage.together]
+        elif beside is not None and len(ready := _ready(plan, stage, workdir)) > 1:
+
+            def opens(name: str, ready: Ready = ready) -> bool:
+                return not begin(*ready[name], sharing)["done"]
+
+            beside([*ready], opens)
+            settled |= ready.keys()
+            if sharing is not None:
+                for each, _ in ready.values():
+                    sharing.give(each)
+            continue
         # What several train at once depends on which of them were left.
         shared = sharing if len(group) == 1 else None
         open_ = [(*each, known) for each in group if not (known := begin(*each, shared))["done"]]
@@ -202,6 +193,50 @@ def walk(
         if shared is not None:
             shared.give(stage)
     return {stage.name: fresh["hash"] for stage, fresh in plan}
+
+
+Ready = dict[str, tuple[Stage, dict[str, Any]]]
+"""Stages by name, each with the stage.json that it begins with."""
+
+
+def _ready(plan: Sequence[tuple[Stage, dict[str, Any]]], first_one: Stage, workdir: Path) -> Ready:
+    """Return by name a stage and those right after it that read nothing of them and are to run.
+
+    What is done, or is trained at once with others, does not belong to them; nor does what follows
+    one that reads any of them.
+    """
+    place = [stage for stage, _ in plan].index(first_one)
+    found, passed = Ready(), set[str]()
+    for stage, fresh in plan[place:]:
+        at_once = stage.together is not None and stage.together.helps()
+        if passed & {*stage.inputs} or stage.alone or at_once:
+            break
+        passed.add(stage.name)
+        known = read_stage(workdir / stage.name)
+        if known is None or not known["done"] or _differs(known, fresh):
+            found[stage.name] = stage, fresh
+    return found if first_one.name in found else {}
+
+
+def run_one(stages: Sequence[Stage], name: str, workdir: Path) -> None:
+    """Run a stage that a walk with ``beside`` has begun, in a process of its own.
+
+    Args:
+      stages: Of the run.
+      name: Its name.
+      workdir: The run's folder.
+
+    Raises:
+      UserError: It was not begun, or with other settings or data.
+    """
+    plan = _plan(stages)
+    stage, fresh = next(each for each in plan if each[0].name == name)
+    _note_contents(plan, workdir, stage, fresh)
+    known = read_stage(workdir / name)
+    if known is None or _differs(known, fresh):
+        raise UserError(f"stage {name} of {workdir} was not begun so; start jmrec run again.")
+    if not known["done"]:
+        _run([(stage, fresh, known)], workdir)
 
 
 def begin_some(

@@ -25,9 +25,9 @@ from jmrec.evaluation.results import mixed_name
 from jmrec.models.linen import check_fit
 from jmrec.models.sessions.table import id_table_rows, packs, session_config, session_model
 from jmrec.systems.data import BEFORE, RunData
-from jmrec.systems.fit import Fits, fit, traced, train_config
+from jmrec.systems.fit import Fits, fit, seeded, traced, train_config
 from jmrec.systems.sealed import PARAMS, read_stage
-from jmrec.systems.stages import Stage, Together, seeded
+from jmrec.systems.stages import Stage, Together
 from jmrec.systems.work import Work
 from jmrec.tasks.session import (
     DISTILL,

@@ -36,6 +36,8 @@ class Tracker:
         stays clean for results.
       prefix: The stage's name, "" for none.
       quiet: Write, show and mirror nothing: for all processes of a run but the first.
+      metrics: Where the lines go in place of ``workdir``'s metrics.jsonl: of a process that does
+        a part of the run, whose lines the run takes over.
       writes: Whether it writes files. A command that only reads a workdir must not touch those of
         another that is at work there.
 
@@ -62,10 +64,11 @@ class Tracker:
         console: Console | None = None,
         prefix: str = "",
         quiet: bool = False,
+        metrics: Path | None = None,
         writes: bool = True,
     ) -> None:
         self.workdir = Path(workdir)
-        self.path = self.workdir / METRICS
+        self.path = metrics or self.workdir / METRICS
         self.prefix = prefix
         self.console = console or clean_console(stderr=True, quiet=quiet)
         self._owner, self._writes = True, writes and not quiet

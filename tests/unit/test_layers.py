@@ -14,7 +14,18 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 
 LAYERS = [
-    {"types", "errors", "files", "usage", "flops", "preemption", "lock", "terminal", "xla"},
+    {
+        "types",
+        "errors",
+        "files",
+        "usage",
+        "flops",
+        "preemption",
+        "lock",
+        "processes",
+        "terminal",
+        "xla",
+    },
     {"kernels", "config", "metrics", "tracking"},
     {"losses", "sharding", "cluster", "data", "models"},
     {"convert", "checkpoint", "features", "generate"},

@@ -14,11 +14,12 @@ from jmrec.data.known import Cuts, Questions
 from jmrec.data.pipeline import item_batches
 from jmrec.features import ROWS, pad_rows
 from jmrec.models.dlrm import UNKNOWN, DlrmConfig, dlrm
+from jmrec.systems.fit import seeded
 from jmrec.systems.mmrec.data import GROUPS, RatingData
 from jmrec.systems.mmrec.describe import MEAN, NONE, Descriptions
 from jmrec.systems.mmrec.features import Numbers, pair_arrays, pair_numbers
 from jmrec.systems.mmrec.space import Space
-from jmrec.systems.stages import Stage, seeded
+from jmrec.systems.stages import Stage
 from jmrec.systems.work import Work, numbers
 from jmrec.tasks.rank import STRATEGIES, Balance, RankTask, gather
 from jmrec.training import Trainer

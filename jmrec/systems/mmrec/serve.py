@@ -16,10 +16,10 @@ from jmrec.features import hash_ids
 from jmrec.metrics.calibration import Platt
 from jmrec.report.serving import why_served
 from jmrec.serving.pairs import Line, PairArtefact
+from jmrec.systems.fit import seeded
 from jmrec.systems.mmrec.parts import Run
 from jmrec.systems.sealed import read_stage
 from jmrec.systems.serve_rules import results_of
-from jmrec.systems.stages import seeded
 
 OF_ITEM, OF_USER = ("numbers", "category"), ("numbers", "past", "past_label", "past_mask")
 """What of a batch is an item's, and what is a user's."""

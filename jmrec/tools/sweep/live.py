@@ -11,9 +11,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from jmrec.processes import last_line
 from jmrec.terminal import clean, say
 from jmrec.terminal import console as clean_console
-from jmrec.tools.sweep.run import Job, last_line
+from jmrec.tools.sweep.run import Job
 from jmrec.tools.sweep.table import OPEN, cell, settings, short_names
 from jmrec.tools.sweep.trials import Record, Sweep, Trial
 from jmrec.usage import duration

@@ -16,7 +16,8 @@ from jmrec.config import ConfigDict, flatten, load_config, only_rows
 from jmrec.errors import REQUEUE, Preempted
 from jmrec.lock import try_lock
 from jmrec.preemption import Sigterm
-from jmrec.tools.sweep.run import Job, start, why_failed
+from jmrec.processes import why_failed
+from jmrec.tools.sweep.run import Job, start_process
 from jmrec.tools.sweep.trials import VALIDATION, Sweep, Trial
 
 NUMBERS = ("learning_rate", "weight_decay", "clip", "warmup", "average")
@@ -122,7 +123,7 @@ def _train(
     asked += [] if any(job.trial.only for job in jobs) else ["--every-row"]
     log.unlink(missing_ok=True)  # of an earlier start
     with Sigterm(keyboard=True) as sigterm:
-        process = start(sweep, [*runner, *where, *asked], log, [job.lock for job in jobs])
+        process = start_process(sweep, [*runner, *where, *asked], log, [job.lock for job in jobs])
         try:
             while process.poll() is None and not sigterm.received:
                 show(jobs)

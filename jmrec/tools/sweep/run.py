@@ -8,7 +8,6 @@ lock is given back, and a half-done trial resumes by ``jmrec run`` itself.
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,17 +18,8 @@ from jmrec.errors import REQUEUE, Preempted
 from jmrec.evaluation.results import RESULTS
 from jmrec.lock import try_lock
 from jmrec.preemption import Sigterm
+from jmrec.processes import start, why_failed
 from jmrec.tools.sweep.trials import Record, Sweep, Trial
-
-CHILD = """
-import ctypes, os, signal, sys
-if sys.platform == "linux":
-    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
-    if os.getppid() != int(sys.argv[1]):
-        sys.exit(75)
-os.execvp(sys.argv[2], sys.argv[2:])
-"""
-"""Becomes the trial; where the sweep is killed, the trial gets SIGTERM (on Linux)."""
 
 
 @dataclass
@@ -228,45 +218,22 @@ def device_shares(environment: Mapping[str, str], parallel: int) -> list[dict[st
     return [{"CUDA_VISIBLE_DEVICES": ",".join(each)} for each in dealt]
 
 
-def start(
+def start_process(
     sweep: Sweep,
     command: Sequence[str],
     log: Path,
     locks: Sequence[int],
     environment: Mapping[str, str] | None = None,
 ) -> subprocess.Popen[bytes]:
-    """Start a process of a sweep.
-
-    Args:
-      sweep: Whose.
-      command: What it does.
-      log: What it says is written to the end of this file.
-      locks: Open locks, which are held for as long as it lives.
-      environment: What it changes of this process's.
-    """
-    with log.open("ab") as out:
-        return subprocess.Popen(
-            [sys.executable, "-P", "-c", CHILD, str(os.getpid()), *command],
-            stdin=subprocess.DEVNULL,
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            env={"WANDB_RUN_GROUP": sweep.workdir.name, **os.environ, **(environment or {})},
-            pass_fds=locks,
-            start_new_session=True,  # Ctrl-C comes to the sweep, which stops it gently
-        )
-
-
-def why_failed(code: int, log: Path) -> str:
-    """Return why a process failed, in words: by its exit code and what it said last."""
-    if code < 0:
-        return f"killed by signal {-code} (9 is often a lack of memory)"
-    return last_line(log) or f"exit code {code}"
+    """Start a process of a sweep; see `jmrec.processes.start`."""
+    group = os.environ.get("WANDB_RUN_GROUP", sweep.workdir.name)
+    return start(command, log, locks, {"WANDB_RUN_GROUP": group, **(environment or {})})
 
 
 def _start(sweep: Sweep, job: Job, runner: Sequence[str], shares: list[dict[str, str]]) -> None:
     job.begin = time.monotonic()
     command = sweep.command(job.trial, runner)
-    job.process = start(sweep, command, job.trial.log, [job.lock], shares[job.slot])
+    job.process = start_process(sweep, command, job.trial.log, [job.lock], shares[job.slot])
 
 
 def _outcome(job: Job) -> Record | None:
@@ -289,15 +256,6 @@ def _outcome(job: Job) -> Record | None:
     else:
         why = why_failed(code, job.trial.log)
     return Record("failed", None, seconds, failures, why)
-
-
-def last_line(path: Path) -> str:
-    """Return the last line of a log that says anything, "" for none."""
-    with path.open("rb") as log:
-        size = log.seek(0, os.SEEK_END)
-        log.seek(max(size - 10_000, 0))
-        lines = log.read().decode("utf-8", "replace").split("\n")
-    return next((line.strip() for line in reversed(lines) if line.strip()), "")
 
 
 def _finish(source: Source, job: Job, record: Record, say: Callable[[str], None]) -> None:

@@ -204,8 +204,8 @@ def expand(spec: str, overrides: Sequence[str], workdir: Path, *, every_row: boo
       UserError: If a trial sets what is not there, does not fit, is swept and set at once, is the
         same as another, or would read the test split.
     """
+    from jmrec.systems.fit import seeded
     from jmrec.systems.registry import check_settings  # which loads jax
-    from jmrec.systems.stages import seeded
 
     base = load_config(spec, list(overrides))
     flat = flatten(base)

@@ -15,9 +15,9 @@ from jmrec.checkpoint import save_params
 from jmrec.errors import UserError
 from jmrec.files import read_json, write_json
 from jmrec.systems.costs import cost_by_stage, facts_by_stage
-from jmrec.systems.fit import Fits
+from jmrec.systems.fit import Fits, seeded
 from jmrec.systems.sealed import read_stage
-from jmrec.systems.stages import Stage, Together, check_run, seeded, walk
+from jmrec.systems.stages import Stage, Together, check_run, walk
 from jmrec.tracking import Tracker
 from jmrec.training import Member, Trainer
 
