@@ -30,6 +30,10 @@ def options(parser: argparse.ArgumentParser) -> None:
         help="encoders that are trained with every seed too (default: sasrec,student)",
     )  # fmt: skip
     parser.add_argument(
+        "--parallel", type=int, default=1, metavar="N",
+        help="train so many at a time, as jmrec run --parallel does (default: 1)",
+    )  # fmt: skip
+    parser.add_argument(
         "--stale", choices=("stop", "rerun"), default="stop",
         help="what to do with a stage that was made with other settings",
     )  # fmt: skip
@@ -60,7 +64,7 @@ def action(args: argparse.Namespace, overrides: Sequence[str]) -> None:
     train(
         config, args.workdir, args.out or args.workdir / "leaderboard", best=args.best,
         always=[each for each in args.always.split(",") if each], stale=args.stale,
-        command=command,
+        parallel=args.parallel, command=command,
     )  # fmt: skip
 
 

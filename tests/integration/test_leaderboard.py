@@ -190,3 +190,20 @@ def test_what_is_no_leaderboard_is_refused(
     assert says in refusal(capsys, [*asked, "--workdir", str(tmp_path / "run"), *more])
     assert not (tmp_path / "run").exists()
     assert main(["leaderboard"]) == BAD_INPUT
+
+
+def test_both_passes_train_as_many_at_a_time_as_is_asked(
+    shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def run(*args: Any, **how: Any) -> None:
+        asked.append((how["parallel"], how.get("stop", "")))
+
+    monkeypatch.setattr("jmrec.tools.leaderboard.train.registry.run", run)
+    monkeypatch.setattr("jmrec.tools.leaderboard.train.best_encoders", lambda *_: [])
+    monkeypatch.setattr("jmrec.tools.leaderboard.train.make_board", lambda *_: ({}, {}))
+    monkeypatch.setattr("jmrec.tools.leaderboard.train.write_board", lambda *_: None)
+    monkeypatch.setattr("jmrec.tools.leaderboard.train.write_page", lambda *_: None)
+    assert main(words(shop, tmp_path / "board", "--parallel=2")) == 0
+    assert asked == [(2, "evaluate"), (2, "")]

@@ -82,6 +82,7 @@ def train(
     always: Sequence[str],
     stale: str,
     command: Sequence[str],
+    parallel: int = 1,
 ) -> None:
     """Train and evaluate what a leaderboard compares, then write its JSON and its page.
 
@@ -93,6 +94,7 @@ def train(
       always: Encoders that are so too.
       stale: See `jmrec.systems.registry.run`.
       command: The command line, for the report.
+      parallel: How many stages run at a time, see there too.
 
     Raises:
       UserError: The experiment is of another system, a setting is wrong, or what `run` raises.
@@ -107,7 +109,10 @@ def train(
     unknown = next((each for each in always if each not in ENCODERS), None)
     if unknown is not None:
         raise UserError(f"--always: there is no encoder {unknown!r}; it has {', '.join(ENCODERS)}.")
-    run = partial(registry.run, workdir=workdir, resume="auto", stale=stale, command=command)
+    run = partial(
+        registry.run, workdir=workdir, resume="auto", stale=stale, parallel=parallel,
+        command=command,
+    )  # fmt: skip
     first = with_seeds(config, ())
     run(first, stop="evaluate")
     run(with_seeds(config, [*always, *best_encoders(first, workdir, best)]))
