@@ -11,7 +11,9 @@ Killed at any moment, nothing is lost and nothing runs twice: a process whose ru
 ends, and who starts the run again waits for that.
 """
 
+import contextlib
 import fcntl
+import json
 import os
 import signal
 import sys
@@ -26,7 +28,7 @@ from jmrec.config import ConfigDict
 from jmrec.errors import REQUEUE, Preempted, UserError
 from jmrec.files import read_json, write_json
 from jmrec.preemption import Sigterm
-from jmrec.processes import start, why_failed
+from jmrec.processes import last_line, start, why_failed
 from jmrec.systems.work import Work
 from jmrec.tracking import Tracker, read_lines
 from jmrec.usage import duration
@@ -144,15 +146,14 @@ class SideBySide:
                     while waiting and len(running) < self.parallel:
                         name = waiting.pop(0)
                         if begin(name):
-                            slot = min(
-                                set(range(self.parallel))
-                                - {slot for _, slot, _ in running.values()}
-                            )
+                            taken = {slot for _, slot, _ in running.values()}
+                            slot = min(set(range(self.parallel)) - taken)
                             process = self._start(name, slot, lock)
                             running[name] = process, slot, time.monotonic()
                         else:
                             bar.update(1)
                     time.sleep(POLL)
+                    bar.update(0, **{name: self._updates(name) for name in running})
                     for name in [n for n, (p, *_) in running.items() if p.poll() is not None]:
                         ended(name)
             finally:
@@ -169,14 +170,24 @@ class SideBySide:
     def _file(self, name: str, ending: str) -> Path:
         return self.workdir / BESIDE / f"{name.replace('/', '.')}.{ending}"
 
+    def _updates(self, name: str) -> int:
+        """Return how many updates a stage has noted."""
+        path = metrics_of(self.workdir, name)
+        try:
+            return int(json.loads(last_line(path))["step"])
+        except (OSError, ValueError, KeyError):  # none yet, or it is at it
+            return 0
+
     def _start(self, name: str, slot: int, lock: int) -> "Popen[bytes]":
         command = [sys.executable, "-P", "-m", "jmrec", "run", "--stage", name]
         where = ["--config", BESIDE, "--workdir", str(self.workdir)]
         process = start([*command, *where], self._file(name, "log"), [lock])
         if hasattr(os, "sched_setaffinity"):
             # XLA has a thread for each core: those of several would wait for one another. It is
-            # early enough, because Python has not started.
-            os.sched_setaffinity(process.pid, set(_cores()[slot :: self.parallel]))
+            # early enough, because Python has not started. Of a process that is gone already, its
+            # exit code says more.
+            with contextlib.suppress(ProcessLookupError):
+                os.sched_setaffinity(process.pid, set(_cores()[slot :: self.parallel]))
         return process
 
 

@@ -155,3 +155,17 @@ def test_a_stage_by_itself_is_refused_in_words(tmp_path: Path) -> None:
 
     with pytest.raises(UserError, match="has no stages side by side"):
         run_stage(tmp_path, "students/a-0")
+
+
+@pytest.mark.parametrize(
+    ("text", "updates"),
+    [('{"stage": "a", "step": 7, "loss": 1}\n', 7), ('{"stage": "a", "st', 0), ("", 0), (None, 0)],
+)
+def test_how_far_a_stage_is_stands_beside_the_bar(
+    text: str | None, updates: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = side_by_side(tmp_path, monkeypatch, {})
+    (tmp_path / BESIDE).mkdir()
+    if text is not None:
+        metrics_of(tmp_path, "a").write_text(text)
+    assert run._updates("a") == updates
