@@ -22,10 +22,13 @@ import sys, time
 from pathlib import Path
 name, log = sys.argv[1:3]
 begin = time.monotonic()
-time.sleep(0.3)
+Path(log).with_suffix(".begun").touch()
+while not (Path(log).parent / "NEEDS.begun").exists() and time.monotonic() - begin < 60:
+    time.sleep(0.02)
 Path(log).with_suffix(".seen").write_text(f"{begin} {time.monotonic()}")
 Path(log).with_suffix(".jsonl").write_text('{"stage": "%s", "step": 5, "loss": 0.5}\\n' % name)
 """
+"""A stage that waits until another has begun, or itself, and then writes what it measured."""
 
 
 @pytest.fixture
@@ -54,8 +57,10 @@ def always(name: str) -> bool:
 def test_what_they_measured_is_taken_over_in_their_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    slow = WRITES.replace("0.3", "0.8")
-    run = side_by_side(tmp_path, monkeypatch, {"b": slow, "a": WRITES, "c": WRITES})
+    # "b" and "a" begin together; "b" goes on to the end of "a", and until "c" has begun.
+    needs = {"b": "c", "a": "b", "c": "c"}
+    scripts = {name: WRITES.replace("NEEDS", other) for name, other in needs.items()}
+    run = side_by_side(tmp_path, monkeypatch, scripts)
     run.tracker.stage("b").log(5, {"loss": 9.0})  # of a start that was killed after its last save
     run.tracker.stage("b").log(4, {"loss": 8.0})
     seen: dict[str, Any] = {}
@@ -75,8 +80,8 @@ def test_what_they_measured_is_taken_over_in_their_order(
     assert read_curves(tmp_path)["b"] == {"step": [4, 5], "loss": [8.0, 0.5]}
     assert not (tmp_path / BESIDE).exists()
     # Two at a time, never three: "c" began when "a" had ended, and "b" was still at it.
-    assert seen["a"][0] < seen["b"][1]
     assert seen["a"][1] < seen["c"][0] < seen["b"][1]
+    assert seen["b"][0] < seen["a"][1]
     config, command = seen["settings"]
     assert config.to_dict() == {"seeds": [0, 1], "data": {"dir": None}}
     assert command == ["jmrec", "run"]
@@ -87,7 +92,11 @@ def test_one_that_can_not_go_on_keeps_no_other_from_being_done(
 ) -> None:
     sentence = "the loss of update 3 is no number; lower the rate."
     fails = f"print('begun'); print('jmrec: {sentence}'); exit(2)"
-    run = side_by_side(tmp_path, monkeypatch, {"a": fails, "b": WRITES, "c": WRITES})
+    run = side_by_side(
+        tmp_path,
+        monkeypatch,
+        {"a": fails, "b": WRITES.replace("NEEDS", "b"), "c": WRITES.replace("NEEDS", "c")},
+    )
     with pytest.raises(UserError, match=rf"^a: {sentence}"):
         run(["a", "b", "c"], always)
     assert (tmp_path / BESIDE / "a.log").read_text().startswith("begun")
@@ -121,7 +130,8 @@ def test_who_starts_again_waits_for_those_of_a_run_that_is_gone(tmp_path: Path) 
     log = metrics_of(tmp_path, "students/a-0").with_suffix(".log")
     with (tmp_path / BESIDE / beside.LOCK).open("a") as lock:
         beside.fcntl.flock(lock, beside.fcntl.LOCK_SH)
-        left = start([sys.executable, "-c", WRITES, "students/a-0", str(log)], log, [lock.fileno()])
+        slow = f"import time; time.sleep(0.5)\n{WRITES.replace('NEEDS', 'students.a-0')}"
+        left = start([sys.executable, "-c", slow, "students/a-0", str(log)], log, [lock.fileno()])
     tracker = Tracker(tmp_path, quiet=False)
     take_over(tmp_path, tracker)
     assert left.poll() is not None or left.wait(5) == 0
