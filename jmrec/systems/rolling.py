@@ -40,6 +40,7 @@ def roll(
     stale: str,
     command: Sequence[str],
     data: str = registry.COMPARE,
+    parallel: int = 1,
     given: Mapping[str, Any] | None = None,
 ) -> None:
     """Run an experiment before each test window, then report the windows together.
@@ -55,6 +56,7 @@ def roll(
       stale: The same.
       command: The command line, for the report.
       data: See `jmrec.systems.registry.run`.
+      parallel: The same.
       given: The same.
 
     Raises:
@@ -77,7 +79,8 @@ def roll(
         )
     with ExitStack() as held:
         first(lambda: held.enter_context(only_writer(workdir, warn)))
-        _roll(config, workdir, origins, command, resume=resume, stale=stale, data=data, given=given)
+        how = {"resume": resume, "stale": stale, "data": data, "parallel": parallel}
+        _roll(config, workdir, origins, command, given=given, **how)
 
 
 def _roll(

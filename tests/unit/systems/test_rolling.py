@@ -57,7 +57,7 @@ def test_each_window_has_a_run_of_its_own_and_one_report_has_all(
 ) -> None:
     work = tmp_path / "work"
     how = {"resume": "auto", "stale": "stop", "command": ["jmrec", "run", "--origins=3"]}
-    how["given"] = {"experiment": "tpad", "settings": {}}
+    how |= {"given": {"experiment": "tpad", "settings": {}}, "parallel": 2}
     roll(config, work, 3, **how)
     how["data"] = "compare"
     assert [(back, name) for back, name, _ in runs] == [(2, "back-2"), (1, "back-1"), (0, "back-0")]
