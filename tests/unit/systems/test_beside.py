@@ -15,7 +15,8 @@ from jmrec.errors import Preempted, UserError
 from jmrec.processes import start
 from jmrec.systems import beside
 from jmrec.systems.beside import BESIDE, SideBySide, metrics_of, settings_of, take_over
-from jmrec.tracking import Tracker, read_curves
+from jmrec.tracking import Tracker, read_curves, read_lines
+from jmrec.tracking.jsonl import METRICS
 
 WRITES = """
 import sys, time
@@ -76,8 +77,10 @@ def test_what_they_measured_is_taken_over_in_their_order(
     asked = []
     run(["b", "a", "not", "c"], lambda name: asked.append(name) or name != "not")  # type: ignore[func-returns-value]
     assert asked == ["b", "a", "not", "c"]
-    assert list(read_curves(tmp_path)) == ["b", "a", "c"]
-    assert read_curves(tmp_path)["b"] == {"step": [4, 5], "loss": [8.0, 0.5]}
+    lines = [entry for _, entry in read_lines(tmp_path / METRICS)]
+    assert [tuple(each.values()) for each in lines] == [
+        ("b", 4, 8.0), ("b", 5, 0.5), ("a", 5, 0.5), ("c", 5, 0.5),
+    ]  # fmt: skip
     assert not (tmp_path / BESIDE).exists()
     # Two at a time, never three: "c" began when "a" had ended, and "b" was still at it.
     assert seen["a"][1] < seen["c"][0] < seen["b"][1]
